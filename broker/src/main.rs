@@ -1,0 +1,3 @@
+//! The binary `queued`.
+
+fn main() {}

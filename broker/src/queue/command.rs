@@ -1,0 +1,174 @@
+//! What is replicated: the commands of one entry with the stamps of the leader that proposed it. `apply`
+//! reads only the state and this; the proposing leader has filled every default in.
+
+use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
+use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::request::{Due, MessageState};
+use serde::{Deserialize, Serialize};
+
+/// Commands of one entry, at most.
+pub const COMMANDS_COUNT_MAX: usize = 4_096;
+
+/// The command section of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// When it was proposed.
+    pub stamps: Stamps,
+    /// Executed in this order, each as a whole.
+    pub commands: Bounded<Command, COMMANDS_COUNT_MAX>,
+}
+
+/// The two clocks of design 3.1, as the proposing leader read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stamps {
+    /// Unix milliseconds; the state takes the maximum of this and its own.
+    pub wall_ms: u64,
+    /// Milliseconds with a quorum behind this leader since its previous entry of this term.
+    pub confirmed_ms: u64,
+}
+
+/// One change of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Makes it count once; `None` only for what the broker itself proposes.
+    pub session: Option<SessionStamp>,
+    /// What to do.
+    pub op: Op,
+}
+
+/// The place of a command in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStamp {
+    /// Whose.
+    pub session: SessionId,
+    /// Given once per request.
+    pub number: u64,
+    /// Answers to all numbers below may be forgotten.
+    pub done_below: u64,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Store messages; takes as many rows of the entry's body table as it has messages, in order.
+    Push(Push),
+    /// Hand out messages.
+    Lease(Lease),
+    /// Hand out and settle. `lease_ms` is ignored.
+    Pop(Lease),
+    /// Settle for good.
+    Ack(Receipts),
+    /// Give back.
+    Nack {
+        /// Which.
+        leases: Receipts,
+        /// Why.
+        kind: queue_protocol::request::NackKind,
+    },
+    /// Make leases longer.
+    Extend {
+        /// `None` is all of the session.
+        leases: Option<Receipts>,
+        /// From this entry on.
+        lease_ms: u64,
+    },
+    /// Make a queue.
+    CreateQueue {
+        /// Its name.
+        queue: QueueName,
+        /// How it behaves.
+        settings: Settings,
+        /// Not refused if it exists.
+        if_not_exists: bool,
+    },
+    /// Remove a queue.
+    RemoveQueue {
+        /// Its name.
+        queue: QueueName,
+        /// Not refused if it does not exist.
+        if_exists: bool,
+        /// Refused if it holds messages.
+        if_empty: bool,
+    },
+    /// Delete messages: those of one state, or all but the leased.
+    Purge {
+        /// Where.
+        queue: QueueName,
+        /// Which.
+        state: Option<MessageState>,
+    },
+    /// Put dead messages back.
+    Redrive {
+        /// Where.
+        queue: QueueName,
+        /// These, or all.
+        ids: Option<Bounded<MessageId, RECEIPTS_COUNT_MAX>>,
+    },
+    /// Forget the session.
+    CloseSession,
+    /// Give the next Raft id to a node that joins.
+    AssignNode,
+    /// Nothing but the clocks.
+    Tick,
+}
+
+/// Messages for one queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Where to.
+    pub queue: QueueName,
+    /// Settings of the queue if it has to be made; `None` refuses.
+    pub create: Option<Settings>,
+    /// How many.
+    pub count: u32,
+    /// Those that are not plain (default priority, due now): ordinal within this push, rising.
+    pub special: Bounded<(u32, PushOptions), PUSH_COUNT_MAX>,
+}
+
+/// What sets a message apart from a plain one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushOptions {
+    /// 0 to 31.
+    pub priority: u8,
+    /// When it becomes ready.
+    pub due: Due,
+}
+
+/// Take messages from the first of `queues` that has any ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// In this order.
+    pub queues: Bounded<QueueName, LEASE_QUEUES_MAX>,
+    /// At most so many.
+    pub max_messages: u16,
+    /// Contents together; one message is given however large.
+    pub max_bytes: u32,
+    /// `None` is the queue's default.
+    pub lease_ms: Option<u64>,
+}
+
+/// Leases of one queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipts {
+    /// Where from.
+    pub queue: QueueName,
+    /// Which.
+    pub receipts: Bounded<(MessageId, LeaseToken), RECEIPTS_COUNT_MAX>,
+}
+
+/// Settings of a queue, complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Failures before a message is dead; 1 or more.
+    pub max_failures: u32,
+    /// Lease when a request names none, in milliseconds.
+    pub lease_ms: u64,
+    /// Back-off after the first failure, in milliseconds; doubles with each. 0 is none.
+    pub backoff_ms: u64,
+    /// Longest back-off, in milliseconds.
+    pub backoff_ms_max: u64,
+}
+
+/// A text kept with a message that failed.
+pub type ErrorText = Text<ERROR_TEXT_SIZE_MAX>;

@@ -1,0 +1,4 @@
+//! PURE: the replicated state machine, synchronous and total.
+
+pub mod command;
+pub mod reply;

@@ -1,0 +1,114 @@
+//! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
+
+use queue_protocol::error::ErrorCode;
+use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName};
+use queue_protocol::response::{At, PushOutcome, Settled};
+use serde::{Deserialize, Serialize};
+
+/// Answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Where it took effect; the original place if `repeated`.
+    pub at: At,
+    /// The recorded answer of an earlier entry.
+    pub repeated: bool,
+    /// What came of it.
+    pub result: Result<Outcome, Refusal>,
+}
+
+/// What a command came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// To a push, in runs.
+    Pushed(Vec<PushOutcome>),
+    /// To a lease or pop: at least one message.
+    Delivered(Vec<Grant>),
+    /// To a lease or pop that found nothing: not recorded in the session, it may wait again.
+    Nothing,
+    /// To an ack or nack, one a receipt.
+    Settled(Vec<Settled>),
+    /// To an extend.
+    Extended {
+        /// One a receipt; empty for a whole session.
+        results: Vec<Settled>,
+        /// Leases made longer.
+        count: u64,
+        /// Their new deadline on the lease clock.
+        deadline_ms: u64,
+    },
+    /// To a create: `false` if it was there.
+    Created(bool),
+    /// Messages deleted or put back.
+    Count(u64),
+    /// To a close.
+    Closed,
+    /// To an assign.
+    Node(NodeId),
+    /// To a tick.
+    Ticked,
+}
+
+/// A message handed out, without its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Where from.
+    pub queue: QueueName,
+    /// Which.
+    pub id: MessageId,
+    /// The lease.
+    pub token: LeaseToken,
+    /// The how-manieth lease, from 1.
+    pub attempt: u32,
+    /// Failures so far.
+    pub failures: u32,
+    /// 0 to 31.
+    pub priority: u8,
+    /// Wall time of the push, Unix milliseconds.
+    pub pushed_at_ms: u64,
+    /// The lease in milliseconds; 0 with a pop.
+    pub lease_ms: u64,
+    /// Lease clock at which it may end; 0 with a pop.
+    pub deadline_ms: u64,
+    /// Where its content lies.
+    pub body: BodyRef,
+}
+
+/// Where a content lies: the same on every node, unlike a file position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BodyRef {
+    /// Raft index of the entry that pushed it.
+    pub index: u64,
+    /// Row of that entry's body table.
+    pub ordinal: u32,
+    /// Bytes.
+    pub size: u32,
+}
+
+/// Why a command was not done. The text for people is made where the answer leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Which.
+    pub code: ErrorCode,
+    /// The queue or session it is about.
+    pub queue: Option<QueueName>,
+    /// A queue that may have been meant.
+    pub similar: Option<QueueName>,
+}
+
+/// What one apply gives back.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// One a command, in order.
+    pub replies: Vec<Reply>,
+    /// What the leader should do now.
+    pub effects: Effects,
+}
+
+/// What apply asks the leader to do; safe to lose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Queues that have ready messages they did not have before, each once: parked leases may be served.
+    pub ready: Vec<QueueName>,
+    /// Work is due that did not fit this entry: propose a tick at once.
+    pub more_due: bool,
+}

@@ -1,0 +1,161 @@
+//! Why a request was not done: a number that is never reused, a text code, what it means for the data,
+//! and when to try again.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::bounded::Text;
+use crate::names::QueueName;
+use crate::response::LeaderView;
+
+/// A refusal or failure as it crosses the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct Error {
+    /// Which.
+    pub code: ErrorCode,
+    /// Whether anything was changed.
+    pub applied: Applied,
+    /// When to ask again.
+    pub retry: Retry,
+    /// What happened, for a person; lower case, no full stop.
+    pub message: Text<512>,
+    /// The queue that may have been meant.
+    pub similar: Option<QueueName>,
+}
+
+/// Whether a request that was not answered with success changed anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    /// Certainly not.
+    No,
+    /// It may have.
+    Unknown,
+}
+
+/// When a request is worth repeating.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retry {
+    /// Never as it is.
+    Never,
+    /// At once or a little later, anywhere.
+    Again,
+    /// At this node.
+    AtLeader(LeaderView),
+    /// Not before so many milliseconds.
+    AfterMs(u32),
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// What went wrong. Numbers are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl ErrorCode {
+            /// All of them.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
+
+            /// The code as people and scripts see it.
+            pub fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$name => $text,)* }
+            }
+
+            /// The code of a number.
+            pub fn from_number(number: u16) -> Option<Self> {
+                match number { $($number => Some(ErrorCode::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The bytes are not a frame or not a message of this connection's role.
+    BadFrame = 1, "bad_frame";
+    /// No common protocol version.
+    VersionMismatch = 2, "version_mismatch";
+    /// The hello names another cluster.
+    WrongCluster = 3, "wrong_cluster";
+    /// The peer did not prove the cluster's secret, or is not who it says.
+    NotPermitted = 4, "not_permitted";
+    /// A value of the request is out of its range.
+    BadRequest = 5, "bad_request";
+    /// A body, batch or frame exceeds its limit.
+    MessageTooBig = 6, "message_too_big";
+    /// This node does not lead; `retry` names who does.
+    NotLeader = 7, "not_leader";
+    /// Nobody leads at present.
+    NoLeader = 8, "no_leader";
+    /// No such queue.
+    QueueNotFound = 9, "queue_not_found";
+    /// The queue exists, with other settings.
+    QueueExists = 10, "queue_exists";
+    /// The queue holds messages.
+    QueueNotEmpty = 11, "queue_not_empty";
+    /// No such message.
+    MessageNotFound = 12, "message_not_found";
+    /// The number is below the session's window: its outcome is not known any more.
+    TooOld = 13, "too_old";
+    /// The session was forgotten: outcomes of its open requests are not known.
+    SessionExpired = 14, "session_expired";
+    /// The cluster remembers as many sessions as it can.
+    SessionLimit = 15, "session_limit";
+    /// The session's unacknowledged answers hold as much as they may.
+    SessionFull = 16, "session_full";
+    /// A disk is nearly full: pushes wait, everything else goes on.
+    DiskReserve = 17, "disk_reserve";
+    /// Too much in flight.
+    Overloaded = 18, "overloaded";
+    /// The node is stopping.
+    ShuttingDown = 19, "shutting_down";
+    /// Not answered in the time the client gave.
+    TimedOut = 20, "timed_out";
+    /// Proposed, but leadership was lost before the outcome was known.
+    NotConfirmed = 21, "not_confirmed";
+    /// Not understood by this version.
+    Unsupported = 22, "unsupported";
+    /// A member of that name, address or number exists.
+    NodeExists = 23, "node_exists";
+    /// No such member.
+    NodeNotFound = 24, "node_not_found";
+    /// The leader cannot reach the address the joining node advertises.
+    AddressUnreachable = 25, "address_unreachable";
+    /// Another change of the membership is under way.
+    ChangeInProgress = 26, "change_in_progress";
+    /// A content does not match its checksum.
+    ContentCorrupt = 27, "content_corrupt";
+    /// The cluster has as many queues as it can.
+    QueueLimit = 28, "queue_limit";
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(*self as u16)
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorCode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u16::deserialize(deserializer)?;
+        Self::from_number(number).ok_or_else(|| serde::de::Error::custom("unknown error code"))
+    }
+}
+
+impl Error {
+    /// A refusal: nothing was changed, and repeating it as it is does not help.
+    pub fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, applied: Applied::No, retry: Retry::Never, message: Text::cut(message), similar: None }
+    }
+
+    /// Not now: nothing was changed, try again.
+    pub fn again(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { retry: Retry::Again, ..Self::refused(code, message) }
+    }
+
+    /// It may have been done.
+    pub fn unknown(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { applied: Applied::Unknown, retry: Retry::Again, ..Self::refused(code, message) }
+    }
+}

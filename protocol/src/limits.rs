@@ -1,0 +1,74 @@
+//! Every limit of the wire, once. Sizes are bytes, counts are things, times are milliseconds.
+
+/// Largest body of one message; a server may be configured up to [`BODY_SIZE_CEILING`].
+pub const BODY_SIZE_MAX: usize = 1 << 20;
+/// What `limits.max_message` can be raised to.
+pub const BODY_SIZE_CEILING: usize = 8 << 20;
+/// Encoded headers of one message.
+pub const HEADERS_SIZE_MAX: usize = 4 << 10;
+/// Headers of one message.
+pub const HEADERS_COUNT_MAX: usize = 32;
+/// Messages in one push.
+pub const PUSH_COUNT_MAX: usize = 1_000;
+/// Messages in one lease, pop or peek.
+pub const LEASE_COUNT_MAX: usize = 256;
+/// Queues one lease may name.
+pub const LEASE_QUEUES_MAX: usize = 16;
+/// Receipts in one ack, nack or extend.
+pub const RECEIPTS_COUNT_MAX: usize = 1_000;
+/// Queues in one answer of a listing.
+pub const QUEUES_LISTED_MAX: usize = 1_000;
+/// Length of a queue's name.
+pub const QUEUE_NAME_SIZE_MAX: usize = 128;
+/// Error text of a nack.
+pub const ERROR_TEXT_SIZE_MAX: usize = 1 << 10;
+/// Lowest and highest priority, and the one used when none is given; higher is delivered first.
+pub const PRIORITY_MAX: u8 = 31;
+/// Priority of a message that names none.
+pub const PRIORITY_DEFAULT: u8 = 4;
+/// Shortest and longest lease.
+pub const LEASE_MS_MIN: u64 = 1_000;
+/// Longest lease: 12 h.
+pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
+/// Lease of a queue that names none.
+pub const LEASE_MS_DEFAULT: u64 = 30_000;
+/// Longest wait of a lease or pop: 5 min.
+pub const WAIT_MS_MAX: u64 = 300_000;
+/// Failures before a message is dead, for a queue that names none.
+pub const MAX_FAILURES_DEFAULT: u32 = 5;
+/// Open requests a session keeps answers for.
+pub const SESSION_NUMBERS_MAX: u64 = 1_024;
+/// Encoded size of the answers a session keeps.
+pub const SESSION_ANSWERS_SIZE_MAX: usize = 1 << 20;
+/// Bodies held live by the answers of one session.
+pub const SESSION_BODIES_SIZE_MAX: u64 = 64 << 20;
+/// Sessions of a cluster.
+pub const SESSIONS_MAX: usize = 100_000;
+/// An unused session without leases is forgotten after this long on the wall clock: 1 h.
+pub const SESSION_IDLE_MS: u64 = 3_600_000;
+
+/// Frame header, fixed.
+pub const FRAME_HEADER_SIZE: usize = 24;
+/// Frame before the hello is accepted, all of it.
+pub const HELLO_FRAME_SIZE_MAX: usize = 4 << 10;
+/// Time a connection has to say hello.
+pub const HELLO_MS_MAX: u64 = 5_000;
+/// Connections that have not said hello.
+pub const HELLO_CONNECTIONS_MAX: usize = 256;
+/// Postcard part of a frame.
+pub const HEADER_SIZE_MAX: usize = 256 << 10;
+/// Raw tail of a frame: 8 MiB of message contents.
+pub const TAIL_SIZE_MAX: usize = 8 << 20;
+/// Requests in flight on one connection.
+pub const IN_FLIGHT_COUNT_MAX: usize = 1_024;
+/// Bytes in flight on one connection.
+pub const IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
+/// Connections kept back for peers.
+pub const PEER_CONNECTIONS_RESERVED: usize = 64;
+/// Bulk is cut into frames of at most this tail.
+pub const BULK_FRAME_SIZE_MAX: usize = 256 << 10;
+
+const _: () = assert!(BODY_SIZE_MAX <= BODY_SIZE_CEILING && BODY_SIZE_CEILING <= TAIL_SIZE_MAX);
+const _: () = assert!(LEASE_MS_MIN < LEASE_MS_DEFAULT && LEASE_MS_DEFAULT < LEASE_MS_MAX);
+const _: () = assert!(PRIORITY_DEFAULT <= PRIORITY_MAX);
+const _: () = assert!(IN_FLIGHT_COUNT_MAX as u64 <= SESSION_NUMBERS_MAX);

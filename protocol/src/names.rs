@@ -1,0 +1,161 @@
+//! The names of things: queues, messages, leases, sessions, nodes. No behaviour beyond reading and writing them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::limits::QUEUE_NAME_SIZE_MAX;
+
+/// A queue's name: 1 to 128 of `[A-Za-z0-9._-]`. Never used as a file name. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueName(Arc<str>);
+
+/// Why a text is not a queue's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is no queue name: use 1 to {QUEUE_NAME_SIZE_MAX} of A-Z a-z 0-9 . _ -")]
+pub struct BadQueueName {
+    /// What was given.
+    pub name: String,
+}
+
+impl QueueName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn valid(name: &str) -> bool {
+        (1..=QUEUE_NAME_SIZE_MAX).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    }
+}
+
+impl FromStr for QueueName {
+    type Err = BadQueueName;
+    fn from_str(name: &str) -> Result<Self, BadQueueName> {
+        if Self::valid(name) { Ok(Self(name.into())) } else { Err(BadQueueName { name: name.to_owned() }) }
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for QueueName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for QueueName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl serde::de::Visitor<'_> for Name {
+            type Value = QueueName;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a queue name")
+            }
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<QueueName, E> {
+                name.parse().map_err(|_| E::custom("bad queue name"))
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $format:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, $format, self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, $format, self.0)
+            }
+        }
+    };
+}
+
+number!(
+    /// A message, for ever: given by the state machine, consecutive in commit order, never reused.
+    MessageId(u64), "{}"
+);
+number!(
+    /// One lease of one message: strictly increasing over the cluster, so it fences out older holders.
+    LeaseToken(u64), "{}"
+);
+number!(
+    /// What every node remembers of a client so that a retry counts once. Chosen at random by the client.
+    SessionId(u128), "{:032x}"
+);
+number!(
+    /// A broker process as Raft numbers it; given by the log, never reused.
+    NodeId(u64), "{}"
+);
+number!(
+    /// A cluster, chosen at random by `queued init`.
+    ClusterId(u128), "{:032x}"
+);
+number!(
+    /// One formatted data directory; a wiped node comes back under another.
+    StoreId(u128), "{:032x}"
+);
+
+/// The right to settle one lease, in text `queue/id/token`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt {
+    /// The queue that was leased from.
+    pub queue: QueueName,
+    /// The message.
+    pub id: MessageId,
+    /// The lease.
+    pub token: LeaseToken,
+}
+
+/// Why a text is not a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no receipt: expected QUEUE/ID/TOKEN, as `lease` prints it")]
+pub struct BadReceipt {
+    /// What was given.
+    pub text: String,
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.queue, self.id, self.token)
+    }
+}
+
+impl FromStr for Receipt {
+    type Err = BadReceipt;
+    fn from_str(text: &str) -> Result<Self, BadReceipt> {
+        let parse = || {
+            let mut parts = text.split('/');
+            let receipt = Receipt {
+                queue: parts.next()?.parse().ok()?,
+                id: MessageId(parts.next()?.parse().ok()?),
+                token: LeaseToken(parts.next()?.parse().ok()?),
+            };
+            parts.next().is_none().then_some(receipt)
+        };
+        parse().ok_or_else(|| BadReceipt { text: text.to_owned() })
+    }
+}

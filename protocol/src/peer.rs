@@ -1,0 +1,215 @@
+//! What nodes say to each other. A client connection cannot express any of this: it has its own decoder.
+//!
+//! Raft's messages as plain data; `broker/src/raft` turns them into openraft's types.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounded::{Bounded, Text};
+use crate::names::{ClusterId, NodeId, StoreId};
+
+/// A log id: the leadership an entry was proposed under, and its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogId {
+    /// Raft term.
+    pub term: u64,
+    /// The leader of that term that proposed it.
+    pub leader: NodeId,
+    /// Raft index.
+    pub index: u64,
+}
+
+/// A vote, granted or asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Vote {
+    /// Raft term.
+    pub term: u64,
+    /// For whom.
+    pub node: NodeId,
+    /// A quorum granted it.
+    pub committed: bool,
+}
+
+/// What an entry is to Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// Opens a term.
+    Blank,
+    /// A batch of commands.
+    Commands,
+    /// A membership.
+    Membership,
+}
+
+/// One entry of an append; its bytes follow in the tail: commands, body table (8 bytes a row), bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntrySpec {
+    /// Which.
+    pub id: LogId,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Bytes of the command section.
+    pub commands_size: u32,
+    /// Rows of the body table.
+    pub bodies_count: u32,
+    /// Bytes of all bodies.
+    pub bodies_size: u32,
+}
+
+/// Everything a node asks another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerRequest {
+    /// Raft's AppendEntries; entries in the tail. On an append stream, answered in order.
+    Append(Append),
+    /// Raft's RequestVote.
+    Vote(AskVote),
+    /// The same without consequences.
+    PreVote(AskVote),
+    /// The leader wants `to` to lead.
+    TransferLeader(Transfer),
+    /// A snapshot begins; parts follow under the same connection.
+    SnapshotBegin(SnapshotBegin),
+    /// A part of a snapshot; bytes in the tail.
+    SnapshotPart(SnapshotPart),
+    /// The snapshot is complete: install it.
+    SnapshotEnd,
+    /// A formatted node wants to become a member.
+    Join(Join),
+    /// Are you there, what time is it, how much disk is free.
+    Ping(PeerPing),
+}
+
+/// Raft's AppendEntries without the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Append {
+    /// The leader's vote.
+    pub vote: Vote,
+    /// The entry before the first.
+    pub prev: Option<LogId>,
+    /// What the leader has committed.
+    pub commit: Option<LogId>,
+    /// In order; their bytes are in the tail.
+    pub entries: Bounded<EntrySpec, 4096>,
+}
+
+/// Raft's RequestVote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskVote {
+    /// The vote asked for.
+    pub vote: Vote,
+    /// The candidate's last entry.
+    pub last: Option<LogId>,
+    /// The leader asked for this election, so its lease does not stand against it.
+    pub by_transfer: bool,
+}
+
+/// A transfer of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The leader's vote.
+    pub from: Vote,
+    /// Who should lead.
+    pub to: NodeId,
+    /// What it must have first.
+    pub last: Option<LogId>,
+}
+
+/// Opens the transfer of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotBegin {
+    /// The leader's vote.
+    pub vote: Vote,
+    /// The last entry the snapshot covers.
+    pub last: Option<LogId>,
+    /// Bytes of the state; the live bodies come before it.
+    pub state_size: u64,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotPart {
+    /// Live bodies of one entry; ordinals rise, bodies are in the tail.
+    Bodies {
+        /// The entry that pushed them.
+        id: LogId,
+        /// Ordinal, size and checksum of each.
+        bodies: Bounded<(u32, crate::content::ContentSpec), 4096>,
+    },
+    /// The next bytes of the state, in the tail.
+    State,
+}
+
+/// A node asks to become a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// The name it wants; `n` and its number if `None`.
+    pub name: Option<Text<64>>,
+    /// Where clients and peers reach it.
+    pub address: Text<256>,
+    /// Its data directory.
+    pub store: StoreId,
+}
+
+/// What a node tells its peers about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerPing {
+    /// Unix milliseconds.
+    pub wall_ms: u64,
+    /// Free bytes on the disk of its log.
+    pub disk_free_bytes: u64,
+    /// Below its reserve: pushes must stop.
+    pub disk_low: bool,
+}
+
+/// What a node answers another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerResponse {
+    /// To an append.
+    Append(AppendResult),
+    /// To a vote or pre-vote.
+    Vote(VoteResult),
+    /// To a transfer or a snapshot's end: the vote of the node that answers.
+    Seen(Vote),
+    /// To a snapshot's begin: the last entry applied; bodies above it are needed.
+    SnapshotFrom(Option<LogId>),
+    /// To a snapshot's part.
+    PartTaken,
+    /// To a join: the number given.
+    Joined(Joined),
+    /// To a ping.
+    Pong(PeerPing),
+    /// Not done.
+    Failed(crate::error::Error),
+}
+
+/// Outcome of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppendResult {
+    /// On this node's disk up to here.
+    Durable(Option<LogId>),
+    /// The entry before the first is not here.
+    Conflict(LogId),
+    /// A higher vote was seen.
+    HigherVote(Vote),
+}
+
+/// Outcome of a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteResult {
+    /// The vote of the node that answers.
+    pub vote: Vote,
+    /// Granted.
+    pub granted: bool,
+    /// Its last entry.
+    pub last: Option<LogId>,
+}
+
+/// A new member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The number given by the log.
+    pub node: NodeId,
+    /// The name it has.
+    pub name: Text<64>,
+}

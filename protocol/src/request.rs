@@ -1,0 +1,278 @@
+//! What a client asks. A frame of kind request carries one [`Call`] in its header and, for a push, the
+//! contents in its tail, one after the other.
+//!
+//! Variants and fields are appended, never reordered: postcard numbers them by position.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounded::{Bounded, Text};
+use crate::content::ContentSpec;
+use crate::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
+use crate::names::{LeaseToken, MessageId, NodeId, QueueName};
+
+/// A request and what surrounds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Names this request within the session of the hello; every request that changes a queue has one.
+    pub stamp: Option<Stamp>,
+    /// How long the client still waits, in milliseconds, the request's own `wait_ms` included.
+    pub timeout_ms: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// The place of a request in its session (Ongaro's dissertation §6.3, for many requests in flight).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Given once per request, repeated with every retry of it.
+    pub number: u64,
+    /// All numbers below this one are answered at the client, so their answers may be forgotten.
+    pub done_below: u64,
+}
+
+/// Everything a client can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Store messages. Tail: their contents.
+    Push(Push),
+    /// Take messages for a while.
+    Lease(Lease),
+    /// Lease and ack in one command: at most once. `lease_ms` is ignored.
+    Pop(Lease),
+    /// Settle leases for good.
+    Ack(Receipts),
+    /// Give leased messages back.
+    Nack(Nack),
+    /// Make leases longer.
+    Extend(Extend),
+    /// Look at messages without changing anything. Answer's tail: their contents.
+    Peek(Peek),
+    /// List queues with their counts.
+    Queues(Queues),
+    /// Make a queue.
+    CreateQueue(CreateQueue),
+    /// Remove a queue with everything in it.
+    RemoveQueue(RemoveQueue),
+    /// Delete the messages of a queue that are in one state, or all that are not leased.
+    Purge(Purge),
+    /// Put dead messages back, with failures reset.
+    Redrive(Redrive),
+    /// What this very node knows of itself and its cluster. Answered by every node.
+    Status,
+    /// Move leadership to a voter, or to the best one.
+    TransferLeader(Option<NodeId>),
+    /// Forget the session of this connection; its leases run on to their end.
+    CloseSession,
+    /// Counters of the whole cluster and of the node that answers.
+    Stats,
+}
+
+/// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// Where to.
+    pub queue: QueueName,
+    /// Make the queue, with default settings, if it does not exist.
+    pub create: bool,
+    /// In push order, as are the contents in the tail.
+    pub messages: Bounded<PushMessage, PUSH_COUNT_MAX>,
+}
+
+/// One message of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushMessage {
+    /// Measures the content in the tail.
+    pub content: ContentSpec,
+    /// 0 to 31, higher first.
+    pub priority: u8,
+    /// When it becomes ready.
+    pub due: Due,
+}
+
+/// When a message becomes ready, on the replicated wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Due {
+    /// At once.
+    #[default]
+    Now,
+    /// So many milliseconds after the entry's wall time.
+    AfterMs(u64),
+    /// At this Unix time in milliseconds.
+    AtMs(u64),
+}
+
+/// Take up to `max_messages` from the first of `queues` that has any.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Looked at in this order; none twice.
+    pub queues: Bounded<QueueName, LEASE_QUEUES_MAX>,
+    /// 1 to 256.
+    pub max_messages: u16,
+    /// Contents together; at least one message is given, however large.
+    pub max_bytes: u32,
+    /// 1 s to 12 h; the queue's default if `None`.
+    pub lease_ms: Option<u64>,
+    /// How long to wait for the first message, at most 5 min; 0 answers at once.
+    pub wait_ms: u32,
+}
+
+/// Leases of one queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipts {
+    /// The queue that was leased from.
+    pub queue: QueueName,
+    /// Message and token, in the order of the answer.
+    pub receipts: Bounded<(MessageId, LeaseToken), RECEIPTS_COUNT_MAX>,
+}
+
+/// Give back the leases named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nack {
+    /// Which.
+    pub leases: Receipts,
+    /// Why.
+    pub kind: NackKind,
+}
+
+/// Why a message is given back, which decides where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NackKind {
+    /// Without blame: ready again in its old place, or after `delay_ms`.
+    Release {
+        /// Delay before it is ready again.
+        delay_ms: u64,
+    },
+    /// Failed: `failures` + 1, then ready again after `delay_ms` or the queue's back-off, or dead.
+    Fail {
+        /// Delay before it is ready again; the queue's back-off if `None`.
+        delay_ms: Option<u64>,
+        /// Kept with the message.
+        error: Text<ERROR_TEXT_SIZE_MAX>,
+    },
+    /// Dead now.
+    Reject {
+        /// Kept with the message.
+        reason: Text<ERROR_TEXT_SIZE_MAX>,
+    },
+}
+
+/// Let leases end `lease_ms` from now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extend {
+    /// Which.
+    pub leases: ExtendWhich,
+    /// 1 s to 12 h, counted on the lease clock from the entry that carries this.
+    pub lease_ms: u64,
+}
+
+/// The leases an extend speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExtendWhich {
+    /// These.
+    Receipts(Receipts),
+    /// All that this session holds.
+    Session,
+}
+
+/// States of a message, in the order in which they are shown everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MessageState {
+    /// Can be leased.
+    Ready,
+    /// Handed out.
+    Leased,
+    /// Becomes ready later.
+    Delayed,
+    /// Set aside: failures used up or rejected.
+    Dead,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// By read index, on the leader.
+    Linearizable,
+    /// What the asked node has applied.
+    Stale,
+}
+
+/// Show messages of one state in delivery order; by id where the state has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peek {
+    /// Where.
+    pub queue: QueueName,
+    /// Which state; `None` looks for `id` in all of them.
+    pub state: Option<MessageState>,
+    /// Only this message.
+    pub id: Option<MessageId>,
+    /// 1 to 256.
+    pub max_messages: u16,
+    /// Contents together; at least one message is shown.
+    pub max_bytes: u32,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// List queues by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    /// Only this one.
+    pub only: Option<QueueName>,
+    /// Names after this one, for the next page of 1,000.
+    pub after: Option<QueueName>,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// Settings of a queue. In a request `None` means the cluster's default; state has no `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QueueSettings {
+    /// Failures before a message is dead; 1 or more.
+    pub max_failures: Option<u32>,
+    /// Lease when a request names none, in milliseconds.
+    pub lease_ms: Option<u64>,
+    /// Back-off after the first failure, in milliseconds; each further failure doubles it. 0 is none.
+    pub backoff_ms: Option<u64>,
+    /// Longest back-off, in milliseconds.
+    pub backoff_ms_max: Option<u64>,
+}
+
+/// Make a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateQueue {
+    /// Its name.
+    pub queue: QueueName,
+    /// How it behaves.
+    pub settings: QueueSettings,
+    /// Done, not refused, if it exists, whatever its settings.
+    pub if_not_exists: bool,
+}
+
+/// Remove a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveQueue {
+    /// Its name.
+    pub queue: QueueName,
+    /// Done, not refused, if it does not exist.
+    pub if_exists: bool,
+    /// Refused if a message is in it.
+    pub if_empty: bool,
+}
+
+/// Delete messages for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// Where.
+    pub queue: QueueName,
+    /// Only those in this state; `None` is ready, delayed and dead.
+    pub state: Option<MessageState>,
+}
+
+/// Put dead messages back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redrive {
+    /// Where.
+    pub queue: QueueName,
+    /// These; `None` is all.
+    pub ids: Option<Bounded<MessageId, RECEIPTS_COUNT_MAX>>,
+}

@@ -1,0 +1,308 @@
+//! What the client gets. A frame of kind response carries one [`Response`] in its header and, where messages
+//! are delivered or shown, their contents in its tail, one after the other.
+//!
+//! Variants and fields are appended, never reordered: postcard numbers them by position.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounded::{Bounded, Text};
+use crate::content::ContentSpec;
+use crate::error::{Error, ErrorCode};
+use crate::limits::{ERROR_TEXT_SIZE_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX};
+use crate::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName};
+use crate::request::{MessageState, QueueSettings};
+
+/// An answer and where it stands in the one order of everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// Where this took effect; for a read, the entry behind which it stands. A repeat carries the original.
+    pub at: At,
+    /// This is the recorded answer of an earlier try.
+    pub repeated: bool,
+    /// The replicated lease clock after that entry, in milliseconds.
+    pub lease_clock_ms: u64,
+    /// What came of it.
+    pub result: Result<Answer, Error>,
+}
+
+/// A place in the log: entry, and command within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct At {
+    /// Raft index; 0 where nothing was read or written.
+    pub index: u64,
+    /// Position of the command in the entry; `u32::MAX` for a read, which stands behind all of them.
+    pub position: u32,
+}
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To a push: what became of the messages, in order, in runs.
+    Pushed(Bounded<PushOutcome, PUSH_COUNT_MAX>),
+    /// To a lease or pop: messages, none if the queues were empty. Tail: their contents.
+    Delivered(Bounded<Delivery, LEASE_COUNT_MAX>),
+    /// To an ack or nack: one result a receipt, in order.
+    Settled(Bounded<Settled, RECEIPTS_COUNT_MAX>),
+    /// To an extend: one result a receipt, in order (or how many, for a whole session), and the new deadline.
+    Extended(Extended),
+    /// To a peek. Tail: their contents.
+    Peeked(Bounded<MessageView, LEASE_COUNT_MAX>),
+    /// To a listing, by name.
+    Queues(Bounded<QueueView, QUEUES_LISTED_MAX>),
+    /// To a create: `false` if it was there already.
+    Created(bool),
+    /// To a remove or purge: messages deleted; to a redrive: messages put back.
+    Count(u64),
+    /// To a status.
+    Status(Box<StatusView>),
+    /// To a transfer: who leads now.
+    Transferred(LeaderView),
+    /// To a close.
+    Closed,
+    /// To a stats.
+    Stats(Box<StatsView>),
+}
+
+/// A run of messages of one push that fared alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PushOutcome {
+    /// Stored under consecutive ids.
+    Stored {
+        /// Id of the first.
+        first_id: MessageId,
+        /// How many.
+        count: u32,
+    },
+    /// Not stored.
+    Refused {
+        /// Why.
+        code: ErrorCode,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// A leased or popped message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Where it came from.
+    pub queue: QueueName,
+    /// Which message.
+    pub id: MessageId,
+    /// The right to settle it; with a pop it is settled already.
+    pub token: LeaseToken,
+    /// This is the how-manieth lease of it, from 1.
+    pub attempt: u32,
+    /// How often it failed or its lease ended.
+    pub failures: u32,
+    /// 0 to 31.
+    pub priority: u8,
+    /// Wall time of the push, Unix milliseconds.
+    pub pushed_at_ms: u64,
+    /// The lease in milliseconds; 0 with a pop.
+    pub lease_ms: u64,
+    /// Lease clock at which the lease may end.
+    pub deadline_ms: u64,
+    /// Measures the content in the tail.
+    pub content: ContentSpec,
+}
+
+/// What became of one receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settled {
+    /// Done.
+    Ok,
+    /// The lease ended or was settled before; the message is still in the queue.
+    Stale,
+    /// No such message any more.
+    Gone,
+}
+
+/// What became of an extend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extended {
+    /// One a receipt; empty for a whole session.
+    pub results: Bounded<Settled, RECEIPTS_COUNT_MAX>,
+    /// Leases made longer.
+    pub count: u64,
+    /// Lease clock at which they may end.
+    pub deadline_ms: u64,
+}
+
+/// A message as peek shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageView {
+    /// Which message.
+    pub id: MessageId,
+    /// Where it stands.
+    pub state: MessageState,
+    /// 0 to 31.
+    pub priority: u8,
+    /// Leases granted.
+    pub attempts: u32,
+    /// Failures and ended leases.
+    pub failures: u32,
+    /// Given back without blame.
+    pub releases: u32,
+    /// Wall time of the push, Unix milliseconds.
+    pub pushed_at_ms: u64,
+    /// Delayed: wall time when it is due. Leased: milliseconds left on the lease clock. Dead: wall time of death.
+    pub until_ms: Option<u64>,
+    /// The newest lease, if leased.
+    pub token: Option<LeaseToken>,
+    /// Why it is dead.
+    pub dead: Option<DeadReason>,
+    /// Text of the last failure.
+    pub last_error: Option<Text<ERROR_TEXT_SIZE_MAX>>,
+    /// Measures the content in the tail.
+    pub content: ContentSpec,
+}
+
+/// Why a message is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DeadReason {
+    /// Its failures were used up.
+    MaxFailures,
+    /// A consumer rejected it.
+    Rejected,
+}
+
+/// A queue with its counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Its name.
+    pub name: QueueName,
+    /// Messages ready.
+    pub ready: u64,
+    /// Messages leased.
+    pub leased: u64,
+    /// Messages delayed.
+    pub delayed: u64,
+    /// Messages dead.
+    pub dead: u64,
+    /// Contents of all four.
+    pub bytes: u64,
+    /// Wall time of the push of the oldest ready message, Unix milliseconds.
+    pub oldest_ready_at_ms: Option<u64>,
+    /// Wall time when the next delayed message is due.
+    pub next_due_at_ms: Option<u64>,
+    /// Wall time of the state, to take ages from.
+    pub now_ms: u64,
+    /// Messages pushed since the queue was made.
+    pub pushed_total: u64,
+    /// Leases granted since the queue was made.
+    pub leased_total: u64,
+    /// Messages acked or popped since the queue was made.
+    pub acked_total: u64,
+    /// All present.
+    pub settings: QueueSettings,
+    /// Leases and pops parked at the node that answers.
+    pub waiting: u32,
+}
+
+/// A node that leads, as others are sent to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderView {
+    /// Raft's number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: Text<64>,
+    /// Where clients reach it.
+    pub address: Text<256>,
+    /// Its term.
+    pub term: u64,
+}
+
+/// What a node does in Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Leads, with a quorum or without.
+    Leader,
+    /// Follows or is electing.
+    Follower,
+    /// Wants to lead.
+    Candidate,
+    /// Receives the log and has no vote.
+    Learner,
+}
+
+/// What one node says of itself and of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Raft's number of the node that answers.
+    pub node: NodeId,
+    /// Its name.
+    pub name: Text<64>,
+    /// What it does.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Who leads, as far as it knows.
+    pub leader: Option<LeaderView>,
+    /// Last index in its log.
+    pub last_index: u64,
+    /// Highest index it knows to be committed.
+    pub commit_index: u64,
+    /// Highest index it has applied.
+    pub applied_index: u64,
+    /// Index of its newest snapshot, 0 for none.
+    pub snapshot_index: u64,
+    /// Index up to which its log is purged.
+    pub purged_index: u64,
+    /// Free bytes on its disk.
+    pub disk_free_bytes: u64,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// Its version.
+    pub version: Text<64>,
+    /// The members as it knows them.
+    pub members: Bounded<MemberView, 64>,
+}
+
+/// A member as the membership names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Raft's number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: Text<64>,
+    /// Where clients and peers reach it.
+    pub address: Text<256>,
+    /// It votes; otherwise it learns.
+    pub voter: bool,
+    /// On the leader: index known to be on its disk.
+    pub matched_index: Option<u64>,
+}
+
+/// Totals of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StatsView {
+    /// Queues.
+    pub queues: u64,
+    /// Messages ready.
+    pub ready: u64,
+    /// Messages leased.
+    pub leased: u64,
+    /// Messages delayed.
+    pub delayed: u64,
+    /// Messages dead.
+    pub dead: u64,
+    /// Contents of all four.
+    pub bytes: u64,
+    /// Sessions remembered.
+    pub sessions: u64,
+    /// Messages pushed since the cluster was made.
+    pub pushed_total: u64,
+    /// Leases granted since the cluster was made.
+    pub leased_total: u64,
+    /// Messages acked or popped since the cluster was made.
+    pub acked_total: u64,
+    /// Client connections of the node that answers.
+    pub connections: u64,
+    /// Leases and pops parked at the node that answers.
+    pub waiting: u64,
+    /// Wall clock of the state, Unix milliseconds.
+    pub wall_ms: u64,
+}
