@@ -2,7 +2,10 @@
 //! forgets, tears and fails.
 //!
 //! Reads, writes and names are plain calls; only a sync is awaited, because under the simulator it takes
-//! simulated time. In production it is ready when it returns, so the log writer's thread simply blocks in it.
+//! simulated time. In production it blocks in the first poll and is ready then, so the log writer's thread simply
+//! blocks in it.
+
+pub mod os;
 
 use std::future::Future;
 use std::io::IoSlice;
@@ -22,6 +25,18 @@ pub struct DiskError {
     pub source: std::io::Error,
 }
 
+impl DiskError {
+    /// An operation on `path` that failed for `source`.
+    pub fn new(op: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self { op, path: path.into(), source: source.into() }
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> std::io::ErrorKind {
+        self.source.kind()
+    }
+}
+
 /// What a disk operation gives.
 pub type DiskResult<T> = Result<T, DiskError>;
 
@@ -37,15 +52,18 @@ pub enum Open {
     Write,
     /// It must not exist; read and write.
     Create,
+    /// The same, for the eyes of this user only: mode 0600.
+    CreatePrivate,
 }
 
 /// A file system.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> DiskResult<Arc<dyn File>>;
-    /// Makes a directory and its parents; done if it exists.
+    /// Makes a directory and its parents; done if it exists. Durable after [`Disk::sync_dir`] of each parent of a
+    /// new one, which [`create_dirs`] does.
     fn create_dir_all(&self, path: &Path) -> DiskResult<()>;
-    /// Names in a directory, sorted.
+    /// Names in a directory, sorted. One that is no UTF-8 comes with replacement characters: it is none of ours.
     fn list(&self, path: &Path) -> DiskResult<Vec<String>>;
     /// Whether a file or directory of that name exists.
     fn exists(&self, path: &Path) -> DiskResult<bool>;
@@ -55,8 +73,8 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, path: &Path) -> DiskResult<()>;
     /// Makes the names of a directory durable.
     fn sync_dir<'a>(&'a self, path: &'a Path) -> Syncing<'a>;
-    /// Takes the lock file, held until the guard is dropped or the process ends.
-    /// The error's kind is `WouldBlock` if another process holds it.
+    /// Takes the lock file, made if missing, held until the guard is dropped or the process ends.
+    /// The error's kind is `WouldBlock` if another process holds it, and its text names that process.
     fn lock(&self, path: &Path) -> DiskResult<Box<dyn Send + Sync>>;
     /// Free bytes for this process on the file system of `path`.
     fn free(&self, path: &Path) -> DiskResult<u64>;
@@ -78,3 +96,44 @@ pub trait File: Send + Sync {
     /// Forgets cached pages, so that the next read comes from the disk; advice where the system has no more.
     fn drop_cache(&self) -> DiskResult<()>;
 }
+
+/// Makes a directory and its parents, the names durable.
+///
+/// # Errors
+///
+/// The first operation that failed; what was made until then stays.
+pub async fn create_dirs(disk: &dyn Disk, path: &Path) -> DiskResult<()> {
+    let mut missing = Vec::new();
+    let mut at = path;
+    while !at.as_os_str().is_empty() && !disk.exists(at)? {
+        missing.push(at);
+        at = at.parent().unwrap_or(Path::new(""));
+    }
+    disk.create_dir_all(path)?;
+    for made in missing.iter().rev() {
+        disk.sync_dir(made.parent().unwrap_or(Path::new(""))).await?;
+    }
+    Ok(())
+}
+
+/// Removes every `*.tmp` of a directory, what a crash left half written, and tells their names. Never reads one.
+///
+/// # Errors
+///
+/// The first operation that failed.
+pub async fn remove_tmp(disk: &dyn Disk, dir: &Path) -> DiskResult<Vec<String>> {
+    let mut removed = Vec::new();
+    for name in disk.list(dir)? {
+        if name.ends_with(TMP_SUFFIX) {
+            disk.remove(&dir.join(&name))?;
+            removed.push(name);
+        }
+    }
+    if !removed.is_empty() {
+        disk.sync_dir(dir).await?;
+    }
+    Ok(removed)
+}
+
+/// Ends the name of a file that is being written and must never be read.
+pub const TMP_SUFFIX: &str = ".tmp";
