@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::error::Error;
 use crate::names::SessionId;
 use crate::request::Request;
-use crate::response::{At, Answer, LeaderView};
+use crate::response::{Answer, At, LeaderView};
 
 /// A byte stream to a node.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
