@@ -1,0 +1,11 @@
+//! Talks to clients: accepts, says hello, reads requests, writes answers. Knows frames and commands; what they come to
+//! is decided elsewhere.
+
+mod accept;
+mod answer;
+mod connection;
+mod dispatch;
+mod reply_to;
+mod waiters;
+
+pub(crate) use self::accept::{Server, ServerOptions};
