@@ -1,11 +1,15 @@
-//! The one way to the disk. Everything above sees [`Disk`] and [`File`]; [`os`] is the real one, `sim` one that
-//! forgets, tears and fails.
+//! The one way to the disk. Everything above sees [`Disk`] and [`File`]; [`os::OsDisk`] is the real one,
+//! `sim::SimDisk` (feature `sim`) one that forgets, tears and fails.
 //!
 //! Reads, writes and names are plain calls; only a sync is awaited, because under the simulator it takes
 //! simulated time. In production it blocks in the first poll and is ready then, so the log writer's thread simply
 //! blocks in it.
 
 pub mod os;
+#[cfg(any(test, feature = "sim"))]
+pub mod rng;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 use std::future::Future;
 use std::io::IoSlice;
