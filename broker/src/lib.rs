@@ -3,4 +3,9 @@
 pub mod clock;
 pub mod fs;
 pub mod log;
+pub mod node;
+pub mod outside;
 pub mod queue;
+mod raft;
+mod server;
+pub mod snapshots;
