@@ -244,20 +244,6 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_made_with_their_parents_and_tmp_files_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join("x/y/z");
-        let made = super::super::create_dirs(&OsDisk, &deep);
-        futures_util::FutureExt::now_or_never(made).unwrap().unwrap();
-        for name in ["a.tmp", "a", "tmp"] {
-            OsDisk.open(&deep.join(name), Open::Create).unwrap();
-        }
-        let removed = super::super::remove_tmp(&OsDisk, &deep);
-        assert_eq!(futures_util::FutureExt::now_or_never(removed).unwrap().unwrap(), ["a.tmp"]);
-        assert_eq!(OsDisk.list(&deep).unwrap(), ["a", "tmp"]);
-    }
-
-    #[test]
     fn a_lock_is_held_by_one_and_names_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");

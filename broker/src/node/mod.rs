@@ -12,11 +12,13 @@ use crate::fs::DiskError;
 use crate::log::{LogError, LogOptions};
 use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
+use crate::snapshots::SnapshotError;
 
 pub use self::format::{init, join};
 pub use self::start::{Node, start};
 
 use self::identity::IdentityError;
+use self::secret::SecretError;
 
 /// Directory of the log in the data directory.
 pub const LOG_DIR: &str = "log";
@@ -94,6 +96,21 @@ impl From<LogError> for NodeError {
             LogError::Disk(error) => error.into(),
             corrupt => Self::corrupt(corrupt),
         }
+    }
+}
+
+impl From<SnapshotError> for NodeError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Disk(error) => error.into(),
+            corrupt => Self::corrupt(corrupt),
+        }
+    }
+}
+
+impl From<SecretError> for NodeError {
+    fn from(error: SecretError) -> Self {
+        Self::new(66, "secret", error.to_string())
     }
 }
 

@@ -84,8 +84,8 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
 
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
-    let snapshots = snapshots.map_err(NodeError::corrupt)?;
-    let snapshot = snapshots.newest().map_err(NodeError::corrupt)?.and_then(|file| file.last());
+    let (snapshots, _) = snapshots?;
+    let snapshot = snapshots.newest().map(|file| file.last());
     let opening = Log::open(Arc::clone(&outside.disk), &dir.join(LOG_DIR), options.log.clone());
     let (log, writer, keeper, recovered) = opening.await?;
     let end = Arc::clone(&outside.end);

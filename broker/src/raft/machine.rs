@@ -20,7 +20,7 @@ use crate::outside::Tasks;
 use crate::queue::State;
 use crate::queue::command;
 use crate::queue::reply::Effects;
-use crate::snapshots::{SnapshotFile, Snapshots};
+use crate::snapshots::{SnapshotFile, Snapshots, Stage, Staged};
 
 /// When a snapshot is due: after so many entries or bytes of entries.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ pub(crate) enum SnapshotData {
     /// Published here. Its bodies stay as long as this is held.
     Local(Arc<Pinned>),
     /// Received and not yet installed.
-    Staged(Box<Staged>),
+    Received(Box<Received>),
 }
 
 /// A published snapshot with the bodies it names.
@@ -43,9 +43,9 @@ pub(crate) struct Pinned {
     pub(crate) live: LiveBodies,
 }
 
-/// What a peer sent: state bytes, and the bodies we did not have.
-pub(crate) struct Staged {
-    pub(crate) state: Vec<u8>,
+/// What a peer sent: the state, and the bodies we did not have.
+pub(crate) struct Received {
+    pub(crate) staged: Staged,
     pub(crate) import: Import,
 }
 
@@ -99,8 +99,8 @@ impl Machine {
             since_bytes: 0,
         };
         let mut newest = None;
-        if let Some(file) = snapshots.newest()? {
-            let index = file.last().map_or(0, |last| last.index);
+        if let Some(file) = snapshots.newest() {
+            let index = file.last().index;
             let decode = |what: String| LoadError::Decode { index, what };
             let meta = decode_meta(file.meta()).map_err(|e| decode(e.to_string()))?;
             let state = State::decode(&file.read_state()?).map_err(|e| decode(e.to_string()))?;
@@ -176,6 +176,11 @@ impl Machine {
         }
     }
 
+    /// Begins to take in a peer's snapshot.
+    pub(crate) fn stage(&self, last: LogId, state_size: u64) -> io::Result<Stage> {
+        self.snapshots.stage(last, state_size).map_err(io::Error::other)
+    }
+
     /// Frees what neither the newest snapshot nor one that is being sent needs.
     pub(crate) fn collect(&self) {
         let Some((live, upto)) = self.newest().as_ref().and_then(|(meta, pinned)| {
@@ -191,26 +196,24 @@ impl Machine {
         self.log.collect(live, upto);
     }
 
-    fn publish(&self, meta: RaftSnapshotMeta, pinned: Pinned) {
-        let replaced = self.newest().replace((meta, Arc::new(pinned)));
-        if let Some((_, pinned)) = replaced {
-            self.older.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&pinned));
+    fn publish(&self, meta: RaftSnapshotMeta, pinned: Pinned) -> Arc<Pinned> {
+        let pinned = Arc::new(pinned);
+        let replaced = self.newest().replace((meta, Arc::clone(&pinned)));
+        if let Some((_, older)) = replaced {
+            self.older.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&older));
         }
         self.collect();
+        pinned
     }
 
     /// Writes `state` aside and publishes it; the local log must be durable up to its last entry.
     async fn save(self: Arc<Self>, meta: RaftSnapshotMeta, state: State) -> io::Result<Arc<Pinned>> {
         self.log.flush().await.map_err(io::Error::other)?;
         let last = meta.last_log_id.as_ref().map(from_log_id);
-        let file = self
-            .snapshots
-            .publish(last, &encode_meta(&meta), |out| state.encode(out))
-            .await
-            .map_err(io::Error::other)?;
-        let pinned = Pinned { file, live: state.live_bodies() };
-        self.publish(meta, pinned);
-        self.newest().as_ref().map(|(_, pinned)| Arc::clone(pinned)).ok_or_else(|| io::Error::other("no snapshot"))
+        let last = last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let saved = self.snapshots.publish(last, &encode_meta(&meta), |out| state.encode(out));
+        let file = saved.await.map_err(io::Error::other)?;
+        Ok(self.publish(meta, Pinned { file, live: state.live_bodies() }))
     }
 
     /// Runs a job where it may block, and waits for it.
@@ -317,21 +320,23 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
     /// Bodies first, then the snapshot, then the state: a crash in between leaves the old state and bodies that
     /// nothing names yet.
     async fn install_snapshot(&mut self, meta: &RaftSnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
-        let staged = match data {
-            SnapshotData::Staged(staged) => *staged,
+        let received = match data {
+            SnapshotData::Received(received) => *received,
             // At start openraft may hand our own newest snapshot back: it is loaded already.
             SnapshotData::Local(_) => return Ok(()),
         };
-        let state = State::decode(&staged.state)
+        let state = received.staged.read_state().map_err(io::Error::other)?;
+        let state = State::decode(&state)
             .map_err(|e| io::Error::other(format!("the snapshot received does not decode: {e}")))?;
         let applied = self.0.core().applied.map_or(0, |applied| applied.index);
-        let last = meta.last_log_id.as_ref().map(from_log_id);
-        let last = last.ok_or_else(|| io::Error::other("the snapshot received covers nothing"))?;
         let machine = Arc::clone(&self.0);
-        let (job_meta, job_state) = (meta.clone(), state.clone());
+        let (job_meta, live) = (meta.clone(), state.live_bodies());
         let job = async move {
-            staged.import.publish(applied, last).await.map_err(io::Error::other)?;
-            machine.save(job_meta, job_state).await
+            machine.log.flush().await.map_err(io::Error::other)?;
+            received.import.publish(applied, received.staged.last()).await.map_err(io::Error::other)?;
+            let file = received.staged.publish(&encode_meta(&job_meta)).await.map_err(io::Error::other)?;
+            machine.publish(job_meta, Pinned { file, live });
+            Ok(())
         };
         Arc::clone(&self.0).aside("install", job).await?;
         let mut core = self.0.core();

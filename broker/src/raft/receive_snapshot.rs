@@ -8,17 +8,17 @@ use bytes::Bytes;
 use openraft::storage::Snapshot;
 use queue_protocol::peer::{PeerResponse, SnapshotBegin, SnapshotPart, Vote};
 
-use super::machine::{SnapshotData, Staged};
+use super::machine::{Received, SnapshotData};
 use super::types::{decode_meta, from_vote, to_vote};
 use super::{Consensus, Raft};
 use crate::log::Import;
+use crate::snapshots::Stage;
 
 /// A snapshot that is being received.
 pub(crate) struct Receiving {
     vote: Vote,
     meta: Vec<u8>,
-    state: Vec<u8>,
-    state_size: u64,
+    state: Stage,
     import: Import,
 }
 
@@ -30,11 +30,11 @@ impl Receiving {
         meta: &Bytes,
     ) -> io::Result<(PeerResponse, Self)> {
         decode_meta(meta).map_err(io::Error::other)?;
+        let last = begin.last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
         let receiving = Self {
             vote: begin.vote,
             meta: meta.to_vec(),
-            state: Vec::new(),
-            state_size: begin.state_size,
+            state: consensus.machine().stage(last, begin.state_size)?,
             import: consensus.log().import().map_err(io::Error::other)?,
         };
         Ok((PeerResponse::SnapshotFrom(consensus.machine().applied()), receiving))
@@ -55,23 +55,14 @@ impl Receiving {
                 }
                 self.import.add(id, &bodies, tail).map_err(io::Error::other)
             }
-            SnapshotPart::State => {
-                if (self.state.len() + tail.len()) as u64 > self.state_size {
-                    return Err(io::Error::other("a snapshot is longer than it said"));
-                }
-                self.state.extend_from_slice(&tail);
-                Ok(())
-            }
+            SnapshotPart::State => self.state.add(&tail).map_err(io::Error::other),
         }
     }
 
     pub(crate) async fn install(self, raft: &Raft) -> io::Result<PeerResponse> {
-        if self.state.len() as u64 != self.state_size {
-            return Err(io::Error::other("a snapshot is shorter than it said"));
-        }
         let meta = decode_meta(&self.meta).map_err(io::Error::other)?;
-        let staged = Staged { state: self.state, import: self.import };
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Staged(Box::new(staged)) };
+        let received = Received { staged: self.state.finish().map_err(io::Error::other)?, import: self.import };
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let installed = raft.install_full_snapshot(to_vote(self.vote), snapshot).await;
         let response = installed.map_err(io::Error::other)?;
         Ok(PeerResponse::Seen(from_vote(&response.vote)))

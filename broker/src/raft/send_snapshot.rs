@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::frame::{Frame, OutFrame};
@@ -86,7 +86,7 @@ fn unexpected(response: &PeerResponse) -> io::Error {
 pub(crate) async fn send(link: &Link, log: &Log, vote: Vote, meta: Vec<u8>, pinned: &Pinned) -> io::Result<Vote> {
     let mut sender = Sender { stream: link.dial().await?, next_id: 0, in_flight: VecDeque::new() };
     let state_size = pinned.file.state_size();
-    let begin = SnapshotBegin { vote, last: pinned.file.last(), state_size };
+    let begin = SnapshotBegin { vote, last: Some(pinned.file.last()), state_size };
     let begun = sender.ask(&PeerRequest::SnapshotBegin(begin), vec![meta.into()]).await?;
     let applied = match begun {
         PeerResponse::SnapshotFrom(applied) => applied.map_or(0, |applied| applied.index),
@@ -100,11 +100,10 @@ pub(crate) async fn send(link: &Link, log: &Log, vote: Vote, meta: Vec<u8>, pinn
     }
     let mut offset = 0;
     while offset < state_size {
-        let size = usize::try_from(state_size - offset).unwrap_or(usize::MAX).min(BULK_FRAME_SIZE_MAX);
-        let mut bytes = BytesMut::zeroed(size);
-        pinned.file.read_part(offset, &mut bytes).map_err(io::Error::other)?;
-        offset += size as u64;
-        sender.part(SnapshotPart::State, vec![bytes.freeze()]).await?;
+        let mut part = Vec::new();
+        pinned.file.read_part(offset, &mut part).map_err(io::Error::other)?;
+        offset += part.len() as u64;
+        sender.part(SnapshotPart::State, vec![part.into()]).await?;
     }
     match sender.ask(&PeerRequest::SnapshotEnd, Vec::new()).await? {
         PeerResponse::Seen(vote) => Ok(vote),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::faults::{Fault, Op};
 use super::names::{Target, normal};
 use super::pages::{Pages, small};
@@ -38,8 +40,8 @@ fn error<T>(op: Op, path: &Path, source: impl Into<io::Error>) -> DiskResult<T> 
 /// EIO and ENOSPC, as the system would say it.
 fn system(fault: Fault) -> io::Error {
     match fault {
-        Fault::NoSpace => io::ErrorKind::StorageFull.into(),
-        Fault::Io | Fault::Misdirect => io::Error::other("input/output error"),
+        Fault::NoSpace => Errno::NOSPC.into(),
+        Fault::Io | Fault::Misdirect => Errno::IO.into(),
     }
 }
 
