@@ -85,7 +85,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
 
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
-    let snapshot = snapshots.newest().map(|file| file.last());
+    let snapshot = snapshots.newest().map(|file| file.last);
     let opening = Log::open(Arc::clone(&outside.disk), &dir.join(LOG_DIR), options.log.clone());
     let (log, writer, keeper, recovered) = opening.await?;
     let end = Arc::clone(&outside.end);

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{OptionalSend, RaftLogId};
+use openraft::OptionalSend;
 use tokio::sync::oneshot;
 
 use super::types::{

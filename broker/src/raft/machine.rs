@@ -12,7 +12,7 @@ use queue_protocol::peer::LogId;
 use tokio::sync::{Notify, oneshot};
 
 use super::types::{
-    Applied, Batch, RaftLogId, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta, encode_meta,
+    Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta, encode_meta,
     from_log_id,
 };
 use crate::log::{Import, LiveBodies, Log};
@@ -100,9 +100,9 @@ impl Machine {
         };
         let mut newest = None;
         if let Some(file) = snapshots.newest() {
-            let index = file.last().index;
+            let index = file.last.index;
             let decode = |what: String| LoadError::Decode { index, what };
-            let meta = decode_meta(file.meta()).map_err(|e| decode(e.to_string()))?;
+            let meta = decode_meta(&file.meta).map_err(|e| decode(e.to_string()))?;
             let state = State::decode(&file.read_state()?).map_err(|e| decode(e.to_string()))?;
             core.applied = meta.last_log_id;
             core.membership = meta.last_membership.clone();
@@ -211,7 +211,8 @@ impl Machine {
         self.log.flush().await.map_err(io::Error::other)?;
         let last = meta.last_log_id.as_ref().map(from_log_id);
         let last = last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
-        let saved = self.snapshots.publish(last, &encode_meta(&meta), |out| state.encode(out));
+        let meta_bytes = encode_meta(&meta);
+        let saved = self.snapshots.publish(last, &meta_bytes, |out| state.encode(out));
         let file = saved.await.map_err(io::Error::other)?;
         Ok(self.publish(meta, Pinned { file, live: state.live_bodies() }))
     }
@@ -265,7 +266,7 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
-    async fn build_snapshot(&mut self) -> Result<Snapshot<RaftSnapshotMeta, SnapshotData>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let job = Arc::clone(&self.machine).save(self.meta.clone(), self.state.clone());
         let pinned = Arc::clone(&self.machine).aside("snapshot", job).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::Local(pinned) })
@@ -354,7 +355,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> Result<Option<Snapshot<RaftSnapshotMeta, SnapshotData>>, io::Error> {
+    ) -> Result<Option<RaftSnapshot>, io::Error> {
         Ok(self
             .0
             .newest()

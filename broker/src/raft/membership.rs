@@ -1,7 +1,7 @@
 //! Members come and lead: the first node, joining as a learner, promotion, transfer of leadership.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use openraft::ChangeMembers;

@@ -30,7 +30,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 
 pub(crate) use self::leadership::{Leadership, Seat, View};
-pub(crate) use self::link::{Credentials, PeerStream, dial_peer};
+pub(crate) use self::link::{Credentials, dial_peer};
 pub(crate) use self::machine::LoadError;
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::alias::{LogIdOf, MembershipOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
+use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
 use openraft::entry::{EntryPayload, RaftEntry, RaftPayload};
 use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::responder::Responder;
@@ -58,7 +58,7 @@ pub(crate) type Leader = LeaderId<u64, u64>;
 pub(crate) type Payload = EntryPayload<Batch, u64, Member>;
 
 /// An entry in openraft's hands.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) log_id: LogId<Leader>,
     pub(crate) payload: Payload,
@@ -109,23 +109,36 @@ impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Completion<T> {
     }
 }
 
-openraft::declare_raft_types!(
-    /// openraft, filled in. The seeded runtime makes its own randomness repeatable under the simulator.
-    pub(crate) TypeConfig:
-        D = Batch,
-        R = Applied,
-        NodeId = u64,
-        Node = Member,
-        LeaderId = Leader,
-        Payload = Payload,
-        Entry = Entry,
-        AsyncRuntime = openraft_rt::DeterministicRng<openraft_rt_tokio::TokioRuntime>,
-        Responder<T> = Completion<T> where T: OptionalSend + 'static,
-);
+/// openraft, filled in. The seeded runtime makes its own randomness repeatable under the simulator.
+#[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
+pub(crate) struct TypeConfig;
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Batch;
+    type R = Applied;
+    type NodeId = u64;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = Leader;
+    type Vote = openraft::impls::Vote<Leader>;
+    type Payload = Payload;
+    type Entry = Entry;
+    type AsyncRuntime = openraft_rt::deterministic_rng::DeterministicRng<openraft_rt_tokio::TokioRuntime>;
+    type Responder<T>
+        = Completion<T>
+    where
+        T: OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 
 pub(crate) type RaftLogId = LogIdOf<TypeConfig>;
 pub(crate) type RaftVote = VoteOf<TypeConfig>;
-pub(crate) type RaftMembership = MembershipOf<TypeConfig>;
+pub(crate) type RaftMembership = Membership<u64, Member>;
+pub(crate) type RaftSnapshot = SnapshotOf<TypeConfig, super::machine::SnapshotData>;
 pub(crate) type RaftStoredMembership = StoredMembershipOf<TypeConfig>;
 pub(crate) type RaftSnapshotMeta = SnapshotMetaOf<TypeConfig>;
 

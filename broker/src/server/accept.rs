@@ -108,7 +108,9 @@ impl Server {
         tokio::spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
         let mut stop = self.stop.subscribe();
         loop {
-            let stopping = std::pin::pin!(stop.wait_for(|stop| *stop));
+            let stopping = std::pin::pin!(async {
+                let _ = stop.wait_for(|stop| *stop).await;
+            });
             match futures_util::future::select(listener.accept(), stopping).await {
                 futures_util::future::Either::Left((Ok((stream, from)), _)) => {
                     tokio::spawn(Arc::clone(&self).greet(stream, from));

@@ -119,7 +119,9 @@ impl Reading {
             while !self.flight.has_room() {
                 self.flight.landed.notified().await;
             }
-            let stopping = std::pin::pin!(stop.wait_for(|stop| *stop));
+            let stopping = std::pin::pin!(async {
+                let _ = stop.wait_for(|stop| *stop).await;
+            });
             let next = std::pin::pin!(reader.next());
             let frame = match futures_util::future::select(next, stopping).await {
                 futures_util::future::Either::Left((Ok(Some(frame)), _)) => frame,
