@@ -5,3 +5,4 @@ pub mod fs;
 pub mod log;
 pub mod node;
 pub mod queue;
+pub mod snapshots;
