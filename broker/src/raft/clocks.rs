@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use openraft::alias::InstantOf;
 
+use super::types::TypeConfig;
 use crate::queue::command::Stamps;
+
+/// Monotonic time as openraft reports it.
+type Instant = InstantOf<TypeConfig>;
 
 /// How far a leader's wall clock may be from the median of the voters before it stamps the median instead.
 const WALL_OFF_MS_MAX: u64 = 600_000;
@@ -30,7 +34,8 @@ impl Stamper {
     /// A quorum has acknowledged what was sent at `acked`. Earlier or equal times change nothing.
     pub(crate) fn acknowledge(&mut self, acked: Instant) {
         if let Some(before) = self.acked {
-            self.unstamped += acked.saturating_duration_since(before).min(2 * self.heartbeat);
+            let gone = if acked > before { acked - before } else { Duration::ZERO };
+            self.unstamped += gone.min(2 * self.heartbeat);
         }
         self.acked = Some(self.acked.map_or(acked, |before| before.max(acked)));
     }
@@ -58,12 +63,14 @@ pub(crate) fn bounded_wall(own_ms: u64, voters_ms: &mut [u64]) -> (u64, bool) {
 
 #[cfg(test)]
 mod tests {
+    use openraft::type_config::TypeConfigExt;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_gap_between_acknowledgements_counts_for_two_heartbeats_at_most() {
         let heartbeat = Duration::from_millis(150);
-        let start = Instant::now();
+        let start = TypeConfig::now();
         let mut stamper = Stamper::new(heartbeat);
         stamper.acknowledge(start);
         assert_eq!(stamper.stamp(7), Stamps { wall_ms: 7, confirmed_ms: 0 });
@@ -76,7 +83,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn fractions_of_a_millisecond_are_kept_for_the_next_stamp() {
-        let start = Instant::now();
+        let start = TypeConfig::now();
         let mut stamper = Stamper::new(Duration::from_millis(150));
         stamper.acknowledge(start);
         let mut total = 0;

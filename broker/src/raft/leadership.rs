@@ -143,7 +143,7 @@ impl Seat {
             }
             let mut voters = metrics.membership_config.membership().voter_ids();
             let alone = voters.next() == Some(self.node.0) && voters.next().is_none();
-            let acked = if alone { Some(Instant::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
+            let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
             if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
                 stamper.acknowledge(acked);
             }

@@ -30,6 +30,9 @@ use crate::fs::{Disk, DiskError, DiskResult, TMP_SUFFIX, create_dirs, remove_tmp
 /// Ends the name of a published snapshot; before it 20 digits of its last index.
 const SUFFIX: &str = ".snapshot";
 
+/// Takes the next piece of a state.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Why a snapshot was not written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -129,7 +132,7 @@ impl Snapshots {
         self.shared().newest.clone()
     }
 
-    /// Publishes the state as of `last`. `state_parts` is called once and hands the state over piece by piece, of
+    /// Publishes the state as of `last`. `state_parts` hands the state over piece by piece, of
     /// any size; the pieces are written as they come, so this blocks as a write does. On return it is durable and
     /// [`Snapshots::newest`], unless a newer one was published meanwhile: then that one stays and is returned.
     ///
@@ -141,7 +144,7 @@ impl Snapshots {
         &self,
         last: LogId,
         meta: &[u8],
-        mut state_parts: impl FnMut(&mut dyn FnMut(&[u8])),
+        state_parts: impl FnOnce(Sink<'_>),
     ) -> Result<SnapshotFile, SnapshotError> {
         let mut draft = Draft::create(self)?;
         let mut failed = Ok(());

@@ -26,7 +26,12 @@ fn id(index: u64) -> LogId {
 /// A state that tells its index and length apart from all others.
 fn state(index: u64, size: usize) -> Vec<u8> {
     let mut rng = Rng::new(index);
-    (0..size).map(|_| rng.next_u64().to_le_bytes()[0]).collect()
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        bytes.extend_from_slice(&rng.next_u64().to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }
 
 fn meta(index: u64) -> Vec<u8> {
@@ -34,7 +39,7 @@ fn meta(index: u64) -> Vec<u8> {
 }
 
 /// Hands a state over in pieces of uneven sizes, empty ones among them.
-fn pieces(state: &[u8]) -> impl FnMut(&mut dyn FnMut(&[u8])) + Send {
+fn pieces(state: &[u8]) -> impl FnOnce(Sink<'_>) + Send {
     move |sink| {
         let (mut rest, mut size) = (state, 0);
         while !rest.is_empty() {

@@ -269,7 +269,7 @@ impl File for SimFile {
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> DiskResult<()> {
-        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let bytes = slices.iter().map(|slice| &**slice).collect::<Vec<_>>().concat();
         let (mut state, fault) = self.begin(Op::Write, || format!(" {offset}+{}", bytes.len()))?;
         let state = &mut *state;
         let (free, size, unit) =
