@@ -67,7 +67,8 @@ impl Model {
             };
             let first = taken;
             taken += u32::try_from(mine.len()).unwrap();
-            let body = |k: usize| BodyRef { index, ordinal: first + u32::try_from(k).unwrap(), size: mine[k].size };
+            let body =
+                |k: usize| BodyRef { index, ordinal: first + u32::try_from(k).unwrap(), size: mine[k].size };
             let bodies: Vec<BodyRef> = (0..mine.len()).map(body).collect();
             replies.push(self.command(At { index, position }, command, &bodies));
         }
@@ -85,7 +86,8 @@ impl Model {
             self.fail(id, None, ErrorText::new("lease ended").unwrap());
         }
         for message in &mut self.messages {
-            if message.shown.state == MessageState::Delayed && message.shown.until_ms.unwrap() <= self.wall_ms {
+            if message.shown.state == MessageState::Delayed && message.shown.until_ms.unwrap() <= self.wall_ms
+            {
                 make_ready(message);
             }
         }
@@ -153,7 +155,13 @@ impl Model {
         if reply.result != Ok(Outcome::Nothing) {
             if !self.sessions.iter().any(|session| session.id == id) {
                 let check_ms = wall_ms + SESSION_IDLE_MS;
-                self.sessions.push(Session { id, done_below: 1, used_at_ms: wall_ms, check_ms, answers: Vec::new() });
+                self.sessions.push(Session {
+                    id,
+                    done_below: 1,
+                    used_at_ms: wall_ms,
+                    check_ms,
+                    answers: Vec::new(),
+                });
             }
             let session = self.sessions.iter_mut().find(|session| session.id == id).unwrap();
             session.answers.push((number, reply.clone()));
@@ -161,7 +169,12 @@ impl Model {
         reply
     }
 
-    fn execute(&mut self, session: Option<SessionId>, op: &Op, bodies: &[BodyRef]) -> Result<Outcome, Refusal> {
+    fn execute(
+        &mut self,
+        session: Option<SessionId>,
+        op: &Op,
+        bodies: &[BodyRef],
+    ) -> Result<Outcome, Refusal> {
         match op {
             Op::Push(push) => self.push(push, bodies),
             Op::Lease(lease) => self.deliver(session, lease, false),
@@ -169,7 +182,9 @@ impl Model {
             Op::Ack(receipts) => Ok(Outcome::Settled(self.settle(receipts, |model, id| {
                 model.messages.retain(|message| message.shown.id != id);
             }))),
-            Op::Nack { leases, kind } => Ok(Outcome::Settled(self.settle(leases, |model, id| model.nack(id, kind)))),
+            Op::Nack { leases, kind } => {
+                Ok(Outcome::Settled(self.settle(leases, |model, id| model.nack(id, kind))))
+            }
             Op::Extend { leases, lease_ms } => {
                 let deadline_ms = self.lease_clock_ms + (*lease_ms).clamp(1_000, 43_200_000);
                 let extend = |model: &mut Self, id| model.find(id).unwrap().deadline_ms = deadline_ms;
@@ -191,7 +206,9 @@ impl Model {
             }
             Op::CreateQueue { queue, settings, if_not_exists } => {
                 match self.queues.iter().find(|known| known.name == *queue) {
-                    Some(known) if *if_not_exists || known.settings == *settings => Ok(Outcome::Created(false)),
+                    Some(known) if *if_not_exists || known.settings == *settings => {
+                        Ok(Outcome::Created(false))
+                    }
                     Some(_) => Err(refusal_of(ErrorCode::QueueExists, queue)),
                     None => {
                         self.queues.push(Queue { name: queue.clone(), settings: *settings });
@@ -245,7 +262,8 @@ impl Model {
     fn push(&mut self, push: &Push, bodies: &[BodyRef]) -> Result<Outcome, Refusal> {
         let rising = push.special.windows(2).all(|pair| pair[0].0 < pair[1].0);
         let in_range = push.special.iter().all(|(k, options)| *k < push.count && options.priority <= 31);
-        if !rising || !in_range || push.count == 0 || push.count > 1_000 || bodies.len() < push.count as usize {
+        if !rising || !in_range || push.count == 0 || push.count > 1_000 || bodies.len() < push.count as usize
+        {
             return Err(refusal_of(ErrorCode::BadRequest, &push.queue));
         }
         match push.create {
@@ -344,7 +362,9 @@ impl Model {
             let found = self.messages.iter().find(|m| m.shown.id == *id && m.queue == receipts.queue);
             results.push(match found {
                 None => Settled::Gone,
-                Some(m) if m.shown.state == MessageState::Leased && m.shown.token == Some(*token) => Settled::Ok,
+                Some(m) if m.shown.state == MessageState::Leased && m.shown.token == Some(*token) => {
+                    Settled::Ok
+                }
                 Some(_) => Settled::Stale,
             });
             if results.last() == Some(&Settled::Ok) {
@@ -446,10 +466,14 @@ impl Model {
             .map(|message| {
                 let left_ms = message.deadline_ms.saturating_sub(self.lease_clock_ms);
                 let leased = state == MessageState::Leased;
-                Peeked { until_ms: if leased { Some(left_ms) } else { message.shown.until_ms }, ..message.shown.clone() }
+                Peeked {
+                    until_ms: if leased { Some(left_ms) } else { message.shown.until_ms },
+                    ..message.shown.clone()
+                }
             })
             .collect();
-        let in_order = |shown: &Peeked| (if state == MessageState::Ready { 31 - shown.priority } else { 0 }, shown.id);
+        let in_order =
+            |shown: &Peeked| (if state == MessageState::Ready { 31 - shown.priority } else { 0 }, shown.id);
         shown.sort_by_key(in_order);
         shown
     }
@@ -479,8 +503,11 @@ impl Model {
 
     /// Every live row: index and ordinal, sorted, once each.
     pub(super) fn live_rows(&self) -> Vec<(u64, u32)> {
-        let mut rows: Vec<(u64, u32)> =
-            self.messages.iter().map(|message| (message.shown.body.index, message.shown.body.ordinal)).collect();
+        let mut rows: Vec<(u64, u32)> = self
+            .messages
+            .iter()
+            .map(|message| (message.shown.body.index, message.shown.body.ordinal))
+            .collect();
         for (_, answer) in self.sessions.iter().flat_map(|session| &session.answers) {
             if let Ok(Outcome::Delivered(grants)) = &answer.result {
                 rows.extend(grants.iter().map(|grant| (grant.body.index, grant.body.ordinal)));

@@ -81,9 +81,14 @@ fn kind() -> impl Strategy<Value = NackKind> {
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    (1u32..4, 500u64..4_000, prop_oneof![Just(0u64), Just(400)]).prop_map(|(max_failures, lease_ms, backoff_ms)| {
-        Settings { max_failures, lease_ms, backoff_ms, backoff_ms_max: 1_000 }
-    })
+    (1u32..4, 500u64..4_000, prop_oneof![Just(0u64), Just(400)]).prop_map(
+        |(max_failures, lease_ms, backoff_ms)| Settings {
+            max_failures,
+            lease_ms,
+            backoff_ms,
+            backoff_ms_max: 1_000,
+        },
+    )
 }
 
 fn plain() -> impl Strategy<Value = Op> {
@@ -105,8 +110,9 @@ fn plain() -> impl Strategy<Value = Op> {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let special = prop::collection::btree_map(0u32..8, (prop_oneof![0u8..=31, Just(4u8), Just(32)], due()), 0..4)
-        .prop_map(|special| special.into_iter().map(|(k, (priority, due))| (k, priority, due)).collect());
+    let special =
+        prop::collection::btree_map(0u32..8, (prop_oneof![0u8..=31, Just(4u8), Just(32)], due()), 0..4)
+            .prop_map(|special| special.into_iter().map(|(k, (priority, due))| (k, priority, due)).collect());
     let special = prop_oneof![2 => Just(Vec::new()), 1 => special];
     let take = (
         prop::collection::vec(queue(), 0..4),
@@ -170,8 +176,10 @@ impl Clients {
         self.wall_ms += step.wall_ms;
         let back_ms = if step.backwards { 3_600_000 } else { 0 };
         let wall_ms = (1_000_000 + self.wall_ms).saturating_sub(back_ms);
-        let commands: Vec<Command> = step.commands.iter().map(|(stamp, act)| self.command(stamp, act)).collect();
-        let rows = commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
+        let commands: Vec<Command> =
+            step.commands.iter().map(|(stamp, act)| self.command(stamp, act)).collect();
+        let rows =
+            commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
         let sizes = step.sizes.iter().cycle().map(|size| ContentSpec { size: *size, crc32c: 0 });
         let mut table: Vec<ContentSpec> = sizes.take(rows.map(|rows| rows as usize).sum()).collect();
         if step.short {
@@ -199,7 +207,11 @@ impl Clients {
             }
             Stamp::Again { session, back } => {
                 let sent = self.sent[usize::try_from(session).expect("one of three")];
-                Some(SessionStamp { session: SessionId(session), number: sent.saturating_sub(back), done_below: 1 })
+                Some(SessionStamp {
+                    session: SessionId(session),
+                    number: sent.saturating_sub(back),
+                    done_below: 1,
+                })
             }
             Stamp::Any { session, number, done_below } => {
                 Some(SessionStamp { session: SessionId(session), number, done_below })
@@ -227,9 +239,10 @@ impl Clients {
             }
             Act::Ack(chosen) => Op::Ack(self.receipts(chosen)),
             Act::Nack(chosen, kind) => Op::Nack { leases: self.receipts(chosen), kind: kind.clone() },
-            Act::Extend(chosen, lease_ms) => {
-                Op::Extend { leases: chosen.as_ref().map(|chosen| self.receipts(chosen)), lease_ms: *lease_ms }
-            }
+            Act::Extend(chosen, lease_ms) => Op::Extend {
+                leases: chosen.as_ref().map(|chosen| self.receipts(chosen)),
+                lease_ms: *lease_ms,
+            },
             Act::Plain(op) => op.clone(),
         }
     }

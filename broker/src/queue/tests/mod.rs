@@ -45,7 +45,8 @@ fn push(queue: &str, count: u32) -> Op {
 }
 
 fn push_special(queue: &str, count: u32, special: &[(u32, u8, Due)]) -> Op {
-    let special = special.iter().map(|(k, priority, due)| (*k, PushOptions { priority: *priority, due: *due }));
+    let special =
+        special.iter().map(|(k, priority, due)| (*k, PushOptions { priority: *priority, due: *due }));
     Op::Push(Push { queue: name(queue), create: Some(settings()), count, special: bounded(special) })
 }
 
@@ -82,7 +83,8 @@ impl Broker {
 
     /// One entry; every content has 10 bytes.
     fn entry(&mut self, commands: Vec<Command>) -> Applied {
-        let rows = commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
+        let rows =
+            commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
         let rows = rows.map(|rows| rows as usize).sum();
         self.entry_with(commands, &vec![ContentSpec { size: 10, crc32c: 0 }; rows])
     }
