@@ -150,7 +150,7 @@ impl State {
         if found != VERSION {
             return Err(BadState::Version { found });
         }
-        let mut from = Reader { size: bytes.len(), rest };
+        let mut from = Reader { size: bytes.len(), rest, turnover: Turnover::default() };
         let mut state = from.head()?;
         for _ in 0..from.take::<u64>()? {
             from.queue(&mut state)?;
@@ -178,6 +178,8 @@ impl State {
 struct Reader<'a> {
     size: usize,
     rest: &'a [u8],
+    /// Sum over the queues read.
+    turnover: Turnover,
 }
 
 impl Reader<'_> {
@@ -233,10 +235,9 @@ impl Reader<'_> {
         let QueueHead { number, name, settings, turnover } = self.take()?;
         let last = state.queues.get_max().map(|(last, _)| *last);
         self.ensure(last < Some(number) && number < state.next_queue, "queue numbers do not rise")?;
-        let Turnover { pushed, leased, acked } = turnover;
-        let sums = state.turnover;
-        let in_range = pushed <= sums.pushed && leased <= sums.leased && acked <= sums.acked;
-        self.ensure(in_range, "a queue's counters exceed the totals")?;
+        let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
+        self.ensure(room.is_some(), "the queues' counters exceed the totals")?;
+        self.turnover = self.turnover.grow(Turnover::default(), turnover);
         let mut queue = Queue::new(name.clone(), settings);
         queue.turnover = turnover;
         self.ready(&mut queue)?;

@@ -69,6 +69,15 @@ impl Counts {
 }
 
 impl Turnover {
+    /// This without a part of the sum, unless the part is larger.
+    pub(super) fn less(self, part: Self) -> Option<Self> {
+        Some(Self {
+            pushed: self.pushed.checked_sub(part.pushed)?,
+            leased: self.leased.checked_sub(part.leased)?,
+            acked: self.acked.checked_sub(part.acked)?,
+        })
+    }
+
     /// This with the growth of one part of the sum.
     pub(super) fn grow(self, before: Self, after: Self) -> Self {
         Self {

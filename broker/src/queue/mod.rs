@@ -13,6 +13,8 @@ mod deliver;
 mod live;
 mod message;
 mod messages;
+#[cfg(test)]
+mod model;
 mod push;
 mod ready;
 pub mod reply;
@@ -20,6 +22,8 @@ mod sessions;
 mod settle;
 mod similar;
 mod state;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use codec::BadState;

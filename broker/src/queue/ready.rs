@@ -238,7 +238,8 @@ impl Ready {
     pub(super) fn find(&self, id: MessageId) -> Option<Message> {
         self.ranks().find_map(|rank| {
             let (at, entry) = self.entries.get_prev(&Place { rank, first: id })?;
-            let k = u32::try_from(id.0 - at.first.0).ok()?;
+            // The entry before may be of a higher priority, with any id.
+            let k = u32::try_from(id.0.checked_sub(at.first.0)?).ok()?;
             (at.rank == rank && k < entry.count()).then(|| entry.message(k, at.priority()))
         })
     }
