@@ -6,6 +6,6 @@ pub mod log;
 pub mod node;
 pub mod outside;
 pub mod queue;
-mod raft;
-mod server;
+pub mod raft;
+pub mod server;
 pub mod snapshots;

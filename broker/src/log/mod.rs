@@ -100,8 +100,16 @@ pub struct Log;
 
 /// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
 pub struct Writer;
-impl Writer { pub async fn run(self) -> Result<(), LogError> { unimplemented!() } }
-impl Keeper { pub async fn run(self) -> Result<(), LogError> { unimplemented!() } }
+impl Writer {
+    pub async fn run(self) -> Result<(), LogError> {
+        unimplemented!()
+    }
+}
+impl Keeper {
+    pub async fn run(self) -> Result<(), LogError> {
+        unimplemented!()
+    }
+}
 
 /// Fills the pool and frees segments; one future, driven like [`Writer`].
 pub struct Keeper;
@@ -152,7 +160,12 @@ impl Log {
     }
 
     /// All entries in `range` that are log, at least one and then until `bytes_max` is reached.
-    pub fn read(&self, _range: Range<u64>, _bytes_max: usize, _contents: Contents) -> Result<Vec<Entry>, LogError> {
+    pub fn read(
+        &self,
+        _range: Range<u64>,
+        _bytes_max: usize,
+        _contents: Contents,
+    ) -> Result<Vec<Entry>, LogError> {
         unimplemented!()
     }
 
@@ -212,7 +225,12 @@ pub struct Import;
 
 impl Import {
     /// Live bodies of one entry, ordinals rising.
-    pub fn add(&mut self, _id: LogId, _bodies: &[(u32, ContentSpec)], _contents: Bytes) -> Result<(), LogError> {
+    pub fn add(
+        &mut self,
+        _id: LogId,
+        _bodies: &[(u32, ContentSpec)],
+        _contents: Bytes,
+    ) -> Result<(), LogError> {
         unimplemented!()
     }
 

@@ -40,7 +40,8 @@ pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, 
         cluster: ClusterId(u128::from_le_bytes(outside.random_bytes())),
         node: NodeId(1),
         store: StoreId(u128::from_le_bytes(outside.random_bytes())),
-        name: Text::new(name).map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+        name: Text::new(name)
+            .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
     };
     secret::write(&*outside.disk, dir, &Secret(outside.random_bytes())).await?;
     format_stores(outside, options).await?;
@@ -86,7 +87,9 @@ pub async fn join(
     outside.disk.create_dir_all(dir)?;
     let _lock = lock(outside, dir)?;
     let (mut identity, revision) = match Identity::read(&*outside.disk, dir) {
-        Ok(found) if found.identity.is_joined() => return refuse_formatted(outside, dir).map(|()| found.identity),
+        Ok(found) if found.identity.is_joined() => {
+            return refuse_formatted(outside, dir).map(|()| found.identity);
+        }
         Ok(found) => (found.identity, found.revision),
         Err(IdentityError::Missing { .. }) => {
             let name = Text::new(options.name.clone().unwrap_or_default());
@@ -183,7 +186,11 @@ async fn ask(
                     Code::VersionMismatch => 76,
                     _ => 69,
                 };
-                return Err(NodeError::new(status, error.code.as_str(), format!("{}. Nothing was joined", error.message)));
+                return Err(NodeError::new(
+                    status,
+                    error.code.as_str(),
+                    format!("{}. Nothing was joined", error.message),
+                ));
             }
             Err(error) => {
                 let refused = error.to_string();
@@ -196,8 +203,12 @@ async fn ask(
             }
         };
         if tokio::time::Instant::now() >= until {
-            return Err(NodeError::new(69, "unreachable", format!("{failure}; waited {JOIN_TIMEOUT:?}. Nothing was joined"))
-                .hint("queuectl cluster status shows who leads"));
+            return Err(NodeError::new(
+                69,
+                "unreachable",
+                format!("{failure}; waited {JOIN_TIMEOUT:?}. Nothing was joined"),
+            )
+            .hint("queuectl cluster status shows who leads"));
         }
         tokio::time::sleep(JOIN_PAUSE).await;
     }

@@ -32,15 +32,20 @@ pub struct Node {
 /// Takes the data directory's lock for as long as the guard lives.
 pub(super) fn lock(outside: &Outside, dir: &Path) -> Result<Box<dyn Send + Sync>, NodeError> {
     outside.disk.lock(&dir.join(LOCK_FILE)).map_err(|error| {
-        if error.source.kind() == std::io::ErrorKind::WouldBlock { NodeError::locked(dir) } else { error.into() }
+        if error.source.kind() == std::io::ErrorKind::WouldBlock {
+            NodeError::locked(dir)
+        } else {
+            error.into()
+        }
     })
 }
 
 pub(super) async fn bind(outside: &Outside, address: &str) -> Result<Box<dyn Listener>, NodeError> {
     outside.net.listen(address).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AddrInUse {
-            NodeError::new(69, "port_in_use", format!("{address} is in use"))
-                .hint("--listen-address names another port; queued healthcheck tells whether a node answers there")
+            NodeError::new(69, "port_in_use", format!("{address} is in use")).hint(
+                "--listen-address names another port; queued healthcheck tells whether a node answers there",
+            )
         } else {
             NodeError::new(69, "listen", format!("cannot listen on {address}: {error}"))
         }
@@ -54,8 +59,12 @@ pub(super) fn advertised(options: &NodeOptions, listener: &dyn Listener) -> Resu
     }
     let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
     if bound.ip().is_unspecified() {
-        return Err(NodeError::new(78, "config", "listening on every address, others must be told which to use")
-            .hint("set --advertise-address HOST:PORT"));
+        return Err(NodeError::new(
+            78,
+            "config",
+            "listening on every address, others must be told which to use",
+        )
+        .hint("set --advertise-address HOST:PORT"));
     }
     let host = options.listen.rsplit_once(':').map_or("", |(host, _)| host);
     let named = !host.is_empty() && host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
@@ -86,20 +95,27 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
     let snapshot = snapshots.newest().map(|file| file.last);
-    let opening = Log::open(Arc::clone(&outside.disk), &dir.join(LOG_DIR), options.log.clone());
+    let log_dir = dir.join(LOG_DIR);
+    let opening = Log::open(Arc::clone(&outside.disk), &log_dir, options.log.clone());
     let (log, writer, keeper, recovered) = opening.await?;
     let end = Arc::clone(&outside.end);
     let end_keeper = Arc::clone(&outside.end);
-    outside.tasks.blocking("log", Box::pin(async move {
-        if let Err(error) = writer.run().await {
-            end(disk_failed(&error));
-        }
-    }));
-    outside.tasks.blocking("log-keeper", Box::pin(async move {
-        if let Err(error) = keeper.run().await {
-            end_keeper(disk_failed(&error));
-        }
-    }));
+    outside.tasks.blocking(
+        "log",
+        Box::pin(async move {
+            if let Err(error) = writer.run().await {
+                end(disk_failed(&error));
+            }
+        }),
+    );
+    outside.tasks.blocking(
+        "log-keeper",
+        Box::pin(async move {
+            if let Err(error) = keeper.run().await {
+                end_keeper(disk_failed(&error));
+            }
+        }),
+    );
 
     let credentials =
         Credentials { cluster: identity.cluster, node: identity.node, store: identity.store, secret };
@@ -110,7 +126,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         consensus.bootstrap().await?;
     }
     let server = Server::new(Arc::clone(&consensus), options.server);
-    tokio::spawn(Arc::clone(&server).run(listener));
+    crate::raft::spawn(Arc::clone(&server).run(listener));
     Ok(Node {
         identity,
         address: bound,

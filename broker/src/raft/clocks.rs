@@ -99,6 +99,9 @@ mod tests {
         assert_eq!(bounded_wall(5, &mut []), (5, false));
         let hour = 3_600_000;
         assert_eq!(bounded_wall(10 * hour, &mut [10 * hour, 10 * hour + 5, 9 * hour]), (10 * hour, false));
-        assert_eq!(bounded_wall(11 * hour, &mut [11 * hour, 10 * hour, 10 * hour + 5]), (10 * hour + 5, true));
+        assert_eq!(
+            bounded_wall(11 * hour, &mut [11 * hour, 10 * hour, 10 * hour + 5]),
+            (10 * hour + 5, true)
+        );
     }
 }

@@ -101,7 +101,12 @@ impl Seat {
         voters.push(own);
         let (wall_ms, off) = bounded_wall(own, &mut voters);
         if off && !inner.wall_alarm {
-            tracing::warn!(own_ms = own, median_ms = wall_ms, state_ms, "this node's clock is far off its peers'");
+            tracing::warn!(
+                own_ms = own,
+                median_ms = wall_ms,
+                state_ms,
+                "this node's clock is far off its peers'"
+            );
         }
         inner.wall_alarm = off;
         match &mut inner.leading {

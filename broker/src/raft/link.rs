@@ -66,7 +66,8 @@ pub(crate) async fn dial_peer(
     let (read, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read);
     let state = log.map(Log::state).unwrap_or_default();
-    let role = HelloRole::Peer(PeerHello { node: me.node, store: me.store, last: state.last, vote: state.vote });
+    let role =
+        HelloRole::Peer(PeerHello { node: me.node, store: me.store, last: state.last, vote: state.vote });
     let hello = Hello::new(Some(me.cluster), role, outside.clock.wall_ms(), outside.random_bytes());
     let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, expect).await;
     let accepted = accepted.map_err(|error| match error {
@@ -219,7 +220,10 @@ impl Link {
         let asking = async {
             let open = self.open().await?;
             open.send(lane, request, tail).await.map_err(|_| {
-                io::Error::new(io::ErrorKind::ConnectionReset, format!("the connection to {} broke", self.address))
+                io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    format!("the connection to {} broke", self.address),
+                )
             })
         };
         tokio::time::timeout(within, asking).await.unwrap_or_else(|_| {

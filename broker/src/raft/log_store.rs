@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 
-use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 
 use super::types::{
@@ -88,29 +88,32 @@ impl RaftLogReader<TypeConfig> for LogReader {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let reader = self.clone();
-        futures_util::stream::unfold((exclusive(&range), Vec::new().into_iter()), move |(mut range, mut read)| {
-            let reader = reader.clone();
-            async move {
-                if let Some(entry) = read.next() {
-                    return Some((Ok(entry), (range, read)));
-                }
-                if range.is_empty() {
-                    return None;
-                }
-                match reader.read(range.clone(), READ_SIZE, Contents::Without) {
-                    Ok(entries) => {
-                        let mut entries = entries.into_iter();
-                        let entry = entries.next()?;
-                        range.start = entries.as_slice().last().unwrap_or(&entry).log_id.index + 1;
-                        Some((Ok(entry), (range, entries)))
+        futures_util::stream::unfold(
+            (exclusive(&range), Vec::new().into_iter()),
+            move |(mut range, mut read)| {
+                let reader = reader.clone();
+                async move {
+                    if let Some(entry) = read.next() {
+                        return Some((Ok(entry), (range, read)));
                     }
-                    Err(error) => {
-                        range.start = range.end;
-                        Some((Err(error), (range, Vec::new().into_iter())))
+                    if range.is_empty() {
+                        return None;
+                    }
+                    match reader.read(range.clone(), READ_SIZE, Contents::Without) {
+                        Ok(entries) => {
+                            let mut entries = entries.into_iter();
+                            let entry = entries.next()?;
+                            range.start = entries.as_slice().last().unwrap_or(&entry).log_id.index + 1;
+                            Some((Ok(entry), (range, entries)))
+                        }
+                        Err(error) => {
+                            range.start = range.end;
+                            Some((Err(error), (range, Vec::new().into_iter())))
+                        }
                     }
                 }
-            }
-        })
+            },
+        )
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {

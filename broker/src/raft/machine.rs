@@ -12,8 +12,8 @@ use queue_protocol::peer::LogId;
 use tokio::sync::{Notify, oneshot};
 
 use super::types::{
-    Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta, encode_meta,
-    from_log_id,
+    Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
+    encode_meta, from_log_id,
 };
 use crate::log::{Import, LiveBodies, Log};
 use crate::outside::Tasks;
@@ -156,9 +156,8 @@ impl Machine {
 
     fn apply_batch(&self, id: RaftLogId, batch: &Batch) -> Result<(Applied, Effects), io::Error> {
         // The section was checked when it was read; that it does not decode means another version wrote it.
-        let commands: command::Batch = postcard::from_bytes(&batch.commands).map_err(|e| {
-            io::Error::other(format!("commands of entry {} do not decode: {e}", id.index))
-        })?;
+        let commands: command::Batch = postcard::from_bytes(&batch.commands)
+            .map_err(|e| io::Error::other(format!("commands of entry {} do not decode: {e}", id.index)))?;
         let mut core = self.core();
         let applied = core.state.apply(id.index, &commands, &batch.table);
         let lease_clock_ms = core.state.lease_clock_ms();
@@ -169,8 +168,8 @@ impl Machine {
 
     fn count(&self, core: &mut Core, batch: &Batch) {
         core.since_entries += 1;
-        core.since_bytes +=
-            batch.commands.len() as u64 + batch.table.iter().map(|spec| u64::from(spec.size) + 8).sum::<u64>();
+        core.since_bytes += batch.commands.len() as u64
+            + batch.table.iter().map(|spec| u64::from(spec.size) + 8).sum::<u64>();
         if core.since_entries >= self.every.entries || core.since_bytes >= self.every.bytes {
             self.due.notify_one();
         }
@@ -183,9 +182,11 @@ impl Machine {
 
     /// Frees what neither the newest snapshot nor one that is being sent needs.
     pub(crate) fn collect(&self) {
-        let Some((live, upto)) = self.newest().as_ref().and_then(|(meta, pinned)| {
-            Some((pinned.live.clone(), meta.last_log_id.as_ref()?.index))
-        }) else {
+        let Some((live, upto)) = self
+            .newest()
+            .as_ref()
+            .and_then(|(meta, pinned)| Some((pinned.live.clone(), meta.last_log_id.as_ref()?.index)))
+        else {
             return;
         };
         let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
@@ -320,7 +321,11 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
 
     /// Bodies first, then the snapshot, then the state: a crash in between leaves the old state and bodies that
     /// nothing names yet.
-    async fn install_snapshot(&mut self, meta: &RaftSnapshotMeta, data: SnapshotData) -> Result<(), io::Error> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &RaftSnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
         let received = match data {
             SnapshotData::Received(received) => *received,
             // At start openraft may hand our own newest snapshot back: it is loaded already.
@@ -353,13 +358,10 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<Option<RaftSnapshot>, io::Error> {
-        Ok(self
-            .0
-            .newest()
-            .as_ref()
-            .map(|(meta, pinned)| Snapshot { meta: meta.clone(), snapshot: SnapshotData::Local(Arc::clone(pinned)) }))
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        Ok(self.0.newest().as_ref().map(|(meta, pinned)| Snapshot {
+            meta: meta.clone(),
+            snapshot: SnapshotData::Local(Arc::clone(pinned)),
+        }))
     }
 }

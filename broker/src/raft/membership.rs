@@ -108,10 +108,7 @@ impl Consensus {
         }
     }
 
-    fn membership_error<E: std::fmt::Display>(
-        &self,
-        error: &RaftError<super::TypeConfig, E>,
-    ) -> Error {
+    fn membership_error<E: std::fmt::Display>(&self, error: &RaftError<super::TypeConfig, E>) -> Error {
         Error::again(ErrorCode::ChangeInProgress, format!("the membership did not change: {error}"))
     }
 
@@ -139,7 +136,9 @@ impl Consensus {
         }
         let wanted = async {
             loop {
-                if let Some(leader) = watch.borrow_and_update().leader.clone().filter(|leader| leader.node.0 == to) {
+                if let Some(leader) =
+                    watch.borrow_and_update().leader.clone().filter(|leader| leader.node.0 == to)
+                {
                     return Some(leader);
                 }
                 watch.changed().await.ok()?;
@@ -159,7 +158,10 @@ impl Consensus {
         let me = self.me.credentials.node.0;
         let replication = metrics.replication.as_ref()?;
         let others = replication.iter().filter(|(node, _)| voters.contains(*node) && **node != me);
-        others.filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node))).max().map(|(_, node)| node)
+        others
+            .filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node)))
+            .max()
+            .map(|(_, node)| node)
     }
 
     /// The learner that may vote now, if this node leads.

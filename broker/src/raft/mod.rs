@@ -18,11 +18,11 @@ mod suite;
 mod ticker;
 mod types;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::type_config::TypeConfigExt;
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
@@ -41,7 +41,7 @@ use self::network::Network;
 use self::proposer::Proposer;
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError};
-use crate::outside::Outside;
+use crate::outside::{Fatal, Outside};
 use crate::queue::State;
 use crate::queue::reply::{BodyRef, Effects};
 use crate::snapshots::Snapshots;
@@ -50,6 +50,17 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
 
 /// Longest wait for a read index: a quorum that answers at all answers sooner.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Gives `future` and all it spawns their own repeatable randomness, from `seed`. Everything that comes near Raft runs
+/// inside of it.
+pub fn seeded<F: Future>(seed: u64, future: F) -> impl Future<Output = F::Output> {
+    openraft::alias::AsyncRuntimeOf::<TypeConfig>::scope(seed, future)
+}
+
+/// Spawns a task that inherits the randomness of this one.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    TypeConfig::spawn(task);
+}
 
 /// How Raft behaves.
 #[derive(Clone, Debug)]
@@ -112,7 +123,6 @@ pub(crate) struct Consensus {
     outside: Outside,
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
-    peers: Mutex<BTreeMap<u64, status::Heard>>,
     started: tokio::time::Instant,
     applied: tokio::sync::Notify,
 }
@@ -169,7 +179,6 @@ impl Consensus {
             outside,
             options,
             joining: tokio::sync::Mutex::default(),
-            peers: Mutex::default(),
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });
@@ -179,6 +188,7 @@ impl Consensus {
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(membership::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), Arc::clone(&consensus.outside.end)));
         Ok(consensus)
     }
 
@@ -272,8 +282,7 @@ impl Consensus {
         let me = &self.me.name;
         match view.leader.filter(|leader| leader.node != self.me.credentials.node) {
             Some(leader) => {
-                let message =
-                    format!("{me} is a follower; leader is {} at {}", leader.name, leader.address);
+                let message = format!("{me} is a follower; leader is {} at {}", leader.name, leader.address);
                 Error { retry: Retry::AtLeader(leader), ..Error::refused(ErrorCode::NotLeader, message) }
             }
             None => Error {
@@ -291,12 +300,26 @@ impl Consensus {
     }
 }
 
+/// A node whose Raft has stopped on an error answers nobody any more.
+async fn end_with_raft(raft: Raft, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let failed = match &metrics.borrow_watched().running_state {
+            Ok(()) | Err(openraft::errors::Fatal::Stopped) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failed {
+            let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
+            return end(Fatal { status: 74, what });
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 impl Member {
     fn of(me: &Me) -> Self {
-        Self {
-            name: me.name.clone(),
-            address: me.address.clone(),
-            store: me.credentials.store.0,
-        }
+        Self { name: me.name.clone(), address: me.address.clone(), store: me.credentials.store.0 }
     }
 }

@@ -20,9 +20,7 @@ use openraft::raft::{
 };
 use queue_protocol::bounded::Bounded;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer,
-};
+use queue_protocol::peer::{Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer};
 use tokio::sync::oneshot;
 
 use super::link::{Credentials, Lane, Link};
@@ -212,7 +210,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                 Either::Right(answer) => {
                     let first = self.in_flight.pop_front()?;
                     let item = match answer {
-                        Ok(Ok(PeerResponse::Append(result))) => Ok(append_result(result, first.prev, first.last)),
+                        Ok(Ok(PeerResponse::Append(result))) => {
+                            Ok(append_result(result, first.prev, first.last))
+                        }
                         Ok(Ok(other)) => Err(RPCError::Network(NetworkError::new(&unexpected(&other)))),
                         Ok(Err(_)) => Err(RPCError::Network(NetworkError::new(&io::Error::from(
                             io::ErrorKind::ConnectionReset,
@@ -230,7 +230,12 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
 }
 
 impl PeerClient {
-    async fn ask(&self, request: PeerRequest, tail: Vec<Bytes>, within: Duration) -> Result<PeerResponse, RpcError> {
+    async fn ask(
+        &self,
+        request: PeerRequest,
+        tail: Vec<Bytes>,
+        within: Duration,
+    ) -> Result<PeerResponse, RpcError> {
         self.link.ask(Lane::Urgent, &request, tail, within).await.map_err(|error| unreachable(&error))
     }
 
@@ -286,7 +291,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             open: None,
             in_flight: VecDeque::new(),
         };
-        let answers = futures_util::stream::unfold(Some(stream), |stream| async move { stream?.next().await });
+        let answers =
+            futures_util::stream::unfold(Some(stream), |stream| async move { stream?.next().await });
         Box::pin(async move { Ok(Box::pin(answers) as BoxStream<'s, AppendItem>) })
     }
 
@@ -314,7 +320,9 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let SnapshotData::Local(pinned) = snapshot.snapshot else {
-            return Err(StreamingError::Unreachable(Unreachable::new(&io::Error::other("not published yet"))));
+            return Err(StreamingError::Unreachable(Unreachable::new(&io::Error::other(
+                "not published yet",
+            ))));
         };
         let meta = types::encode_meta(&snapshot.meta);
         let sending = send_snapshot::send(&self.link, &self.log, from_vote(&vote), meta, &pinned);

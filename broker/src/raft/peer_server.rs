@@ -72,10 +72,7 @@ pub(crate) async fn serve_peer(
     drop(writing);
 }
 
-async fn write_answers(
-    mut writer: WriteHalf<Box<dyn Stream>>,
-    mut queue: mpsc::UnboundedReceiver<OutFrame>,
-) {
+async fn write_answers(mut writer: WriteHalf<Box<dyn Stream>>, mut queue: mpsc::UnboundedReceiver<OutFrame>) {
     let mut outbox = Outbox::new();
     while let Some(frame) = queue.recv().await {
         let mut next = Some(frame);
@@ -181,7 +178,13 @@ fn decode_entry(spec: &EntrySpec, tail: &mut Bytes) -> io::Result<Entry> {
 }
 
 /// Hands the append to Raft before the next one is read; the answer follows when it is durable.
-async fn handle_append(raft: &Raft, id: u64, append: Append, mut tail: Bytes, answers: &Answers) -> io::Result<()> {
+async fn handle_append(
+    raft: &Raft,
+    id: u64,
+    append: Append,
+    mut tail: Bytes,
+    answers: &Answers,
+) -> io::Result<()> {
     let entries: io::Result<Vec<Entry>> =
         append.entries.iter().map(|spec| decode_entry(spec, &mut tail)).collect();
     let request = AppendEntriesRequest::<TypeConfig> {

@@ -243,6 +243,8 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
                 done(Err(ProposeError::NotLeader));
             }
         }
-        Err(ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::ChangeMembershipError(_)) => drop(dones),
+        Err(ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::ChangeMembershipError(_)) => {
+            drop(dones)
+        }
     }
 }

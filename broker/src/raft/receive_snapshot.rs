@@ -61,7 +61,8 @@ impl Receiving {
 
     pub(crate) async fn install(self, raft: &Raft) -> io::Result<PeerResponse> {
         let meta = decode_meta(&self.meta).map_err(io::Error::other)?;
-        let received = Received { staged: self.state.finish().map_err(io::Error::other)?, import: self.import };
+        let received =
+            Received { staged: self.state.finish().map_err(io::Error::other)?, import: self.import };
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let installed = raft.install_full_snapshot(to_vote(self.vote), snapshot).await;
         let response = installed.map_err(io::Error::other)?;

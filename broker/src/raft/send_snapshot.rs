@@ -83,7 +83,13 @@ fn unexpected(response: &PeerResponse) -> io::Error {
 }
 
 /// Sends `pinned` and waits until it is installed. Gives the vote of the node that took it.
-pub(crate) async fn send(link: &Link, log: &Log, vote: Vote, meta: Vec<u8>, pinned: &Pinned) -> io::Result<Vote> {
+pub(crate) async fn send(
+    link: &Link,
+    log: &Log,
+    vote: Vote,
+    meta: Vec<u8>,
+    pinned: &Pinned,
+) -> io::Result<Vote> {
     let mut sender = Sender { stream: link.dial().await?, next_id: 0, in_flight: VecDeque::new() };
     let state_size = pinned.file.state_size;
     let begin = SnapshotBegin { vote, last: Some(pinned.file.last), state_size };

@@ -1,6 +1,6 @@
 //! What nodes tell each other beside Raft, and what this node says of itself.
 
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -9,7 +9,6 @@ use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
-use tokio::time::Instant;
 
 use super::Consensus;
 use super::link::Lane;
@@ -17,22 +16,10 @@ use super::types::TypeConfig;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 
-/// What a peer said last.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Heard {
-    pub(crate) ping: PeerPing,
-    pub(crate) at: Instant,
-}
-
 impl Consensus {
-    fn peers(&self) -> MutexGuard<'_, std::collections::BTreeMap<u64, Heard>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A peer told of itself.
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.seat.hear_wall(node, ping.wall_ms);
-        self.peers().insert(node.0, Heard { ping, at: Instant::now() });
     }
 
     /// What this node tells of itself.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Consensus, Proposal};
-use crate::queue::command::{Command, Op};
 use crate::queue::NextDue;
+use crate::queue::command::{Command, Op};
 
 /// While a lease is outstanding the clocks are committed at least so often, so that a leader change loses no more.
 const LEASED_TICK_MS: u64 = 10_000;

@@ -155,11 +155,7 @@ pub(crate) fn to_vote(vote: peer::Vote) -> RaftVote {
 }
 
 pub(crate) fn from_vote(vote: &RaftVote) -> peer::Vote {
-    peer::Vote {
-        term: vote.leader_id.term,
-        node: NodeId(vote.leader_id.node_id),
-        committed: vote.committed,
-    }
+    peer::Vote { term: vote.leader_id.term, node: NodeId(vote.leader_id.node_id), committed: vote.committed }
 }
 
 /// A membership as bytes: the command section of a membership entry, and part of a snapshot's meta.
@@ -241,9 +237,11 @@ pub(crate) fn from_log_entry(entry: crate::log::Entry) -> Result<Entry, BadMembe
     let payload = match entry.kind {
         peer::EntryKind::Blank => EntryPayload::Blank,
         peer::EntryKind::Membership => EntryPayload::Membership(decode_membership(&entry.commands)?),
-        peer::EntryKind::Commands => {
-            EntryPayload::Normal(Batch { commands: entry.commands, table: entry.table, contents: entry.contents })
-        }
+        peer::EntryKind::Commands => EntryPayload::Normal(Batch {
+            commands: entry.commands,
+            table: entry.table,
+            contents: entry.contents,
+        }),
     };
     Ok(Entry { log_id: to_log_id(entry.id), payload })
 }

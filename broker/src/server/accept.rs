@@ -17,7 +17,7 @@ use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::waiters::Waiters;
 use crate::outside::Listener;
-use crate::raft::{Consensus, serve_peer};
+use crate::raft::{Consensus, seeded, serve_peer, spawn};
 
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -104,8 +104,8 @@ impl Server {
 
     /// Accepts until [`Server::drain`].
     pub(crate) async fn run(self: Arc<Self>, listener: Arc<dyn Listener>) {
-        tokio::spawn(Arc::clone(&self.dispatch.waiters).run());
-        tokio::spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
+        spawn(Arc::clone(&self.dispatch.waiters).run());
+        spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
         let mut stop = self.stop.subscribe();
         loop {
             let stopping = std::pin::pin!(async {
@@ -113,7 +113,7 @@ impl Server {
             });
             match futures_util::future::select(listener.accept(), stopping).await {
                 futures_util::future::Either::Left((Ok((stream, from)), _)) => {
-                    tokio::spawn(Arc::clone(&self).greet(stream, from));
+                    spawn(Arc::clone(&self).greet(stream, from));
                 }
                 futures_util::future::Either::Left((Err(error), _)) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -132,14 +132,7 @@ impl Server {
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let secret = &self.consensus.me().credentials.secret;
-        let greeted = accept(
-            &mut reader,
-            &mut writer,
-            secret,
-            |hello| self.answer(hello),
-            |_| Ok(()),
-        )
-        .await;
+        let greeted = accept(&mut reader, &mut writer, secret, |hello| self.answer(hello), |_| Ok(())).await;
         drop(greeting);
         let (hello, _) = match greeted {
             Ok(greeted) => greeted,
@@ -161,12 +154,13 @@ impl Server {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
-                self.consensus.outside().tasks.serving(Box::pin(async move {
+                let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
+                self.consensus.outside().tasks.serving(Box::pin(seeded(seed, async move {
                     let dispatch = Arc::clone(&this.dispatch);
                     dispatch.connections.fetch_add(1, Ordering::Relaxed);
                     serve_client(Arc::clone(&dispatch), id, session, reader, writer, stop).await;
                     dispatch.connections.fetch_sub(1, Ordering::Relaxed);
-                }));
+                })));
             }
         }
     }

@@ -43,7 +43,8 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
             let contents = match shown(consensus, &mut answer, &bodies) {
                 // Settled and freed between the look at the state and the read: it is no longer there to be shown.
                 Err(LogError::NoBody { .. }) => {
-                    let gone = Error::again(ErrorCode::MessageNotFound, "a message was settled while it was read");
+                    let gone =
+                        Error::again(ErrorCode::MessageNotFound, "a message was settled while it was read");
                     return Ok((plain(read_at(index), lease_clock_ms, Err(gone)), Vec::new()));
                 }
                 contents => contents?,
@@ -117,18 +118,21 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
         ErrorCode::QueueNotEmpty => format!("queue {queue} holds messages"),
         ErrorCode::QueueLimit => "the cluster has as many queues as it can".to_owned(),
         ErrorCode::MessageNotFound => format!("no such message in {queue}"),
-        ErrorCode::TooOld => "the session no longer remembers this request; its outcome is not known".to_owned(),
+        ErrorCode::TooOld => {
+            "the session no longer remembers this request; its outcome is not known".to_owned()
+        }
         ErrorCode::SessionExpired => "the session was closed or forgotten".to_owned(),
         ErrorCode::SessionLimit => "the cluster remembers as many sessions as it can".to_owned(),
-        ErrorCode::SessionFull => "answers this session has not confirmed hold as much as they may".to_owned(),
+        ErrorCode::SessionFull => {
+            "answers this session has not confirmed hold as much as they may".to_owned()
+        }
         ErrorCode::BadRequest => "a value of the request is out of its range".to_owned(),
         other => other.as_str().replace('_', " "),
     };
     let base = match refusal.code {
-        ErrorCode::TooOld | ErrorCode::SessionExpired => Error {
-            retry: queue_protocol::error::Retry::Never,
-            ..Error::unknown(refusal.code, message)
-        },
+        ErrorCode::TooOld | ErrorCode::SessionExpired => {
+            Error { retry: queue_protocol::error::Retry::Never, ..Error::unknown(refusal.code, message) }
+        }
         ErrorCode::SessionLimit | ErrorCode::SessionFull => Error::again(refusal.code, message),
         _ => Error::refused(refusal.code, message),
     };

@@ -214,8 +214,9 @@ impl Writing {
                 Ok(Err(_)) | Err(_) => return,
             }
         }
-        let reason = goodbye
-            .unwrap_or_else(|| Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
+        let reason = goodbye.unwrap_or_else(|| {
+            Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one")
+        });
         let frame = OutFrame::new(0, &Goodbye { reason: Some(reason) }, Vec::new());
         push(&mut outbox, &frame);
         let _ = tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await;

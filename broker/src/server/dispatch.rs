@@ -13,8 +13,8 @@ use queue_protocol::limits::{
 };
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Due, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Push, Queues, Receipts, Request,
-    Stamp,
+    Call, Consistency, Due, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Push, Queues, Receipts,
+    Request, Stamp,
 };
 use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
 use tokio::time::Instant;
@@ -108,12 +108,13 @@ impl Dispatch {
             Request::CloseSession => Ok(self.propose(stamp, Op::CloseSession, reply)),
             Request::Status => {
                 let answer = Box::new(Answer::Status(Box::new(self.consensus.status())));
-                let (index, lease_clock_ms) = self.consensus.read(|state, index| (index, state.lease_clock_ms()));
+                let (index, lease_clock_ms) =
+                    self.consensus.read(|state, index| (index, state.lease_clock_ms()));
                 reply.finish(Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() });
                 Ok(())
             }
             request => {
-                tokio::spawn(Arc::clone(self).read(request, reply));
+                crate::raft::spawn(Arc::clone(self).read(request, reply));
                 Ok(())
             }
         };
@@ -219,9 +220,9 @@ impl Dispatch {
             return Err((self.consensus.not_leader(), reply));
         }
         let stamp = session.expect("a lease without a stamp was refused before");
-        let known = self.consensus.read(|state, _| {
-            Some((state.recorded(stamp.session, stamp.number)?, state.lease_clock_ms()))
-        });
+        let known = self
+            .consensus
+            .read(|state, _| Some((state.recorded(stamp.session, stamp.number)?, state.lease_clock_ms())));
         if let Some((recorded, lease_clock_ms)) = known {
             let committed = crate::raft::Committed { reply: recorded, lease_clock_ms };
             reply.finish(Finished::of(Ok(committed)));
@@ -279,15 +280,17 @@ impl Dispatch {
     fn peek(&self, peek: &Peek) -> Finished {
         let max = usize::from(peek.max_messages).clamp(1, LEASE_COUNT_MAX);
         let max_bytes = u64::from(peek.max_bytes).min(TAIL_SIZE_MAX as u64);
-        self.consensus.read(|state, index| match state.peek(&peek.queue, peek.state, peek.id, max, max_bytes) {
-            Ok(found) => {
-                let bodies = found.iter().map(|peeked| peeked.body).collect();
-                let views = found.into_iter().map(view_of).collect();
-                let views = Bounded::new(views).expect("no more than were asked for");
-                let answer = Box::new(Answer::Peeked(views));
-                Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies }
+        self.consensus.read(|state, index| {
+            match state.peek(&peek.queue, peek.state, peek.id, max, max_bytes) {
+                Ok(found) => {
+                    let bodies = found.iter().map(|peeked| peeked.body).collect();
+                    let views = found.into_iter().map(view_of).collect();
+                    let views = Bounded::new(views).expect("no more than were asked for");
+                    let answer = Box::new(Answer::Peeked(views));
+                    Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies }
+                }
+                Err(refusal) => Finished::Failed(error(&refusal)),
             }
-            Err(refusal) => Finished::Failed(error(&refusal)),
         })
     }
 
@@ -430,9 +433,7 @@ fn session_stamp(
         None => Err(bad("a request that changes something needs a stamp")),
         Some(_) if read => Err(bad("a request that changes nothing has no stamp")),
         Some(stamp) if stamp.number < stamp.done_below => Err(bad("the stamp's number is below its window")),
-        Some(stamp) => {
-            Ok(Some(SessionStamp { session, number: stamp.number, done_below: stamp.done_below }))
-        }
+        Some(stamp) => Ok(Some(SessionStamp { session, number: stamp.number, done_below: stamp.done_below })),
     }
 }
 

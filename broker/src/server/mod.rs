@@ -8,4 +8,7 @@ mod dispatch;
 mod reply_to;
 mod waiters;
 
-pub(crate) use self::accept::{Server, ServerOptions};
+pub use self::accept::ServerOptions;
+pub use self::dispatch::QueueOptions;
+
+pub(crate) use self::accept::Server;

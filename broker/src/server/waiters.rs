@@ -146,7 +146,8 @@ impl Waiters {
         let Some(consensus) = self.consensus.upgrade() else { return };
         let mut inner = self.inner();
         let connection = reply.connection();
-        let waiter = Waiter { command, reply: Some(reply), connection, until, over: false, stage: Stage::Closing };
+        let waiter =
+            Waiter { command, reply: Some(reply), connection, until, over: false, stage: Stage::Closing };
         if let Some(key) = waiter.key()
             && let Some(id) = inner.by_request.get(&key).copied()
         {
@@ -321,7 +322,7 @@ impl Waiters {
             // One that is proposed is answered when it is decided.
             if waiter.stage == Stage::Waiting {
                 inner.enter(id, Stage::Closing);
-                tokio::spawn(Arc::clone(self).close(id));
+                crate::raft::spawn(Arc::clone(self).close(id));
             }
         }
     }
