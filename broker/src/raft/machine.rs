@@ -218,6 +218,22 @@ impl Machine {
         Ok(self.publish(meta, Pinned { file, live: state.live_bodies() }))
     }
 
+    /// Makes a peer's snapshot ours. Bodies first, then the snapshot: a crash in between leaves the old state and
+    /// bodies that nothing names yet.
+    async fn take_in(
+        self: Arc<Self>,
+        received: Received,
+        meta: RaftSnapshotMeta,
+        live: LiveBodies,
+        applied: u64,
+    ) -> io::Result<()> {
+        self.log.flush().await.map_err(io::Error::other)?;
+        received.import.publish(applied, received.staged.last()).await.map_err(io::Error::other)?;
+        let file = received.staged.publish(&encode_meta(&meta)).await.map_err(io::Error::other)?;
+        self.publish(meta, Pinned { file, live });
+        Ok(())
+    }
+
     /// Runs a job where it may block, and waits for it.
     async fn aside<T: Send + 'static>(
         self: Arc<Self>,
@@ -233,6 +249,10 @@ impl Machine {
         );
         wait.await.unwrap_or_else(|_| Err(io::Error::other(format!("{name} was stopped"))))
     }
+}
+
+fn decode_state(bytes: &[u8]) -> io::Result<State> {
+    State::decode(bytes).map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))
 }
 
 /// Union of two sorted sets of live bodies.
@@ -319,32 +339,29 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         Builder { machine: Arc::clone(&self.0), meta, state: core.state.clone() }
     }
 
-    /// Bodies first, then the snapshot, then the state: a crash in between leaves the old state and bodies that
-    /// nothing names yet.
     async fn install_snapshot(
         &mut self,
         meta: &RaftSnapshotMeta,
         data: SnapshotData,
     ) -> Result<(), io::Error> {
-        let received = match data {
-            SnapshotData::Received(received) => *received,
+        let applied = self.0.core().applied;
+        let state = match data {
             // At start openraft may hand our own newest snapshot back: it is loaded already.
-            SnapshotData::Local(_) => return Ok(()),
+            SnapshotData::Local(_) if applied == meta.last_log_id => return Ok(()),
+            SnapshotData::Local(pinned) => {
+                let state = decode_state(&pinned.file.read_state().map_err(io::Error::other)?)?;
+                let job = Arc::clone(&self.0).save(meta.clone(), state.clone());
+                Arc::clone(&self.0).aside("install", job).await?;
+                state
+            }
+            SnapshotData::Received(received) => {
+                let state = decode_state(&received.staged.read_state().map_err(io::Error::other)?)?;
+                let applied = applied.map_or(0, |applied| applied.index);
+                let job = Arc::clone(&self.0).take_in(*received, meta.clone(), state.live_bodies(), applied);
+                Arc::clone(&self.0).aside("install", job).await?;
+                state
+            }
         };
-        let state = received.staged.read_state().map_err(io::Error::other)?;
-        let state = State::decode(&state)
-            .map_err(|e| io::Error::other(format!("the snapshot received does not decode: {e}")))?;
-        let applied = self.0.core().applied.map_or(0, |applied| applied.index);
-        let machine = Arc::clone(&self.0);
-        let (job_meta, live) = (meta.clone(), state.live_bodies());
-        let job = async move {
-            machine.log.flush().await.map_err(io::Error::other)?;
-            received.import.publish(applied, received.staged.last()).await.map_err(io::Error::other)?;
-            let file = received.staged.publish(&encode_meta(&job_meta)).await.map_err(io::Error::other)?;
-            machine.publish(job_meta, Pinned { file, live });
-            Ok(())
-        };
-        Arc::clone(&self.0).aside("install", job).await?;
         let mut core = self.0.core();
         core.state = state;
         core.applied = meta.last_log_id;
