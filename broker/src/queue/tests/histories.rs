@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use queue_protocol::request::{MessageState, NackKind};
 
 use super::super::command::ErrorText;
-use super::super::model::Model;
 use super::*;
 
 pub(super) const QUEUES: [&str; 4] = ["jobs", "jobz", "mail", "z.audit-log"];
