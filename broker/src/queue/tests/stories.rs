@@ -172,6 +172,8 @@ fn whatever_makes_messages_ready_is_an_effect_and_what_is_taken_at_once_is_none(
     let grants = delivered(leased.replies[0].result.clone());
     let nack = nack("jobs", &grants[..1], NackKind::Release { delay_ms: 0 });
     assert_eq!(broker.entry(vec![command(nack)]).effects.ready, [name("jobs")]);
+    let extend = Op::Extend { leases: Some(receipts("jobs", &grants[1..])), lease_ms: 1_000 };
+    assert!(broker.entry(vec![command(extend)]).effects.ready.is_empty());
     assert_eq!(broker.pass_lease(2_000).effects.ready, [name("jobs")]);
 }
 
