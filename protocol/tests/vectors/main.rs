@@ -329,3 +329,16 @@ fn a_header_with_any_byte_changed_never_panics() {
         }
     }
 }
+
+#[test]
+fn the_book_lists_every_error_code_and_its_example_is_a_vector() {
+    let book = include_str!("../../PROTOCOL.md");
+    for code in ErrorCode::ALL {
+        let row = format!("| {} | {} |", *code as u16, code.as_str());
+        assert!(book.contains(&row), "no row {row}");
+    }
+    let example = book.lines().find(|line| line.starts_with("45000000 62addcfa")).unwrap();
+    let head: String = example.split("  ").next().unwrap().split_whitespace().collect();
+    let hello = samples::all().into_iter().find(|sample| sample.name == "hello/hello/client").unwrap();
+    assert!(hex(&encoded(&hello.frame)).starts_with(&head), "{head}");
+}
