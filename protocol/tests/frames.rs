@@ -187,6 +187,22 @@ async fn a_cancelled_write_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
+async fn the_size_of_a_frame_is_known_before_it_is_there() {
+    let (mut near, far) = duplex(1 << 20);
+    let mut bytes = BytesMut::new();
+    open().encode(&request(1, vec![piece(1, 500_000)]), &mut bytes).unwrap();
+    near.write_all(&bytes[..100]).await.unwrap();
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    assert_eq!(reader.incoming_size(), 0);
+    assert!(reader.fill().await.unwrap());
+    assert_eq!(reader.incoming_size(), bytes.len());
+    near.write_all(&bytes[100..]).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().unwrap().size(), bytes.len());
+    assert_eq!(reader.incoming_size(), 0);
+}
+
+#[tokio::test]
 async fn the_end_of_the_stream_inside_a_frame_is_an_error() {
     let (mut near, far) = duplex(1_000);
     near.write_all(&[24, 0, 0, 0, 1]).await.unwrap();

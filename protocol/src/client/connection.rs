@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::Stream;
 use crate::codec::CodecError;
@@ -147,10 +147,10 @@ impl Connection {
         &self.accepted
     }
 
-    /// New requests are of no use here.
-    pub fn is_gone(&self) -> bool {
+    /// Why new requests are of no use here, if they are not.
+    pub fn gone(&self) -> Option<Gone> {
         let state = self.shared.lock();
-        state.gone.is_some() || state.leaving.is_some()
+        state.gone.clone().or_else(|| state.leaving.clone().map(Gone::Goodbye))
     }
 
     /// Asks, and waits for the answer and its tail until `deadline`. Waits first for room among what is in flight.
@@ -440,7 +440,8 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
     mut reader: FrameReader<ReadHalf<S>>,
 ) {
     let mut gatherer = Gatherer::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
-    let mut looks = interval(Duration::from_millis(KEEPALIVE_MS));
+    let period = Duration::from_millis(KEEPALIVE_MS);
+    let mut looks = interval_at(Instant::now() + period, period);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silence = 0;
     loop {
