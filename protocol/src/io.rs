@@ -72,7 +72,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Reads once; `false` at the end of the stream between two frames. With [`FrameReader::next_buffered`] and
+    /// Reads once, when no whole frame is buffered; `false` at the end of the stream between two frames. With [`FrameReader::next_buffered`] and
     /// [`FrameReader::incoming_size`] this is [`FrameReader::next`] for who grants memory before a frame arrives. Safe
     /// to cancel.
     ///

@@ -9,27 +9,17 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
 use super::client::Shared;
-use super::connection::{CallError, Gone, NotAdmitted};
 use super::contents::{answers, check_request, split_answer};
+use super::in_flight::{CallError, Gone, NotAdmitted};
 use super::links::DialError;
 use super::numbers::Number;
+use super::repeat::{Repeat, needs_leader, repeat_of, set_wait, wait_of};
 use super::session::{Session, Target};
 use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
-use crate::request::{Call, Consistency, Request};
+use crate::request::{Call, Request};
 use crate::response::{LeaderView, Response};
-
-/// What may be done with a request whose answer did not come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// It has a number: repeated, it counts once.
-    Numbered,
-    /// It changes nothing.
-    Free,
-    /// It changes something outside of any session.
-    Not,
-}
 
 /// Why a pursuit ended without an answer.
 pub(super) enum Stop {
@@ -420,46 +410,4 @@ fn leads_no_more(code: ErrorCode) -> bool {
         code,
         ErrorCode::NotLeader | ErrorCode::NoLeader | ErrorCode::ShuttingDown | ErrorCode::NotConfirmed
     )
-}
-
-fn repeat_of(request: &Request) -> Repeat {
-    match request {
-        Request::Push(_)
-        | Request::Lease(_)
-        | Request::Pop(_)
-        | Request::Ack(_)
-        | Request::Nack(_)
-        | Request::Extend(_)
-        | Request::CreateQueue(_)
-        | Request::RemoveQueue(_)
-        | Request::Purge(_)
-        | Request::Redrive(_)
-        | Request::CloseSession => Repeat::Numbered,
-        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats => Repeat::Free,
-        Request::TransferLeader(_) => Repeat::Not,
-    }
-}
-
-/// Only the leader answers it.
-fn needs_leader(request: &Request) -> bool {
-    match request {
-        Request::Status => false,
-        Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
-        Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
-        _ => true,
-    }
-}
-
-/// Milliseconds the request itself waits.
-fn wait_of(request: &Request) -> u32 {
-    match request {
-        Request::Lease(lease) | Request::Pop(lease) => lease.wait_ms,
-        _ => 0,
-    }
-}
-
-fn set_wait(request: &mut Request, wait: Duration) {
-    if let Request::Lease(lease) | Request::Pop(lease) = request {
-        lease.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-    }
 }
