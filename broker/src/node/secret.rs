@@ -2,8 +2,10 @@
 //!
 //! Who has it can be a peer. It is never printed, not even in an error about it.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+use queue_protocol::hello::Secret;
 
 use crate::fs::{Disk, DiskError, Open, replace_file};
 
@@ -12,16 +14,6 @@ pub const SECRET_FILE: &str = "SECRET";
 
 /// Hex digits of a secret.
 const DIGITS: usize = 64;
-
-/// What peers prove to each other that they know; 32 random bytes made by `init`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub [u8; 32]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
