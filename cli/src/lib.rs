@@ -1,1 +1,3 @@
-//! Placeholder
+//! x
+/// x
+pub fn main(_: impl IntoIterator<Item = std::ffi::OsString>) -> i32 { 0 }
