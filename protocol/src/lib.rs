@@ -3,8 +3,16 @@
 pub mod bounded;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod codec;
 pub mod content;
 pub mod error;
+pub mod frame;
+pub mod gather;
+#[cfg(feature = "client")]
+pub mod handshake;
+pub mod hello;
+#[cfg(feature = "client")]
+pub mod io;
 pub mod limits;
 pub mod names;
 pub mod peer;

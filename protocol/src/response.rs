@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
-use crate::limits::{ERROR_TEXT_SIZE_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX};
+use crate::limits::{
+    ERROR_TEXT_SIZE_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX,
+};
 use crate::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{MessageState, QueueSettings};
 

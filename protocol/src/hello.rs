@@ -1,0 +1,346 @@
+//! The handshake: who is there, which version is spoken, and for a peer the proof that it knows the cluster's
+//! secret. Pure: [`crate::handshake`] drives it over a stream.
+//!
+//! ```text
+//! client                       node          peer (dialer)                node (acceptor)
+//!   Hello ------------------->                 Hello ------------------->
+//!   <-------- Accepted | Refused               <-------- Accepted | Refused
+//!                                              Proof ------------------->
+//!                                              <----------- Proof | Refused
+//! ```
+//!
+//! The dialer proves first, so a node makes no proof for a stranger; nothing is accepted before both proofs hold.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use crate::bounded::{Bounded, Text};
+use crate::error::{Error, ErrorCode};
+use crate::frame::{FrameKind, Message};
+use crate::names::{ClusterId, NodeId, SessionId, StoreId};
+use crate::peer::{LogId, Vote};
+use crate::response::LeaderView;
+
+/// The first bytes of every hello.
+pub const MAGIC: [u8; 8] = *b"queued\r\n";
+/// Protocol version this crate speaks.
+pub const VERSION: u16 = 1;
+/// Number of a node that has none yet because it is joining.
+pub const JOINING: NodeId = NodeId(0);
+
+/// A step of the handshake.
+///
+/// Over all versions of the protocol these stay as they are: the frame, the variant numbers of this type, the first
+/// two fields of [`Hello`], and [`Error`]. So two sides that share no version can say so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloMessage {
+    /// The dialer opens.
+    Hello(Box<Hello>),
+    /// Not with you; the connection closes.
+    Refused(Error),
+    /// The acceptor answers.
+    Accepted(Box<Accepted>),
+    /// A side shows that it knows the secret.
+    Proof(Proof),
+}
+
+impl Message for HelloMessage {
+    const KIND: FrameKind = FrameKind::Hello;
+}
+
+/// Versions a side speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The lowest.
+    pub min: u16,
+    /// The highest.
+    pub max: u16,
+}
+
+impl Versions {
+    /// What this crate speaks.
+    pub const OURS: Versions = Versions { min: VERSION, max: VERSION };
+
+    /// The highest that both speak.
+    pub fn common(self, other: Versions) -> Option<u16> {
+        let max = self.max.min(other.max);
+        (max >= self.min.max(other.min)).then_some(max)
+    }
+}
+
+/// What the dialer says first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: [u8; 8],
+    /// What it speaks.
+    pub versions: Versions,
+    /// The cluster it wants; `None` if it does not know it yet.
+    pub cluster: Option<ClusterId>,
+    /// What it is, for the whole connection.
+    pub role: HelloRole,
+    /// Empty.
+    pub credentials: Bounded<u8, 1024>,
+    /// Bits for what may be used if both sides set it; none has a meaning yet.
+    pub features: u64,
+    /// Unix milliseconds.
+    pub wall_ms: u64,
+    /// 32 random bytes, new for each connection.
+    pub nonce: [u8; 32],
+}
+
+/// What a dialer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloRole {
+    /// A user's program.
+    Client {
+        /// Chosen at random by it; requests with a stamp belong to it.
+        session: SessionId,
+    },
+    /// Another node.
+    Peer(PeerHello),
+}
+
+/// What a node says of itself to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHello {
+    /// Raft's number, [`JOINING`] while it has none.
+    pub node: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Last entry in its log.
+    pub last: Option<LogId>,
+    /// Its vote.
+    pub vote: Option<Vote>,
+}
+
+/// What the acceptor answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Spoken from now on.
+    pub version: u16,
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: Text<64>,
+    /// Raft's number and log of it; log id and vote are `None` to a client.
+    pub node: PeerHello,
+    /// Who leads, as far as it knows.
+    pub leader: Option<LeaderView>,
+    /// As in [`Hello`].
+    pub features: u64,
+    /// Unix milliseconds.
+    pub wall_ms: u64,
+    /// 32 random bytes, new for each connection.
+    pub nonce: [u8; 32],
+}
+
+impl Hello {
+    /// A hello of this version, without credentials and features.
+    pub fn new(cluster: Option<ClusterId>, role: HelloRole, wall_ms: u64, nonce: [u8; 32]) -> Self {
+        Self {
+            magic: MAGIC,
+            versions: Versions::OURS,
+            cluster,
+            role,
+            credentials: Bounded::default(),
+            features: 0,
+            wall_ms,
+            nonce,
+        }
+    }
+
+    /// The version to speak with the node `me` of `cluster`.
+    ///
+    /// # Errors
+    /// What to refuse it with: `bad_frame` without the magic, `version_mismatch`, `wrong_cluster` (a client or a
+    /// joining node need not name one), `not_permitted` for a peer that says it is this node.
+    pub fn check(&self, cluster: ClusterId, me: NodeId) -> Result<u16, Error> {
+        if self.magic != MAGIC {
+            return Err(Error::refused(ErrorCode::BadFrame, "the hello does not begin with the magic"));
+        }
+        let version = Versions::OURS.common(self.versions).ok_or_else(|| mismatch(self.versions))?;
+        let must_name = matches!(&self.role, HelloRole::Peer(peer) if peer.node != JOINING);
+        match self.cluster {
+            Some(theirs) if theirs != cluster => {
+                let what = format!("this node belongs to cluster {cluster}, not to {theirs}");
+                return Err(Error::refused(ErrorCode::WrongCluster, what));
+            }
+            None if must_name => {
+                return Err(Error::refused(ErrorCode::WrongCluster, "a member must name its cluster"));
+            }
+            _ => {}
+        }
+        match &self.role {
+            HelloRole::Peer(peer) if peer.node == me => {
+                Err(Error::refused(ErrorCode::NotPermitted, format!("node {me} is this node")))
+            }
+            _ => Ok(version),
+        }
+    }
+}
+
+impl Accepted {
+    /// Checks what the dialer can: version and cluster.
+    ///
+    /// # Errors
+    /// `version_mismatch` or `wrong_cluster`.
+    pub fn check(&self, hello: &Hello) -> Result<(), Error> {
+        if !(hello.versions.min..=hello.versions.max).contains(&self.version) {
+            return Err(mismatch(Versions { min: self.version, max: self.version }));
+        }
+        match hello.cluster {
+            Some(ours) if ours != self.cluster => {
+                let what = format!("the node belongs to cluster {}, not to {ours}", self.cluster);
+                Err(Error::refused(ErrorCode::WrongCluster, what))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// No version is common with one who speaks `theirs`.
+fn mismatch(theirs: Versions) -> Error {
+    let what = format!(
+        "this side speaks protocol {}-{}, the other {}-{}",
+        Versions::OURS.min,
+        Versions::OURS.max,
+        theirs.min,
+        theirs.max
+    );
+    Error::refused(ErrorCode::VersionMismatch, what)
+}
+
+/// What a hello frame's header says, checked as far as every version has it.
+///
+/// # Errors
+/// `bad_frame` if it is no hello; `version_mismatch` if it is one of a version whose rest cannot be read.
+pub fn read_hello(header: &[u8]) -> Result<Hello, Error> {
+    #[derive(Deserialize)]
+    struct Opening {
+        variant: u8,
+        magic: [u8; 8],
+        versions: Versions,
+    }
+    let bad = || Error::refused(ErrorCode::BadFrame, "the first frame is not a hello");
+    let (opening, _) = postcard::take_from_bytes::<Opening>(header).map_err(|_| bad())?;
+    if opening.variant != 0 || opening.magic != MAGIC {
+        return Err(bad());
+    }
+    if Versions::OURS.common(opening.versions).is_none() {
+        return Err(mismatch(opening.versions));
+    }
+    match postcard::take_from_bytes(header) {
+        Ok((HelloMessage::Hello(hello), [])) => Ok(*hello),
+        _ => Err(bad()),
+    }
+}
+
+/// The cluster's secret: whoever knows it is a peer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// HMAC-SHA256 of a [`Transcript`] under the cluster's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof(pub [u8; 32]);
+
+/// The side that makes a proof; neither side's proof is valid as the other's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that opened the connection.
+    Dialer,
+    /// The one that was called.
+    Acceptor,
+}
+
+/// What a proof is over. The MAC's input is these 145 bytes, integers little-endian:
+///
+/// | offset | size | field |
+/// |---|---|---|
+/// | 0 | 16 | `queued peer v1\0\0` |
+/// | 16 | 1 | role: 1 proof of the dialer, 2 proof of the acceptor |
+/// | 17 | 16 | cluster id |
+/// | 33 | 8 | node id of the dialer, 0 while it is joining |
+/// | 41 | 8 | node id of the acceptor |
+/// | 49 | 16 | store id of the dialer |
+/// | 65 | 16 | store id of the acceptor |
+/// | 81 | 32 | nonce of the dialer |
+/// | 113 | 32 | nonce of the acceptor |
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    cluster: ClusterId,
+    dialer: PeerHello,
+    acceptor: PeerHello,
+    dialer_nonce: [u8; 32],
+    acceptor_nonce: [u8; 32],
+}
+
+const TRANSCRIPT_LABEL: [u8; 16] = *b"queued peer v1\0\0";
+const TRANSCRIPT_SIZE: usize = 145;
+
+impl Transcript {
+    /// The transcript of a peer's handshake; `None` if the dialer is a client.
+    pub fn new(hello: &Hello, accepted: &Accepted) -> Option<Self> {
+        let HelloRole::Peer(dialer) = hello.role else { return None };
+        Some(Self {
+            cluster: accepted.cluster,
+            dialer,
+            acceptor: accepted.node,
+            dialer_nonce: hello.nonce,
+            acceptor_nonce: accepted.nonce,
+        })
+    }
+
+    /// The proof that `side` knows `secret`.
+    pub fn prove(&self, secret: &Secret, side: Side) -> Proof {
+        Proof(self.mac(secret, side).finalize().into_bytes().into())
+    }
+
+    /// Checks a proof of `side`, in constant time.
+    ///
+    /// # Errors
+    /// `not_permitted`.
+    pub fn check(&self, secret: &Secret, side: Side, proof: &Proof) -> Result<(), Error> {
+        self.mac(secret, side)
+            .verify_slice(&proof.0)
+            .map_err(|_| Error::refused(ErrorCode::NotPermitted, "the cluster's secret was not proved"))
+    }
+
+    fn mac(&self, secret: &Secret, side: Side) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("a key of any size is valid");
+        mac.update(&self.bytes(side));
+        mac
+    }
+
+    fn bytes(&self, side: Side) -> [u8; TRANSCRIPT_SIZE] {
+        let mut bytes = [0; TRANSCRIPT_SIZE];
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        put(&TRANSCRIPT_LABEL);
+        put(&[match side {
+            Side::Dialer => 1,
+            Side::Acceptor => 2,
+        }]);
+        put(&self.cluster.0.to_le_bytes());
+        put(&self.dialer.node.0.to_le_bytes());
+        put(&self.acceptor.node.0.to_le_bytes());
+        put(&self.dialer.store.0.to_le_bytes());
+        put(&self.acceptor.store.0.to_le_bytes());
+        put(&self.dialer_nonce);
+        put(&self.acceptor_nonce);
+        assert_eq!(at, TRANSCRIPT_SIZE, "the table above is the layout");
+        bytes
+    }
+}
