@@ -66,8 +66,13 @@ async fn members(shell: &mut Shell) -> Done {
         shell.out.document(&json!({"schema": "members/v1", "members": members}));
         return Ok(Exit::Done);
     }
-    let columns =
-        [("NODE", Align::Left), ("ID", Align::Right), ("ADDRESS", Align::Left), ("VOTE", Align::Left), ("MATCHED", Align::Right)];
+    let columns = [
+        ("NODE", Align::Left),
+        ("ID", Align::Right),
+        ("ADDRESS", Align::Left),
+        ("VOTE", Align::Left),
+        ("MATCHED", Align::Right),
+    ];
     let rows: Vec<Vec<String>> = members
         .iter()
         .map(|member| {
@@ -100,7 +105,8 @@ async fn wait(shell: &mut Shell, what: WaitFor) -> Done {
                         &json!({"schema": "wait/v1", "leader": leader, "members": of, "reachable": have, "elapsed_ms": waited}),
                     );
                 } else {
-                    let text = format!("ready: {} ({})", nodes.summary(), render::took(shell.started.elapsed()));
+                    let text =
+                        format!("ready: {} ({})", nodes.summary(), render::took(shell.started.elapsed()));
                     shell.success(&text);
                 }
                 return Ok(Exit::Done);
@@ -147,9 +153,10 @@ async fn transfer(shell: &mut Shell, to: Option<String>) -> Done {
 fn find(nodes: &Nodes, word: &str) -> Result<NodeId, End> {
     let number = word.parse::<u64>().ok();
     let members = nodes.members();
-    let found = members.iter().find(|member| &*member.name == word).or_else(|| {
-        members.iter().find(|member| Some(member.node.0) == number)
-    });
+    let found = members
+        .iter()
+        .find(|member| &*member.name == word)
+        .or_else(|| members.iter().find(|member| Some(member.node.0) == number));
     found.map(|member| member.node).ok_or_else(|| {
         Failure::new("node_not_found", Exit::NotFound, format!("no member named \"{word}\""))
             .hint("`queuectl cluster members`")

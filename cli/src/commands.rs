@@ -1,5 +1,7 @@
 //! From a parsed command to the file that does it.
 
+use std::time::Duration;
+
 use crate::cluster;
 use crate::dead;
 use crate::errors::{Done, End};
@@ -31,13 +33,23 @@ pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
         }
     };
     shell.talk.status(None);
+    let flushed = flush(shell).await;
+    done.and_then(|exit| flushed.map(|()| exit))
+}
+
+/// Hands over what is left; a reader that does not read keeps nobody who wants to stop.
+async fn flush(shell: &mut Shell) -> Result<(), End> {
+    const PATIENCE: Duration = Duration::from_millis(500);
     let mut stop = shell.stop.clone();
-    let flushed = tokio::select! {
+    tokio::select! {
         biased;
         flushed = shell.out.flush() => flushed,
-        exit = stop.wait() => Err(End::Quiet(exit)),
-    };
-    done.and_then(|exit| flushed.map(|()| exit))
+        exit = async {
+            let exit = stop.wait().await;
+            tokio::time::sleep(PATIENCE).await;
+            exit
+        } => Err(End::Quiet(exit)),
+    }
 }
 
 async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {

@@ -178,8 +178,7 @@ async fn retry_one(shell: &Shell, queue: &QueueName, id: MessageId) -> Result<u6
 fn moved(shell: &mut Shell, queue: &QueueName, count: u64) {
     if shell.settings.json {
         let elapsed = render::elapsed_ms(shell.started.elapsed());
-        let document =
-            json!({"schema": "dead_retry/v1", "queue": queue.as_str(), "messages": count, "elapsed_ms": elapsed});
+        let document = json!({"schema": "dead_retry/v1", "queue": queue.as_str(), "messages": count, "elapsed_ms": elapsed});
         shell.out.document(&document);
     }
     shell.success(&format!("moved {}", render::count(count)));

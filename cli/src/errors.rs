@@ -123,8 +123,9 @@ impl Failure {
                 Self { retryable: true, ..Self::new("unreachable", Exit::Unreachable, what) }
                     .hint("is it running? `queued dev` starts a local cluster")
             }
-            ClientError::Unknown { what } => Self::new("not_confirmed", Exit::Unknown, what)
-                .fact("it may or may not have been done"),
+            ClientError::Unknown { what } => {
+                Self::new("not_confirmed", Exit::Unknown, what).fact("it may or may not have been done")
+            }
         }
     }
 
@@ -133,10 +134,13 @@ impl Failure {
         use ErrorCode as E;
         let name = queue.map_or("QUEUE", QueueName::as_str);
         let (exit, hint) = match error.code {
-            E::BadFrame | E::VersionMismatch | E::Unsupported => {
-                (Exit::Protocol, Some("compare `queuectl version` with the version in `queuectl cluster status`".into()))
+            E::BadFrame | E::VersionMismatch | E::Unsupported => (
+                Exit::Protocol,
+                Some("compare `queuectl version` with the version in `queuectl cluster status`".into()),
+            ),
+            E::WrongCluster => {
+                (Exit::Config, Some("check `--servers`: they belong to another cluster".into()))
             }
-            E::WrongCluster => (Exit::Config, Some("check `--servers`: they belong to another cluster".into())),
             E::NotPermitted => (Exit::Denied, None),
             E::BadRequest | E::MessageTooBig | E::ContentCorrupt => (Exit::BadData, None),
             E::NotLeader | E::ChangeInProgress | E::NoLeader => {
@@ -144,14 +148,18 @@ impl Failure {
             }
             E::QueueNotFound => (Exit::NotFound, Some(format!("create it: `queuectl queue create {name}`"))),
             E::QueueExists => (Exit::Conflict, Some(format!("compare with `queuectl queue info {name}`"))),
-            E::QueueNotEmpty => (Exit::Conflict, Some(format!("see what is in it: `queuectl queue info {name}`"))),
+            E::QueueNotEmpty => {
+                (Exit::Conflict, Some(format!("see what is in it: `queuectl queue info {name}`")))
+            }
             E::MessageNotFound => (Exit::NotFound, Some(format!("`queuectl peek {name}`"))),
             E::NodeNotFound => (Exit::NotFound, Some("`queuectl cluster members`".into())),
             E::NodeExists => (Exit::Conflict, Some("`queuectl cluster members`".into())),
             E::AddressUnreachable => (Exit::Unreachable, None),
             E::DiskReserve => (Exit::Retry, Some("free space, or pop: pops and acks still work".into())),
             E::QueueLimit => (Exit::Retry, Some("remove one that is not needed: `queuectl queue ls`".into())),
-            E::SessionLimit | E::SessionFull | E::Overloaded | E::ShuttingDown | E::TimedOut => (Exit::Retry, None),
+            E::SessionLimit | E::SessionFull | E::Overloaded | E::ShuttingDown | E::TimedOut => {
+                (Exit::Retry, None)
+            }
             E::TooOld | E::SessionExpired | E::NotConfirmed => (Exit::Unknown, None),
         };
         let unknown = error.applied == Applied::Unknown || exit == Exit::Unknown;
@@ -167,7 +175,9 @@ impl Failure {
             failure = failure.detail("queue", queue.as_str());
         }
         if let Some(similar) = error.similar {
-            failure = failure.hint(format!("did you mean \"{similar}\"?")).detail("similar", json!([similar.as_str()]));
+            failure = failure
+                .hint(format!("did you mean \"{similar}\"?"))
+                .detail("similar", json!([similar.as_str()]));
         }
         failure.hints.extend(hint);
         failure
@@ -245,12 +255,34 @@ mod tests {
             })
             .collect();
         let expected = [
-            "bad_frame 76", "version_mismatch 76", "wrong_cluster 78", "not_permitted 77", "bad_request 65",
-            "message_too_big 65", "not_leader 75", "no_leader 75", "queue_not_found 66", "queue_exists 73",
-            "queue_not_empty 73", "message_not_found 66", "too_old 79", "session_expired 79", "session_limit 75",
-            "session_full 75", "disk_reserve 75", "overloaded 75", "shutting_down 75", "timed_out 75",
-            "not_confirmed 79", "unsupported 76", "node_exists 73", "node_not_found 66", "address_unreachable 69",
-            "change_in_progress 75", "content_corrupt 65", "queue_limit 75",
+            "bad_frame 76",
+            "version_mismatch 76",
+            "wrong_cluster 78",
+            "not_permitted 77",
+            "bad_request 65",
+            "message_too_big 65",
+            "not_leader 75",
+            "no_leader 75",
+            "queue_not_found 66",
+            "queue_exists 73",
+            "queue_not_empty 73",
+            "message_not_found 66",
+            "too_old 79",
+            "session_expired 79",
+            "session_limit 75",
+            "session_full 75",
+            "disk_reserve 75",
+            "overloaded 75",
+            "shutting_down 75",
+            "timed_out 75",
+            "not_confirmed 79",
+            "unsupported 76",
+            "node_exists 73",
+            "node_not_found 66",
+            "address_unreachable 69",
+            "change_in_progress 75",
+            "content_corrupt 65",
+            "queue_limit 75",
         ];
         assert_eq!(shown, expected);
     }
@@ -273,13 +305,15 @@ mod tests {
             address: Text::cut("172.18.0.2:7410"),
             term: 7,
         };
-        let codes: Vec<_> = [unavailable(false, None), unavailable(true, None), unavailable(true, Some(leader))]
-            .into_iter()
-            .map(|error| Failure::of(error, None))
-            .map(|failure| (failure.code, failure.exit.code()))
-            .collect();
+        let codes: Vec<_> =
+            [unavailable(false, None), unavailable(true, None), unavailable(true, Some(leader))]
+                .into_iter()
+                .map(|error| Failure::of(error, None))
+                .map(|failure| (failure.code, failure.exit.code()))
+                .collect();
         assert_eq!(codes, [("unreachable", 69), ("no_leader", 75), ("redirect_unreachable", 69)]);
-        let unknown = Failure::of(ClientError::Unknown { what: "sent to n1, which then failed".into() }, None);
+        let unknown =
+            Failure::of(ClientError::Unknown { what: "sent to n1, which then failed".into() }, None);
         assert_eq!(
             unknown.text(false, false),
             "error[not_confirmed]: sent to n1, which then failed\n  it may or may not have been done"

@@ -49,7 +49,14 @@ pub(crate) struct Line {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reach {
     /// Nodes to ask, in order
-    #[arg(short, long, global = true, env = "QUEUECTL_SERVERS", value_name = "HOST:PORT,…", value_delimiter = ',')]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "QUEUECTL_SERVERS",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ','
+    )]
     #[arg(value_parser = server, default_value = SERVERS_DEFAULT, hide_env_values = true)]
     pub(crate) servers: Vec<String>,
     /// Do not follow redirects to the leader
@@ -577,7 +584,8 @@ fn lease_length(text: &str) -> Result<Duration, String> {
 }
 
 fn server(text: &str) -> Result<String, String> {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     if matches!(port, Some(Ok(1..))) { Ok(text.to_owned()) } else { Err("expected HOST:PORT".into()) }
 }
 
@@ -589,7 +597,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 fn wait_for(text: &str) -> Result<WaitFor, String> {
-    let members = |count: &str| count.parse().ok().filter(|count| (1..=64).contains(count)).map(WaitFor::Members);
+    let members =
+        |count: &str| count.parse().ok().filter(|count| (1..=64).contains(count)).map(WaitFor::Members);
     match text {
         "leader" => Some(WaitFor::Leader),
         "applied" => Some(WaitFor::Applied),
@@ -632,9 +641,14 @@ mod tests {
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
         assert_eq!(shared.len(), 16, "{shared:?}");
-        assert!(["push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats", "ping"]
+        assert!(
+            [
+                "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",
+                "ping"
+            ]
             .iter()
-            .all(|word| shell.iter().any(|shared| shared == word)));
+            .all(|word| shell.iter().any(|shared| shared == word))
+        );
     }
 
     #[test]

@@ -68,9 +68,13 @@ impl Splitter {
         };
         let size = end.unwrap_or(self.bytes.len());
         if self.cut == Cut::Lines && self.bytes[..size].contains(&0) {
-            let message = format!("line {} contains a NUL byte; refusing to split binary input into lines", self.given + 1);
-            return Err(Failure::new("looks_binary", Exit::BadData, message)
-                .hint("`--whole` for one message, `--null` for messages that end with NUL, or `--file FILE`"));
+            let message = format!(
+                "line {} contains a NUL byte; refusing to split binary input into lines",
+                self.given + 1
+            );
+            return Err(Failure::new("looks_binary", Exit::BadData, message).hint(
+                "`--whole` for one message, `--null` for messages that end with NUL, or `--file FILE`",
+            ));
         }
         if size > BODY_SIZE_CEILING {
             let what = format!("{} {}", self.cut.unit(), self.given + 1);

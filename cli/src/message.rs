@@ -138,9 +138,8 @@ pub(crate) fn reason_name(reason: DeadReason) -> &'static str {
 /// # Errors
 /// `content_corrupt` if its headers do not decode: some client pushed it so.
 pub(crate) fn split(content: &Bytes, receipt: &str) -> Result<(Headers, Bytes), End> {
-    content::decode(content).map_err(|error| {
-        Failure::new("content_corrupt", Exit::BadData, format!("{receipt}: {error}")).into()
-    })
+    content::decode(content)
+        .map_err(|error| Failure::new("content_corrupt", Exit::BadData, format!("{receipt}: {error}")).into())
 }
 
 #[cfg(test)]

@@ -33,7 +33,11 @@ pub(crate) struct Node {
 
 impl Node {
     fn id(&self) -> Option<NodeId> {
-        self.status.as_ref().ok().map(|(status, _)| status.node).or(self.member.as_ref().map(|member| member.node))
+        self.status
+            .as_ref()
+            .ok()
+            .map(|(status, _)| status.node)
+            .or(self.member.as_ref().map(|member| member.node))
     }
 
     /// Its name, or its address if nobody knows its name.
@@ -61,7 +65,8 @@ pub(crate) struct Nodes(Vec<Node>);
 pub(crate) async fn gather(client: &Client, servers: &[String], limit: Duration) -> Result<Nodes, Failure> {
     let limit = limit.min(NODE_TIMEOUT);
     let mut asked: BTreeSet<String> = BTreeSet::new();
-    let first: Vec<String> = servers.iter().filter(|server| asked.insert((*server).clone())).cloned().collect();
+    let first: Vec<String> =
+        servers.iter().filter(|server| asked.insert((*server).clone())).cloned().collect();
     let mut nodes = join_all(first.into_iter().map(|address| ask(client, address, limit))).await;
     if nodes.iter().all(|node| node.status.is_err()) {
         let reasons: Vec<String> = nodes
@@ -69,9 +74,11 @@ pub(crate) async fn gather(client: &Client, servers: &[String], limit: Duration)
             .map(|node| format!("{} {}", node.address, node.status.as_ref().err().map_or("", String::as_str)))
             .collect();
         let servers = if reasons.len() == 1 { "the server did not answer" } else { "no server answered" };
-        let failure = Failure::new("unreachable", Exit::Unreachable, format!("{servers}: {}", reasons.join(", ")));
-        return Err(Failure { retryable: true, ..failure }
-            .hint("is it running? `queued dev` starts a local cluster"));
+        let failure =
+            Failure::new("unreachable", Exit::Unreachable, format!("{servers}: {}", reasons.join(", ")));
+        return Err(
+            Failure { retryable: true, ..failure }.hint("is it running? `queued dev` starts a local cluster")
+        );
     }
     let members = newest_members(&nodes);
     let more: Vec<String> = members
@@ -130,7 +137,8 @@ fn arrange(asked: Vec<Node>, newest_members: impl Fn(&[Node]) -> Vec<MemberView>
         .map(|member| {
             let own = |node: &&Node| node.status.as_ref().is_ok_and(|(status, _)| status.node == member.node);
             let at = |node: &&Node| node.address == *member.address;
-            let status = asked.iter().find(own).or_else(|| asked.iter().find(at)).map(|node| node.status.clone());
+            let status =
+                asked.iter().find(own).or_else(|| asked.iter().find(at)).map(|node| node.status.clone());
             let status = status.unwrap_or_else(|| Err("not asked".to_owned()));
             Node { address: member.address.to_string(), member: Some(member), status }
         })
@@ -168,6 +176,11 @@ impl Nodes {
             .or_else(|| of_term().find_map(|status| status.leader.clone()))
     }
 
+    /// `node` says itself that it leads.
+    pub(crate) fn answers_as_leader(&self, node: NodeId) -> bool {
+        self.answers().any(|status| status.node == node && status.role == Role::Leader)
+    }
+
     /// Members that answer, and all.
     pub(crate) fn reachable(&self) -> (usize, usize) {
         let members = || self.0.iter().filter(|node| node.member.is_some());
@@ -202,7 +215,8 @@ impl Nodes {
     /// `leader n2, 3 of 3 members`
     pub(crate) fn summary(&self) -> String {
         let (have, of) = self.reachable();
-        let leader = self.leader().map_or_else(|| "no leader".into(), |leader| format!("leader {}", leader.name));
+        let leader =
+            self.leader().map_or_else(|| "no leader".into(), |leader| format!("leader {}", leader.name));
         format!("{leader}, {have} of {of} members")
     }
 
@@ -364,7 +378,11 @@ mod tests {
 
     fn up(id: u64, role: Role, term: u64, leader: Option<u64>, applied: u64) -> Node {
         let status = Box::new(status(id, role, term, leader, applied));
-        Node { address: format!("10.0.0.{id}:7410"), member: None, status: Ok((status, Duration::from_micros(310))) }
+        Node {
+            address: format!("10.0.0.{id}:7410"),
+            member: None,
+            status: Ok((status, Duration::from_micros(310))),
+        }
     }
 
     fn down(id: u64) -> Node {
@@ -408,9 +426,14 @@ mod tests {
 
     #[test]
     fn a_leader_of_an_older_term_is_not_the_leader() {
-        let asked = vec![up(1, Role::Leader, 7, Some(1), 5), up(2, Role::Leader, 8, Some(2), 9), up(3, Role::Follower, 8, Some(2), 9)];
+        let asked = vec![
+            up(1, Role::Leader, 7, Some(1), 5),
+            up(2, Role::Leader, 8, Some(2), 9),
+            up(3, Role::Follower, 8, Some(2), 9),
+        ];
         assert_eq!(arrange(asked, newest_members).leader().unwrap().name.to_string(), "n2");
-        let electing = vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
+        let electing =
+            vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
         let nodes = arrange(electing, newest_members);
         assert_eq!((nodes.leader(), nodes.is(WaitFor::Leader)), (None, false));
     }
@@ -418,10 +441,16 @@ mod tests {
     #[test]
     fn waiting_looks_at_leader_members_and_what_is_applied() {
         let all = |applied| {
-            let asked = vec![up(1, Role::Leader, 7, Some(1), 9), up(2, Role::Follower, 7, Some(1), applied), up(3, Role::Follower, 7, Some(1), 9)];
+            let asked = vec![
+                up(1, Role::Leader, 7, Some(1), 9),
+                up(2, Role::Follower, 7, Some(1), applied),
+                up(3, Role::Follower, 7, Some(1), 9),
+            ];
             arrange(asked, newest_members)
         };
-        assert!(all(8).is(WaitFor::Members(3)) && !all(8).is(WaitFor::Applied) && all(9).is(WaitFor::Applied));
+        assert!(
+            all(8).is(WaitFor::Members(3)) && !all(8).is(WaitFor::Applied) && all(9).is(WaitFor::Applied)
+        );
         assert!(one_down().is(WaitFor::Members(2)) && !one_down().is(WaitFor::Members(3)));
         assert!(!one_down().is(WaitFor::Applied));
     }

@@ -114,6 +114,7 @@ struct TalkState {
     sink: Sink,
     status: bool,
     above: Option<Above>,
+    editing: bool,
 }
 
 /// Standard error: lines for a person, and one status line that is redrawn. Cheap to clone.
@@ -132,7 +133,8 @@ impl Talk {
 
     /// Anything that can be written to.
     pub(crate) fn to(sink: impl Write + Send + 'static) -> Self {
-        let state = TalkState { sink: Arc::new(Mutex::new(sink)), status: false, above: None };
+        let state =
+            TalkState { sink: Arc::new(Mutex::new(sink)), status: false, above: None, editing: false };
         Self { state: Arc::new(Mutex::new(state)), terminal: false, color: false }
     }
 
@@ -146,15 +148,21 @@ impl Talk {
         self.color
     }
 
-    /// While a line is being edited, talk goes through `above`; `None` when editing is over.
-    pub(crate) fn set_above(&self, above: Option<Above>) {
-        lock(&self.state).above = above;
+    /// While a line is being edited, talk goes through `above`.
+    pub(crate) fn set_above(&self, above: Above) {
+        lock(&self.state).above = Some(above);
+    }
+
+    /// A line is being edited from now on, or no more.
+    pub(crate) fn set_editing(&self, editing: bool) {
+        self.status(None);
+        lock(&self.state).editing = editing;
     }
 
     /// Writes lines; a status line gives way. Errors have nowhere to go.
     pub(crate) fn line(&self, text: &str) {
         let mut state = lock(&self.state);
-        if let Some(above) = &mut state.above {
+        if let (true, Some(above)) = (state.editing, &mut state.above) {
             above(format!("{text}\n"));
             return;
         }
@@ -183,7 +191,7 @@ impl Talk {
     /// Draws the status line over the one before, or takes it away. Only a terminal has one.
     pub(crate) fn status(&self, text: Option<&str>) {
         let mut state = lock(&self.state);
-        if !self.terminal || state.above.is_some() || (text.is_none() && !state.status) {
+        if !self.terminal || state.editing || (text.is_none() && !state.status) {
             return;
         }
         state.status = text.is_some();

@@ -75,10 +75,15 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
 }
 
 fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
-    let bad = |error: &dyn std::fmt::Display| Failure::new("message_too_big", Exit::BadData, format!("headers: {error}"));
+    let bad = |error: &dyn std::fmt::Display| {
+        Failure::new("message_too_big", Exit::BadData, format!("headers: {error}"))
+    };
     let mut headers = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
-        headers.push((Text::new(name).map_err(|error| bad(&error))?, Text::new(value).map_err(|error| bad(&error))?));
+        headers.push((
+            Text::new(name).map_err(|error| bad(&error))?,
+            Text::new(value).map_err(|error| bad(&error))?,
+        ));
     }
     let headers = Headers::new(headers).map_err(|error| bad(&error))?;
     content::encode(&headers, b"").map_err(|_| bad(&"more than 4 KiB together"))?;
@@ -89,9 +94,9 @@ fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
 fn source(shell: &Shell, args: &PushArgs) -> Result<(Source, &'static str), End> {
     if !args.file.is_empty() {
         let read = |path| {
-            std::fs::read(path)
-                .map(Bytes::from)
-                .map_err(|error| Failure::io(format!("cannot read {}: {error}", std::path::Path::display(path))))
+            std::fs::read(path).map(Bytes::from).map_err(|error| {
+                Failure::io(format!("cannot read {}: {error}", std::path::Path::display(path)))
+            })
         };
         let bodies = args.file.iter().map(|path| read(path.as_path())).collect::<Result<_, _>>()?;
         return Ok((Source::Bodies(bodies), "file"));
@@ -222,7 +227,9 @@ impl Pipe {
         loop {
             let full = self.fill(args);
             let may_send = self.in_flight.len() < usize::from(args.in_flight);
-            let is_due = full || self.reading != Reading::On || self.batch.due.is_some_and(|due| due <= Instant::now());
+            let is_due = full
+                || self.reading != Reading::On
+                || self.batch.due.is_some_and(|due| due <= Instant::now());
             if may_send && is_due && !self.batch.contents.is_empty() && self.reading != Reading::Failed {
                 self.send(shell, args);
                 continue;
@@ -264,7 +271,8 @@ impl Pipe {
                     }
                 },
             };
-            let fits = self.batch.size + content.len() <= REQUEST_SIZE_MAX && content.len() <= BODY_SIZE_MAX / 2;
+            let fits =
+                self.batch.size + content.len() <= REQUEST_SIZE_MAX && content.len() <= BODY_SIZE_MAX / 2;
             if !fits && !self.batch.contents.is_empty() {
                 self.held_back = Some(content);
                 return true;
@@ -339,8 +347,10 @@ impl Pipe {
         let batch = std::mem::take(&mut self.batch);
         let (first, count) = (self.tally.sent + 1, batch.contents.len() as u64);
         self.tally.sent += count;
-        let messages =
-            batch.contents.iter().map(|content| PushMessage { content: ContentSpec::of(content), ..self.template });
+        let messages = batch
+            .contents
+            .iter()
+            .map(|content| PushMessage { content: ContentSpec::of(content), ..self.template });
         let push = Push {
             queue: args.queue.clone(),
             create: args.create,

@@ -237,7 +237,9 @@ async fn expect(shell: &Shell, request: Request, queue: &QueueName) -> Result<An
 fn changed(shell: &mut Shell, schema: &str, queue: &QueueName, name: &str, value: Value) {
     if shell.settings.json {
         let elapsed = render::elapsed_ms(shell.started.elapsed());
-        shell.out.document(&json!({"schema": schema, "queue": queue.as_str(), name: value, "elapsed_ms": elapsed}));
+        shell.out.document(
+            &json!({"schema": schema, "queue": queue.as_str(), name: value, "elapsed_ms": elapsed}),
+        );
     }
 }
 

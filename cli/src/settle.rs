@@ -99,7 +99,10 @@ impl Settlement {
         match &self.result {
             Ok(Settled::Ok) => format!("message {} is settled", self.receipt.id),
             Ok(Settled::Stale) => {
-                format!("the lease ended or was settled; message {} is still in {}", self.receipt.id, self.receipt.queue)
+                format!(
+                    "the lease ended or was settled; message {} is still in {}",
+                    self.receipt.id, self.receipt.queue
+                )
             }
             Ok(Settled::Gone) => format!("message {} is gone: acked or removed before", self.receipt.id),
             Err(failure) => failure.message.clone(),
@@ -130,7 +133,9 @@ pub(crate) async fn settle(client: &Client, settle: &Settle, receipts: Vec<Recei
         for part in receipts.chunks(RECEIPTS_COUNT_MAX) {
             let results = settle_part(client, settle, &queue, part).await;
             settlements.extend(
-                part.iter().zip(results).map(|(receipt, result)| Settlement { receipt: receipt.clone(), result }),
+                part.iter()
+                    .zip(results)
+                    .map(|(receipt, result)| Settlement { receipt: receipt.clone(), result }),
             );
         }
     }
@@ -153,7 +158,9 @@ async fn settle_part(
             Answer::Extended(extended) => extended.results.into_vec(),
             other => match unexpected(&other) {
                 End::Failed(failure) => return failed(*failure),
-                End::Quiet(exit) => return failed(Failure::new("protocol", exit, "the answer has another kind")),
+                End::Quiet(exit) => {
+                    return failed(Failure::new("protocol", exit, "the answer has another kind"));
+                }
             },
         },
         Err(error) => return failed(Failure::of(error, Some(queue))),
@@ -229,7 +236,11 @@ fn resolve(shell: &Shell, word: &str, words: Vec<ReceiptWord>) -> Result<Vec<Rec
         let receipt = match word {
             ReceiptWord::Full(receipt) => receipt,
             ReceiptWord::Short(short) => shell.held.find(short).cloned().ok_or_else(|| {
-                let why = if shell.mode == Mode::OneShot { "only the shell has short receipts" } else { "not leased here" };
+                let why = if shell.mode == Mode::OneShot {
+                    "only the shell has short receipts"
+                } else {
+                    "not leased here"
+                };
                 Failure::new("receipt_unknown", Exit::NotFound, format!("no receipt #{short}: {why}"))
             })?,
         };
@@ -277,7 +288,8 @@ fn failure(what: &Settle, settlements: &[Settlement]) -> Option<Failure> {
     }
     let all_failed = failed.len() == settlements.len();
     let count = format!("{} of {}", failed.len(), settlements.len());
-    let unknown = failed.iter().any(|settlement| matches!(&settlement.result, Err(f) if f.exit == Exit::Unknown));
+    let unknown =
+        failed.iter().any(|settlement| matches!(&settlement.result, Err(f) if f.exit == Exit::Unknown));
     let mut failure = if unknown {
         Failure::new("not_confirmed", Exit::Unknown, format!("{count} are not confirmed or not valid"))
     } else if !all_failed {

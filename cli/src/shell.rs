@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use queue_protocol::client::{Client, ClientConfig, ClientError, Notice};
+use queue_protocol::client::{Client, ClientConfig, ClientError, Notice, TcpDial};
 use queue_protocol::names::{QueueName, Receipt, SessionId};
 use queue_protocol::request::{Consistency, Queues, Request};
 use queue_protocol::response::{Answer, QueueView};
 use tokio::time::Instant;
 
-use crate::dial::Tcp;
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{Reach, Settings, TIMEOUT_DEFAULT};
@@ -105,6 +104,16 @@ impl Shell {
     /// that nothing is leased to a command that is no more.
     pub(crate) fn reconnect(&mut self) {
         self.client = connect(&self.reach, self.timeout(), &self.talk, &self.verbose);
+    }
+
+    /// Lets the cluster forget this client, if that is quickly done: a script that starts thousands of commands
+    /// must not fill its memory.
+    pub(crate) async fn close(&mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.client.close_session() => {}
+            _ = stop.wait() => {}
+        }
     }
 
     /// A reader that is not a script.
@@ -238,7 +247,7 @@ fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8
         follow: !reach.no_follow,
         session: session(),
     };
-    let client = Client::new(config, Arc::new(Tcp));
+    let client = Client::new(config, Arc::new(TcpDial::default()));
     let (mut notices, talk, verbose) = (client.notices(), talk.clone(), Arc::clone(verbose));
     tokio::spawn(async move {
         while let Some(notice) = notices.recv().await {
@@ -251,7 +260,7 @@ fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8
 /// A client of its own for what goes on beside the commands; it says nothing.
 pub(crate) fn connect_silently(reach: &Reach, timeout: Duration) -> Client {
     let config = ClientConfig { servers: reach.servers.clone(), timeout, follow: true, session: session() };
-    Client::new(config, Arc::new(Tcp))
+    Client::new(config, Arc::new(TcpDial::default()))
 }
 
 fn tell(notice: &Notice, timeout: Duration, talk: &Talk, verbose: bool) {

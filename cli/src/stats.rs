@@ -78,7 +78,9 @@ pub(crate) async fn ping(shell: &mut Shell, args: PingArgs) -> Done {
                     "reachable": true,
                     "rtt_ms": trips.iter().map(|trip| trip.as_secs_f64() * 1_000.0).collect::<Vec<_>>(),
                 }),
-                Err(why) => json!({"id": node.name(), "client": node.address, "reachable": false, "error": why}),
+                Err(why) => {
+                    json!({"id": node.name(), "client": node.address, "reachable": false, "error": why})
+                }
             })
             .collect();
         shell.out.document(&json!({"schema": "ping/v1", "nodes": nodes}));
@@ -96,7 +98,13 @@ pub(crate) async fn ping(shell: &mut Shell, args: PingArgs) -> Done {
             .zip(&results)
             .map(|(node, result)| {
                 let leads = node.status.as_ref().is_ok_and(|(status, _)| Some(status.node) == leader);
-                let role = if result.is_err() { "UNREACHABLE" } else if leads { "leader" } else { "-" };
+                let role = if result.is_err() {
+                    "UNREACHABLE"
+                } else if leads {
+                    "leader"
+                } else {
+                    "-"
+                };
                 let mut row = vec![node.name(), role.to_owned(), node.address.clone()];
                 row.extend(spread(result.as_deref().unwrap_or_default()));
                 row

@@ -27,6 +27,13 @@ impl Stop {
             Err(_) => std::future::pending().await,
         }
     }
+
+    /// Returns when another signal came, or the last one is forgotten.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 impl Stopper {

@@ -103,7 +103,13 @@ impl Tally {
     }
 
     /// Counts the answer to a request of `count` messages from position `first` on.
-    pub(crate) fn add(&mut self, first: u64, count: u64, result: Result<Answered, ClientError>, queue: &QueueName) {
+    pub(crate) fn add(
+        &mut self,
+        first: u64,
+        count: u64,
+        result: Result<Answered, ClientError>,
+        queue: &QueueName,
+    ) {
         let failure = match result {
             Ok(answered) => {
                 self.redirects += answered.redirects;
@@ -154,7 +160,11 @@ impl Tally {
         }
         if at < end {
             self.unknown.add(at, end - at);
-            self.refuse(Failure::new("protocol", Exit::Protocol, "the node did not answer for every message"));
+            self.refuse(Failure::new(
+                "protocol",
+                Exit::Protocol,
+                "the node did not answer for every message",
+            ));
         }
     }
 
@@ -170,7 +180,9 @@ impl Tally {
         if self.read <= 1 {
             return Some(failure);
         }
-        failure.facts.retain(|fact| !matches!(fact.as_str(), "nothing was changed" | "it may or may not have been done"));
+        failure.facts.retain(|fact| {
+            !matches!(fact.as_str(), "nothing was changed" | "it may or may not have been done")
+        });
         let what = |name: &str, text: String| format!("{name:12}{text}");
         if self.stored.count() > 0 {
             failure.facts.push(what("stored", self.stored.text(unit)));
@@ -191,17 +203,31 @@ impl Tally {
             failure.retryable = false;
         }
         let resume = self.stored.first_missing();
-        if let (Some(file), "line", Exit::Unknown | Exit::Part | Exit::Retry | Exit::Unreachable) = (file, unit, failure.exit) {
+        if let (Some(file), "line", Exit::Unknown | Exit::Part | Exit::Retry | Exit::Unreachable) =
+            (file, unit, failure.exit)
+        {
             let repeats = self.stored.count() + 1 + self.unknown.count() - resume;
-            let may = if repeats > 0 { format!("    # may repeat up to {repeats} lines") } else { String::new() };
+            let may =
+                if repeats > 0 { format!("    # may repeat up to {repeats} lines") } else { String::new() };
             failure.hints.push(format!("tail -n +{resume} {file} | queuectl push {queue}{may}"));
         }
         failure = failure.detail("stored", self.stored.count()).detail("unknown", self.unknown.count());
-        Some(failure.detail("not_stored", self.refused.count()).detail("sent", self.sent).detail("resume_at", resume))
+        Some(
+            failure
+                .detail("not_stored", self.refused.count())
+                .detail("sent", self.sent)
+                .detail("resume_at", resume),
+        )
     }
 
     /// The line for people. `streamed` is for input that came over time.
-    pub(crate) fn summary(&self, queue: &QueueName, elapsed: Duration, streamed: bool, verbose: bool) -> String {
+    pub(crate) fn summary(
+        &self,
+        queue: &QueueName,
+        elapsed: Duration,
+        streamed: bool,
+        verbose: bool,
+    ) -> String {
         let stored = self.stored.count();
         let last = self.ids.last().map(|(first, count)| first + count - 1);
         let id = match (self.ids.as_slice(), last) {
@@ -218,18 +244,24 @@ impl Tally {
                 facts.push(format!("{} redirect{plural}", self.redirects));
             }
         }
-        let took = if streamed && stored > 1 { format!(" in {}", render::took(elapsed)) } else { String::new() };
+        let took =
+            if streamed && stored > 1 { format!(" in {}", render::took(elapsed)) } else { String::new() };
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
         format!("pushed {} to {queue}{took}{facts}", render::count(stored))
     }
 
     /// The document for scripts.
     pub(crate) fn document(&self, queue: &QueueName, elapsed: Duration) -> Value {
-        let mut document = json!({"schema": "push/v1", "queue": queue.as_str(), "count": self.stored.count()});
+        let mut document =
+            json!({"schema": "push/v1", "queue": queue.as_str(), "count": self.stored.count()});
         let fields = document.as_object_mut().expect("built as an object");
         if self.stored.count() <= IDS_LISTED_MAX {
-            let ids: Vec<String> =
-                self.ids.iter().flat_map(|(first, count)| *first..first + count).map(|id| id.to_string()).collect();
+            let ids: Vec<String> = self
+                .ids
+                .iter()
+                .flat_map(|(first, count)| *first..first + count)
+                .map(|id| id.to_string())
+                .collect();
             fields.insert("ids".into(), ids.into());
         }
         if let (Some((first, _)), Some((start, count))) = (self.ids.first(), self.ids.last()) {
@@ -306,7 +338,8 @@ mod tests {
 
     #[test]
     fn a_part_that_is_stored_is_never_reported_as_nothing_changed() {
-        let refusal = || Err(ClientError::Unavailable { what: "nobody leads".into(), reached: true, leader: None });
+        let refusal =
+            || Err(ClientError::Unavailable { what: "nobody leads".into(), reached: true, leader: None });
         let mut tally = Tally { read: 20, sent: 20, ..Tally::default() };
         tally.add(1, 10, answered(vec![stored(1, 10)]), &jobs());
         tally.add(11, 10, refusal(), &jobs());
@@ -360,7 +393,8 @@ mod tests {
         tally.add(1, 2, answered(vec![stored(4812, 2)]), &jobs());
         assert_eq!(
             tally.document(&jobs(), Duration::from_micros(2_440)).to_string(),
-            r#"{"schema":"push/v1","queue":"jobs","count":2,"ids":["4812","4813"],"first_id":"4812","#.to_owned()
+            r#"{"schema":"push/v1","queue":"jobs","count":2,"ids":["4812","4813"],"first_id":"4812","#
+                .to_owned()
                 + r#""last_id":"4813","leader":null,"redirects":0,"elapsed_ms":2.4}"#
         );
     }
