@@ -188,14 +188,14 @@ impl Session {
     /// What clap has to say about a line.
     async fn explain(&mut self, error: &clap::Error) -> Result<Next, End> {
         if !error.use_stderr() {
-            self.shell.out.add(error.render().to_string().as_bytes());
+            self.shell.out.add(unnamed(error.render().to_string()).as_bytes());
             return self.flushed().await;
         }
         if self.shell.settings.json {
             return Err(Failure::usage(program::first_line(error)).into());
         }
         let hint = "\n\nFor more information, try '--help'.";
-        let text = error.render().to_string();
+        let text = unnamed(error.render().to_string());
         self.shell.talk.line(text.trim_end().trim_end_matches(hint.trim()).trim_end());
         Ok(Next::Line(Exit::Usage))
     }
@@ -223,7 +223,7 @@ impl Session {
                     .hint("`help` lists the commands")
             })?;
         }
-        let text = at.render_long_help().to_string();
+        let text = unnamed(at.render_long_help().to_string());
         self.shell.out.add(text.as_bytes());
         self.flushed().await
     }
@@ -234,6 +234,11 @@ pub(crate) fn tree() -> clap::Command {
     let mut command = Line::command();
     command.build();
     command
+}
+
+/// Text of clap about a program without a name, whose place it leaves empty.
+fn unnamed(text: String) -> String {
+    text.replace("Usage:  ", "Usage: ")
 }
 
 /// All commands, and what only the shell has.
@@ -378,9 +383,9 @@ mod tests {
 
     #[test]
     fn usage_in_the_shell_does_not_name_the_program() {
-        let error = parsed("push jobs x --nope", None).unwrap_err().render().to_string();
+        let error = unnamed(parsed("push jobs x --nope", None).unwrap_err().render().to_string());
         assert!(error.contains("Usage: push "), "{error}");
-        let help = tree().find_subcommand_mut("push").unwrap().render_long_help().to_string();
+        let help = unnamed(tree().find_subcommand_mut("push").unwrap().render_long_help().to_string());
         assert!(help.contains("Usage: push "), "{help}");
     }
 }
