@@ -1,6 +1,7 @@
 //! The program as scripts see it: standard output, standard error, exit codes, against a node in memory.
 
 mod node;
+mod repl;
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
