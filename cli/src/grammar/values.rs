@@ -9,53 +9,39 @@ use queue_protocol::request::MessageState;
 /// When to use colours.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 
 /// What `set` sets.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// JSON output
     Json,
-    /// Elapsed time behind answers
     Timing,
 }
 
 /// To what `set` sets it.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Switch {
-    /// Yes
     On,
-    /// No
     Off,
 }
 
 /// Shells with completion.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Completions {
-    /// GNU bash
     Bash,
-    /// Z shell
     Zsh,
-    /// fish
     Fish,
 }
 
 /// A state, as typed.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// Can be leased
     Ready,
-    /// Handed out
     Leased,
-    /// Becomes ready later
     Delayed,
-    /// Set aside: failures used up or rejected
     Dead,
 }
 
@@ -73,13 +59,9 @@ impl From<State> for MessageState {
 /// What a listing is sorted by.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
-    /// Name
     Name,
-    /// Messages ready
     Ready,
-    /// Age of the oldest ready message
     Oldest,
-    /// Messages dead
     Dead,
 }
 
