@@ -131,12 +131,8 @@ impl Default for Config {
                 name: None,
                 raft: RaftOptions::default(),
                 server: ServerOptions::default(),
-                log: LogOptions {
-                    segment_size: 0,
-                    spares: 4,
-                    tail_size: 64 << 20,
-                    seal_after: Duration::from_millis(20),
-                },
+                // The node puts in its own seed and snapshot.
+                log: LogOptions::new(0),
                 grace: Duration::ZERO,
             },
             insecure: false,

@@ -13,7 +13,7 @@ use crate::config::{Config, LogFormat};
 const TALKATIVE: [&str; 1] = ["openraft"];
 
 /// Whether lines are text rather than JSON.
-pub fn is_text(config: &Config) -> bool {
+pub(crate) fn is_text(config: &Config) -> bool {
     match config.log_format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Text => true,
@@ -22,7 +22,7 @@ pub fn is_text(config: &Config) -> bool {
 }
 
 /// Begins to log. Only the first call in a process counts.
-pub fn start(config: &Config) {
+pub(crate) fn start(config: &Config) {
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if is_text(config) {
         let color =

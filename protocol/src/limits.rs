@@ -18,6 +18,8 @@ pub const LEASE_QUEUES_MAX: usize = 16;
 pub const RECEIPTS_COUNT_MAX: usize = 1_000;
 /// Queues in one answer of a listing.
 pub const QUEUES_LISTED_MAX: usize = 1_000;
+/// Queues of a cluster.
+pub const QUEUES_MAX: usize = 10_000;
 /// Length of a queue's name.
 pub const QUEUE_NAME_SIZE_MAX: usize = 128;
 /// Error text of a nack.

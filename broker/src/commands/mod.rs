@@ -126,6 +126,7 @@ mod tests {
     fn every_setting_is_a_flag_of_serve_with_its_default_in_the_help() {
         let mut command = Cli::command();
         let help = command.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for setting in crate::config::SETTINGS {
             assert!(help.contains(&format!("--{}", setting.flag())), "{}", setting.key);
             assert!(help.contains(&format!("[default: {}]", setting.default)) || setting.default.is_empty());

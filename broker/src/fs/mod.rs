@@ -1,17 +1,24 @@
-//! The one way to the disk. Everything above sees [`Disk`] and [`File`]; [`os`] is the real one, `sim` one that
-//! forgets, tears and fails.
+//! The one way to the disk. Everything above sees [`Disk`] and [`File`]; [`os::OsDisk`] is the real one,
+//! `sim::SimDisk` (feature `sim`) one that forgets, tears and fails.
 //!
 //! Reads, writes and names are plain calls; only a sync is awaited, because under the simulator it takes
 //! simulated time. In production it blocks in the first poll and is ready then, so the log writer's thread simply
 //! blocks in it.
 
+mod durable;
 pub mod os;
+#[cfg(any(test, feature = "sim"))]
+pub mod rng;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 use std::future::Future;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+
+pub use self::durable::{TMP_SUFFIX, create_dirs, remove_tmp, replace_file};
 
 /// A failed operation: which, on what, and why. Whoever gets it adds nothing.
 #[derive(Debug, thiserror::Error)]
@@ -96,44 +103,3 @@ pub trait File: Send + Sync {
     /// Forgets cached pages, so that the next read comes from the disk; advice where the system has no more.
     fn drop_cache(&self) -> DiskResult<()>;
 }
-
-/// Makes a directory and its parents, the names durable.
-///
-/// # Errors
-///
-/// The first operation that failed; what was made until then stays.
-pub async fn create_dirs(disk: &dyn Disk, path: &Path) -> DiskResult<()> {
-    let mut missing = Vec::new();
-    let mut at = path;
-    while !at.as_os_str().is_empty() && !disk.exists(at)? {
-        missing.push(at);
-        at = at.parent().unwrap_or(Path::new(""));
-    }
-    disk.create_dir_all(path)?;
-    for made in missing.iter().rev() {
-        disk.sync_dir(made.parent().unwrap_or(Path::new(""))).await?;
-    }
-    Ok(())
-}
-
-/// Removes every `*.tmp` of a directory, what a crash left half written, and tells their names. Never reads one.
-///
-/// # Errors
-///
-/// The first operation that failed.
-pub async fn remove_tmp(disk: &dyn Disk, dir: &Path) -> DiskResult<Vec<String>> {
-    let mut removed = Vec::new();
-    for name in disk.list(dir)? {
-        if name.ends_with(TMP_SUFFIX) {
-            disk.remove(&dir.join(&name))?;
-            removed.push(name);
-        }
-    }
-    if !removed.is_empty() {
-        disk.sync_dir(dir).await?;
-    }
-    Ok(removed)
-}
-
-/// Ends the name of a file that is being written and must never be read.
-pub const TMP_SUFFIX: &str = ".tmp";

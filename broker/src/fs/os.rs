@@ -1,7 +1,7 @@
 //! The disk of the machine: files of the operating system, by explicit offsets.
 //!
 //! A sync is a blocking call made when its future is first polled, which is then ready: whoever awaits one blocks
-//! his thread, so the log writer has a thread of its own.
+//! his thread, so the log writer has a thread of its own. No sync is ever repeated here, not even an interrupted one.
 
 use std::fs::{self, File as StdFile, OpenOptions};
 use std::io::{self, IoSlice, Read as _};
@@ -78,7 +78,7 @@ impl Disk for OsDisk {
     fn sync_dir<'a>(&'a self, path: &'a Path) -> Syncing<'a> {
         Box::pin(async move {
             let dir = named("open", path, StdFile::open(directory(path)))?;
-            named("fsync", path, retry_on_intr(|| rustix::fs::fsync(&dir)))
+            named("fsync", path, rustix::fs::fsync(&dir))
         })
     }
 
@@ -124,9 +124,7 @@ impl File for OsFile {
     }
 
     fn sync(&self) -> Syncing<'_> {
-        Box::pin(async move {
-            named("fdatasync", &self.path, retry_on_intr(|| rustix::fs::fdatasync(&self.file)))
-        })
+        Box::pin(async move { named("fdatasync", &self.path, rustix::fs::fdatasync(&self.file)) })
     }
 
     fn size(&self) -> DiskResult<u64> {
@@ -243,20 +241,6 @@ mod tests {
         assert_eq!(OsDisk.remove(&at("b")).unwrap_err().op, "unlink");
         assert_eq!(OsDisk.list(&at("nowhere")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(ready(OsDisk.sync_dir(&at("nowhere"))).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn directories_are_made_with_their_parents_and_tmp_files_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let deep = dir.path().join("x/y/z");
-        let made = super::super::create_dirs(&OsDisk, &deep);
-        futures_util::FutureExt::now_or_never(made).unwrap().unwrap();
-        for name in ["a.tmp", "a", "tmp"] {
-            OsDisk.open(&deep.join(name), Open::Create).unwrap();
-        }
-        let removed = super::super::remove_tmp(&OsDisk, &deep);
-        assert_eq!(futures_util::FutureExt::now_or_never(removed).unwrap().unwrap(), ["a.tmp"]);
-        assert_eq!(OsDisk.list(&deep).unwrap(), ["a", "tmp"]);
     }
 
     #[test]

@@ -1,8 +1,35 @@
 //! Bytes and indices: what this node must not forget, as one stream of records in segments.
+//!
+//! ```text
+//! Log ── pending ──► Writer ── groups ──► segment, segment, …   format/ says what the bytes are
+//!  │ tail               └── full ──► Pool ◄── Keeper            spares come from there, freed files go there
+//!  └─ reads: tail, else Index ──► Reader ──► file
+//! open: recovery (scan, evidence) ──► State, Index
+//! ```
 
-use std::future::Future;
+mod cache;
+mod evidence;
+mod format;
+mod group;
+mod import;
+mod index;
+mod keeper;
+mod log;
+mod pool;
+mod reader;
+mod recovery;
+mod scan;
+mod segment;
+mod shared;
+mod state;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +37,14 @@ use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::peer::{EntryKind, LogId, Vote};
 
-use crate::fs::{Disk, DiskError};
+use crate::fs::DiskError;
+
+pub use format::record::Kind;
+pub use import::Import;
+pub use keeper::Keeper;
+pub use log::Log;
+pub use state::Floor;
+pub use writer::Writer;
 
 /// An entry as the log keeps it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +72,25 @@ pub struct LogOptions {
     pub tail_size: usize,
     /// Silence after which a seal is written.
     pub seal_after: Duration,
+    /// Chosen at random when the store is made, and the same ever after: it tells the records of this log from others.
+    pub seed: u64,
+    /// The last index covered by the newest snapshot published in this data directory, made here or installed. Looked
+    /// at when the log is opened: it is evidence that entries were durable, and an import without it never happened.
+    pub snapshot_upto: Option<u64>,
+}
+
+impl LogOptions {
+    /// What production uses, for a store with this seed and no snapshot.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            segment_size: 64 << 20,
+            spares: 4,
+            tail_size: 32 << 20,
+            seal_after: Duration::from_millis(20),
+            seed,
+            snapshot_upto: None,
+        }
+    }
 }
 
 /// What openraft wants to know at start.
@@ -86,6 +139,17 @@ pub enum LogError {
         /// Row of its body table.
         ordinal: u32,
     },
+    /// A content that was handed in is not what its row says, or out of order.
+    #[error("body {ordinal} of entry {index} does not match its row")]
+    Mismatch {
+        /// Raft index.
+        index: u64,
+        /// Row of its body table.
+        ordinal: u32,
+    },
+    /// The log was closed before.
+    #[error("the log is closed")]
+    Closed,
 }
 
 /// Called once what it was given with is on disk; dropped uncalled if the log fails first.
@@ -93,98 +157,6 @@ pub type Done = Box<dyn FnOnce() + Send>;
 
 /// Live bodies: entries in order, with the ordinals that are live, in order and as ranges.
 pub type LiveBodies = Vec<(u64, Vec<Range<u32>>)>;
-
-/// The log. Cheap to clone; clones are the same log.
-#[derive(Clone)]
-pub struct Log;
-
-/// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
-pub struct Writer;
-
-/// Fills the pool and frees segments; one future, driven like [`Writer`].
-pub struct Keeper;
-
-impl Log {
-    /// Makes an empty log in `dir`, durable on return.
-    pub async fn format(_disk: Arc<dyn Disk>, _dir: &Path, _options: &LogOptions) -> Result<(), LogError> {
-        unimplemented!()
-    }
-
-    /// Opens and recovers.
-    pub async fn open(
-        _disk: Arc<dyn Disk>,
-        _dir: &Path,
-        _options: LogOptions,
-    ) -> Result<(Log, Writer, Keeper, Recovered), LogError> {
-        unimplemented!()
-    }
-
-    /// Vote, marks and bounds, as accepted so far (not all of it durable).
-    pub fn state(&self) -> LogState {
-        unimplemented!()
-    }
-
-    /// Entries, readable when this returns; `done` when durable. Indices follow the last one.
-    pub fn append(&self, _entries: Vec<Entry>, _done: Done) {
-        unimplemented!()
-    }
-
-    /// The newest vote.
-    pub fn save_vote(&self, _vote: Vote, _done: Done) {
-        unimplemented!()
-    }
-
-    /// A commit mark; durable some time later.
-    pub fn save_committed(&self, _committed: Option<LogId>) {
-        unimplemented!()
-    }
-
-    /// Drops all entries after `keep`.
-    pub fn truncate_after(&self, _keep: Option<LogId>, _done: Done) {
-        unimplemented!()
-    }
-
-    /// Entries up to `upto` stop being log; their live bodies stay readable. `upto` may be beyond the last entry.
-    pub fn purge_upto(&self, _upto: LogId, _done: Done) {
-        unimplemented!()
-    }
-
-    /// All entries in `range` that are log, at least one and then until `bytes_max` is reached.
-    pub fn read(&self, _range: Range<u64>, _bytes_max: usize, _contents: Contents) -> Result<Vec<Entry>, LogError> {
-        unimplemented!()
-    }
-
-    /// Log ids without entries: that of `index`, if it is log.
-    pub fn id_at(&self, _index: u64) -> Result<Option<LogId>, LogError> {
-        unimplemented!()
-    }
-
-    /// Contents of one entry by ordinal (rising), verified, purged or not. With the rows of the body table.
-    pub fn read_bodies(&self, _index: u64, _ordinals: &[u32]) -> Result<Vec<(ContentSpec, Bytes)>, LogError> {
-        unimplemented!()
-    }
-
-    /// Waits until everything accepted so far is durable.
-    pub fn flush(&self) -> impl Future<Output = Result<(), LogError>> + Send + use<> {
-        async { unimplemented!() }
-    }
-
-    /// `live` are the bodies named by the newest durable snapshot, which covers entries up to `upto`: segments
-    /// wholly at or below both `upto` and the purge mark that hold none of them are recycled.
-    pub fn collect(&self, _live: LiveBodies, _upto: u64) {
-        unimplemented!()
-    }
-
-    /// Begins to take in bodies of a snapshot from a peer, in rising order of index.
-    pub fn import(&self) -> Result<Import, LogError> {
-        unimplemented!()
-    }
-
-    /// Files and bytes, for people and tests.
-    pub fn usage(&self) -> Usage {
-        unimplemented!()
-    }
-}
 
 /// Whether contents are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,24 +167,8 @@ pub enum Contents {
     Without,
 }
 
-/// Bodies on their way in; dropped unpublished, it leaves nothing behind.
-pub struct Import;
-
-impl Import {
-    /// Live bodies of one entry, ordinals rising.
-    pub fn add(&mut self, _id: LogId, _bodies: &[(u32, ContentSpec)], _contents: Bytes) -> Result<(), LogError> {
-        unimplemented!()
-    }
-
-    /// Makes them durable and readable. From then on entries in `applied + 1 ..= last` of the local stream
-    /// satisfy no reference: only what was imported does.
-    pub async fn publish(self, _applied: u64, _last: LogId) -> Result<(), LogError> {
-        unimplemented!()
-    }
-}
-
 /// What lies in the log's directory.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Segments that hold records.
     pub segments: u64,
@@ -221,3 +177,4 @@ pub struct Usage {
     /// Bytes of the former.
     pub bytes: u64,
 }
+

@@ -1,4 +1,34 @@
 //! PURE: the replicated state machine, synchronous and total.
+//!
+//! [`State::apply`] reads the state and one entry, nothing else: no clock, no disk, no randomness, no setting of
+//! this node. So equal logs give equal states, and equal states give equal bytes ([`State::encode`]).
 
+mod admin;
+mod apply;
+mod check;
+mod codec;
 pub mod command;
+mod deadlines;
+mod deliver;
+mod live;
+mod message;
+mod messages;
+#[cfg(test)]
+mod model;
+mod push;
+mod ready;
 pub mod reply;
+mod run;
+mod sessions;
+mod settle;
+mod similar;
+mod state;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use codec::BadState;
+pub use deadlines::{FIRED_COUNT_MAX, NextDue};
+pub use sessions::{SESSION_FORGOTTEN_MS, SESSIONS_FORGOTTEN_MAX};
+pub use state::State;
+pub use view::{Peeked, QueueStats, Totals};

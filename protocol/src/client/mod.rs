@@ -1,31 +1,33 @@
 //! The client that `queuectl`, the tests and the benches use: [`Connection`] is one socket with many requests in
 //! flight; [`Client`] follows the leader, repeats what is safe, and says when an outcome is unknown.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+mod backoff;
+mod calls;
+#[expect(clippy::module_inception, reason = "one noun per file, and this one is the client")]
+mod client;
+mod connection;
+mod contents;
+mod dial;
+mod in_flight;
+mod links;
+mod numbers;
+mod pursuit;
+mod repeat;
+mod search;
+mod session;
+
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::calls::NewMessage;
+pub use self::client::Client;
+pub use self::connection::Connection;
+pub use self::dial::{Dial, Dialing, Stream, TcpDial};
+pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 use crate::error::Error;
 use crate::names::SessionId;
-use crate::request::Request;
 use crate::response::{Answer, At, LeaderView};
-
-/// A byte stream to a node.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
-
-/// What a dial gives.
-pub type Dialing = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn Stream>>> + Send>>;
-
-/// How connections are made: TCP in production, a simulated network in tests.
-pub trait Dial: Send + Sync + 'static {
-    /// Connects to `host:port`.
-    fn dial(&self, address: &str) -> Dialing;
-}
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -75,9 +77,9 @@ pub enum Notice {
 
 /// An answer with where it stands and how it was got.
 #[derive(Clone, Debug)]
-pub struct Answered {
+pub struct Answered<T = Answer> {
     /// What came of it.
-    pub answer: Answer,
+    pub answer: T,
     /// Contents of deliveries or views, in their order, checksums verified.
     pub contents: Vec<Bytes>,
     /// Its place in the one order of everything.
@@ -119,48 +121,4 @@ pub enum ClientError {
     /// The other side does not speak this protocol, or another version, or belongs to another cluster.
     #[error("{0}")]
     Incompatible(Error),
-}
-
-/// Follows the leader. Cheap to clone; clones share the session and the connection.
-#[derive(Clone)]
-pub struct Client {
-    _shared: Arc<()>,
-}
-
-impl Client {
-    /// A client of the cluster behind `config.servers`. Dials nothing before the first call.
-    /// Must be called within a tokio runtime with time enabled.
-    pub fn new(_config: ClientConfig, _dial: Arc<dyn Dial>) -> Self {
-        Self { _shared: Arc::new(()) }
-    }
-
-    /// What happens from now on, for people.
-    pub fn notices(&self) -> tokio::sync::mpsc::UnboundedReceiver<Notice> {
-        tokio::sync::mpsc::unbounded_channel().1
-    }
-
-    /// Asks the leader. `contents` is the tail of a push. Changing requests get a session number and are
-    /// repeated until answered or out of time; reads are repeated freely.
-    ///
-    /// # Errors
-    /// See [`ClientError`]: only `Unknown` leaves open whether it was done.
-    pub async fn call(&self, _request: Request, _contents: Vec<Bytes>) -> Result<Answered, ClientError> {
-        Err(ClientError::Unknown { what: String::new() })
-    }
-
-    /// Asks exactly the node at `address`, without following: for status and health.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub async fn call_node(&self, _address: &str, _request: Request) -> Result<Answered, ClientError> {
-        Err(ClientError::Unknown { what: String::new() })
-    }
-
-    /// Round trip of a ping frame to the node at `address`.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub async fn ping(&self, _address: &str) -> Result<Duration, ClientError> {
-        Err(ClientError::Unknown { what: String::new() })
-    }
 }

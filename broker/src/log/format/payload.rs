@@ -1,0 +1,117 @@
+//! A whole record, decoded and verified.
+
+use queue_protocol::peer::{LogId, Vote};
+
+use super::entry::{BodyTable, EntryHead, HEAD_SIZE};
+use super::file_id::FileId;
+use super::footer::Footer;
+use super::opening::{Opening, take_import};
+use super::record::{FLAG_SET, HEADER_SIZE, Header, Kind, VERSION};
+use super::{Fields, usize_of};
+use crate::log::index::Imported;
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Opening(Box<Opening>),
+    Vote(Vote),
+    /// Whole or sparse; commands, table and bodies are as they were written.
+    Entry(EntryHead),
+    Truncate(Option<LogId>),
+    Purge(LogId),
+    Commit(Option<LogId>),
+    Seal,
+    Import(Imported),
+    Retire(Retired),
+    Footer(Footer),
+}
+
+/// Payload of a retire record: 8 bytes a file, its number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retired {
+    pub(crate) files: Vec<FileId>,
+    /// Imports of snapshots that end at or above this never happened.
+    pub(crate) imports_from: Option<u64>,
+}
+
+/// Why bytes behind a valid header are not its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The payload is not what was written.
+    Damaged(&'static str),
+    /// A program of another version wrote it.
+    Unknown,
+}
+
+impl Payload {
+    /// The payload of `header`, all of it verified: of an entry also commands, table and each body.
+    pub(crate) fn decode(header: &Header, payload: &[u8]) -> Result<Self, Flaw> {
+        let kind = Kind::from_number(header.kind).ok_or(Flaw::Unknown)?;
+        if header.version != VERSION || header.flags & !FLAG_SET != 0 {
+            return Err(Flaw::Unknown);
+        }
+        if payload.len() + HEADER_SIZE != header.size as usize {
+            return Err(Flaw::Damaged("the record is cut off"));
+        }
+        if matches!(kind, Kind::Entry | Kind::SparseEntry) {
+            return verify_entry(header, payload, kind == Kind::SparseEntry).map(Self::Entry);
+        }
+        if crc32c::crc32c(payload) != header.check {
+            return Err(Flaw::Damaged("the payload does not match its checksum"));
+        }
+        let decoded = match kind {
+            Kind::Opening => Opening::decode(payload).map(|opening| Self::Opening(Box::new(opening))),
+            Kind::Footer => Footer::decode(payload).map(Self::Footer),
+            Kind::Import => {
+                let mut fields = Fields(payload);
+                take_import(&mut fields).filter(|_| fields.end().is_some()).map(Self::Import)
+            }
+            Kind::Retire => decode_files(payload).map(|files| {
+                let imports_from = header.optional_id().map(|id| id.index);
+                Self::Retire(Retired { files, imports_from })
+            }),
+            Kind::Vote => payload.is_empty().then(|| Self::Vote(header.vote())),
+            Kind::Truncate => payload.is_empty().then(|| Self::Truncate(header.optional_id())),
+            Kind::Purge => payload.is_empty().then_some(Self::Purge(header.id)),
+            Kind::Commit => payload.is_empty().then(|| Self::Commit(header.optional_id())),
+            Kind::Seal => payload.is_empty().then_some(Self::Seal),
+            Kind::Entry | Kind::SparseEntry => unreachable!("handled above"),
+        };
+        decoded.ok_or(Flaw::Damaged("the payload does not decode"))
+    }
+}
+
+fn decode_files(payload: &[u8]) -> Option<Vec<FileId>> {
+    let mut fields = Fields(payload);
+    let mut files = Vec::new();
+    while fields.end().is_none() {
+        files.push(FileId::from_code(fields.u64()?));
+    }
+    Some(files)
+}
+
+/// Appends the payload of a retire record.
+pub(crate) fn put_files(bytes: &mut Vec<u8>, files: &[FileId]) {
+    for file in files {
+        bytes.extend_from_slice(&file.code().to_le_bytes());
+    }
+}
+
+fn verify_entry(header: &Header, payload: &[u8], sparse: bool) -> Result<EntryHead, Flaw> {
+    let head = EntryHead::decode(payload, header.check, header.size, sparse)
+        .ok_or(Flaw::Damaged("the entry's head does not match its checksum"))?;
+    let (commands, rest) = payload[HEAD_SIZE..].split_at(head.commands_size as usize);
+    if crc32c::crc32c(commands) != head.commands_crc {
+        return Err(Flaw::Damaged("the commands do not match their checksum"));
+    }
+    let (table, bodies) = rest.split_at(usize_of(head.table_size(sparse)));
+    let table = BodyTable::decode(table, &head, sparse)
+        .ok_or(Flaw::Damaged("the body table does not match its checksum"))?;
+    for (row, spec) in table.specs.iter().enumerate() {
+        let (start, end) = table.span(row);
+        if spec.verify(&bodies[usize_of(start)..usize_of(end)]).is_err() {
+            return Err(Flaw::Damaged("a body does not match its checksum"));
+        }
+    }
+    Ok(head)
+}

@@ -1,0 +1,60 @@
+//! Fills the pool, and recycles or removes files that are no longer part of the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::LogError;
+use super::format::file_id::FileId;
+use super::segment::Segment;
+use super::shared::{Phase, Shared};
+
+/// Pause after a spare could not be made.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Fills the pool and frees segments; one future, driven like [`Writer`](super::Writer).
+pub struct Keeper {
+    shared: Arc<Shared>,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Works until the writer has ended. A spare that cannot be made, as on a full disk, is tried again.
+    ///
+    /// # Errors
+    /// A freed file that can be neither recycled nor removed.
+    pub async fn run(self) -> Result<(), LogError> {
+        let Shared { disk, dir, options, pool, .. } = &*self.shared;
+        loop {
+            let phase = self.shared.accept().phase;
+            if matches!(phase, Phase::Closed | Phase::Failed) {
+                return Ok(());
+            }
+            if let Some(segment) = pool.unpinned() {
+                self.take_back(&segment).await?;
+            } else if pool.count() < options.spares {
+                if let Err(error) = pool.fill(&**disk, dir, options.segment_size).await {
+                    tracing::warn!(%error, "no spare segment could be made");
+                    let woken = tokio::time::timeout(RETRY_AFTER, pool.wake.notified());
+                    let _woken_or_not = woken.await;
+                }
+                tokio::task::yield_now().await;
+            } else {
+                pool.wake.notified().await;
+            }
+        }
+    }
+
+    async fn take_back(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        let Shared { disk, dir, options, pool, .. } = &*self.shared;
+        let usual = matches!(segment.id, FileId::Segment(_)) && segment.size == options.segment_size;
+        if usual && pool.count() < options.spares && pool.recycle(&**disk, dir, segment).await? {
+            return Ok(());
+        }
+        disk.remove(&segment.path)?;
+        disk.sync_dir(dir).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! Files ready to be written, and files that will be again.
+//!
+//! Ready files bear the numbers that follow the segment being written, without a gap: so their order is their names',
+//! and opening the next one creates and renames nothing.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::format::file_id::FileId;
+use super::format::{u64_of, usize_of};
+use super::segment::Segment;
+use crate::fs::{Disk, DiskResult, File, Open};
+
+const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// A file with a name and a size, and nothing in it that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spare {
+    pub(crate) number: u64,
+    pub(crate) size: u64,
+    /// All zeros, as opposed to recycled.
+    pub(crate) zeroed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ready: VecDeque<Spare>,
+    /// The number the next new or recycled file gets.
+    next: u64,
+    /// Somebody is making that file.
+    making: bool,
+    /// No longer part of the log, durably so.
+    freed: Vec<Arc<Segment>>,
+}
+
+/// Spares, by number.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    inner: Mutex<Inner>,
+    /// Something changed: for the keeper.
+    pub(crate) wake: Arc<Notify>,
+    /// A file was made, or not: for the writer.
+    made: Notify,
+}
+
+/// The right to make the next file; given back when dropped.
+struct Making<'a>(&'a Pool);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.lock().making = false;
+        self.0.made.notify_one();
+    }
+}
+
+impl Pool {
+    /// A pool of the files that follow each other up to, but without, number `next`.
+    pub(crate) fn new(ready: VecDeque<Spare>, next: u64, freed: Vec<Arc<Segment>>, wake: Arc<Notify>) -> Self {
+        let pool = Self {
+            inner: Mutex::new(Inner { ready, next, making: false, freed }),
+            wake,
+            made: Notify::new(),
+        };
+        pool.check();
+        pool
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Spares that are ready.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().ready.len()
+    }
+
+    /// The next file, of at least `size` bytes; made on the spot if there is none.
+    pub(crate) async fn take(&self, disk: &dyn Disk, dir: &Path, size: u64, usual: u64) -> DiskResult<Spare> {
+        loop {
+            let first = self.lock().ready.front().copied();
+            if let Some(spare) = first {
+                let spare = if spare.size >= size {
+                    spare
+                } else {
+                    make(disk, dir, FileId::Segment(spare.number), size).await?;
+                    Spare { size, zeroed: true, ..spare }
+                };
+                self.lock().ready.pop_front();
+                self.wake.notify_one();
+                return Ok(spare);
+            }
+            match self.begin() {
+                Some((making, number)) => {
+                    self.make_as(making, disk, dir, number, size.max(usual)).await?;
+                }
+                None => self.made.notified().await,
+            }
+        }
+    }
+
+    /// One more spare, zero-filled. Nothing is done if another is being made.
+    pub(crate) async fn fill(&self, disk: &dyn Disk, dir: &Path, size: u64) -> DiskResult<()> {
+        match self.begin() {
+            Some((making, number)) => self.make_as(making, disk, dir, number, size).await,
+            None => Ok(()),
+        }
+    }
+
+    /// `segment`, which nobody reads, under the next number. False, and nothing is done, if another file is being made.
+    pub(crate) async fn recycle(&self, disk: &dyn Disk, dir: &Path, segment: &Segment) -> DiskResult<bool> {
+        let Some((making, number)) = self.begin() else { return Ok(false) };
+        disk.rename(&segment.path, &dir.join(FileId::Segment(number).name()))?;
+        disk.sync_dir(dir).await?;
+        self.push(Spare { number, size: segment.size, zeroed: false });
+        drop(making);
+        Ok(true)
+    }
+
+    /// Files that are no longer part of the log.
+    pub(crate) fn free(&self, segments: Vec<Arc<Segment>>) {
+        self.lock().freed.extend(segments);
+        self.wake.notify_one();
+    }
+
+    /// One freed file that nobody reads.
+    pub(crate) fn unpinned(&self) -> Option<Arc<Segment>> {
+        let mut inner = self.lock();
+        let place = inner.freed.iter().position(|segment| !segment.is_pinned())?;
+        Some(inner.freed.remove(place))
+    }
+
+    fn begin(&self) -> Option<(Making<'_>, u64)> {
+        let mut inner = self.lock();
+        if std::mem::replace(&mut inner.making, true) {
+            return None;
+        }
+        let number = inner.next;
+        drop(inner);
+        Some((Making(self), number))
+    }
+
+    async fn make_as(
+        &self,
+        making: Making<'_>,
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        size: u64,
+    ) -> DiskResult<()> {
+        make(disk, dir, FileId::Segment(number), size).await?;
+        self.push(Spare { number, size, zeroed: true });
+        drop(making);
+        Ok(())
+    }
+
+    fn push(&self, spare: Spare) {
+        let mut inner = self.lock();
+        inner.ready.push_back(spare);
+        inner.next += 1;
+        drop(inner);
+        self.check();
+    }
+
+    /// Ready files follow each other, and the next one follows them.
+    pub(crate) fn check(&self) {
+        let inner = self.lock();
+        for (distance, spare) in inner.ready.iter().rev().enumerate() {
+            assert_eq!(spare.number + u64_of(distance) + 1, inner.next, "spares have a gap");
+        }
+    }
+}
+
+/// Makes a file of zeros, durable under its name; replaces one of that name.
+async fn make(disk: &dyn Disk, dir: &Path, id: FileId, size: u64) -> DiskResult<()> {
+    make_aside(disk, dir, id, size)?.publish(disk, dir, id).await
+}
+
+/// A file under a temporary name; removed if it is not published.
+pub(crate) struct Aside<'a> {
+    pub(crate) file: Arc<dyn File>,
+    path: PathBuf,
+    disk: Option<&'a dyn Disk>,
+}
+
+/// Makes a file of zeros under the temporary name of `id`.
+pub(crate) fn make_aside<'a>(disk: &'a dyn Disk, dir: &Path, id: FileId, size: u64) -> DiskResult<Aside<'a>> {
+    let path = dir.join(format!("{}.tmp", id.name()));
+    if disk.exists(&path)? {
+        disk.remove(&path)?;
+    }
+    let aside = Aside { file: disk.open(&path, Open::Create)?, path, disk: Some(disk) };
+    let mut offset = 0;
+    while offset < size {
+        let count = u64_of(ZEROS.len()).min(size - offset);
+        aside.file.write_at(&[IoSlice::new(&ZEROS[..usize_of(count)])], offset)?;
+        offset += count;
+    }
+    Ok(aside)
+}
+
+impl Aside<'_> {
+    /// Makes it durable under the name of `id`.
+    pub(crate) async fn publish(mut self, disk: &dyn Disk, dir: &Path, id: FileId) -> DiskResult<()> {
+        self.file.sync().await?;
+        disk.rename(&self.path, &dir.join(id.name()))?;
+        self.disk = None;
+        disk.sync_dir(dir).await
+    }
+}
+
+impl Drop for Aside<'_> {
+    /// On a full disk what was written so far must not stay.
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.disk.map(|disk| disk.remove(&self.path)) {
+            tracing::warn!(%error, "an unfinished file stays until the next start");
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! From files to a state: finds where the stream ends, and decides whether it may end there.
+//!
+//! ```text
+//! sealed … sealed │ last segment: r r r r X ? ? ? │ spare: ? ? ?
+//!   footers       │ scanned        the first place without the expected record
+//! ```
+//!
+//! Evidence decides, not position: pages that were not synced reach the disk in any order, so a valid record behind X
+//! alone proves nothing; one that was built when what should be at X was already synced does.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::evidence::{self, Facts, Verdict};
+use super::format::file_id::FileId;
+use super::format::footer::{Footer, Row};
+use super::format::payload::Payload;
+use super::format::record::{HEADER_SIZE, Kind};
+use super::format::{BLOCK_SIZE, block_up};
+use super::group::Cursor;
+use super::pool::Spare;
+use super::scan::{Found, Scan};
+use super::segment::Segment;
+use super::shared::Located;
+use super::state::State;
+use super::{LogError, LogOptions};
+use crate::fs::{Disk, File, Open};
+
+/// What the files say.
+pub(crate) struct Outcome {
+    pub(crate) located: Located,
+    pub(crate) cursor: Cursor,
+    /// The segment to go on in, and the group boundary; none if the last one is closed.
+    pub(crate) written: Option<(Arc<dyn File>, u64)>,
+    pub(crate) spares: VecDeque<Spare>,
+    pub(crate) spare_next: u64,
+    pub(crate) freed: Vec<Arc<Segment>>,
+    pub(crate) torn_bytes: u64,
+}
+
+/// Files of the log by name, in order.
+pub(crate) fn files(disk: &dyn Disk, dir: &Path) -> Result<Vec<FileId>, LogError> {
+    let mut files: Vec<FileId> = disk.list(dir)?.iter().filter_map(|name| FileId::parse(name)).collect();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// The last segment with an opening, if any has one.
+pub(crate) fn last_opened(
+    disk: &dyn Disk,
+    dir: &Path,
+    files: &[FileId],
+    seed: u64,
+    how: Open,
+) -> Result<Option<(Scan, Found)>, LogError> {
+    for id in files.iter().rev().filter(|id| matches!(id, FileId::Segment(_))) {
+        let mut scan = Scan::open(disk, dir, *id, seed, how)?;
+        if let Some(opening) = scan.opening()? {
+            return Ok(Some((scan, opening)));
+        }
+    }
+    Ok(None)
+}
+
+/// A segment read to its end.
+pub(crate) struct Replayed {
+    pub(crate) state: State,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) cursor: Cursor,
+    /// Where the last record ends.
+    pub(crate) end: u64,
+    pub(crate) footer: Option<Footer>,
+    pub(crate) zeroed: bool,
+}
+
+/// Replays a segment from its opening up to its footer or the first place without the expected record.
+pub(crate) fn replay(scan: &mut Scan, opening: &Found, seed: u64) -> Result<Replayed, LogError> {
+    let Payload::Opening(content) = &opening.payload else { unreachable!("an opening was asked for") };
+    let header = opening.header;
+    let mut cursor = Cursor::new(
+        scan.id.salt(seed),
+        header.epoch,
+        super::scan::Expected { sequence: header.sequence, chain: header.chain },
+        header.durable,
+    );
+    let mut state = content.state.clone();
+    if !state.index.files.contains(&scan.id) {
+        return Err(scan.corrupt(0, "the opening does not name its own segment"));
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    let mut end = opening.end();
+    pass(scan, &mut cursor, opening)?;
+    while let Some(found) = scan.next(end, cursor.next)? {
+        end = found.end();
+        if let Payload::Footer(footer) = found.payload {
+            if (footer.records, footer.headers) != (cursor.records, cursor.headers) {
+                return Err(scan.corrupt(found.offset, "the footer does not match the segment's records"));
+            }
+            pass(scan, &mut cursor, &found)?;
+            return Ok(Replayed { state, rows, cursor, end, footer: Some(footer), zeroed: content.zeroed });
+        }
+        pass(scan, &mut cursor, &found)?;
+        if let Err(what) = apply(&mut state, &mut rows, scan.id, &found) {
+            return Err(scan.corrupt(found.offset, what));
+        }
+    }
+    Ok(Replayed { state, rows, cursor, end, footer: None, zeroed: content.zeroed })
+}
+
+fn pass(scan: &mut Scan, cursor: &mut Cursor, found: &Found) -> Result<(), LogError> {
+    let bytes = scan.bytes(found.offset, HEADER_SIZE)?.and_then(|bytes| bytes.first_chunk());
+    cursor.pass(bytes.expect("the record was read"), found.next());
+    cursor.epoch = found.header.epoch;
+    Ok(())
+}
+
+/// What a record does to the state. Records are checked before: an error means that they contradict each other.
+fn apply(state: &mut State, rows: &mut Vec<Row>, file: FileId, found: &Found) -> Result<(), String> {
+    let id = found.header.id;
+    match &found.payload {
+        Payload::Entry(head) if found.header.kind == Kind::Entry as u8 => {
+            if !state.follows(id) {
+                return Err(format!("entry {} does not follow the last", id.index));
+            }
+            state.append(id, file);
+            let narrow = |size: u64| u32::try_from(size).map_err(|_| "the segment is too large".to_owned());
+            rows.push(Row {
+                index: id.index,
+                offset: narrow(found.offset)?,
+                size: found.header.size,
+                bodies: head.rows,
+                bodies_size: narrow(head.bodies_size)?,
+            });
+        }
+        Payload::Vote(vote) => state.vote = Some(*vote),
+        Payload::Truncate(keep) => {
+            state.truncate_after(*keep);
+            let last = state.last.map(|last| last.index);
+            while rows.last().is_some_and(|row| Some(row.index) > last) {
+                rows.pop();
+            }
+        }
+        Payload::Purge(upto) => state.purge_upto(*upto),
+        Payload::Commit(mark) => state.committed = *mark,
+        Payload::Seal => {}
+        Payload::Import(import) => {
+            let inside = |run: &super::index::Run| run.first >= import.from && run.last <= import.to;
+            if !import.runs.iter().all(inside) {
+                return Err("an import names entries outside of its range".to_owned());
+            }
+            state.import(import.clone());
+        }
+        Payload::Retire(retired) => state.retire(retired),
+        Payload::Entry(_) | Payload::Opening(_) | Payload::Footer(_) => {
+            return Err("a record that does not belong here".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Reads all that is there, cuts what is unfinished, and makes it durable. Afterwards nothing is left of it.
+pub(crate) async fn recover(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    options: &LogOptions,
+    wake: &Arc<Notify>,
+) -> Result<Outcome, LogError> {
+    let (disk, seed) = (&**disk, options.seed);
+    remove(disk, dir, |name| name.ends_with(".tmp")).await?;
+    let files = files(disk, dir)?;
+    for id in &files {
+        let file = disk.open(&dir.join(id.name()), Open::Write)?;
+        file.sync().await?;
+        file.drop_cache()?;
+    }
+    let Some((mut scan, opening)) = last_opened(disk, dir, &files, seed, Open::Write)? else {
+        return Err(LogError::Corrupt { path: dir.to_owned(), offset: 0, what: "no segment opens".to_owned() });
+    };
+    let FileId::Segment(number) = scan.id else { unreachable!("only segments were looked at") };
+    let Replayed { mut state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
+    let last = scan.id;
+    let after: Vec<FileId> =
+        files.iter().copied().filter(|id| matches!(id, FileId::Segment(_)) && *id > last).collect();
+    if let Some((gap, _)) = after.iter().zip(number + 1..).find(|(id, next)| **id != FileId::Segment(*next)) {
+        return Err(LogError::Corrupt {
+            path: dir.join(gap.name()),
+            offset: 0,
+            what: format!("segments between {} and this one are missing", last.name()),
+        });
+    }
+    check_sealed(disk, dir, options, &state, &opening, last)?;
+
+    let mut spares = spares(disk, dir, &after)?;
+    let mut torn_bytes = 0;
+    let mut next = match after.first() {
+        Some(id) if footer.is_some() => Some(Scan::open(disk, dir, *id, seed, Open::Write)?),
+        _ => None,
+    };
+    let (scan_at_x, x) = match (&mut next, footer) {
+        (Some(next), _) => (Some(next), 0),
+        (None, Some(_)) => (None, 0),
+        (None, None) => (Some(&mut scan), end),
+    };
+    let beyond = options.snapshot_upto > state.covered();
+    if let Some(at_x) = scan_at_x {
+        let rest = evidence::look(at_x, x, cursor.next.sequence, zeroed && footer.is_none())?;
+        let facts = Facts {
+            proven: rest.proof.is_some(),
+            succeeded: false,
+            covered: beyond,
+            remains: rest.remains > 0,
+        };
+        if let Verdict::Corrupt(why) = evidence::judge(facts) {
+            return Err(corrupt(at_x, x, &state, why));
+        }
+        for offset in &rest.parsed {
+            at_x.file.write_at(&[std::io::IoSlice::new(&[0; 4_096])], *offset)?;
+        }
+        if !rest.parsed.is_empty() {
+            at_x.file.sync().await?;
+        }
+        torn_bytes = rest.remains;
+        if footer.is_some() && let Some(first) = spares.front_mut() {
+            first.zeroed = rest.blank;
+        }
+    } else if beyond {
+        let facts = Facts { covered: true, ..Facts::default() };
+        let Verdict::Corrupt(why) = evidence::judge(facts) else { unreachable!("a covered index is evidence") };
+        return Err(corrupt(&scan, end, &state, why));
+    }
+
+    let freed = leftovers(disk, dir, &files, &state, last, wake).await?;
+    cursor.epoch += 1;
+    cursor.durable = cursor.next.sequence - 1;
+    let mut segments = std::collections::BTreeMap::new();
+    for id in &state.index.files {
+        segments.insert(*id, segment(disk, dir, *id, wake)?);
+    }
+    let sparse_next = state.index.files.iter().filter_map(|id| match id {
+        FileId::Sparse(number) => Some(number + 1),
+        FileId::Segment(_) => None,
+    });
+    let sparse_next = sparse_next.max().unwrap_or(1);
+    state.committed = state.for_raft().committed;
+    let spare_next = spares.back().map_or(number, |spare| spare.number) + 1;
+    Ok(Outcome {
+        located: Located { state, segments, written: last, rows, sparse_next },
+        cursor,
+        written: footer.is_none().then(|| (Arc::clone(&scan.file), block_up(end))),
+        spares,
+        spare_next,
+        freed,
+        torn_bytes,
+    })
+}
+
+fn corrupt(scan: &Scan, offset: u64, state: &State, why: &str) -> LogError {
+    let next = state.last.map_or(0, |last| last.index + 1);
+    scan.corrupt(offset, format!("the record after entry {} (index {next} or later) is lost: {why}", next - 1))
+}
+
+/// Every file but the last must be closed: its successor was opened after that.
+fn check_sealed(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &LogOptions,
+    state: &State,
+    opening: &Found,
+    last: FileId,
+) -> Result<(), LogError> {
+    let mut before = None;
+    for id in state.index.files.iter().filter(|id| **id != last) {
+        if !disk.exists(&dir.join(id.name()))? {
+            let path = dir.join(id.name());
+            return Err(LogError::Corrupt { path, offset: 0, what: "the file is missing".to_owned() });
+        }
+        let mut scan = Scan::open(disk, dir, *id, options.seed, Open::Read)?;
+        let offset = scan.footer_offset();
+        let Some((found, _)) = scan.footer()? else {
+            let facts = Facts { succeeded: true, ..Facts::default() };
+            let Verdict::Corrupt(why) = evidence::judge(facts) else { unreachable!("a successor is evidence") };
+            return Err(scan.corrupt(offset, format!("the footer is lost: {why}")));
+        };
+        if matches!(id, FileId::Segment(_)) {
+            before = Some((*id, offset, found.next(), scan));
+        }
+    }
+    if let (Some((FileId::Segment(number), offset, next, scan)), FileId::Segment(last)) = (before, last)
+        && number + 1 == last
+        && (next.sequence, next.chain) != (opening.header.sequence, opening.header.chain)
+    {
+        return Err(scan.corrupt(offset, "the next segment does not follow this one"));
+    }
+    Ok(())
+}
+
+fn spares(disk: &dyn Disk, dir: &Path, after: &[FileId]) -> Result<VecDeque<Spare>, LogError> {
+    let mut spares = VecDeque::new();
+    for id in after {
+        let path = dir.join(id.name());
+        let size = disk.open(&path, Open::Read)?.size()?;
+        if size < 2 * BLOCK_SIZE || !size.is_multiple_of(BLOCK_SIZE) {
+            return Err(LogError::Corrupt { path, offset: size, what: "a prepared file is cut off".to_owned() });
+        }
+        let FileId::Segment(number) = id else { continue };
+        spares.push_back(Spare { number: *number, size, zeroed: false });
+    }
+    Ok(spares)
+}
+
+/// Files that were retired, or never adopted: sparse ones go, segments are free to be recycled.
+async fn leftovers(
+    disk: &dyn Disk,
+    dir: &Path,
+    files: &[FileId],
+    state: &State,
+    last: FileId,
+    wake: &Arc<Notify>,
+) -> Result<Vec<Arc<Segment>>, LogError> {
+    let mut freed = Vec::new();
+    for id in files.iter().filter(|id| !state.index.files.contains(id)) {
+        match id {
+            FileId::Segment(_) if *id < last => freed.push(segment(disk, dir, *id, wake)?),
+            FileId::Segment(_) => {}
+            FileId::Sparse(_) => remove(disk, dir, |name| name == id.name()).await?,
+        }
+    }
+    Ok(freed)
+}
+
+fn segment(disk: &dyn Disk, dir: &Path, id: FileId, wake: &Arc<Notify>) -> Result<Arc<Segment>, LogError> {
+    let path = dir.join(id.name());
+    let size = disk.open(&path, Open::Read)?.size()?;
+    Ok(Segment::new(id, path, size, Arc::clone(wake)))
+}
+
+async fn remove(disk: &dyn Disk, dir: &Path, which: impl Fn(&str) -> bool) -> Result<(), LogError> {
+    let mut removed = false;
+    for name in disk.list(dir)?.iter().filter(|name| which(name)) {
+        disk.remove(&dir.join(name))?;
+        removed = true;
+    }
+    if removed {
+        disk.sync_dir(dir).await?;
+    }
+    Ok(())
+}

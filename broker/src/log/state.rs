@@ -1,0 +1,133 @@
+//! The state of the log after a record: what an opening holds, and what replaying the records after it gives.
+
+use queue_protocol::names::{NodeId, StoreId};
+use queue_protocol::peer::{LogId, Vote};
+
+use super::LogState;
+use super::format::file_id::FileId;
+use super::format::payload::Retired;
+use super::index::{Imported, Index, Run};
+
+/// What a peer is known to have had on its disk; below it, it is not the peer it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// Which peer.
+    pub node: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// The highest index both acknowledged and committed.
+    pub acknowledged: u64,
+    /// The highest vote seen.
+    pub vote: Vote,
+}
+
+/// All that the records say. Orders: `purged ≤ last`; `committed` may be ahead of `last`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) committed: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
+    /// The last entry, or `purged`.
+    pub(crate) last: Option<LogId>,
+    /// The highest index that an imported snapshot covered.
+    pub(crate) installed: Option<u64>,
+    pub(crate) floors: Vec<Floor>,
+    pub(crate) index: Index,
+}
+
+impl State {
+    /// Whether an entry may follow.
+    pub(crate) fn follows(&self, id: LogId) -> bool {
+        self.last.is_none_or(|last| last.index + 1 == id.index)
+    }
+
+    /// An entry that [`State::follows`], in `file`.
+    pub(crate) fn append(&mut self, id: LogId, file: FileId) {
+        assert!(self.follows(id), "entry {} does not follow {:?}", id.index, self.last);
+        self.last = Some(id);
+        self.index.runs.insert(Run { first: id.index, last: id.index, file });
+    }
+
+    pub(crate) fn truncate_after(&mut self, keep: Option<LogId>) {
+        let after = keep.max_by_index(self.purged);
+        self.index.runs.remove(after.map_or(0, |id| id.index + 1), u64::MAX);
+        self.last = after;
+    }
+
+    pub(crate) fn purge_upto(&mut self, upto: LogId) {
+        self.purged = Some(upto).max_by_index(self.purged);
+        self.last = self.last.max_by_index(self.purged);
+        self.index.purge(upto.index);
+    }
+
+    pub(crate) fn import(&mut self, import: Imported) {
+        self.installed = self.installed.max(Some(import.to));
+        self.index.import(import);
+    }
+
+    pub(crate) fn retire(&mut self, retired: &Retired) {
+        if let Some(bound) = retired.imports_from {
+            self.index.forget_imports(bound);
+        }
+        retired.files.iter().for_each(|file| self.index.retire(*file));
+    }
+
+    /// For openraft: a commit mark is never beyond the last entry.
+    pub(crate) fn for_raft(&self) -> LogState {
+        let beyond = |mark: &LogId| self.last.is_none_or(|last| last.index < mark.index);
+        let committed = if self.committed.as_ref().is_some_and(beyond) { self.last } else { self.committed };
+        LogState { vote: self.vote, committed, purged: self.purged, last: self.last }
+    }
+
+    /// The highest index the records account for: written here, purged, or covered by an imported snapshot.
+    pub(crate) fn covered(&self) -> Option<u64> {
+        self.last.map(|last| last.index).max(self.installed)
+    }
+
+    /// What always holds.
+    pub(crate) fn check(&self) {
+        let index = |id: Option<LogId>| id.map(|id| id.index);
+        assert!(index(self.purged) <= index(self.last), "purged beyond the last entry");
+        self.index.check();
+    }
+}
+
+/// Log ids by their index alone.
+pub(crate) trait MaxByIndex {
+    /// The one with the higher index; `self` if they are equal.
+    fn max_by_index(self, other: Self) -> Self;
+}
+
+impl MaxByIndex for Option<LogId> {
+    fn max_by_index(self, other: Self) -> Self {
+        if other.map(|id| id.index) > self.map(|id| id.index) { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: u64) -> LogId {
+        LogId { term: 1, leader: NodeId(1), index }
+    }
+
+    #[test]
+    fn truncation_keeps_what_is_purged_and_a_purge_may_go_beyond_the_last() {
+        let mut state = State { index: Index { files: [FileId::Segment(1)].into(), ..Index::default() }, ..State::default() };
+        for index in 0..10 {
+            state.append(id(index), FileId::Segment(1));
+        }
+        state.committed = Some(id(9));
+        state.truncate_after(Some(id(4)));
+        state.check();
+        assert_eq!(state.for_raft().committed, Some(id(4)));
+        assert_eq!((state.last, state.index.entry(5)), (Some(id(4)), None));
+        state.purge_upto(id(20));
+        state.check();
+        assert_eq!((state.last, state.purged, state.index.entry(4)), (Some(id(20)), Some(id(20)), Some(FileId::Segment(1))));
+        assert!(state.follows(id(21)) && !state.follows(id(20)));
+        state.truncate_after(None);
+        assert_eq!(state.last, Some(id(20)));
+    }
+}

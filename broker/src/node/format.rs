@@ -1,0 +1,248 @@
+//! The only ways to a data directory: `init` makes a cluster of one, `join` becomes a member of one that is there.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue_protocol::bounded::Text;
+use queue_protocol::error::{Error, Retry};
+use queue_protocol::frame::OutFrame;
+use queue_protocol::handshake::accept;
+use queue_protocol::hello::{Accepted, Hello, JOINING, PeerHello, Secret, VERSION};
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::names::{ClusterId, NodeId, StoreId};
+use queue_protocol::peer::{Join, Joined, PeerRequest, PeerResponse};
+
+use super::identity::{Identity, IdentityError};
+use super::start::{advertised, bind, lock, log_seed};
+use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
+use crate::log::{Log, LogOptions};
+use crate::snapshots::Snapshots;
+use crate::outside::{Listener, Outside};
+use crate::raft::{Credentials, dial_peer};
+
+/// How long a join goes on trying: elections and other joins pass in the meantime.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// A join waits for the leader to reach back and for two commits.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes the data directory of the first node of a new cluster: cluster id, secret, Raft id 1.
+///
+/// # Errors
+/// 66 if the directory is formatted already or in use, 74 if the disk fails.
+pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, NodeError> {
+    let dir = &options.data_dir;
+    outside.disk.create_dir_all(dir)?;
+    let _lock = lock(outside, dir)?;
+    refuse_formatted(outside, dir)?;
+    let name = options.name.clone().unwrap_or_else(|| "n1".to_owned());
+    let identity = Identity {
+        cluster: ClusterId(u128::from_le_bytes(outside.random_bytes())),
+        node: NodeId(1),
+        store: StoreId(u128::from_le_bytes(outside.random_bytes())),
+        name: Text::new(name)
+            .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+    };
+    secret::write(&*outside.disk, dir, &Secret(outside.random_bytes())).await?;
+    format_stores(outside, options, identity.store).await?;
+    // Last: a directory without an identity is not formatted, whatever a crash left in it.
+    identity.write(&*outside.disk, dir, 0).await?;
+    Ok(identity)
+}
+
+fn refuse_formatted(outside: &Outside, dir: &Path) -> Result<(), NodeError> {
+    match Identity::read(&*outside.disk, dir) {
+        Err(IdentityError::Missing { .. }) => Ok(()),
+        Ok(found) => {
+            let what = format!("{} belongs to node {} already", dir.display(), found.identity.name);
+            Err(NodeError::new(66, "formatted", what).hint("queued serve starts it"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId) -> Result<(), NodeError> {
+    let log = options.data_dir.join(LOG_DIR);
+    outside.disk.create_dir_all(&log)?;
+    Snapshots::format(&*outside.disk, &options.data_dir.join(SNAPSHOTS_DIR)).await?;
+    let log_options = LogOptions { seed: log_seed(store), ..options.log.clone() };
+    Log::format(Arc::clone(&outside.disk), &log, &log_options).await?;
+    outside.disk.sync_dir(&options.data_dir).await?;
+    Ok(())
+}
+
+/// Formats the data directory and joins the cluster one of whose nodes answers at `at`: a learner first, a voter when
+/// it has caught up. Repeated after a failure it goes on where it stopped. It listens on `options.listen` meanwhile,
+/// so that the leader can see that it is reachable.
+///
+/// # Errors
+/// 66 if the directory belongs to a member, 69 if nobody leads or answers, or the leader cannot reach this node, 73 if
+/// name or address are taken, 77 if the secret is wrong, 74 if the disk fails.
+pub async fn join(
+    outside: &Outside,
+    options: &NodeOptions,
+    at: &str,
+    secret: Secret,
+) -> Result<Identity, NodeError> {
+    let dir = &options.data_dir;
+    outside.disk.create_dir_all(dir)?;
+    let _lock = lock(outside, dir)?;
+    let (mut identity, revision) = match Identity::read(&*outside.disk, dir) {
+        Ok(found) if found.identity.is_joined() => {
+            return refuse_formatted(outside, dir).map(|()| found.identity);
+        }
+        Ok(found) => (found.identity, found.revision),
+        Err(IdentityError::Missing { .. }) => {
+            let name = Text::new(options.name.clone().unwrap_or_default());
+            let identity = Identity {
+                cluster: ClusterId(0),
+                node: JOINING,
+                store: StoreId(u128::from_le_bytes(outside.random_bytes())),
+                name: name.map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+            };
+            secret::write(&*outside.disk, dir, &secret).await?;
+            format_stores(outside, options, identity.store).await?;
+            identity.write(&*outside.disk, dir, 0).await?;
+            (identity, 1)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let listener = bind(outside, &options.listen).await?;
+    let address = advertised(options, &*listener)?;
+    let me = Credentials { cluster: identity.cluster, node: JOINING, store: identity.store, secret };
+    let answering = answer_while_joining(outside, &me, &*listener);
+    let asking = ask(outside, &me, options, at, &address);
+    let joined = match futures_util::future::select(std::pin::pin!(asking), std::pin::pin!(answering)).await {
+        futures_util::future::Either::Left((joined, _)) => joined?,
+        futures_util::future::Either::Right((never, _)) => match never {},
+    };
+    identity.cluster = joined.cluster;
+    identity.node = joined.node;
+    identity.name = joined.name;
+    identity.write(&*outside.disk, dir, revision).await?;
+    Ok(identity)
+}
+
+enum Never {}
+
+/// Says who is here to the leader that looks whether it can reach this node.
+async fn answer_while_joining(outside: &Outside, me: &Credentials, listener: &dyn Listener) -> Never {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(JOIN_PAUSE).await;
+            continue;
+        };
+        let (read, mut writer) = tokio::io::split(stream);
+        let mut reader = FrameReader::new(read);
+        let answer = |hello: &Hello| {
+            let cluster = hello.cluster.unwrap_or(me.cluster);
+            hello.check(cluster, JOINING)?;
+            Ok(Accepted {
+                version: VERSION,
+                cluster,
+                name: Text::default(),
+                node: PeerHello { node: JOINING, store: me.store, last: None, vote: None },
+                leader: None,
+                features: 0,
+                wall_ms: outside.clock.wall_ms(),
+                nonce: outside.random_bytes(),
+            })
+        };
+        if let Err(error) = accept(&mut reader, &mut writer, &me.secret, answer, |_| Ok(())).await {
+            tracing::info!(%error, "a connection was not accepted while joining");
+        }
+    }
+}
+
+/// Asks for membership, following the leader, until it is given, refused, or out of time.
+async fn ask(
+    outside: &Outside,
+    me: &Credentials,
+    options: &NodeOptions,
+    at: &str,
+    address: &str,
+) -> Result<Joined, NodeError> {
+    let too_long = |_| NodeError::new(78, "config", "name or address is too long");
+    let join = Join {
+        name: options.name.clone().map(Text::new).transpose().map_err(too_long)?,
+        address: Text::new(address).map_err(too_long)?,
+        store: me.store,
+    };
+    let until = tokio::time::Instant::now() + JOIN_TIMEOUT;
+    let mut target = at.to_owned();
+    loop {
+        let failure = match ask_once(outside, me, &target, &join).await {
+            Ok(Ok(joined)) => return Ok(joined),
+            Ok(Err(Error { retry: Retry::AtLeader(leader), .. })) => {
+                leader.address.to_string().clone_into(&mut target);
+                continue_after(&mut target, at, until).await;
+                "the leader moved".to_owned()
+            }
+            Ok(Err(error)) if error.retry != Retry::Never => error.message.to_string(),
+            Ok(Err(error)) => {
+                use queue_protocol::error::ErrorCode as Code;
+                let status = match error.code {
+                    Code::NodeExists => 73,
+                    Code::NotPermitted => 77,
+                    Code::VersionMismatch => 76,
+                    _ => 69,
+                };
+                return Err(NodeError::new(
+                    status,
+                    error.code.as_str(),
+                    format!("{}. Nothing was joined", error.message),
+                ));
+            }
+            Err(error) => {
+                let refused = error.to_string();
+                if refused.contains("secret") {
+                    return Err(NodeError::new(77, "not_permitted", refused)
+                        .hint("--secret-file is the file SECRET of any member's data directory"));
+                }
+                at.clone_into(&mut target);
+                refused
+            }
+        };
+        if tokio::time::Instant::now() >= until {
+            return Err(NodeError::new(
+                69,
+                "unreachable",
+                format!("{failure}; waited {JOIN_TIMEOUT:?}. Nothing was joined"),
+            )
+            .hint("queuectl cluster status shows who leads"));
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+}
+
+async fn continue_after(target: &mut String, at: &str, until: tokio::time::Instant) {
+    if tokio::time::Instant::now() >= until {
+        at.clone_into(target);
+    }
+}
+
+async fn ask_once(
+    outside: &Outside,
+    me: &Credentials,
+    address: &str,
+    join: &Join,
+) -> std::io::Result<Result<Joined, Error>> {
+    let me = Credentials { node: JOINING, ..me.clone() };
+    let mut stream = dial_peer(outside, &me, None, address, None).await?;
+    let mut outbox = Outbox::new();
+    let request = OutFrame::new(1, &PeerRequest::Join(join.clone()), Vec::new());
+    outbox.push(&request).map_err(std::io::Error::other)?;
+    outbox.write_to(&mut stream.writer).await?;
+    let reading = tokio::time::timeout(ANSWER_TIMEOUT, stream.reader.next());
+    let frame = match reading.await {
+        Ok(frame) => frame.map_err(std::io::Error::other)?,
+        Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
+    };
+    let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    match frame.message().map_err(std::io::Error::other)? {
+        PeerResponse::Joined(joined) => Ok(Ok(joined)),
+        PeerResponse::Failed(error) => Ok(Err(error)),
+        other => Err(std::io::Error::other(format!("unexpected answer {other:?}"))),
+    }
+}

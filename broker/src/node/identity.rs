@@ -1,0 +1,443 @@
+//! Who this data directory is: `IDENTITY` and `IDENTITY.copy`, two files with the same bytes.
+//!
+//! 128 bytes, little-endian; whatever the format, its number and the checksum stay where they are:
+//!
+//! | offset | size | field | meaning |
+//! |---|---|---|---|
+//! | 0 | 8 | magic | `QUEUE-ID` |
+//! | 8 | 4 | format | 1 |
+//! | 12 | 4 | revision | 1, and one more with each change; of two valid files the higher one counts |
+//! | 16 | 16 | cluster | 0 until joined |
+//! | 32 | 16 | store | chosen at random when the directory is formatted |
+//! | 48 | 8 | node | 0 until joined |
+//! | 56 | 1 | name size | bytes of the name, 0 to 64 |
+//! | 57 | 3 | zero | |
+//! | 60 | 64 | name | UTF-8, then zeros |
+//! | 124 | 4 | checksum | CRC32C of all before |
+//!
+//! A change makes `IDENTITY` durable first and the copy then, so that at every moment one of them is whole.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf as _, BufMut as _};
+use queue_protocol::bounded::Text;
+use queue_protocol::names::{ClusterId, NodeId, StoreId};
+
+use crate::fs::{Disk, DiskError, Open, remove_tmp, replace_file};
+
+/// Name of the file in the data directory.
+pub const IDENTITY_FILE: &str = "IDENTITY";
+/// Name of the file that holds the same.
+pub const IDENTITY_COPY_FILE: &str = "IDENTITY.copy";
+
+const MAGIC: &[u8; 8] = b"QUEUE-ID";
+const FORMAT: u32 = 1;
+const SIZE: usize = 128;
+const NAME_SIZE_MAX: usize = 64;
+const CHECKSUM_AT: usize = 124;
+const _: () =
+    assert!(8 + 4 + 4 + 16 + 16 + 8 + 1 + 3 + NAME_SIZE_MAX == CHECKSUM_AT && CHECKSUM_AT + 4 == SIZE);
+
+/// A data directory's node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster; 0 until joined.
+    pub cluster: ClusterId,
+    /// The node as Raft numbers it; 0 until joined.
+    pub node: NodeId,
+    /// This data directory.
+    pub store: StoreId,
+    /// The node's unique name; empty until the cluster gives one, if none was asked for.
+    pub name: Text<NAME_SIZE_MAX>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Who this is.
+    pub identity: Identity,
+    /// How often it was written.
+    pub revision: u32,
+    /// What is wrong with one of the two files, the other being whole; [`Identity::write`] mends it.
+    pub damage: Option<String>,
+}
+
+/// Why a data directory has no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Neither file is there: the directory was never formatted.
+    #[error("{} is not formatted: it has no {IDENTITY_FILE}", dir.display())]
+    Missing {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// No file is whole.
+    #[error("{} is corrupt at offset {offset}: {what}", path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The files are whole, and somebody else's.
+    #[error("{} is not ours: {what}", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+}
+
+impl Identity {
+    /// Whether it has a number in a cluster.
+    pub fn is_joined(&self) -> bool {
+        self.node != NodeId(0)
+    }
+
+    /// Makes this the identity of a data directory, in both files, durable on return. `revision` is the one found,
+    /// 0 if none.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed; the old identity or the new one is then whole in at least one file.
+    pub async fn write(&self, disk: &dyn Disk, dir: &Path, revision: u32) -> Result<(), DiskError> {
+        let bytes = self.encode(revision.saturating_add(1));
+        for name in [IDENTITY_FILE, IDENTITY_COPY_FILE] {
+            replace_file(disk, dir, name, Open::Create, &bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the identity of a data directory; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Missing`] if neither file is there. [`IdentityError::Foreign`] if one is of a format this
+    /// version does not know or the two are of different directories. Otherwise, if neither is whole or they
+    /// contradict each other, what is wrong with the first.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Found, IdentityError> {
+        let read = |name| match read_file(disk, dir, name) {
+            Err(error @ IdentityError::Foreign { .. }) => Err(error),
+            one => Ok(one),
+        };
+        match (read(IDENTITY_FILE)?, read(IDENTITY_COPY_FILE)?) {
+            (Ok(first), Ok(second)) => newer(first, second, dir),
+            (Ok((identity, revision)), Err(error)) | (Err(error), Ok((identity, revision))) => {
+                Ok(Found { identity, revision, damage: Some(error.to_string()) })
+            }
+            (Err(IdentityError::Missing { .. }), Err(error)) | (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    /// [`Identity::read`] for a node that starts: removes every `*.tmp` of the data directory, and if one file was
+    /// damaged makes both whole again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::read`], or the disk failed.
+    pub async fn open(disk: &dyn Disk, dir: &Path) -> Result<Found, IdentityError> {
+        if !disk.exists(dir)? {
+            return Err(IdentityError::Missing { dir: dir.to_owned() });
+        }
+        remove_tmp(disk, dir).await?;
+        let mut found = Self::read(disk, dir)?;
+        if found.damage.is_some() {
+            found.identity.write(disk, dir, found.revision).await?;
+            found.revision = found.revision.saturating_add(1);
+        }
+        Ok(found)
+    }
+
+    /// Whether this is the node that is meant; `None` means any.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Foreign`] if it is another.
+    pub fn expect(
+        &self,
+        dir: &Path,
+        cluster: Option<ClusterId>,
+        name: Option<&str>,
+    ) -> Result<(), IdentityError> {
+        let foreign = |what| Err(IdentityError::Foreign { path: dir.to_owned(), what });
+        match (cluster, name) {
+            (Some(cluster), _) if cluster != self.cluster => {
+                foreign(format!("it belongs to cluster {}, not {cluster}", self.cluster))
+            }
+            (_, Some(name)) if *name != *self.name => {
+                foreign(format!("it is node {:?}, not {name:?}", &*self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn encode(&self, revision: u32) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        let mut rest = &mut bytes[..];
+        rest.put_slice(MAGIC);
+        rest.put_u32_le(FORMAT);
+        rest.put_u32_le(revision);
+        rest.put_u128_le(self.cluster.0);
+        rest.put_u128_le(self.store.0);
+        rest.put_u64_le(self.node.0);
+        rest.put_u8(u8::try_from(self.name.len()).expect("a name has at most 64 bytes"));
+        rest.put_bytes(0, 3);
+        rest.put_slice(self.name.as_bytes());
+        let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
+        bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+}
+
+/// What is wrong with the bytes of a file.
+enum Wrong {
+    Corrupt { offset: usize, what: &'static str },
+    Format(u32),
+}
+
+fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
+    let corrupt = |offset, what| Err(Wrong::Corrupt { offset, what });
+    let Ok(bytes) = <&[u8; SIZE]>::try_from(bytes) else {
+        return corrupt(bytes.len().min(SIZE), "it does not have 128 bytes");
+    };
+    if !bytes.starts_with(MAGIC) {
+        return corrupt(0, "it does not begin like an identity");
+    }
+    let (mut rest, mut checksum) = bytes.split_at(CHECKSUM_AT);
+    if crc32c::crc32c(rest) != checksum.get_u32_le() {
+        return corrupt(CHECKSUM_AT, "the checksum does not match");
+    }
+    rest.advance(MAGIC.len());
+    let format = rest.get_u32_le();
+    if format != FORMAT {
+        return Err(Wrong::Format(format));
+    }
+    let revision = rest.get_u32_le();
+    let cluster = ClusterId(rest.get_u128_le());
+    let store = StoreId(rest.get_u128_le());
+    let node = NodeId(rest.get_u64_le());
+    let name_size = usize::from(rest.get_u8());
+    let (zeros, name) = rest.split_at(3);
+    let Some((name, padding)) = name.split_at_checked(name_size) else {
+        return corrupt(56, "the name is too long");
+    };
+    if zeros.iter().chain(padding).any(|byte| *byte != 0) {
+        return corrupt(57, "what should be zero is not");
+    }
+    match str::from_utf8(name).ok().and_then(|name| Text::new(name).ok()) {
+        Some(name) => Ok((Identity { cluster, node, store, name }, revision)),
+        None => corrupt(60, "the name is no text"),
+    }
+}
+
+fn read_file(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(Identity, u32), IdentityError> {
+    let path = dir.join(name);
+    let file = match disk.open(&path, Open::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(IdentityError::Missing { dir: dir.to_owned() });
+        }
+        opened => opened?,
+    };
+    let mut bytes = [0; SIZE + 1];
+    let size = usize::try_from(file.size()?).unwrap_or(usize::MAX).min(bytes.len());
+    file.read_at(&mut bytes[..size], 0)?;
+    decode(&bytes[..size]).map_err(|wrong| match wrong {
+        Wrong::Corrupt { offset, what } => IdentityError::Corrupt { path, offset, what },
+        Wrong::Format(format) => {
+            let what = format!("it has format {format}, this version reads format {FORMAT}");
+            IdentityError::Foreign { path, what }
+        }
+    })
+}
+
+/// Of two whole files the one that counts.
+fn newer(first: (Identity, u32), second: (Identity, u32), dir: &Path) -> Result<Found, IdentityError> {
+    let path = dir.join(IDENTITY_COPY_FILE);
+    if first.0.store != second.0.store {
+        let what = format!("it is of store {}, {IDENTITY_FILE} of store {}", second.0.store, first.0.store);
+        return Err(IdentityError::Foreign { path, what });
+    }
+    if first.1 == second.1 && first.0 != second.0 {
+        return Err(IdentityError::Corrupt { path, offset: 0, what: "it contradicts IDENTITY" });
+    }
+    let damage = (first.1 != second.1).then(|| "one identity file is older than the other".to_owned());
+    let (identity, revision) = if first.1 >= second.1 { first } else { second };
+    Ok(Found { identity, revision, damage })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::fs::sim::{Fault, Op, SimDisk, SimOptions, Unit};
+
+    fn root() -> &'static Path {
+        Path::new("")
+    }
+
+    fn joined() -> Identity {
+        let name = Text::new("n3").unwrap();
+        Identity { cluster: ClusterId(16), node: NodeId(3), store: StoreId(32), name }
+    }
+
+    fn fresh() -> Identity {
+        Identity { cluster: ClusterId(0), node: NodeId(0), name: Text::default(), ..joined() }
+    }
+
+    fn write(disk: &SimDisk, identity: &Identity, revision: u32) -> bool {
+        identity.write(disk, root(), revision).now_or_never().unwrap().is_ok()
+    }
+
+    fn open(disk: &SimDisk) -> Result<Found, IdentityError> {
+        Identity::open(disk, root()).now_or_never().unwrap()
+    }
+
+    fn formatted() -> SimDisk {
+        let disk = SimDisk::new(SimOptions { unit: Unit::Sector, ..SimOptions::default() });
+        assert!(write(&disk, &joined(), 0));
+        disk
+    }
+
+    fn put(disk: &SimDisk, name: &str, bytes: &[u8]) {
+        let file = disk.open(Path::new(name), Open::Write).unwrap();
+        file.set_size(0).unwrap();
+        file.write_at(&[IoSlice::new(bytes)], 0).unwrap();
+    }
+
+    #[test]
+    fn both_files_hold_the_bytes_of_the_format() {
+        let disk = formatted();
+        let bytes = disk.bytes(Path::new(IDENTITY_FILE)).unwrap();
+        assert_eq!(bytes, disk.bytes(Path::new(IDENTITY_COPY_FILE)).unwrap());
+        let expected = [
+            &b"QUEUE-ID\x01\0\0\0\x01\0\0\0"[..],
+            b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"\x03\0\0\0\0\0\0\0\x02\0\0\0n3",
+            &[0; 62],
+            &[0x7c, 0xda, 0x42, 0xf9],
+        ];
+        assert_eq!(bytes, expected.concat());
+        assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });
+        assert_eq!(disk.list(root()).unwrap(), [IDENTITY_FILE, IDENTITY_COPY_FILE]);
+    }
+
+    #[test]
+    fn the_longest_name_fits() {
+        let identity = Identity { name: Text::new("\u{e9}".repeat(32)).unwrap(), ..fresh() };
+        assert!(!identity.is_joined() && joined().is_joined());
+        let disk = formatted();
+        assert!(write(&disk, &identity, 1));
+        assert_eq!(open(&disk).unwrap().identity, identity);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_one_file_is_damage_that_opening_mends_and_of_both_is_corruption() {
+        let disk = formatted();
+        for bit in 0..SIZE as u64 * 8 {
+            for (name, other) in [(IDENTITY_FILE, IDENTITY_COPY_FILE), (IDENTITY_COPY_FILE, IDENTITY_FILE)] {
+                disk.flip(Path::new(name), bit).unwrap();
+                let found = Identity::read(&disk, root()).unwrap();
+                assert_eq!(found.identity, joined());
+                assert!(found.damage.unwrap().starts_with(&format!("{name} is corrupt at offset ")));
+                disk.flip(Path::new(other), bit).unwrap();
+                assert!(
+                    matches!(Identity::read(&disk, root()), Err(IdentityError::Corrupt { .. })),
+                    "bit {bit}"
+                );
+                disk.flip(Path::new(other), bit).unwrap();
+                assert!(open(&disk).unwrap().damage.is_some());
+                assert_eq!(Identity::read(&disk, root()).unwrap().damage, None, "mended");
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_and_a_longer_file_is_corrupt() {
+        let disk = formatted();
+        let whole = disk.bytes(Path::new(IDENTITY_FILE)).unwrap();
+        disk.remove(Path::new(IDENTITY_COPY_FILE)).unwrap();
+        let longer = [&whole[..], b"x"].concat();
+        for bytes in (0..SIZE).map(|size| &whole[..size]).chain([&longer[..]]) {
+            put(&disk, IDENTITY_FILE, bytes);
+            let error = Identity::read(&disk, root()).unwrap_err();
+            assert!(matches!(error, IdentityError::Corrupt { .. }), "{error}");
+        }
+        put(&disk, IDENTITY_FILE, &whole);
+        assert!(Identity::read(&disk, root()).unwrap().damage.is_some(), "the copy is missing");
+    }
+
+    #[test]
+    fn nothing_there_is_missing_and_neither_corrupt_nor_foreign() {
+        let disk = SimDisk::new(SimOptions::default());
+        assert!(matches!(Identity::read(&disk, root()), Err(IdentityError::Missing { .. })));
+        let error = Identity::open(&disk, Path::new("d")).now_or_never().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "d is not formatted: it has no IDENTITY");
+    }
+
+    #[test]
+    fn whole_files_of_somebody_else_are_foreign() {
+        let disk = formatted();
+        let other = Identity { store: StoreId(33), ..joined() };
+        put(&disk, IDENTITY_COPY_FILE, &other.encode(9));
+        assert!(matches!(open(&disk), Err(IdentityError::Foreign { .. })));
+
+        let mut newer = joined().encode(1);
+        newer[8] = 2;
+        let checksum = crc32c::crc32c(&newer[..CHECKSUM_AT]);
+        newer[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+        put(&disk, IDENTITY_COPY_FILE, &newer);
+        let error = open(&disk).unwrap_err().to_string();
+        assert_eq!(error, "IDENTITY.copy is not ours: it has format 2, this version reads format 1");
+
+        put(&disk, IDENTITY_COPY_FILE, &fresh().encode(1));
+        assert!(matches!(open(&disk), Err(IdentityError::Corrupt { .. })), "same revision, other contents");
+
+        let expect =
+            |cluster: u128, name| joined().expect(root(), Some(ClusterId(cluster)), Some(name)).is_ok();
+        assert_eq!((expect(16, "n3"), expect(17, "n3"), expect(16, "n1")), (true, false, false));
+        assert!(joined().expect(root(), None, None).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_replaced_by_its_copy() {
+        let disk = formatted();
+        disk.fail(Op::Read, 1, Fault::Io);
+        assert_eq!(open(&disk).unwrap().identity, joined());
+        disk.fail(Op::Read, 1, Fault::Io);
+        disk.fail(Op::Read, 2, Fault::Io);
+        assert!(matches!(open(&disk), Err(IdentityError::Disk(_))));
+    }
+
+    #[test]
+    fn joining_is_done_or_not_at_every_crash_point_even_if_opening_crashes_too() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (k, seed) in (0..=12).flat_map(|k| (0..40).map(move |seed| (k, seed))) {
+            let disk = SimDisk::new(SimOptions { seed, ..SimOptions::default() });
+            assert!(write(&disk, &fresh(), 0));
+            disk.off_after(k);
+            let done = write(&disk, &joined(), 1);
+            disk.crash(seed);
+            disk.off_after(seed % 10);
+            let _interrupted = open(&disk);
+            disk.crash(seed + 1);
+            let found = open(&disk).unwrap();
+            assert!(found.identity == joined() || (found.identity == fresh() && !done), "{k} {seed}");
+            assert_eq!(disk.list(root()).unwrap(), [IDENTITY_FILE, IDENTITY_COPY_FILE]);
+            assert_eq!(Identity::read(&disk, root()).unwrap().damage, None);
+            seen.insert((found.identity.is_joined(), found.damage.is_some()));
+        }
+        let expected = [(false, false), (true, false), (true, true)];
+        assert_eq!(Vec::from_iter(seen), expected, "old; new; new in one file only");
+    }
+}

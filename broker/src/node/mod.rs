@@ -1,0 +1,128 @@
+//! One node: its data directory, its place in the cluster, and its life from start to stop.
+
+mod format;
+pub mod identity;
+pub mod secret;
+mod start;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::fs::DiskError;
+use crate::log::{LogError, LogOptions};
+use crate::raft::RaftOptions;
+use crate::server::ServerOptions;
+use crate::snapshots::SnapshotError;
+
+pub use self::format::{init, join};
+pub use self::start::{Node, start};
+
+use self::identity::IdentityError;
+use self::secret::SecretError;
+
+/// Directory of the log in the data directory.
+pub const LOG_DIR: &str = "log";
+/// Directory of the snapshots in the data directory.
+pub const SNAPSHOTS_DIR: &str = "snapshots";
+/// The lock file in the data directory.
+pub const LOCK_FILE: &str = "LOCK";
+
+/// How a node behaves; the settings of a configuration, typed.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Its data directory.
+    pub data_dir: PathBuf,
+    /// `host:port` to listen on, for clients and peers.
+    pub listen: String,
+    /// `host:port` where others reach it; `None` is the address it listens on.
+    pub advertise: Option<String>,
+    /// Unique name; `None` is `n` and its number.
+    pub name: Option<String>,
+    /// Consensus.
+    pub raft: RaftOptions,
+    /// Clients.
+    pub server: ServerOptions,
+    /// Log.
+    pub log: LogOptions,
+    /// How long a stop may take.
+    pub grace: Duration,
+}
+
+/// Why a node does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct NodeError {
+    /// Exit status: 65 corrupt, 66 identity or lock, 69 port in use or nobody reachable, 74 disk, 77 secret,
+    /// 78 settings.
+    pub status: i32,
+    /// Text code, as in `error[code]`.
+    pub code: &'static str,
+    /// What happened and what it means for the data.
+    pub what: String,
+    /// What to type next.
+    pub hint: Option<String>,
+}
+
+impl NodeError {
+    fn new(status: i32, code: &'static str, what: impl Into<String>) -> Self {
+        Self { status, code, what: what.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn corrupt(what: impl std::fmt::Display) -> Self {
+        Self::new(65, "corrupt", format!("{what}. Nothing was changed; the other nodes have the data"))
+            .hint("queued store verify DIR names every damage; a new node takes this one's place with `queued join`")
+    }
+
+    /// Another process has the data directory.
+    fn locked(dir: &Path) -> Self {
+        Self::new(66, "locked", format!("{} is in use by another process", dir.display()))
+            .hint("every node needs a data directory of its own: --node-data-dir")
+    }
+}
+
+impl From<DiskError> for NodeError {
+    fn from(error: DiskError) -> Self {
+        Self::new(74, "disk", error.to_string())
+    }
+}
+
+impl From<LogError> for NodeError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Disk(error) => error.into(),
+            corrupt => Self::corrupt(corrupt),
+        }
+    }
+}
+
+impl From<SnapshotError> for NodeError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Disk(error) => error.into(),
+            corrupt => Self::corrupt(corrupt),
+        }
+    }
+}
+
+impl From<SecretError> for NodeError {
+    fn from(error: SecretError) -> Self {
+        Self::new(66, "secret", error.to_string())
+    }
+}
+
+impl From<IdentityError> for NodeError {
+    fn from(error: IdentityError) -> Self {
+        match error {
+            IdentityError::Disk(error) => error.into(),
+            IdentityError::Missing { .. } => Self::new(66, "not_formatted", error.to_string()).hint(
+                "queued init formats the first node of a cluster, queued join --at HOST:PORT --secret-file FILE another",
+            ),
+            IdentityError::Foreign { .. } => Self::new(66, "foreign", error.to_string()),
+            corrupt => Self::corrupt(corrupt),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! From a formatted data directory to a node that serves, and back.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue_protocol::names::{NodeId, StoreId};
+use queue_protocol::peer::LogId;
+
+use super::identity::Identity;
+use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
+use crate::log::{Log, LogOptions, Recovered};
+use crate::outside::{Fatal, Listener, Outside};
+use crate::raft::{Consensus, Credentials, Me, StartError};
+use crate::server::Server;
+use crate::snapshots::Snapshots;
+
+/// A running node.
+pub struct Node {
+    identity: Identity,
+    address: SocketAddr,
+    recovered: Recovered,
+    snapshot: Option<LogId>,
+    consensus: Arc<Consensus>,
+    server: Arc<Server>,
+    log: Log,
+    grace: Duration,
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// Takes the data directory's lock for as long as the guard lives.
+pub(super) fn lock(outside: &Outside, dir: &Path) -> Result<Box<dyn Send + Sync>, NodeError> {
+    outside.disk.lock(&dir.join(LOCK_FILE)).map_err(|error| {
+        if error.source.kind() == std::io::ErrorKind::WouldBlock {
+            NodeError::locked(dir)
+        } else {
+            error.into()
+        }
+    })
+}
+
+/// Tells the records of this store from those of any other.
+pub(super) fn log_seed(store: StoreId) -> u64 {
+    let bytes = store.0.to_le_bytes();
+    let (low, high) = bytes.split_at(8);
+    let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("half of sixteen bytes"));
+    half(low) ^ half(high)
+}
+
+pub(super) async fn bind(outside: &Outside, address: &str) -> Result<Box<dyn Listener>, NodeError> {
+    outside.net.listen(address).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            NodeError::new(69, "port_in_use", format!("{address} is in use")).hint(
+                "--listen-address names another port; queued healthcheck tells whether a node answers there",
+            )
+        } else {
+            NodeError::new(69, "listen", format!("cannot listen on {address}: {error}"))
+        }
+    })
+}
+
+/// The address others are told: as configured, or where this node listens if that is a place others can name.
+pub(super) fn advertised(options: &NodeOptions, listener: &dyn Listener) -> Result<String, NodeError> {
+    if let Some(address) = &options.advertise {
+        return Ok(address.clone());
+    }
+    let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
+    if bound.ip().is_unspecified() {
+        return Err(NodeError::new(
+            78,
+            "config",
+            "listening on every address, others must be told which to use",
+        )
+        .hint("set --advertise-address HOST:PORT"));
+    }
+    let host = options.listen.rsplit_once(':').map_or("", |(host, _)| host);
+    let named = !host.is_empty() && host.parse::<std::net::IpAddr>().is_err() && !host.starts_with('[');
+    Ok(if named { format!("{host}:{}", bound.port()) } else { bound.to_string() })
+}
+
+/// Starts a formatted node: lock, identity, port, recovery, Raft. It listens when this returns.
+///
+/// # Errors
+/// [`NodeError`]; the data is as it was.
+pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeError> {
+    let dir = &options.data_dir;
+    if !outside.disk.exists(dir)? {
+        return Err(super::IdentityError::Missing { dir: dir.clone() }.into());
+    }
+    let lock = lock(&outside, dir)?;
+    let identity = Identity::open(&*outside.disk, dir).await?.identity;
+    if !identity.is_joined() {
+        let what = format!("{} is formatted, but its node has not joined a cluster yet", dir.display());
+        return Err(NodeError::new(66, "not_joined", what).hint("repeat queued join"));
+    }
+    identity.expect(dir, None, options.name.as_deref())?;
+    let secret = secret::read(&*outside.disk, dir)?;
+    let listener: Arc<dyn Listener> = bind(&outside, &options.listen).await?.into();
+    let address = advertised(&options, &*listener)?;
+    let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
+
+    let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
+    let (snapshots, _) = snapshots?;
+    let snapshot = snapshots.newest().map(|file| file.last);
+    let log_dir = dir.join(LOG_DIR);
+    let log_options = LogOptions {
+        seed: log_seed(identity.store),
+        snapshot_upto: snapshot.map(|last| last.index),
+        ..options.log.clone()
+    };
+    let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
+    let (log, writer, keeper, recovered) = opening.await?;
+    let end = Arc::clone(&outside.end);
+    let end_keeper = Arc::clone(&outside.end);
+    outside.tasks.blocking(
+        "log",
+        Box::pin(async move {
+            if let Err(error) = writer.run().await {
+                end(disk_failed(&error));
+            }
+        }),
+    );
+    outside.tasks.blocking(
+        "log-keeper",
+        Box::pin(async move {
+            if let Err(error) = keeper.run().await {
+                end_keeper(disk_failed(&error));
+            }
+        }),
+    );
+
+    let credentials =
+        Credentials { cluster: identity.cluster, node: identity.node, store: identity.store, secret };
+    let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
+    let consensus =
+        Consensus::start(outside.clone(), me, log.clone(), snapshots, options.raft.clone()).await?;
+    if identity.node == NodeId(1) {
+        consensus.bootstrap().await?;
+    }
+    let server = Server::new(Arc::clone(&consensus), options.server);
+    crate::raft::spawn(Arc::clone(&server).run(listener));
+    Ok(Node {
+        identity,
+        address: bound,
+        recovered,
+        snapshot,
+        consensus,
+        server,
+        log,
+        grace: options.grace,
+        _lock: lock,
+    })
+}
+
+fn disk_failed(error: &dyn std::fmt::Display) -> Fatal {
+    let what = format!(
+        "{error}. The node stops at once: what it acknowledged is on a majority of the disks, what it did not may or \
+         may not be stored"
+    );
+    Fatal { status: 74, what }
+}
+
+impl From<StartError> for NodeError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(_) => Self::new(78, "config", error.to_string()),
+            StartError::Load(_) => Self::corrupt(error),
+            StartError::Raft(_) => Self::new(70, "raft", error.to_string()),
+        }
+    }
+}
+
+impl Node {
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where it listens.
+    pub fn listens_at(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lines for people: what recovery found.
+    pub fn summary(&self) -> Vec<String> {
+        let state = self.log.state();
+        let last = state.last.map_or(0, |id| id.index);
+        let mut lines = vec![format!("log to entry {last}, opened {} times", self.recovered.epoch)];
+        if let Some(snapshot) = self.snapshot {
+            lines.push(format!("snapshot at entry {}", snapshot.index));
+        }
+        if self.recovered.torn_bytes > 0 {
+            lines.push(format!(
+                "cut an unfinished tail of {} bytes that nothing had acknowledged",
+                self.recovered.torn_bytes
+            ));
+        }
+        lines
+    }
+
+    /// Hands leadership over, takes no more clients, answers what is open (at most `grace` long), stops.
+    pub async fn stop(self) {
+        if self.consensus.ready().is_some()
+            && let Err(error) = self.consensus.transfer(None, self.grace / 2).await
+        {
+            tracing::info!(%error, "leadership was not handed over");
+        }
+        self.server.drain(self.grace).await;
+        self.consensus.shutdown().await;
+        if self.log.flush().await.is_err() {
+            tracing::warn!("the log stopped before it was flushed");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! All that is outside this program, handed in: disk, network, time of day, tasks, randomness and the way out.
+//! Production fills it in `main`; the simulator fills it with things it can break.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use queue_protocol::client::{Dial, Stream};
+
+use crate::clock::Clock;
+use crate::fs::Disk;
+
+/// A future that gives nothing, to be driven by someone.
+pub type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What accepting gives: the stream and where it comes from.
+pub type Accepting<'a> = Pin<Box<dyn Future<Output = io::Result<(Box<dyn Stream>, SocketAddr)>> + Send + 'a>>;
+
+/// A bound port.
+pub trait Listener: Send + Sync {
+    /// The next connection.
+    fn accept(&self) -> Accepting<'_>;
+    /// Where it listens, with the port that was chosen if none was named.
+    fn address(&self) -> io::Result<SocketAddr>;
+}
+
+/// What binding gives.
+pub type Binding = Pin<Box<dyn Future<Output = io::Result<Box<dyn Listener>>> + Send>>;
+
+/// The network.
+pub trait Net: Dial {
+    /// Listens on `host:port`.
+    fn listen(&self, address: &str) -> Binding;
+}
+
+/// Where work runs.
+pub trait Tasks: Send + Sync + 'static {
+    /// Drives a future that blocks (the log's writer, a snapshot being written): a thread of its own in
+    /// production, a task in simulation.
+    fn blocking(&self, name: &'static str, job: Job);
+    /// Drives a future that serves clients, apart from Raft's own runtime.
+    fn serving(&self, job: Job);
+}
+
+/// Why a node ends by itself; the process exit status is `status`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal {
+    /// 65 corrupt, 66 identity, 70 bug, 74 disk.
+    pub status: i32,
+    /// What happened, what it means for the data, what to do.
+    pub what: String,
+}
+
+/// Everything from outside. Cheap to clone.
+#[derive(Clone)]
+pub struct Outside {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
+    /// The network.
+    pub net: Arc<dyn Net>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where work runs.
+    pub tasks: Arc<dyn Tasks>,
+    /// Fills a buffer with random bytes.
+    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    /// Ends the process, or the simulated host; nothing may be answered after it was called.
+    pub end: Arc<dyn Fn(Fatal) + Send + Sync>,
+}
+
+impl Outside {
+    /// So many random bytes.
+    pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.random)(&mut bytes);
+        bytes
+    }
+}
+
+/// TCP, as the system has it.
+pub struct Tcp {
+    /// How to connect.
+    pub dial: queue_protocol::client::TcpDial,
+}
+
+impl Dial for Tcp {
+    fn dial(&self, address: &str) -> queue_protocol::client::Dialing {
+        self.dial.dial(address)
+    }
+}
+
+impl Net for Tcp {
+    fn listen(&self, address: &str) -> Binding {
+        let address = address.to_owned();
+        Box::pin(async move {
+            let listener = tokio::net::TcpListener::bind(&address).await?;
+            Ok(Box::new(TcpPort(listener)) as Box<dyn Listener>)
+        })
+    }
+}
+
+struct TcpPort(tokio::net::TcpListener);
+
+impl Listener for TcpPort {
+    fn accept(&self) -> Accepting<'_> {
+        Box::pin(async move {
+            let (stream, from) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as Box<dyn Stream>, from))
+        })
+    }
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Threads for blocking work, and the runtime that serves clients.
+pub struct Threads {
+    /// Runs everything that talks to clients.
+    pub serving: tokio::runtime::Handle,
+}
+
+impl Tasks for Threads {
+    fn blocking(&self, name: &'static str, job: Job) {
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                runtime.expect("a runtime without I/O needs nothing that can fail").block_on(job);
+            })
+            .expect("a process that cannot start a thread cannot go on");
+    }
+    fn serving(&self, job: Job) {
+        self.serving.spawn(job);
+    }
+}

@@ -1,0 +1,142 @@
+//! Making, removing, purging and redriving queues.
+
+use queue_protocol::error::ErrorCode;
+use queue_protocol::limits::QUEUES_MAX;
+use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::request::MessageState;
+
+use super::apply::{Apply, refusal_of};
+use super::command::Settings;
+use super::deadlines::Head;
+use super::messages::{Counts, Queue};
+use super::reply::{Outcome, Refusal};
+use super::state::QueueNumber;
+
+impl Apply<'_> {
+    /// Makes a queue that does not exist.
+    ///
+    /// # Errors
+    /// Refused if there are as many as there may be.
+    pub(super) fn make_queue(
+        &mut self,
+        name: &QueueName,
+        settings: &Settings,
+    ) -> Result<QueueNumber, Refusal> {
+        if self.state.names.len() >= QUEUES_MAX {
+            return Err(refusal_of(ErrorCode::QueueLimit, name));
+        }
+        let number = self.state.next_queue;
+        self.state.next_queue += 1;
+        self.state.names.insert(name.clone(), number);
+        self.state.queues.insert(number, Queue::new(name.clone(), *settings));
+        Ok(number)
+    }
+
+    /// Makes a queue, or finds it as it should be.
+    ///
+    /// # Errors
+    /// Refused if it exists with other settings, or if there are as many as there may be.
+    pub(super) fn create(
+        &mut self,
+        name: &QueueName,
+        settings: &Settings,
+        if_not_exists: bool,
+    ) -> Result<Outcome, Refusal> {
+        match self.state.settings(name) {
+            None => self.make_queue(name, settings).map(|_| Outcome::Created(true)),
+            Some(present) if if_not_exists || present == *settings => Ok(Outcome::Created(false)),
+            Some(_) => Err(refusal_of(ErrorCode::QueueExists, name)),
+        }
+    }
+
+    /// Removes a queue with everything in it.
+    ///
+    /// # Errors
+    /// Refused if it does not exist or is not empty, as far as that was asked.
+    pub(super) fn remove(
+        &mut self,
+        name: &QueueName,
+        if_exists: bool,
+        if_empty: bool,
+    ) -> Result<Outcome, Refusal> {
+        let number = match self.number(name) {
+            Ok(number) => number,
+            Err(_) if if_exists => return Ok(Outcome::Count(0)),
+            Err(refusal) => return Err(refusal),
+        };
+        let queue = self.state.queues.get(&number).expect("a number names a queue");
+        let counts = queue.counts();
+        if if_empty && counts.messages() > 0 {
+            return Err(refusal_of(ErrorCode::QueueNotEmpty, name));
+        }
+        self.state.heads.shift(number, Head::of(queue), Head::default());
+        let holders = holders(queue);
+        self.state.counts = self.state.counts.replace(counts, Counts::default());
+        self.state.queues.remove(&number);
+        self.state.names.remove(name);
+        for (session, id) in holders {
+            self.unhold(session, id);
+        }
+        Ok(Outcome::Count(counts.messages()))
+    }
+
+    /// Deletes the messages of one state, or all but the leased.
+    ///
+    /// # Errors
+    /// Refused if there is no such queue.
+    pub(super) fn purge(
+        &mut self,
+        name: &QueueName,
+        state: Option<MessageState>,
+    ) -> Result<Outcome, Refusal> {
+        let number = self.number(name)?;
+        let is = |which| state.is_none_or(|state| state == which);
+        let (count, holders) = self.change(number, |queue| {
+            let before = queue.counts().messages();
+            let mut released = Vec::new();
+            if is(MessageState::Ready) {
+                queue.purge_ready();
+            }
+            if is(MessageState::Delayed) {
+                queue.purge_delayed();
+            }
+            if is(MessageState::Dead) {
+                queue.purge_dead();
+            }
+            if state == Some(MessageState::Leased) {
+                released = holders(queue);
+                queue.purge_leased();
+            }
+            (before - queue.counts().messages(), released)
+        });
+        for (session, id) in holders {
+            self.unhold(session, id);
+        }
+        Ok(Outcome::Count(count))
+    }
+
+    /// Puts dead messages back: these, or all. One that is not dead is passed over.
+    ///
+    /// # Errors
+    /// Refused if there is no such queue.
+    pub(super) fn redrive(
+        &mut self,
+        name: &QueueName,
+        ids: Option<&[MessageId]>,
+    ) -> Result<Outcome, Refusal> {
+        let number = self.number(name)?;
+        let count = self.change(number, |queue| match ids {
+            Some(ids) => ids.iter().filter(|id| queue.redrive(**id)).count(),
+            None => {
+                let all: Vec<MessageId> = queue.dead.keys().copied().collect();
+                all.iter().filter(|id| queue.redrive(**id)).count()
+            }
+        });
+        Ok(Outcome::Count(count as u64))
+    }
+}
+
+/// Who holds which lease of a queue.
+fn holders(queue: &Queue) -> Vec<(Option<SessionId>, MessageId)> {
+    queue.leased.iter().map(|(id, leased)| (leased.session, *id)).collect()
+}

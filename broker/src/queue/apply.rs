@@ -1,0 +1,150 @@
+//! Applying one entry: clocks, deadlines, then its commands, each as a whole and once per session number.
+
+use std::collections::BTreeSet;
+
+use queue_protocol::content::ContentSpec;
+use queue_protocol::error::ErrorCode;
+use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::response::At;
+
+use super::command::{Batch, Command, Op, SessionStamp};
+use super::deadlines::Head;
+use super::messages::Queue;
+use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
+use super::sessions::Admission;
+use super::state::{QueueNumber, State};
+
+/// One entry on its way into the state.
+pub(super) struct Apply<'a> {
+    pub(super) state: &'a mut State,
+    /// Raft index of the entry.
+    pub(super) index: u64,
+    /// Its body table.
+    pub(super) table: &'a [ContentSpec],
+    /// Rows taken by the pushes before.
+    rows_taken: u64,
+    /// Queues that got ready messages.
+    gained: BTreeSet<QueueNumber>,
+}
+
+impl State {
+    /// Applies one entry. `index` is its Raft index, `table` its body table, of which each push takes its rows in
+    /// turn. Any batch is fine: what cannot be done is refused in its reply.
+    pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Applied {
+        self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
+        self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
+        let mut apply = Apply { state: self, index, table, rows_taken: 0, gained: BTreeSet::new() };
+        apply.fire();
+        let replies =
+            (0..).zip(batch.commands.iter()).map(|(position, command)| apply.command(position, command));
+        let replies = replies.collect();
+        let gained = std::mem::take(&mut apply.gained);
+        let ready = gained.iter().filter_map(|number| self.queues.get(number));
+        let ready = ready.filter(|queue| queue.ready.count() > 0).map(|queue| queue.name.clone()).collect();
+        Applied { replies, effects: Effects { ready, more_due: self.is_due() } }
+    }
+}
+
+impl Apply<'_> {
+    fn command(&mut self, position: u32, command: &Command) -> Reply {
+        let at = At { index: self.index, position };
+        let first_row = self.rows_taken;
+        if let Op::Push(push) = &command.op {
+            self.rows_taken = self.rows_taken.saturating_add(u64::from(push.count));
+        }
+        match (&command.session, &command.op) {
+            (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
+            (Some(stamp), Op::CloseSession) => {
+                self.state.sessions.close(stamp.session, self.state.wall_ms);
+                Reply { at, repeated: false, result: Ok(Outcome::Closed) }
+            }
+            (Some(stamp), op) => self.once(at, stamp, op, first_row),
+        }
+    }
+
+    /// Executes a command unless its session knows it.
+    fn once(&mut self, at: At, stamp: &SessionStamp, op: &Op, first_row: u64) -> Reply {
+        let wall_ms = self.state.wall_ms;
+        match self.state.sessions.admit(stamp, op, wall_ms) {
+            Admission::Execute => {}
+            Admission::Answered(reply) => return reply,
+            Admission::Refused(code) => return Reply { at, repeated: false, result: Err(refusal(code)) },
+        }
+        let result = self.execute(Some(stamp.session), op, first_row);
+        if !matches!(result, Ok(Outcome::Nothing)) {
+            self.state.sessions.record(stamp, at, &result, wall_ms);
+        }
+        Reply { at, repeated: false, result }
+    }
+
+    fn execute(&mut self, session: Option<SessionId>, op: &Op, first_row: u64) -> Result<Outcome, Refusal> {
+        match op {
+            Op::Push(push) => self.push(push, first_row),
+            Op::Lease(lease) => self.lease(session, lease),
+            Op::Pop(lease) => self.pop(lease),
+            Op::Ack(receipts) => Ok(self.ack(receipts)),
+            Op::Nack { leases, kind } => Ok(self.nack(leases, kind)),
+            Op::Extend { leases, lease_ms } => self.extend(session, leases.as_ref(), *lease_ms),
+            Op::CreateQueue { queue, settings, if_not_exists } => {
+                self.create(queue, settings, *if_not_exists)
+            }
+            Op::RemoveQueue { queue, if_exists, if_empty } => self.remove(queue, *if_exists, *if_empty),
+            Op::Purge { queue, state } => self.purge(queue, *state),
+            Op::Redrive { queue, ids } => self.redrive(queue, ids.as_deref()),
+            Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
+            Op::AssignNode => {
+                let node = NodeId(self.state.next_node);
+                self.state.next_node += 1;
+                Ok(Outcome::Node(node))
+            }
+            Op::Tick => Ok(Outcome::Ticked),
+        }
+    }
+
+    /// Changes one queue; everything that is kept about queues as a whole follows.
+    pub(super) fn change<R>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let queue = self.state.queues.get_mut(&number).expect("a number names a queue");
+        let (counts, turnover, head) = (queue.counts(), queue.turnover, Head::of(queue));
+        let result = change(queue);
+        let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
+        self.state.counts = self.state.counts.replace(counts, counts_after);
+        self.state.turnover = self.state.turnover.grow(turnover, turnover_after);
+        self.state.heads.shift(number, head, head_after);
+        if counts_after.ready > counts.ready {
+            self.gained.insert(number);
+        }
+        result
+    }
+
+    /// Notes that a session does not hold a lease any more.
+    pub(super) fn unhold(&mut self, session: Option<SessionId>, id: MessageId) {
+        if let Some(session) = session {
+            self.state.held.remove(&(session, id));
+        }
+    }
+
+    /// The number of a queue.
+    ///
+    /// # Errors
+    /// Refused, with a name that may have been meant.
+    pub(super) fn number(&self, queue: &QueueName) -> Result<QueueNumber, Refusal> {
+        self.state.names.get(queue).copied().ok_or_else(|| self.state.queue_not_found(queue))
+    }
+}
+
+impl State {
+    /// The refusal for a queue that does not exist.
+    pub(super) fn queue_not_found(&self, queue: &QueueName) -> Refusal {
+        Refusal { code: ErrorCode::QueueNotFound, queue: Some(queue.clone()), similar: self.similar(queue) }
+    }
+}
+
+/// A refusal that is about no queue.
+pub(super) fn refusal(code: ErrorCode) -> Refusal {
+    Refusal { code, queue: None, similar: None }
+}
+
+/// A refusal that is about one queue.
+pub(super) fn refusal_of(code: ErrorCode, queue: &QueueName) -> Refusal {
+    Refusal { code, queue: Some(queue.clone()), similar: None }
+}

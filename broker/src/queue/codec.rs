@@ -1,0 +1,338 @@
+//! A state as bytes: equal states give equal bytes, and no bytes make [`State::decode`] panic.
+//!
+//! ```text
+//! u32 version (little-endian), then postcard values one after the other:
+//! Head
+//! u64 queues ×     { QueueHead,
+//!                    u64 × ready { rank, first id, run (its sizes one by one unless they are equal) or message },
+//!                    u64 × leased, u64 × delayed, u64 × dead { id, record } }   each rising
+//! u64 sessions ×   { id, done_below, used_at_ms, check_ms }                     rising
+//! u64 answers ×    { session, number, at, result }                              rising
+//! u64 forgotten ×  { id, until_ms }                                             rising
+//! ```
+//!
+//! Sums, deadlines and who holds what are not stored: they follow from the rest.
+
+use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::response::At;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::command::Settings;
+use super::deadlines::Head as DeadlineHead;
+use super::message::{Dead, Delayed, Leased};
+use super::messages::{Counts, Queue, Turnover};
+use super::reply::{Outcome, Refusal};
+use super::sessions::SESSIONS_FORGOTTEN_MAX;
+use super::state::{QueueNumber, State};
+
+/// Version of the layout above.
+const VERSION: u32 = 1;
+/// Bytes gathered before they are handed out.
+const PIECE_SIZE: usize = 64 << 10;
+/// No counter that starts at 0 or 1 gets here: a state that says so is not one.
+const NUMBER_MAX: u64 = 1 << 62;
+
+/// Why bytes are not a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadState {
+    /// Written by another version.
+    #[error("the state has version {found}, this program reads version {VERSION}")]
+    Version {
+        /// The version named.
+        found: u32,
+    },
+    /// They end too early or do not decode.
+    #[error("the state does not decode at byte {at}")]
+    Malformed {
+        /// Bytes before.
+        at: usize,
+    },
+    /// They decode but contradict themselves.
+    #[error("the state contradicts itself before byte {at}: {what}")]
+    Inconsistent {
+        /// Bytes up to and including the contradiction.
+        at: usize,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    wall_ms: u64,
+    lease_clock_ms: u64,
+    next_id: u64,
+    next_token: u64,
+    next_node: u64,
+    next_queue: QueueNumber,
+    turnover: Turnover,
+}
+
+#[derive(Serialize, Deserialize)]
+struct QueueHead {
+    number: QueueNumber,
+    name: QueueName,
+    settings: Settings,
+    turnover: Turnover,
+}
+
+struct Writer<'a> {
+    out: &'a mut dyn FnMut(&[u8]),
+    piece: Vec<u8>,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, value: &(impl Serialize + ?Sized)) {
+        let piece = std::mem::take(&mut self.piece);
+        self.piece = postcard::to_extend(value, piece).expect("plain values always encode");
+        if self.piece.len() >= PIECE_SIZE {
+            (self.out)(&self.piece);
+            self.piece.clear();
+        }
+    }
+
+    fn put_all<T: Serialize>(&mut self, count: usize, values: impl Iterator<Item = T>) {
+        self.put(&(count as u64));
+        values.for_each(|value| self.put(&value));
+    }
+}
+
+impl State {
+    /// Writes the state in pieces of about 64 KiB. Equal states, whatever they share with whom, give equal bytes.
+    pub fn encode(&self, out: &mut dyn FnMut(&[u8])) {
+        let mut to = Writer { out, piece: VERSION.to_le_bytes().to_vec() };
+        to.put(&Head {
+            wall_ms: self.wall_ms,
+            lease_clock_ms: self.lease_clock_ms,
+            next_id: self.next_id,
+            next_token: self.next_token,
+            next_node: self.next_node,
+            next_queue: self.next_queue,
+            turnover: self.turnover,
+        });
+        to.put(&(self.queues.len() as u64));
+        for (number, queue) in &self.queues {
+            let Queue { name, settings, turnover, .. } = queue;
+            to.put(&QueueHead {
+                number: *number,
+                name: name.clone(),
+                settings: *settings,
+                turnover: *turnover,
+            });
+            to.put(&(queue.ready.entries().count() as u64));
+            for (place, entry) in queue.ready.entries() {
+                let (head, sizes) = entry.to_stored(place);
+                to.put(&head);
+                sizes.for_each(|size| to.put(&size));
+            }
+            to.put_all(queue.leased.len(), queue.leased.iter());
+            to.put_all(queue.delayed.len(), queue.delayed.iter());
+            to.put_all(queue.dead.len(), queue.dead.iter());
+        }
+        let sessions = self.sessions.open();
+        let session =
+            |(id, s): (&SessionId, &super::sessions::Session)| (*id, s.done_below, s.used_at_ms, s.check_ms);
+        to.put_all(sessions.len(), sessions.iter().map(session));
+        let answers = self.sessions.answers();
+        to.put_all(answers.len(), answers.iter().map(|(key, answer)| (*key, answer.at, answer.result())));
+        to.put_all(self.sessions.forgotten().len(), self.sessions.forgotten().iter());
+        (to.out)(&to.piece);
+    }
+
+    /// Reads what [`State::encode`] wrote. The bytes may be anything.
+    ///
+    /// # Errors
+    /// [`BadState`] if they are not a whole state and nothing else.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadState> {
+        let (version, rest) = bytes.split_first_chunk().ok_or(BadState::Malformed { at: 0 })?;
+        let found = u32::from_le_bytes(*version);
+        if found != VERSION {
+            return Err(BadState::Version { found });
+        }
+        let mut from = Reader { size: bytes.len(), rest, turnover: Turnover::default() };
+        let mut state = from.head()?;
+        for _ in 0..from.take::<u64>()? {
+            from.queue(&mut state)?;
+        }
+        from.sessions(&mut state)?;
+        if !from.rest.is_empty() {
+            return Err(from.inconsistent("something follows"));
+        }
+        if !state.ids_are_distinct() {
+            return Err(from.inconsistent("a message is in two places"));
+        }
+        Ok(state)
+    }
+
+    /// Whether each id is given once and lies below the next.
+    fn ids_are_distinct(&self) -> bool {
+        let mut ids = self.id_ranges();
+        ids.sort_unstable();
+        ids.windows(2).all(|pair| pair[0].1 <= pair[1].0)
+            && ids.first().is_none_or(|(first, _)| *first > 0)
+            && ids.last().is_none_or(|(_, end)| *end <= self.next_id)
+    }
+}
+
+struct Reader<'a> {
+    size: usize,
+    rest: &'a [u8],
+    /// Sum over the queues read.
+    turnover: Turnover,
+}
+
+impl Reader<'_> {
+    fn take<T: DeserializeOwned>(&mut self) -> Result<T, BadState> {
+        let at = self.size - self.rest.len();
+        let (value, rest) = postcard::take_from_bytes(self.rest).map_err(|_| BadState::Malformed { at })?;
+        self.rest = rest;
+        Ok(value)
+    }
+
+    fn inconsistent(&self, what: &'static str) -> BadState {
+        BadState::Inconsistent { at: self.size - self.rest.len(), what }
+    }
+
+    fn ensure(&self, holds: bool, what: &'static str) -> Result<(), BadState> {
+        if holds { Ok(()) } else { Err(self.inconsistent(what)) }
+    }
+
+    /// As many pairs as the next number says, their keys rising.
+    fn each<K: DeserializeOwned + Ord + Copy, V: DeserializeOwned>(
+        &mut self,
+        mut keep: impl FnMut(&mut Self, K, V) -> Result<(), BadState>,
+    ) -> Result<(), BadState> {
+        let mut last = None;
+        for _ in 0..self.take::<u64>()? {
+            let (key, value) = self.take::<(K, V)>()?;
+            self.ensure(last < Some(key), "keys do not rise")?;
+            last = Some(key);
+            keep(self, key, value)?;
+        }
+        Ok(())
+    }
+
+    fn head(&mut self) -> Result<State, BadState> {
+        let head: Head = self.take()?;
+        let numbers = [head.next_id, head.next_token, head.next_node, head.next_queue];
+        let turnover = [head.turnover.pushed, head.turnover.leased, head.turnover.acked];
+        let in_range = numbers.iter().chain(&turnover).all(|number| *number <= NUMBER_MAX);
+        self.ensure(in_range, "a counter is out of range")?;
+        Ok(State {
+            wall_ms: head.wall_ms,
+            lease_clock_ms: head.lease_clock_ms,
+            next_id: head.next_id,
+            next_token: head.next_token,
+            next_node: head.next_node,
+            next_queue: head.next_queue,
+            turnover: head.turnover,
+            ..State::new()
+        })
+    }
+
+    fn queue(&mut self, state: &mut State) -> Result<(), BadState> {
+        let QueueHead { number, name, settings, turnover } = self.take()?;
+        let last = state.queues.get_max().map(|(last, _)| *last);
+        self.ensure(last < Some(number) && number < state.next_queue, "queue numbers do not rise")?;
+        let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
+        self.ensure(room.is_some(), "the queues' counters exceed the totals")?;
+        self.turnover = self.turnover.grow(Turnover::default(), turnover);
+        let mut queue = Queue::new(name.clone(), settings);
+        queue.turnover = turnover;
+        self.ready(&mut queue)?;
+        self.each(|from, id, leased: Leased| {
+            from.ensure(
+                leased.token.0 < state.next_token && leased.message.attempts > 0,
+                "a lease was never given",
+            )?;
+            if let Some(session) = leased.session {
+                state.held.insert((session, id), number);
+            }
+            from.add(&mut queue, u64::from(leased.message.body.size))?;
+            queue.lend(id, leased);
+            Ok(())
+        })?;
+        self.each(|from, id, delayed: Delayed| {
+            from.add(&mut queue, u64::from(delayed.message.body.size))?;
+            queue.delay(id, delayed);
+            Ok(())
+        })?;
+        self.each(|from, id, dead: Dead| {
+            from.add(&mut queue, u64::from(dead.message.body.size))?;
+            queue.dead.insert(id, dead);
+            Ok(())
+        })?;
+        self.ensure(state.names.insert(name, number).is_none(), "two queues have one name")?;
+        state.counts = state.counts.replace(Counts::default(), queue.counts());
+        self.ensure(state.counts.bytes <= NUMBER_MAX, "sizes are out of range")?;
+        state.heads.shift(number, DeadlineHead::default(), DeadlineHead::of(&queue));
+        state.queues.insert(number, queue);
+        Ok(())
+    }
+
+    fn ready(&mut self, queue: &mut Queue) -> Result<(), BadState> {
+        let mut last = None;
+        for _ in 0..self.take::<u64>()? {
+            let stored = self.take::<super::ready::Stored>()?;
+            let mut sizes = Vec::new();
+            for _ in 0..stored.sizes_count() {
+                sizes.push(self.take::<u32>()?);
+            }
+            let entry = stored.into_entry(sizes).filter(|(place, _)| last < Some(*place));
+            let (place, entry) =
+                entry.ok_or_else(|| self.inconsistent("ready messages are out of order or range"))?;
+            last = Some(place);
+            self.add(queue, entry.bytes())?;
+            queue.ready.restore(place, entry);
+        }
+        Ok(())
+    }
+
+    fn add(&self, queue: &mut Queue, bytes: u64) -> Result<(), BadState> {
+        queue.bytes = queue.bytes.saturating_add(bytes);
+        self.ensure(queue.bytes <= NUMBER_MAX, "sizes are out of range")
+    }
+
+    fn sessions(&mut self, state: &mut State) -> Result<(), BadState> {
+        let sessions = &mut state.sessions;
+        let mut last = None;
+        for _ in 0..self.take::<u64>()? {
+            let (id, done_below, used_at_ms, check_ms) = self.take::<(SessionId, u64, u64, u64)>()?;
+            self.ensure(last < Some(id) && done_below > 0, "sessions do not rise")?;
+            last = Some(id);
+            sessions.restore(id, done_below, used_at_ms, check_ms);
+        }
+        let mut last = None;
+        for _ in 0..self.take::<u64>()? {
+            let (key, at, result) = self.take::<((SessionId, u64), At, Result<Outcome, Refusal>)>()?;
+            self.ensure(last < Some(key), "answers do not rise")?;
+            last = Some(key);
+            let restored = sessions.restore_answer(key.0, key.1, at, &result);
+            self.ensure(restored.is_some(), "an answer has no session")?;
+        }
+        self.each(|from, id, until_ms| {
+            from.ensure(!sessions.open().contains_key(&id), "a session is open and forgotten")?;
+            sessions.restore_forgotten(id, until_ms);
+            Ok(())
+        })?;
+        let room = SESSIONS_FORGOTTEN_MAX + queue_protocol::limits::SESSIONS_MAX;
+        self.ensure(state.sessions.forgotten().len() <= room, "too many sessions were forgotten")
+    }
+}
+
+impl State {
+    /// First and last plus one of the ids in each entry of the state, in no order.
+    pub(super) fn id_ranges(&self) -> Vec<(u64, u64)> {
+        let mut ids = Vec::new();
+        for queue in self.queues.values() {
+            let singles = queue.leased.keys().chain(queue.delayed.keys()).chain(queue.dead.keys());
+            ids.extend(singles.map(|MessageId(id)| (*id, id.saturating_add(1))));
+            ids.extend(queue.ready.entries().map(|(place, entry)| {
+                let MessageId(first) = place.first();
+                (first, first.saturating_add(u64::from(entry.count())))
+            }));
+        }
+        ids
+    }
+}

@@ -1,0 +1,116 @@
+//! One message outside a run: where its content lies, its counters, and what each state adds.
+
+use queue_protocol::names::{LeaseToken, MessageId, SessionId};
+use queue_protocol::response::DeadReason;
+use serde::{Deserialize, Serialize};
+
+use super::command::{ErrorText, Settings};
+use super::reply::BodyRef;
+
+/// What a message carries from state to state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Message {
+    /// Its content.
+    pub(super) body: BodyRef,
+    /// Wall time of the push.
+    pub(super) pushed_at_ms: u64,
+    /// 0 to 31.
+    pub(super) priority: u8,
+    /// Leases granted.
+    pub(super) attempts: u32,
+    /// Failures and ended leases.
+    pub(super) failures: u32,
+    /// Given back without blame.
+    pub(super) releases: u32,
+    /// Text of the last failure.
+    pub(super) last_error: Option<ErrorText>,
+}
+
+impl Message {
+    /// One that was pushed and nothing else.
+    pub(super) fn pushed(body: BodyRef, pushed_at_ms: u64, priority: u8) -> Self {
+        Self { body, pushed_at_ms, priority, attempts: 0, failures: 0, releases: 0, last_error: None }
+    }
+}
+
+/// A message handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Leased {
+    /// The newest lease.
+    pub(super) token: LeaseToken,
+    /// Lease clock at which it may end.
+    pub(super) deadline_ms: u64,
+    /// Who holds it; `None` if the broker itself took it.
+    pub(super) session: Option<SessionId>,
+    /// What it is.
+    pub(super) message: Message,
+}
+
+/// A message that becomes ready later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Delayed {
+    /// Wall time.
+    pub(super) due_ms: u64,
+    /// What it is.
+    pub(super) message: Message,
+}
+
+/// A message set aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Dead {
+    /// Why.
+    pub(super) reason: DeadReason,
+    /// Wall time of death.
+    pub(super) died_at_ms: u64,
+    /// What it is.
+    pub(super) message: Message,
+}
+
+/// The wait after the `failures`-th failure of `id`, in milliseconds: doubled with each failure up to the longest,
+/// then shifted by up to a tenth either way, so that messages that failed together do not come back together.
+pub(super) fn backoff_ms(settings: &Settings, id: MessageId, failures: u32) -> u64 {
+    let doubled = 1u64
+        .checked_shl(failures.saturating_sub(1))
+        .map_or(u64::MAX, |x| settings.backoff_ms.saturating_mul(x));
+    let delay = if settings.backoff_ms == 0 { 0 } else { doubled.min(settings.backoff_ms_max) };
+    let tenth = delay / 10;
+    let shift = scatter(id.0 ^ u64::from(failures).rotate_left(32)) % (2 * tenth + 1);
+    (delay - tenth).saturating_add(shift)
+}
+
+/// SplitMix64's output function (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output.
+fn scatter(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(backoff_ms: u64, backoff_ms_max: u64) -> Settings {
+        Settings { max_failures: 5, lease_ms: 30_000, backoff_ms, backoff_ms_max }
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_its_longest_within_a_tenth() {
+        for id in 0..200 {
+            for (failures, plain) in
+                [(1, 1_000), (2, 2_000), (3, 4_000), (4, 6_000), (70, 6_000), (u32::MAX, 6_000)]
+            {
+                let delay = backoff_ms(&settings(1_000, 6_000), MessageId(id), failures);
+                assert!((plain * 9 / 10..=plain * 11 / 10).contains(&delay), "{id} {failures} {delay}");
+            }
+        }
+    }
+
+    #[test]
+    fn back_off_differs_between_messages_and_is_none_when_there_is_none() {
+        let one = backoff_ms(&settings(100_000, 100_000), MessageId(1), 1);
+        assert!((2..20).any(|id| backoff_ms(&settings(100_000, 100_000), MessageId(id), 1) != one));
+        assert_eq!(backoff_ms(&settings(0, u64::MAX), MessageId(1), 90), 0);
+        assert!(backoff_ms(&settings(u64::MAX, u64::MAX), MessageId(1), 90) > u64::MAX / 2);
+    }
+}

@@ -1,0 +1,293 @@
+//! One queue: its messages by state, with the order in which leases end and delays pass.
+//!
+//! Each message is in exactly one of ready, leased, delayed, dead. `lease_ends` and `dues` list the leased and the
+//! delayed by deadline. `bytes` is the sum of the contents of all four.
+
+use imbl::{OrdMap, OrdSet};
+use queue_protocol::names::{LeaseToken, MessageId, QueueName};
+use queue_protocol::response::{DeadReason, Settled};
+
+use super::command::{ErrorText, Settings};
+use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
+use super::ready::Ready;
+
+/// A deadline and whose it is.
+pub(super) type Deadline = (u64, MessageId);
+
+/// A queue.
+#[derive(Clone, Debug)]
+pub(super) struct Queue {
+    pub(super) name: QueueName,
+    pub(super) settings: Settings,
+    pub(super) ready: Ready,
+    pub(super) leased: OrdMap<MessageId, Leased>,
+    lease_ends: OrdSet<Deadline>,
+    pub(super) delayed: OrdMap<MessageId, Delayed>,
+    dues: OrdSet<Deadline>,
+    pub(super) dead: OrdMap<MessageId, Dead>,
+    pub(super) bytes: u64,
+    pub(super) turnover: Turnover,
+}
+
+/// What went through, counted since the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Turnover {
+    /// Messages pushed.
+    pub(super) pushed: u64,
+    /// Leases granted, pops included.
+    pub(super) leased: u64,
+    /// Messages acked or popped.
+    pub(super) acked: u64,
+}
+
+/// What is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) ready: u64,
+    pub(super) leased: u64,
+    pub(super) delayed: u64,
+    pub(super) dead: u64,
+    pub(super) bytes: u64,
+}
+
+impl Counts {
+    /// This with one part of the sum replaced.
+    pub(super) fn replace(self, before: Self, after: Self) -> Self {
+        Self {
+            ready: self.ready - before.ready + after.ready,
+            leased: self.leased - before.leased + after.leased,
+            delayed: self.delayed - before.delayed + after.delayed,
+            dead: self.dead - before.dead + after.dead,
+            bytes: self.bytes - before.bytes + after.bytes,
+        }
+    }
+
+    /// Messages.
+    pub(super) fn messages(self) -> u64 {
+        self.ready + self.leased + self.delayed + self.dead
+    }
+}
+
+impl Turnover {
+    /// This without a part of the sum, unless the part is larger.
+    pub(super) fn less(self, part: Self) -> Option<Self> {
+        Some(Self {
+            pushed: self.pushed.checked_sub(part.pushed)?,
+            leased: self.leased.checked_sub(part.leased)?,
+            acked: self.acked.checked_sub(part.acked)?,
+        })
+    }
+
+    /// This with the growth of one part of the sum.
+    pub(super) fn grow(self, before: Self, after: Self) -> Self {
+        Self {
+            pushed: self.pushed + (after.pushed - before.pushed),
+            leased: self.leased + (after.leased - before.leased),
+            acked: self.acked + (after.acked - before.acked),
+        }
+    }
+}
+
+impl Queue {
+    /// An empty one.
+    pub(super) fn new(name: QueueName, settings: Settings) -> Self {
+        Self {
+            name,
+            settings,
+            ready: Ready::default(),
+            leased: OrdMap::new(),
+            lease_ends: OrdSet::new(),
+            delayed: OrdMap::new(),
+            dues: OrdSet::new(),
+            dead: OrdMap::new(),
+            bytes: 0,
+            turnover: Turnover::default(),
+        }
+    }
+
+    /// What is there now.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            ready: self.ready.count(),
+            leased: self.leased.len() as u64,
+            delayed: self.delayed.len() as u64,
+            dead: self.dead.len() as u64,
+            bytes: self.bytes,
+        }
+    }
+
+    /// The lease that ends first.
+    pub(super) fn first_lease_end(&self) -> Option<Deadline> {
+        self.lease_ends.get_min().copied()
+    }
+
+    /// The delay that passes first.
+    pub(super) fn first_due(&self) -> Option<Deadline> {
+        self.dues.get_min().copied()
+    }
+
+    /// Whether the message is here, in any state.
+    pub(super) fn holds(&self, id: MessageId) -> bool {
+        self.leased.contains_key(&id)
+            || self.delayed.contains_key(&id)
+            || self.dead.contains_key(&id)
+            || self.ready.find(id).is_some()
+    }
+
+    /// Hands a message out that was taken from `ready`.
+    pub(super) fn lend(&mut self, id: MessageId, leased: Leased) {
+        self.lease_ends.insert((leased.deadline_ms, id));
+        self.leased.insert(id, leased);
+    }
+
+    /// Takes back what was handed out, whatever its token.
+    pub(super) fn end_lease(&mut self, id: MessageId) -> Option<Leased> {
+        let leased = self.leased.remove(&id)?;
+        self.lease_ends.remove(&(leased.deadline_ms, id));
+        Some(leased)
+    }
+
+    /// Takes back what was handed out under this token.
+    ///
+    /// # Errors
+    /// What to answer for the receipt instead of [`Settled::Ok`].
+    pub(super) fn settle(&mut self, id: MessageId, token: LeaseToken) -> Result<Leased, Settled> {
+        match self.leased.get(&id) {
+            Some(leased) if leased.token == token => Ok(self.end_lease(id).expect("it was there")),
+            _ => Err(self.unsettled(id)),
+        }
+    }
+
+    /// Moves the end of the lease under this token.
+    ///
+    /// # Errors
+    /// What to answer for the receipt instead of [`Settled::Ok`].
+    pub(super) fn extend(
+        &mut self,
+        id: MessageId,
+        token: LeaseToken,
+        deadline_ms: u64,
+    ) -> Result<(), Settled> {
+        match self.leased.get(&id) {
+            Some(leased) if leased.token == token => {
+                self.extend_held(id, deadline_ms);
+                Ok(())
+            }
+            _ => Err(self.unsettled(id)),
+        }
+    }
+
+    /// Moves the end of a lease, whatever its token.
+    pub(super) fn extend_held(&mut self, id: MessageId, deadline_ms: u64) {
+        if let Some(leased) = self.leased.get_mut(&id) {
+            self.lease_ends.remove(&(leased.deadline_ms, id));
+            leased.deadline_ms = deadline_ms;
+            self.lease_ends.insert((deadline_ms, id));
+        }
+    }
+
+    fn unsettled(&self, id: MessageId) -> Settled {
+        if self.holds(id) { Settled::Stale } else { Settled::Gone }
+    }
+
+    /// Puts a message that is in no state where its failure leads: dead, delayed or ready.
+    pub(super) fn fail(
+        &mut self,
+        id: MessageId,
+        mut message: Message,
+        delay_ms: Option<u64>,
+        error: ErrorText,
+        wall_ms: u64,
+    ) {
+        message.failures = message.failures.saturating_add(1);
+        message.last_error = Some(error);
+        if message.failures >= self.settings.max_failures {
+            self.bury(id, message, DeadReason::MaxFailures, wall_ms);
+        } else {
+            let delay_ms = delay_ms.unwrap_or_else(|| backoff_ms(&self.settings, id, message.failures));
+            self.put_back(id, message, delay_ms, wall_ms);
+        }
+    }
+
+    /// Makes a message that is in no state ready, at once or later.
+    pub(super) fn put_back(&mut self, id: MessageId, message: Message, delay_ms: u64, wall_ms: u64) {
+        if delay_ms == 0 {
+            self.ready.put(id, message);
+        } else {
+            self.delay(id, Delayed { due_ms: wall_ms.saturating_add(delay_ms), message });
+        }
+    }
+
+    /// Takes over a message that is due later.
+    pub(super) fn delay(&mut self, id: MessageId, delayed: Delayed) {
+        self.dues.insert((delayed.due_ms, id));
+        self.delayed.insert(id, delayed);
+    }
+
+    /// Makes a delayed message ready.
+    pub(super) fn come_due(&mut self, id: MessageId) {
+        if let Some(delayed) = self.delayed.remove(&id) {
+            self.dues.remove(&(delayed.due_ms, id));
+            self.ready.put(id, delayed.message);
+        }
+    }
+
+    /// Sets a message aside that is in no state.
+    pub(super) fn bury(&mut self, id: MessageId, message: Message, reason: DeadReason, wall_ms: u64) {
+        self.dead.insert(id, Dead { reason, died_at_ms: wall_ms, message });
+    }
+
+    /// Makes a dead message ready, its failures forgotten. Whether it was dead.
+    pub(super) fn redrive(&mut self, id: MessageId) -> bool {
+        let Some(Dead { mut message, .. }) = self.dead.remove(&id) else { return false };
+        message.failures = 0;
+        self.ready.put(id, message);
+        true
+    }
+
+    /// Deletes all ready messages.
+    pub(super) fn purge_ready(&mut self) {
+        let bytes: u64 = self.ready.entries().map(|(_, entry)| entry.bytes()).sum();
+        self.bytes -= bytes;
+        self.ready = Ready::default();
+    }
+
+    /// Deletes all leased messages.
+    pub(super) fn purge_leased(&mut self) {
+        self.bytes -= self.leased.values().map(|leased| u64::from(leased.message.body.size)).sum::<u64>();
+        self.leased = OrdMap::new();
+        self.lease_ends = OrdSet::new();
+    }
+
+    /// Deletes all delayed messages.
+    pub(super) fn purge_delayed(&mut self) {
+        self.bytes -= self.delayed.values().map(|delayed| u64::from(delayed.message.body.size)).sum::<u64>();
+        self.delayed = OrdMap::new();
+        self.dues = OrdSet::new();
+    }
+
+    /// Deletes all dead messages.
+    pub(super) fn purge_dead(&mut self) {
+        self.bytes -= self.dead.values().map(|dead| u64::from(dead.message.body.size)).sum::<u64>();
+        self.dead = OrdMap::new();
+    }
+
+    /// Asserts that both orders list what they should and that `bytes` is right.
+    pub(super) fn check(&self) {
+        let ends = self.leased.iter().map(|(id, leased)| (leased.deadline_ms, *id)).collect::<OrdSet<_>>();
+        assert!(ends == self.lease_ends, "{}: lease ends", self.name);
+        let dues = self.delayed.iter().map(|(id, delayed)| (delayed.due_ms, *id)).collect::<OrdSet<_>>();
+        assert!(dues == self.dues, "{}: delays", self.name);
+        assert_eq!(self.ready.messages().count() as u64, self.ready.count(), "{}: ready", self.name);
+        let sizes = self.messages().map(|(_, message)| u64::from(message.body.size));
+        assert_eq!(sizes.sum::<u64>(), self.bytes, "{}: bytes", self.name);
+    }
+
+    /// All messages, in no order worth naming.
+    fn messages(&self) -> impl Iterator<Item = (MessageId, Message)> + '_ {
+        let leased = self.leased.iter().map(|(id, leased)| (*id, leased.message.clone()));
+        let delayed = self.delayed.iter().map(|(id, delayed)| (*id, delayed.message.clone()));
+        let dead = self.dead.iter().map(|(id, dead)| (*id, dead.message.clone()));
+        self.ready.messages().chain(leased).chain(delayed).chain(dead)
+    }
+}

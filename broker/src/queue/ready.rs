@@ -1,0 +1,239 @@
+//! The ready messages of one queue in delivery order: higher priority first, then by id.
+//!
+//! Plain pushes of one entry lie here as runs, so that a backlog costs memory per entry and not per message.
+//! Only the head is ever taken, so a run is cut at its front or not at all; a message that comes back is a
+//! record of its own and finds its old place by its id.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use queue_protocol::limits::PRIORITY_MAX;
+use queue_protocol::names::MessageId;
+use serde::{Deserialize, Serialize};
+
+use super::message::Message;
+use super::run::{PushedRows, Run, StoredRun};
+
+/// Where an entry stands: its rank, then its first id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    rank: u8,
+    first: MessageId,
+}
+
+/// What stands at a place.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    /// Plain messages.
+    Run(Run),
+    /// One that came back, or was due later when it was pushed.
+    One(Arc<Message>),
+}
+
+/// Ready messages.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ready {
+    entries: OrdMap<Place, Entry>,
+    count: u64,
+}
+
+impl Place {
+    fn new(priority: u8, first: MessageId) -> Self {
+        Self { rank: PRIORITY_MAX - priority.min(PRIORITY_MAX), first }
+    }
+
+    /// Of all messages here.
+    pub(super) fn priority(self) -> u8 {
+        PRIORITY_MAX - self.rank.min(PRIORITY_MAX)
+    }
+
+    /// Of the first message here.
+    pub(super) fn first(self) -> MessageId {
+        self.first
+    }
+}
+
+impl Entry {
+    /// Messages.
+    pub(super) fn count(&self) -> u32 {
+        match self {
+            Self::Run(run) => run.count,
+            Self::One(_) => 1,
+        }
+    }
+
+    /// Contents together.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Run(run) => run.bytes(),
+            Self::One(message) => u64::from(message.body.size),
+        }
+    }
+
+    fn message(&self, k: u32, priority: u8) -> Message {
+        match self {
+            Self::Run(run) => run.message(k, priority),
+            Self::One(message) => Message::clone(message),
+        }
+    }
+}
+
+impl Ready {
+    /// How many.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Takes over plain messages with ids from `first` on, higher than all ids before; joins them to the run before
+    /// them if nothing lies between.
+    pub(super) fn push(&mut self, priority: u8, first: MessageId, pushed: PushedRows<'_>) {
+        self.count += pushed.rows.len() as u64;
+        let place = Place::new(priority, first);
+        let joined = match self.entries.get_prev_mut(&place) {
+            Some((before, Entry::Run(run))) => {
+                let next_id = before.first.0 + u64::from(run.count);
+                before.rank == place.rank && next_id == first.0 && run.join(pushed)
+            }
+            _ => false,
+        };
+        if !joined {
+            self.entries.insert(place, Entry::Run(Run::new(pushed)));
+        }
+    }
+
+    /// Takes over one message.
+    pub(super) fn put(&mut self, id: MessageId, message: Message) {
+        self.count += 1;
+        self.entries.insert(Place::new(message.priority, id), Entry::One(Arc::new(message)));
+    }
+
+    /// Takes the head: at most `max` messages of at most `max_bytes` together, but at least one if there is any.
+    pub(super) fn take(&mut self, max: usize, max_bytes: u64) -> Vec<(MessageId, Message)> {
+        let mut taken = Vec::with_capacity(max.min(usize::try_from(self.count).unwrap_or(max)));
+        let mut bytes = 0u64;
+        while taken.len() < max {
+            let Some((place, entry)) = self.entries.get_min() else { break };
+            let (place, count) = (*place, entry.count());
+            let mut cut = 0;
+            while cut < count && taken.len() < max {
+                let message = entry.message(cut, place.priority());
+                bytes = bytes.saturating_add(u64::from(message.body.size));
+                if bytes > max_bytes && !taken.is_empty() {
+                    break;
+                }
+                taken.push((MessageId(place.first.0 + u64::from(cut)), message));
+                cut += 1;
+            }
+            if cut == 0 {
+                break;
+            }
+            let rest = self.entries.remove(&place);
+            if let Some(Entry::Run(mut run)) = rest
+                && cut < count
+            {
+                run.advance(cut);
+                let first = MessageId(place.first.0 + u64::from(cut));
+                self.entries.insert(Place { rank: place.rank, first }, Entry::Run(run));
+                break;
+            }
+        }
+        self.count -= taken.len() as u64;
+        taken
+    }
+
+    /// The message of that id, if it is here.
+    pub(super) fn find(&self, id: MessageId) -> Option<Message> {
+        self.ranks().find_map(|rank| {
+            let (at, entry) = self.entries.get_prev(&Place { rank, first: id })?;
+            // The entry before may be of a higher priority, with any id.
+            let k = u32::try_from(id.0.checked_sub(at.first.0)?).ok()?;
+            (at.rank == rank && k < entry.count()).then(|| entry.message(k, at.priority()))
+        })
+    }
+
+    /// Wall time of the push of the message pushed first.
+    pub(super) fn oldest_at_ms(&self) -> Option<u64> {
+        let heads =
+            self.ranks().filter_map(|rank| self.entries.get_next(&Place { rank, first: MessageId(0) }));
+        heads.map(|(at, entry)| entry.message(0, at.priority()).pushed_at_ms).min()
+    }
+
+    /// Ranks in use, rising.
+    fn ranks(&self) -> impl Iterator<Item = u8> + '_ {
+        let next =
+            |rank: u8| self.entries.get_next(&Place { rank, first: MessageId(0) }).map(|(at, _)| at.rank);
+        std::iter::successors(next(0), move |rank| next(rank + 1))
+    }
+
+    /// Places and what stands there, in delivery order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Place, &Entry)> {
+        self.entries.iter().map(|(place, entry)| (*place, entry))
+    }
+
+    /// Messages in delivery order.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (MessageId, Message)> + '_ {
+        self.entries().flat_map(|(place, entry)| {
+            (0..entry.count())
+                .map(move |k| (MessageId(place.first.0 + u64::from(k)), entry.message(k, place.priority())))
+        })
+    }
+}
+
+/// An entry as a snapshot holds it; sizes that differ follow one by one.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Stored {
+    rank: u8,
+    first: MessageId,
+    what: StoredEntry,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredEntry {
+    One(Message),
+    Run(StoredRun),
+}
+
+impl Entry {
+    /// This entry for a snapshot, and the sizes that follow it.
+    pub(super) fn to_stored(&self, place: Place) -> (Stored, impl Iterator<Item = u32> + '_) {
+        let (what, sizes) = match self {
+            Self::One(message) => (StoredEntry::One(Message::clone(message)), None),
+            Self::Run(run) => {
+                let (stored, sizes) = run.to_stored();
+                (StoredEntry::Run(stored), Some(sizes))
+            }
+        };
+        (Stored { rank: place.rank, first: place.first, what }, sizes.into_iter().flatten())
+    }
+}
+
+impl Stored {
+    /// How many sizes follow.
+    pub(super) fn sizes_count(&self) -> u32 {
+        match &self.what {
+            StoredEntry::One(_) => 0,
+            StoredEntry::Run(run) => run.sizes_count(),
+        }
+    }
+
+    /// The entry and its place, unless something is out of range.
+    pub(super) fn into_entry(self, sizes: Vec<u32>) -> Option<(Place, Entry)> {
+        let place = Place { rank: self.rank, first: self.first };
+        let entry = match self.what {
+            StoredEntry::One(message) if message.priority == place.priority() => {
+                Entry::One(Arc::new(message))
+            }
+            StoredEntry::One(_) => return None,
+            StoredEntry::Run(run) => Entry::Run(run.into_run(sizes)?),
+        };
+        (self.rank <= PRIORITY_MAX).then_some((place, entry))
+    }
+}
+
+impl Ready {
+    /// Takes over an entry of a snapshot, behind all others.
+    pub(super) fn restore(&mut self, place: Place, entry: Entry) {
+        self.count = self.count.saturating_add(u64::from(entry.count()));
+        self.entries.insert(place, entry);
+    }
+}

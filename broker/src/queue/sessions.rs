@@ -1,0 +1,369 @@
+//! What is remembered of clients so that a command counts once, however often it is repeated
+//! (**Source**: Ongaro's dissertation §6.3, for many requests in flight).
+//!
+//! A session opens with its first recorded answer and is forgotten when it is closed, or by the wall clock when it
+//! was unused for [`SESSION_IDLE_MS`] and holds no lease. What must never happen is that a repeat of an executed
+//! command meets a state that has forgotten it and runs again under the same id. Three rules together rule it out:
+//!
+//! 1. **The client's**: numbers start at 1, and `done_below` stays 1 until one of the session's commands was
+//!    answered by success with something other than an empty delivery. So a stamp with `done_below` above 1 proves that
+//!    the session was open, and if it is not known it is refused as expired. A client whose first 1,023 requests
+//!    all came back empty or refused opens the session with an `extend` of all leases, which is always recorded.
+//! 2. **The state's**: the id of a forgotten session is kept for [`SESSION_FORGOTTEN_MS`] more, and refused.
+//! 3. **The client's**: a request that got no answer for [`SESSION_FORGOTTEN_MS`] since it was first sent is not sent
+//!    again under its number; its outcome is unknown.
+//!
+//! At [`SESSIONS_FORGOTTEN_MAX`] ids no session opens until some have aged out: nothing is forgotten early.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use queue_protocol::error::ErrorCode;
+use queue_protocol::limits::{
+    LEASE_COUNT_MAX, QUEUE_NAME_SIZE_MAX, SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_IDLE_MS,
+    SESSION_NUMBERS_MAX, SESSIONS_MAX, TAIL_SIZE_MAX,
+};
+use queue_protocol::names::{MessageId, SessionId};
+use queue_protocol::response::{At, PushOutcome};
+
+use super::command::{Op, SessionStamp};
+use super::reply::{Outcome, Refusal, Reply};
+
+/// The id of a forgotten session is refused for so long on the wall clock: 1 h.
+pub const SESSION_FORGOTTEN_MS: u64 = 3_600_000;
+/// Ids of forgotten sessions beyond which no session opens.
+pub const SESSIONS_FORGOTTEN_MAX: usize = 1_000_000;
+
+/// Answers to be counted as so many bytes, whatever is in them.
+const ANSWER_SIZE: u64 = 48;
+/// One message of a delivery, besides the name of its queue.
+const GRANT_SIZE: u64 = 64;
+/// One result of a push.
+const PUSH_OUTCOME_SIZE: u64 = 16;
+
+/// All sessions and their answers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sessions {
+    open: OrdMap<SessionId, Session>,
+    answers: OrdMap<(SessionId, u64), Answer>,
+    /// When to look whether a session is unused, on the wall clock; each open session once.
+    checks: OrdSet<(u64, SessionId)>,
+    /// Until when an id is refused, on the wall clock.
+    forgotten: OrdMap<SessionId, u64>,
+    forgotten_until: OrdSet<(u64, SessionId)>,
+}
+
+/// An open session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    /// Answers below are not kept.
+    pub(super) done_below: u64,
+    /// Wall time of its last command.
+    pub(super) used_at_ms: u64,
+    /// Wall time of the next look.
+    pub(super) check_ms: u64,
+    /// Counted size of its answers.
+    pub(super) answers_size: u64,
+    /// Contents named by its answers.
+    pub(super) bodies_size: u64,
+}
+
+/// A recorded answer.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    /// Where it took effect.
+    pub(super) at: At,
+    result: Recorded,
+}
+
+/// What came of a command, small for a push.
+#[derive(Clone, Debug)]
+enum Recorded {
+    Pushed { first_id: MessageId, count: u32 },
+    Other(Arc<Result<Outcome, Refusal>>),
+}
+
+/// What to do with a command.
+pub(super) enum Admission {
+    /// It was not executed before: execute it, then [`Sessions::record`].
+    Execute,
+    /// It was.
+    Answered(Reply),
+    /// It may not be executed, and its refusal is not recorded.
+    Refused(ErrorCode),
+}
+
+impl Answer {
+    pub(super) fn new(at: At, result: &Result<Outcome, Refusal>) -> Self {
+        let result = match result {
+            Ok(Outcome::Pushed(outcomes)) if let [PushOutcome::Stored { first_id, count }] = outcomes[..] => {
+                Recorded::Pushed { first_id, count }
+            }
+            other => Recorded::Other(Arc::new(other.clone())),
+        };
+        Self { at, result }
+    }
+
+    pub(super) fn result(&self) -> Result<Outcome, Refusal> {
+        match &self.result {
+            Recorded::Pushed { first_id, count } => {
+                Ok(Outcome::Pushed(vec![PushOutcome::Stored { first_id: *first_id, count: *count }]))
+            }
+            Recorded::Other(result) => Result::clone(result),
+        }
+    }
+
+    fn reply(&self) -> Reply {
+        Reply { at: self.at, repeated: true, result: self.result() }
+    }
+
+    /// Messages it hands out, whose bodies are live.
+    pub(super) fn grants(&self) -> &[super::reply::Grant] {
+        match &self.result {
+            Recorded::Other(result) => match &**result {
+                Ok(Outcome::Delivered(grants)) => grants,
+                _ => &[],
+            },
+            Recorded::Pushed { .. } => &[],
+        }
+    }
+
+    /// Counted size, and contents named.
+    fn sizes(&self) -> (u64, u64) {
+        let name_size = |name: &Option<_>| {
+            name.as_ref().map_or(0, |name: &queue_protocol::names::QueueName| name.as_str().len())
+        };
+        let items = match &self.result {
+            Recorded::Pushed { .. } => PUSH_OUTCOME_SIZE,
+            Recorded::Other(result) => match &**result {
+                Ok(Outcome::Pushed(outcomes)) => outcomes.len() as u64 * PUSH_OUTCOME_SIZE,
+                Ok(Outcome::Delivered(grants)) => {
+                    grants.iter().map(|grant| GRANT_SIZE + grant.queue.as_str().len() as u64).sum()
+                }
+                Ok(Outcome::Settled(results) | Outcome::Extended { results, .. }) => results.len() as u64,
+                Ok(_) => 0,
+                Err(refusal) => (name_size(&refusal.queue) + name_size(&refusal.similar)) as u64,
+            },
+        };
+        (ANSWER_SIZE + items, self.grants().iter().map(|grant| u64::from(grant.body.size)).sum())
+    }
+}
+
+/// The most the answer to `op` can count, and the contents it can name.
+fn sizes_max(op: &Op) -> (u64, u64) {
+    let name_size = QUEUE_NAME_SIZE_MAX as u64;
+    let (items, bodies) = match op {
+        Op::Lease(lease) | Op::Pop(lease) => {
+            let count = u64::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX as u64);
+            (count * (GRANT_SIZE + name_size), TAIL_SIZE_MAX as u64)
+        }
+        Op::Ack(receipts) | Op::Nack { leases: receipts, .. } | Op::Extend { leases: Some(receipts), .. } => {
+            (receipts.receipts.len() as u64, 0)
+        }
+        _ => (0, 0),
+    };
+    (ANSWER_SIZE + items.max(2 * name_size), bodies)
+}
+
+impl Sessions {
+    /// Decides what to do with a command, after dropping the answers it says have arrived.
+    pub(super) fn admit(&mut self, stamp: &SessionStamp, op: &Op, wall_ms: u64) -> Admission {
+        let SessionStamp { session: id, number, done_below } = *stamp;
+        if let Some(session) = self.open.get_mut(&id) {
+            session.used_at_ms = wall_ms;
+            if number < done_below.max(session.done_below) {
+                return Admission::Refused(ErrorCode::TooOld);
+            }
+            if done_below > session.done_below {
+                session.done_below = done_below;
+                self.drop_answers(id, done_below);
+            }
+        } else if done_below > 1 || self.forgotten.contains_key(&id) {
+            return Admission::Refused(ErrorCode::SessionExpired);
+        } else if number == 0 {
+            return Admission::Refused(ErrorCode::TooOld);
+        } else if self.open.len() >= SESSIONS_MAX || self.forgotten.len() >= SESSIONS_FORGOTTEN_MAX {
+            return Admission::Refused(ErrorCode::SessionLimit);
+        }
+        if let Some(answer) = self.answers.get(&(id, number)) {
+            return Admission::Answered(answer.reply());
+        }
+        let (answers_size, bodies_size) = sizes_max(op);
+        let full = match self.open.get(&id) {
+            Some(session) => {
+                number - session.done_below >= SESSION_NUMBERS_MAX
+                    || session.answers_size + answers_size > SESSION_ANSWERS_SIZE_MAX as u64
+                    || session.bodies_size + bodies_size > SESSION_BODIES_SIZE_MAX
+            }
+            None => number > SESSION_NUMBERS_MAX,
+        };
+        if full { Admission::Refused(ErrorCode::SessionFull) } else { Admission::Execute }
+    }
+
+    /// Keeps the answer to an admitted command; opens the session if it is the first.
+    pub(super) fn record(
+        &mut self,
+        stamp: &SessionStamp,
+        at: At,
+        result: &Result<Outcome, Refusal>,
+        wall_ms: u64,
+    ) {
+        let id = stamp.session;
+        let answer = Answer::new(at, result);
+        let (answers_size, bodies_size) = answer.sizes();
+        if let Some(session) = self.open.get_mut(&id) {
+            session.answers_size += answers_size;
+            session.bodies_size += bodies_size;
+        } else {
+            let check_ms = wall_ms.saturating_add(SESSION_IDLE_MS);
+            self.checks.insert((check_ms, id));
+            let session = Session { done_below: 1, used_at_ms: wall_ms, check_ms, answers_size, bodies_size };
+            self.open.insert(id, session);
+        }
+        self.answers.insert((id, stamp.number), answer);
+    }
+
+    fn drop_answers(&mut self, id: SessionId, below: u64) {
+        let mut freed = (0, 0);
+        while let Some((&key, answer)) = self.answers.get_next(&(id, 0))
+            && key.0 == id
+            && key.1 < below
+        {
+            let (answers_size, bodies_size) = answer.sizes();
+            freed = (freed.0 + answers_size, freed.1 + bodies_size);
+            self.answers.remove(&key);
+        }
+        if let Some(session) = self.open.get_mut(&id) {
+            session.answers_size -= freed.0;
+            session.bodies_size -= freed.1;
+        }
+    }
+
+    /// Forgets a session, known or not, and refuses its id from now on.
+    pub(super) fn close(&mut self, id: SessionId, wall_ms: u64) {
+        self.drop_answers(id, u64::MAX);
+        self.answers.remove(&(id, u64::MAX));
+        let known = self.open.remove(&id);
+        if let Some(session) = known {
+            self.checks.remove(&(session.check_ms, id));
+        }
+        let room = known.is_some() || self.forgotten.len() < SESSIONS_FORGOTTEN_MAX;
+        if room && !self.forgotten.contains_key(&id) {
+            let until_ms = wall_ms.saturating_add(SESSION_FORGOTTEN_MS);
+            self.forgotten.insert(id, until_ms);
+            self.forgotten_until.insert((until_ms, id));
+        }
+    }
+
+    /// When to look next, and at which session.
+    pub(super) fn first_check(&self) -> Option<(u64, SessionId)> {
+        self.checks.get_min().copied()
+    }
+
+    /// Looks at a session: forgets it if it is unused, else sets the next look.
+    pub(super) fn look(&mut self, id: SessionId, has_leases: bool, wall_ms: u64) {
+        let Some(session) = self.open.get_mut(&id) else { return };
+        let unused_ms = session.used_at_ms.saturating_add(SESSION_IDLE_MS);
+        if unused_ms <= wall_ms && !has_leases {
+            self.close(id, wall_ms);
+            return;
+        }
+        self.checks.remove(&(session.check_ms, id));
+        session.check_ms =
+            if unused_ms > wall_ms { unused_ms } else { wall_ms.saturating_add(SESSION_IDLE_MS) };
+        self.checks.insert((session.check_ms, id));
+    }
+
+    /// Lets go of at most `max` ids that need not be refused any more.
+    pub(super) fn release_forgotten(&mut self, max: usize, wall_ms: u64) {
+        for _ in 0..max {
+            let Some(&(until_ms, id)) = self.forgotten_until.get_min() else { break };
+            if until_ms > wall_ms {
+                break;
+            }
+            self.forgotten_until.remove(&(until_ms, id));
+            self.forgotten.remove(&id);
+        }
+    }
+
+    /// The recorded answer.
+    pub(super) fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
+        self.answers.get(&(session, number)).map(Answer::reply)
+    }
+
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// All, by id.
+    pub(super) fn open(&self) -> &OrdMap<SessionId, Session> {
+        &self.open
+    }
+
+    /// All recorded answers, by session and number.
+    pub(super) fn answers(&self) -> &OrdMap<(SessionId, u64), Answer> {
+        &self.answers
+    }
+
+    /// Ids that are refused, and until when.
+    pub(super) fn forgotten(&self) -> &OrdMap<SessionId, u64> {
+        &self.forgotten
+    }
+
+    /// Puts a session back as it was; its answers follow by [`Sessions::restore_answer`].
+    pub(super) fn restore(&mut self, id: SessionId, done_below: u64, used_at_ms: u64, check_ms: u64) {
+        let session = Session { done_below, used_at_ms, check_ms, answers_size: 0, bodies_size: 0 };
+        self.open.insert(id, session);
+        self.checks.insert((check_ms, id));
+    }
+
+    /// Puts an answer back; `None` if it has no session or a number out of the window.
+    pub(super) fn restore_answer(
+        &mut self,
+        id: SessionId,
+        number: u64,
+        at: At,
+        result: &Result<Outcome, Refusal>,
+    ) -> Option<()> {
+        let answer = Answer::new(at, result);
+        let session = self.open.get_mut(&id)?;
+        if number.checked_sub(session.done_below)? >= SESSION_NUMBERS_MAX {
+            return None;
+        }
+        let (answers_size, bodies_size) = answer.sizes();
+        session.answers_size = session.answers_size.checked_add(answers_size)?;
+        session.bodies_size = session.bodies_size.checked_add(bodies_size)?;
+        self.answers.insert((id, number), answer);
+        Some(())
+    }
+
+    /// Puts the id of a forgotten session back.
+    pub(super) fn restore_forgotten(&mut self, id: SessionId, until_ms: u64) {
+        self.forgotten.insert(id, until_ms);
+        self.forgotten_until.insert((until_ms, id));
+    }
+
+    /// Asserts limits, sums, and that the orders agree with what they order.
+    pub(super) fn check(&self) {
+        let checks = self.open.iter().map(|(id, session)| (session.check_ms, *id)).collect::<OrdSet<_>>();
+        assert!(checks == self.checks, "session checks");
+        let until = self.forgotten.iter().map(|(id, until_ms)| (*until_ms, *id)).collect::<OrdSet<_>>();
+        assert!(until == self.forgotten_until, "forgotten sessions");
+        let mut sums = std::collections::BTreeMap::<SessionId, (u64, u64)>::new();
+        for ((id, number), answer) in &self.answers {
+            let session = self.open.get(id).expect("an answer belongs to a session");
+            assert!(*number >= session.done_below && number - session.done_below < SESSION_NUMBERS_MAX);
+            let (answers_size, bodies_size) = answer.sizes();
+            let sum = sums.entry(*id).or_default();
+            *sum = (sum.0 + answers_size, sum.1 + bodies_size);
+        }
+        for (id, session) in &self.open {
+            assert!(!self.forgotten.contains_key(id), "session {id} is open and forgotten");
+            let sum = sums.remove(id).unwrap_or_default();
+            assert_eq!(sum, (session.answers_size, session.bodies_size), "session {id}");
+            assert!(session.answers_size <= SESSION_ANSWERS_SIZE_MAX as u64);
+            assert!(session.bodies_size <= SESSION_BODIES_SIZE_MAX);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Ack, nack and extend: only the newest token of a message speaks for it.
+
+use queue_protocol::error::ErrorCode;
+use queue_protocol::names::{LeaseToken, MessageId, SessionId};
+use queue_protocol::request::NackKind;
+use queue_protocol::response::{DeadReason, Settled};
+
+use super::apply::{Apply, refusal};
+use super::command::Receipts;
+use super::deliver::clamp_lease;
+use super::message::Leased;
+use super::messages::Queue;
+use super::reply::{Outcome, Refusal};
+use super::state::QueueNumber;
+
+impl Apply<'_> {
+    /// Settles leases for good.
+    pub(super) fn ack(&mut self, receipts: &Receipts) -> Outcome {
+        self.settle(receipts, |queue, _, leased| {
+            queue.turnover.acked += 1;
+            queue.bytes -= u64::from(leased.message.body.size);
+        })
+    }
+
+    /// Gives leased messages back.
+    pub(super) fn nack(&mut self, receipts: &Receipts, kind: &NackKind) -> Outcome {
+        let wall_ms = self.state.wall_ms;
+        self.settle(receipts, |queue, id, Leased { mut message, .. }| match kind {
+            NackKind::Release { delay_ms } => {
+                message.releases = message.releases.saturating_add(1);
+                queue.put_back(id, message, *delay_ms, wall_ms);
+            }
+            NackKind::Fail { delay_ms, error } => queue.fail(id, message, *delay_ms, error.clone(), wall_ms),
+            NackKind::Reject { reason } => {
+                message.last_error = Some(reason.clone());
+                queue.bury(id, message, DeadReason::Rejected, wall_ms);
+            }
+        })
+    }
+
+    /// Takes leases back and gives each to `take_over`. A receipt of a queue that was removed is gone.
+    fn settle(&mut self, receipts: &Receipts, take_over: impl Fn(&mut Queue, MessageId, Leased)) -> Outcome {
+        let Some(number) = self.state.names.get(&receipts.queue).copied() else {
+            return Outcome::Settled(gone(receipts));
+        };
+        let mut released = Vec::with_capacity(receipts.receipts.len());
+        let results = self.change(number, |queue| {
+            let settle = |(id, token): &(MessageId, LeaseToken)| match queue.settle(*id, *token) {
+                Ok(leased) => {
+                    released.push((leased.session, *id));
+                    take_over(queue, *id, leased);
+                    Settled::Ok
+                }
+                Err(settled) => settled,
+            };
+            receipts.receipts.iter().map(settle).collect()
+        });
+        for (session, id) in released {
+            self.unhold(session, id);
+        }
+        Outcome::Settled(results)
+    }
+
+    /// Lets leases end `lease_ms` from now: those of the receipts, or all of the session.
+    ///
+    /// # Errors
+    /// Refused if neither is given.
+    pub(super) fn extend(
+        &mut self,
+        session: Option<SessionId>,
+        receipts: Option<&Receipts>,
+        lease_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        let deadline_ms = self.state.lease_clock_ms.saturating_add(clamp_lease(lease_ms));
+        let (results, count) = match (receipts, session) {
+            (Some(receipts), _) => {
+                let results = self.extend_receipts(receipts, deadline_ms);
+                let count = results.iter().filter(|settled| **settled == Settled::Ok).count() as u64;
+                (results, count)
+            }
+            (None, Some(session)) => (Vec::new(), self.extend_session(session, deadline_ms)),
+            (None, None) => return Err(refusal(ErrorCode::BadRequest)),
+        };
+        Ok(Outcome::Extended { results, count, deadline_ms })
+    }
+
+    fn extend_receipts(&mut self, receipts: &Receipts, deadline_ms: u64) -> Vec<Settled> {
+        let Some(number) = self.state.names.get(&receipts.queue).copied() else { return gone(receipts) };
+        self.change(number, |queue| {
+            let extend = |(id, token): &(MessageId, LeaseToken)| {
+                queue.extend(*id, *token, deadline_ms).err().unwrap_or(Settled::Ok)
+            };
+            receipts.receipts.iter().map(extend).collect()
+        })
+    }
+
+    fn extend_session(&mut self, session: SessionId, deadline_ms: u64) -> u64 {
+        let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
+        let held: Vec<(MessageId, QueueNumber)> =
+            self.state.held.range(all).map(|((_, id), number)| (*id, *number)).collect();
+        for run in held.chunk_by(|a, b| a.1 == b.1) {
+            self.change(run[0].1, |queue| run.iter().for_each(|(id, _)| queue.extend_held(*id, deadline_ms)));
+        }
+        held.len() as u64
+    }
+}
+
+fn gone(receipts: &Receipts) -> Vec<Settled> {
+    vec![Settled::Gone; receipts.receipts.len()]
+}

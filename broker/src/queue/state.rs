@@ -1,0 +1,106 @@
+//! The replicated state: queues, sessions, counters and the two clocks, in shared chunks.
+//!
+//! A clone shares everything and costs a handful of reference counts; what changes afterwards is copied chunk by
+//! chunk (`imbl`'s B-trees, 16 entries a leaf), so a snapshot being written does not stop apply.
+
+use imbl::OrdMap;
+use queue_protocol::names::{MessageId, QueueName, SessionId};
+
+use super::command::Settings;
+use super::deadlines::Heads;
+use super::messages::{Counts, Queue, Turnover};
+use super::reply::Reply;
+use super::sessions::Sessions;
+
+/// A queue inside the state: given in order of creation, never reused.
+pub(super) type QueueNumber = u64;
+
+/// Raft's number of the first node that joins; the one that made the cluster has 1.
+const FIRST_JOINED_NODE: u64 = 2;
+
+/// The state machine.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(super) wall_ms: u64,
+    pub(super) lease_clock_ms: u64,
+    pub(super) next_id: u64,
+    pub(super) next_token: u64,
+    pub(super) next_node: u64,
+    pub(super) next_queue: QueueNumber,
+    pub(super) names: OrdMap<QueueName, QueueNumber>,
+    pub(super) queues: OrdMap<QueueNumber, Queue>,
+    /// First deadlines of the queues.
+    pub(super) heads: Heads,
+    /// Where the leases of each session are; it may be closed.
+    pub(super) held: OrdMap<(SessionId, MessageId), QueueNumber>,
+    pub(super) sessions: Sessions,
+    /// Sums over the queues.
+    pub(super) counts: Counts,
+    /// Since the cluster was made, removed queues included.
+    pub(super) turnover: Turnover,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    /// That of a cluster just made.
+    pub fn new() -> Self {
+        Self {
+            wall_ms: 0,
+            lease_clock_ms: 0,
+            next_id: 1,
+            next_token: 1,
+            next_node: FIRST_JOINED_NODE,
+            next_queue: 0,
+            names: OrdMap::new(),
+            queues: OrdMap::new(),
+            heads: Heads::default(),
+            held: OrdMap::new(),
+            sessions: Sessions::default(),
+            counts: Counts::default(),
+            turnover: Turnover::default(),
+        }
+    }
+
+    /// The replicated wall clock, Unix milliseconds.
+    pub fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    /// The replicated lease clock, in milliseconds.
+    pub fn lease_clock_ms(&self) -> u64 {
+        self.lease_clock_ms
+    }
+
+    /// Ready messages of a queue; 0 if there is no such queue.
+    pub fn ready(&self, queue: &QueueName) -> u64 {
+        self.queue(queue).map_or(0, |queue| queue.ready.count())
+    }
+
+    /// Whether the queue exists.
+    pub fn has_queue(&self, queue: &QueueName) -> bool {
+        self.names.contains_key(queue)
+    }
+
+    /// Settings of a queue.
+    pub fn settings(&self, queue: &QueueName) -> Option<Settings> {
+        self.queue(queue).map(|queue| queue.settings)
+    }
+
+    /// The recorded answer to a session's command, flagged as repeated.
+    pub fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
+        self.sessions.recorded(session, number)
+    }
+
+    pub(super) fn queue(&self, name: &QueueName) -> Option<&Queue> {
+        self.queues.get(self.names.get(name)?)
+    }
+
+    pub(super) fn has_leases(&self, session: SessionId) -> bool {
+        self.held.get_next(&(session, MessageId(0))).is_some_and(|((holder, _), _)| *holder == session)
+    }
+}

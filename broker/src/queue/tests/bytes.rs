@@ -1,0 +1,100 @@
+//! A state as bytes: canonical, and refused when they are anything else.
+
+use super::super::BadState;
+use super::*;
+
+/// A small state with something in every part of it.
+fn sample() -> State {
+    let mut broker = Broker::new();
+    let table = [5, 6, 7, 7, 9].map(|size| ContentSpec { size, crc32c: 0 });
+    let special = [(4, 9, Due::AfterMs(9_000))];
+    broker.entry_with(vec![Command { session: None, op: push_special("jobs", 5, &special) }], &table);
+    broker.call(7, 1, 1, push("mail", 3));
+    let grants = delivered(broker.call(7, 2, 1, lease("mail", 2)).result);
+    let reason = super::super::command::ErrorText::cut("no");
+    let kind = queue_protocol::request::NackKind::Reject { reason };
+    broker.call(7, 3, 1, Op::Nack { leases: receipts("mail", &grants[..1]), kind });
+    broker.call(7, 4, 1, pop("none", 1));
+    broker.call(8, 1, 1, Op::CloseSession);
+    broker.state
+}
+
+#[test]
+fn what_decodes_goes_on_like_the_original() {
+    let mut state = sample();
+    let mut twin = State::decode(&encode(&state)).unwrap();
+    let session = Some(SessionStamp { session: SessionId(7), number: 2, done_below: 1 });
+    let repeat = Command { session, op: lease("mail", 2) };
+    let batch = Batch {
+        stamps: Stamps { wall_ms: 2_000_000, confirmed_ms: 60_000 },
+        commands: bounded([repeat, Command { session: None, op: lease("jobs", 9) }]),
+    };
+    let replies = state.apply(99, &batch, &[]).replies;
+    assert_eq!(twin.apply(99, &batch, &[]).replies, replies);
+    assert!(replies[0].repeated && delivered(replies[1].result.clone()).len() == 5);
+    assert_eq!(encode(&twin), encode(&state));
+}
+
+#[test]
+fn a_run_that_lost_the_messages_that_differed_has_the_bytes_of_an_even_one() {
+    let states = [[5, 7, 7], [7, 7, 7]].map(|sizes| {
+        let mut broker = Broker::new();
+        let table = sizes.map(|size| ContentSpec { size, crc32c: 0 });
+        broker.entry_with(vec![Command { session: None, op: push("jobs", 3) }], &table);
+        broker.run(pop("jobs", 1)).unwrap();
+        encode(&broker.state)
+    });
+    assert_eq!(states[0], states[1]);
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = encode(&sample());
+    for size in 0..bytes.len() {
+        assert!(State::decode(&bytes[..size]).is_err(), "{size} of {} bytes", bytes.len());
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(matches!(State::decode(&longer), Err(BadState::Inconsistent { .. })));
+    let newer = [&[2, 0, 0, 0], &bytes[4..]].concat();
+    assert!(matches!(State::decode(&newer), Err(BadState::Version { found: 2 })));
+}
+
+#[test]
+fn no_changed_byte_makes_decoding_or_what_follows_panic() {
+    let bytes = encode(&sample());
+    let commands = [push("jobs", 1), lease("jobs", 9), lease("mail", 9), pop("jobs", 9), Op::Tick];
+    let all = Op::Redrive { queue: name("mail"), ids: None };
+    let commands = commands.into_iter().chain([all]).map(|op| Command { session: None, op });
+    let stamps = Stamps { wall_ms: u64::MAX / 2, confirmed_ms: 90_000 };
+    let batch = Batch { stamps, commands: bounded(commands) };
+    let mut taken = 0;
+    for at in 0..bytes.len() {
+        for flip in (0..8).map(|bit| 1 << bit).chain([0xff]) {
+            let mut changed = bytes.clone();
+            changed[at] ^= flip;
+            if let Ok(mut state) = State::decode(&changed) {
+                taken += 1;
+                state.check();
+                state.live_bodies();
+                state.apply(99, &batch, &[ContentSpec { size: 1, crc32c: 0 }]);
+                state.check();
+            }
+        }
+    }
+    assert!(taken > 0, "some changes give another state");
+}
+
+#[test]
+fn a_claimed_length_allocates_nothing() {
+    let empty = encode(&State::new());
+    let mut bytes = empty[..empty.len() - 4].to_vec();
+    bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+    assert!(matches!(State::decode(&bytes), Err(BadState::Malformed { .. })));
+}
+
+#[test]
+fn the_bytes_of_an_empty_state_are_what_they_were() {
+    let bytes = encode(&State::new());
+    // Version, two clocks, next id, token, node, queue, three totals, then four empty lists.
+    assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+}

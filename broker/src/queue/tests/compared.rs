@@ -1,0 +1,161 @@
+//! Random histories against the model: every reply, every message, every live body, after every entry.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use queue_protocol::request::MessageState;
+
+use super::super::model::Model;
+use super::histories::{Clients, QUEUES, STATES, Step, step};
+use super::*;
+
+/// Histories tried; more with `QUEUE_CASES=100000 cargo test -p queue-broker compared`.
+fn cases() -> u32 {
+    std::env::var("QUEUE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(150)
+}
+
+/// What a run of histories must have met to be worth anything.
+const KINDS: [&str; 18] = [
+    "Pushed",
+    "Delivered",
+    "Nothing",
+    "Settled",
+    "Extended",
+    "Created",
+    "Count",
+    "Closed",
+    "Node",
+    "BadRequest",
+    "QueueNotFound",
+    "QueueExists",
+    "QueueNotEmpty",
+    "TooOld",
+    "SessionExpired",
+    "SessionFull",
+    "repeated",
+    "dead",
+];
+
+#[test]
+fn every_history_goes_as_in_the_model() {
+    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
+    let seen = RefCell::new(BTreeSet::new());
+    let run = TestRunner::new(config).run(&prop::collection::vec(step(), 1..40), |steps| {
+        compare(&steps, &mut seen.borrow_mut());
+        Ok(())
+    });
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    let missed: Vec<&str> = KINDS.into_iter().filter(|kind| !seen.borrow().contains(*kind)).collect();
+    assert!(missed.is_empty(), "no history met {missed:?}");
+}
+
+fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
+    let (mut state, mut model, mut clients) = (State::new(), Model::default(), Clients::default());
+    let mut twins: Vec<State> = Vec::new();
+    let mut snapshots: Vec<(State, Vec<u8>)> = Vec::new();
+    for (index, step) in (1..).zip(steps) {
+        let (batch, table) = clients.entry(step);
+        let was_ready = ready_ids(&model);
+        let applied = state.apply(index, &batch, &table);
+        assert_eq!(applied.replies, model.apply(index, &batch, &table), "entry {index}: {batch:?}");
+        state.check();
+        assert_same(&state, &model);
+        assert_recorded(&state, &model, &batch);
+        assert_effects(&applied, &model, &was_ready);
+        for reply in &applied.replies {
+            clients.hear(reply);
+            seen.extend(kinds(reply));
+        }
+        seen.extend((state.stats().dead > 0).then(|| "dead".to_owned()));
+
+        for twin in &mut twins {
+            let again = twin.apply(index, &batch, &table);
+            assert_eq!(again.replies, applied.replies);
+            assert_eq!(again.effects, applied.effects);
+        }
+        let bytes = encode(&state);
+        assert!(twins.iter().all(|twin| encode(twin) == bytes), "entry {index}: a restart shows");
+        if step.restart {
+            let twin = State::decode(&bytes).expect("a state decodes what it encodes");
+            twin.check();
+            twins.push(twin);
+            snapshots.push((state.clone(), bytes));
+        }
+    }
+    assert!(snapshots.iter().all(|(snapshot, bytes)| encode(snapshot) == *bytes), "a snapshot changed");
+}
+
+/// The names of the outcome or error, and whether it was repeated.
+fn kinds(reply: &Reply) -> impl Iterator<Item = String> {
+    let text = match &reply.result {
+        Ok(outcome) => format!("{outcome:?}"),
+        Err(refusal) => format!("{:?}", refusal.code),
+    };
+    let kind: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
+    [Some(kind), reply.repeated.then(|| "repeated".to_owned())].into_iter().flatten()
+}
+
+fn assert_same(state: &State, model: &Model) {
+    assert_eq!(state.queues(None, None, usize::MAX).len(), model.queues().len());
+    let mut sums = [0; 4];
+    for queue in model.queues() {
+        let stats = state.queues(Some(&queue), None, 1).pop().expect("the queue exists");
+        let counts = [stats.ready, stats.leased, stats.delayed, stats.dead];
+        let mut bytes = 0;
+        for ((which, count), sum) in STATES.into_iter().zip(counts).zip(&mut sums) {
+            let expected = model.peek(&queue, which);
+            assert_eq!(state.peek(&queue, Some(which), None, usize::MAX, u64::MAX), Ok(expected.clone()));
+            assert_eq!(count, expected.len() as u64);
+            for shown in &expected {
+                assert_eq!(state.peek(&queue, None, Some(shown.id), 1, 0), Ok(vec![shown.clone()]));
+            }
+            bytes += expected.iter().map(|shown| u64::from(shown.body.size)).sum::<u64>();
+            *sum += count;
+        }
+        assert_eq!(stats.bytes, bytes);
+        assert_eq!(state.ready(&queue), stats.ready);
+        let ready = model.peek(&queue, MessageState::Ready);
+        assert_eq!(stats.oldest_ready_at_ms, ready.iter().map(|shown| shown.pushed_at_ms).min());
+        let delayed = model.peek(&queue, MessageState::Delayed);
+        assert_eq!(stats.next_due_at_ms, delayed.iter().filter_map(|shown| shown.until_ms).min());
+    }
+    let totals = state.stats();
+    assert_eq!([totals.ready, totals.leased, totals.delayed, totals.dead], sums);
+    assert_eq!(totals.sessions, model.sessions() as u64);
+    assert_eq!(state.next_due(), model.next_due());
+    let rows = state.live_bodies().into_iter().flat_map(|(index, ranges)| {
+        assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "ranges touch: {ranges:?}");
+        ranges.into_iter().flatten().map(move |ordinal| (index, ordinal))
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), model.live_rows());
+}
+
+fn assert_recorded(state: &State, model: &Model, batch: &Batch) {
+    for stamp in batch.commands.iter().filter_map(|command| command.session) {
+        let number = stamp.number;
+        assert_eq!(state.recorded(stamp.session, number), model.recorded(stamp.session, number));
+    }
+}
+
+/// Queues that got ready messages are named once, if they still have any; nothing is left due.
+fn assert_effects(applied: &Applied, model: &Model, was_ready: &BTreeSet<(QueueName, MessageId)>) {
+    let now_ready = ready_ids(model);
+    let named: BTreeSet<QueueName> = applied.effects.ready.iter().cloned().collect();
+    assert_eq!(named.len(), applied.effects.ready.len());
+    let gained = now_ready.difference(was_ready).map(|(queue, _)| queue.clone()).collect::<BTreeSet<_>>();
+    assert!(gained.is_subset(&named), "{gained:?} are ready, {named:?} were named");
+    assert!(named.iter().all(|queue| now_ready.iter().any(|(ready, _)| ready == queue)));
+    assert!(!applied.effects.more_due);
+}
+
+fn ready_ids(model: &Model) -> BTreeSet<(QueueName, MessageId)> {
+    let queues = QUEUES.iter().map(|queue| name(queue));
+    queues
+        .flat_map(|queue| {
+            let ready = model.peek(&queue, MessageState::Ready);
+            ready.into_iter().map(move |shown| (queue.clone(), shown.id))
+        })
+        .collect()
+}

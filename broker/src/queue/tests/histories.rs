@@ -1,0 +1,256 @@
+//! Random histories: entries of commands as clients with sessions and receipts would send them, and as they would not.
+
+use proptest::prelude::*;
+use queue_protocol::request::{MessageState, NackKind};
+
+use super::super::command::ErrorText;
+use super::*;
+
+pub(super) const QUEUES: [&str; 4] = ["jobs", "jobz", "mail", "z.audit-log"];
+pub(super) const STATES: [MessageState; 4] =
+    [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead];
+
+/// One entry of a random history.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    wall_ms: u64,
+    backwards: bool,
+    confirmed_ms: u64,
+    commands: Vec<(Stamp, Act)>,
+    sizes: Vec<u32>,
+    /// The table lacks its last row.
+    short: bool,
+    /// From here on a state read back from bytes goes along.
+    pub(super) restart: bool,
+}
+
+/// Which session number a command carries.
+#[derive(Clone, Debug)]
+pub(super) enum Stamp {
+    None,
+    Next { session: u128, done: u64 },
+    Again { session: u128, back: u64 },
+    Any { session: u128, number: u64, done_below: u64 },
+}
+
+/// A command; receipts are chosen among those handed out so far.
+#[derive(Clone, Debug)]
+pub(super) enum Act {
+    Push { queue: usize, create: bool, count: u32, special: Vec<(u32, u8, Due)> },
+    Take { queues: Vec<usize>, max: u16, max_bytes: u32, lease_ms: Option<u64>, pop: bool },
+    Ack(Chosen),
+    Nack(Chosen, NackKind),
+    Extend(Option<Chosen>, u64),
+    Plain(Op),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    queue: Option<usize>,
+    back: Vec<usize>,
+    stale: bool,
+}
+
+fn queue() -> impl Strategy<Value = usize> {
+    0..QUEUES.len()
+}
+
+fn due() -> impl Strategy<Value = Due> {
+    prop_oneof![
+        2 => Just(Due::Now),
+        2 => (0u64..3_000).prop_map(Due::AfterMs),
+        1 => (1_000_000u64..1_010_000).prop_map(Due::AtMs),
+    ]
+}
+
+fn chosen() -> impl Strategy<Value = Chosen> {
+    let back = prop::collection::vec(0usize..6, 0..5);
+    (prop::option::weighted(0.1, queue()), back, prop::bool::weighted(0.1))
+        .prop_map(|(queue, back, stale)| Chosen { queue, back, stale })
+}
+
+fn kind() -> impl Strategy<Value = NackKind> {
+    let text = |text: &str| ErrorText::cut(text);
+    prop_oneof![
+        (0u64..2).prop_map(|on| NackKind::Release { delay_ms: on * 700 }),
+        prop::option::of(0u64..900)
+            .prop_map(move |delay_ms| NackKind::Fail { delay_ms, error: text("no answer") }),
+        Just(NackKind::Reject { reason: text("not a picture") }),
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = Settings> {
+    (1u32..4, 500u64..4_000, prop_oneof![Just(0u64), Just(400)]).prop_map(
+        |(max_failures, lease_ms, backoff_ms)| Settings {
+            max_failures,
+            lease_ms,
+            backoff_ms,
+            backoff_ms_max: 1_000,
+        },
+    )
+}
+
+fn plain() -> impl Strategy<Value = Op> {
+    let queue = || queue().prop_map(|queue| name(QUEUES[queue]));
+    let ids = prop::option::of(prop::collection::vec((1u64..40).prop_map(MessageId), 0..6));
+    prop_oneof![
+        3 => (queue(), any_settings(), any::<bool>()).prop_map(|(queue, settings, if_not_exists)| {
+            Op::CreateQueue { queue, settings, if_not_exists }
+        }),
+        1 => (queue(), any::<bool>(), any::<bool>())
+            .prop_map(|(queue, if_exists, if_empty)| Op::RemoveQueue { queue, if_exists, if_empty }),
+        2 => (queue(), prop::option::of(prop::sample::select(STATES.to_vec())))
+            .prop_map(|(queue, state)| Op::Purge { queue, state }),
+        3 => (queue(), ids).prop_map(|(queue, ids)| Op::Redrive { queue, ids: ids.map(bounded) }),
+        1 => Just(Op::CloseSession),
+        1 => Just(Op::AssignNode),
+        1 => Just(Op::Tick),
+    ]
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let special =
+        prop::collection::btree_map(0u32..8, (prop_oneof![0u8..=31, Just(4u8), Just(32)], due()), 0..4)
+            .prop_map(|special| special.into_iter().map(|(k, (priority, due))| (k, priority, due)).collect());
+    let special = prop_oneof![2 => Just(Vec::new()), 1 => special];
+    let take = (
+        prop::collection::vec(queue(), 0..4),
+        0u16..6,
+        prop_oneof![Just(u32::MAX), 0u32..300],
+        prop::option::of(500u64..3_000),
+        prop::bool::weighted(0.3),
+    );
+    prop_oneof![
+        5 => (queue(), any::<bool>(), 0u32..8, special)
+            .prop_map(|(queue, create, count, special)| Act::Push { queue, create, count, special }),
+        6 => take.prop_map(|(queues, max, max_bytes, lease_ms, pop)| {
+            Act::Take { queues, max, max_bytes, lease_ms, pop }
+        }),
+        3 => chosen().prop_map(Act::Ack),
+        5 => (chosen(), kind()).prop_map(|(chosen, kind)| Act::Nack(chosen, kind)),
+        2 => (prop::option::of(chosen()), 500u64..3_000).prop_map(|(chosen, ms)| Act::Extend(chosen, ms)),
+        3 => plain().prop_map(Act::Plain),
+    ]
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    prop_oneof![
+        2 => Just(Stamp::None),
+        8 => (0u128..3, prop_oneof![Just(0u64), 0u64..6]).prop_map(|(session, done)| Stamp::Next { session, done }),
+        3 => (0u128..3, 0u64..6).prop_map(|(session, back)| Stamp::Again { session, back }),
+        1 => (0u128..4, prop_oneof![0u64..20, 1_000u64..1_100], 0u64..20)
+            .prop_map(|(session, number, done_below)| Stamp::Any { session, number, done_below }),
+    ]
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    let wall_ms = prop_oneof![8 => 0u64..1_500, 1 => Just(3_600_000u64), 1 => 3_599_000u64..3_602_000];
+    let sizes = prop_oneof![Just(vec![64u32]), prop::collection::vec(0u32..200, 1..4)];
+    let commands = prop::collection::vec((stamp(), act()), 0..6);
+    let odd = (prop::bool::weighted(0.1), prop::bool::weighted(0.05), prop::bool::weighted(0.1));
+    (wall_ms, prop_oneof![Just(0u64), 0u64..2_500], commands, sizes, odd).prop_map(
+        |(wall_ms, confirmed_ms, commands, sizes, (backwards, short, restart))| Step {
+            wall_ms,
+            backwards,
+            confirmed_ms,
+            commands,
+            sizes,
+            short,
+            restart,
+        },
+    )
+}
+
+/// Turns steps into entries.
+#[derive(Default)]
+pub(super) struct Clients {
+    wall_ms: u64,
+    sent: [u64; 3],
+    granted: Vec<(QueueName, MessageId, LeaseToken)>,
+}
+
+impl Clients {
+    /// The entry of a step, and its body table.
+    pub(super) fn entry(&mut self, step: &Step) -> (Batch, Vec<ContentSpec>) {
+        self.wall_ms += step.wall_ms;
+        let back_ms = if step.backwards { 3_600_000 } else { 0 };
+        let wall_ms = (1_000_000 + self.wall_ms).saturating_sub(back_ms);
+        let commands: Vec<Command> =
+            step.commands.iter().map(|(stamp, act)| self.command(stamp, act)).collect();
+        let rows =
+            commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
+        let sizes = step.sizes.iter().cycle().map(|size| ContentSpec { size: *size, crc32c: 0 });
+        let mut table: Vec<ContentSpec> = sizes.take(rows.map(|rows| rows as usize).sum()).collect();
+        if step.short {
+            table.pop();
+        }
+        let stamps = Stamps { wall_ms, confirmed_ms: step.confirmed_ms };
+        (Batch { stamps, commands: bounded(commands) }, table)
+    }
+
+    /// Notes what was handed out.
+    pub(super) fn hear(&mut self, reply: &Reply) {
+        if let Ok(Outcome::Delivered(grants)) = &reply.result {
+            self.granted.extend(grants.iter().map(|grant| (grant.queue.clone(), grant.id, grant.token)));
+        }
+    }
+
+    fn command(&mut self, stamp: &Stamp, act: &Act) -> Command {
+        let session = match *stamp {
+            Stamp::None => None,
+            Stamp::Next { session, done } => {
+                let sent = &mut self.sent[usize::try_from(session).expect("one of three")];
+                *sent += 1;
+                let done_below = (*sent - done.min(*sent - 1)).min(if done == 0 { 1 } else { u64::MAX });
+                Some(SessionStamp { session: SessionId(session), number: *sent, done_below })
+            }
+            Stamp::Again { session, back } => {
+                let sent = self.sent[usize::try_from(session).expect("one of three")];
+                Some(SessionStamp {
+                    session: SessionId(session),
+                    number: sent.saturating_sub(back),
+                    done_below: 1,
+                })
+            }
+            Stamp::Any { session, number, done_below } => {
+                Some(SessionStamp { session: SessionId(session), number, done_below })
+            }
+        };
+        Command { session, op: self.op(act) }
+    }
+
+    fn op(&self, act: &Act) -> Op {
+        match act {
+            Act::Push { queue, create, count, special } => {
+                match push_special(QUEUES[*queue], *count, special) {
+                    Op::Push(push) => Op::Push(Push { create: push.create.filter(|_| *create), ..push }),
+                    other => other,
+                }
+            }
+            Act::Take { queues, max, max_bytes, lease_ms, pop } => {
+                let lease = Lease {
+                    queues: bounded(queues.iter().map(|queue| name(QUEUES[*queue]))),
+                    max_messages: *max,
+                    max_bytes: *max_bytes,
+                    lease_ms: *lease_ms,
+                };
+                if *pop { Op::Pop(lease) } else { Op::Lease(lease) }
+            }
+            Act::Ack(chosen) => Op::Ack(self.receipts(chosen)),
+            Act::Nack(chosen, kind) => Op::Nack { leases: self.receipts(chosen), kind: kind.clone() },
+            Act::Extend(chosen, lease_ms) => Op::Extend {
+                leases: chosen.as_ref().map(|chosen| self.receipts(chosen)),
+                lease_ms: *lease_ms,
+            },
+            Act::Plain(op) => op.clone(),
+        }
+    }
+
+    fn receipts(&self, chosen: &Chosen) -> Receipts {
+        let newest = self.granted.last().map(|(queue, _, _)| queue.clone());
+        let queue = chosen.queue.map(|queue| name(QUEUES[queue])).or(newest).unwrap_or_else(|| name("jobs"));
+        let back = chosen.back.iter().filter_map(|back| self.granted.iter().rev().nth(*back));
+        let token = |token: LeaseToken| LeaseToken(token.0 + u64::from(chosen.stale));
+        Receipts { queue, receipts: bounded(back.map(|(_, id, given)| (*id, token(*given)))) }
+    }
+}

@@ -1,0 +1,165 @@
+//! The state machine as a whole: stories, limits, bytes, and the comparison with the model.
+
+mod bytes;
+mod compared;
+mod histories;
+mod limits;
+mod session_stories;
+mod stories;
+
+use queue_protocol::bounded::Bounded;
+use queue_protocol::content::ContentSpec;
+use queue_protocol::limits::PRIORITY_DEFAULT;
+use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::request::Due;
+use queue_protocol::response::Settled;
+
+use super::State;
+use super::command::{
+    Batch, Command, Lease, Op, Push, PushOptions, Receipts, SessionStamp, Settings, Stamps,
+};
+use super::reply::{Applied, Grant, Outcome, Refusal, Reply};
+
+/// A state with a hand on its clocks. Every entry is followed by `check` and a round through bytes.
+struct Broker {
+    state: State,
+    index: u64,
+    wall_ms: u64,
+    confirmed_ms: u64,
+}
+
+fn name(text: &str) -> QueueName {
+    text.parse().expect("a queue name")
+}
+
+fn bounded<T, const N: usize>(values: impl IntoIterator<Item = T>) -> Bounded<T, N> {
+    Bounded::new(values.into_iter().collect()).unwrap_or_else(|_| panic!("too many values"))
+}
+
+fn settings() -> Settings {
+    Settings { max_failures: 3, lease_ms: 30_000, backoff_ms: 0, backoff_ms_max: 60_000 }
+}
+
+fn push(queue: &str, count: u32) -> Op {
+    push_special(queue, count, &[])
+}
+
+fn push_special(queue: &str, count: u32, special: &[(u32, u8, Due)]) -> Op {
+    let special =
+        special.iter().map(|(k, priority, due)| (*k, PushOptions { priority: *priority, due: *due }));
+    Op::Push(Push { queue: name(queue), create: Some(settings()), count, special: bounded(special) })
+}
+
+fn push_delayed(queue: &str, delay_ms: u64) -> Op {
+    push_special(queue, 1, &[(0, PRIORITY_DEFAULT, Due::AfterMs(delay_ms))])
+}
+
+fn take(queue: &str, max_messages: u16) -> Lease {
+    Lease { queues: bounded([name(queue)]), max_messages, max_bytes: u32::MAX, lease_ms: Some(2_000) }
+}
+
+fn lease(queue: &str, max_messages: u16) -> Op {
+    Op::Lease(take(queue, max_messages))
+}
+
+fn pop(queue: &str, max_messages: u16) -> Op {
+    Op::Pop(take(queue, max_messages))
+}
+
+fn receipts(queue: &str, grants: &[Grant]) -> Receipts {
+    Receipts { queue: name(queue), receipts: bounded(grants.iter().map(|grant| (grant.id, grant.token))) }
+}
+
+fn encode(state: &State) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    state.encode(&mut |piece| bytes.extend_from_slice(piece));
+    bytes
+}
+
+impl Broker {
+    fn new() -> Self {
+        Self { state: State::new(), index: 0, wall_ms: 1_000_000, confirmed_ms: 0 }
+    }
+
+    /// One entry; every content has 10 bytes.
+    fn entry(&mut self, commands: Vec<Command>) -> Applied {
+        let rows =
+            commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
+        let rows = rows.map(|rows| rows as usize).sum();
+        self.entry_with(commands, &vec![ContentSpec { size: 10, crc32c: 0 }; rows])
+    }
+
+    fn entry_with(&mut self, commands: Vec<Command>, table: &[ContentSpec]) -> Applied {
+        self.index += 1;
+        let stamps = Stamps { wall_ms: self.wall_ms, confirmed_ms: std::mem::take(&mut self.confirmed_ms) };
+        let applied = self.state.apply(self.index, &Batch { stamps, commands: bounded(commands) }, table);
+        self.state.check();
+        let bytes = encode(&self.state);
+        let decoded = State::decode(&bytes).expect("a state decodes what it encodes");
+        decoded.check();
+        assert_eq!(encode(&decoded), bytes);
+        applied
+    }
+
+    /// One command without a session, alone in its entry.
+    fn run(&mut self, op: Op) -> Result<Outcome, Refusal> {
+        self.entry(vec![Command { session: None, op }]).replies.remove(0).result
+    }
+
+    /// One command of a session, alone in its entry.
+    fn call(&mut self, session: u128, number: u64, done_below: u64, op: Op) -> Reply {
+        let session = Some(SessionStamp { session: SessionId(session), number, done_below });
+        self.entry(vec![Command { session, op }]).replies.remove(0)
+    }
+
+    /// Nothing but the clocks.
+    fn tick(&mut self) -> Applied {
+        self.entry(vec![Command { session: None, op: Op::Tick }])
+    }
+
+    fn pass_wall(&mut self, ms: u64) -> Applied {
+        self.wall_ms += ms;
+        self.tick()
+    }
+
+    fn pass_lease(&mut self, ms: u64) -> Applied {
+        self.confirmed_ms += ms;
+        self.tick()
+    }
+
+    fn lease(&mut self, queue: &str, max_messages: u16) -> Vec<Grant> {
+        delivered(self.run(lease(queue, max_messages)))
+    }
+
+    fn ack(&mut self, queue: &str, grants: &[Grant]) -> Vec<Settled> {
+        settled(self.run(Op::Ack(receipts(queue, grants))))
+    }
+
+    fn count(&self, queue: &str) -> [u64; 4] {
+        let stats = self.state.queues(Some(&name(queue)), None, 1).remove(0);
+        [stats.ready, stats.leased, stats.delayed, stats.dead]
+    }
+}
+
+fn delivered(result: Result<Outcome, Refusal>) -> Vec<Grant> {
+    match result {
+        Ok(Outcome::Delivered(grants)) => grants,
+        Ok(Outcome::Nothing) => Vec::new(),
+        other => panic!("not a delivery: {other:?}"),
+    }
+}
+
+fn settled(result: Result<Outcome, Refusal>) -> Vec<Settled> {
+    match result {
+        Ok(Outcome::Settled(results)) => results,
+        other => panic!("not a settlement: {other:?}"),
+    }
+}
+
+fn ids(grants: &[Grant]) -> Vec<u64> {
+    grants.iter().map(|grant| grant.id.0).collect()
+}
+
+fn receipt(queue: &str, id: u64, token: u64) -> Receipts {
+    Receipts { queue: name(queue), receipts: bounded([(MessageId(id), LeaseToken(token))]) }
+}

@@ -1,0 +1,107 @@
+//! The leader's side of the two replicated clocks (design 3.1): what it stamps its entries with.
+
+use std::time::Duration;
+
+use openraft::alias::InstantOf;
+
+use super::types::TypeConfig;
+use crate::queue::command::Stamps;
+
+/// Monotonic time as openraft reports it.
+type Instant = InstantOf<TypeConfig>;
+
+/// How far a leader's wall clock may be from the median of the voters before it stamps the median instead.
+const WALL_OFF_MS_MAX: u64 = 600_000;
+
+/// Turns quorum acknowledgements and wall clocks into stamps. One per leadership.
+///
+/// ```text
+/// acks      a1 --- a2 ------------------------ a3 -- a4
+/// counted      all     at most two heartbeats     all
+/// ```
+#[derive(Debug)]
+pub(crate) struct Stamper {
+    heartbeat: Duration,
+    acked: Option<Instant>,
+    unstamped: Duration,
+}
+
+impl Stamper {
+    pub(crate) fn new(heartbeat: Duration) -> Self {
+        Self { heartbeat, acked: None, unstamped: Duration::ZERO }
+    }
+
+    /// A quorum has acknowledged what was sent at `acked`. Earlier or equal times change nothing.
+    pub(crate) fn acknowledge(&mut self, acked: Instant) {
+        if let Some(before) = self.acked {
+            let gone = if acked > before { acked - before } else { Duration::ZERO };
+            self.unstamped += gone.min(2 * self.heartbeat);
+        }
+        self.acked = Some(self.acked.map_or(acked, |before| before.max(acked)));
+    }
+
+    /// Milliseconds confirmed and not stamped yet.
+    pub(crate) fn pending_ms(&self) -> u64 {
+        u64::try_from(self.unstamped.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Stamps an entry: what was confirmed since the last one goes into this one, to the millisecond.
+    pub(crate) fn stamp(&mut self, wall_ms: u64) -> Stamps {
+        let confirmed_ms = self.pending_ms();
+        self.unstamped -= Duration::from_millis(confirmed_ms);
+        Stamps { wall_ms, confirmed_ms }
+    }
+}
+
+/// The wall time a leader stamps: its own, unless that is far off what the voters (itself included) say.
+/// The second value tells whether it was.
+pub(crate) fn bounded_wall(own_ms: u64, voters_ms: &mut [u64]) -> (u64, bool) {
+    voters_ms.sort_unstable();
+    let Some(median) = voters_ms.get(voters_ms.len() / 2).copied() else { return (own_ms, false) };
+    if own_ms.abs_diff(median) > WALL_OFF_MS_MAX { (median, true) } else { (own_ms, false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::type_config::TypeConfigExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_between_acknowledgements_counts_for_two_heartbeats_at_most() {
+        let heartbeat = Duration::from_millis(150);
+        let start = TypeConfig::now();
+        let mut stamper = Stamper::new(heartbeat);
+        stamper.acknowledge(start);
+        assert_eq!(stamper.stamp(7), Stamps { wall_ms: 7, confirmed_ms: 0 });
+        stamper.acknowledge(start + Duration::from_millis(100));
+        stamper.acknowledge(start + Duration::from_secs(600));
+        assert_eq!(stamper.stamp(8).confirmed_ms, 400);
+        stamper.acknowledge(start);
+        assert_eq!(stamper.stamp(9).confirmed_ms, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fractions_of_a_millisecond_are_kept_for_the_next_stamp() {
+        let start = TypeConfig::now();
+        let mut stamper = Stamper::new(Duration::from_millis(150));
+        stamper.acknowledge(start);
+        let mut total = 0;
+        for step in 1..=10 {
+            stamper.acknowledge(start + Duration::from_micros(500 * step));
+            total += stamper.stamp(0).confirmed_ms;
+        }
+        assert_eq!(total, 5);
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_far_off_gives_way_to_the_median() {
+        assert_eq!(bounded_wall(5, &mut []), (5, false));
+        let hour = 3_600_000;
+        assert_eq!(bounded_wall(10 * hour, &mut [10 * hour, 10 * hour + 5, 9 * hour]), (10 * hour, false));
+        assert_eq!(
+            bounded_wall(11 * hour, &mut [11 * hour, 10 * hour, 10 * hour + 5]),
+            (10 * hour + 5, true)
+        );
+    }
+}

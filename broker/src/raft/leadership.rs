@@ -1,0 +1,199 @@
+//! Who leads, as this node knows it, and the stamps of this node while it leads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+use queue_protocol::bounded::Text;
+use queue_protocol::names::NodeId;
+use queue_protocol::response::{LeaderView, Role};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Raft;
+use super::clocks::{Stamper, bounded_wall};
+use super::types::TypeConfig;
+use crate::clock::Clock;
+use crate::queue::command::Stamps;
+
+/// A report of a peer's clock older than this is no voice in the median.
+const WALL_REPORT_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// One time of leading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub(crate) term: u64,
+}
+
+/// What others should know of leadership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) role: Role,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<LeaderView>,
+    /// This node leads and has applied everything that was committed before.
+    pub(crate) ready: Option<Leadership>,
+}
+
+struct Inner {
+    leading: Option<(Leadership, Stamper)>,
+    walls: BTreeMap<u64, (i64, Instant)>,
+    wall_alarm: bool,
+}
+
+/// Where this node sits.
+pub(crate) struct Seat {
+    node: NodeId,
+    heartbeat: Duration,
+    clock: Arc<dyn Clock>,
+    inner: Mutex<Inner>,
+    view: watch::Sender<View>,
+}
+
+impl Seat {
+    pub(crate) fn new(node: NodeId, heartbeat: Duration, clock: Arc<dyn Clock>) -> Self {
+        let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
+        let inner = Inner { leading: None, walls: BTreeMap::new(), wall_alarm: false };
+        Self { node, heartbeat, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The leadership to propose under, if this node leads.
+    pub(crate) fn leadership(&self) -> Option<Leadership> {
+        self.inner().leading.as_ref().map(|(leadership, _)| *leadership)
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Follows every change of the view.
+    pub(crate) fn watch(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// A peer said what time it is.
+    pub(crate) fn hear_wall(&self, peer: NodeId, wall_ms: u64) {
+        let offset = wall_ms.cast_signed().wrapping_sub(self.clock.wall_ms().cast_signed());
+        self.inner().walls.insert(peer.0, (offset, Instant::now()));
+    }
+
+    /// Stamps an entry proposed under `leadership`. `state_ms` is the wall clock of the state, which apply keeps
+    /// from going back whatever is stamped.
+    pub(crate) fn stamp(&self, leadership: Leadership, state_ms: u64) -> Stamps {
+        let own = self.clock.wall_ms();
+        let mut inner = self.inner();
+        let now = Instant::now();
+        inner.walls.retain(|_, (_, at)| now.saturating_duration_since(*at) <= WALL_REPORT_AGE_MAX);
+        let mut voters: Vec<u64> =
+            inner.walls.values().map(|(offset, _)| own.saturating_add_signed(*offset)).collect();
+        voters.push(own);
+        let (wall_ms, off) = bounded_wall(own, &mut voters);
+        if off && !inner.wall_alarm {
+            tracing::warn!(
+                own_ms = own,
+                median_ms = wall_ms,
+                state_ms,
+                "this node's clock is far off its peers'"
+            );
+        }
+        inner.wall_alarm = off;
+        match &mut inner.leading {
+            Some((leading, stamper)) if *leading == leadership => stamper.stamp(wall_ms),
+            _ => Stamps { wall_ms, confirmed_ms: 0 },
+        }
+    }
+
+    /// Milliseconds a quorum has confirmed that no entry carries yet.
+    pub(crate) fn pending_ms(&self) -> u64 {
+        self.inner().leading.as_ref().map_or(0, |(_, stamper)| stamper.pending_ms())
+    }
+
+    /// Wall time of this node's own clock.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
+    /// Follows Raft's metrics until Raft stops.
+    pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
+        let mut metrics = raft.metrics();
+        loop {
+            self.observe(&raft, &metrics.borrow_watched());
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn observe(self: &Arc<Self>, raft: &Raft, metrics: &openraft::RaftMetrics<TypeConfig>) {
+        let term = metrics.current_term;
+        let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.node_id == self.node.0;
+        let mut inner = self.inner();
+        if leads {
+            let leadership = Leadership { term };
+            if inner.leading.as_ref().is_none_or(|(before, _)| *before != leadership) {
+                inner.leading = Some((leadership, Stamper::new(self.heartbeat)));
+                TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
+            }
+            let mut voters = metrics.membership_config.membership().voter_ids();
+            let alone = voters.next() == Some(self.node.0) && voters.next().is_none();
+            let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
+            if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
+                stamper.acknowledge(acked);
+            }
+        } else {
+            inner.leading = None;
+        }
+        drop(inner);
+        let leader = metrics.current_leader.and_then(|id| {
+            let member = metrics.membership_config.membership().get_node(&id)?;
+            Some(LeaderView {
+                node: NodeId(id),
+                name: Text::cut(member.name.clone()),
+                address: Text::cut(member.address.clone()),
+                term,
+            })
+        });
+        let role = match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower | ServerState::Shutdown => Role::Follower,
+        };
+        self.view.send_if_modified(|view| {
+            let ready = view.ready.filter(|ready| leads && ready.term == term);
+            let next = View { role, term, leader, ready };
+            let changed = *view != next;
+            *view = next;
+            changed
+        });
+    }
+
+    /// Nothing is parked or answered `empty` before the first entry of this term is applied.
+    async fn make_ready(self: Arc<Self>, raft: Raft, leadership: Leadership) {
+        while self.leadership() == Some(leadership) {
+            if raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok() {
+                self.view.send_if_modified(|view| {
+                    let still = self.leadership() == Some(leadership);
+                    if still {
+                        view.ready = Some(leadership);
+                    }
+                    still
+                });
+                return;
+            }
+            tokio::time::sleep(self.heartbeat).await;
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The way to one other node: a connection that is opened when it is needed, proved with the cluster's secret, and
+//! shared by everything that is said to that node. Votes and heartbeats go before appends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::type_config::TypeConfigExt;
+use queue_protocol::client::Stream;
+use queue_protocol::frame::OutFrame;
+use queue_protocol::handshake::{HandshakeError, peer_handshake};
+use queue_protocol::hello::{Hello, HelloRole, PeerHello, Secret};
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
+use queue_protocol::names::{ClusterId, NodeId, StoreId};
+use queue_protocol::peer::{PeerRequest, PeerResponse};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{Notify, oneshot};
+
+use super::types::TypeConfig;
+use crate::log::Log;
+use crate::outside::Outside;
+
+/// How long a dial may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who this node is to its peers.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) secret: Secret,
+}
+
+/// What goes first on a shared connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Votes, heartbeats, pings.
+    Urgent,
+    /// Appends.
+    Append,
+}
+
+/// An open stream to a peer, hello and proofs done.
+pub(crate) struct PeerStream {
+    pub(crate) reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+    pub(crate) writer: WriteHalf<Box<dyn Stream>>,
+    pub(crate) hello: PeerHello,
+}
+
+/// Connects to `address` as a peer; `expect` must answer there.
+pub(crate) async fn dial_peer(
+    outside: &Outside,
+    me: &Credentials,
+    log: Option<&Log>,
+    address: &str,
+    expect: Option<NodeId>,
+) -> io::Result<PeerStream> {
+    let dialing = outside.net.dial(address);
+    let stream = tokio::time::timeout(DIAL_TIMEOUT, dialing)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer")))??;
+    let (read, mut writer) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(read);
+    let state = log.map(Log::state).unwrap_or_default();
+    let role =
+        HelloRole::Peer(PeerHello { node: me.node, store: me.store, last: state.last, vote: state.vote });
+    let hello = Hello::new(Some(me.cluster), role, outside.clock.wall_ms(), outside.random_bytes());
+    let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, expect).await;
+    let accepted = accepted.map_err(|error| match error {
+        HandshakeError::Io(error) => error,
+        other => io::Error::other(format!("{address}: {other}")),
+    })?;
+    Ok(PeerStream { reader, writer, hello: accepted.node })
+}
+
+type Answer = oneshot::Sender<PeerResponse>;
+
+#[derive(Default)]
+struct Queues {
+    urgent: VecDeque<OutFrame>,
+    append: VecDeque<OutFrame>,
+    pending: BTreeMap<u64, Answer>,
+    next_id: u64,
+    closed: bool,
+}
+
+/// One connection while it lives.
+pub(crate) struct Open {
+    queues: Mutex<Queues>,
+    filled: Notify,
+}
+
+impl Open {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends; the answer is dropped if the connection breaks first. Requests of one lane arrive in order.
+    pub(crate) fn send(
+        &self,
+        lane: Lane,
+        request: &PeerRequest,
+        tail: Vec<Bytes>,
+    ) -> oneshot::Receiver<PeerResponse> {
+        let (answer, wait) = oneshot::channel();
+        let mut queues = self.queues();
+        if queues.closed {
+            return wait;
+        }
+        let id = queues.next_id;
+        queues.next_id += 1;
+        queues.pending.insert(id, answer);
+        let frames = OutFrame::new(id, request, tail).cut(BULK_FRAME_SIZE_MAX);
+        match lane {
+            Lane::Urgent => queues.urgent.extend(frames),
+            Lane::Append => queues.append.extend(frames),
+        }
+        drop(queues);
+        self.filled.notify_one();
+        wait
+    }
+
+    fn close(&self) {
+        let mut queues = self.queues();
+        queues.closed = true;
+        queues.pending.clear();
+        queues.urgent.clear();
+        queues.append.clear();
+        drop(queues);
+        self.filled.notify_one();
+    }
+
+    async fn write(self: Arc<Self>, mut writer: WriteHalf<Box<dyn Stream>>) {
+        let mut outbox = Outbox::new();
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut queues = self.queues();
+                if queues.closed {
+                    return;
+                }
+                // Everything urgent, then appends until the next write is large enough to be worth a system call.
+                while outbox.size() < 2 * BULK_FRAME_SIZE_MAX {
+                    let urgent = queues.urgent.pop_front();
+                    let Some(frame) = urgent.or_else(|| queues.append.pop_front()) else { break };
+                    outbox.push(&frame).expect("frames are cut to their limit");
+                }
+            }
+            if outbox.is_empty() {
+                filled.await;
+            } else if outbox.write_to(&mut writer).await.is_err() {
+                return self.close();
+            }
+        }
+    }
+
+    async fn read(self: Arc<Self>, mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>) {
+        while let Ok(Some(frame)) = reader.next().await {
+            let Ok(response) = frame.message::<PeerResponse>() else { break };
+            let answer = self.queues().pending.remove(&frame.request_id);
+            if let Some(answer) = answer {
+                let _ = answer.send(response);
+            }
+        }
+        self.close();
+    }
+}
+
+/// The way to one node.
+pub(crate) struct Link {
+    outside: Outside,
+    me: Credentials,
+    log: Log,
+    node: NodeId,
+    address: String,
+    open: tokio::sync::Mutex<Option<Arc<Open>>>,
+}
+
+impl Link {
+    pub(crate) fn new(outside: Outside, me: Credentials, log: Log, node: NodeId, address: String) -> Self {
+        Self { outside, me, log, node, address, open: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The shared connection, opened if there is none. Those who come meanwhile wait for the same dial.
+    pub(crate) async fn open(&self) -> io::Result<Arc<Open>> {
+        let mut slot = self.open.lock().await;
+        if let Some(open) = slot.as_ref().filter(|open| !open.queues().closed) {
+            return Ok(Arc::clone(open));
+        }
+        *slot = None;
+        let stream = self.dial().await?;
+        let open = Arc::new(Open { queues: Mutex::default(), filled: Notify::new() });
+        TypeConfig::spawn(Arc::clone(&open).write(stream.writer));
+        TypeConfig::spawn(Arc::clone(&open).read(stream.reader));
+        *slot = Some(Arc::clone(&open));
+        Ok(open)
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn dial(&self) -> io::Result<PeerStream> {
+        dial_peer(&self.outside, &self.me, Some(&self.log), &self.address, Some(self.node)).await
+    }
+
+    /// Asks and waits, at most `within`.
+    pub(crate) async fn ask(
+        &self,
+        lane: Lane,
+        request: &PeerRequest,
+        tail: Vec<Bytes>,
+        within: Duration,
+    ) -> io::Result<PeerResponse> {
+        let asking = async {
+            let open = self.open().await?;
+            open.send(lane, request, tail).await.map_err(|_| {
+                io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    format!("the connection to {} broke", self.address),
+                )
+            })
+        };
+        tokio::time::timeout(within, asking).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address)))
+        })
+    }
+}

@@ -1,0 +1,390 @@
+//! The replicated state in openraft's hands: apply, snapshots out, snapshots in. The state itself decides
+//! everything in `queue`; here it is only kept, shared with readers, and saved.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use futures_util::{Stream, TryStreamExt};
+use openraft::OptionalSend;
+use openraft::entry::EntryPayload;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use queue_protocol::peer::LogId;
+use tokio::sync::{Notify, oneshot};
+
+use super::types::{
+    Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
+    encode_meta, from_log_id,
+};
+use crate::log::{Import, LiveBodies, Log};
+use crate::outside::Tasks;
+use crate::queue::State;
+use crate::queue::command;
+use crate::queue::reply::Effects;
+use crate::snapshots::{SnapshotFile, Snapshots, Stage, Staged};
+
+/// When a snapshot is due: after so many entries or bytes of entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SnapshotEvery {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A snapshot, ours or a peer's.
+pub(crate) enum SnapshotData {
+    /// Of a state that no entry was applied to: there is nothing to keep.
+    Empty,
+    /// Published here. Its bodies stay as long as this is held.
+    Local(Arc<Pinned>),
+    /// Received and not yet installed.
+    Received(Box<Received>),
+}
+
+/// A published snapshot with the bodies it names.
+pub(crate) struct Pinned {
+    pub(crate) file: SnapshotFile,
+    pub(crate) live: LiveBodies,
+}
+
+/// What a peer sent: the state, and the bodies we did not have.
+pub(crate) struct Received {
+    pub(crate) staged: Staged,
+    pub(crate) import: Import,
+}
+
+struct Core {
+    state: State,
+    applied: Option<RaftLogId>,
+    membership: RaftStoredMembership,
+    since_entries: u64,
+    since_bytes: u64,
+}
+
+/// Called after every entry, on the thread that applies.
+pub(crate) type OnApplied = Box<dyn Fn(Effects) + Send + Sync>;
+
+/// The state and what keeps it. Shared by apply, readers and snapshot builders.
+pub(crate) struct Machine {
+    core: Mutex<Core>,
+    log: Log,
+    snapshots: Snapshots,
+    every: SnapshotEvery,
+    tasks: Arc<dyn Tasks>,
+    newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
+    older: Mutex<Vec<std::sync::Weak<Pinned>>>,
+    on_applied: OnceLock<OnApplied>,
+    /// A snapshot is due.
+    pub(crate) due: Notify,
+}
+
+/// Why the state cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshots::SnapshotError),
+    #[error("snapshot of entry {index} does not decode: {what}")]
+    Decode { index: u64, what: String },
+}
+
+impl Machine {
+    /// Loads the newest snapshot, or begins empty.
+    pub(crate) fn load(
+        log: Log,
+        snapshots: Snapshots,
+        every: SnapshotEvery,
+        tasks: Arc<dyn Tasks>,
+    ) -> Result<Self, LoadError> {
+        let mut core = Core {
+            state: State::new(),
+            applied: None,
+            membership: RaftStoredMembership::default(),
+            since_entries: 0,
+            since_bytes: 0,
+        };
+        let mut newest = None;
+        if let Some(file) = snapshots.newest() {
+            let index = file.last.index;
+            let decode = |what: String| LoadError::Decode { index, what };
+            let meta = decode_meta(&file.meta).map_err(|e| decode(e.to_string()))?;
+            let state = State::decode(&file.read_state()?).map_err(|e| decode(e.to_string()))?;
+            core.applied = meta.last_log_id;
+            core.membership = meta.last_membership.clone();
+            let live = state.live_bodies();
+            core.state = state;
+            newest = Some((meta, Arc::new(Pinned { file, live })));
+        }
+        Ok(Self {
+            core: Mutex::new(core),
+            log,
+            snapshots,
+            every,
+            tasks,
+            newest: Mutex::new(newest),
+            older: Mutex::default(),
+            on_applied: OnceLock::new(),
+            due: Notify::new(),
+        })
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names who hears of effects; once.
+    pub(crate) fn set_on_applied(&self, on_applied: OnApplied) {
+        assert!(self.on_applied.set(on_applied).is_ok(), "effects are heard in one place");
+    }
+
+    /// Reads the state as far as it is applied, with the index of the last entry. Keep it short: apply waits.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
+        let core = self.core();
+        look(&core.state, core.applied.map_or(0, |applied| applied.index))
+    }
+
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.core().state.wall_ms()
+    }
+
+    pub(crate) fn snapshot_last(&self) -> Option<LogId> {
+        self.newest().as_ref().and_then(|(meta, _)| meta.last_log_id.as_ref().map(from_log_id))
+    }
+
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.core().applied.as_ref().map(from_log_id)
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Option<(RaftSnapshotMeta, Arc<Pinned>)>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn apply_batch(&self, id: RaftLogId, batch: &Batch) -> Result<(Applied, Effects), io::Error> {
+        // The section was checked when it was read; that it does not decode means another version wrote it.
+        let commands: command::Batch = postcard::from_bytes(&batch.commands)
+            .map_err(|e| io::Error::other(format!("commands of entry {} do not decode: {e}", id.index)))?;
+        let mut core = self.core();
+        let applied = core.state.apply(id.index, &commands, &batch.table);
+        let lease_clock_ms = core.state.lease_clock_ms();
+        core.applied = Some(id);
+        self.count(&mut core, batch);
+        Ok((Applied { replies: applied.replies, lease_clock_ms }, applied.effects))
+    }
+
+    fn count(&self, core: &mut Core, batch: &Batch) {
+        core.since_entries += 1;
+        core.since_bytes += batch.commands.len() as u64
+            + batch.table.iter().map(|spec| u64::from(spec.size) + 8).sum::<u64>();
+        if core.since_entries >= self.every.entries || core.since_bytes >= self.every.bytes {
+            self.due.notify_one();
+        }
+    }
+
+    /// Begins to take in a peer's snapshot.
+    pub(crate) fn stage(&self, last: LogId, state_size: u64) -> io::Result<Stage> {
+        self.snapshots.stage(last, state_size).map_err(io::Error::other)
+    }
+
+    /// Frees what neither the newest snapshot nor one that is being sent needs.
+    pub(crate) fn collect(&self) {
+        let Some((live, upto)) = self
+            .newest()
+            .as_ref()
+            .and_then(|(meta, pinned)| Some((pinned.live.clone(), meta.last_log_id.as_ref()?.index)))
+        else {
+            return;
+        };
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        older.retain(|pinned| pinned.strong_count() > 0);
+        let pins: Vec<_> = older.iter().filter_map(std::sync::Weak::upgrade).collect();
+        drop(older);
+        let live = pins.iter().fold(live, |live, pinned| merge(live, &pinned.live));
+        self.log.collect(live, upto);
+    }
+
+    fn publish(&self, meta: RaftSnapshotMeta, pinned: Pinned) -> Arc<Pinned> {
+        let pinned = Arc::new(pinned);
+        let replaced = self.newest().replace((meta, Arc::clone(&pinned)));
+        if let Some((_, older)) = replaced {
+            self.older.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&older));
+        }
+        self.collect();
+        pinned
+    }
+
+    /// Writes `state` aside and publishes it; the local log must be durable up to its last entry.
+    async fn save(self: Arc<Self>, meta: RaftSnapshotMeta, state: State) -> io::Result<Arc<Pinned>> {
+        self.log.flush().await.map_err(io::Error::other)?;
+        let last = meta.last_log_id.as_ref().map(from_log_id);
+        let last = last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let meta_bytes = encode_meta(&meta);
+        let saved = self.snapshots.publish(last, &meta_bytes, |out| state.encode(out));
+        let file = saved.await.map_err(io::Error::other)?;
+        Ok(self.publish(meta, Pinned { file, live: state.live_bodies() }))
+    }
+
+    /// Makes a peer's snapshot ours. Bodies first, then the snapshot: a crash in between leaves the old state and
+    /// bodies that nothing names yet.
+    async fn take_in(
+        self: Arc<Self>,
+        received: Received,
+        meta: RaftSnapshotMeta,
+        live: LiveBodies,
+        applied: u64,
+    ) -> io::Result<()> {
+        self.log.flush().await.map_err(io::Error::other)?;
+        received.import.publish(applied, received.staged.last()).await.map_err(io::Error::other)?;
+        let file = received.staged.publish(&encode_meta(&meta)).await.map_err(io::Error::other)?;
+        self.publish(meta, Pinned { file, live });
+        Ok(())
+    }
+
+    /// Runs a job where it may block, and waits for it.
+    async fn aside<T: Send + 'static>(
+        self: Arc<Self>,
+        name: &'static str,
+        job: impl Future<Output = io::Result<T>> + Send + 'static,
+    ) -> io::Result<T> {
+        let (done, wait) = oneshot::channel();
+        self.tasks.blocking(
+            name,
+            Box::pin(async move {
+                let _ = done.send(job.await);
+            }),
+        );
+        wait.await.unwrap_or_else(|_| Err(io::Error::other(format!("{name} was stopped"))))
+    }
+}
+
+fn decode_state(bytes: &[u8]) -> io::Result<State> {
+    State::decode(bytes).map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))
+}
+
+/// Union of two sorted sets of live bodies.
+fn merge(left: LiveBodies, right: &LiveBodies) -> LiveBodies {
+    let mut all: std::collections::BTreeMap<u64, Vec<std::ops::Range<u32>>> = left.into_iter().collect();
+    for (index, ranges) in right {
+        let merged = all.entry(*index).or_default();
+        merged.extend(ranges.iter().cloned());
+        merged.sort_unstable_by_key(|range| range.start);
+        merged.dedup_by(|next, before| {
+            let joined = next.start <= before.end;
+            if joined {
+                before.end = before.end.max(next.end);
+            }
+            joined
+        });
+    }
+    all.into_iter().collect()
+}
+
+/// openraft's handle on the machine.
+#[derive(Clone)]
+pub(crate) struct MachineStore(pub(crate) Arc<Machine>);
+
+/// A frozen state on its way to the disk.
+pub(crate) struct Builder {
+    machine: Arc<Machine>,
+    meta: RaftSnapshotMeta,
+    state: State,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        if self.meta.last_log_id.is_none() {
+            return Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: SnapshotData::Empty });
+        }
+        let job = Arc::clone(&self.machine).save(self.meta.clone(), self.state.clone());
+        let pinned = Arc::clone(&self.machine).aside("snapshot", job).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::Local(pinned) })
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for MachineStore {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
+        let core = self.0.core();
+        Ok((core.applied, core.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let mut applied = Applied::default();
+            let mut effects = Effects::default();
+            match &entry.payload {
+                EntryPayload::Normal(batch) => {
+                    (applied, effects) = self.0.apply_batch(entry.log_id, batch)?;
+                }
+                EntryPayload::Membership(membership) => {
+                    let mut core = self.0.core();
+                    core.applied = Some(entry.log_id);
+                    core.membership = RaftStoredMembership::new(Some(entry.log_id), membership.clone());
+                }
+                EntryPayload::Blank => self.0.core().applied = Some(entry.log_id),
+            }
+            if let Some(responder) = responder {
+                responder.send(applied);
+            }
+            if let Some(on_applied) = self.0.on_applied.get() {
+                on_applied(effects);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let mut core = self.0.core();
+        core.since_entries = 0;
+        core.since_bytes = 0;
+        let meta = RaftSnapshotMeta { last_log_id: core.applied, last_membership: core.membership.clone() };
+        Builder { machine: Arc::clone(&self.0), meta, state: core.state.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &RaftSnapshotMeta,
+        data: SnapshotData,
+    ) -> Result<(), io::Error> {
+        let applied = self.0.core().applied;
+        let state = match data {
+            // At start openraft may hand our own newest snapshot back: it is loaded already.
+            SnapshotData::Empty => return Ok(()),
+            SnapshotData::Local(_) if applied == meta.last_log_id => return Ok(()),
+            SnapshotData::Local(pinned) => {
+                let state = decode_state(&pinned.file.read_state().map_err(io::Error::other)?)?;
+                let job = Arc::clone(&self.0).save(meta.clone(), state.clone());
+                Arc::clone(&self.0).aside("install", job).await?;
+                state
+            }
+            SnapshotData::Received(received) => {
+                let state = decode_state(&received.staged.read_state().map_err(io::Error::other)?)?;
+                let applied = applied.map_or(0, |applied| applied.index);
+                let job = Arc::clone(&self.0).take_in(*received, meta.clone(), state.live_bodies(), applied);
+                Arc::clone(&self.0).aside("install", job).await?;
+                state
+            }
+        };
+        let mut core = self.0.core();
+        core.state = state;
+        core.applied = meta.last_log_id;
+        core.membership = meta.last_membership.clone();
+        core.since_entries = 0;
+        core.since_bytes = 0;
+        drop(core);
+        if let Some(on_applied) = self.0.on_applied.get() {
+            on_applied(Effects::default());
+        }
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        Ok(self.0.newest().as_ref().map(|(meta, pinned)| Snapshot {
+            meta: meta.clone(),
+            snapshot: SnapshotData::Local(Arc::clone(pinned)),
+        }))
+    }
+}

@@ -1,0 +1,198 @@
+//! Members come and lead: the first node, joining as a learner, promotion, transfer of leadership.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Weak;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use queue_protocol::bounded::Text;
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::names::{NodeId, StoreId};
+use queue_protocol::peer::{Join, Joined};
+use queue_protocol::response::LeaderView;
+
+use super::types::Member;
+use super::{Consensus, Proposal, StartError, dial_peer};
+use crate::queue::command::{Command, Op};
+use crate::queue::reply::Outcome;
+
+/// A learner this close to the leader's log may vote.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+const PROMOTE_EVERY: Duration = Duration::from_millis(100);
+
+impl Consensus {
+    /// Makes this node the only member of its cluster, unless the cluster has begun already.
+    pub(crate) async fn bootstrap(&self) -> Result<(), StartError> {
+        let members = BTreeMap::from([(self.me.credentials.node.0, Member::of(&self.me))]);
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(StartError::Raft(error.to_string())),
+        }
+    }
+
+    fn members(&self) -> (BTreeMap<u64, Member>, BTreeSet<u64>) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let nodes = membership.nodes().map(|(id, member)| (*id, member.clone())).collect();
+        (nodes, membership.voter_ids().collect())
+    }
+
+    /// Takes a proved node in as a learner; it votes when it has caught up. The same store gets the same number.
+    pub(crate) async fn join(&self, join: Join, store: StoreId) -> Result<Joined, Error> {
+        let Ok(_one) = self.joining.try_lock() else {
+            return Err(Error::again(ErrorCode::ChangeInProgress, "another node is joining"));
+        };
+        self.read_index().await?;
+        let (members, _) = self.members();
+        let joined = |node: u64, name: &str| Joined {
+            cluster: self.me.credentials.cluster,
+            node: NodeId(node),
+            name: Text::cut(name),
+        };
+        if let Some((node, member)) = members.iter().find(|(_, member)| member.store == store.0) {
+            return Ok(joined(*node, &member.name));
+        }
+        for (_, member) in &members {
+            let taken = if member.address == *join.address {
+                Some(format!("address {}", member.address))
+            } else {
+                join.name.as_deref().filter(|name| **name == member.name).map(|name| format!("name {name}"))
+            };
+            if let Some(taken) = taken {
+                let what = format!("{taken} belongs to member {}", member.name);
+                return Err(Error::refused(ErrorCode::NodeExists, what));
+            }
+        }
+        self.check_reachable(&join.address, store).await?;
+        let node = self.assign_node().await?;
+        let name = join.name.as_deref().map_or_else(|| format!("n{node}"), str::to_owned);
+        if members.values().any(|member| member.name == name) {
+            return Err(Error::refused(ErrorCode::NodeExists, format!("name {name} belongs to a member")));
+        }
+        let member = Member { name: name.clone(), address: join.address.to_string(), store: store.0 };
+        let change = ChangeMembers::AddNodes(BTreeMap::from([(node.0, member)]));
+        self.raft.change_membership(change, true).await.map_err(|error| self.membership_error(&error))?;
+        Ok(joined(node.0, &name))
+    }
+
+    /// The node that wants to join must answer, with the secret, where others will look for it.
+    async fn check_reachable(&self, address: &str, store: StoreId) -> Result<(), Error> {
+        let refuse = |why: String| {
+            let what = format!("the leader {} cannot reach {address}: {why}", self.me.name);
+            Err(Error::refused(ErrorCode::AddressUnreachable, what))
+        };
+        let joining = Some(queue_protocol::hello::JOINING);
+        match dial_peer(&self.outside, &self.me.credentials, Some(&self.log), address, joining).await {
+            Ok(stream) if stream.hello.store == store => Ok(()),
+            Ok(_) => refuse("another node answers there".to_owned()),
+            Err(error) => refuse(error.to_string()),
+        }
+    }
+
+    async fn assign_node(&self) -> Result<NodeId, Error> {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        self.propose(Proposal {
+            command: Command { session: None, op: Op::AssignNode },
+            table: Vec::new(),
+            contents: Vec::new(),
+            done: Box::new(move |result| {
+                let _ = done.send(result);
+            }),
+        });
+        match wait.await.map(|result| result.map(|committed| committed.reply.result)) {
+            Ok(Ok(Ok(Outcome::Node(node)))) => Ok(node),
+            _ => Err(Error::again(ErrorCode::NoLeader, "leadership was lost while a number was assigned")),
+        }
+    }
+
+    fn membership_error<E: std::fmt::Display>(&self, error: &RaftError<super::TypeConfig, E>) -> Error {
+        Error::again(ErrorCode::ChangeInProgress, format!("the membership did not change: {error}"))
+    }
+
+    /// Moves leadership and waits until another node leads.
+    pub(crate) async fn transfer(&self, to: Option<NodeId>, within: Duration) -> Result<LeaderView, Error> {
+        let me = self.me.credentials.node.0;
+        if self.seat.leadership().is_none() {
+            return Err(self.not_leader());
+        }
+        let (members, voters) = self.members();
+        let to = match to {
+            Some(NodeId(node)) if voters.contains(&node) => node,
+            Some(node) => {
+                let what = format!("no voter has the number {node}");
+                return Err(Error::refused(ErrorCode::NodeNotFound, what));
+            }
+            None => self.best_follower(&voters).ok_or_else(|| {
+                Error::refused(ErrorCode::NodeNotFound, "no other voter has answered; nobody can take over")
+            })?,
+        };
+        let mut watch = self.watch();
+        if to != me {
+            let triggered = self.raft.trigger().transfer_leader(to).await;
+            triggered.map_err(|error| Error::again(ErrorCode::NoLeader, error.to_string()))?;
+        }
+        let wanted = async {
+            loop {
+                if let Some(leader) =
+                    watch.borrow_and_update().leader.clone().filter(|leader| leader.node.0 == to)
+                {
+                    return Some(leader);
+                }
+                watch.changed().await.ok()?;
+            }
+        };
+        let moved = tokio::time::timeout(within, wanted).await.ok().flatten();
+        moved.ok_or_else(|| {
+            let name = members.get(&to).map_or("", |member| &member.name);
+            Error::again(ErrorCode::TimedOut, format!("{name} did not take leadership over in time"))
+        })
+    }
+
+    /// The voter, other than this node, that has most of the log.
+    fn best_follower(&self, voters: &BTreeSet<u64>) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.me.credentials.node.0;
+        let replication = metrics.replication.as_ref()?;
+        let others = replication.iter().filter(|(node, _)| voters.contains(*node) && **node != me);
+        others
+            .filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node)))
+            .max()
+            .map(|(_, node)| node)
+    }
+
+    /// The learner that may vote now, if this node leads.
+    fn caught_up(&self) -> Option<u64> {
+        self.seat.leadership()?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index?;
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let replication = metrics.replication.as_ref()?;
+        let learners = replication.iter().filter(|(node, _)| !voters.contains(*node));
+        learners
+            .filter_map(|(node, matched)| Some((*node, matched.as_ref()?.index)))
+            .find(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
+            .map(|(node, _)| node)
+    }
+}
+
+/// Makes voters of learners that have caught up, while this node leads. Ends with the node.
+pub(crate) async fn promote(consensus: Weak<Consensus>) {
+    loop {
+        let Some(this) = consensus.upgrade() else { return };
+        if let Some(node) = this.caught_up() {
+            let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
+            match this.raft.change_membership(change, true).await {
+                Ok(_) => tracing::info!(node, "a learner has caught up and votes now"),
+                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(_))) => {}
+                Err(error) => tracing::info!(node, %error, "a learner could not be promoted"),
+            }
+        }
+        drop(this);
+        tokio::time::sleep(PROMOTE_EVERY).await;
+    }
+}

@@ -1,0 +1,326 @@
+//! The only place that names openraft: it joins the log, the queues and the peers into one replicated machine, and
+//! offers the rest of the broker [`Consensus`].
+
+mod clocks;
+mod leadership;
+mod link;
+mod log_store;
+mod machine;
+mod membership;
+mod network;
+mod peer_server;
+mod proposer;
+mod receive_snapshot;
+mod send_snapshot;
+mod status;
+#[cfg(test)]
+mod suite;
+mod ticker;
+mod types;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::type_config::TypeConfigExt;
+use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use queue_protocol::content::ContentSpec;
+use queue_protocol::error::{Error, ErrorCode, Retry};
+
+pub(crate) use self::leadership::{Leadership, Seat, View};
+pub(crate) use self::link::{Credentials, dial_peer};
+pub(crate) use self::machine::LoadError;
+pub(crate) use self::peer_server::serve_peer;
+pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
+
+use self::log_store::LogStore;
+use self::machine::{Machine, MachineStore, SnapshotEvery};
+use self::network::Network;
+use self::proposer::Proposer;
+use self::types::{Member, TypeConfig};
+use crate::log::{Log, LogError};
+use crate::outside::{Fatal, Outside};
+use crate::queue::State;
+use crate::queue::reply::{BodyRef, Effects};
+use crate::snapshots::Snapshots;
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
+
+/// Longest wait for a read index: a quorum that answers at all answers sooner.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Gives `future` and all it spawns their own repeatable randomness, from `seed`. Everything that comes near Raft runs
+/// inside of it.
+pub fn seeded<F: Future>(seed: u64, future: F) -> impl Future<Output = F::Output> {
+    openraft::alias::AsyncRuntimeOf::<TypeConfig>::scope(seed, future)
+}
+
+/// Spawns a task that inherits the randomness of this one.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    TypeConfig::spawn(task);
+}
+
+/// How Raft behaves.
+#[derive(Clone, Debug)]
+pub struct RaftOptions {
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest election timeout, at least four heartbeats.
+    pub election_min: Duration,
+    /// Longest election timeout.
+    pub election_max: Duration,
+    /// Entries between snapshots.
+    pub snapshot_entries: u64,
+    /// Bytes of entries between snapshots.
+    pub snapshot_bytes: u64,
+    /// Entries kept in the log behind a snapshot.
+    pub keep_entries: u64,
+}
+
+impl Default for RaftOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(150),
+            election_min: Duration::from_millis(600),
+            election_max: Duration::from_millis(1_000),
+            snapshot_entries: 100_000,
+            snapshot_bytes: 256 << 20,
+            keep_entries: 10_000,
+        }
+    }
+}
+
+/// Who this node is.
+#[derive(Clone)]
+pub(crate) struct Me {
+    pub(crate) credentials: Credentials,
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) data_dir: std::path::PathBuf,
+}
+
+/// Why Raft did not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("raft settings: {0}")]
+    Config(#[from] openraft::ConfigError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("raft did not start: {0}")]
+    Raft(String),
+}
+
+/// The replicated machine as the rest of the broker sees it.
+pub(crate) struct Consensus {
+    raft: Raft,
+    seat: Arc<Seat>,
+    machine: Arc<Machine>,
+    proposer: Arc<Proposer>,
+    network: Network,
+    log: Log,
+    me: Me,
+    outside: Outside,
+    options: RaftOptions,
+    joining: tokio::sync::Mutex<()>,
+    started: tokio::time::Instant,
+    applied: tokio::sync::Notify,
+}
+
+impl Consensus {
+    /// Loads the state, starts Raft and everything that keeps it going.
+    pub(crate) async fn start(
+        outside: Outside,
+        me: Me,
+        log: Log,
+        snapshots: Snapshots,
+        options: RaftOptions,
+    ) -> Result<Arc<Self>, StartError> {
+        let every = SnapshotEvery { entries: options.snapshot_entries, bytes: options.snapshot_bytes };
+        let machine = Arc::new(Machine::load(log.clone(), snapshots, every, Arc::clone(&outside.tasks))?);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = Config {
+            cluster_name: me.credentials.cluster.to_string(),
+            heartbeat_interval: millis(options.heartbeat),
+            election_timeout_min: millis(options.election_min),
+            election_timeout_max: millis(options.election_max),
+            max_payload_entries: 1_024,
+            max_append_entries: Some(4_096),
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: options.keep_entries,
+            install_snapshot_timeout: 3_600_000,
+            api_channel_size: Some(4_096),
+            enable_pre_vote: Some(true),
+            // A leader that crashed may have replicated entries that its own disk does not hold: taking its term up
+            // again it would give their indices away a second time.
+            enable_leader_restore: Some(false),
+            ..Config::default()
+        };
+        let config = Arc::new(config.validate()?);
+        let network = Network::new(outside.clone(), me.credentials.clone(), log.clone());
+        let node = me.credentials.node;
+        let raft = Raft::new(
+            node.0,
+            config,
+            network.clone(),
+            LogStore::new(log.clone()),
+            MachineStore(Arc::clone(&machine)),
+        );
+        let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
+        let seat = Arc::new(Seat::new(node, options.heartbeat, Arc::clone(&outside.clock)));
+        let consensus = Arc::new(Self {
+            raft: raft.clone(),
+            seat: Arc::clone(&seat),
+            machine: Arc::clone(&machine),
+            proposer: Arc::new(Proposer::new()),
+            network,
+            log,
+            me,
+            outside,
+            options,
+            joining: tokio::sync::Mutex::default(),
+            started: tokio::time::Instant::now(),
+            applied: tokio::sync::Notify::new(),
+        });
+        TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
+        TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, machine));
+        TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(membership::promote(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), Arc::clone(&consensus.outside.end)));
+        Ok(consensus)
+    }
+
+    /// Names who keeps the parked leases and hears of effects; once, before clients are served.
+    pub(crate) fn set_waiters(
+        self: &Arc<Self>,
+        parked: Arc<dyn Parked>,
+        on_applied: impl Fn(Effects) + Send + Sync + 'static,
+    ) {
+        self.proposer.set_parked(parked);
+        let this = Arc::downgrade(self);
+        self.machine.set_on_applied(Box::new(move |effects| {
+            let Some(this) = this.upgrade() else { return };
+            this.applied.notify_one();
+            on_applied(effects);
+        }));
+    }
+
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(crate) fn me(&self) -> &Me {
+        &self.me
+    }
+
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.seat.view()
+    }
+
+    pub(crate) fn watch(&self) -> tokio::sync::watch::Receiver<View> {
+        self.seat.watch()
+    }
+
+    /// This node leads and has applied everything that was committed before.
+    pub(crate) fn ready(&self) -> Option<Leadership> {
+        self.seat.view().ready
+    }
+
+    /// Proposes a command; its outcome goes to `proposal.done`.
+    pub(crate) fn propose(&self, proposal: Proposal) {
+        self.proposer.propose(proposal);
+    }
+
+    /// Reads what this node has applied, with the index of the last entry.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
+        self.machine.read(look)
+    }
+
+    pub(crate) fn lease_clock_ms(&self) -> u64 {
+        self.machine.read(|state, _| state.lease_clock_ms())
+    }
+
+    /// Makes sure that this node still leads and has applied all that was committed before the call.
+    pub(crate) async fn read_index(&self) -> Result<u64, Error> {
+        let reading = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(READ_TIMEOUT, reading).await {
+            Ok(Ok(_)) => Ok(self.machine.read(|_, index| index)),
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(self.not_leader()),
+            Ok(Err(_)) | Err(_) => {
+                Err(Error::again(ErrorCode::NoLeader, format!("{} has no quorum behind it", self.me.name)))
+            }
+        }
+    }
+
+    /// Contents by reference, in the order asked for, verified.
+    pub(crate) fn contents(&self, refs: &[BodyRef]) -> Result<Vec<(ContentSpec, Bytes)>, LogError> {
+        let mut contents = Vec::with_capacity(refs.len());
+        for run in refs.chunk_by(|a, b| a.index == b.index && a.ordinal < b.ordinal) {
+            let ordinals: Vec<u32> = run.iter().map(|body| body.ordinal).collect();
+            contents.extend(self.log.read_bodies(run[0].index, &ordinals)?);
+        }
+        Ok(contents)
+    }
+
+    /// Where to go instead.
+    pub(crate) fn not_leader(&self) -> Error {
+        let view = self.seat.view();
+        let me = &self.me.name;
+        match view.leader.filter(|leader| leader.node != self.me.credentials.node) {
+            Some(leader) => {
+                let message = format!("{me} is a follower; leader is {} at {}", leader.name, leader.address);
+                Error { retry: Retry::AtLeader(leader), ..Error::refused(ErrorCode::NotLeader, message) }
+            }
+            None => Error {
+                retry: Retry::AfterMs(50),
+                ..Error::refused(ErrorCode::NoLeader, format!("{me} knows no leader"))
+            },
+        }
+    }
+
+    /// Stops Raft; what is proposed and not decided stays unknown.
+    pub(crate) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop in order");
+        }
+    }
+}
+
+/// A node whose Raft has stopped on an error answers nobody any more.
+async fn end_with_raft(raft: Raft, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let failed = match &metrics.borrow_watched().running_state {
+            Ok(()) | Err(openraft::errors::Fatal::Stopped) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failed {
+            let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
+            return end(Fatal { status: 74, what });
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Member {
+    fn of(me: &Me) -> Self {
+        Self { name: me.name.clone(), address: me.address.clone(), store: me.credentials.store.0 }
+    }
+}

@@ -1,0 +1,256 @@
+//! The other end of a [`super::link::Link`]: what a proved peer asks of this node. Appends are handed to Raft in
+//! the order of their arrival and answered when they are on this disk.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
+use openraft::type_config::TypeConfigExt;
+use queue_protocol::client::Stream;
+use queue_protocol::content::ContentSpec;
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::frame::{Frame, FrameKind, OutFrame};
+use queue_protocol::gather::Gatherer;
+use queue_protocol::hello::PeerHello;
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
+use queue_protocol::names::NodeId;
+use queue_protocol::peer::{
+    Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer, VoteResult,
+};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+
+use super::receive_snapshot::Receiving;
+use super::types::{Entry, TypeConfig, from_log_entry, from_log_id, from_vote, to_log_id, to_vote};
+use super::{Consensus, Raft};
+
+/// An append may be as large as one entry: contents, their table and the commands.
+const APPEND_SIZE_MAX: usize = 2 * TAIL_SIZE_MAX + HEADER_SIZE_MAX;
+/// Bytes of appends in pieces that one peer may have here.
+const GATHER_SIZE_MAX: usize = 4 * APPEND_SIZE_MAX;
+
+type Answers = mpsc::UnboundedSender<OutFrame>;
+
+/// Serves one peer until its connection ends. Runs where Raft runs.
+pub(crate) async fn serve_peer(
+    consensus: Arc<Consensus>,
+    peer: PeerHello,
+    mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+    writer: WriteHalf<Box<dyn Stream>>,
+) {
+    let (answers, queue) = mpsc::unbounded_channel();
+    let writing = TypeConfig::spawn(write_answers(writer, queue));
+    let mut gatherer = Gatherer::new(64, APPEND_SIZE_MAX);
+    let mut receiving = None;
+    loop {
+        let frame = match reader.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::info!(peer = %peer.node, %error, "a peer's connection broke");
+                break;
+            }
+        };
+        let mut budget = GATHER_SIZE_MAX.saturating_sub(gatherer.held());
+        match gatherer.take(frame, &mut budget) {
+            Ok(None) => {}
+            Ok(Some(frame)) => {
+                if let Err(error) = handle(&consensus, peer, frame, &answers, &mut receiving).await {
+                    tracing::warn!(peer = %peer.node, %error, "a peer is disconnected");
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(peer = %peer.node, %error, "a peer sent a bad frame");
+                break;
+            }
+        }
+    }
+    drop(answers);
+    drop(writing);
+}
+
+async fn write_answers(mut writer: WriteHalf<Box<dyn Stream>>, mut queue: mpsc::UnboundedReceiver<OutFrame>) {
+    let mut outbox = Outbox::new();
+    while let Some(frame) = queue.recv().await {
+        let mut next = Some(frame);
+        while let Some(frame) = next {
+            outbox.push(&frame).expect("answers to peers are small");
+            next = queue.try_recv().ok();
+        }
+        if outbox.write_to(&mut writer).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn answer(answers: &Answers, id: u64, response: &PeerResponse) {
+    // A closed channel means that the connection is gone, and with it whoever asked.
+    let _ = answers.send(OutFrame::new(id, response, Vec::new()));
+}
+
+/// Answers one request, or starts to. An error ends the connection.
+async fn handle(
+    consensus: &Arc<Consensus>,
+    peer: PeerHello,
+    frame: Frame,
+    answers: &Answers,
+    receiving: &mut Option<Receiving>,
+) -> io::Result<()> {
+    let id = frame.request_id;
+    if frame.kind == FrameKind::Ping {
+        let _ = answers.send(OutFrame::bare(id, FrameKind::Pong));
+        return Ok(());
+    }
+    let request = frame.message::<PeerRequest>().map_err(io::Error::other)?;
+    let joining = peer.node == queue_protocol::hello::JOINING;
+    if joining && !matches!(request, PeerRequest::Join(_)) {
+        return Err(io::Error::other("a node that is no member yet may only ask to join"));
+    }
+    let raft = consensus.raft().clone();
+    match request {
+        PeerRequest::Append(append) => handle_append(&raft, id, append, frame.tail, answers).await?,
+        PeerRequest::Vote(ask) => spawn_vote(raft, id, ask, false, answers.clone()),
+        PeerRequest::PreVote(ask) => spawn_vote(raft, id, ask, true, answers.clone()),
+        PeerRequest::TransferLeader(transfer) => spawn_transfer(raft, id, transfer, answers.clone()),
+        PeerRequest::Ping(ping) => {
+            consensus.hear(peer.node, ping);
+            answer(answers, id, &PeerResponse::Pong(consensus.own_ping()));
+        }
+        PeerRequest::Join(join) => {
+            let (consensus, answers) = (Arc::clone(consensus), answers.clone());
+            TypeConfig::spawn(async move {
+                let response = match consensus.join(join, peer.store).await {
+                    Ok(joined) => PeerResponse::Joined(joined),
+                    Err(error) => PeerResponse::Failed(error),
+                };
+                answer(&answers, id, &response);
+            });
+        }
+        PeerRequest::SnapshotBegin(begin) => {
+            let (response, began) = Receiving::begin(consensus, begin, &frame.tail)?;
+            *receiving = Some(began);
+            answer(answers, id, &response);
+        }
+        PeerRequest::SnapshotPart(part) => {
+            let receiving = receiving.as_mut().ok_or_else(|| io::Error::other("a part of no snapshot"))?;
+            receiving.take(part, frame.tail)?;
+            answer(answers, id, &PeerResponse::PartTaken);
+        }
+        PeerRequest::SnapshotEnd => {
+            let receiving = receiving.take().ok_or_else(|| io::Error::other("the end of no snapshot"))?;
+            answer(answers, id, &receiving.install(&raft).await?);
+        }
+    }
+    Ok(())
+}
+
+/// Takes one entry's bytes off the tail of an append.
+fn decode_entry(spec: &EntrySpec, tail: &mut Bytes) -> io::Result<Entry> {
+    let table_size = spec.bodies_count as usize * 8;
+    let commands_size = spec.commands_size as usize;
+    if tail.len() < commands_size + table_size + spec.bodies_size as usize {
+        return Err(io::Error::other("an append's tail is shorter than its entries"));
+    }
+    let commands = tail.split_to(commands_size);
+    let mut rows = tail.split_to(table_size);
+    let mut table = Vec::with_capacity(spec.bodies_count as usize);
+    let mut bodies_size = 0;
+    while rows.has_remaining() {
+        let row = ContentSpec { size: rows.get_u32_le(), crc32c: rows.get_u32_le() };
+        bodies_size += u64::from(row.size);
+        table.push(row);
+    }
+    if bodies_size != u64::from(spec.bodies_size) {
+        return Err(io::Error::other("an append's body table does not fit its bodies"));
+    }
+    let contents = vec![tail.split_to(spec.bodies_size as usize)];
+    let entry = crate::log::Entry {
+        id: spec.id,
+        kind: spec.kind,
+        commands,
+        table: table.into(),
+        contents: Some(contents.into()),
+    };
+    from_log_entry(entry).map_err(io::Error::other)
+}
+
+/// Hands the append to Raft before the next one is read; the answer follows when it is durable.
+async fn handle_append(
+    raft: &Raft,
+    id: u64,
+    append: Append,
+    mut tail: Bytes,
+    answers: &Answers,
+) -> io::Result<()> {
+    let entries: io::Result<Vec<Entry>> =
+        append.entries.iter().map(|spec| decode_entry(spec, &mut tail)).collect();
+    let request = AppendEntriesRequest::<TypeConfig> {
+        vote: to_vote(append.vote),
+        prev_log_id: append.prev.map(to_log_id),
+        entries: entries?,
+        leader_commit: append.commit.map(to_log_id),
+    };
+    if !tail.is_empty() {
+        return Err(io::Error::other("an append's tail is longer than its entries"));
+    }
+    let last = append.entries.last().map(|spec| spec.id).or(append.prev);
+    let prev = append.prev;
+    let (raft, answers) = (raft.clone(), answers.clone());
+    let mut appending = Box::pin(async move {
+        let result = match raft.append_entries(request).await {
+            Ok(AppendEntriesResponse::Success) => AppendResult::Durable(last),
+            Ok(AppendEntriesResponse::PartialSuccess(upto)) => {
+                AppendResult::Durable(upto.as_ref().map(from_log_id))
+            }
+            Ok(AppendEntriesResponse::Conflict) => match prev {
+                Some(prev) => AppendResult::Conflict(prev),
+                None => return,
+            },
+            Ok(AppendEntriesResponse::HigherVote(vote)) => AppendResult::HigherVote(from_vote(&vote)),
+            // Raft has stopped, and the process with it.
+            Err(_) => return,
+        };
+        answer(&answers, id, &PeerResponse::Append(result));
+    });
+    // The first poll puts the request into Raft's queue: that is what keeps the order.
+    if futures_util::poll!(&mut appending).is_pending() {
+        TypeConfig::spawn(appending);
+    }
+    Ok(())
+}
+
+fn spawn_vote(raft: Raft, id: u64, ask: AskVote, pre: bool, answers: Answers) {
+    TypeConfig::spawn(async move {
+        let request = VoteRequest::<TypeConfig> {
+            vote: to_vote(ask.vote),
+            last_log_id: ask.last.map(to_log_id),
+            leadership_transfer: ask.by_transfer,
+        };
+        let result = if pre { raft.pre_vote(request).await } else { raft.vote(request).await };
+        if let Ok(response) = result {
+            let result = VoteResult {
+                vote: from_vote(&response.vote),
+                granted: response.vote_granted,
+                last: response.last_log_id.as_ref().map(from_log_id),
+            };
+            answer(&answers, id, &PeerResponse::Vote(result));
+        }
+    });
+}
+
+fn spawn_transfer(raft: Raft, id: u64, transfer: Transfer, answers: Answers) {
+    TypeConfig::spawn(async move {
+        let from = to_vote(transfer.from);
+        let NodeId(to) = transfer.to;
+        let request = TransferLeaderRequest::new(from, to, transfer.last.map(to_log_id));
+        let response = match raft.handle_transfer_leader(request).await {
+            Ok(Ok(())) => PeerResponse::Seen(transfer.from),
+            Ok(Err(error)) => PeerResponse::Failed(Error::again(ErrorCode::NoLeader, error.to_string())),
+            Err(_) => return,
+        };
+        answer(&answers, id, &response);
+    });
+}

@@ -1,0 +1,250 @@
+//! Commands become entries: everything that waits goes into the next entry, up to 1 MiB or 4,096 commands.
+//! A push takes parked leases along, in the same entry, behind it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use openraft::errors::ClientWriteError;
+use openraft::raft::ClientWriteResult;
+use queue_protocol::bounded::Bounded;
+use queue_protocol::content::ContentSpec;
+use queue_protocol::names::QueueName;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use super::leadership::{Leadership, Seat};
+use super::types::{Batch, Completion, Leader, TypeConfig};
+use super::{Raft, machine::Machine};
+use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op};
+use crate::queue::reply::Reply;
+
+/// Contents and commands after which an entry is closed.
+const ENTRY_SIZE_MAX: usize = 1 << 20;
+/// Entries handed to Raft and not applied yet.
+const ENTRIES_IN_FLIGHT_MAX: usize = 32;
+/// Bytes of proposals that wait, over all connections.
+const WAITING_SIZE_MAX: usize = 256 << 20;
+
+/// A command on its way into the log.
+pub(crate) struct Proposal {
+    pub(crate) command: Command,
+    pub(crate) table: Vec<ContentSpec>,
+    pub(crate) contents: Vec<Bytes>,
+    pub(crate) done: Done,
+}
+
+/// Gets the outcome, once.
+pub(crate) type Done = Box<dyn FnOnce(Result<Committed, ProposeError>) + Send>;
+
+/// An outcome that is on a majority's disks.
+#[derive(Clone, Debug)]
+pub(crate) struct Committed {
+    pub(crate) reply: Reply,
+    pub(crate) lease_clock_ms: u64,
+}
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProposeError {
+    /// Surely not done: this node does not lead, or leads without a quorum.
+    NotLeader,
+    /// Surely not done: too much is waiting.
+    Overloaded,
+    /// It may be done.
+    Unknown,
+}
+
+/// Leases that wait for a message; asked while an entry is put together.
+pub(crate) trait Parked: Send + Sync {
+    /// Up to `count` leases that wait for `queue`, oldest first; from now on they are proposed.
+    fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal>;
+}
+
+#[derive(Default)]
+struct Waiting {
+    proposals: VecDeque<Proposal>,
+    size: usize,
+}
+
+/// Takes proposals from any thread; [`Proposer::run`] turns them into entries.
+pub(crate) struct Proposer {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    parked: OnceLock<Arc<dyn Parked>>,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Proposal {
+    fn size(&self) -> usize {
+        // A command is small unless it names many receipts; 16 bytes each is their order of magnitude.
+        let receipts = match &self.command.op {
+            Op::Ack(receipts) | Op::Nack { leases: receipts, .. } => receipts.receipts.len(),
+            Op::Extend { leases: Some(receipts), .. } => receipts.receipts.len(),
+            _ => 0,
+        };
+        128 + 16 * receipts + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()
+    }
+}
+
+impl Proposer {
+    pub(crate) fn new() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            parked: OnceLock::new(),
+            in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
+        }
+    }
+
+    /// Names who knows the parked leases; once, before the first proposal.
+    pub(crate) fn set_parked(&self, parked: Arc<dyn Parked>) {
+        assert!(self.parked.set(parked).is_ok(), "parked leases are kept in one place");
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Proposes; `proposal.done` is called exactly once, from some thread.
+    pub(crate) fn propose(&self, proposal: Proposal) {
+        let size = proposal.size();
+        let mut waiting = self.waiting();
+        if waiting.size + size > WAITING_SIZE_MAX {
+            drop(waiting);
+            return (proposal.done)(Err(ProposeError::Overloaded));
+        }
+        waiting.size += size;
+        waiting.proposals.push_back(proposal);
+        drop(waiting);
+        self.arrived.notify_one();
+    }
+
+    /// The next entry's worth; empty if nothing waits.
+    fn take(&self) -> Vec<Proposal> {
+        let mut waiting = self.waiting();
+        let mut taken: Vec<Proposal> = Vec::new();
+        let mut size = 0;
+        while let Some(next) = waiting.proposals.front() {
+            let next_size = next.size();
+            if !taken.is_empty() && (size + next_size > ENTRY_SIZE_MAX || taken.len() == COMMANDS_COUNT_MAX) {
+                break;
+            }
+            size += next_size;
+            waiting.size -= next_size;
+            taken.extend(waiting.proposals.pop_front());
+        }
+        drop(waiting);
+        self.take_parked(&mut taken);
+        taken
+    }
+
+    /// Behind the pushes: at most as many parked leases as the entry brings messages.
+    fn take_parked(&self, taken: &mut Vec<Proposal>) {
+        let Some(parked) = self.parked.get() else { return };
+        let mut pushed: Vec<(QueueName, usize)> = Vec::new();
+        for proposal in taken.iter() {
+            if let Op::Push(push) = &proposal.command.op {
+                match pushed.iter_mut().find(|(queue, _)| *queue == push.queue) {
+                    Some((_, count)) => *count += push.count as usize,
+                    None => pushed.push((push.queue.clone(), push.count as usize)),
+                }
+            }
+        }
+        for (queue, count) in pushed {
+            let room = COMMANDS_COUNT_MAX - taken.len();
+            taken.extend(parked.take(&queue, count.min(room)));
+        }
+    }
+
+    /// Hands entries to Raft until it stops.
+    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>, machine: Arc<Machine>) {
+        loop {
+            let room = Arc::clone(&self.in_flight).acquire_owned().await;
+            let room = room.expect("the semaphore is never closed");
+            let taken = loop {
+                let arrived = self.arrived.notified();
+                let taken = self.take();
+                if !taken.is_empty() {
+                    break taken;
+                }
+                arrived.await;
+            };
+            let Some(leadership) = seat.leadership() else {
+                refuse(taken, ProposeError::NotLeader);
+                continue;
+            };
+            let (batch, dones) = self.entry(taken, &seat, &machine, leadership);
+            let completion = Completion::new(move |result| complete(dones, room, result));
+            let leader = Leader { term: leadership.term, node_id: seat.node().0 };
+            if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn entry(
+        &self,
+        taken: Vec<Proposal>,
+        seat: &Seat,
+        machine: &Machine,
+        leadership: Leadership,
+    ) -> (Batch, Dones) {
+        let mut commands = Vec::with_capacity(taken.len());
+        let mut table = Vec::new();
+        let mut contents = Vec::new();
+        let mut dones = Vec::with_capacity(taken.len());
+        for proposal in taken {
+            commands.push(proposal.command);
+            table.extend(proposal.table);
+            contents.extend(proposal.contents);
+            dones.push(proposal.done);
+        }
+        let stamps = seat.stamp(leadership, machine.wall_ms());
+        let commands = Bounded::new(commands).expect("take stops at the limit");
+        let section = postcard::to_allocvec(&command::Batch { stamps, commands });
+        let batch = Batch {
+            commands: section.expect("commands hold nothing that does not encode").into(),
+            table: table.into(),
+            contents: Some(contents.into()),
+        };
+        (batch, Dones(dones))
+    }
+}
+
+/// Those who wait for one entry. Dropped unanswered when Raft stops: then nobody knows.
+struct Dones(Vec<Done>);
+
+impl Drop for Dones {
+    fn drop(&mut self) {
+        for done in self.0.drain(..) {
+            done(Err(ProposeError::Unknown));
+        }
+    }
+}
+
+fn refuse(taken: Vec<Proposal>, why: ProposeError) {
+    for proposal in taken {
+        (proposal.done)(Err(why));
+    }
+}
+
+fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteResult<TypeConfig>) {
+    drop(room);
+    match result {
+        Ok(written) => {
+            let applied = written.data;
+            assert_eq!(applied.replies.len(), dones.0.len(), "every command has one reply");
+            for (done, reply) in dones.0.drain(..).zip(applied.replies) {
+                done(Ok(Committed { reply, lease_clock_ms: applied.lease_clock_ms }));
+            }
+        }
+        Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_)) => {
+            for done in dones.0.drain(..) {
+                done(Err(ProposeError::NotLeader));
+            }
+        }
+        Err(ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::ChangeMembershipError(_)) => {
+            drop(dones)
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What happens by itself: ticks while something is due or leased, and snapshots when enough has been written.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::{Consensus, Proposal};
+use crate::queue::NextDue;
+use crate::queue::command::{Command, Op};
+
+/// While a lease is outstanding the clocks are committed at least so often, so that a leader change loses no more.
+const LEASED_TICK_MS: u64 = 10_000;
+/// How often the disk is asked for segments that nothing needs any more.
+const COLLECT_EVERY: Duration = Duration::from_secs(5);
+
+/// Milliseconds until the next tick is due at this leader; `None` if nothing is due and nothing leased: no entry.
+fn wait_ms(due: NextDue, wall_ms: u64, lease_clock_ms: u64, pending_ms: u64) -> Option<u64> {
+    let wall = due.wall_ms.map(|at| at.saturating_sub(wall_ms));
+    let lease = due.lease_ms.map(|at| at.saturating_sub(lease_clock_ms + pending_ms));
+    let leased = (due.leases > 0).then(|| LEASED_TICK_MS.saturating_sub(pending_ms));
+    [wall, lease, leased].into_iter().flatten().min()
+}
+
+/// Proposes ticks while this node leads. Ends with the node.
+pub(crate) async fn run(consensus: Weak<Consensus>) {
+    loop {
+        let Some(this) = consensus.upgrade() else { return };
+        let applied = this.applied.notified();
+        let wait = this.seat.leadership().and_then(|_| {
+            let own_ms = this.seat.wall_ms();
+            let pending = this.seat.pending_ms();
+            this.read(|state, _| {
+                wait_ms(state.next_due(), own_ms.max(state.wall_ms()), state.lease_clock_ms(), pending)
+            })
+        });
+        let heartbeat = this.options.heartbeat;
+        match wait {
+            Some(0) => {
+                tick(&this).await;
+            }
+            // Clocks may be confirmed late or jump: look again at every heartbeat while something is due.
+            wait => {
+                let at_most = wait.map_or(heartbeat, |ms| Duration::from_millis(ms).min(heartbeat));
+                let _ = tokio::time::timeout(at_most, applied).await;
+                // Many applies in a row are one look.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// One tick, and its outcome: at most one is under way.
+async fn tick(consensus: &Consensus) {
+    let (done, wait) = tokio::sync::oneshot::channel();
+    consensus.propose(Proposal {
+        command: Command { session: None, op: Op::Tick },
+        table: Vec::new(),
+        contents: Vec::new(),
+        done: Box::new(move |result| {
+            let _ = done.send(result.is_ok());
+        }),
+    });
+    if !matches!(wait.await, Ok(true)) {
+        tokio::time::sleep(consensus.options.heartbeat).await;
+    }
+}
+
+/// Builds snapshots when they are due, and gives segments back that nothing needs. Ends with the node.
+pub(crate) async fn keep_snapshots(consensus: Weak<Consensus>) {
+    let mut purged = None;
+    loop {
+        let Some(this) = consensus.upgrade() else { return };
+        let machine = Arc::clone(&this.machine);
+        drop(this);
+        if tokio::time::timeout(COLLECT_EVERY, machine.due.notified()).await.is_ok() {
+            let Some(this) = consensus.upgrade() else { return };
+            if this.raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            tokio::time::sleep(this.options.heartbeat).await;
+        } else if let Some(this) = consensus.upgrade() {
+            let now = this.log.state().purged;
+            if now != purged {
+                purged = now;
+                machine.collect();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_due_and_nothing_leased_asks_for_no_tick() {
+        assert_eq!(wait_ms(NextDue { wall_ms: None, lease_ms: None, leases: 0 }, 5, 5, 5), None);
+    }
+
+    #[test]
+    fn the_earliest_of_wall_and_lease_deadlines_counts() {
+        let due = NextDue { wall_ms: Some(1_000), lease_ms: Some(500), leases: 1 };
+        assert_eq!(wait_ms(due, 400, 100, 0), Some(400));
+        assert_eq!(wait_ms(due, 900, 100, 0), Some(100));
+        assert_eq!(wait_ms(due, 2_000, 100, 0), Some(0));
+        assert_eq!(wait_ms(due, 0, 100, 400), Some(0));
+    }
+
+    #[test]
+    fn a_lease_that_is_far_from_its_end_still_asks_for_a_tick_every_ten_seconds() {
+        let due = NextDue { wall_ms: None, lease_ms: Some(3_600_000), leases: 1 };
+        assert_eq!(wait_ms(due, 0, 0, 0), Some(10_000));
+        assert_eq!(wait_ms(due, 0, 0, 9_999), Some(1));
+        assert_eq!(wait_ms(due, 0, 0, 10_001), Some(0));
+    }
+}

@@ -1,0 +1,140 @@
+//! Outcomes become responses: the one place where a refusal of the state gets its number on the wire and its text,
+//! and where references become bodies.
+
+use bytes::Bytes;
+use queue_protocol::bounded::Bounded;
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::response::{Answer, At, Delivery, Extended, Response};
+
+use super::reply_to::{Finished, read_at};
+use crate::log::LogError;
+use crate::queue::reply::{BodyRef, Grant, Outcome, Refusal};
+use crate::raft::Consensus;
+
+/// What an outcome is on the wire, with the contents of its tail.
+///
+/// # Errors
+/// A content could not be read back as it was written: this node must not go on.
+pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Response, Vec<Bytes>), LogError> {
+    let plain = |at, lease_clock_ms, result| Response { at, repeated: false, lease_clock_ms, result };
+    match finished {
+        Finished::Committed(committed) => {
+            let reply = committed.reply;
+            let (result, contents) = match reply.result {
+                Ok(outcome) => {
+                    let (answer, contents) = answer(consensus, outcome)?;
+                    (Ok(answer), contents)
+                }
+                Err(refusal) => (Err(error(&refusal)), Vec::new()),
+            };
+            let response = Response {
+                at: reply.at,
+                repeated: reply.repeated,
+                lease_clock_ms: committed.lease_clock_ms,
+                result,
+            };
+            Ok((response, contents))
+        }
+        Finished::Empty { index, lease_clock_ms } => {
+            let empty = Answer::Delivered(Bounded::default());
+            Ok((plain(read_at(index), lease_clock_ms, Ok(empty)), Vec::new()))
+        }
+        Finished::Read { index, lease_clock_ms, mut answer, bodies } => {
+            let contents = match shown(consensus, &mut answer, &bodies) {
+                // Settled and freed between the look at the state and the read: it is no longer there to be shown.
+                Err(LogError::NoBody { .. }) => {
+                    let gone =
+                        Error::again(ErrorCode::MessageNotFound, "a message was settled while it was read");
+                    return Ok((plain(read_at(index), lease_clock_ms, Err(gone)), Vec::new()));
+                }
+                contents => contents?,
+            };
+            Ok((plain(read_at(index), lease_clock_ms, Ok(*answer)), contents))
+        }
+        Finished::Failed(error) => Ok((plain(At::default(), 0, Err(error)), Vec::new())),
+        Finished::NotLeader => Ok((plain(At::default(), 0, Err(consensus.not_leader())), Vec::new())),
+    }
+}
+
+fn answer(consensus: &Consensus, outcome: Outcome) -> Result<(Answer, Vec<Bytes>), LogError> {
+    const FITS: &str = "a command names no more than its answer holds";
+    let answer = match outcome {
+        Outcome::Pushed(runs) => Answer::Pushed(Bounded::new(runs).expect(FITS)),
+        Outcome::Delivered(grants) => return delivered(consensus, grants),
+        Outcome::Nothing => Answer::Delivered(Bounded::default()),
+        Outcome::Settled(results) => Answer::Settled(Bounded::new(results).expect(FITS)),
+        Outcome::Extended { results, count, deadline_ms } => {
+            Answer::Extended(Extended { results: Bounded::new(results).expect(FITS), count, deadline_ms })
+        }
+        Outcome::Created(made) => Answer::Created(made),
+        Outcome::Count(count) => Answer::Count(count),
+        Outcome::Closed => Answer::Closed,
+        Outcome::Node(_) | Outcome::Ticked => unreachable!("no client can ask for this"),
+    };
+    Ok((answer, Vec::new()))
+}
+
+fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<(Answer, Vec<Bytes>), LogError> {
+    let refs: Vec<BodyRef> = grants.iter().map(|grant| grant.body).collect();
+    let (specs, contents): (Vec<_>, Vec<_>) = consensus.contents(&refs)?.into_iter().unzip();
+    let deliveries = grants
+        .into_iter()
+        .zip(specs)
+        .map(|(grant, content)| Delivery {
+            queue: grant.queue,
+            id: grant.id,
+            token: grant.token,
+            attempt: grant.attempt,
+            failures: grant.failures,
+            priority: grant.priority,
+            pushed_at_ms: grant.pushed_at_ms,
+            lease_ms: grant.lease_ms,
+            deadline_ms: grant.deadline_ms,
+            content,
+        })
+        .collect();
+    let deliveries = Bounded::new(deliveries).expect("a lease gives no more than it may");
+    Ok((Answer::Delivered(deliveries), contents))
+}
+
+/// Fills in the measures of what a read shows, and gives the contents.
+fn shown(consensus: &Consensus, answer: &mut Answer, bodies: &[BodyRef]) -> Result<Vec<Bytes>, LogError> {
+    let Answer::Peeked(views) = answer else { return Ok(Vec::new()) };
+    let (specs, contents): (Vec<_>, Vec<_>) = consensus.contents(bodies)?.into_iter().unzip();
+    let mut filled = std::mem::take(views).into_vec();
+    for (view, spec) in filled.iter_mut().zip(specs) {
+        view.content = spec;
+    }
+    *views = Bounded::new(filled).expect("as many as before");
+    Ok(contents)
+}
+
+/// A refusal of the state as people and programs get it.
+pub(crate) fn error(refusal: &Refusal) -> Error {
+    let queue = refusal.queue.as_ref().map(ToString::to_string).unwrap_or_default();
+    let message = match refusal.code {
+        ErrorCode::QueueNotFound => format!("no queue named \"{queue}\""),
+        ErrorCode::QueueExists => format!("queue {queue} exists with other settings"),
+        ErrorCode::QueueNotEmpty => format!("queue {queue} holds messages"),
+        ErrorCode::QueueLimit => "the cluster has as many queues as it can".to_owned(),
+        ErrorCode::MessageNotFound => format!("no such message in {queue}"),
+        ErrorCode::TooOld => {
+            "the session no longer remembers this request; its outcome is not known".to_owned()
+        }
+        ErrorCode::SessionExpired => "the session was closed or forgotten".to_owned(),
+        ErrorCode::SessionLimit => "the cluster remembers as many sessions as it can".to_owned(),
+        ErrorCode::SessionFull => {
+            "answers this session has not confirmed hold as much as they may".to_owned()
+        }
+        ErrorCode::BadRequest => "a value of the request is out of its range".to_owned(),
+        other => other.as_str().replace('_', " "),
+    };
+    let base = match refusal.code {
+        ErrorCode::TooOld | ErrorCode::SessionExpired => {
+            Error { retry: queue_protocol::error::Retry::Never, ..Error::unknown(refusal.code, message) }
+        }
+        ErrorCode::SessionLimit | ErrorCode::SessionFull => Error::again(refusal.code, message),
+        _ => Error::refused(refusal.code, message),
+    };
+    Error { similar: refusal.similar.clone(), ..base }
+}

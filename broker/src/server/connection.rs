@@ -1,0 +1,268 @@
+//! One client: its requests are read and started in order, its answers written as they come, many in flight.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue_protocol::client::Stream;
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
+use queue_protocol::gather::Gatherer;
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
+use queue_protocol::names::SessionId;
+use queue_protocol::request::Call;
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::answer::respond;
+use super::dispatch::Dispatch;
+use super::reply_to::{Finished, Reply, ReplyTo};
+use crate::outside::Fatal;
+
+/// Answers are put together until a write is this large.
+const WRITE_SIZE: usize = 1 << 20;
+/// A client that takes nothing for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a connection may have in flight, and has.
+struct Flight {
+    count: std::sync::atomic::AtomicUsize,
+    size: std::sync::atomic::AtomicUsize,
+    landed: Notify,
+}
+
+impl Flight {
+    fn new() -> Self {
+        Self { count: 0.into(), size: 0.into(), landed: Notify::new() }
+    }
+
+    fn take(&self, size: usize) {
+        self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.size.fetch_add(size, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn give_back(&self, size: usize) {
+        self.count.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.size.fetch_sub(size, std::sync::atomic::Ordering::Relaxed);
+        self.landed.notify_one();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count.load(std::sync::atomic::Ordering::Relaxed) == 0
+    }
+
+    /// There is room for another request.
+    fn has_room(&self) -> bool {
+        self.count.load(std::sync::atomic::Ordering::Relaxed) < IN_FLIGHT_COUNT_MAX
+            && self.size.load(std::sync::atomic::Ordering::Relaxed) < IN_FLIGHT_SIZE_MAX
+    }
+}
+
+/// What the reading half tells the writing half beside outcomes.
+enum Note {
+    Pong(u64),
+    Bad(FrameError),
+}
+
+/// Serves one client until it leaves, misbehaves, or `stop` turns true and its open requests are answered.
+pub(crate) async fn serve_client(
+    dispatch: Arc<Dispatch>,
+    id: u64,
+    session: SessionId,
+    reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+    writer: WriteHalf<Box<dyn Stream>>,
+    stop: watch::Receiver<bool>,
+) {
+    let flight = Arc::new(Flight::new());
+    let (replies, outcomes) = mpsc::unbounded_channel();
+    let (notes, noted) = mpsc::unbounded_channel();
+    let reading =
+        Reading { dispatch: Arc::clone(&dispatch), id, session, flight: Arc::clone(&flight), replies, notes };
+    let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer };
+    let read = std::pin::pin!(reading.run(reader, stop));
+    let write = std::pin::pin!(writing.run());
+    // Reading ends first: at the end of the stream, on a bad frame, or when the node stops. Writing then ends by
+    // itself when everything is answered; if the client is gone, at the first failed write.
+    match futures_util::future::select(read, write).await {
+        futures_util::future::Either::Left((Left::Gone, _)) => {}
+        futures_util::future::Either::Left((Left::InOrder, write)) => write.await,
+        futures_util::future::Either::Right(_) => {}
+    }
+    dispatch.waiters.disconnected(id);
+}
+
+/// How reading ended.
+enum Left {
+    /// The client closed or broke the connection: nobody reads answers.
+    Gone,
+    /// Open requests are still to be answered.
+    InOrder,
+}
+
+struct Reading {
+    dispatch: Arc<Dispatch>,
+    id: u64,
+    session: SessionId,
+    flight: Arc<Flight>,
+    replies: mpsc::UnboundedSender<Reply>,
+    notes: mpsc::UnboundedSender<Note>,
+}
+
+impl Reading {
+    async fn run(
+        self,
+        mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Left {
+        let mut gatherer = Gatherer::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
+        loop {
+            while !self.flight.has_room() {
+                self.flight.landed.notified().await;
+            }
+            let stopping = std::pin::pin!(async {
+                let _ = stop.wait_for(|stop| *stop).await;
+            });
+            let next = std::pin::pin!(reader.next());
+            let frame = match futures_util::future::select(next, stopping).await {
+                futures_util::future::Either::Left((Ok(Some(frame)), _)) => frame,
+                futures_util::future::Either::Left((Ok(None), _)) => return Left::Gone,
+                futures_util::future::Either::Left((Err(error), _)) => return self.broken(error),
+                futures_util::future::Either::Right(_) => return Left::InOrder,
+            };
+            let mut budget = IN_FLIGHT_SIZE_MAX.saturating_sub(gatherer.held());
+            let whole = gatherer.take(frame, &mut budget);
+            match whole.map_err(queue_protocol::codec::CodecError::Frame) {
+                Ok(None) => {}
+                Ok(Some(frame)) => {
+                    if let Err(error) = self.start(frame) {
+                        return self.broken(error.into());
+                    }
+                }
+                Err(error) => return self.broken(error),
+            }
+        }
+    }
+
+    fn broken(&self, error: queue_protocol::codec::CodecError) -> Left {
+        match error {
+            queue_protocol::codec::CodecError::Io(_) => Left::Gone,
+            queue_protocol::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
+            queue_protocol::codec::CodecError::Frame(error) => {
+                tracing::info!(connection = self.id, %error, "a client sent a bad frame");
+                let _ = self.notes.send(Note::Bad(error));
+                Left::InOrder
+            }
+        }
+    }
+
+    fn start(&self, frame: Frame) -> Result<(), FrameError> {
+        match frame.kind {
+            FrameKind::Ping => {
+                let _ = self.notes.send(Note::Pong(frame.request_id));
+            }
+            FrameKind::Cancel => self.dispatch.waiters.cancelled(self.id, frame.request_id),
+            FrameKind::Pong | FrameKind::Goodbye => {}
+            _ => {
+                let call: Call = frame.message()?;
+                let size = frame.size();
+                self.flight.take(size);
+                let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
+                self.dispatch.handle(self.session, call, frame.tail, reply);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Writing {
+    dispatch: Arc<Dispatch>,
+    flight: Arc<Flight>,
+    outcomes: mpsc::UnboundedReceiver<Reply>,
+    noted: mpsc::UnboundedReceiver<Note>,
+    writer: WriteHalf<Box<dyn Stream>>,
+}
+
+impl Writing {
+    async fn run(mut self) {
+        let mut outbox = Outbox::new();
+        let mut goodbye = None;
+        let mut reading = true;
+        loop {
+            tokio::select! {
+                biased;
+                note = self.noted.recv(), if reading => match note {
+                    Some(Note::Pong(id)) => push(&mut outbox, &OutFrame::bare(id, FrameKind::Pong)),
+                    Some(Note::Bad(error)) => goodbye = Some(error.to_wire()),
+                    // The reading half is gone; what is in flight is still answered.
+                    None => reading = false,
+                },
+                reply = self.outcomes.recv(), if reading || !self.flight.is_empty() => match reply {
+                    Some(reply) => {
+                        if !self.take(reply, &mut outbox) {
+                            return;
+                        }
+                    }
+                    None => reading = false,
+                },
+                else => break,
+            }
+            if outbox.is_empty() {
+                continue;
+            }
+            match tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+        let reason = goodbye.unwrap_or_else(|| {
+            Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one")
+        });
+        let frame = OutFrame::new(0, &Goodbye { reason: Some(reason) }, Vec::new());
+        push(&mut outbox, &frame);
+        let _ = tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await;
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.writer).await;
+    }
+
+    /// Encodes this outcome and all that are there already. `false` if the node must not go on.
+    fn take(&mut self, reply: Reply, outbox: &mut Outbox) -> bool {
+        let mut next = Some(reply);
+        while let Some(reply) = next {
+            self.flight.give_back(reply.size);
+            if !self.encode(reply.request_id, reply.finished, outbox) {
+                return false;
+            }
+            if outbox.size() >= WRITE_SIZE {
+                break;
+            }
+            next = self.outcomes.try_recv().ok();
+        }
+        true
+    }
+
+    fn encode(&self, request_id: u64, finished: Finished, outbox: &mut Outbox) -> bool {
+        let (response, contents) = match respond(&self.dispatch.consensus, finished) {
+            Ok(response) => response,
+            Err(error) => {
+                let what = format!(
+                    "a message cannot be read back: {error}. Nothing was served from it; the other nodes have it. \
+                     Replace this node's data directory"
+                );
+                (self.dispatch.consensus.outside().end)(Fatal { status: 65, what });
+                return false;
+            }
+        };
+        if let Err(error) = outbox.push_message(request_id, &response, &contents) {
+            // Only an answer that exceeds a frame: refused in its place, nothing else is lost.
+            let refused = queue_protocol::response::Response {
+                result: Err(Error::refused(ErrorCode::MessageTooBig, error.to_string())),
+                ..response
+            };
+            outbox.push_message(request_id, &refused, &[]).expect("an error fits a frame");
+        }
+        true
+    }
+}
+
+fn push(outbox: &mut Outbox, frame: &OutFrame) {
+    outbox.push(frame).expect("frames without contents fit");
+}

@@ -1,0 +1,455 @@
+//! Requests become commands and reads: ranges are checked and defaults filled in here, once, by the node that proposes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use queue_protocol::bounded::Bounded;
+use queue_protocol::content::{self, ContentSpec};
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::limits::{
+    BODY_SIZE_CEILING, HEADERS_SIZE_MAX, LEASE_COUNT_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
+    MAX_FAILURES_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX,
+};
+use queue_protocol::names::{QueueName, SessionId};
+use queue_protocol::request::{
+    Call, Consistency, Due, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Push, Queues, Receipts,
+    Request, Stamp,
+};
+use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
+use tokio::time::Instant;
+
+use super::answer::error;
+use super::reply_to::{Finished, ReplyTo};
+use super::waiters::Waiters;
+use crate::queue::command::{self, Command, Op, PushOptions, SessionStamp, Settings};
+use crate::raft::{Consensus, Proposal};
+
+/// Longest that a transfer of leadership may take.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an operator can choose about queues and requests.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueOptions {
+    /// A push makes its queue.
+    pub auto_create: bool,
+    /// Settings where a request names none.
+    pub defaults: Settings,
+    /// Largest body.
+    pub message_size_max: usize,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            auto_create: false,
+            defaults: Settings {
+                max_failures: MAX_FAILURES_DEFAULT,
+                lease_ms: LEASE_MS_DEFAULT,
+                backoff_ms: 1_000,
+                backoff_ms_max: 300_000,
+            },
+            message_size_max: queue_protocol::limits::BODY_SIZE_MAX,
+        }
+    }
+}
+
+/// Turns the requests of all connections into commands and reads.
+pub(crate) struct Dispatch {
+    pub(crate) consensus: Arc<Consensus>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) options: QueueOptions,
+    pub(crate) connections: std::sync::atomic::AtomicU64,
+}
+
+fn bad(what: impl Into<String>) -> Error {
+    Error::refused(ErrorCode::BadRequest, what)
+}
+
+impl Dispatch {
+    /// Starts on a request; its outcome goes to `reply`.
+    pub(crate) fn handle(self: &Arc<Self>, session: SessionId, call: Call, tail: Bytes, reply: ReplyTo) {
+        if !matches!(call.request, Request::Push(_)) && !tail.is_empty() {
+            return reply.finish(Finished::Failed(bad("only a push has a tail")));
+        }
+        let stamp = match session_stamp(session, call.stamp, &call.request) {
+            Ok(stamp) => stamp,
+            Err(error) => return reply.finish(Finished::Failed(error)),
+        };
+        let result = match call.request {
+            Request::Push(push) => self.push(stamp, push, &tail, reply),
+            Request::Lease(lease) => self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
+            Request::Pop(lease) => self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
+            Request::Ack(receipts) => Ok(self.propose(stamp, Op::Ack(to_receipts(receipts)), reply)),
+            Request::Nack(nack) => self.checked(stamp, nack_op(nack), reply),
+            Request::Extend(extend) => self.checked(stamp, extend_op(extend), reply),
+            Request::CreateQueue(create) => {
+                let op = self.settings(create.settings).map(|settings| Op::CreateQueue {
+                    queue: create.queue,
+                    settings,
+                    if_not_exists: create.if_not_exists,
+                });
+                self.checked(stamp, op, reply)
+            }
+            Request::RemoveQueue(remove) => {
+                let op = Op::RemoveQueue {
+                    queue: remove.queue,
+                    if_exists: remove.if_exists,
+                    if_empty: remove.if_empty,
+                };
+                Ok(self.propose(stamp, op, reply))
+            }
+            Request::Purge(purge) => {
+                Ok(self.propose(stamp, Op::Purge { queue: purge.queue, state: purge.state }, reply))
+            }
+            Request::Redrive(redrive) => {
+                Ok(self.propose(stamp, Op::Redrive { queue: redrive.queue, ids: redrive.ids }, reply))
+            }
+            Request::CloseSession => Ok(self.propose(stamp, Op::CloseSession, reply)),
+            Request::Status => {
+                let answer = Box::new(Answer::Status(Box::new(self.consensus.status())));
+                let (index, lease_clock_ms) =
+                    self.consensus.read(|state, index| (index, state.lease_clock_ms()));
+                reply.finish(Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() });
+                Ok(())
+            }
+            request => {
+                crate::raft::spawn(Arc::clone(self).read(request, reply));
+                Ok(())
+            }
+        };
+        if let Err((error, reply)) = result {
+            reply.finish(Finished::Failed(error));
+        }
+    }
+
+    fn propose(&self, session: Option<SessionStamp>, op: Op, reply: ReplyTo) {
+        self.propose_with(Command { session, op }, Vec::new(), Vec::new(), reply);
+    }
+
+    fn propose_with(&self, command: Command, table: Vec<ContentSpec>, contents: Vec<Bytes>, reply: ReplyTo) {
+        let done = Box::new(move |result| reply.finish(Finished::of(result)));
+        self.consensus.propose(Proposal { command, table, contents, done });
+    }
+
+    fn checked(
+        &self,
+        session: Option<SessionStamp>,
+        op: Result<Op, Error>,
+        reply: ReplyTo,
+    ) -> Result<(), (Error, ReplyTo)> {
+        match op {
+            Ok(op) => Ok(self.propose(session, op, reply)),
+            Err(error) => Err((error, reply)),
+        }
+    }
+
+    fn push(
+        &self,
+        session: Option<SessionStamp>,
+        push: Push,
+        tail: &Bytes,
+        reply: ReplyTo,
+    ) -> Result<(), (Error, ReplyTo)> {
+        if self.consensus.view().role != queue_protocol::response::Role::Leader {
+            return Err((self.consensus.not_leader(), reply));
+        }
+        if let Err(error) = self.check_push(&push, tail) {
+            return Err((error, reply));
+        }
+        let special = |(ordinal, message): (usize, &queue_protocol::request::PushMessage)| {
+            let plain = message.priority == PRIORITY_DEFAULT && message.due == Due::Now;
+            let options = PushOptions { priority: message.priority, due: message.due };
+            (!plain).then(|| (u32::try_from(ordinal).expect("a push has at most 1,000 messages"), options))
+        };
+        let special: Vec<_> = push.messages.iter().enumerate().filter_map(special).collect();
+        let table: Vec<ContentSpec> = push.messages.iter().map(|message| message.content).collect();
+        let op = Op::Push(command::Push {
+            queue: push.queue,
+            create: (push.create || self.options.auto_create).then_some(self.options.defaults),
+            count: u32::try_from(table.len()).expect("a push has at most 1,000 messages"),
+            special: Bounded::new(special).expect("no more than there are messages"),
+        });
+        self.propose_with(Command { session, op }, table, vec![tail.clone()], reply);
+        Ok(())
+    }
+
+    /// Everything about a push that needs no state: counts, ranges, sizes, checksums, headers.
+    fn check_push(&self, push: &Push, tail: &Bytes) -> Result<(), Error> {
+        if push.messages.is_empty() {
+            return Err(bad("a push holds at least one message"));
+        }
+        let mut rest = tail.clone();
+        for message in push.messages.iter() {
+            if message.priority > PRIORITY_MAX {
+                return Err(bad(format!("priority {} exceeds {PRIORITY_MAX}", message.priority)));
+            }
+            let size = message.content.size as usize;
+            let body_max = self.options.message_size_max;
+            if size > body_max + HEADERS_SIZE_MAX || size > BODY_SIZE_CEILING {
+                return Err(too_big(size, body_max));
+            }
+            if rest.len() < size {
+                return Err(bad("the tail is shorter than its messages"));
+            }
+            let bytes = rest.split_to(size);
+            let corrupt = |e: content::BadContent| Error::refused(ErrorCode::ContentCorrupt, e.to_string());
+            message.content.verify(&bytes).map_err(corrupt)?;
+            let (_, body) = content::decode(&bytes).map_err(corrupt)?;
+            if body.len() > body_max {
+                return Err(too_big(body.len(), body_max));
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { Err(bad("the tail is longer than its messages")) }
+    }
+
+    fn lease(
+        &self,
+        session: Option<SessionStamp>,
+        lease: Lease,
+        kind: fn(command::Lease) -> Op,
+        timeout_ms: u32,
+        reply: ReplyTo,
+    ) -> Result<(), (Error, ReplyTo)> {
+        let wait_ms = u64::from(lease.wait_ms.min(timeout_ms)).min(WAIT_MS_MAX);
+        let lease = match lease_op(lease) {
+            Ok(lease) => lease,
+            Err(error) => return Err((error, reply)),
+        };
+        if self.consensus.ready().is_none() {
+            return Err((self.consensus.not_leader(), reply));
+        }
+        let stamp = session.expect("a lease without a stamp was refused before");
+        let known = self
+            .consensus
+            .read(|state, _| Some((state.recorded(stamp.session, stamp.number)?, state.lease_clock_ms())));
+        if let Some((recorded, lease_clock_ms)) = known {
+            let committed = crate::raft::Committed { reply: recorded, lease_clock_ms };
+            reply.finish(Finished::of(Ok(committed)));
+            return Ok(());
+        }
+        let until = Instant::now() + Duration::from_millis(wait_ms);
+        self.waiters.arrive(Command { session, op: kind(lease) }, until, reply);
+        Ok(())
+    }
+
+    fn settings(&self, asked: queue_protocol::request::QueueSettings) -> Result<Settings, Error> {
+        let defaults = self.options.defaults;
+        let settings = Settings {
+            max_failures: asked.max_failures.unwrap_or(defaults.max_failures),
+            lease_ms: asked.lease_ms.unwrap_or(defaults.lease_ms),
+            backoff_ms: asked.backoff_ms.unwrap_or(defaults.backoff_ms),
+            backoff_ms_max: asked.backoff_ms_max.unwrap_or(defaults.backoff_ms_max),
+        };
+        if settings.max_failures == 0 {
+            return Err(bad("max failures is at least 1"));
+        }
+        check_lease_ms(settings.lease_ms)?;
+        if settings.backoff_ms > LEASE_MS_MAX || settings.backoff_ms_max > LEASE_MS_MAX {
+            return Err(bad("a back-off is at most 12 h"));
+        }
+        Ok(settings)
+    }
+
+    async fn read(self: Arc<Self>, request: Request, reply: ReplyTo) {
+        let finished = match request {
+            Request::TransferLeader(to) => match self.consensus.transfer(to, TRANSFER_TIMEOUT).await {
+                Ok(leader) => {
+                    let answer = Box::new(Answer::Transferred(leader));
+                    Finished::Read { index: 0, lease_clock_ms: 0, answer, bodies: Vec::new() }
+                }
+                Err(error) => Finished::Failed(error),
+            },
+            Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
+            Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
+            Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
+            other => Finished::Failed(bad(format!("{other:?} is no read"))),
+        };
+        reply.finish(finished);
+    }
+
+    async fn fresh(&self, consistency: Consistency, look: impl FnOnce() -> Finished) -> Finished {
+        if consistency == Consistency::Linearizable
+            && let Err(error) = self.consensus.read_index().await
+        {
+            return Finished::Failed(error);
+        }
+        look()
+    }
+
+    fn peek(&self, peek: &Peek) -> Finished {
+        let max = usize::from(peek.max_messages).clamp(1, LEASE_COUNT_MAX);
+        let max_bytes = u64::from(peek.max_bytes).min(TAIL_SIZE_MAX as u64);
+        self.consensus.read(|state, index| {
+            match state.peek(&peek.queue, peek.state, peek.id, max, max_bytes) {
+                Ok(found) => {
+                    let bodies = found.iter().map(|peeked| peeked.body).collect();
+                    let views = found.into_iter().map(view_of).collect();
+                    let views = Bounded::new(views).expect("no more than were asked for");
+                    let answer = Box::new(Answer::Peeked(views));
+                    Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies }
+                }
+                Err(refusal) => Finished::Failed(error(&refusal)),
+            }
+        })
+    }
+
+    fn queues(&self, queues: &Queues) -> Finished {
+        self.consensus.read(|state, index| {
+            if let Some(queue) = queues.only.as_ref().filter(|queue| !state.has_queue(queue)) {
+                let refusal = crate::queue::reply::Refusal {
+                    code: ErrorCode::QueueNotFound,
+                    similar: state.similar(queue),
+                    queue: Some(queue.clone()),
+                };
+                return Finished::Failed(error(&refusal));
+            }
+            let found = state.queues(queues.only.as_ref(), queues.after.as_ref(), QUEUES_LISTED_MAX);
+            let now_ms = state.wall_ms().max(self.consensus.outside().clock.wall_ms());
+            let views: Vec<QueueView> =
+                found.into_iter().map(|stats| self.queue_view(stats, now_ms)).collect();
+            let answer = Box::new(Answer::Queues(Bounded::new(views).expect("no more than were asked for")));
+            Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies: Vec::new() }
+        })
+    }
+
+    fn queue_view(&self, stats: crate::queue::QueueStats, now_ms: u64) -> QueueView {
+        let waiting = self.waiters.count(Some(&stats.name));
+        QueueView {
+            waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+            ready: stats.ready,
+            leased: stats.leased,
+            delayed: stats.delayed,
+            dead: stats.dead,
+            bytes: stats.bytes,
+            oldest_ready_at_ms: stats.oldest_ready_at_ms,
+            next_due_at_ms: stats.next_due_at_ms,
+            now_ms,
+            pushed_total: stats.pushed_total,
+            leased_total: stats.leased_total,
+            acked_total: stats.acked_total,
+            settings: queue_protocol::request::QueueSettings {
+                max_failures: Some(stats.settings.max_failures),
+                lease_ms: Some(stats.settings.lease_ms),
+                backoff_ms: Some(stats.settings.backoff_ms),
+                backoff_ms_max: Some(stats.settings.backoff_ms_max),
+            },
+            name: stats.name,
+        }
+    }
+
+    fn stats(&self) -> Finished {
+        self.consensus.read(|state, index| {
+            let totals = state.stats();
+            let stats = StatsView {
+                queues: totals.queues,
+                ready: totals.ready,
+                leased: totals.leased,
+                delayed: totals.delayed,
+                dead: totals.dead,
+                bytes: totals.bytes,
+                sessions: totals.sessions,
+                pushed_total: totals.pushed_total,
+                leased_total: totals.leased_total,
+                acked_total: totals.acked_total,
+                connections: self.connections.load(std::sync::atomic::Ordering::Relaxed),
+                waiting: self.waiters.count(None) as u64,
+                wall_ms: state.wall_ms(),
+            };
+            let answer = Box::new(Answer::Stats(Box::new(stats)));
+            Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies: Vec::new() }
+        })
+    }
+}
+
+fn too_big(size: usize, max: usize) -> Error {
+    Error::refused(ErrorCode::MessageTooBig, format!("a body of {size} bytes exceeds the limit of {max}"))
+}
+
+fn check_lease_ms(lease_ms: u64) -> Result<(), Error> {
+    if (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ms) {
+        Ok(())
+    } else {
+        Err(bad(format!("a lease of {lease_ms} ms is not within 1 s and 12 h")))
+    }
+}
+
+fn lease_op(lease: Lease) -> Result<command::Lease, Error> {
+    if !(1..=LEASE_COUNT_MAX).contains(&usize::from(lease.max_messages)) {
+        return Err(bad(format!("a lease gives 1 to {LEASE_COUNT_MAX} messages")));
+    }
+    let distinct: std::collections::BTreeSet<&QueueName> = lease.queues.iter().collect();
+    if distinct.is_empty() || distinct.len() != lease.queues.len() {
+        return Err(bad("a lease names at least one queue, and none twice"));
+    }
+    lease.lease_ms.map_or(Ok(()), check_lease_ms)?;
+    let max_bytes = lease.max_bytes.clamp(1, u32::try_from(TAIL_SIZE_MAX).unwrap_or(u32::MAX));
+    Ok(command::Lease {
+        queues: lease.queues,
+        max_messages: lease.max_messages,
+        max_bytes,
+        lease_ms: lease.lease_ms,
+    })
+}
+
+fn to_receipts(receipts: Receipts) -> command::Receipts {
+    command::Receipts { queue: receipts.queue, receipts: receipts.receipts }
+}
+
+fn nack_op(nack: Nack) -> Result<Op, Error> {
+    let delay_ms = match &nack.kind {
+        NackKind::Release { delay_ms } => Some(*delay_ms),
+        NackKind::Fail { delay_ms, .. } => *delay_ms,
+        NackKind::Reject { .. } => None,
+    };
+    const DELAY_MS_MAX: u64 = 366 * 86_400_000;
+    if delay_ms.is_some_and(|delay_ms| delay_ms > DELAY_MS_MAX) {
+        return Err(bad("a delay is at most a year"));
+    }
+    Ok(Op::Nack { leases: to_receipts(nack.leases), kind: nack.kind })
+}
+
+fn extend_op(extend: Extend) -> Result<Op, Error> {
+    check_lease_ms(extend.lease_ms)?;
+    let leases = match extend.leases {
+        ExtendWhich::Receipts(receipts) => Some(to_receipts(receipts)),
+        ExtendWhich::Session => None,
+    };
+    Ok(Op::Extend { leases, lease_ms: extend.lease_ms })
+}
+
+/// What changes the state must be repeatable, so it has a stamp; what does not has none.
+fn session_stamp(
+    session: SessionId,
+    stamp: Option<Stamp>,
+    request: &Request,
+) -> Result<Option<SessionStamp>, Error> {
+    let read = matches!(
+        request,
+        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::TransferLeader(_)
+    );
+    match stamp {
+        None if read => Ok(None),
+        None => Err(bad("a request that changes something needs a stamp")),
+        Some(_) if read => Err(bad("a request that changes nothing has no stamp")),
+        Some(stamp) if stamp.number < stamp.done_below => Err(bad("the stamp's number is below its window")),
+        Some(stamp) => Ok(Some(SessionStamp { session, number: stamp.number, done_below: stamp.done_below })),
+    }
+}
+
+fn view_of(peeked: crate::queue::Peeked) -> MessageView {
+    MessageView {
+        id: peeked.id,
+        state: peeked.state,
+        priority: peeked.priority,
+        attempts: peeked.attempts,
+        failures: peeked.failures,
+        releases: peeked.releases,
+        pushed_at_ms: peeked.pushed_at_ms,
+        until_ms: peeked.until_ms,
+        token: peeked.token,
+        dead: peeked.dead,
+        last_error: peeked.last_error,
+        content: ContentSpec { size: peeked.body.size, crc32c: 0 },
+    }
+}

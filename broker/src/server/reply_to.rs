@@ -1,0 +1,102 @@
+//! Where the outcome of one request goes: to the connection that asked, in any order.
+
+use queue_protocol::bounded::Text;
+use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
+use queue_protocol::response::{Answer, At};
+use tokio::sync::mpsc;
+
+use crate::raft::{Committed, ProposeError};
+
+/// How a request ended, before it is an answer on the wire.
+pub(crate) enum Finished {
+    /// A command took effect, or was refused by the state.
+    Committed(Box<Committed>),
+    /// A lease or pop found nothing; `index` is the entry it was read behind.
+    Empty {
+        /// Raft index.
+        index: u64,
+        /// After that entry.
+        lease_clock_ms: u64,
+    },
+    /// A read, with contents for the tail.
+    Read {
+        /// Raft index.
+        index: u64,
+        /// After that entry.
+        lease_clock_ms: u64,
+        /// What was read.
+        answer: Box<Answer>,
+        /// Whose contents go into the tail, in this order.
+        bodies: Vec<crate::queue::reply::BodyRef>,
+    },
+    /// Not done, or not known.
+    Failed(Error),
+    /// Not proposed here; the connection names who leads.
+    NotLeader,
+}
+
+impl Finished {
+    /// The outcome of a proposal.
+    pub(crate) fn of(result: Result<Committed, ProposeError>) -> Self {
+        match result {
+            Ok(committed) => Self::Committed(Box::new(committed)),
+            Err(ProposeError::NotLeader) => Self::NotLeader,
+            Err(ProposeError::Overloaded) => Self::Failed(Error {
+                retry: Retry::AfterMs(100),
+                ..Error::refused(ErrorCode::Overloaded, "too much is waiting to be written")
+            }),
+            Err(ProposeError::Unknown) => Self::Failed(Error {
+                code: ErrorCode::NotConfirmed,
+                applied: Applied::Unknown,
+                retry: Retry::Again,
+                message: Text::cut("leadership was lost before the outcome was known"),
+                similar: None,
+            }),
+        }
+    }
+}
+
+/// Where a read that was refused by the state stands.
+pub(crate) fn read_at(index: u64) -> At {
+    At { index, position: u32::MAX }
+}
+
+/// The way back to one request of one connection.
+pub(crate) struct ReplyTo {
+    connection: u64,
+    request_id: u64,
+    size: usize,
+    to: mpsc::UnboundedSender<Reply>,
+}
+
+/// An outcome on its way to a connection's writer.
+pub(crate) struct Reply {
+    pub(crate) request_id: u64,
+    /// What the request was charged; given back when it is answered.
+    pub(crate) size: usize,
+    pub(crate) finished: Finished,
+}
+
+impl ReplyTo {
+    pub(crate) fn new(
+        connection: u64,
+        request_id: u64,
+        size: usize,
+        to: mpsc::UnboundedSender<Reply>,
+    ) -> Self {
+        Self { connection, request_id, size, to }
+    }
+
+    pub(crate) fn connection(&self) -> u64 {
+        self.connection
+    }
+
+    pub(crate) fn request_id(&self) -> u64 {
+        self.request_id
+    }
+
+    /// Answers. A connection that is gone needs none.
+    pub(crate) fn finish(self, finished: Finished) {
+        let _ = self.to.send(Reply { request_id: self.request_id, size: self.size, finished });
+    }
+}

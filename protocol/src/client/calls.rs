@@ -1,0 +1,240 @@
+//! The requests by name, each with the answer that belongs to it.
+
+use bytes::Bytes;
+
+use super::{Answered, Client, ClientError};
+use crate::bounded::{Bounded, TooMany};
+use crate::content::ContentSpec;
+use crate::error::{Error, ErrorCode};
+use crate::limits::PRIORITY_DEFAULT;
+use crate::names::{MessageId, NodeId, QueueName};
+use crate::request::{
+    CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Purge, Push,
+    PushMessage, Queues, Receipts, Redrive, RemoveQueue, Request,
+};
+use crate::response::{
+    Answer, Delivery, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
+    StatusView,
+};
+
+/// A message to push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    /// Headers and body, as [`crate::content::encode`] makes them.
+    pub content: Bytes,
+    /// 0 to 31, higher first.
+    pub priority: u8,
+    /// When it becomes ready.
+    pub due: Due,
+}
+
+impl NewMessage {
+    /// A message without headers, of default priority, ready at once.
+    pub fn of_body(body: &[u8]) -> Self {
+        let content =
+            crate::content::encode(&Bounded::default(), body).expect("no headers are within the limit");
+        Self { content, priority: PRIORITY_DEFAULT, due: Due::Now }
+    }
+}
+
+impl Answered {
+    /// The same with the answer that `pick` takes out, which [`Client::call`] has checked to be there.
+    fn map<U>(self, pick: impl FnOnce(Answer) -> Option<U>) -> Answered<U> {
+        Answered {
+            answer: pick(self.answer).expect("an answer to another request is not handed out"),
+            contents: self.contents,
+            at: self.at,
+            repeated: self.repeated,
+            lease_clock_ms: self.lease_clock_ms,
+            leader: self.leader,
+            redirects: self.redirects,
+            elapsed: self.elapsed,
+        }
+    }
+}
+
+/// `|answer|` what is in it, if it is of the variant.
+macro_rules! pick {
+    ($variant:ident) => {
+        |answer| match answer {
+            Answer::$variant(value) => Some(value),
+            _ => None,
+        }
+    };
+    ($variant:ident, $value:ident => $then:expr) => {
+        |answer| match answer {
+            Answer::$variant($value) => Some($then),
+            _ => None,
+        }
+    };
+}
+
+fn too_many(error: TooMany) -> ClientError {
+    ClientError::Refused(Error::refused(ErrorCode::BadRequest, error.to_string()))
+}
+
+impl Client {
+    /// Stores messages; the outcomes come in runs, in order.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn push(
+        &self,
+        queue: QueueName,
+        create: bool,
+        messages: Vec<NewMessage>,
+    ) -> Result<Answered<Vec<PushOutcome>>, ClientError> {
+        let row = |message: &NewMessage| PushMessage {
+            content: ContentSpec::of(&message.content),
+            priority: message.priority,
+            due: message.due,
+        };
+        let rows = Bounded::new(messages.iter().map(row).collect()).map_err(too_many)?;
+        let contents = messages.into_iter().map(|message| message.content).collect();
+        let answered = self.call(Request::Push(Push { queue, create, messages: rows }), contents).await?;
+        Ok(answered.map(pick!(Pushed, runs => runs.into_vec())))
+    }
+
+    /// Takes messages for a while; none if the queues stayed empty.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn lease(&self, lease: Lease) -> Result<Answered<Vec<Delivery>>, ClientError> {
+        let answered = self.call(Request::Lease(lease), Vec::new()).await?;
+        Ok(answered.map(pick!(Delivered, deliveries => deliveries.into_vec())))
+    }
+
+    /// Takes messages for good; none if the queues stayed empty.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn pop(&self, lease: Lease) -> Result<Answered<Vec<Delivery>>, ClientError> {
+        let answered = self.call(Request::Pop(lease), Vec::new()).await?;
+        Ok(answered.map(pick!(Delivered, deliveries => deliveries.into_vec())))
+    }
+
+    /// Settles leases for good, one result each.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn ack(&self, leases: Receipts) -> Result<Answered<Vec<Settled>>, ClientError> {
+        let answered = self.call(Request::Ack(leases), Vec::new()).await?;
+        Ok(answered.map(pick!(Settled, results => results.into_vec())))
+    }
+
+    /// Gives leases back, one result each.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn nack(
+        &self,
+        leases: Receipts,
+        kind: NackKind,
+    ) -> Result<Answered<Vec<Settled>>, ClientError> {
+        let answered = self.call(Request::Nack(Nack { leases, kind }), Vec::new()).await?;
+        Ok(answered.map(pick!(Settled, results => results.into_vec())))
+    }
+
+    /// Makes leases longer.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn extend(
+        &self,
+        leases: ExtendWhich,
+        lease_ms: u64,
+    ) -> Result<Answered<Extended>, ClientError> {
+        let answered = self.call(Request::Extend(Extend { leases, lease_ms }), Vec::new()).await?;
+        Ok(answered.map(pick!(Extended)))
+    }
+
+    /// Shows messages without changing anything.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn peek(&self, peek: Peek) -> Result<Answered<Vec<MessageView>>, ClientError> {
+        let answered = self.call(Request::Peek(peek), Vec::new()).await?;
+        Ok(answered.map(pick!(Peeked, views => views.into_vec())))
+    }
+
+    /// One page of queues, by name.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn queues(&self, queues: Queues) -> Result<Answered<Vec<QueueView>>, ClientError> {
+        let answered = self.call(Request::Queues(queues), Vec::new()).await?;
+        Ok(answered.map(pick!(Queues, views => views.into_vec())))
+    }
+
+    /// Makes a queue; `false` if it was there.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn create_queue(&self, create: CreateQueue) -> Result<Answered<bool>, ClientError> {
+        let answered = self.call(Request::CreateQueue(create), Vec::new()).await?;
+        Ok(answered.map(pick!(Created)))
+    }
+
+    /// Removes a queue; how many messages were in it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn remove_queue(&self, remove: RemoveQueue) -> Result<Answered<u64>, ClientError> {
+        let answered = self.call(Request::RemoveQueue(remove), Vec::new()).await?;
+        Ok(answered.map(pick!(Count)))
+    }
+
+    /// Deletes messages for good; how many.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn purge(
+        &self,
+        queue: QueueName,
+        state: Option<MessageState>,
+    ) -> Result<Answered<u64>, ClientError> {
+        let answered = self.call(Request::Purge(Purge { queue, state }), Vec::new()).await?;
+        Ok(answered.map(pick!(Count)))
+    }
+
+    /// Puts dead messages back, these or all; how many.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn redrive(
+        &self,
+        queue: QueueName,
+        ids: Option<Vec<MessageId>>,
+    ) -> Result<Answered<u64>, ClientError> {
+        let ids = ids.map(Bounded::new).transpose().map_err(too_many)?;
+        let answered = self.call(Request::Redrive(Redrive { queue, ids }), Vec::new()).await?;
+        Ok(answered.map(pick!(Count)))
+    }
+
+    /// What the node at `address` knows of itself and its cluster.
+    ///
+    /// # Errors
+    /// As [`Client::call_node`].
+    pub async fn status(&self, address: &str) -> Result<Answered<StatusView>, ClientError> {
+        let answered = self.call_node(address, Request::Status).await?;
+        Ok(answered.map(pick!(Status, view => *view)))
+    }
+
+    /// Counters of the whole cluster and of the leader.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn stats(&self) -> Result<Answered<StatsView>, ClientError> {
+        let answered = self.call(Request::Stats, Vec::new()).await?;
+        Ok(answered.map(pick!(Stats, view => *view)))
+    }
+
+    /// Moves leadership to a voter, or to the best one.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<Answered<LeaderView>, ClientError> {
+        let answered = self.call(Request::TransferLeader(to), Vec::new()).await?;
+        Ok(answered.map(pick!(Transferred)))
+    }
+}

@@ -1,0 +1,172 @@
+//! A user's view of the cluster: one [`Client`] finds the leader, follows it, and repeats what is safe.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+
+use super::backoff::Jitter;
+use super::dial::Dial;
+use super::links::locked;
+use super::pursuit::{Pursuit, Stop};
+use super::session::Session;
+use super::{Answered, ClientConfig, ClientError, Notice};
+use crate::request::Request;
+use crate::response::LeaderView;
+
+/// A session is closed within this time or not at all.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// Follows the leader. Cheap to clone; clones share the session and the connection.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What all clones and all their requests share.
+pub(super) struct Shared {
+    pub(super) config: ClientConfig,
+    pub(super) jitter: Jitter,
+    dial: Arc<dyn Dial>,
+    session: Mutex<Arc<Session>>,
+    /// The server to ask next when no leader is known.
+    server: AtomicUsize,
+    news: Mutex<News>,
+}
+
+#[derive(Default)]
+struct News {
+    listeners: Vec<UnboundedSender<Notice>>,
+    leader: Option<LeaderView>,
+}
+
+impl Client {
+    /// A client of the cluster behind `config.servers`. Dials nothing before the first call.
+    /// Must be called within a tokio runtime with time enabled.
+    pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Self {
+        let [low, high] = [config.session.0, config.session.0 >> 64].map(|half| half & u128::from(u64::MAX));
+        let seed = u64::try_from(low ^ high).expect("both are 64 bits");
+        let session = Session::new(config.session, 0, Arc::clone(&dial), None);
+        Self {
+            shared: Arc::new(Shared {
+                jitter: Jitter::new(seed),
+                dial,
+                session: Mutex::new(Arc::new(session)),
+                server: AtomicUsize::new(0),
+                news: Mutex::new(News::default()),
+                config,
+            }),
+        }
+    }
+
+    /// What happens from now on, for people.
+    pub fn notices(&self) -> UnboundedReceiver<Notice> {
+        let (sender, receiver) = unbounded_channel();
+        locked(&self.shared.news).listeners.push(sender);
+        receiver
+    }
+
+    /// Asks the leader. `contents` is the tail of a push. Changing requests get a session number and are
+    /// repeated until answered or out of time; reads are repeated freely.
+    ///
+    /// # Errors
+    /// See [`ClientError`]: only `Unknown` leaves open whether it was done.
+    pub async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, ClientError> {
+        let mut pursuit = Pursuit::new(&self.shared, request, contents)?;
+        loop {
+            let session = self.shared.session();
+            match pursuit.run(&session).await {
+                Ok(answered) => return Ok(answered),
+                Err(Stop::Error(error)) => return Err(error),
+                Err(Stop::SessionExpired) => self.shared.renew(&session),
+            }
+        }
+    }
+
+    /// Asks exactly the node at `address`, without following: for status and health.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_node(&self, address: &str, request: Request) -> Result<Answered, ClientError> {
+        let mut pursuit = Pursuit::new(&self.shared, request, Vec::new())?;
+        pursuit.run_at(&self.shared.session(), address).await
+    }
+
+    /// Round trip of a ping frame to the node at `address`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn ping(&self, address: &str) -> Result<Duration, ClientError> {
+        let deadline = Instant::now() + self.shared.config.timeout;
+        let linked = self.shared.session().links.connect(address, deadline).await;
+        let connection = linked.map_err(|error| error.into_error(address))?.connection;
+        connection.ping(deadline).await.map_err(|error| ClientError::Unavailable {
+            what: format!("{address} does not answer: {error}"),
+            reached: false,
+            leader: None,
+        })
+    }
+
+    /// Lets the cluster forget the session, if the leader is at hand; the next request opens another. Otherwise the
+    /// session expires by itself.
+    pub async fn close_session(&self) {
+        let session = self.shared.session();
+        if !session.numbers.used() || session.leader().is_none() {
+            return;
+        }
+        let closing = self.call(Request::CloseSession, Vec::new());
+        // What is not closed now expires later.
+        let _ = tokio::time::timeout(CLOSE_MAX, closing).await;
+        self.shared.renew(&session);
+    }
+}
+
+impl Shared {
+    pub(super) fn session(&self) -> Arc<Session> {
+        Arc::clone(&locked(&self.session))
+    }
+
+    /// Replaces `old`, unless another caller has.
+    fn renew(&self, old: &Arc<Session>) {
+        let mut session = locked(&self.session);
+        if Arc::ptr_eq(&session, old) {
+            *session = Arc::new(old.next(self.config.session, Arc::clone(&self.dial)));
+        }
+    }
+
+    /// The server to ask when no leader is known; `None` if none is configured.
+    pub(super) fn server(&self) -> Option<&str> {
+        let servers = &self.config.servers;
+        let at = self.server.load(Ordering::Relaxed).checked_rem(servers.len())?;
+        servers.get(at).map(String::as_str)
+    }
+
+    /// Another server is to be asked next than `failed`.
+    pub(super) fn pass_over(&self, failed: &str) {
+        if self.server() == Some(failed) {
+            self.server.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn tell(&self, notice: Notice) {
+        locked(&self.news).tell(notice);
+    }
+
+    /// `view` leads.
+    pub(super) fn leads(&self, view: &LeaderView) {
+        let mut news = locked(&self.news);
+        let before = news.leader.replace(view.clone());
+        if let Some(before) = before.filter(|before| before.node != view.node) {
+            news.tell(Notice::LeaderChanged { from: before.name.to_string(), to: view.clone() });
+        }
+    }
+}
+
+impl News {
+    fn tell(&mut self, notice: Notice) {
+        self.listeners.retain(|listener| listener.send(notice.clone()).is_ok());
+    }
+}

@@ -1,0 +1,74 @@
+//! What travels in the tail, checked at this edge: the contents of a push before they go, those of an answer when
+//! they arrive.
+
+use bytes::Bytes;
+
+use crate::content::ContentSpec;
+use crate::error::{Error, ErrorCode};
+use crate::limits::TAIL_SIZE_MAX;
+use crate::request::Request;
+use crate::response::Answer;
+
+/// Sizes of `contents` are those that `request` names, and fit a frame.
+///
+/// # Errors
+/// `bad_request` or `message_too_big`.
+pub(super) fn check_request(request: &Request, contents: &[Bytes]) -> Result<(), Error> {
+    let specs: &[_] = match request {
+        Request::Push(push) => &push.messages,
+        _ => &[],
+    };
+    let sizes = specs.iter().map(|message| message.content.size as usize);
+    if !sizes.eq(contents.iter().map(Bytes::len)) {
+        let what = "the contents are not the ones that the request describes";
+        return Err(Error::refused(ErrorCode::BadRequest, what));
+    }
+    let size: usize = contents.iter().map(Bytes::len).sum();
+    if size > TAIL_SIZE_MAX {
+        let what = format!("{size} bytes of messages in one push; {TAIL_SIZE_MAX} is the limit");
+        return Err(Error::refused(ErrorCode::MessageTooBig, what));
+    }
+    Ok(())
+}
+
+/// The contents of `answer`, in its order, slices of `tail`.
+///
+/// # Errors
+/// What is wrong: sizes do not add up, or a checksum differs.
+pub(super) fn split_answer(answer: &Answer, mut tail: Bytes) -> Result<Vec<Bytes>, &'static str> {
+    let specs: Vec<ContentSpec> = match answer {
+        Answer::Delivered(deliveries) => deliveries.iter().map(|delivery| delivery.content).collect(),
+        Answer::Peeked(views) => views.iter().map(|view| view.content).collect(),
+        _ => Vec::new(),
+    };
+    let mut contents = Vec::with_capacity(specs.len());
+    for spec in specs {
+        if spec.size as usize > tail.len() {
+            return Err("an answer has less content than it describes");
+        }
+        let content = tail.split_to(spec.size as usize);
+        spec.verify(&content).map_err(|_| "a content does not match its checksum")?;
+        contents.push(content);
+    }
+    if tail.is_empty() { Ok(contents) } else { Err("an answer has more content than it describes") }
+}
+
+/// Whether `answer` is one to `request`.
+pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
+    match request {
+        Request::Push(_) => matches!(answer, Answer::Pushed(_)),
+        Request::Lease(_) | Request::Pop(_) => matches!(answer, Answer::Delivered(_)),
+        Request::Ack(_) | Request::Nack(_) => matches!(answer, Answer::Settled(_)),
+        Request::Extend(_) => matches!(answer, Answer::Extended(_)),
+        Request::Peek(_) => matches!(answer, Answer::Peeked(_)),
+        Request::Queues(_) => matches!(answer, Answer::Queues(_)),
+        Request::CreateQueue(_) => matches!(answer, Answer::Created(_)),
+        Request::RemoveQueue(_) | Request::Purge(_) | Request::Redrive(_) => {
+            matches!(answer, Answer::Count(_))
+        }
+        Request::Status => matches!(answer, Answer::Status(_)),
+        Request::TransferLeader(_) => matches!(answer, Answer::Transferred(_)),
+        Request::CloseSession => matches!(answer, Answer::Closed),
+        Request::Stats => matches!(answer, Answer::Stats(_)),
+    }
+}

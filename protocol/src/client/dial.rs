@@ -1,0 +1,48 @@
+//! How connections are made: TCP in production, a simulated network in tests.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// A byte stream to a node.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// What a dial gives.
+pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
+/// How connections are made: TCP in production, a simulated network in tests.
+pub trait Dial: Send + Sync + 'static {
+    /// Connects to `host:port`.
+    fn dial(&self, address: &str) -> Dialing;
+}
+
+/// Dials TCP, without Nagle's delay.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpDial {
+    /// How long a connection may take to be made, name lookup included.
+    pub timeout: Duration,
+}
+
+impl Default for TcpDial {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(2) }
+    }
+}
+
+impl Dial for TcpDial {
+    fn dial(&self, address: &str) -> Dialing {
+        let address = address.to_owned();
+        let timeout = self.timeout;
+        Box::pin(async move {
+            let connecting = tokio::time::timeout(timeout, TcpStream::connect(address));
+            let stream = connecting.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}

@@ -1,0 +1,413 @@
+//! One request on its way to its answer: whom to ask, what to make of what comes back, when to stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::backoff::Backoff;
+use super::client::Shared;
+use super::contents::{answers, check_request, split_answer};
+use super::in_flight::{CallError, Gone, NotAdmitted};
+use super::links::DialError;
+use super::numbers::Number;
+use super::repeat::{Repeat, needs_leader, repeat_of, set_wait, wait_of};
+use super::session::{Session, Target};
+use super::{Answered, ClientError, Notice};
+use crate::error::{Applied, Error, ErrorCode, Retry};
+use crate::names::NodeId;
+use crate::request::{Call, Request};
+use crate::response::{LeaderView, Response};
+
+/// Why a pursuit ended without an answer.
+pub(super) enum Stop {
+    /// For the caller.
+    Error(ClientError),
+    /// The session was forgotten between two requests: nothing is in doubt, a new one will do.
+    SessionExpired,
+}
+
+impl From<ClientError> for Stop {
+    fn from(error: ClientError) -> Self {
+        Self::Error(error)
+    }
+}
+
+pub(super) struct Pursuit<'a> {
+    pub(super) shared: &'a Shared,
+    call: Call,
+    contents: Vec<Bytes>,
+    repeat: Repeat,
+    begin: Instant,
+    wait: Duration,
+    pub(super) deadline: Instant,
+    backoff: Backoff,
+    failures: u32,
+    /// It was sent and may have been done; how that try ended.
+    doubt: Option<String>,
+    /// The last error that was answered.
+    refusal: Option<Error>,
+    pub(super) redirects: u32,
+    /// Who should lead, in the words of a node that does not.
+    pub(super) hint: Option<LeaderView>,
+    pub(super) followed: Option<(NodeId, u64)>,
+    /// Addresses tried, and what came of it.
+    pub(super) tried: BTreeMap<String, String>,
+    /// Addresses that answered since the last pause.
+    pub(super) answering: BTreeSet<String>,
+    pub(super) reached: bool,
+    pub(super) unreachable: Option<LeaderView>,
+    pub(super) incompatible: Option<Error>,
+}
+
+impl<'a> Pursuit<'a> {
+    /// # Errors
+    /// `Refused` if `contents` are not those of the request.
+    pub(super) fn new(
+        shared: &'a Shared,
+        request: Request,
+        contents: Vec<Bytes>,
+    ) -> Result<Self, ClientError> {
+        check_request(&request, &contents).map_err(ClientError::Refused)?;
+        let begin = Instant::now();
+        let wait = Duration::from_millis(wait_of(&request).into());
+        Ok(Self {
+            shared,
+            repeat: repeat_of(&request),
+            call: Call { stamp: None, timeout_ms: 0, request },
+            contents,
+            begin,
+            wait,
+            deadline: begin + shared.config.timeout + wait,
+            backoff: Backoff::default(),
+            failures: 0,
+            doubt: None,
+            refusal: None,
+            redirects: 0,
+            hint: None,
+            followed: None,
+            tried: BTreeMap::new(),
+            answering: BTreeSet::new(),
+            reached: false,
+            unreachable: None,
+            incompatible: None,
+        })
+    }
+
+    /// Asks until there is an answer, a refusal, or no time left.
+    pub(super) async fn run(&mut self, session: &Session) -> Result<Answered, Stop> {
+        let number = self.number(session).await?;
+        loop {
+            let target = self.target(session).await?;
+            match self.ask(&target, number.as_ref()).await {
+                Ok(answered) => return Ok(answered),
+                Err(Failure::Refused(error)) => self.on_refusal(session, &target, error).await?,
+                Err(Failure::Call(error)) => self.on_failure(session, &target, error).await?,
+            }
+        }
+    }
+
+    /// Asks the node at `address` once.
+    pub(super) async fn run_at(&mut self, session: &Session, address: &str) -> Result<Answered, ClientError> {
+        let number = match self.number(session).await {
+            Ok(number) => number,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::SessionExpired) => return Err(self.out_of_time()),
+        };
+        let linked = session.links.connect(address, self.deadline).await;
+        let connection = linked.map_err(|error| error.into_error(address))?.connection;
+        self.reached = true;
+        let target = Target::of(address.to_owned(), connection);
+        match self.ask(&target, number.as_ref()).await {
+            Ok(answered) => Ok(answered),
+            Err(Failure::Refused(error)) if error.applied == Applied::Unknown => {
+                Err(ClientError::Unknown { what: format!("{address}: {error}") })
+            }
+            Err(Failure::Refused(error)) => Err(ClientError::Refused(error)),
+            Err(Failure::Call(error)) => {
+                self.note_failure(&target, &error);
+                Err(self.out_of_time())
+            }
+        }
+    }
+
+    async fn number<'s>(&self, session: &'s Session) -> Result<Option<Number<'s>>, Stop> {
+        if self.repeat != Repeat::Numbered {
+            return Ok(None);
+        }
+        match timeout_at(self.deadline, session.numbers.open()).await {
+            Ok(number) => Ok(Some(number)),
+            Err(_elapsed) => Err(self.out_of_time().into()),
+        }
+    }
+
+    async fn target(&mut self, session: &Session) -> Result<Arc<Target>, Stop> {
+        match self.known_leader(session) {
+            Some(leader) => Ok(leader),
+            None if self.shared.config.follow && needs_leader(&self.call.request) => {
+                self.find_leader(session).await
+            }
+            None => self.find_any(session).await,
+        }
+    }
+
+    /// The leader, if it is known and connected.
+    pub(super) fn known_leader(&self, session: &Session) -> Option<Arc<Target>> {
+        let leader = session.leader()?;
+        let Some(gone) = leader.connection.gone() else { return Some(leader) };
+        self.lost(session, &leader, &gone);
+        None
+    }
+
+    /// The connection to `target` is gone; people are told if it was the leader's.
+    fn lost(&self, session: &Session, target: &Arc<Target>, gone: &Gone) {
+        if session.drop_leader(target) {
+            self.shared.tell(Notice::Lost { address: target.address.clone(), why: gone.to_string() });
+        }
+    }
+
+    /// The first server that can be connected to.
+    async fn find_any(&mut self, session: &Session) -> Result<Arc<Target>, Stop> {
+        loop {
+            for _ in 0..self.shared.config.servers.len() {
+                let Some(address) = self.shared.server().map(str::to_owned) else { break };
+                match session.links.connect(&address, self.deadline).await {
+                    Ok(linked) => {
+                        self.reached = true;
+                        return Ok(Arc::new(Target::of(address, linked.connection)));
+                    }
+                    Err(error) => self.note_unreachable(&address, error),
+                }
+            }
+            self.pause(Duration::ZERO, self.deadline).await?;
+        }
+    }
+
+    pub(super) fn note_unreachable(&mut self, address: &str, error: DialError) {
+        self.tried.insert(address.to_owned(), error.what());
+        self.shared.pass_over(address);
+        if let DialError::Incompatible(error) = error {
+            self.incompatible = Some(error);
+        }
+    }
+
+    /// One try. What comes back is checked before anything is made of it.
+    async fn ask(&mut self, target: &Target, number: Option<&Number<'_>>) -> Result<Answered, Failure> {
+        let now = Instant::now();
+        let left = self.deadline.saturating_duration_since(now);
+        self.call.stamp = number.map(Number::stamp);
+        self.call.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        let waited = now.saturating_duration_since(self.begin);
+        set_wait(&mut self.call.request, self.wait.saturating_sub(waited));
+        let asked = target.connection.call(&self.call, &self.contents, self.deadline).await;
+        let (response, tail) = asked.map_err(Failure::Call)?;
+        let Response { at, repeated, lease_clock_ms, result } = response;
+        let answer = result.map_err(Failure::Refused)?;
+        let contents = if answers(&self.call.request, &answer) {
+            split_answer(&answer, tail)
+        } else {
+            Err("an answer came to another request")
+        };
+        let contents = contents.map_err(|what| {
+            target.connection.fail(Gone::Nonsense(what));
+            Failure::Call(CallError::Lost(Gone::Nonsense(what)))
+        })?;
+        Ok(Answered {
+            answer,
+            contents,
+            at,
+            repeated,
+            lease_clock_ms,
+            leader: target.leader.clone(),
+            redirects: self.redirects,
+            elapsed: self.begin.elapsed(),
+        })
+    }
+
+    async fn on_refusal(
+        &mut self,
+        session: &Session,
+        target: &Arc<Target>,
+        error: Error,
+    ) -> Result<(), Stop> {
+        self.reached = true;
+        let forgotten = matches!(error.code, ErrorCode::TooOld | ErrorCode::SessionExpired);
+        if forgotten && self.doubt.is_some() {
+            return Err(self.unknown(&error.to_string()).into());
+        }
+        if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered {
+            return Err(Stop::SessionExpired);
+        }
+        if error.applied == Applied::Unknown && self.repeat != Repeat::Free {
+            self.doubt = Some(format!("{} could not confirm it: {error}", target.address));
+        }
+        let pause = match &error.retry {
+            Retry::Never if self.doubt.is_some() && error.applied == Applied::Unknown => {
+                return Err(self.unknown(&error.to_string()).into());
+            }
+            Retry::Never => return Err(ClientError::Refused(error).into()),
+            Retry::AtLeader(_) if !self.shared.config.follow => {
+                return Err(ClientError::Refused(error).into());
+            }
+            Retry::AtLeader(view) => {
+                let view = view.clone();
+                self.leave(session, target);
+                self.redirected(&target.address, &view);
+                self.hint = Some(view);
+                self.failures += 1;
+                // Two nodes may name each other.
+                (self.failures > 1).then_some(Duration::ZERO)
+            }
+            _ if leads_no_more(error.code) => {
+                self.tried.insert(target.address.clone(), error.to_string());
+                self.answering.insert(target.address.clone());
+                self.leave(session, target);
+                self.shared.pass_over(&target.address);
+                Some(Duration::ZERO)
+            }
+            Retry::Again => Some(Duration::ZERO),
+            Retry::AfterMs(ms) => Some(Duration::from_millis((*ms).into())),
+        };
+        if self.doubt.is_some() && self.repeat == Repeat::Not {
+            return Err(self.unknown(&error.to_string()).into());
+        }
+        self.refusal = Some(error);
+        match pause {
+            Some(floor) => self.pause(floor, self.deadline).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn on_failure(
+        &mut self,
+        session: &Session,
+        target: &Arc<Target>,
+        error: CallError,
+    ) -> Result<(), Stop> {
+        self.note_failure(target, &error);
+        match error {
+            CallError::NotAdmitted(NotAdmitted::TooBig(error)) => {
+                let error = Error::refused(ErrorCode::MessageTooBig, error.to_string());
+                return Err(ClientError::Refused(error).into());
+            }
+            CallError::TimedOut | CallError::NotAdmitted(NotAdmitted::InFlight) => {
+                return Err(self.out_of_time().into());
+            }
+            CallError::Lost(Gone::Goodbye(error)) if error.code == ErrorCode::BadFrame => {
+                return Err(ClientError::Incompatible(error).into());
+            }
+            CallError::NotSent(gone) | CallError::Lost(gone) => self.lost(session, target, &gone),
+        }
+        if self.doubt.is_some() && self.repeat == Repeat::Not {
+            return Err(self.out_of_time().into());
+        }
+        self.shared.pass_over(&target.address);
+        self.failures += 1;
+        if self.failures > 1 { self.pause(Duration::ZERO, self.deadline).await } else { Ok(()) }
+    }
+
+    /// Remembers how a try ended, and whether it leaves a doubt.
+    fn note_failure(&mut self, target: &Target, error: &CallError) {
+        self.tried.insert(target.address.clone(), error.to_string());
+        let sent = matches!(error, CallError::Lost(_) | CallError::TimedOut);
+        if sent && self.repeat != Repeat::Free {
+            self.doubt = Some(format!("sent to {}: {error}", target.address));
+        }
+    }
+
+    /// `target` does not lead; the next use of it hears its news in a new hello.
+    fn leave(&self, session: &Session, target: &Arc<Target>) {
+        session.drop_leader(target);
+        session.links.forget(&target.address);
+    }
+
+    /// The node at `from` sent us to `to`.
+    pub(super) fn redirected(&mut self, from: &str, to: &LeaderView) {
+        self.reached = true;
+        self.answering.insert(from.to_owned());
+        let what = format!("says the leader is {} at {}", to.name, to.address);
+        self.tried.insert(from.to_owned(), what);
+        if self.followed.replace((to.node, to.term)) != Some((to.node, to.term)) {
+            self.redirects += 1;
+            self.shared.tell(Notice::Redirected { from: from.to_owned(), to: to.clone() });
+        }
+    }
+
+    /// Waits before the next try, at least `floor`.
+    ///
+    /// # Errors
+    /// The end of the pursuit, if the wait does not fit before `until`.
+    pub(super) async fn pause(&mut self, floor: Duration, until: Instant) -> Result<(), Stop> {
+        if self.answering.is_empty()
+            && !self.reached
+            && let Some(error) = self.incompatible.take()
+        {
+            return Err(ClientError::Incompatible(error).into());
+        }
+        let next = Instant::now() + self.backoff.next(&self.shared.jitter, floor);
+        if next >= until {
+            sleep_until(if floor.is_zero() { until } else { Instant::now() }).await;
+            return Err(self.out_of_time().into());
+        }
+        let answering = std::mem::take(&mut self.answering).into_iter().collect();
+        self.shared.tell(Notice::Waiting { elapsed: self.begin.elapsed(), answering });
+        sleep_until(next).await;
+        Ok(())
+    }
+
+    fn unknown(&self, what: &str) -> ClientError {
+        let doubt = self.doubt.as_deref().unwrap_or("sent");
+        ClientError::Unknown { what: format!("{doubt}; then {what}") }
+    }
+
+    /// What it means that there is no answer and no more time.
+    pub(super) fn out_of_time(&self) -> ClientError {
+        let elapsed = self.begin.elapsed().as_secs_f64();
+        if let Some(doubt) = &self.doubt {
+            return ClientError::Unknown { what: format!("{doubt}; no answer within {elapsed:.1} s") };
+        }
+        if let Some(error) = self.refusal.as_ref().filter(|error| !leads_no_more(error.code)) {
+            return ClientError::Refused(error.clone());
+        }
+        let tried: Vec<_> = self.tried.iter().map(|(address, why)| format!("{address} {why}")).collect();
+        let tried = if tried.is_empty() { "no server was tried".to_owned() } else { tried.join(", ") };
+        let count = self.shared.config.servers.len();
+        let what = match (&self.unreachable, self.reached) {
+            (Some(leader), _) => format!(
+                "the leader {} at {} cannot be reached from here: {tried}; waited {elapsed:.1} s",
+                leader.name, leader.address
+            ),
+            (None, true) => format!("no leader answered: {tried}; waited {elapsed:.1} s"),
+            (None, false) => format!("none of {count} servers answered: {tried}; waited {elapsed:.1} s"),
+        };
+        ClientError::Unavailable { what, reached: self.reached, leader: self.unreachable.clone() }
+    }
+}
+
+/// How one try failed.
+enum Failure {
+    Refused(Error),
+    Call(CallError),
+}
+
+impl DialError {
+    /// What it means for a caller that wants this address and no other.
+    pub(super) fn into_error(self, address: &str) -> ClientError {
+        match self {
+            Self::Incompatible(error) => ClientError::Incompatible(error),
+            Self::Unreachable(what) => {
+                ClientError::Unavailable { what: format!("{address} {what}"), reached: false, leader: None }
+            }
+        }
+    }
+}
+
+/// Codes of a node that cannot lead at present.
+fn leads_no_more(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::NotLeader | ErrorCode::NoLeader | ErrorCode::ShuttingDown | ErrorCode::NotConfirmed
+    )
+}

@@ -1,0 +1,896 @@
+//! The client against scripted nodes on a network in memory, on virtual time.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::client::{Client, ClientConfig, ClientError, Dial, Dialing, NewMessage, Notice, Stream};
+use queue_protocol::content::ContentSpec;
+use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::frame::{Frame, FrameKind, OutFrame};
+use queue_protocol::handshake::accept;
+use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello, Secret};
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, SessionId, StoreId};
+use queue_protocol::request::{Call, Lease, Request, Stamp};
+use queue_protocol::response::{Answer, At, Delivery, LeaderView, PushOutcome, Response, Role, StatusView};
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::sync::mpsc;
+
+const CLUSTER: ClusterId = ClusterId(7);
+
+/// Addresses that listen.
+#[derive(Default)]
+struct Net(Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>);
+
+impl Dial for Net {
+    fn dial(&self, address: &str) -> Dialing {
+        let (near, far) = duplex(1 << 20);
+        let listening = self.0.lock().unwrap().get(address).is_some_and(|node| node.send(far).is_ok());
+        Box::pin(async move {
+            if listening {
+                Ok(Box::new(near) as Box<dyn Stream>)
+            } else {
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
+        })
+    }
+}
+
+struct Listener {
+    node: u64,
+    streams: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+/// The node's side of one connection.
+struct Node {
+    node: u64,
+    reader: FrameReader<ReadHalf<DuplexStream>>,
+    writer: WriteHalf<DuplexStream>,
+    hello: Hello,
+}
+
+impl Net {
+    fn listen(&self, node: u64) -> Listener {
+        let (sender, streams) = mpsc::unbounded_channel();
+        self.0.lock().unwrap().insert(address(node), sender);
+        Listener { node, streams }
+    }
+}
+
+impl Listener {
+    /// The next connection; the node names `leader` in its hello.
+    async fn accept(&mut self, leader: Option<u64>) -> Node {
+        self.accept_of(leader, CLUSTER).await
+    }
+
+    async fn accept_of(&mut self, leader: Option<u64>, cluster: ClusterId) -> Node {
+        let (read, mut writer) = split(self.streams.recv().await.unwrap());
+        let mut reader = FrameReader::new(read);
+        let node = PeerHello { node: NodeId(self.node), store: StoreId(1), last: None, vote: None };
+        let answer = |hello: &Hello| {
+            let version = hello.check(cluster, NodeId(self.node))?;
+            let leader = leader.map(view);
+            let name = Text::cut(format!("n{}", self.node));
+            Ok(Accepted { version, cluster, name, node, leader, features: 0, wall_ms: 0, nonce: [0; 32] })
+        };
+        let (hello, _) =
+            accept(&mut reader, &mut writer, &Secret([0; 32]), answer, |_| Ok(())).await.unwrap();
+        Node { node: self.node, reader, writer, hello }
+    }
+}
+
+impl Node {
+    async fn frame(&mut self) -> Frame {
+        loop {
+            let frame = self.reader.next().await.unwrap().expect("the client closed");
+            match frame.kind {
+                FrameKind::Ping => self.send(&OutFrame::bare(frame.request_id, FrameKind::Pong)).await,
+                _ => return frame,
+            }
+        }
+    }
+
+    async fn request(&mut self) -> (u64, Call) {
+        let frame = self.frame().await;
+        (frame.request_id, frame.message().unwrap())
+    }
+
+    async fn send(&mut self, frame: &OutFrame) {
+        let mut outbox = Outbox::new();
+        outbox.push(frame).unwrap();
+        outbox.write_to(&mut self.writer).await.unwrap();
+    }
+
+    async fn answer_with(&mut self, id: u64, result: Result<Answer, Error>, tail: Vec<Bytes>) {
+        let at = At { index: 100 + self.node, position: 0 };
+        let response = Response { at, repeated: false, lease_clock_ms: 5, result };
+        self.send(&OutFrame::new(id, &response, tail)).await;
+    }
+
+    async fn answer(&mut self, id: u64, result: Result<Answer, Error>) {
+        self.answer_with(id, result, Vec::new()).await;
+    }
+
+    /// Answers pings, and nothing else, for ever.
+    async fn stay_silent(mut self) {
+        loop {
+            self.frame().await;
+        }
+    }
+}
+
+fn address(node: u64) -> String {
+    format!("n{node}:7410")
+}
+
+fn view(node: u64) -> LeaderView {
+    LeaderView {
+        node: NodeId(node),
+        name: Text::cut(format!("n{node}")),
+        address: Text::cut(address(node)),
+        term: node,
+    }
+}
+
+fn status(node: u64, leader: Option<u64>) -> Answer {
+    Answer::Status(Box::new(StatusView {
+        cluster: CLUSTER,
+        node: NodeId(node),
+        name: Text::cut("n"),
+        role: Role::Follower,
+        term: 1,
+        leader: leader.map(view),
+        last_index: 0,
+        commit_index: 0,
+        applied_index: 0,
+        snapshot_index: 0,
+        purged_index: 0,
+        disk_free_bytes: 0,
+        uptime_ms: 0,
+        version: Text::cut("0"),
+        members: Bounded::default(),
+    }))
+}
+
+fn at_leader(node: u64) -> Error {
+    Error { retry: Retry::AtLeader(view(node)), ..Error::refused(ErrorCode::NotLeader, "follower") }
+}
+
+fn client_of(net: &Arc<Net>, servers: &[u64], follow: bool) -> Client {
+    let config = ClientConfig {
+        servers: servers.iter().map(|node| address(*node)).collect(),
+        timeout: Duration::from_secs(5),
+        follow,
+        session: SessionId(42),
+    };
+    Client::new(config, Arc::clone(net) as Arc<dyn Dial>)
+}
+
+fn client(net: &Arc<Net>, servers: &[u64]) -> Client {
+    client_of(net, servers, true)
+}
+
+fn stored(first: u64) -> Result<Answer, Error> {
+    let run = PushOutcome::Stored { first_id: MessageId(first), count: 1 };
+    Ok(Answer::Pushed(Bounded::new(vec![run]).unwrap()))
+}
+
+fn lease_of(wait_ms: u32) -> Lease {
+    let queues = Bounded::new(vec!["jobs".parse().unwrap()]).unwrap();
+    Lease { queues, max_messages: 1, max_bytes: 1 << 20, lease_ms: None, wait_ms }
+}
+
+fn delivery(content: &Bytes) -> Delivery {
+    Delivery {
+        queue: "jobs".parse().unwrap(),
+        id: MessageId(1),
+        token: LeaseToken(2),
+        attempt: 1,
+        failures: 0,
+        priority: 4,
+        pushed_at_ms: 0,
+        lease_ms: 1,
+        deadline_ms: 2,
+        content: ContentSpec::of(content),
+    }
+}
+
+async fn push(client: &Client) -> Result<u64, ClientError> {
+    let messages = vec![NewMessage::of_body(b"x")];
+    let answered = client.push("jobs".parse().unwrap(), false, messages).await?;
+    match answered.answer[..] {
+        [PushOutcome::Stored { first_id, count: 1 }] => Ok(first_id.0),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn stamp(number: u64, done_below: u64) -> Option<Stamp> {
+    Some(Stamp { number, done_below })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_goes_to_the_leader_and_its_answer_comes_back() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        assert_eq!(node.hello.role, HelloRole::Client { session: SessionId(42) });
+        let frame = node.frame().await;
+        let call: Call = frame.message().unwrap();
+        assert_eq!(call.stamp, stamp(1, 1));
+        assert_eq!(&frame.tail[..], b"\0x");
+        node.answer(frame.request_id, stored(9)).await;
+        let (id, call) = node.request().await;
+        assert_eq!(call.stamp, stamp(2, 2));
+        node.answer(id, stored(10)).await;
+        node
+    };
+    let (ids, _node) = tokio::join!(async { [push(&client).await, push(&client).await] }, server);
+    assert_eq!(ids.map(Result::unwrap), [9, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_names_the_leader_saves_the_detour() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1]);
+    let mut notices = client.notices();
+    let server = async {
+        let _follower = n1.accept(Some(2)).await;
+        let mut leader = n2.accept(Some(2)).await;
+        let (id, _) = leader.request().await;
+        leader.answer(id, stored(3)).await;
+        leader
+    };
+    let call = client.push("jobs".parse().unwrap(), false, vec![NewMessage::of_body(b"x")]);
+    let (answered, _leader) = tokio::join!(call, server);
+    let answered = answered.unwrap();
+    assert_eq!(answered.redirects, 1);
+    assert_eq!(answered.leader, Some(view(2)));
+    assert_eq!(answered.at.index, 102);
+    assert!(
+        matches!(notices.recv().await, Some(Notice::Redirected { from, to }) if from == "n1:7410" && to == view(2))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_keeps_the_number() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1]);
+    let mut notices = client.notices();
+    let server = async {
+        let mut before = n1.accept(Some(1)).await;
+        let (id, call) = before.request().await;
+        before.answer(id, Err(at_leader(2))).await;
+        let mut after = n2.accept(Some(2)).await;
+        let (id, again) = after.request().await;
+        assert_eq!(again.stamp, call.stamp);
+        after.answer(id, stored(3)).await;
+        (before, after)
+    };
+    let (id, _nodes) = tokio::join!(push(&client), server);
+    assert_eq!(id.unwrap(), 3);
+    assert!(matches!(notices.recv().await, Some(Notice::Redirected { .. })));
+    let changed = notices.recv().await;
+    assert!(
+        matches!(&changed, Some(Notice::LeaderChanged { from, to }) if from == "n1" && to.node.0 == 2),
+        "{changed:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_follow_is_refused() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client_of(&net, &[1], false);
+    let server = async {
+        let mut node = n1.accept(Some(2)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, Err(at_leader(2))).await;
+        node
+    };
+    let (outcome, _node) = tokio::join!(push(&client), server);
+    assert!(
+        matches!(&outcome, Err(ClientError::Refused(e)) if e.code == ErrorCode::NotLeader),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_lost_after_the_send_is_asked_again_with_the_same_number() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1, 2]);
+    let mut notices = client.notices();
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (_, call) = node.request().await;
+        drop(node);
+        drop(n1);
+        // The other node has not noticed yet.
+        let mut node = n2.accept(Some(1)).await;
+        drop(node);
+        node = n2.accept(None).await;
+        let (id, asked) = node.request().await;
+        assert_eq!(asked.request, Request::Status);
+        node.answer(id, Ok(status(2, Some(2)))).await;
+        let (id, again) = node.request().await;
+        assert_eq!(again.stamp, call.stamp);
+        node.answer(id, stored(8)).await;
+        node
+    };
+    let (id, _node) = tokio::join!(push(&client), server);
+    assert_eq!(id.unwrap(), 8);
+    assert!(matches!(notices.recv().await, Some(Notice::Lost { address, .. }) if address == "n1:7410"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_lost_before_the_send_costs_nothing() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, stored(1)).await;
+        drop(node);
+        let mut node = n1.accept(Some(1)).await;
+        let (id, call) = node.request().await;
+        assert_eq!(call.stamp, stamp(2, 2));
+        node.answer(id, stored(2)).await;
+        node
+    };
+    let calls = async {
+        let first = push(&client).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+        [first, push(&client).await]
+    };
+    let (ids, _node) = tokio::join!(calls, server);
+    assert_eq!(ids.map(Result::unwrap), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_and_never_answered_is_unknown() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let begin = tokio::time::Instant::now();
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        node.request().await;
+        let forgotten = node.frame().await;
+        assert_eq!(forgotten.kind, FrameKind::Cancel);
+        node
+    };
+    let (outcome, _node) = tokio::join!(push(&client), server);
+    assert!(matches!(&outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    assert_eq!(begin.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_falls_silent_is_left_before_the_deadline() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1, 2]);
+    let server = async {
+        let mut stopped = n1.accept(Some(1)).await;
+        let _ = stopped.reader.next().await;
+        let mut node = n2.accept(Some(2)).await;
+        let (id, call) = node.request().await;
+        assert_eq!(call.stamp, stamp(1, 1));
+        node.answer(id, stored(4)).await;
+        (stopped, node)
+    };
+    let begin = tokio::time::Instant::now();
+    let (id, _nodes) = tokio::join!(push(&client), server);
+    assert_eq!(id.unwrap(), 4);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_forgotten_after_it_was_sent_is_unknown() {
+    for code in [ErrorCode::TooOld, ErrorCode::SessionExpired] {
+        let net = Arc::new(Net::default());
+        let mut n1 = net.listen(1);
+        let client = client(&net, &[1]);
+        let server = async {
+            let mut node = n1.accept(Some(1)).await;
+            node.request().await;
+            drop(node);
+            let mut node = n1.accept(Some(1)).await;
+            let (id, _) = node.request().await;
+            node.answer(id, Err(Error::refused(code, "forgotten"))).await;
+            node
+        };
+        let (outcome, _node) = tokio::join!(push(&client), server);
+        assert!(matches!(&outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_expired_between_requests_is_followed_by_another() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, stored(1)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, Err(Error::refused(ErrorCode::SessionExpired, "expired"))).await;
+        let mut next = n1.accept(Some(1)).await;
+        assert_ne!(next.hello.role, node.hello.role);
+        assert_eq!(next.hello.cluster, Some(CLUSTER));
+        let (id, call) = next.request().await;
+        assert_eq!(call.stamp, stamp(1, 1));
+        next.answer(id, stored(2)).await;
+        next
+    };
+    let (ids, _node) = tokio::join!(async { [push(&client).await, push(&client).await] }, server);
+    assert_eq!(ids.map(Result::unwrap), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_reached_is_unavailable_and_names_each_server() {
+    let net = Arc::new(Net::default());
+    let client = client(&net, &[1, 2]);
+    let begin = tokio::time::Instant::now();
+    match push(&client).await {
+        Err(ClientError::Unavailable { what, reached: false, leader: None }) => {
+            assert!(what.contains("n1:7410 refused") && what.contains("n2:7410 refused"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(begin.elapsed(), Duration::from_secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_leader_is_unavailable_but_reached_and_people_are_told() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let mut notices = client.notices();
+    let server = async {
+        loop {
+            let mut node = n1.accept(None).await;
+            let (id, call) = node.request().await;
+            assert_eq!(call.request, Request::Status, "only a leader is sent the push");
+            node.answer(id, Ok(status(1, None))).await;
+        }
+    };
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(
+        matches!(&outcome, Err(ClientError::Unavailable { reached: true, leader: None, .. })),
+        "{outcome:?}"
+    );
+    assert!(
+        matches!(notices.recv().await, Some(Notice::Waiting { answering, .. }) if answering == ["n1:7410"])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_cannot_be_reached_from_here_is_named() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        loop {
+            n1.accept(Some(2)).await;
+        }
+    };
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(
+        matches!(&outcome, Err(ClientError::Unavailable { leader: Some(v), .. }) if *v == view(2)),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_name_each_other_do_not_spin() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1, 2]);
+    let mut hellos = 0;
+    let server = async {
+        loop {
+            tokio::select! { _ = n1.accept(Some(2)) => {}, _ = n2.accept(Some(1)) => {} }
+            hellos += 1;
+        }
+    };
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(matches!(&outcome, Err(ClientError::Unavailable { reached: true, .. })), "{outcome:?}");
+    assert!(hellos < 300, "{hellos} hellos in 5 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_nodes_that_claim_to_lead_and_send_each_other_requests_do_not_spin() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1, 2]);
+    let mut requests = 0;
+    let server = async {
+        loop {
+            let (mut node, other) = tokio::select! {
+                node = n1.accept(Some(1)) => (node, 2),
+                node = n2.accept(Some(2)) => (node, 1),
+            };
+            let (id, _) = node.request().await;
+            node.answer(id, Err(at_leader(other))).await;
+            requests += 1;
+            assert!(requests < 300, "{requests} requests");
+        }
+    };
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(matches!(&outcome, Err(ClientError::Unavailable { reached: true, .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_handed_on_at_once() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, Err(Error::refused(ErrorCode::QueueNotFound, "no queue"))).await;
+        node
+    };
+    let (outcome, _node) = tokio::join!(push(&client), server);
+    assert!(
+        matches!(&outcome, Err(ClientError::Refused(e)) if e.code == ErrorCode::QueueNotFound),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_now_is_tried_until_it_is_done() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let begin = tokio::time::Instant::now();
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, call) = node.request().await;
+        let later = Error { retry: Retry::AfterMs(700), ..Error::again(ErrorCode::Overloaded, "busy") };
+        node.answer(id, Err(later)).await;
+        let (id, again) = node.request().await;
+        assert_eq!(again.stamp, call.stamp);
+        node.answer(id, stored(5)).await;
+        node
+    };
+    let (id, _node) = tokio::join!(push(&client), server);
+    assert_eq!(id.unwrap(), 5);
+    assert!(begin.elapsed() >= Duration::from_millis(700));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_now_until_the_end_is_refused() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        loop {
+            let (id, _) = node.request().await;
+            node.answer(id, Err(Error::again(ErrorCode::DiskReserve, "disk is nearly full"))).await;
+        }
+    };
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(
+        matches!(&outcome, Err(ClientError::Refused(e)) if e.code == ErrorCode::DiskReserve),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_is_not_repeated_once_it_was_sent() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        node.request().await;
+    };
+    let begin = tokio::time::Instant::now();
+    let (outcome, ()) = tokio::join!(client.transfer(None), server);
+    assert!(matches!(&outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    assert!(begin.elapsed() < Duration::from_secs(1), "it was tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_is_repeated_and_never_unknown() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (_, call) = node.request().await;
+        assert_eq!(call.stamp, None);
+        drop(node);
+        let mut node = n1.accept(Some(1)).await;
+        node.request().await;
+        node
+    };
+    let (outcome, _node) = tokio::join!(client.stats(), server);
+    assert!(matches!(&outcome, Err(ClientError::Unavailable { reached: true, .. })), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_instead_of_a_hello_is_incompatible() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut held = Vec::new();
+        while let Some(mut stream) = n1.streams.recv().await {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            held.push(stream);
+        }
+    };
+    let begin = tokio::time::Instant::now();
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(
+        matches!(&outcome, Err(ClientError::Incompatible(e)) if e.code == ErrorCode::BadFrame),
+        "{outcome:?}"
+    );
+    assert!(begin.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_on_an_open_connection_ends_it_and_the_push_goes_on_another() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut broken = n1.accept(Some(1)).await;
+        broken.request().await;
+        broken.writer.write_all(&[0xee; 64]).await.unwrap();
+        let mut node = n1.accept(Some(1)).await;
+        let (id, call) = node.request().await;
+        assert_eq!(call.stamp, stamp(1, 1));
+        node.answer(id, stored(6)).await;
+        (broken, node)
+    };
+    let (id, _nodes) = tokio::join!(push(&client), server);
+    assert_eq!(id.unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_of_two_clusters_are_not_mixed() {
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1, 2]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, stored(1)).await;
+        drop((node, n1));
+        let (read, mut writer) = split(n2.streams.recv().await.unwrap());
+        let answer = |hello: &Hello| Err(hello.check(ClusterId(8), NodeId(2)).unwrap_err());
+        let mut reader = FrameReader::new(read);
+        let _ = accept(&mut reader, &mut writer, &Secret([0; 32]), answer, |_| Ok(())).await;
+    };
+    let calls = async { (push(&client).await.unwrap(), client.status("n2:7410").await) };
+    let ((_, outcome), ()) = tokio::join!(calls, server);
+    assert!(
+        matches!(&outcome, Err(ClientError::Incompatible(e)) if e.code == ErrorCode::WrongCluster),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_waits_on_top_of_the_timeout_and_is_repeated_with_the_rest() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let content = Bytes::from_static(b"\0body");
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (_, call) = node.request().await;
+        assert_eq!(call.request, Request::Lease(lease_of(60_000)));
+        assert_eq!(call.timeout_ms, 65_000);
+        let parked = tokio::time::timeout(Duration::from_secs(20), node.frame()).await;
+        assert!(parked.is_err(), "the client gave up");
+        drop(node);
+        let mut node = n1.accept(Some(1)).await;
+        let (id, call) = node.request().await;
+        let Request::Lease(lease) = call.request else { panic!("{call:?}") };
+        assert!((39_000..=40_000).contains(&lease.wait_ms), "{}", lease.wait_ms);
+        assert_eq!(call.stamp, stamp(1, 1));
+        let deliveries = Bounded::new(vec![delivery(&content)]).unwrap();
+        node.answer_with(id, Ok(Answer::Delivered(deliveries)), vec![content.clone()]).await;
+        node
+    };
+    let (answered, _node) = tokio::join!(client.lease(lease_of(60_000)), server);
+    assert_eq!(answered.unwrap().contents, std::slice::from_ref(&content));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_that_changed_is_never_handed_out() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let content = Bytes::from_static(b"\0body");
+    let answer = Answer::Delivered(Bounded::new(vec![delivery(&content)]).unwrap());
+    let server = async {
+        for tail in [&b"\0bady"[..], b"\0bod", b"\0body!", b"\0body"] {
+            let mut node = n1.accept(Some(1)).await;
+            let (id, _) = node.request().await;
+            node.answer_with(id, Ok(answer.clone()), vec![Bytes::from_static(tail)]).await;
+        }
+    };
+    let (answered, ()) = tokio::join!(client.lease(lease_of(0)), server);
+    assert_eq!(answered.unwrap().contents, std::slice::from_ref(&content));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_is_cancelled_and_its_number_done() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (parked, _) = node.request().await;
+        let cancel = node.frame().await;
+        assert_eq!((cancel.kind, cancel.request_id), (FrameKind::Cancel, parked));
+        let (id, call) = node.request().await;
+        assert_eq!(call.stamp, stamp(2, 2));
+        // A late answer to what nobody waits for harms nobody.
+        node.answer(parked, Ok(Answer::Delivered(Bounded::default()))).await;
+        node.answer(id, stored(7)).await;
+        node
+    };
+    let calls = async {
+        let lease = client.lease(lease_of(60_000));
+        assert!(tokio::time::timeout(Duration::from_secs(1), lease).await.is_err(), "nothing was answered");
+        push(&client).await
+    };
+    let (id, _node) = tokio::join!(calls, server);
+    assert_eq!(id.unwrap(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_calls_share_one_connection_and_stay_in_the_window() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        for round in 0..3_000 {
+            let (id, call) = node.request().await;
+            let stamp = call.stamp.unwrap();
+            assert!(stamp.number - stamp.done_below < 1_024, "round {round}: {stamp:?}");
+            node.answer(id, stored(stamp.number)).await;
+        }
+        node
+    };
+    let calls = futures_util::future::join_all((0..3_000).map(|_| push(&client)));
+    let (ids, _node) = tokio::join!(calls, server);
+    let ids: Vec<_> = ids.into_iter().map(Result::unwrap).collect();
+    assert_eq!(ids, (1..=3_000).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_callers_make_one_search() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut hellos = 0;
+        for _ in 0..3 {
+            let mut node = n1.accept(None).await;
+            hellos += 1;
+            let (id, call) = node.request().await;
+            assert_eq!(call.request, Request::Status);
+            node.answer(id, Ok(status(1, None))).await;
+        }
+        let mut node = n1.accept(Some(1)).await;
+        for _ in 0..100 {
+            let (id, _) = node.request().await;
+            node.answer(id, stored(1)).await;
+        }
+        assert_eq!(hellos, 3);
+        node
+    };
+    let calls = futures_util::future::join_all((0..100).map(|_| push(&client)));
+    let (ids, _node) = tokio::join!(calls, server);
+    assert!(ids.into_iter().all(|id| id.is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_stopping_answers_what_is_open_and_is_left() {
+    use queue_protocol::frame::Goodbye;
+    let net = Arc::new(Net::default());
+    let (mut n1, mut n2) = (net.listen(1), net.listen(2));
+    let client = client(&net, &[1, 2]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, _) = node.request().await;
+        let reason = Some(Error::again(ErrorCode::ShuttingDown, "stopping"));
+        node.send(&OutFrame::new(0, &Goodbye { reason }, Vec::new())).await;
+        node.answer(id, stored(1)).await;
+        drop(n1);
+        let mut next = n2.accept(Some(2)).await;
+        let (id, _) = next.request().await;
+        next.answer(id, stored(2)).await;
+        (node, next)
+    };
+    let (ids, _nodes) = tokio::join!(async { [push(&client).await, push(&client).await] }, server);
+    assert_eq!(ids.map(Result::unwrap), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_closed_and_the_next_request_opens_another() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let (id, _) = node.request().await;
+        node.answer(id, stored(1)).await;
+        let (id, call) = node.request().await;
+        assert_eq!((call.request, call.stamp), (Request::CloseSession, stamp(2, 2)));
+        node.answer(id, Ok(Answer::Closed)).await;
+        let mut next = n1.accept(Some(1)).await;
+        assert_ne!(next.hello.role, node.hello.role);
+        let (id, call) = next.request().await;
+        assert_eq!(call.stamp, stamp(1, 1));
+        next.answer(id, stored(2)).await;
+        next
+    };
+    let calls = async {
+        push(&client).await.unwrap();
+        client.close_session().await;
+        push(&client).await
+    };
+    let (id, _node) = tokio::join!(calls, server);
+    assert_eq!(id.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_measures_the_way_to_one_node() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(None).await;
+        let ping = node.reader.next().await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        node.send(&OutFrame::bare(ping.request_id, FrameKind::Pong)).await;
+        node
+    };
+    let (time, _node) = tokio::join!(client.ping("n1:7410"), server);
+    assert_eq!(time.unwrap(), Duration::from_millis(30));
+    let nobody = client.ping("n9:7410").await;
+    assert!(matches!(nobody, Err(ClientError::Unavailable { reached: false, .. })), "{nobody:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn contents_that_the_request_does_not_describe_are_not_sent() {
+    let net = Arc::new(Net::default());
+    let client = client(&net, &[1]);
+    let outcome = client.call(Request::Stats, vec![Bytes::from_static(b"x")]).await;
+    assert!(
+        matches!(&outcome, Err(ClientError::Refused(e)) if e.code == ErrorCode::BadRequest),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_that_answers_pings_is_waited_for_until_the_deadline() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let begin = tokio::time::Instant::now();
+    let server = async { n1.accept(Some(1)).await.stay_silent().await };
+    let outcome = tokio::select! { outcome = push(&client) => outcome, () = server => unreachable!() };
+    assert!(matches!(&outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    assert_eq!(begin.elapsed().as_secs(), 5);
+}
