@@ -15,7 +15,7 @@ use super::format::{u64_of, usize_of};
 use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
 
-const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// A file with a name and a size, and nothing in it that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,12 @@ impl Drop for Making<'_> {
 
 impl Pool {
     /// A pool of the files that follow each other up to, but without, number `next`.
-    pub(crate) fn new(ready: VecDeque<Spare>, next: u64, freed: Vec<Arc<Segment>>, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        ready: VecDeque<Spare>,
+        next: u64,
+        freed: Vec<Arc<Segment>>,
+        wake: Arc<Notify>,
+    ) -> Self {
         let pool = Self {
             inner: Mutex::new(Inner { ready, next, making: false, freed }),
             wake,

@@ -5,12 +5,13 @@
 //!                    gathers while the group before it syncs
 //! ```
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use queue_protocol::peer::LogId;
 
-use super::format::footer::{Footer, Row, encode_rows, reserve};
 use super::format::file_id::FileId;
+use super::format::footer::{Footer, Row, encode_rows, reserve};
 use super::format::opening::{Opening, put_import, size_of_state};
 use super::format::payload::{Retired, put_files};
 use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
@@ -87,7 +88,8 @@ impl Writer {
                     return Ok(());
                 }
             } else if self.unproven || self.shared.accept().mark {
-                let silence = tokio::time::timeout(self.shared.options.seal_after, self.shared.wake.notified());
+                let silence =
+                    tokio::time::timeout(self.shared.options.seal_after, self.shared.wake.notified());
                 if silence.await.is_err() {
                     self.seal().await?;
                 }
@@ -305,7 +307,9 @@ pub(crate) fn write_footer(
         bodies: rows.iter().map(|row| u64::from(row.bodies)).sum(),
         bodies_size: rows.iter().map(|row| u64::from(row.bodies_size)).sum(),
     };
-    file.write_at(&[std::io::IoSlice::new(&table)], end)?;
+    if !table.is_empty() {
+        file.write_at(&[IoSlice::new(&table)], end)?;
+    }
     let mut group = Group::new(size - super::format::BLOCK_SIZE);
     group.record(cursor, Kind::Footer, 0, NO_ID, &footer.encode());
     group.write(file)?;

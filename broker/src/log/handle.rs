@@ -27,7 +27,7 @@ use super::shared::{Operation, Phase, Shared, What};
 use super::state::{MaxByIndex, State};
 use super::writer::Writer;
 use super::{Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
-use crate::fs::{Disk, DiskError};
+use crate::fs::{Disk, DiskError, create_dirs};
 
 /// The number of the first segment.
 const FIRST: u64 = 1;
@@ -61,7 +61,10 @@ fn close(shared: &Shared) {
 
 fn check_options(options: &LogOptions) {
     let size = options.segment_size;
-    assert!(size.is_multiple_of(BLOCK_SIZE) && size <= SEGMENT_SIZE_MAX, "a segment is 4,096 × n, at most 1 GiB");
+    assert!(
+        size.is_multiple_of(BLOCK_SIZE) && size <= SEGMENT_SIZE_MAX,
+        "a segment is 4,096 × n, at most 1 GiB"
+    );
     let empty = u64_of(HEADER_SIZE + size_of_state(&State::default()));
     assert!(size >= block_up(empty) + BLOCK_SIZE + reserve(1), "a segment has room for an entry");
 }
@@ -76,7 +79,7 @@ impl Log {
     /// If `options.segment_size` is no multiple of 4,096 between 16 KiB and 1 GiB.
     pub async fn format(disk: Arc<dyn Disk>, dir: &Path, options: &LogOptions) -> Result<(), LogError> {
         check_options(options);
-        disk.create_dir_all(dir)?;
+        create_dirs(&*disk, dir).await?;
         if !recovery::files(&*disk, dir)?.is_empty() {
             let source = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(DiskError { op: "format", path: dir.to_owned(), source }.into());
@@ -90,11 +93,7 @@ impl Log {
         group.record(&mut cursor, Kind::Opening, 0, NO_ID, &opening.encode());
         let aside = pool::make_aside(&*disk, dir, id, options.segment_size)?;
         group.write(&*aside.file)?;
-        aside.publish(&*disk, dir, id).await?;
-        if let Some(parent) = dir.parent() {
-            disk.sync_dir(parent).await?;
-        }
-        Ok(())
+        Ok(aside.publish(&*disk, dir, id).await?)
     }
 
     /// Opens and recovers. Nothing else may have the directory open.
@@ -197,11 +196,7 @@ impl Log {
         self.shared.submit(|accept| {
             accept.generation += 1;
             accept.state.purged = Some(upto).max_by_index(accept.state.purged);
-            let last = accept.state.last.max_by_index(accept.state.purged);
-            if last != accept.state.last {
-                accept.state.last = last;
-                accept.tail.clear();
-            }
+            accept.state.last = accept.state.last.max_by_index(accept.state.purged);
             accept.push(What::Purge(upto), Some(done));
         });
     }
@@ -210,7 +205,12 @@ impl Log {
     ///
     /// # Errors
     /// The disk; [`LogError::Corrupt`] if an entry is not what was written.
-    pub fn read(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, LogError> {
+    pub fn read(
+        &self,
+        range: Range<u64>,
+        bytes_max: usize,
+        contents: Contents,
+    ) -> Result<Vec<Entry>, LogError> {
         loop {
             let (generation, range) = self.clip(&range);
             let read = self.read_once(range, bytes_max, contents);
@@ -229,7 +229,12 @@ impl Log {
         (accept.generation, range.start.max(start)..range.end.min(end))
     }
 
-    fn read_once(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, LogError> {
+    fn read_once(
+        &self,
+        range: Range<u64>,
+        bytes_max: usize,
+        contents: Contents,
+    ) -> Result<Vec<Entry>, LogError> {
         let mut entries = Vec::new();
         let mut size = 0;
         for index in range {
@@ -265,7 +270,8 @@ impl Log {
             let generation = {
                 let accept = self.shared.accept();
                 let state = accept.state;
-                let log = state.purged.is_none_or(|id| id.index < index) && state.last.is_some_and(|id| id.index >= index);
+                let log = state.purged.is_none_or(|id| id.index < index)
+                    && state.last.is_some_and(|id| id.index >= index);
                 if !log {
                     return Ok(None);
                 }
