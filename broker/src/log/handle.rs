@@ -120,6 +120,14 @@ impl Log {
         let (file, end) = found.written.unzip();
         let mut writer = Writer::new(Arc::clone(&shared), found.cursor, file, end.unwrap_or(0));
         let mut operations = Vec::new();
+        let (raw, committed) = {
+            let located = shared.located();
+            (located.state.committed, located.state.for_raft().committed)
+        };
+        if raw != committed {
+            // what comes to lie at that index later must not count as committed
+            operations.push(Operation { number: 0, what: What::Commit(committed), done: None });
+        }
         if imports_from.is_some() {
             let what = What::Retire(Retired { files: Vec::new(), imports_from });
             operations.push(Operation { number: 0, what, done: None });
@@ -184,8 +192,14 @@ impl Log {
     pub fn truncate_after(&self, keep: Option<LogId>, done: Done) {
         self.shared.submit(|accept| {
             let keep = keep.max_by_index(accept.state.purged);
+            if accept.state.last.is_none_or(|last| keep.is_some_and(|keep| keep.index >= last.index)) {
+                return accept.push(What::Nothing, Some(done));
+            }
             accept.generation += 1;
             accept.state.last = keep;
+            if accept.state.committed.map(|id| id.index) > keep.map(|id| id.index) {
+                accept.state.committed = keep;
+            }
             accept.tail.truncate_after(keep.map(|keep| keep.index));
             accept.push(What::Truncate(keep), Some(done));
         });

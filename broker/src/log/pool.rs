@@ -225,3 +225,24 @@ impl Drop for Aside<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_read_is_not_taken_back_before() {
+        let wake = Arc::new(Notify::new());
+        let segment = |number| Segment::new(FileId::Segment(number), PathBuf::new(), 0, Arc::clone(&wake));
+        let pool = Pool::new(VecDeque::new(), 9, Vec::new(), Arc::clone(&wake));
+        let (read, unread) = (segment(1), segment(2));
+        let pins = (read.pin(), read.pin());
+        pool.free(vec![read, unread]);
+        assert_eq!(pool.unpinned().map(|segment| segment.id), Some(FileId::Segment(2)));
+        assert!(pool.unpinned().is_none());
+        drop(pins.0);
+        assert!(pool.unpinned().is_none());
+        drop(pins.1);
+        assert_eq!(pool.unpinned().map(|segment| segment.id), Some(FileId::Segment(1)));
+    }
+}

@@ -184,7 +184,7 @@ pub(crate) async fn recover(
         });
     };
     let FileId::Segment(number) = scan.id else { unreachable!("only segments were looked at") };
-    let Replayed { mut state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
+    let Replayed { state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
     let last = scan.id;
     let after: Vec<FileId> =
         files.iter().copied().filter(|id| matches!(id, FileId::Segment(_)) && *id > last).collect();
@@ -252,7 +252,6 @@ pub(crate) async fn recover(
         FileId::Segment(_) => None,
     });
     let sparse_next = sparse_next.max().unwrap_or(1);
-    state.committed = state.for_raft().committed;
     let spare_next = spares.back().map_or(number, |spare| spare.number) + 1;
     Ok(Outcome {
         located: Located { state, segments, written: last, rows, sparse_next },

@@ -111,7 +111,7 @@ impl Script {
         settle().await;
         self.purge(id(20, 3));
         settle().await;
-        self.store.log.collect(vec![(2, [0..1].into())], 20);
+        self.store.log.collect(live([2]), 20);
         settle().await;
         self.append(20, 3);
         settle().await;
@@ -121,7 +121,7 @@ impl Script {
         self.purge(id(100, 6));
         self.append(9, 6);
         settle().await;
-        self.store.log.collect(vec![(2, [0..1].into())], 100);
+        self.store.log.collect(live([2]), 100);
         settle().await;
         tokio::time::sleep(Duration::from_millis(25)).await;
         self.append(2, 6);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fs::Disk;
-use crate::log::verify;
+use crate::log::{Report, verify};
 
 /// Each so-manyth bit.
 fn stride() -> usize {
@@ -52,9 +52,7 @@ async fn example(sealed: bool) -> (SimDisk, LogOptions) {
     import.publish(60, id(90, 3)).await.unwrap();
     store.append((20..30).map(|index| entry(index, 2))).await;
     store.log.purge_upto(id(17, 2), nothing());
-    store
-        .log
-        .collect(vec![(1, [0..1].into()), (2, [0..1].into()), (3, [0..1].into()), (11, [0..1].into())], 0);
+    store.log.collect(live([1, 2, 3, 11]), 0);
     store.flush().await;
     store.append((30..33).map(|index| entry(index, 4))).await;
     if sealed {
@@ -144,5 +142,3 @@ fn verify_counts_what_is_there_and_dump_shows_it() {
         assert!(kinds.len() >= 10, "{kinds:?}");
     });
 }
-
-use crate::log::Report;

@@ -1,7 +1,7 @@
 //! Heads dropped, tails cut, files recycled, bodies taken in.
 
 use super::*;
-use crate::log::{Import, LiveBodies};
+use crate::log::Import;
 
 /// Sixty entries of more than 1,000 bytes, purged up to the last but one.
 async fn purged(disk: &SimDisk) -> Store {
@@ -9,10 +9,6 @@ async fn purged(disk: &SimDisk) -> Store {
     store.append((0..60).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
     store.purge(id(58, 1)).await;
     store
-}
-
-fn live(indices: &[u64]) -> LiveBodies {
-    indices.iter().map(|index| (*index, [0..1].into())).collect()
 }
 
 fn check_bodies(store: &Store, indices: impl IntoIterator<Item = u64>) {
@@ -47,7 +43,7 @@ fn dead_segments_are_recycled_and_live_ones_stay() {
         let disk = formatted().await;
         let store = purged(&disk).await;
         let before = store.log.usage().segments;
-        store.log.collect(live(&[3]), 58);
+        store.log.collect(live([3]), 58);
         store.flush().await;
         settle().await;
         let usage = store.log.usage();
@@ -205,7 +201,7 @@ fn imported_bodies_hide_local_ones_once_their_snapshot_is_published() {
         store.close().await;
         let store = Store::open_with(&disk, published()).await.unwrap();
         check(&store);
-        store.log.collect(live(&[3]), 100);
+        store.log.collect(live([3]), 100);
         store.flush().await;
         settle().await;
         assert!(files(&disk, "import").is_empty(), "{:?}", files(&disk, "import"));

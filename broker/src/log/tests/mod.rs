@@ -17,7 +17,7 @@ use queue_protocol::peer::{EntryKind, LogId, Vote};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Contents, Done, Entry, Log, LogError, LogOptions, Recovered};
+use super::{Contents, Done, Entry, LiveBodies, Log, LogError, LogOptions, Recovered};
 use crate::fs::rng::Rng;
 use crate::fs::sim::{SimDisk, SimOptions};
 
@@ -92,6 +92,11 @@ fn body(entry: &Entry, ordinal: u32) -> (ContentSpec, Bytes) {
     let spec = entry.table[ordinal as usize];
     let all = joined(entry).contents.expect("made with contents")[0].clone();
     (spec, all.slice(start..start + spec.size as usize))
+}
+
+/// The first body of each.
+fn live(indices: impl IntoIterator<Item = u64>) -> LiveBodies {
+    indices.into_iter().map(|index| (index, std::iter::once(0..1).collect())).collect()
 }
 
 fn nothing() -> Done {

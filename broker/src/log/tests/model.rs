@@ -85,6 +85,7 @@ impl Model {
                 self.term += 1;
                 self.log.retain(|index, _| *index <= keep.index);
                 self.last = Some(keep);
+                self.committed = self.committed.map(|id| if id.index > keep.index { keep } else { id });
                 log.truncate_after(Some(keep), nothing());
             }
             Step::Purge(count) => {
@@ -106,9 +107,9 @@ impl Model {
                 log.save_committed(self.committed);
             }
             Step::Collect => {
-                let live =
+                let named =
                     self.purged.iter().filter(|(index, entry)| is_live(**index) && !entry.table.is_empty());
-                log.collect(live.map(|(index, _)| (*index, vec![0..1])).collect(), u64::MAX);
+                log.collect(live(named.map(|(index, _)| *index)), u64::MAX);
             }
             Step::Silence => tokio::time::sleep(Duration::from_millis(30)).await,
             Step::Close | Step::Kill => {
@@ -124,7 +125,7 @@ impl Model {
                 let state = store.log.state();
                 let mark = self.committed.map(|id| id.index).min(self.last.map(|id| id.index));
                 assert_eq!(state.committed.map(|id| id.index), mark);
-                self.committed = state.committed;
+                assert_eq!(state.committed.is_some(), self.committed.is_some());
                 assert_eq!(store.recovered.torn_bytes, 0);
                 return store;
             }

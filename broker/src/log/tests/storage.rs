@@ -234,3 +234,24 @@ fn format_refuses_a_log() {
         );
     });
 }
+
+#[test]
+fn on_a_full_disk_the_log_waits_for_room_and_goes_on() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open_with(&disk, LogOptions { spares: 0, ..options() }).await.unwrap();
+        disk.set_capacity(40 << 10);
+        let (done, mut waiting) = signal();
+        store.log.append((0..60).map(|index| entry(index, 1)).collect(), done);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert!(
+            waiting.try_recv().is_err() && !store.writer.is_finished(),
+            "there is no room for a second segment"
+        );
+        assert!(files(&disk, "tmp").is_empty(), "what was begun does not stay");
+        disk.set_capacity(1 << 30);
+        waiting.await.expect("there is room again");
+        store.close().await;
+        assert_eq!(Store::open(&disk).await.read_all().len(), 60);
+    });
+}

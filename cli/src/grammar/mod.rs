@@ -1,0 +1,381 @@
+//! The words of the shell: one tree for the command line, the interactive shell and batch files.
+
+mod args;
+mod values;
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+use queue_protocol::names::QueueName;
+
+pub(crate) use self::args::*;
+pub(crate) use self::values::*;
+use crate::live;
+
+/// Servers asked when none are named: the three nodes of `queued dev`.
+pub(crate) const SERVERS_DEFAULT: &str = "127.0.0.1:7410,127.0.0.1:7420,127.0.0.1:7430";
+/// How long a command may take to find a leader and get its answer.
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 part done, 65 bad data, 66 not found, \
+69 unreachable, 75 nothing was changed (try again), 79 sent but not confirmed; 130, 141, 143 signals.";
+
+/// The command line.
+#[derive(Parser, Debug)]
+#[command(name = "queuectl", version, about = "The shell of queued, a durable work queue", after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) reach: Reach,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(subcommand)]
+    pub(crate) command: Option<Top>,
+}
+
+/// A line of the interactive shell or of a batch file.
+#[derive(Parser, Debug)]
+#[command(name = "", no_binary_name = true, disable_help_subcommand = true, disable_help_flag = true)]
+#[command(help_template = "{subcommands}")]
+pub(crate) struct Line {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(subcommand)]
+    pub(crate) word: Word,
+}
+
+/// How to reach the cluster.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Reach {
+    /// Nodes to ask, in order
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "QUEUECTL_SERVERS",
+        value_name = "HOST:PORT,…",
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = server, default_value = SERVERS_DEFAULT, hide_env_values = true)]
+    pub(crate) servers: Vec<String>,
+    /// Do not follow redirects to the leader
+    #[arg(long, global = true)]
+    pub(crate) no_follow: bool,
+}
+
+/// What every command understands.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Settings {
+    /// Time to find a leader and get the answer [default: 5s]
+    #[arg(long, global = true, env = "QUEUECTL_TIMEOUT", value_name = "DURATION", value_parser = duration)]
+    #[arg(hide_env_values = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// JSON instead of text (QUEUECTL_OUTPUT=json does the same)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Do what cannot be undone without asking
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// Say nothing but data and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Show redirects and lost connections
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Colours in messages
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+}
+
+/// First words of the command line.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Top {
+    #[command(flatten)]
+    Cmd(Cmd),
+    /// Run the commands of a file, one a line, # begins a comment
+    Run(RunArgs),
+    /// Start the interactive shell; no command on a terminal does the same
+    Repl,
+    /// Print the completion script of a shell
+    #[command(after_help = "Example: source <(queuectl completions bash)")]
+    Completions {
+        /// Which shell
+        shell: Completions,
+    },
+}
+
+/// First words of a line in the shell.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Word {
+    #[command(flatten)]
+    Cmd(Cmd),
+    /// Use QUEUE where a command names none; without QUEUE no more
+    Use {
+        /// Its name
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: Option<QueueName>,
+    },
+    /// Set json or timing on or off
+    Set {
+        /// What
+        what: Setting,
+        /// On or off
+        value: Switch,
+    },
+    /// List the commands, or explain one
+    Help {
+        /// The command
+        words: Vec<String>,
+    },
+    /// Show what was typed
+    History,
+    /// Leave
+    #[command(alias = "quit")]
+    Exit,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Cmd {
+    /// Store messages
+    #[command(aliases = ["enqueue", "put"], after_help = PUSH_HELP)]
+    Push(PushArgs),
+    /// Take messages and settle them: printed, then acked
+    #[command(aliases = ["get", "dequeue"])]
+    Pop(PopArgs),
+    /// Take messages for a while, to be settled by receipt
+    #[command(alias = "reserve")]
+    Lease(LeaseArgs),
+    /// Settle leased messages for good
+    Ack(AckArgs),
+    /// Give leased messages back as failed, or with --release without blame
+    Nack(NackArgs),
+    /// Make leases longer
+    #[command(alias = "touch")]
+    Extend(ExtendArgs),
+    /// Look at messages without changing anything
+    Peek(PeekArgs),
+    /// Queues: list, look at, make, remove, empty
+    #[command(subcommand)]
+    Queue(QueueCmd),
+    /// Dead messages: list, put back
+    #[command(subcommand, alias = "dlq")]
+    Dead(DeadCmd),
+    /// The cluster: its nodes and their state
+    #[command(subcommand)]
+    Cluster(ClusterCmd),
+    /// Totals of the cluster, or of one queue
+    Stats(StatsArgs),
+    /// Measure the round trip to each node
+    Ping(PingArgs),
+    /// Print the version
+    Version,
+    /// Nack with --release
+    #[command(hide = true)]
+    Release(ReleaseArgs),
+    /// List queues
+    #[command(hide = true)]
+    Ls(QueueLsArgs),
+    /// Show every node
+    #[command(hide = true)]
+    Status,
+}
+
+const PUSH_HELP: &str = "\
+Examples:
+  queuectl push hello \"text\"          one message
+  queuectl push hello < file          one message per line
+  queuectl push hello --file a.png    one message, the whole file";
+
+/// `queue …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum QueueCmd {
+    /// List queues
+    Ls(QueueLsArgs),
+    /// Show a queue with its settings
+    Info {
+        /// Which
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+    },
+    /// Make a queue
+    Create(QueueCreateArgs),
+    /// Remove a queue with everything in it
+    Rm(QueueRmArgs),
+    /// Delete the messages of a queue, but not those that are leased
+    Purge {
+        /// Which
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+        /// Only those in this state
+        #[arg(long)]
+        state: Option<State>,
+    },
+}
+
+/// `dead …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum DeadCmd {
+    /// List dead messages
+    Ls {
+        /// Of this queue; of all if none
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: Option<QueueName>,
+    },
+    /// Put dead messages back with their failures reset
+    Retry {
+        /// Where
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+        /// These
+        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+        ids: Vec<u64>,
+        /// All of them
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// `cluster …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCmd {
+    /// Every node, one row, unreachable ones too
+    Status,
+    /// The members as the leader knows them
+    Members,
+    /// Wait until the cluster is as it should be, --timeout at most [default: 30s]
+    Wait {
+        /// leader, members=N, or applied: every member has applied what is committed
+        #[arg(long = "for", value_name = "WHAT", default_value = "leader", value_parser = wait_for)]
+        what: WaitFor,
+    },
+    /// Move leadership
+    Transfer {
+        /// To this node, by number or name; to the best one if none
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn line(words: &[&str]) -> Result<Line, clap::Error> {
+        Line::try_parse_from(words)
+    }
+
+    fn cli(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["queuectl"], words].concat())
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Cli::command().debug_assert();
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_line_and_the_shell_share_their_commands() {
+        let words = |command: clap::Command| -> Vec<String> {
+            command.get_subcommands().map(|command| command.get_name().to_owned()).collect()
+        };
+        let (shell, cli) = (words(Line::command()), words(Cli::command()));
+        let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
+        assert_eq!(shared.len(), 16, "{shared:?}");
+        assert!(
+            [
+                "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",
+                "ping"
+            ]
+            .iter()
+            .all(|word| shell.iter().any(|shared| shared == word))
+        );
+    }
+
+    #[test]
+    fn hidden_aliases_are_understood() {
+        for words in [
+            &["enqueue", "jobs", "x"][..],
+            &["put", "jobs", "x"],
+            &["get", "jobs"],
+            &["dequeue", "jobs"],
+            &["reserve", "jobs"],
+            &["touch", "jobs/1/2"],
+            &["release", "jobs/1/2"],
+            &["dlq", "ls"],
+            &["ls"],
+            &["status"],
+        ] {
+            assert!(line(words).is_ok(), "{words:?}");
+            assert!(cli(words).is_ok(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_a_usage_error_and_absent_from_help() {
+        for words in [&["work", "jobs"][..], &["top"], &["events"], &["push", "jobs", "x", "--ttl", "1s"]] {
+            assert_eq!(cli(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+        fn walk(command: &clap::Command, words: &mut Vec<String>) {
+            words.push(command.get_name().to_owned());
+            words.extend(command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned));
+            command.get_subcommands().for_each(|command| walk(command, words));
+        }
+        let mut words = Vec::new();
+        walk(&Cli::command(), &mut words);
+        for word in
+            ["work", "top", "events", "context", "bench", "token", "ttl", "dedup-key", "explain", "watch"]
+        {
+            assert!(!words.iter().any(|known| known == word), "{word}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_usage_errors() {
+        for words in [
+            &["lease", "jobs", "--for", "30"][..],
+            &["lease", "jobs", "--for", "10ms"],
+            &["lease", "jobs", "-n", "257"],
+            &["push", "jobs", "x", "--priority", "32"],
+            &["push", "bad name", "x"],
+            &["push", "jobs", "x", "-H", "novalue"],
+            &["cluster", "wait", "--for", "members=0"],
+            &["ack", "jobs/1"],
+            &["peek", "jobs", "1", "-n", "2"],
+            &["dead", "retry", "jobs"],
+            &["dead", "retry", "jobs", "1", "--all"],
+            &["nack", "jobs/1/2", "--release", "--reject"],
+            &["-s", "nowhere", "ping"],
+        ] {
+            assert_eq!(cli(words).unwrap_err().exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn global_options_are_understood_anywhere() {
+        let cli = cli(&["queue", "ls", "--json", "-s", "a:1,b:2", "-vv", "--timeout", "1m30s"]).unwrap();
+        assert_eq!(cli.reach.servers, ["a:1", "b:2"]);
+        assert_eq!((cli.settings.json, cli.settings.verbose), (true, 2));
+        assert_eq!(cli.settings.timeout, Some(Duration::from_secs(90)));
+        assert!(line(&["pop", "jobs", "--json"]).unwrap().settings.json);
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for (words, kind) in [
+            (&["--help"][..], ErrorKind::DisplayHelp),
+            (&["push", "--help"], ErrorKind::DisplayHelp),
+            (&["--version"], ErrorKind::DisplayVersion),
+        ] {
+            let error = cli(words).unwrap_err();
+            assert_eq!((error.kind(), error.exit_code()), (kind, 0));
+        }
+    }
+}
