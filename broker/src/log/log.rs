@@ -27,7 +27,7 @@ use super::shared::{Operation, Phase, Shared, What};
 use super::state::{MaxByIndex, State};
 use super::writer::Writer;
 use super::{Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
-use crate::fs::{Disk, DiskError, Open};
+use crate::fs::{Disk, DiskError};
 
 /// The number of the first segment.
 const FIRST: u64 = 1;
@@ -279,6 +279,24 @@ impl Log {
             if self.shared.accept().generation == generation {
                 return header.map(|header| header.map(|header| header.id));
             }
+        }
+    }
+
+    /// The log id of an entry that has bodies here, purged or not.
+    ///
+    /// # Errors
+    /// The disk; [`LogError::NoBody`] if it has none here; [`LogError::Corrupt`].
+    pub fn body_id(&self, index: u64) -> Result<LogId, LogError> {
+        let (kept, last) = {
+            let accept = self.shared.accept();
+            (accept.tail.get_bodies(index).map(|entry| entry.id), accept.state.last.map(|last| last.index))
+        };
+        match kept {
+            Some(id) => Ok(id),
+            None => match self.shared.spot_of_bodies(index, last)? {
+                Some(spot) => self.shared.reader.header(&spot).map(|header| header.id),
+                None => Err(LogError::NoBody { index, ordinal: 0 }),
+            },
         }
     }
 

@@ -14,9 +14,10 @@ use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{Join, Joined, PeerRequest, PeerResponse};
 
 use super::identity::{Identity, IdentityError};
-use super::start::{advertised, bind, lock};
+use super::start::{advertised, bind, lock, log_seed};
 use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
-use crate::log::Log;
+use crate::log::{Log, LogOptions};
+use crate::snapshots::Snapshots;
 use crate::outside::{Listener, Outside};
 use crate::raft::{Credentials, dial_peer};
 
@@ -44,7 +45,7 @@ pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, 
             .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
     };
     secret::write(&*outside.disk, dir, &Secret(outside.random_bytes())).await?;
-    format_stores(outside, options).await?;
+    format_stores(outside, options, identity.store).await?;
     // Last: a directory without an identity is not formatted, whatever a crash left in it.
     identity.write(&*outside.disk, dir, 0).await?;
     Ok(identity)
@@ -61,11 +62,12 @@ fn refuse_formatted(outside: &Outside, dir: &Path) -> Result<(), NodeError> {
     }
 }
 
-async fn format_stores(outside: &Outside, options: &NodeOptions) -> Result<(), NodeError> {
+async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId) -> Result<(), NodeError> {
     let log = options.data_dir.join(LOG_DIR);
     outside.disk.create_dir_all(&log)?;
-    outside.disk.create_dir_all(&options.data_dir.join(SNAPSHOTS_DIR))?;
-    Log::format(Arc::clone(&outside.disk), &log, &options.log).await?;
+    Snapshots::format(&*outside.disk, &options.data_dir.join(SNAPSHOTS_DIR)).await?;
+    let log_options = LogOptions { seed: log_seed(store), ..options.log.clone() };
+    Log::format(Arc::clone(&outside.disk), &log, &log_options).await?;
     outside.disk.sync_dir(&options.data_dir).await?;
     Ok(())
 }
@@ -100,7 +102,7 @@ pub async fn join(
                 name: name.map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
             };
             secret::write(&*outside.disk, dir, &secret).await?;
-            format_stores(outside, options).await?;
+            format_stores(outside, options, identity.store).await?;
             identity.write(&*outside.disk, dir, 0).await?;
             (identity, 1)
         }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::names::NodeId;
+use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::LogId;
 
 use super::identity::Identity;
 use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
-use crate::log::{Log, Recovered};
+use crate::log::{Log, LogOptions, Recovered};
 use crate::outside::{Fatal, Listener, Outside};
 use crate::raft::{Consensus, Credentials, Me, StartError};
 use crate::server::Server;
@@ -38,6 +38,14 @@ pub(super) fn lock(outside: &Outside, dir: &Path) -> Result<Box<dyn Send + Sync>
             error.into()
         }
     })
+}
+
+/// Tells the records of this store from those of any other.
+pub(super) fn log_seed(store: StoreId) -> u64 {
+    let bytes = store.0.to_le_bytes();
+    let (low, high) = bytes.split_at(8);
+    let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("half of sixteen bytes"));
+    half(low) ^ half(high)
 }
 
 pub(super) async fn bind(outside: &Outside, address: &str) -> Result<Box<dyn Listener>, NodeError> {
@@ -96,7 +104,12 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let (snapshots, _) = snapshots?;
     let snapshot = snapshots.newest().map(|file| file.last);
     let log_dir = dir.join(LOG_DIR);
-    let opening = Log::open(Arc::clone(&outside.disk), &log_dir, options.log.clone());
+    let log_options = LogOptions {
+        seed: log_seed(identity.store),
+        snapshot_upto: snapshot.map(|last| last.index),
+        ..options.log.clone()
+    };
+    let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
     let (log, writer, keeper, recovered) = opening.await?;
     let end = Arc::clone(&outside.end);
     let end_keeper = Arc::clone(&outside.end);
@@ -119,7 +132,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
 
     let credentials =
         Credentials { cluster: identity.cluster, node: identity.node, store: identity.store, secret };
-    let me = Me { credentials, name: identity.name.to_string(), address };
+    let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
     let consensus =
         Consensus::start(outside.clone(), me, log.clone(), snapshots, options.raft.clone()).await?;
     if identity.node == NodeId(1) {

@@ -98,6 +98,7 @@ pub(crate) struct Me {
     pub(crate) credentials: Credentials,
     pub(crate) name: String,
     pub(crate) address: String,
+    pub(crate) data_dir: std::path::PathBuf,
 }
 
 /// Why Raft did not start.

@@ -24,7 +24,7 @@ impl Consensus {
 
     /// What this node tells of itself.
     pub(crate) fn own_ping(&self) -> PeerPing {
-        let disk_free_bytes = self.log.free().unwrap_or(0);
+        let disk_free_bytes = self.outside.disk.free(&self.me.data_dir).unwrap_or(0);
         PeerPing { wall_ms: self.outside.clock.wall_ms(), disk_free_bytes, disk_low: false }
     }
 

@@ -33,7 +33,7 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, ()> for Stores {
         let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(SimOptions::default()));
         let (log_dir, snapshots_dir) = (PathBuf::from("log"), Path::new("snapshots"));
         disk.create_dir_all(&log_dir).unwrap();
-        let options = LogOptions { segment_size: 64 << 10, ..LogOptions::default() };
+        let options = LogOptions { segment_size: 64 << 10, ..LogOptions::new(7) };
         Log::format(Arc::clone(&disk), &log_dir, &options).await.unwrap();
         let (log, writer, keeper, _) = Log::open(Arc::clone(&disk), &log_dir, options).await.unwrap();
         tokio::spawn(async move { writer.run().await.unwrap() });
