@@ -185,6 +185,9 @@ impl Log {
     pub fn truncate_after(&self, keep: Option<LogId>, done: Done) {
         self.shared.submit(|accept| {
             let keep = keep.max_by_index(accept.state.purged);
+            if accept.state.last.is_none_or(|last| keep.is_some_and(|keep| keep.index >= last.index)) {
+                return accept.push(What::Nothing, Some(done));
+            }
             accept.generation += 1;
             accept.state.last = keep;
             accept.tail.truncate_after(keep.map(|keep| keep.index));
