@@ -15,13 +15,13 @@
 //! 3. [`Proposer::propose`] lets it wait for the next entry. [`Proposer::run`] takes all that waits, parked leases
 //!    behind the pushes they wait for included, makes it one [`Proposer::entry`], stamps it with both clocks
 //!    ([`Seat::stamp`]) and hands it to Raft.
-//! 4. [`LogStore::append`] gives the entry to [`Log::append`]: it can be read from here on, and is not durable yet.
+//! 4. [`LogStore`] gives the entry to [`Log::append`]: it can be read from here on, and is not durable yet.
 //!    [`Writer::run`] writes all that waits as one group and syncs it ([`Writer::write`]); then Raft hears of it.
 //! 5. Meanwhile [`AppendStream::send`] has sent the entry to each follower, where [`handle_append`] takes it to its own
 //!    step 4 and answers when it is durable. Durable on a majority, it is committed.
 //! 6. [`Machine::apply_batch`] applies it, on every node; [`State::apply`] decides what comes of each command:
 //!    [`State::command`] sees to it that it counts once, [`State::push`] stores references to the bodies.
-//! 7. [`complete`] hands the outcomes to those who wait, [`ReplyTo::finish`] brings this one back to its connection,
+//! 7. [`Finished::of`] takes the outcome up where the push waited, [`ReplyTo::finish`] brings it back to its connection,
 //!    [`respond`] makes it a response, and [`Writing::run`] writes the frame.
 //!
 //! A lease goes the same way, with two turns of its own: [`Waiters::arrive`] parks it while its queue is empty, and
@@ -35,7 +35,7 @@
 //! [`Proposer::run`]: raft::proposer::Proposer::run
 //! [`Proposer::entry`]: raft::proposer::Proposer::entry
 //! [`Seat::stamp`]: raft::leadership::Seat::stamp
-//! [`LogStore::append`]: raft::log_store::LogStore#method.append
+//! [`LogStore`]: raft::log_store::LogStore
 //! [`Log::append`]: log::Log::append
 //! [`Writer::run`]: log::Writer::run
 //! [`Writer::write`]: log::Writer::write
@@ -45,7 +45,7 @@
 //! [`State::apply`]: queue::State::apply
 //! [`State::command`]: queue::apply::Apply::command
 //! [`State::push`]: queue::apply::Apply::push
-//! [`complete`]: raft::proposer::complete
+//! [`Finished::of`]: server::reply_to::Finished::of
 //! [`ReplyTo::finish`]: server::reply_to::ReplyTo::finish
 //! [`respond`]: server::answer::respond
 //! [`Writing::run`]: server::connection::Writing::run
