@@ -19,7 +19,7 @@ use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
 use crate::request::{Call, Request};
-use crate::response::{LeaderView, Response};
+use crate::response::{Answer, LeaderView, Response};
 
 /// Why a pursuit ended without an answer.
 pub(super) enum Stop {
@@ -138,7 +138,9 @@ impl<'a> Pursuit<'a> {
             return Ok(None);
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
-            Ok(number) => Ok(Some(number)),
+            Ok(Some(number)) => Ok(Some(number)),
+            // Nothing of this session is known anywhere.
+            Ok(None) => Err(Stop::SessionExpired),
             Err(_elapsed) => Err(self.out_of_time().into()),
         }
     }
@@ -214,6 +216,10 @@ impl<'a> Pursuit<'a> {
             target.connection.fail(Gone::Nonsense(what));
             Failure::Call(CallError::Lost(Gone::Nonsense(what)))
         })?;
+        let nothing = matches!(&answer, Answer::Delivered(deliveries) if deliveries.is_empty());
+        if let Some(number) = number.filter(|_| !nothing) {
+            number.recorded();
+        }
         Ok(Answered {
             answer,
             contents,
