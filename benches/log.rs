@@ -70,7 +70,13 @@ impl Appender {
             contents: Some(Arc::clone(&self.contents)),
         };
         let (done, durable) = tokio::sync::oneshot::channel();
-        self.log.append(vec![entry], Box::new(|| drop(done.send(()))));
+        self.log.append(
+            vec![entry],
+            Box::new(|| {
+                // Whoever waits is this thread.
+                let _ = done.send(());
+            }),
+        );
         self.runtime.block_on(durable).expect("the disk works");
     }
 
