@@ -56,8 +56,12 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the map leads inside; `cargo doc` still fails when a step moves")]
 
 pub mod clock;
+pub mod commands;
+pub mod config;
+mod dev;
 pub mod fs;
 pub mod log;
+mod logging;
 pub mod node;
 pub mod outside;
 pub mod queue;
