@@ -13,7 +13,6 @@ const LINES_MAX: usize = 500;
 /// Files that may be longer, and why.
 const LONG: &[(&str, usize, &str)] = &[
     ("broker/src/fs/sim/tests.rs", 600, "one story per fault of the simulated disk"),
-    ("cli/src/grammar.rs", 800, "the words of the shell, all in one tree"),
     ("protocol/tests/client.rs", 950, "one story per way a request can go, on one scripted server"),
     ("protocol/tests/vectors/samples.rs", 700, "a sample of every message"),
 ];
