@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{Source, is_below, is_word, paths, tokens, tree};
+use source::{Source, is_below, paths, tokens, tree};
 
 /// Lines of a file; a longer one has a second noun in it.
 const LINES_MAX: usize = 500;
@@ -50,7 +50,8 @@ fn test_places(sources: &[Source]) -> BTreeSet<String> {
         let dir = source.path.trim_end_matches(".rs");
         let dir = ["/mod", "/lib", "/main"].iter().find_map(|end| dir.strip_suffix(end)).unwrap_or(dir);
         for declared in source.code().split("#[cfg(test)]\nmod ").skip(1) {
-            let name: String = declared.chars().take_while(|c| is_word(*c as u8)).collect();
+            let name: String =
+                declared.chars().take_while(|c| *c == '_' || c.is_ascii_alphanumeric()).collect();
             if declared[name.len()..].starts_with(';') {
                 places.insert(format!("{dir}/{name}"));
             }

@@ -53,7 +53,10 @@
 //! [`delivered`]: server::answer::delivered
 //! [`Log::read_bodies`]: log::Log::read_bodies
 
-#![allow(rustdoc::private_intra_doc_links, reason = "the map leads inside; `cargo doc` still fails when a step moves")]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the map leads inside; `cargo doc` still fails when a step moves"
+)]
 
 pub mod clock;
 pub mod commands;
