@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 #[path = "tidy/source.rs"]
 mod source;
 
-use source::{Source, is_below, paths, tokens, tree};
+use source::{Source, is_below, tokens, tree};
 
 /// Lines of a file; a longer one has a second noun in it.
 const LINES_MAX: usize = 500;
@@ -32,14 +32,22 @@ const WIRE: &[&str] = &[
     "response",
 ];
 
-/// Where `code` of `source` names one of `names`, `except` some.
-fn named(source: &Source, code: &str, names: &[&str], except: &[&str]) -> Vec<String> {
+/// Which part of a file is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    Product,
+}
+
+/// Where a part of `source` names one of `names`, `except` some.
+fn named(source: &Source, part: Part, names: &[&str], except: &[&str]) -> Vec<String> {
+    let end = if part == Part::Product { source.product_end() } else { usize::MAX };
     let forbidden = |path: &str| {
         names.iter().any(|name| is_below(path, name)) && !except.iter().any(|name| is_below(path, name))
     };
     // `crate` alone is a visibility.
-    let found = paths(code).into_iter().filter(|(_, path)| path != "crate" && forbidden(path));
-    found.map(|(at, path)| source.at(at, format!("names `{path}`"))).collect()
+    let found = source.paths().iter().filter(|(at, path)| *at < end && path != "crate" && forbidden(path));
+    found.map(|(at, path)| source.at(*at, format!("names `{path}`"))).collect()
 }
 
 /// Files that only tests see: those of test packages, and modules declared under `#[cfg(test)]`.
@@ -60,34 +68,30 @@ fn test_places(sources: &[Source]) -> BTreeSet<String> {
     places
 }
 
-/// Looks at every file of product code.
-fn product(sources: &[Source], look: impl Fn(&Source, &str) -> Vec<String>) -> Vec<String> {
+/// Files in one place that are not for tests alone.
+fn product<'a>(sources: &'a [Source], place: &str) -> impl Iterator<Item = &'a Source> {
     let tests = test_places(sources);
-    let product = |source: &&Source| source.is_rust() && !tests.iter().any(|place| source.is_in(place));
-    sources.iter().filter(product).flat_map(|source| look(source, &source.product())).collect()
+    let is_product = move |source: &&Source| !tests.iter().any(|test| source.is_in(test));
+    sources.iter().filter(move |source| source.is_in(place)).filter(is_product)
 }
 
-/// Looks at the product code in one place.
+/// Where product code in one place names one of `names`, `except` some.
 fn product_in(sources: &[Source], place: &str, names: &[&str], except: &[&str]) -> Vec<String> {
-    let look = |source: &Source, code: &str| {
-        if source.is_in(place) { named(source, code, names, except) } else { Vec::new() }
-    };
-    product(sources, look)
+    product(sources, place).flat_map(|source| named(source, Part::Product, names, except)).collect()
 }
 
 type Rule = fn(&[Source]) -> Vec<String>;
 
 /// Tries `rule` on texts that break it, on texts that do not, then on the tree.
 fn holds(rule: Rule, broken: &[(&str, &str)], kept: &[(&str, &str)]) {
-    let try_on =
-        |(path, text): &(&str, &str)| rule(&[Source { path: (*path).to_owned(), text: (*text).to_owned() }]);
+    let try_on = |(path, text): &(&str, &str)| rule(&[Source::new((*path).to_owned(), (*text).to_owned())]);
     for plant in broken {
         assert!(!try_on(plant).is_empty(), "the rule does not see {plant:?}");
     }
     for plant in kept {
         assert_eq!(try_on(plant), Vec::<String>::new(), "the rule sees too much in {plant:?}");
     }
-    let found = rule(&tree());
+    let found = rule(tree());
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
@@ -95,7 +99,7 @@ fn holds(rule: Rule, broken: &[(&str, &str)], kept: &[(&str, &str)]) {
 fn only_raft_names_openraft() {
     let rule: Rule = |sources| {
         let elsewhere = sources.iter().filter(|source| !source.is_in("broker/src/raft"));
-        elsewhere.flat_map(|source| named(source, &source.code(), &["openraft*"], &[])).collect()
+        elsewhere.flat_map(|source| named(source, Part::All, &["openraft*"], &[])).collect()
     };
     let broken = [
         ("broker/src/log/x.rs", "use openraft::Raft;"),
@@ -226,15 +230,12 @@ fn layers_do_not_call_upwards() {
 #[test]
 fn the_disk_has_one_seam() {
     let rule: Rule = |sources| {
-        product(sources, |source, code| {
-            let elsewhere = source.is_in("broker/src") && !source.is_in("broker/src/fs");
+        let elsewhere = |source: &&Source| {
             let free = USER_FILES.iter().any(|place| source.is_in(place));
-            if elsewhere && !free {
-                named(source, code, &["std::fs", "rustix", "tokio::fs"], &[])
-            } else {
-                Vec::new()
-            }
-        })
+            !free && !source.is_in("broker/src/fs")
+        };
+        let broker = product(sources, "broker/src").filter(elsewhere);
+        broker.flat_map(|s| named(s, Part::Product, &["std::fs", "rustix", "tokio::fs"], &[])).collect()
     };
     let broken = [
         ("broker/src/log/x.rs", "use std::fs::File;"),
@@ -321,13 +322,13 @@ fn a_limit_is_written_once() {
             pairs.map(|pair| pair[1]).filter(|(_, name)| name.len() > 1 && *name != "fn").collect()
         }
         let is_limits = |source: &&Source| source.path.ends_with("/limits.rs");
-        let limits: Vec<String> = sources.iter().filter(is_limits).map(Source::code).collect();
-        let limits = limits.iter().flat_map(|code| constants(code)).map(|(_, name)| name);
+        let limits = sources.iter().filter(is_limits);
+        let limits = limits.flat_map(|source| constants(source.code())).map(|(_, name)| name);
         // One by name, so that the rule can be tried on one file.
         let limits: BTreeSet<&str> = limits.chain(["QUEUE_NAME_SIZE_MAX"]).collect();
         let look = |source: &Source| {
             let code = source.code();
-            let again = constants(&code).into_iter().filter(|(_, name)| limits.contains(name));
+            let again = constants(code).into_iter().filter(|(_, name)| limits.contains(name));
             again.map(|(at, name)| source.at(at, format!("`{name}` is in limits.rs"))).collect::<Vec<_>>()
         };
         sources.iter().filter(|source| !is_limits(source)).flat_map(look).collect()

@@ -3,14 +3,21 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A text file of the tree, with `/` in its path whatever the system.
 pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
+    code: OnceLock<String>,
+    paths: OnceLock<Vec<(usize, String)>>,
 }
 
 impl Source {
+    pub(crate) fn new(path: String, text: String) -> Self {
+        Self { path, text, code: OnceLock::new(), paths: OnceLock::new() }
+    }
+
     pub(crate) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
@@ -22,15 +29,19 @@ impl Source {
     }
 
     /// The code without comments and literals, line for line.
-    pub(crate) fn code(&self) -> String {
-        if self.is_rust() { blanked(&self.text) } else { String::new() }
+    pub(crate) fn code(&self) -> &str {
+        self.code.get_or_init(|| if self.is_rust() { blanked(&self.text) } else { String::new() })
     }
 
-    /// [`Source::code`] up to the unit tests, which end the file.
-    pub(crate) fn product(&self) -> String {
+    /// Every path that the code names, with its offset.
+    pub(crate) fn paths(&self) -> &[(usize, String)] {
+        self.paths.get_or_init(|| paths(self.code()))
+    }
+
+    /// Where the unit tests begin, which end the file.
+    pub(crate) fn product_end(&self) -> usize {
         let code = self.code();
-        let end = code.find("\n#[cfg(test)]\nmod tests {").unwrap_or(code.len());
-        code[..end].to_owned()
+        code.find("\n#[cfg(test)]\nmod tests {").unwrap_or(code.len())
     }
 
     pub(crate) fn at(&self, offset: usize, what: impl std::fmt::Display) -> String {
@@ -137,7 +148,7 @@ pub(crate) fn tokens(code: &str) -> Vec<(usize, &str)> {
 
 /// Every path that the code names, `use` trees multiplied out: `std::{fs, io::Read}` is `std::fs` and `std::io::Read`.
 /// A single word counts as a path.
-pub(crate) fn paths(code: &str) -> Vec<(usize, String)> {
+fn paths(code: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut prefixes: Vec<String> = Vec::new();
     let mut path = String::new();
@@ -195,7 +206,12 @@ pub(crate) fn is_below(path: &str, name: &str) -> bool {
 }
 
 /// The texts of the repository, build output and hidden folders but `.ci` and `.cargo` left out.
-pub(crate) fn tree() -> Vec<Source> {
+pub(crate) fn tree() -> &'static [Source] {
+    static TREE: OnceLock<Vec<Source>> = OnceLock::new();
+    TREE.get_or_init(read_tree)
+}
+
+fn read_tree() -> Vec<Source> {
     fn walk(root: &Path, dir: &Path, found: &mut Vec<Source>) {
         let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
         for path in entries.collect::<BTreeSet<_>>() {
@@ -206,7 +222,7 @@ pub(crate) fn tree() -> Vec<Source> {
             } else if path.is_file() && name != "LICENSE" {
                 let Ok(text) = std::fs::read_to_string(&path) else { continue };
                 let path = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-                found.push(Source { path, text });
+                found.push(Source::new(path, text));
             }
         }
     }
@@ -217,7 +233,7 @@ pub(crate) fn tree() -> Vec<Source> {
     }
     for name in ["Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md"] {
         let text = std::fs::read_to_string(root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        found.push(Source { path: name.to_owned(), text });
+        found.push(Source::new(name.to_owned(), text));
     }
     assert!(found.len() > 100, "the tree is not where it was looked for");
     found
