@@ -241,6 +241,11 @@ impl Consensus {
         self.seat.view().ready
     }
 
+    /// This node leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.seat.leadership().is_some()
+    }
+
     /// Proposes a command; its outcome goes to `proposal.done`.
     pub(crate) fn propose(&self, proposal: Proposal) {
         self.proposer.propose(proposal);
