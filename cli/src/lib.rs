@@ -1,1 +1,40 @@
-//! Placeholder
+//! `queuectl`, the shell of queued: one-shot commands, batch files, and an interactive shell, all with the
+//! grammar of one tree.
+//!
+//! [`main`] is the whole program. [`shell`] is the interactive part, for `queued dev`.
+//!
+//! Rules that hold everywhere: standard output is data, standard error is talk; nothing is asked without a
+//! terminal; a reader that goes away ends a command quietly.
+
+mod batch;
+mod clock;
+mod cluster;
+mod commands;
+mod dead;
+mod errors;
+mod exit;
+mod grammar;
+mod lease;
+mod lines;
+mod live;
+mod message;
+mod nodes;
+mod output;
+mod peek;
+mod pop;
+mod program;
+mod push;
+mod queue;
+mod render;
+mod repl;
+mod settle;
+mod shell;
+mod stats;
+mod stop;
+mod take;
+mod tally;
+mod terminal;
+mod words;
+
+pub use program::main;
+pub use repl::{Extra, ShellOptions, shell};

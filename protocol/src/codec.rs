@@ -67,6 +67,11 @@ impl FrameCodec {
         self.limits = limits;
     }
 
+    /// Size, head included, of the frame that begins `src`, as it claims; 0 if it does not say or is refused.
+    pub fn incoming_size(&self, src: &[u8]) -> usize {
+        self.frame_size(src).ok().flatten().unwrap_or(0)
+    }
+
     /// The size of the frame that begins `src`, head included; `None` while the size field is incomplete.
     fn frame_size(&self, src: &[u8]) -> Result<Option<usize>, FrameError> {
         let Some(field) = src.first_chunk::<SIZE_FIELD_SIZE>() else { return Ok(None) };

@@ -66,13 +66,31 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(frame) = self.next_buffered()? {
                 return Ok(Some(frame));
             }
-            if self.buffer.capacity() - self.buffer.len() < READ_SIZE_MIN.min(self.read_size) {
-                self.buffer.reserve(self.read_size);
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return self.codec.decode_eof(&mut self.buffer);
+            if !self.fill().await? {
+                return Ok(None);
             }
         }
+    }
+
+    /// Reads once, when no whole frame is buffered; `false` at the end of the stream between two frames. With [`FrameReader::next_buffered`] and
+    /// [`FrameReader::incoming_size`] this is [`FrameReader::next`] for who grants memory before a frame arrives. Safe
+    /// to cancel.
+    ///
+    /// # Errors
+    /// [`CodecError`]; the stream cannot be read on.
+    pub async fn fill(&mut self) -> Result<bool, CodecError> {
+        if self.buffer.capacity() - self.buffer.len() < READ_SIZE_MIN.min(self.read_size) {
+            self.buffer.reserve(self.read_size);
+        }
+        if self.stream.read_buf(&mut self.buffer).await? > 0 {
+            return Ok(true);
+        }
+        if self.buffer.is_empty() { Ok(false) } else { Err(FrameError::Truncated.into()) }
+    }
+
+    /// Size, head included, of the frame that is arriving, as it claims and within the limits; 0 if none is.
+    pub fn incoming_size(&self) -> usize {
+        self.codec.incoming_size(&self.buffer)
     }
 
     /// Bytes allocated for frames that are not complete.

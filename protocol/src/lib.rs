@@ -1,4 +1,5 @@
 //! What crosses a socket.
+#![doc = include_str!("../PROTOCOL.md")]
 
 pub mod bounded;
 #[cfg(feature = "client")]

@@ -61,7 +61,10 @@ mod tests {
         cache.insert(4, 40, 1);
         assert_eq!((cache.get(1), cache.get(2), cache.get(4)), (Some(10), None, Some(40)));
         cache.insert(5, 50, 2);
-        assert_eq!((cache.get(3), cache.get(1), cache.get(4), cache.get(5)), (None, None, Some(40), Some(50)));
+        assert_eq!(
+            (cache.get(3), cache.get(1), cache.get(4), cache.get(5)),
+            (None, None, Some(40), Some(50))
+        );
         cache.insert(6, 60, 4);
         assert_eq!((cache.get(6), cache.cost), (None, 0));
     }

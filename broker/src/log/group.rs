@@ -7,7 +7,9 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::peer::{EntryKind, LogId};
 
 use super::Entry;
-use super::format::entry::{EntryHead, HEAD_SIZE, PREFIX_SIZE, ROW_SIZE, SPARSE_ROW_SIZE, put_rows, put_sparse_rows};
+use super::format::entry::{
+    EntryHead, HEAD_SIZE, PREFIX_SIZE, ROW_SIZE, SPARSE_ROW_SIZE, put_rows, put_sparse_rows,
+};
 use super::format::footer::Row;
 use super::format::record::{HEADER_SIZE, Header, Kind, VERSION};
 use super::format::{block_up, record_up, u32_of, u64_of, usize_of};
@@ -138,7 +140,16 @@ impl Group {
         let mut table = Vec::with_capacity(entry.table.len() * ROW_SIZE);
         put_rows(&mut table, &entry.table);
         let contents = entry.contents.as_deref().unwrap_or_default();
-        self.put_entry(cursor, Kind::Entry, entry.id, entry.kind, &entry.commands, &table, entry.table.len(), contents)
+        self.put_entry(
+            cursor,
+            Kind::Entry,
+            entry.id,
+            entry.kind,
+            &entry.commands,
+            &table,
+            entry.table.len(),
+            contents,
+        )
     }
 
     /// Some bodies of an entry; gives their place.
@@ -152,7 +163,16 @@ impl Group {
         let mut table = Vec::with_capacity(rows.len() * SPARSE_ROW_SIZE);
         put_sparse_rows(&mut table, rows);
         let commands = Bytes::new();
-        self.put_entry(cursor, Kind::SparseEntry, id, EntryKind::Commands, &commands, &table, rows.len(), contents)
+        self.put_entry(
+            cursor,
+            Kind::SparseEntry,
+            id,
+            EntryKind::Commands,
+            &commands,
+            &table,
+            rows.len(),
+            contents,
+        )
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one record, in their order on disk")]

@@ -167,7 +167,9 @@ impl Drop for Import {
         let Shared { disk, dir, .. } = &*self.shared;
         for sparse in self.written.iter().chain(&self.writing) {
             for path in [&sparse.aside, &dir.join(sparse.id.name())] {
-                if let Err(error) = disk.exists(path).and_then(|there| if there { disk.remove(path) } else { Ok(()) }) {
+                if let Err(error) =
+                    disk.exists(path).and_then(|there| if there { disk.remove(path) } else { Ok(()) })
+                {
                     tracing::warn!(%error, "an unpublished import stays until the next start");
                 }
             }

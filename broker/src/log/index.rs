@@ -102,7 +102,9 @@ impl Index {
     /// The file that holds the bodies of `index`, log or not.
     pub(crate) fn bodies(&self, index: u64) -> Option<FileId> {
         match self.imports.iter().rev().find(|import| (import.from..=import.to).contains(&index)) {
-            Some(import) => import.runs.iter().find(|run| run.first <= index && index <= run.last).map(|run| run.file),
+            Some(import) => {
+                import.runs.iter().find(|run| run.first <= index && index <= run.last).map(|run| run.file)
+            }
             None => self.entry(index),
         }
     }
@@ -121,7 +123,8 @@ impl Index {
 
     /// Entries up to `upto` are no longer log, so imports up to there take the place of what they hid.
     pub(crate) fn purge(&mut self, upto: u64) {
-        let (ripe, rest) = std::mem::take(&mut self.imports).into_iter().partition(|import| import.to <= upto);
+        let (ripe, rest) =
+            std::mem::take(&mut self.imports).into_iter().partition(|import| import.to <= upto);
         self.imports = rest;
         let ripe: Vec<Imported> = ripe;
         for import in ripe {
@@ -142,10 +145,17 @@ impl Index {
     }
 
     /// Files with no entry above `bound` and none of the `live` bodies; never `written`.
-    pub(crate) fn dead(&self, live: impl Iterator<Item = u64>, bound: Option<u64>, written: FileId) -> Vec<FileId> {
+    pub(crate) fn dead(
+        &self,
+        live: impl Iterator<Item = u64>,
+        bound: Option<u64>,
+        written: FileId,
+    ) -> Vec<FileId> {
         let mut held: BTreeSet<FileId> = live.filter_map(|index| self.bodies(index)).collect();
         held.insert(written);
-        held.extend(self.runs.iter().filter(|run| bound.is_none_or(|bound| run.last > bound)).map(|run| run.file));
+        held.extend(
+            self.runs.iter().filter(|run| bound.is_none_or(|bound| run.last > bound)).map(|run| run.file),
+        );
         held.extend(self.imports.iter().flat_map(|import| import.runs.iter().map(|run| run.file)));
         self.files.difference(&held).copied().collect()
     }
@@ -154,8 +164,16 @@ impl Index {
     pub(crate) fn check(&self) {
         let mut end = None;
         for run in self.runs.iter() {
-            assert!(run.first <= run.last && end.is_none_or(|end| end < run.first), "runs overlap at {}", run.first);
-            assert!(self.files.contains(&run.file), "a run lies in {:?}, which is not part of the log", run.file);
+            assert!(
+                run.first <= run.last && end.is_none_or(|end| end < run.first),
+                "runs overlap at {}",
+                run.first
+            );
+            assert!(
+                self.files.contains(&run.file),
+                "a run lies in {:?}, which is not part of the log",
+                run.file
+            );
             end = Some(run.last);
         }
         for import in &self.imports {
@@ -209,7 +227,10 @@ mod tests {
         assert_eq!((failed.bodies(46), failed.bodies(42)), (Some(segment), Some(segment)));
         index.purge(100);
         index.check();
-        assert_eq!((index.entry(46), index.bodies(40), index.bodies(42)), (Some(sparse), Some(segment), None));
+        assert_eq!(
+            (index.entry(46), index.bodies(40), index.bodies(42)),
+            (Some(sparse), Some(segment), None)
+        );
         assert_eq!(index.dead([3].into_iter(), Some(100), FileId::Segment(2)), [sparse]);
     }
 }

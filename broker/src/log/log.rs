@@ -61,7 +61,10 @@ fn close(shared: &Shared) {
 
 fn check_options(options: &LogOptions) {
     let size = options.segment_size;
-    assert!(size.is_multiple_of(BLOCK_SIZE) && size <= SEGMENT_SIZE_MAX, "a segment is 4,096 × n, at most 1 GiB");
+    assert!(
+        size.is_multiple_of(BLOCK_SIZE) && size <= SEGMENT_SIZE_MAX,
+        "a segment is 4,096 × n, at most 1 GiB"
+    );
     let empty = u64_of(HEADER_SIZE + size_of_state(&State::default()));
     assert!(size >= block_up(empty) + BLOCK_SIZE + reserve(1), "a segment has room for an entry");
 }
@@ -185,6 +188,9 @@ impl Log {
     pub fn truncate_after(&self, keep: Option<LogId>, done: Done) {
         self.shared.submit(|accept| {
             let keep = keep.max_by_index(accept.state.purged);
+            if accept.state.last.is_none_or(|last| keep.is_some_and(|keep| keep.index >= last.index)) {
+                return accept.push(What::Nothing, Some(done));
+            }
             accept.generation += 1;
             accept.state.last = keep;
             accept.tail.truncate_after(keep.map(|keep| keep.index));
@@ -210,7 +216,12 @@ impl Log {
     ///
     /// # Errors
     /// The disk; [`LogError::Corrupt`] if an entry is not what was written.
-    pub fn read(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, LogError> {
+    pub fn read(
+        &self,
+        range: Range<u64>,
+        bytes_max: usize,
+        contents: Contents,
+    ) -> Result<Vec<Entry>, LogError> {
         loop {
             let (generation, range) = self.clip(&range);
             let read = self.read_once(range, bytes_max, contents);
@@ -229,7 +240,12 @@ impl Log {
         (accept.generation, range.start.max(start)..range.end.min(end))
     }
 
-    fn read_once(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, LogError> {
+    fn read_once(
+        &self,
+        range: Range<u64>,
+        bytes_max: usize,
+        contents: Contents,
+    ) -> Result<Vec<Entry>, LogError> {
         let mut entries = Vec::new();
         let mut size = 0;
         for index in range {
@@ -265,7 +281,8 @@ impl Log {
             let generation = {
                 let accept = self.shared.accept();
                 let state = accept.state;
-                let log = state.purged.is_none_or(|id| id.index < index) && state.last.is_some_and(|id| id.index >= index);
+                let log = state.purged.is_none_or(|id| id.index < index)
+                    && state.last.is_some_and(|id| id.index >= index);
                 if !log {
                     return Ok(None);
                 }

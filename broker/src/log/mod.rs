@@ -177,4 +177,3 @@ pub struct Usage {
     /// Bytes of the former.
     pub bytes: u64,
 }
-

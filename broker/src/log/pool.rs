@@ -59,7 +59,12 @@ impl Drop for Making<'_> {
 
 impl Pool {
     /// A pool of the files that follow each other up to, but without, number `next`.
-    pub(crate) fn new(ready: VecDeque<Spare>, next: u64, freed: Vec<Arc<Segment>>, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        ready: VecDeque<Spare>,
+        next: u64,
+        freed: Vec<Arc<Segment>>,
+        wake: Arc<Notify>,
+    ) -> Self {
         let pool = Self {
             inner: Mutex::new(Inner { ready, next, making: false, freed }),
             wake,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
 
+use super::cache::Cache;
 use super::format::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::format::file_id::FileId;
 use super::format::footer::{ROW_SIZE, Row, decode_rows};
@@ -14,7 +15,6 @@ use super::format::usize_of;
 use super::scan::Scan;
 use super::segment::{Pin, Segment};
 use super::{Contents, Entry, LogError};
-use super::cache::Cache;
 use crate::fs::{Disk, DiskResult, File, Open};
 
 /// Files kept open for reading.
@@ -88,7 +88,10 @@ impl Reader {
                 rows
             }
         };
-        Ok(rows.binary_search_by_key(&index, |row| row.index).ok().map(|place| Spot { pin, row: rows[place] }))
+        Ok(rows
+            .binary_search_by_key(&index, |row| row.index)
+            .ok()
+            .map(|place| Spot { pin, row: rows[place] }))
     }
 
     fn load_table(&self, segment: &Segment) -> Result<Vec<Row>, LogError> {
@@ -98,9 +101,9 @@ impl Reader {
             return Err(scan.corrupt(offset, "the footer does not match its checksum"));
         };
         let bytes = scan.bytes(footer.table_offset, usize_of(footer.table_size()))?;
-        bytes
-            .and_then(|bytes| decode_rows(bytes, footer.table_crc))
-            .ok_or_else(|| scan.corrupt(footer.table_offset, "the footer's table does not match its checksum"))
+        bytes.and_then(|bytes| decode_rows(bytes, footer.table_crc)).ok_or_else(|| {
+            scan.corrupt(footer.table_offset, "the footer's table does not match its checksum")
+        })
     }
 
     fn read(&self, segment: &Segment, offset: u64, count: usize) -> DiskResult<Vec<u8>> {
@@ -141,7 +144,11 @@ impl Reader {
     }
 
     /// Bodies of the entry at `spot`, by rising ordinal; those that follow each other are read at once.
-    pub(crate) fn bodies(&self, spot: &Spot, ordinals: &[u32]) -> Result<Vec<(ContentSpec, Bytes)>, LogError> {
+    pub(crate) fn bodies(
+        &self,
+        spot: &Spot,
+        ordinals: &[u32],
+    ) -> Result<Vec<(ContentSpec, Bytes)>, LogError> {
         let (start, table) = self.body_table(spot)?;
         let mut rows = Vec::with_capacity(ordinals.len());
         for ordinal in ordinals {
@@ -214,7 +221,14 @@ impl Reader {
     }
 
     /// The body of `row` in `bytes`, which start `skipped` bytes into the bodies.
-    fn body(&self, spot: &Spot, table: &BodyTable, row: usize, bytes: &Bytes, skipped: u64) -> Result<Bytes, LogError> {
+    fn body(
+        &self,
+        spot: &Spot,
+        table: &BodyTable,
+        row: usize,
+        bytes: &Bytes,
+        skipped: u64,
+    ) -> Result<Bytes, LogError> {
         let (start, end) = table.span(row);
         let body = bytes.slice(usize_of(start - skipped)..usize_of(end - skipped));
         match table.specs[row].verify(&body) {

@@ -177,7 +177,11 @@ pub(crate) async fn recover(
         file.drop_cache()?;
     }
     let Some((mut scan, opening)) = last_opened(disk, dir, &files, seed, Open::Write)? else {
-        return Err(LogError::Corrupt { path: dir.to_owned(), offset: 0, what: "no segment opens".to_owned() });
+        return Err(LogError::Corrupt {
+            path: dir.to_owned(),
+            offset: 0,
+            what: "no segment opens".to_owned(),
+        });
     };
     let FileId::Segment(number) = scan.id else { unreachable!("only segments were looked at") };
     let Replayed { mut state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
@@ -223,12 +227,16 @@ pub(crate) async fn recover(
             at_x.file.sync().await?;
         }
         torn_bytes = rest.remains;
-        if footer.is_some() && let Some(first) = spares.front_mut() {
+        if footer.is_some()
+            && let Some(first) = spares.front_mut()
+        {
             first.zeroed = rest.blank;
         }
     } else if beyond {
         let facts = Facts { covered: true, ..Facts::default() };
-        let Verdict::Corrupt(why) = evidence::judge(facts) else { unreachable!("a covered index is evidence") };
+        let Verdict::Corrupt(why) = evidence::judge(facts) else {
+            unreachable!("a covered index is evidence")
+        };
         return Err(corrupt(&scan, end, &state, why));
     }
 
@@ -259,7 +267,10 @@ pub(crate) async fn recover(
 
 fn corrupt(scan: &Scan, offset: u64, state: &State, why: &str) -> LogError {
     let next = state.last.map_or(0, |last| last.index + 1);
-    scan.corrupt(offset, format!("the record after entry {} (index {next} or later) is lost: {why}", next - 1))
+    scan.corrupt(
+        offset,
+        format!("the record after entry {} (index {next} or later) is lost: {why}", next - 1),
+    )
 }
 
 /// Every file but the last must be closed: its successor was opened after that.
@@ -281,7 +292,9 @@ fn check_sealed(
         let offset = scan.footer_offset();
         let Some((found, _)) = scan.footer()? else {
             let facts = Facts { succeeded: true, ..Facts::default() };
-            let Verdict::Corrupt(why) = evidence::judge(facts) else { unreachable!("a successor is evidence") };
+            let Verdict::Corrupt(why) = evidence::judge(facts) else {
+                unreachable!("a successor is evidence")
+            };
             return Err(scan.corrupt(offset, format!("the footer is lost: {why}")));
         };
         if matches!(id, FileId::Segment(_)) {
@@ -303,7 +316,11 @@ fn spares(disk: &dyn Disk, dir: &Path, after: &[FileId]) -> Result<VecDeque<Spar
         let path = dir.join(id.name());
         let size = disk.open(&path, Open::Read)?.size()?;
         if size < 2 * BLOCK_SIZE || !size.is_multiple_of(BLOCK_SIZE) {
-            return Err(LogError::Corrupt { path, offset: size, what: "a prepared file is cut off".to_owned() });
+            return Err(LogError::Corrupt {
+                path,
+                offset: size,
+                what: "a prepared file is cut off".to_owned(),
+            });
         }
         let FileId::Segment(number) = id else { continue };
         spares.push_back(Spare { number: *number, size, zeroed: false });

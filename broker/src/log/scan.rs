@@ -68,7 +68,9 @@ impl Scan {
 
     /// `count` bytes from `offset`; `None` if the file is shorter.
     pub(crate) fn bytes(&mut self, offset: u64, count: usize) -> DiskResult<Option<&[u8]>> {
-        let Some(end) = offset.checked_add(u64_of(count)).filter(|end| *end <= self.size) else { return Ok(None) };
+        let Some(end) = offset.checked_add(u64_of(count)).filter(|end| *end <= self.size) else {
+            return Ok(None);
+        };
         let window_end = self.window_offset + u64_of(self.window.len());
         if offset < self.window_offset || end > window_end {
             let wanted = u64_of(count.max(WINDOW_SIZE)).min(self.size - offset);
@@ -89,7 +91,12 @@ impl Scan {
     }
 
     /// The record whose `header` is at `offset`, if all of it is there.
-    pub(crate) fn record(&mut self, offset: u64, header: Header, crc: u32) -> DiskResult<Result<Found, Flaw>> {
+    pub(crate) fn record(
+        &mut self,
+        offset: u64,
+        header: Header,
+        crc: u32,
+    ) -> DiskResult<Result<Found, Flaw>> {
         let size = header.size as usize - HEADER_SIZE;
         let Some(payload) = self.bytes(offset + u64_of(HEADER_SIZE), size)? else {
             return Ok(Err(Flaw::Damaged("the file is shorter than the record")));
@@ -162,6 +169,9 @@ impl Scan {
 
     fn unknown(&self, offset: u64, header: &Header) -> LogError {
         let Header { kind, version, .. } = header;
-        self.corrupt(offset, format!("a record of kind {kind}, version {version} is not known to this program"))
+        self.corrupt(
+            offset,
+            format!("a record of kind {kind}, version {version} is not known to this program"),
+        )
     }
 }

@@ -114,7 +114,10 @@ mod tests {
 
     #[test]
     fn truncation_keeps_what_is_purged_and_a_purge_may_go_beyond_the_last() {
-        let mut state = State { index: Index { files: [FileId::Segment(1)].into(), ..Index::default() }, ..State::default() };
+        let mut state = State {
+            index: Index { files: [FileId::Segment(1)].into(), ..Index::default() },
+            ..State::default()
+        };
         for index in 0..10 {
             state.append(id(index), FileId::Segment(1));
         }
@@ -125,7 +128,10 @@ mod tests {
         assert_eq!((state.last, state.index.entry(5)), (Some(id(4)), None));
         state.purge_upto(id(20));
         state.check();
-        assert_eq!((state.last, state.purged, state.index.entry(4)), (Some(id(20)), Some(id(20)), Some(FileId::Segment(1))));
+        assert_eq!(
+            (state.last, state.purged, state.index.entry(4)),
+            (Some(id(20)), Some(id(20)), Some(FileId::Segment(1)))
+        );
         assert!(state.follows(id(21)) && !state.follows(id(20)));
         state.truncate_after(None);
         assert_eq!(state.last, Some(id(20)));

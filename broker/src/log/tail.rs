@@ -49,7 +49,8 @@ impl Tail {
 
     /// Adds the entry after the last one.
     pub(crate) fn push(&mut self, entry: Entry, operation: u64) {
-        let contents: usize = entry.contents.iter().flat_map(|contents| contents.iter()).map(Bytes::len).sum();
+        let contents: usize =
+            entry.contents.iter().flat_map(|contents| contents.iter()).map(Bytes::len).sum();
         let size = OVERHEAD + entry.commands.len() + entry.table.len() * ROW_SIZE + contents;
         self.size += size;
         self.entries.push_back(Kept { entry, size, operation, hidden: false });
@@ -83,7 +84,9 @@ impl Tail {
     }
 
     fn evict(&mut self) {
-        while self.size > self.size_max && self.entries.front().is_some_and(|kept| kept.operation <= self.durable) {
+        while self.size > self.size_max
+            && self.entries.front().is_some_and(|kept| kept.operation <= self.durable)
+        {
             let first = self.entries.pop_front().expect("there is a first one");
             self.size -= first.size;
         }

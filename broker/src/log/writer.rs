@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use queue_protocol::peer::LogId;
 
-use super::format::footer::{Footer, Row, encode_rows, reserve};
 use super::format::file_id::FileId;
+use super::format::footer::{Footer, Row, encode_rows, reserve};
 use super::format::opening::{Opening, put_import, size_of_state};
 use super::format::payload::{Retired, put_files};
 use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
@@ -87,7 +87,8 @@ impl Writer {
                     return Ok(());
                 }
             } else if self.unproven || self.shared.accept().mark {
-                let silence = tokio::time::timeout(self.shared.options.seal_after, self.shared.wake.notified());
+                let silence =
+                    tokio::time::timeout(self.shared.options.seal_after, self.shared.wake.notified());
                 if silence.await.is_err() {
                     self.seal().await?;
                 }

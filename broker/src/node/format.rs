@@ -17,9 +17,9 @@ use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock, log_seed};
 use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::log::{Log, LogOptions};
-use crate::snapshots::Snapshots;
 use crate::outside::{Listener, Outside};
 use crate::raft::{Credentials, dial_peer};
+use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);

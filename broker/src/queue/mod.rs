@@ -18,6 +18,7 @@ mod model;
 mod push;
 mod ready;
 pub mod reply;
+mod run;
 mod sessions;
 mod settle;
 mod similar;

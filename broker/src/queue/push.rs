@@ -9,8 +9,8 @@ use queue_protocol::response::PushOutcome;
 use super::apply::{Apply, refusal_of};
 use super::command::{Push, PushOptions};
 use super::message::{Delayed, Message};
-use super::ready::PushedRows;
 use super::reply::{BodyRef, Outcome, Refusal};
+use super::run::PushedRows;
 
 /// What is not said to be special.
 const PLAIN: PushOptions = PushOptions { priority: PRIORITY_DEFAULT, due: Due::Now };

@@ -7,44 +7,18 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use queue_protocol::content::ContentSpec;
 use queue_protocol::limits::PRIORITY_MAX;
 use queue_protocol::names::MessageId;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use super::reply::BodyRef;
+use super::run::{PushedRows, Run, StoredRun};
 
 /// Where an entry stands: its rank, then its first id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     rank: u8,
     first: MessageId,
-}
-
-/// Consecutive messages of one push entry that differ in size alone.
-#[derive(Clone, Debug)]
-pub(super) struct Run {
-    /// How many are left; at least one.
-    pub(super) count: u32,
-    /// Row of the body table of the first that is left.
-    pub(super) ordinal: u32,
-    /// Raft index of the entry.
-    pub(super) index: u64,
-    /// Wall time of the push.
-    pub(super) pushed_at_ms: u64,
-    sizes: Sizes,
-}
-
-/// Sizes of the contents of a run.
-#[derive(Clone, Debug)]
-enum Sizes {
-    Uniform(u32),
-    /// Those from `skip` on belong to the messages that are left.
-    Each {
-        sizes: Arc<Vec<u32>>,
-        skip: u32,
-    },
 }
 
 /// What stands at a place.
@@ -76,69 +50,6 @@ impl Place {
     /// Of the first message here.
     pub(super) fn first(self) -> MessageId {
         self.first
-    }
-}
-
-impl Run {
-    /// The messages of `rows`, the first of which is row `ordinal` of entry `index`.
-    pub(super) fn new(index: u64, ordinal: u32, pushed_at_ms: u64, rows: &[ContentSpec]) -> Self {
-        let first = rows.first().map_or(0, |row| row.size);
-        let mut run = Self { count: 0, ordinal, index, pushed_at_ms, sizes: Sizes::Uniform(first) };
-        run.extend(rows);
-        run
-    }
-
-    /// The next rows of the same entry.
-    fn extend(&mut self, rows: &[ContentSpec]) {
-        let more = u32::try_from(rows.len()).expect("a body table has fewer than 2^32 rows");
-        match &mut self.sizes {
-            Sizes::Uniform(size) if rows.iter().all(|row| row.size == *size) => {}
-            Sizes::Uniform(size) => {
-                let mut sizes = Vec::with_capacity(self.count as usize + rows.len());
-                sizes.resize(self.count as usize, *size);
-                sizes.extend(rows.iter().map(|row| row.size));
-                self.sizes = Sizes::Each { sizes: Arc::new(sizes), skip: 0 };
-            }
-            Sizes::Each { sizes, .. } => Arc::make_mut(sizes).extend(rows.iter().map(|row| row.size)),
-        }
-        self.count += more;
-    }
-
-    /// Size of the content of the `k`-th message that is left.
-    pub(super) fn size(&self, k: u32) -> u32 {
-        match &self.sizes {
-            Sizes::Uniform(size) => *size,
-            Sizes::Each { sizes, skip } => sizes[*skip as usize + k as usize],
-        }
-    }
-
-    /// The one size all have, if they have one.
-    fn uniform(&self) -> Option<u32> {
-        let first = self.size(0);
-        match &self.sizes {
-            Sizes::Uniform(size) => Some(*size),
-            Sizes::Each { .. } => (1..self.count).all(|k| self.size(k) == first).then_some(first),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        match &self.sizes {
-            Sizes::Uniform(size) => u64::from(*size) * u64::from(self.count),
-            Sizes::Each { .. } => (0..self.count).map(|k| u64::from(self.size(k))).sum(),
-        }
-    }
-
-    fn advance(&mut self, by: u32) {
-        self.count -= by;
-        self.ordinal += by;
-        if let Sizes::Each { skip, .. } = &mut self.sizes {
-            *skip += by;
-        }
-    }
-
-    fn message(&self, k: u32, priority: u8) -> Message {
-        let body = BodyRef { index: self.index, ordinal: self.ordinal + k, size: self.size(k) };
-        Message::pushed(body, self.pushed_at_ms, priority)
     }
 }
 
@@ -175,22 +86,18 @@ impl Ready {
 
     /// Takes over plain messages with ids from `first` on, higher than all ids before; joins them to the run before
     /// them if nothing lies between.
-    pub(super) fn push(&mut self, priority: u8, first: MessageId, run: PushedRows<'_>) {
+    pub(super) fn push(&mut self, priority: u8, first: MessageId, pushed: PushedRows<'_>) {
+        self.count += pushed.rows.len() as u64;
         let place = Place::new(priority, first);
-        let PushedRows { index, ordinal, pushed_at_ms, rows } = run;
-        if rows.is_empty() {
-            return;
-        }
-        self.count += rows.len() as u64;
-        if let Some((before, Entry::Run(run))) = self.entries.get_prev_mut(&place)
-            && before.rank == place.rank
-            && run.index == index
-            && before.first.0 + u64::from(run.count) == first.0
-            && run.ordinal + run.count == ordinal
-        {
-            run.extend(rows);
-        } else {
-            self.entries.insert(place, Entry::Run(Run::new(index, ordinal, pushed_at_ms, rows)));
+        let joined = match self.entries.get_prev_mut(&place) {
+            Some((before, Entry::Run(run))) => {
+                let next_id = before.first.0 + u64::from(run.count);
+                before.rank == place.rank && next_id == first.0 && run.join(pushed)
+            }
+            _ => false,
+        };
+        if !joined {
+            self.entries.insert(place, Entry::Run(Run::new(pushed)));
         }
     }
 
@@ -272,19 +179,6 @@ impl Ready {
     }
 }
 
-/// Rows of the body table of entry `index`, from `ordinal` on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PushedRows<'a> {
-    /// Raft index of the entry.
-    pub(super) index: u64,
-    /// Row of the first.
-    pub(super) ordinal: u32,
-    /// Wall time of the entry.
-    pub(super) pushed_at_ms: u64,
-    /// The rows.
-    pub(super) rows: &'a [ContentSpec],
-}
-
 /// An entry as a snapshot holds it; sizes that differ follow one by one.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Stored {
@@ -296,42 +190,29 @@ pub(super) struct Stored {
 #[derive(Serialize, Deserialize)]
 enum StoredEntry {
     One(Message),
-    /// `size` is `None` if sizes differ.
-    Run {
-        count: u32,
-        ordinal: u32,
-        index: u64,
-        pushed_at_ms: u64,
-        size: Option<u32>,
-    },
+    Run(StoredRun),
 }
 
 impl Entry {
     /// This entry for a snapshot, and the sizes that follow it.
     pub(super) fn to_stored(&self, place: Place) -> (Stored, impl Iterator<Item = u32> + '_) {
-        let (what, run) = match self {
+        let (what, sizes) = match self {
             Self::One(message) => (StoredEntry::One(Message::clone(message)), None),
             Self::Run(run) => {
-                // A run may have lost the messages that differed.
-                let size = run.uniform();
-                let Run { count, ordinal, index, pushed_at_ms, .. } = *run;
-                (
-                    StoredEntry::Run { count, ordinal, index, pushed_at_ms, size },
-                    size.is_none().then_some(run),
-                )
+                let (stored, sizes) = run.to_stored();
+                (StoredEntry::Run(stored), Some(sizes))
             }
         };
-        let sizes = run.into_iter().flat_map(|run| (0..run.count).map(|k| run.size(k)));
-        (Stored { rank: place.rank, first: place.first, what }, sizes)
+        (Stored { rank: place.rank, first: place.first, what }, sizes.into_iter().flatten())
     }
 }
 
 impl Stored {
     /// How many sizes follow.
     pub(super) fn sizes_count(&self) -> u32 {
-        match self.what {
-            StoredEntry::Run { count, size: None, .. } => count,
-            _ => 0,
+        match &self.what {
+            StoredEntry::One(_) => 0,
+            StoredEntry::Run(run) => run.sizes_count(),
         }
     }
 
@@ -339,17 +220,11 @@ impl Stored {
     pub(super) fn into_entry(self, sizes: Vec<u32>) -> Option<(Place, Entry)> {
         let place = Place { rank: self.rank, first: self.first };
         let entry = match self.what {
-            StoredEntry::One(message) => {
-                (message.priority == place.priority()).then(|| Entry::One(Arc::new(message)))?
+            StoredEntry::One(message) if message.priority == place.priority() => {
+                Entry::One(Arc::new(message))
             }
-            StoredEntry::Run { count, ordinal, index, pushed_at_ms, size } => {
-                let in_range = count > 0 && ordinal.checked_add(count).is_some();
-                let sizes = match size {
-                    Some(size) => Sizes::Uniform(size),
-                    None => Sizes::Each { sizes: Arc::new(sizes), skip: 0 },
-                };
-                in_range.then_some(Entry::Run(Run { count, ordinal, index, pushed_at_ms, sizes }))?
-            }
+            StoredEntry::One(_) => return None,
+            StoredEntry::Run(run) => Entry::Run(run.into_run(sizes)?),
         };
         (self.rank <= PRIORITY_MAX).then_some((place, entry))
     }

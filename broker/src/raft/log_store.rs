@@ -120,10 +120,10 @@ impl RaftLogReader<TypeConfig> for LogReader {
         Ok(self.log.state().vote.map(to_vote))
     }
 
-    /// The first id of each leader, found from the ids alone.
+    /// The last id of each leader, found from the ids alone.
     async fn get_key_log_ids(&mut self, range: RangeInclusive<Id>) -> Result<Vec<Id>, io::Error> {
         let (first, last) = range.into_inner();
-        let mut keys = vec![first];
+        let mut keys = Vec::new();
         let mut low = first;
         while low.leader_id != last.leader_id {
             // The next leader's first entry lies in (low.index, last.index].
@@ -133,12 +133,10 @@ impl RaftLogReader<TypeConfig> for LogReader {
                 let id = self.id_at(middle)?;
                 if id.leader_id == low.leader_id { left = middle } else { right = middle }
             }
+            keys.push(self.id_at(left)?);
             low = self.id_at(right)?;
-            keys.push(low);
         }
-        if keys.last() != Some(&last) {
-            keys.push(last);
-        }
+        keys.push(last);
         Ok(keys)
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct SnapshotEvery {
 
 /// A snapshot, ours or a peer's.
 pub(crate) enum SnapshotData {
+    /// Of a state that no entry was applied to: there is nothing to keep.
+    Empty,
     /// Published here. Its bodies stay as long as this is held.
     Local(Arc<Pinned>),
     /// Received and not yet installed.
@@ -288,6 +290,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        if self.meta.last_log_id.is_none() {
+            return Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: SnapshotData::Empty });
+        }
         let job = Arc::clone(&self.machine).save(self.meta.clone(), self.state.clone());
         let pinned = Arc::clone(&self.machine).aside("snapshot", job).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::Local(pinned) })
@@ -347,6 +352,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let applied = self.0.core().applied;
         let state = match data {
             // At start openraft may hand our own newest snapshot back: it is loaded already.
+            SnapshotData::Empty => return Ok(()),
             SnapshotData::Local(_) if applied == meta.last_log_id => return Ok(()),
             SnapshotData::Local(pinned) => {
                 let state = decode_state(&pinned.file.read_state().map_err(io::Error::other)?)?;

@@ -94,7 +94,7 @@ impl Links {
 
     async fn connect_link(&self, link: &Link, address: &str) -> Result<Linked, DialError> {
         let mut slot = link.slot.lock().await;
-        if let Some(connection) = slot.connection.take_if(|connection| !connection.is_gone()) {
+        if let Some(connection) = slot.connection.take_if(|connection| connection.gone().is_none()) {
             slot.connection = Some(Arc::clone(&connection));
             return Ok(Linked { connection, fresh: false });
         }

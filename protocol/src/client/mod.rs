@@ -8,9 +8,11 @@ mod client;
 mod connection;
 mod contents;
 mod dial;
+mod in_flight;
 mod links;
 mod numbers;
 mod pursuit;
+mod repeat;
 mod search;
 mod session;
 
@@ -20,8 +22,9 @@ use bytes::Bytes;
 
 pub use self::calls::NewMessage;
 pub use self::client::Client;
-pub use self::connection::{CallError, Connection, Gone, KEEPALIVE_MS, NotAdmitted};
+pub use self::connection::Connection;
 pub use self::dial::{Dial, Dialing, Stream, TcpDial};
+pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 use crate::error::Error;
 use crate::names::SessionId;
 use crate::response::{Answer, At, LeaderView};

@@ -1,4 +1,7 @@
 //! The numbers of a session: each request that changes something has one, and the window of open ones is bounded.
+//!
+//! A session opens with the first command that is executed, so until one was answered with success and something in
+//! it, `done_below` stays 1: a higher one would say that the session was open before, and make it an expired one.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,21 +23,27 @@ pub(super) struct Numbers {
 struct State {
     next: u64,
     open: BTreeSet<u64>,
+    /// The cluster has executed a command of this session.
+    recorded: bool,
 }
 
 impl State {
     fn done_below(&self) -> u64 {
-        self.open.first().copied().unwrap_or(self.next)
+        if self.recorded { self.open.first().copied().unwrap_or(self.next) } else { 1 }
     }
 }
 
 impl Numbers {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { next: 1, open: BTreeSet::new() }), moved: Notify::new() }
+        Self {
+            state: Mutex::new(State { next: 1, open: BTreeSet::new(), recorded: false }),
+            moved: Notify::new(),
+        }
     }
 
-    /// The next number; waits while the window is full: number − done_below < 1,024.
-    pub(super) async fn open(&self) -> Number<'_> {
+    /// The next number; waits while the window is full: number − done_below < 1,024. `None` if it is full
+    /// mostly of requests that came to nothing: the session was never opened, and another one goes on.
+    pub(super) async fn open(&self) -> Option<Number<'_>> {
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -45,7 +54,10 @@ impl Numbers {
                     let number = state.next;
                     state.next += 1;
                     state.open.insert(number);
-                    return Number { numbers: self, number };
+                    return Some(Number { numbers: self, number });
+                }
+                if !state.recorded && (state.open.len() as u64) < SESSION_NUMBERS_MAX / 2 {
+                    return None;
                 }
             }
             moved.await;
@@ -70,6 +82,14 @@ pub(super) struct Number<'a> {
 }
 
 impl Number<'_> {
+    /// The cluster has executed it: the session is open there.
+    pub(super) fn recorded(&self) {
+        let before = std::mem::replace(&mut self.numbers.lock().recorded, true);
+        if !before {
+            self.numbers.moved.notify_waiters();
+        }
+    }
+
     /// The stamp to send it with, now.
     pub(super) fn stamp(&self) -> Stamp {
         Stamp { number: self.number, done_below: self.numbers.lock().done_below() }
@@ -81,7 +101,7 @@ impl Drop for Number<'_> {
         let mut state = self.numbers.lock();
         let lowest = state.done_below();
         state.open.remove(&self.number);
-        if state.done_below() != lowest {
+        if state.done_below() != lowest || !state.recorded {
             drop(state);
             self.numbers.moved.notify_waiters();
         }
@@ -93,28 +113,40 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn done_below_is_the_lowest_open_number() {
+    async fn done_below_is_the_lowest_open_number_once_the_session_is_open() {
         let numbers = Numbers::new();
-        let first = numbers.open().await;
-        let second = numbers.open().await;
+        let first = numbers.open().await.unwrap();
+        let second = numbers.open().await.unwrap();
         assert_eq!(second.stamp(), Stamp { number: 2, done_below: 1 });
         drop(first);
+        assert_eq!(second.stamp(), Stamp { number: 2, done_below: 1 }, "nothing was executed yet");
+        second.recorded();
         assert_eq!(second.stamp(), Stamp { number: 2, done_below: 2 });
         drop(second);
-        assert_eq!(numbers.open().await.stamp(), Stamp { number: 3, done_below: 3 });
+        assert_eq!(numbers.open().await.unwrap().stamp(), Stamp { number: 3, done_below: 3 });
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_window_is_kept_by_waiting() {
         let numbers = Numbers::new();
-        let stuck = numbers.open().await;
+        let stuck = numbers.open().await.unwrap();
+        stuck.recorded();
         for _ in 1..SESSION_NUMBERS_MAX {
-            drop(numbers.open().await);
+            drop(numbers.open().await.unwrap());
         }
         let waited = tokio::time::timeout(std::time::Duration::from_secs(1), numbers.open()).await;
         assert!(waited.is_err(), "number 1,025 was given out while 1 is open");
         let next = numbers.open();
         let (next, ()) = tokio::join!(next, async { drop(stuck) });
-        assert_eq!(next.stamp(), Stamp { number: 1_025, done_below: 1_025 });
+        assert_eq!(next.unwrap().stamp(), Stamp { number: 1_025, done_below: 1_025 });
+    }
+
+    #[tokio::test]
+    async fn a_window_of_requests_that_came_to_nothing_ends_the_session() {
+        let numbers = Numbers::new();
+        for _ in 0..SESSION_NUMBERS_MAX {
+            drop(numbers.open().await.unwrap());
+        }
+        assert!(numbers.open().await.is_none());
     }
 }

@@ -9,27 +9,17 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::backoff::Backoff;
 use super::client::Shared;
-use super::connection::{CallError, Connection, Gone, NotAdmitted};
 use super::contents::{answers, check_request, split_answer};
+use super::in_flight::{CallError, Gone, NotAdmitted};
 use super::links::DialError;
 use super::numbers::Number;
-use super::session::Session;
+use super::repeat::{Repeat, needs_leader, repeat_of, set_wait, wait_of};
+use super::session::{Session, Target};
 use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
-use crate::request::{Call, Consistency, Request};
-use crate::response::{LeaderView, Response};
-
-/// What may be done with a request whose answer did not come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// It has a number: repeated, it counts once.
-    Numbered,
-    /// It changes nothing.
-    Free,
-    /// It changes something outside of any session.
-    Not,
-}
+use crate::request::{Call, Request};
+use crate::response::{Answer, LeaderView, Response};
 
 /// Why a pursuit ended without an answer.
 pub(super) enum Stop {
@@ -43,14 +33,6 @@ impl From<ClientError> for Stop {
     fn from(error: ClientError) -> Self {
         Self::Error(error)
     }
-}
-
-/// Whom to ask.
-pub(super) struct Target {
-    pub(super) address: String,
-    pub(super) connection: Arc<Connection>,
-    /// Its view, if it leads.
-    pub(super) leader: Option<LeaderView>,
 }
 
 pub(super) struct Pursuit<'a> {
@@ -137,9 +119,7 @@ impl<'a> Pursuit<'a> {
         let linked = session.links.connect(address, self.deadline).await;
         let connection = linked.map_err(|error| error.into_error(address))?.connection;
         self.reached = true;
-        let view = connection.accepted().leader.clone();
-        let leader = view.filter(|view| view.node == connection.accepted().node.node);
-        let target = Target { address: address.to_owned(), connection, leader };
+        let target = Target::of(address.to_owned(), connection);
         match self.ask(&target, number.as_ref()).await {
             Ok(answered) => Ok(answered),
             Err(Failure::Refused(error)) if error.applied == Applied::Unknown => {
@@ -158,18 +138,16 @@ impl<'a> Pursuit<'a> {
             return Ok(None);
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
-            Ok(number) => Ok(Some(number)),
+            Ok(Some(number)) => Ok(Some(number)),
+            // Nothing of this session is known anywhere.
+            Ok(None) => Err(Stop::SessionExpired),
             Err(_elapsed) => Err(self.out_of_time().into()),
         }
     }
 
-    async fn target(&mut self, session: &Session) -> Result<Target, Stop> {
-        match session.leader() {
-            Some(leader) => Ok(Target {
-                address: leader.address,
-                connection: leader.connection,
-                leader: Some(leader.view),
-            }),
+    async fn target(&mut self, session: &Session) -> Result<Arc<Target>, Stop> {
+        match self.known_leader(session) {
+            Some(leader) => Ok(leader),
             None if self.shared.config.follow && needs_leader(&self.call.request) => {
                 self.find_leader(session).await
             }
@@ -177,18 +155,30 @@ impl<'a> Pursuit<'a> {
         }
     }
 
+    /// The leader, if it is known and connected.
+    pub(super) fn known_leader(&self, session: &Session) -> Option<Arc<Target>> {
+        let leader = session.leader()?;
+        let Some(gone) = leader.connection.gone() else { return Some(leader) };
+        self.lost(session, &leader, &gone);
+        None
+    }
+
+    /// The connection to `target` is gone; people are told if it was the leader's.
+    fn lost(&self, session: &Session, target: &Arc<Target>, gone: &Gone) {
+        if session.drop_leader(target) {
+            self.shared.tell(Notice::Lost { address: target.address.clone(), why: gone.to_string() });
+        }
+    }
+
     /// The first server that can be connected to.
-    async fn find_any(&mut self, session: &Session) -> Result<Target, Stop> {
+    async fn find_any(&mut self, session: &Session) -> Result<Arc<Target>, Stop> {
         loop {
             for _ in 0..self.shared.config.servers.len() {
                 let Some(address) = self.shared.server().map(str::to_owned) else { break };
                 match session.links.connect(&address, self.deadline).await {
                     Ok(linked) => {
                         self.reached = true;
-                        let connection = linked.connection;
-                        let view = connection.accepted().leader.clone();
-                        let leader = view.filter(|view| view.node == connection.accepted().node.node);
-                        return Ok(Target { address, connection, leader });
+                        return Ok(Arc::new(Target::of(address, linked.connection)));
                     }
                     Err(error) => self.note_unreachable(&address, error),
                 }
@@ -226,6 +216,10 @@ impl<'a> Pursuit<'a> {
             target.connection.fail(Gone::Nonsense(what));
             Failure::Call(CallError::Lost(Gone::Nonsense(what)))
         })?;
+        let nothing = matches!(&answer, Answer::Delivered(deliveries) if deliveries.is_empty());
+        if let Some(number) = number.filter(|_| !nothing) {
+            number.recorded();
+        }
         Ok(Answered {
             answer,
             contents,
@@ -238,7 +232,12 @@ impl<'a> Pursuit<'a> {
         })
     }
 
-    async fn on_refusal(&mut self, session: &Session, target: &Target, error: Error) -> Result<(), Stop> {
+    async fn on_refusal(
+        &mut self,
+        session: &Session,
+        target: &Arc<Target>,
+        error: Error,
+    ) -> Result<(), Stop> {
         self.reached = true;
         let forgotten = matches!(error.code, ErrorCode::TooOld | ErrorCode::SessionExpired);
         if forgotten && self.doubt.is_some() {
@@ -267,17 +266,18 @@ impl<'a> Pursuit<'a> {
                 // Two nodes may name each other.
                 (self.failures > 1).then_some(Duration::ZERO)
             }
+            _ if leads_no_more(error.code) => {
+                self.tried.insert(target.address.clone(), error.to_string());
+                self.answering.insert(target.address.clone());
+                self.leave(session, target);
+                self.shared.pass_over(&target.address);
+                Some(Duration::ZERO)
+            }
             Retry::Again => Some(Duration::ZERO),
             Retry::AfterMs(ms) => Some(Duration::from_millis((*ms).into())),
         };
         if self.doubt.is_some() && self.repeat == Repeat::Not {
             return Err(self.unknown(&error.to_string()).into());
-        }
-        if leads_no_more(error.code) {
-            self.tried.insert(target.address.clone(), error.to_string());
-            self.answering.insert(target.address.clone());
-            self.leave(session, target);
-            self.shared.pass_over(&target.address);
         }
         self.refusal = Some(error);
         match pause {
@@ -286,8 +286,12 @@ impl<'a> Pursuit<'a> {
         }
     }
 
-    async fn on_failure(&mut self, session: &Session, target: &Target, error: CallError) -> Result<(), Stop> {
-        let was_leader = session.drop_leader(&target.connection);
+    async fn on_failure(
+        &mut self,
+        session: &Session,
+        target: &Arc<Target>,
+        error: CallError,
+    ) -> Result<(), Stop> {
         self.note_failure(target, &error);
         match error {
             CallError::NotAdmitted(NotAdmitted::TooBig(error)) => {
@@ -300,12 +304,7 @@ impl<'a> Pursuit<'a> {
             CallError::Lost(Gone::Goodbye(error)) if error.code == ErrorCode::BadFrame => {
                 return Err(ClientError::Incompatible(error).into());
             }
-            CallError::NotSent(gone) | CallError::Lost(gone) => {
-                if was_leader {
-                    let (address, why) = (target.address.clone(), gone.to_string());
-                    self.shared.tell(Notice::Lost { address, why });
-                }
-            }
+            CallError::NotSent(gone) | CallError::Lost(gone) => self.lost(session, target, &gone),
         }
         if self.doubt.is_some() && self.repeat == Repeat::Not {
             return Err(self.out_of_time().into());
@@ -325,8 +324,8 @@ impl<'a> Pursuit<'a> {
     }
 
     /// `target` does not lead; the next use of it hears its news in a new hello.
-    fn leave(&self, session: &Session, target: &Target) {
-        session.drop_leader(&target.connection);
+    fn leave(&self, session: &Session, target: &Arc<Target>) {
+        session.drop_leader(target);
         session.links.forget(&target.address);
     }
 
@@ -417,46 +416,4 @@ fn leads_no_more(code: ErrorCode) -> bool {
         code,
         ErrorCode::NotLeader | ErrorCode::NoLeader | ErrorCode::ShuttingDown | ErrorCode::NotConfirmed
     )
-}
-
-fn repeat_of(request: &Request) -> Repeat {
-    match request {
-        Request::Push(_)
-        | Request::Lease(_)
-        | Request::Pop(_)
-        | Request::Ack(_)
-        | Request::Nack(_)
-        | Request::Extend(_)
-        | Request::CreateQueue(_)
-        | Request::RemoveQueue(_)
-        | Request::Purge(_)
-        | Request::Redrive(_)
-        | Request::CloseSession => Repeat::Numbered,
-        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats => Repeat::Free,
-        Request::TransferLeader(_) => Repeat::Not,
-    }
-}
-
-/// Only the leader answers it.
-fn needs_leader(request: &Request) -> bool {
-    match request {
-        Request::Status => false,
-        Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
-        Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
-        _ => true,
-    }
-}
-
-/// Milliseconds the request itself waits.
-fn wait_of(request: &Request) -> u32 {
-    match request {
-        Request::Lease(lease) | Request::Pop(lease) => lease.wait_ms,
-        _ => 0,
-    }
-}
-
-fn set_wait(request: &mut Request, wait: Duration) {
-    if let Request::Lease(lease) | Request::Pop(lease) = request {
-        lease.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-    }
 }

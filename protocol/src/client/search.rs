@@ -1,13 +1,14 @@
 //! Finding the leader. One caller of a session looks, the others wait for what it finds; nothing but hellos and
 //! statuses is sent to nodes that do not lead.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::links::Linked;
-use super::pursuit::{Pursuit, Stop, Target};
-use super::session::{Leader, Session};
+use super::pursuit::{Pursuit, Stop};
+use super::session::{Session, Target};
 use crate::request::{Call, Request};
 use crate::response::{Answer, LeaderView};
 
@@ -19,20 +20,16 @@ impl Pursuit<'_> {
     ///
     /// # Errors
     /// The end of the pursuit: nobody leads, or nobody can be reached, within the client's timeout.
-    pub(super) async fn find_leader(&mut self, session: &Session) -> Result<Target, Stop> {
+    pub(super) async fn find_leader(&mut self, session: &Session) -> Result<Arc<Target>, Stop> {
         let until = self.deadline.min(Instant::now() + self.shared.config.timeout);
         let Ok(_searching) = timeout_at(until, session.search.lock()).await else {
             return Err(self.out_of_time().into());
         };
         let mut tries = 0;
         loop {
-            if let Some(leader) = session.leader() {
+            if let Some(leader) = self.known_leader(session) {
                 self.unreachable = None;
-                return Ok(Target {
-                    address: leader.address,
-                    connection: leader.connection,
-                    leader: Some(leader.view),
-                });
+                return Ok(leader);
             }
             if tries > self.shared.config.servers.len() {
                 tries = 0;
@@ -64,7 +61,8 @@ impl Pursuit<'_> {
         match who_leads(&linked, until).await {
             Some(view) if view.node == linked.connection.accepted().node.node => {
                 self.shared.leads(&view);
-                session.set_leader(Leader { address, view, connection: linked.connection });
+                let target = Target { address, connection: linked.connection, leader: Some(view) };
+                session.set_leader(Arc::new(target));
             }
             Some(view) => {
                 self.redirected(&address, &view);

@@ -9,12 +9,21 @@ use super::numbers::Numbers;
 use crate::names::{ClusterId, SessionId};
 use crate::response::LeaderView;
 
-/// A node that leads, and the connection to it.
-#[derive(Clone)]
-pub(super) struct Leader {
+/// A node to ask, and the connection to it.
+pub(super) struct Target {
     pub(super) address: String,
-    pub(super) view: LeaderView,
     pub(super) connection: Arc<Connection>,
+    /// Its view, if it leads.
+    pub(super) leader: Option<LeaderView>,
+}
+
+impl Target {
+    /// The node at `address`, as it described itself when it was connected to.
+    pub(super) fn of(address: String, connection: Arc<Connection>) -> Self {
+        let accepted = connection.accepted();
+        let leader = accepted.leader.clone().filter(|leader| leader.node == accepted.node.node);
+        Self { address, connection, leader }
+    }
 }
 
 pub(super) struct Session {
@@ -22,7 +31,7 @@ pub(super) struct Session {
     generation: u64,
     pub(super) links: Links,
     pub(super) numbers: Numbers,
-    leader: Mutex<Option<Leader>>,
+    leader: Mutex<Option<Arc<Target>>>,
     /// Held by the one caller that looks for the leader; the others wait for what it finds.
     pub(super) search: tokio::sync::Mutex<()>,
 }
@@ -55,19 +64,18 @@ impl Session {
         Self::new(named, self.generation + 1, dial, self.links.cluster())
     }
 
-    /// The leader, if it is known and connected.
-    pub(super) fn leader(&self) -> Option<Leader> {
-        locked(&self.leader).clone().filter(|leader| !leader.connection.is_gone())
+    /// The leader, if one is known; its connection may be gone.
+    pub(super) fn leader(&self) -> Option<Arc<Target>> {
+        locked(&self.leader).clone()
     }
 
-    pub(super) fn set_leader(&self, leader: Leader) {
+    pub(super) fn set_leader(&self, leader: Arc<Target>) {
         *locked(&self.leader) = Some(leader);
     }
 
-    /// Forgets the leader if it is the one behind `connection`; whether it was.
-    pub(super) fn drop_leader(&self, connection: &Arc<Connection>) -> bool {
-        let taken = locked(&self.leader).take_if(|leader| Arc::ptr_eq(&leader.connection, connection));
-        taken.is_some()
+    /// Forgets the leader if it is `target`; whether it was.
+    pub(super) fn drop_leader(&self, target: &Arc<Target>) -> bool {
+        locked(&self.leader).take_if(|leader| Arc::ptr_eq(leader, target)).is_some()
     }
 }
 

@@ -340,10 +340,11 @@ impl Drop for SimFile {
         if state.boot != self.boot {
             return;
         }
-        if let Some(contents) = state.contents.get_mut(&self.file) {
-            contents.opened = contents.opened.saturating_sub(1);
+        let Some(contents) = state.contents.get_mut(&self.file) else { return };
+        contents.opened = contents.opened.saturating_sub(1);
+        if contents.opened == 0 {
+            state.forget_unnamed();
         }
-        state.forget_unnamed();
     }
 }
 

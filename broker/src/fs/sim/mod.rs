@@ -321,8 +321,8 @@ impl State {
 
     /// Drops files that nobody can reach any more.
     fn forget_unnamed(&mut self) {
-        let names = &self.names;
-        self.contents.retain(|file, contents| contents.opened > 0 || names.refers_to(*file));
+        let referred = self.names.referred();
+        self.contents.retain(|file, contents| contents.opened > 0 || referred.contains(file));
     }
 
     fn file(&self, op: Op, path: &Path) -> DiskResult<u64> {

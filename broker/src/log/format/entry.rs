@@ -206,15 +206,21 @@ mod tests {
         let head = head(&table, 1, 5);
         let bytes = head.encode();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, concat!("03000000", "b73f4b36", "01000000", "TABLE", "0500000000000000", "01", "00000000000000")
-            .replace("TABLE", &hex[24..32]));
+        assert_eq!(
+            hex,
+            concat!("03000000", "b73f4b36", "01000000", "TABLE", "0500000000000000", "01", "00000000000000")
+                .replace("TABLE", &hex[24..32])
+        );
         assert_eq!(hex[24..32], format!("{:08x}", crc32c::crc32c(&table).swap_bytes()));
         let size = u32_of(PREFIX_SIZE + 3 + 8 + 5);
         assert_eq!(EntryHead::decode(&bytes, crc32c::crc32c(&bytes), size, false), Some(head));
         assert_eq!(EntryHead::decode(&bytes, crc32c::crc32c(&bytes), size + 1, false), None);
         assert_eq!(EntryHead::decode(&bytes[..31], crc32c::crc32c(&bytes[..31]), size, false), None);
         let table = BodyTable::decode(&table, &head, false).unwrap();
-        assert_eq!((table.rows(), table.row_of(0), table.row_of(1), table.span(0)), (1, Some(0), None, (0, 5)));
+        assert_eq!(
+            (table.rows(), table.row_of(0), table.row_of(1), table.span(0)),
+            (1, Some(0), None, (0, 5))
+        );
     }
 
     #[test]

@@ -57,7 +57,9 @@ impl Opening {
         bytes.extend_from_slice(&self.file.code().to_le_bytes());
         bytes.extend_from_slice(&self.file_size.to_le_bytes());
         let committed_vote = vote.is_some_and(|vote| vote.committed);
-        bytes.extend_from_slice(&[self.zeroed, vote.is_some(), committed_vote, installed.is_some()].map(u8::from));
+        bytes.extend_from_slice(
+            &[self.zeroed, vote.is_some(), committed_vote, installed.is_some()].map(u8::from),
+        );
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&vote.map_or(0, |vote| vote.term).to_le_bytes());
         bytes.extend_from_slice(&vote.map_or(0, |vote| vote.node.0).to_le_bytes());
@@ -80,7 +82,9 @@ impl Opening {
         for floor in floors {
             bytes.extend_from_slice(&floor.node.0.to_le_bytes());
             bytes.extend_from_slice(&floor.store.0.to_le_bytes());
-            for field in [floor.acknowledged, floor.vote.term, floor.vote.node.0, u64::from(floor.vote.committed)] {
+            for field in
+                [floor.acknowledged, floor.vote.term, floor.vote.node.0, u64::from(floor.vote.committed)]
+            {
                 bytes.extend_from_slice(&field.to_le_bytes());
             }
         }
@@ -144,7 +148,8 @@ impl Opening {
 
 /// Bytes of the opening's payload that holds `state`.
 pub(crate) fn size_of_state(state: &State) -> usize {
-    let imports: usize = state.index.imports.iter().map(|import| RUN_SIZE + import.runs.len() * RUN_SIZE).sum();
+    let imports: usize =
+        state.index.imports.iter().map(|import| RUN_SIZE + import.runs.len() * RUN_SIZE).sum();
     FIXED_SIZE
         + state.index.files.len() * 8
         + state.index.runs.count() * RUN_SIZE
@@ -223,10 +228,45 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let n = |x: u64| x.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let expected = [
-            "51554555454c4f47".to_owned(), n(5), n(16_384), "0101010100000000".to_owned(), n(3), n(2),
-            n(1), n(3), n(2), n(18), n(0), n(0), n(0), n(0), n(1), n(3), n(2), n(19), n(40),
-            "03000000010000000100000001000000".to_owned(), n(4), n(5), n(1 | 1 << 63), n(10), n(19), n(4),
-            n(15), n(40), n(1), n(16), n(30), n(1 | 1 << 63), n(1), n(0xff), n(0), n(18), n(3), n(2), n(1),
+            "51554555454c4f47".to_owned(),
+            n(5),
+            n(16_384),
+            "0101010100000000".to_owned(),
+            n(3),
+            n(2),
+            n(1),
+            n(3),
+            n(2),
+            n(18),
+            n(0),
+            n(0),
+            n(0),
+            n(0),
+            n(1),
+            n(3),
+            n(2),
+            n(19),
+            n(40),
+            "03000000010000000100000001000000".to_owned(),
+            n(4),
+            n(5),
+            n(1 | 1 << 63),
+            n(10),
+            n(19),
+            n(4),
+            n(15),
+            n(40),
+            n(1),
+            n(16),
+            n(30),
+            n(1 | 1 << 63),
+            n(1),
+            n(0xff),
+            n(0),
+            n(18),
+            n(3),
+            n(2),
+            n(1),
         ];
         assert_eq!(hex, expected.concat());
         assert_eq!(Opening::decode(&bytes), Some(example()));

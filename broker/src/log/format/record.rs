@@ -182,8 +182,19 @@ mod tests {
         let (bytes, crc) = example().encode(0x5a17);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = concat!(
-            "CRC", "40000000", "2211000000000000", "2111000000000000", "ddccbbaa", "07000000", "06", "01", "0100",
-            "00000000", "6300000000000000", "0300000000000000", "0200000000000000",
+            "CRC",
+            "40000000",
+            "2211000000000000",
+            "2111000000000000",
+            "ddccbbaa",
+            "07000000",
+            "06",
+            "01",
+            "0100",
+            "00000000",
+            "6300000000000000",
+            "0300000000000000",
+            "0200000000000000",
         );
         assert_eq!(hex, expected.replace("CRC", "d2a7d9f5"));
         assert_eq!(Header::decode(&bytes, 0x5a17), Some((example(), crc)));

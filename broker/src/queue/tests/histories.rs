@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use queue_protocol::request::{MessageState, NackKind};
 
 use super::super::command::ErrorText;
-use super::super::model::Model;
 use super::*;
 
 pub(super) const QUEUES: [&str; 4] = ["jobs", "jobz", "mail", "z.audit-log"];
@@ -100,7 +99,7 @@ fn plain() -> impl Strategy<Value = Op> {
         }),
         1 => (queue(), any::<bool>(), any::<bool>())
             .prop_map(|(queue, if_exists, if_empty)| Op::RemoveQueue { queue, if_exists, if_empty }),
-        1 => (queue(), prop::option::of(prop::sample::select(STATES.to_vec())))
+        2 => (queue(), prop::option::of(prop::sample::select(STATES.to_vec())))
             .prop_map(|(queue, state)| Op::Purge { queue, state }),
         3 => (queue(), ids).prop_map(|(queue, ids)| Op::Redrive { queue, ids: ids.map(bounded) }),
         1 => Just(Op::CloseSession),

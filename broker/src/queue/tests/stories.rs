@@ -165,12 +165,15 @@ fn whatever_makes_messages_ready_is_an_effect_and_what_is_taken_at_once_is_none(
     let mut broker = Broker::new();
     let command = |op| Command { session: None, op };
     let applied =
-        broker.entry(vec![command(push("jobs", 2)), command(push("mail", 1)), command(pop("mail", 1))]);
+        broker.entry(vec![command(push("jobs", 3)), command(push("mail", 1)), command(pop("mail", 1))]);
     assert_eq!(applied.effects.ready, [name("jobs")]);
-    let grants = broker.lease("jobs", 2);
-    assert!(broker.tick().effects.ready.is_empty());
+    let leased = broker.entry(vec![command(lease("jobs", 2))]);
+    assert!(leased.effects.ready.is_empty() && broker.tick().effects.ready.is_empty());
+    let grants = delivered(leased.replies[0].result.clone());
     let nack = nack("jobs", &grants[..1], NackKind::Release { delay_ms: 0 });
     assert_eq!(broker.entry(vec![command(nack)]).effects.ready, [name("jobs")]);
+    let extend = Op::Extend { leases: Some(receipts("jobs", &grants[1..])), lease_ms: 1_000 };
+    assert!(broker.entry(vec![command(extend)]).effects.ready.is_empty());
     assert_eq!(broker.pass_lease(2_000).effects.ready, [name("jobs")]);
 }
 
@@ -219,7 +222,7 @@ fn a_lease_is_bounded_in_bytes_but_never_empty() {
 fn a_removed_queue_takes_its_leases_along_and_ids_go_on() {
     let mut broker = Broker::new();
     broker.run(push("jobs", 3)).unwrap();
-    let grants = broker.lease("jobs", 1);
+    let grants = delivered(broker.call(7, 1, 1, lease("jobs", 1)).result);
     let remove = |if_exists, if_empty| Op::RemoveQueue { queue: name("jobs"), if_exists, if_empty };
     assert_eq!(broker.run(remove(false, true)).unwrap_err().code, ErrorCode::QueueNotEmpty);
     assert_eq!(broker.run(remove(false, false)), Ok(Outcome::Count(3)));
@@ -227,6 +230,8 @@ fn a_removed_queue_takes_its_leases_along_and_ids_go_on() {
     assert_eq!(broker.run(remove(true, true)), Ok(Outcome::Count(0)));
     assert_eq!(broker.ack("jobs", &grants), [Settled::Gone]);
     assert_eq!(broker.state.next_due().leases, 0);
+    let extended = broker.call(7, 2, 1, Op::Extend { leases: None, lease_ms: 1_000 }).result;
+    assert_eq!(extended, Ok(Outcome::Extended { results: vec![], count: 0, deadline_ms: 1_000 }));
     let stored = PushOutcome::Stored { first_id: MessageId(4), count: 1 };
     assert_eq!(broker.run(push("jobs", 1)), Ok(Outcome::Pushed(vec![stored])));
     assert_eq!(broker.ack("jobs", &grants), [Settled::Gone]);
@@ -237,7 +242,7 @@ fn a_purge_spares_the_leased_unless_it_names_them() {
     let mut broker = Broker::new();
     broker.run(push("jobs", 3)).unwrap();
     broker.run(push_delayed("jobs", 1_000)).unwrap();
-    let grants = broker.lease("jobs", 1);
+    let grants = delivered(broker.call(7, 1, 1, lease("jobs", 1)).result);
     let purge = |state| Op::Purge { queue: name("jobs"), state };
     assert_eq!(broker.run(purge(None)), Ok(Outcome::Count(3)));
     assert_eq!(broker.count("jobs"), [0, 1, 0, 0]);

@@ -1,175 +1,18 @@
-//! The state machine again, too simple to be wrong: vectors, linear scans, no index, nothing shared. Slow, and
-//! written from the design, not from the code beside it.
+//! What each command does to the vectors.
 
-use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
-use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::names::{LeaseToken, MessageId, NodeId, SessionId};
 use queue_protocol::request::{Due, MessageState, NackKind};
-use queue_protocol::response::{At, DeadReason, PushOutcome, Settled};
+use queue_protocol::response::{DeadReason, PushOutcome, Settled};
 
-use super::command::{Batch, Command, ErrorText, Lease, Op, Push, Receipts, SessionStamp, Settings};
-use super::message::backoff_ms;
-use super::reply::{BodyRef, Grant, Outcome, Refusal, Reply};
-use super::view::Peeked;
-use super::{NextDue, SESSION_FORGOTTEN_MS};
-
-#[derive(Clone, Debug)]
-struct Message {
-    queue: QueueName,
-    shown: Peeked,
-    deadline_ms: u64,
-    holder: Option<SessionId>,
-}
-
-#[derive(Clone, Debug)]
-struct Session {
-    id: SessionId,
-    done_below: u64,
-    used_at_ms: u64,
-    check_ms: u64,
-    answers: Vec<(u64, Reply)>,
-}
-
-#[derive(Clone, Debug)]
-struct Queue {
-    name: QueueName,
-    settings: Settings,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Model {
-    wall_ms: u64,
-    lease_clock_ms: u64,
-    ids: u64,
-    tokens: u64,
-    nodes: u64,
-    queues: Vec<Queue>,
-    messages: Vec<Message>,
-    sessions: Vec<Session>,
-    forgotten: Vec<(SessionId, u64)>,
-}
+use super::super::command::{ErrorText, Lease, Op, Push, Receipts};
+use super::super::message::backoff_ms;
+use super::super::reply::{BodyRef, Grant, Outcome, Refusal};
+use super::super::view::Peeked;
+use super::{Message, Model, Queue, make_ready, refusal, refusal_of};
 
 impl Model {
-    pub(super) fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Vec<Reply> {
-        self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
-        self.lease_clock_ms += batch.stamps.confirmed_ms;
-        self.fire();
-        let mut rows = table.to_vec();
-        let mut taken = 0;
-        let mut replies = Vec::new();
-        for (position, command) in (0..).zip(batch.commands.iter()) {
-            let mine = if let Op::Push(push) = &command.op {
-                let rest = rows.split_off(rows.len().min(push.count as usize));
-                std::mem::replace(&mut rows, rest)
-            } else {
-                Vec::new()
-            };
-            let first = taken;
-            taken += u32::try_from(mine.len()).unwrap();
-            let body =
-                |k: usize| BodyRef { index, ordinal: first + u32::try_from(k).unwrap(), size: mine[k].size };
-            let bodies: Vec<BodyRef> = (0..mine.len()).map(body).collect();
-            replies.push(self.command(At { index, position }, command, &bodies));
-        }
-        replies
-    }
-
-    fn fire(&mut self) {
-        let mut ended: Vec<(u64, MessageId)> = self
-            .in_state(MessageState::Leased)
-            .filter(|m| m.deadline_ms <= self.lease_clock_ms)
-            .map(|m| (m.deadline_ms, m.shown.id))
-            .collect();
-        ended.sort();
-        for (_, id) in ended {
-            self.fail(id, None, ErrorText::new("lease ended").unwrap());
-        }
-        for message in &mut self.messages {
-            if message.shown.state == MessageState::Delayed && message.shown.until_ms.unwrap() <= self.wall_ms
-            {
-                make_ready(message);
-            }
-        }
-        let wall_ms = self.wall_ms;
-        for session in self.sessions.clone() {
-            if session.check_ms > wall_ms {
-                continue;
-            }
-            let idle_at = session.used_at_ms + SESSION_IDLE_MS;
-            let has_leases = self.in_state(MessageState::Leased).any(|m| m.holder == Some(session.id));
-            if idle_at <= wall_ms && !has_leases {
-                self.forget(session.id);
-            } else {
-                let next = if idle_at > wall_ms { idle_at } else { wall_ms + SESSION_IDLE_MS };
-                self.sessions.iter_mut().find(|s| s.id == session.id).unwrap().check_ms = next;
-            }
-        }
-        self.forgotten.retain(|(_, until_ms)| *until_ms > wall_ms);
-    }
-
-    fn forget(&mut self, id: SessionId) {
-        self.sessions.retain(|session| session.id != id);
-        if !self.forgotten.iter().any(|(forgotten, _)| *forgotten == id) {
-            self.forgotten.push((id, self.wall_ms + SESSION_FORGOTTEN_MS));
-        }
-    }
-
-    fn command(&mut self, at: At, command: &Command, bodies: &[BodyRef]) -> Reply {
-        let fresh = |result| Reply { at, repeated: false, result };
-        let Some(SessionStamp { session: id, number, done_below }) = command.session else {
-            return fresh(self.execute(None, &command.op, bodies));
-        };
-        if command.op == Op::CloseSession {
-            self.forget(id);
-            return fresh(Ok(Outcome::Closed));
-        }
-        let refused = |code| fresh(Err(refusal(code)));
-        let wall_ms = self.wall_ms;
-        if let Some(session) = self.sessions.iter_mut().find(|session| session.id == id) {
-            session.used_at_ms = wall_ms;
-            if number < done_below || number < session.done_below {
-                return refused(ErrorCode::TooOld);
-            }
-            session.done_below = session.done_below.max(done_below);
-            let keep = session.done_below;
-            session.answers.retain(|(number, _)| *number >= keep);
-            if let Some((_, answer)) = session.answers.iter().find(|(answered, _)| *answered == number) {
-                return Reply { repeated: true, ..answer.clone() };
-            }
-            if number - keep >= SESSION_NUMBERS_MAX {
-                return refused(ErrorCode::SessionFull);
-            }
-        } else {
-            if done_below > 1 || self.forgotten.iter().any(|(forgotten, _)| *forgotten == id) {
-                return refused(ErrorCode::SessionExpired);
-            }
-            if number == 0 {
-                return refused(ErrorCode::TooOld);
-            }
-            if number > SESSION_NUMBERS_MAX {
-                return refused(ErrorCode::SessionFull);
-            }
-        }
-        let reply = fresh(self.execute(Some(id), &command.op, bodies));
-        if reply.result != Ok(Outcome::Nothing) {
-            if !self.sessions.iter().any(|session| session.id == id) {
-                let check_ms = wall_ms + SESSION_IDLE_MS;
-                self.sessions.push(Session {
-                    id,
-                    done_below: 1,
-                    used_at_ms: wall_ms,
-                    check_ms,
-                    answers: Vec::new(),
-                });
-            }
-            let session = self.sessions.iter_mut().find(|session| session.id == id).unwrap();
-            session.answers.push((number, reply.clone()));
-        }
-        reply
-    }
-
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         session: Option<SessionId>,
         op: &Op,
@@ -388,7 +231,7 @@ impl Model {
         }
     }
 
-    fn fail(&mut self, id: MessageId, delay_ms: Option<u64>, error: ErrorText) {
+    pub(super) fn fail(&mut self, id: MessageId, delay_ms: Option<u64>, error: ErrorText) {
         let message = self.find(id).unwrap();
         message.shown.failures += 1;
         message.shown.last_error = Some(error);
@@ -425,119 +268,4 @@ impl Model {
         self.messages.retain(|message| !which(message));
         Outcome::Count((before - self.messages.len()) as u64)
     }
-
-    fn has(&self, queue: &QueueName) -> bool {
-        self.queues.iter().any(|known| known.name == *queue)
-    }
-
-    /// The names the tests use are far from each other or one edit apart.
-    fn exists(&self, queue: &QueueName) -> Result<(), Refusal> {
-        let near = |other: &&Queue| {
-            let (a, b) = (queue.as_str(), other.name.as_str());
-            a.len() == b.len() && a.bytes().zip(b.bytes()).filter(|(x, y)| x != y).count() == 1
-        };
-        if self.has(queue) {
-            return Ok(());
-        }
-        let similar = self.queues.iter().filter(near).map(|other| other.name.clone()).min();
-        Err(Refusal { code: ErrorCode::QueueNotFound, queue: Some(queue.clone()), similar })
-    }
-
-    fn find(&mut self, id: MessageId) -> Option<&mut Message> {
-        self.messages.iter_mut().find(|message| message.shown.id == id)
-    }
-
-    fn in_state(&self, state: MessageState) -> impl Iterator<Item = &Message> {
-        self.messages.iter().filter(move |message| message.shown.state == state)
-    }
-
-    /// Ready messages in delivery order.
-    fn ready(&self, queue: &QueueName) -> Vec<MessageId> {
-        let ready = self.in_state(MessageState::Ready).filter(|message| message.queue == *queue);
-        let mut order: Vec<_> = ready.map(|m| (31 - m.shown.priority, m.shown.id)).collect();
-        order.sort();
-        order.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// All messages of a queue in one state, as peek shows them.
-    pub(super) fn peek(&self, queue: &QueueName, state: MessageState) -> Vec<Peeked> {
-        let of_queue = self.in_state(state).filter(|message| message.queue == *queue);
-        let mut shown: Vec<Peeked> = of_queue
-            .map(|message| {
-                let left_ms = message.deadline_ms.saturating_sub(self.lease_clock_ms);
-                let leased = state == MessageState::Leased;
-                Peeked {
-                    until_ms: if leased { Some(left_ms) } else { message.shown.until_ms },
-                    ..message.shown.clone()
-                }
-            })
-            .collect();
-        let in_order =
-            |shown: &Peeked| (if state == MessageState::Ready { 31 - shown.priority } else { 0 }, shown.id);
-        shown.sort_by_key(in_order);
-        shown
-    }
-
-    /// Names of the queues.
-    pub(super) fn queues(&self) -> Vec<QueueName> {
-        let mut names: Vec<QueueName> = self.queues.iter().map(|queue| queue.name.clone()).collect();
-        names.sort();
-        names
-    }
-
-    /// Wall clock of the next delay or look at a session, lease clock of the next lease end, leases.
-    pub(super) fn next_due(&self) -> NextDue {
-        let delays = self.in_state(MessageState::Delayed).filter_map(|message| message.shown.until_ms);
-        let looks = self.sessions.iter().map(|session| session.check_ms);
-        NextDue {
-            wall_ms: delays.chain(looks).min(),
-            lease_ms: self.in_state(MessageState::Leased).map(|message| message.deadline_ms).min(),
-            leases: self.in_state(MessageState::Leased).count() as u64,
-        }
-    }
-
-    /// Open sessions.
-    pub(super) fn sessions(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Every live row: index and ordinal, sorted, once each.
-    pub(super) fn live_rows(&self) -> Vec<(u64, u32)> {
-        let mut rows: Vec<(u64, u32)> = self
-            .messages
-            .iter()
-            .map(|message| (message.shown.body.index, message.shown.body.ordinal))
-            .collect();
-        for (_, answer) in self.sessions.iter().flat_map(|session| &session.answers) {
-            if let Ok(Outcome::Delivered(grants)) = &answer.result {
-                rows.extend(grants.iter().map(|grant| (grant.body.index, grant.body.ordinal)));
-            }
-        }
-        rows.sort();
-        rows.dedup();
-        rows
-    }
-
-    /// The recorded answer.
-    pub(super) fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
-        let session = self.sessions.iter().find(|known| known.id == session)?;
-        let (_, answer) = session.answers.iter().find(|(answered, _)| *answered == number)?;
-        Some(Reply { repeated: true, ..answer.clone() })
-    }
-}
-
-fn make_ready(message: &mut Message) {
-    message.shown.state = MessageState::Ready;
-    message.shown.until_ms = None;
-    message.shown.token = None;
-    message.shown.dead = None;
-    message.holder = None;
-}
-
-fn refusal(code: ErrorCode) -> Refusal {
-    Refusal { code, queue: None, similar: None }
-}
-
-fn refusal_of(code: ErrorCode, queue: &QueueName) -> Refusal {
-    Refusal { code, queue: Some(queue.clone()), similar: None }
 }

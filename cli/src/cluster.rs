@@ -1,0 +1,165 @@
+//! `cluster`: every node in one table, unreachable ones too; waiting for a state; moving leadership.
+
+use std::time::Duration;
+
+use queue_protocol::names::NodeId;
+use queue_protocol::request::Request;
+use queue_protocol::response::{Answer, LeaderView};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::errors::{Done, End, Failure};
+use crate::exit::Exit;
+use crate::grammar::{ClusterCmd, WaitFor};
+use crate::nodes::{self, Nodes};
+use crate::render::{self, Align};
+use crate::shell::{Shell, unexpected};
+
+/// How long `wait` waits if it is not told.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// How often `wait` looks.
+const WAIT_STEP: Duration = Duration::from_millis(200);
+
+/// Runs a `cluster` command.
+pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
+    match cmd {
+        ClusterCmd::Status => status(shell).await,
+        ClusterCmd::Members => members(shell).await,
+        ClusterCmd::Wait { what } => wait(shell, what).await,
+        ClusterCmd::Transfer { node } => transfer(shell, node).await,
+    }
+}
+
+async fn gather(shell: &Shell) -> Result<Nodes, End> {
+    Ok(nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?)
+}
+
+/// Runs `cluster status`.
+pub(crate) async fn status(shell: &mut Shell) -> Done {
+    let nodes = gather(shell).await?;
+    if shell.settings.json {
+        shell.out.document(&nodes.document());
+    } else {
+        shell.out.add(nodes.table().as_bytes());
+        shell.out.add(nodes.verdict().as_bytes());
+        shell.out.add(b"\n");
+    }
+    Ok(Exit::Done)
+}
+
+async fn members(shell: &mut Shell) -> Done {
+    let nodes = gather(shell).await?;
+    let members = nodes.members();
+    if shell.settings.json {
+        let members: Vec<_> = members
+            .iter()
+            .map(|member| {
+                json!({
+                    "id": member.node.to_string(),
+                    "name": &*member.name,
+                    "address": &*member.address,
+                    "voter": member.voter,
+                    "matched": member.matched_index.map(|index| index.to_string()),
+                })
+            })
+            .collect();
+        shell.out.document(&json!({"schema": "members/v1", "members": members}));
+        return Ok(Exit::Done);
+    }
+    let columns = [
+        ("NODE", Align::Left),
+        ("ID", Align::Right),
+        ("ADDRESS", Align::Left),
+        ("VOTE", Align::Left),
+        ("MATCHED", Align::Right),
+    ];
+    let rows: Vec<Vec<String>> = members
+        .iter()
+        .map(|member| {
+            vec![
+                member.name.to_string(),
+                member.node.to_string(),
+                member.address.to_string(),
+                if member.voter { "voter" } else { "learner" }.to_owned(),
+                member.matched_index.map_or_else(|| "?".into(), render::count),
+            ]
+        })
+        .collect();
+    shell.out.add(render::table(&columns, &rows).as_bytes());
+    Ok(Exit::Done)
+}
+
+async fn wait(shell: &mut Shell, what: WaitFor) -> Done {
+    let limit = shell.settings.timeout.unwrap_or(WAIT_DEFAULT);
+    let deadline = Instant::now() + limit;
+    let mut last = Failure::new("unreachable", Exit::Unreachable, "no server answered");
+    loop {
+        let gathered = nodes::gather(&shell.client, &shell.reach.servers, limit);
+        match timeout_at(deadline, gathered).await {
+            Ok(Ok(nodes)) if nodes.is(what) => {
+                if shell.settings.json {
+                    let waited = render::elapsed_ms(shell.started.elapsed());
+                    let leader = nodes.leader().map(|leader| leader.name.to_string());
+                    let (have, of) = nodes.reachable();
+                    shell.out.document(
+                        &json!({"schema": "wait/v1", "leader": leader, "members": of, "reachable": have, "elapsed_ms": waited}),
+                    );
+                } else {
+                    let text =
+                        format!("ready: {} ({})", nodes.summary(), render::took(shell.started.elapsed()));
+                    shell.success(&text);
+                }
+                return Ok(Exit::Done);
+            }
+            Ok(Ok(nodes)) => {
+                last = Failure::new("timed_out", Exit::Retry, format!("not ready: {}", nodes.summary()))
+                    .hint("`queuectl cluster status`");
+            }
+            Ok(Err(failure)) => last = failure,
+            Err(_) => {}
+        }
+        if Instant::now() + WAIT_STEP >= deadline {
+            return Err(last.fact(format!("waited {}", render::took(shell.started.elapsed()))).into());
+        }
+        shell.talk.status(Some(&format!("waiting… {}", last.message)));
+        sleep(WAIT_STEP).await;
+    }
+}
+
+async fn transfer(shell: &mut Shell, to: Option<String>) -> Done {
+    let to = match to {
+        Some(name) => Some(find(&gather(shell).await?, &name)?),
+        None => None,
+    };
+    let leader: LeaderView = match shell.call(Request::TransferLeader(to), None).await? {
+        Answer::Transferred(leader) => leader,
+        other => return Err(unexpected(&other)),
+    };
+    let elapsed = shell.started.elapsed();
+    if shell.settings.json {
+        shell.out.document(&json!({
+            "schema": "transfer/v1",
+            "leader": &*leader.name,
+            "term": leader.term.to_string(),
+            "elapsed_ms": render::elapsed_ms(elapsed),
+        }));
+    }
+    let took = if shell.is_interactive() { String::new() } else { format!(", {}", render::took(elapsed)) };
+    shell.success(&format!("leader is {} (term {}{took})", leader.name, leader.term));
+    Ok(Exit::Done)
+}
+
+/// A member by name or number.
+fn find(nodes: &Nodes, word: &str) -> Result<NodeId, End> {
+    let number = word.parse::<u64>().ok();
+    let members = nodes.members();
+    let found = members
+        .iter()
+        .find(|member| &*member.name == word)
+        .or_else(|| members.iter().find(|member| Some(member.node.0) == number));
+    found.map(|member| member.node).ok_or_else(|| {
+        Failure::new("node_not_found", Exit::NotFound, format!("no member named \"{word}\""))
+            .hint("`queuectl cluster members`")
+            .into()
+    })
+}

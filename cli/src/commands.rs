@@ -1,0 +1,86 @@
+//! From a parsed command to the file that does it.
+
+use std::time::Duration;
+
+use crate::cluster;
+use crate::dead;
+use crate::errors::{Done, End};
+use crate::exit::Exit;
+use crate::grammar::Cmd;
+use crate::lease;
+use crate::peek;
+use crate::pop;
+use crate::push;
+use crate::queue;
+use crate::settle;
+use crate::shell::Shell;
+use crate::stats;
+
+/// Runs a command to its end, its output flushed. Push, pop and lease come to an end of their own when stopped;
+/// the others are dropped where they are.
+pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
+    let done = match cmd {
+        Cmd::Push(args) => push::run(shell, args).await,
+        Cmd::Pop(args) => pop::run(shell, args).await,
+        Cmd::Lease(args) => lease::run(shell, args).await,
+        other => {
+            let mut stop = shell.stop.clone();
+            tokio::select! {
+                biased;
+                done = plain(shell, other) => done,
+                exit = stop.wait() => Err(End::Quiet(exit)),
+            }
+        }
+    };
+    shell.talk.status(None);
+    let flushed = flush(shell).await;
+    done.and_then(|exit| flushed.map(|()| exit))
+}
+
+/// Hands over what is left; a reader that does not read keeps nobody who wants to stop.
+async fn flush(shell: &mut Shell) -> Result<(), End> {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let mut stop = shell.stop.clone();
+    tokio::select! {
+        biased;
+        flushed = shell.out.flush() => flushed,
+        exit = async {
+            let exit = stop.wait().await;
+            tokio::time::sleep(PATIENCE).await;
+            exit
+        } => Err(End::Quiet(exit)),
+    }
+}
+
+async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
+    match cmd {
+        Cmd::Push(args) => push::run(shell, args).await,
+        Cmd::Pop(args) => pop::run(shell, args).await,
+        Cmd::Lease(args) => lease::run(shell, args).await,
+        Cmd::Ack(args) => settle::ack(shell, args).await,
+        Cmd::Nack(args) => settle::nack(shell, args).await,
+        Cmd::Release(args) => settle::release(shell, args).await,
+        Cmd::Extend(args) => settle::extend(shell, args).await,
+        Cmd::Peek(args) => peek::run(shell, args).await,
+        Cmd::Queue(cmd) => queue::run(shell, cmd).await,
+        Cmd::Ls(args) => queue::ls(shell, args).await,
+        Cmd::Dead(cmd) => dead::run(shell, cmd).await,
+        Cmd::Cluster(cmd) => cluster::run(shell, cmd).await,
+        Cmd::Status => cluster::status(shell).await,
+        Cmd::Stats(args) => stats::run(shell, args).await,
+        Cmd::Ping(args) => stats::ping(shell, args).await,
+        Cmd::Version => {
+            version(shell);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn version(shell: &mut Shell) {
+    let version = env!("CARGO_PKG_VERSION");
+    if shell.settings.json {
+        shell.out.document(&serde_json::json!({"schema": "version/v1", "version": version}));
+    } else {
+        shell.out.add(format!("queuectl {version}\n").as_bytes());
+    }
+}

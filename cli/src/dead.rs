@@ -1,0 +1,185 @@
+//! `dead`: list dead messages, put them back.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use queue_protocol::bounded::Bounded;
+use queue_protocol::limits::LEASE_COUNT_MAX;
+use queue_protocol::names::{MessageId, QueueName};
+use queue_protocol::request::{MessageState, Redrive, Request};
+use queue_protocol::response::{Answer, DeadReason};
+use serde_json::json;
+
+use crate::errors::{Done, End, Failure};
+use crate::exit::Exit;
+use crate::grammar::DeadCmd;
+use crate::message::Seen;
+use crate::peek;
+use crate::queue;
+use crate::render::{self, Align};
+use crate::shell::{Shell, unexpected};
+
+/// Runs a `dead` command.
+pub(crate) async fn run(shell: &mut Shell, cmd: DeadCmd) -> Done {
+    match cmd {
+        DeadCmd::Ls { queue } => ls(shell, queue).await,
+        DeadCmd::Retry { queue, all: true, .. } => retry_all(shell, &queue).await,
+        DeadCmd::Retry { queue, ids, .. } => retry(shell, &queue, ids).await,
+    }
+}
+
+async fn ls(shell: &mut Shell, only: Option<QueueName>) -> Done {
+    let views = match &only {
+        // The leader's own error names a similar queue.
+        Some(name) => shell.queue(name).await?.into_iter().collect(),
+        None => queue::all(shell).await?,
+    };
+    if let (Some(name), true) = (&only, views.is_empty()) {
+        peek::look(shell, name, Some(MessageState::Dead), None, 1).await?;
+    }
+    let max = u16::try_from(LEASE_COUNT_MAX).expect("the limit is small");
+    let (mut rows, mut shown, mut total) = (Vec::new(), 0, 0);
+    for view in views.iter().filter(|view| view.dead > 0) {
+        total += view.dead;
+        for seen in peek::look(shell, &view.name, Some(MessageState::Dead), None, max).await? {
+            shown += 1;
+            if shell.settings.json {
+                shell.out.document(&seen.document());
+            } else {
+                rows.push(row(&seen, view.now_ms, only.is_none()));
+            }
+        }
+    }
+    if shell.settings.json {
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        shell.remark("no dead messages");
+        return Ok(Exit::Done);
+    }
+    shell.out.add(render::table(&columns(only.is_none()), &rows).as_bytes());
+    if shown < total {
+        shell.remark(&format!("{} of {} shown", render::count(shown), render::count(total)));
+    }
+    Ok(Exit::Done)
+}
+
+fn columns(with_queue: bool) -> Vec<(&'static str, Align)> {
+    let queue = with_queue.then_some(("QUEUE", Align::Left));
+    let rest = [
+        ("ID", Align::Right),
+        ("ATTEMPTS", Align::Right),
+        ("DIED", Align::Left),
+        ("REASON", Align::Left),
+        ("LAST ERROR", Align::Left),
+        ("BODY", Align::Left),
+    ];
+    queue.into_iter().chain(rest).collect()
+}
+
+fn row(seen: &Seen, now_ms: u64, with_queue: bool) -> Vec<String> {
+    let view = &seen.view;
+    let none = || "-".to_owned();
+    let mut row = if with_queue { vec![seen.queue.to_string()] } else { Vec::new() };
+    row.push(view.id.to_string());
+    row.push(render::count(view.attempts.into()));
+    row.push(view.until_ms.map_or_else(none, |at| format!("{} ago", render::age(now_ms.saturating_sub(at)))));
+    row.push(view.dead.map_or_else(none, |reason| match reason {
+        DeadReason::MaxFailures => "failures".to_owned(),
+        DeadReason::Rejected => "rejected".to_owned(),
+    }));
+    let error = view.last_error.as_deref().filter(|error| !error.is_empty());
+    row.push(error.map_or_else(none, |error| render::preview(error.as_bytes(), 40)));
+    row.push(render::preview(&seen.body, 40));
+    row
+}
+
+async fn retry_all(shell: &mut Shell, queue: &QueueName) -> Done {
+    if let Some(view) = shell.queue(queue).await? {
+        let go = if view.dead == 1 { "goes" } else { "go" };
+        let what = format!("{} {go} back to {queue} with failures reset", render::messages(view.dead));
+        shell.confirm(&what, &format!("dead retry {queue} --all")).await?;
+    }
+    let request = Request::Redrive(Redrive { queue: queue.clone(), ids: None });
+    match shell.call(request, Some(queue)).await? {
+        Answer::Count(count) => {
+            moved(shell, queue, count);
+            Ok(Exit::Done)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// One request for each message, so that each one's fate is known.
+async fn retry(shell: &mut Shell, queue: &QueueName, mut ids: Vec<u64>) -> Done {
+    const AT_ONCE: usize = 16;
+    let mut seen = std::collections::BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    let asked = ids.len() as u64;
+    let shared: &Shell = shell;
+    let results: Vec<(u64, Result<u64, End>)> = stream::iter(ids)
+        .map(|id| async move { (id, retry_one(shared, queue, MessageId(id)).await) })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    let done: u64 = results.iter().filter_map(|(_, result)| result.as_ref().ok()).sum();
+    if done > 0 {
+        moved(shell, queue, done);
+    }
+    let mut facts = Vec::new();
+    let mut worst: Option<Failure> = None;
+    for (id, result) in results {
+        match result {
+            Ok(1..) => {}
+            Ok(0) => facts.push(format!("{id}  no dead message of that id")),
+            Err(End::Quiet(exit)) => return Err(End::Quiet(exit)),
+            Err(End::Failed(failure)) => {
+                facts.push(format!("{id}  {}", failure.message));
+                if worst.as_ref().is_none_or(|worst| worst.exit != Exit::Unknown) {
+                    worst = Some(*failure);
+                }
+            }
+        }
+    }
+    if facts.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let count = format!("{} of {asked} were not moved", facts.len());
+    let mut failure = match worst {
+        Some(failure) if done == 0 || failure.exit == Exit::Unknown => failure,
+        _ if done == 0 => {
+            let message = format!("{queue} has no dead message {}", facts_ids(&facts));
+            return Err(Failure::new("message_not_found", Exit::NotFound, message)
+                .hint(format!("`queuectl dead ls {queue}`"))
+                .into());
+        }
+        _ => Failure::new("part_done", Exit::Part, count),
+    };
+    if asked > 1 {
+        failure.facts.extend(facts);
+    }
+    Err(failure.into())
+}
+
+fn facts_ids(facts: &[String]) -> String {
+    let ids: Vec<&str> = facts.iter().filter_map(|fact| fact.split_whitespace().next()).collect();
+    ids.join(", ")
+}
+
+async fn retry_one(shell: &Shell, queue: &QueueName, id: MessageId) -> Result<u64, End> {
+    let ids = Some(Bounded::new(vec![id]).expect("one is within the limit"));
+    match shell.call(Request::Redrive(Redrive { queue: queue.clone(), ids }), Some(queue)).await {
+        Ok(Answer::Count(count)) => Ok(count),
+        Ok(other) => Err(unexpected(&other)),
+        Err(End::Failed(failure)) if failure.code == "message_not_found" => Ok(0),
+        Err(end) => Err(end),
+    }
+}
+
+fn moved(shell: &mut Shell, queue: &QueueName, count: u64) {
+    if shell.settings.json {
+        let elapsed = render::elapsed_ms(shell.started.elapsed());
+        let document = json!({"schema": "dead_retry/v1", "queue": queue.as_str(), "messages": count, "elapsed_ms": elapsed});
+        shell.out.document(&document);
+    }
+    shell.success(&format!("moved {}", render::count(count)));
+}

@@ -1,0 +1,56 @@
+//! `lease`: take messages for a while. Bodies go to standard output, receipts to standard error.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::errors::Done;
+use crate::exit::Exit;
+use crate::grammar::LeaseArgs;
+use crate::message::Taken;
+use crate::render;
+use crate::shell::Shell;
+use crate::take;
+
+/// Runs the command.
+pub(crate) async fn run(shell: &mut Shell, args: LeaseArgs) -> Done {
+    let wait = args.wait.unwrap_or_default();
+    let taken = take::take(shell, &args.queue, args.count, wait, args.length).await?;
+    if taken.is_empty() {
+        return take::empty(shell, &args.queue).await;
+    }
+    for (position, message) in taken.iter().enumerate() {
+        show(shell, message);
+        if let Err(end) = shell.out.flush().await {
+            for message in &taken[position..] {
+                shell.held.remove(&message.receipt());
+            }
+            take::release(shell, &taken[position..]).await;
+            return Err(end);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Adds one message to the output and says its receipt.
+fn show(shell: &mut Shell, message: &Taken) {
+    let delivery = &message.delivery;
+    let length = Duration::from_millis(delivery.lease_ms);
+    let short = shell.held.add(message.receipt(), Instant::now() + length);
+    let until = clock::unix_ms_in(length);
+    if shell.settings.json {
+        shell.out.document(&message.document(until));
+        return;
+    }
+    let (queue, id, attempt) = (&delivery.queue, delivery.id, delivery.attempt);
+    if shell.is_interactive() {
+        let left = render::age(delivery.lease_ms);
+        shell.talk.line(&format!("#{short}  {queue} {id}  attempt {attempt}  {left} left"));
+    } else {
+        let (until, receipt) = (clock::time_of_day(until), message.receipt());
+        shell.talk.line(&format!("{queue} {id}  attempt {attempt}  lease until {until}  receipt {receipt}"));
+    }
+    shell.out.add(&message.body);
+    shell.out.add(b"\n");
+}

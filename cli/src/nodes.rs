@@ -1,0 +1,467 @@
+//! What every node says of itself, put side by side. A node that does not answer is a row too.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use queue_protocol::client::{Client, ClientError};
+use queue_protocol::names::NodeId;
+use queue_protocol::request::Request;
+use queue_protocol::response::{Answer, LeaderView, MemberView, Role, StatusView};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::errors::{End, Failure};
+use crate::exit::Exit;
+use crate::grammar::WaitFor;
+use crate::render::{self, Align};
+use crate::shell::unexpected;
+
+/// How long one node may take; a cluster with a dead machine in it must not look slow.
+const NODE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One node's answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Where it was asked.
+    pub(crate) address: String,
+    /// As a member knows it; `None` if no member does.
+    pub(crate) member: Option<MemberView>,
+    /// What it says, and the round trip; or why it does not.
+    pub(crate) status: Result<(Box<StatusView>, Duration), String>,
+}
+
+impl Node {
+    fn id(&self) -> Option<NodeId> {
+        self.status
+            .as_ref()
+            .ok()
+            .map(|(status, _)| status.node)
+            .or(self.member.as_ref().map(|member| member.node))
+    }
+
+    /// Its name, or its address if nobody knows its name.
+    pub(crate) fn name(&self) -> String {
+        match (&self.status, &self.member) {
+            (Ok((status, _)), _) => status.name.to_string(),
+            (Err(_), Some(member)) => member.name.to_string(),
+            (Err(_), None) => self.address.clone(),
+        }
+    }
+
+    fn is_voter(&self) -> bool {
+        self.member.as_ref().is_some_and(|member| member.voter)
+    }
+}
+
+/// Every node that is a member or answered, members by number first.
+#[derive(Clone, Debug)]
+pub(crate) struct Nodes(Vec<Node>);
+
+/// Asks the servers, and then the members they name.
+///
+/// # Errors
+/// `unreachable` with the reason of each if none answers.
+pub(crate) async fn gather(client: &Client, servers: &[String], limit: Duration) -> Result<Nodes, Failure> {
+    let limit = limit.min(NODE_TIMEOUT);
+    let mut asked: BTreeSet<String> = BTreeSet::new();
+    let first: Vec<String> =
+        servers.iter().filter(|server| asked.insert((*server).clone())).cloned().collect();
+    let mut nodes = join_all(first.into_iter().map(|address| ask(client, address, limit))).await;
+    if nodes.iter().all(|node| node.status.is_err()) {
+        let reasons: Vec<String> = nodes
+            .iter()
+            .map(|node| format!("{} {}", node.address, node.status.as_ref().err().map_or("", String::as_str)))
+            .collect();
+        let servers = if reasons.len() == 1 { "the server did not answer" } else { "no server answered" };
+        let failure =
+            Failure::new("unreachable", Exit::Unreachable, format!("{servers}: {}", reasons.join(", ")));
+        return Err(
+            Failure { retryable: true, ..failure }.hint("is it running? `queued dev` starts a local cluster")
+        );
+    }
+    let members = newest_members(&nodes);
+    let more: Vec<String> = members
+        .iter()
+        .filter(|member| !nodes.iter().any(|node| node.status.is_ok() && node.id() == Some(member.node)))
+        .map(|member| member.address.to_string())
+        .filter(|address| asked.insert(address.clone()))
+        .collect();
+    nodes.extend(join_all(more.into_iter().map(|address| ask(client, address, limit))).await);
+    Ok(arrange(nodes, newest_members))
+}
+
+async fn ask(client: &Client, address: String, limit: Duration) -> Node {
+    let began = Instant::now();
+    let status = match timeout(limit, client.call_node(&address, Request::Status)).await {
+        Ok(Ok(answered)) => match answered.answer {
+            Answer::Status(status) => Ok((status, began.elapsed())),
+            other => Err(match unexpected(&other) {
+                End::Failed(failure) => failure.message,
+                End::Quiet(_) => "answered something else".to_owned(),
+            }),
+        },
+        Ok(Err(error)) => Err(reason(&address, &error)),
+        Err(_) => Err(format!("timed out after {}", humantime::format_duration(limit))),
+    };
+    Node { address, member: None, status }
+}
+
+/// Why a node did not answer, without the address that stands beside it.
+pub(crate) fn reason(address: &str, error: &ClientError) -> String {
+    let text = match error {
+        ClientError::Refused(error) | ClientError::Incompatible(error) => error.message.to_string(),
+        ClientError::Unavailable { what, .. } | ClientError::Unknown { what } => what.clone(),
+    };
+    match text.split_once(address) {
+        Some((_, rest)) => rest.trim_start_matches([':', ' ']).to_owned(),
+        None => text,
+    }
+}
+
+/// The membership as the node with the newest term and the most applied knows it.
+fn newest_members(nodes: &[Node]) -> Vec<MemberView> {
+    let newest = nodes.iter().filter_map(|node| node.status.as_ref().ok()).max_by_key(|(status, _)| {
+        let leads = status.role == Role::Leader;
+        (status.term, leads, status.applied_index)
+    });
+    newest.map(|(status, _)| status.members.to_vec()).unwrap_or_default()
+}
+
+/// One node for each member and for each stranger that answered.
+fn arrange(asked: Vec<Node>, newest_members: impl Fn(&[Node]) -> Vec<MemberView>) -> Nodes {
+    let mut members = newest_members(&asked);
+    members.sort_by_key(|member| member.node);
+    let mut nodes: Vec<Node> = members
+        .into_iter()
+        .map(|member| {
+            let own = |node: &&Node| node.status.as_ref().is_ok_and(|(status, _)| status.node == member.node);
+            let at = |node: &&Node| node.address == *member.address;
+            let status =
+                asked.iter().find(own).or_else(|| asked.iter().find(at)).map(|node| node.status.clone());
+            let status = status.unwrap_or_else(|| Err("not asked".to_owned()));
+            Node { address: member.address.to_string(), member: Some(member), status }
+        })
+        .collect();
+    let known: Vec<Option<NodeId>> = nodes.iter().map(Node::id).collect();
+    nodes.extend(asked.into_iter().filter(|node| node.status.is_ok() && !known.contains(&node.id())));
+    let mut seen = BTreeSet::new();
+    nodes.retain(|node| node.id().is_none_or(|id| seen.insert(id)));
+    Nodes(nodes)
+}
+
+impl Nodes {
+    /// All rows.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter()
+    }
+
+    /// The members, by number.
+    pub(crate) fn members(&self) -> Vec<MemberView> {
+        self.0.iter().filter_map(|node| node.member.clone()).collect()
+    }
+
+    fn answers(&self) -> impl Iterator<Item = &StatusView> {
+        self.0.iter().filter_map(|node| node.status.as_ref().ok().map(|(status, _)| &**status))
+    }
+
+    /// The leader in whom a majority can believe: it says so itself in the newest term that anybody knows of, or a
+    /// follower of that term names it.
+    pub(crate) fn leader(&self) -> Option<LeaderView> {
+        let term = self.answers().map(|status| status.term).max()?;
+        let of_term = || self.answers().filter(move |status| status.term == term);
+        let own = of_term().find(|status| status.role == Role::Leader);
+        own.or_else(|| of_term().next())
+            .and_then(|status| status.leader.clone())
+            .or_else(|| of_term().find_map(|status| status.leader.clone()))
+    }
+
+    /// `node` says itself that it leads.
+    pub(crate) fn answers_as_leader(&self, node: NodeId) -> bool {
+        self.answers().any(|status| status.node == node && status.role == Role::Leader)
+    }
+
+    /// Members that answer, and all.
+    pub(crate) fn reachable(&self) -> (usize, usize) {
+        let members = || self.0.iter().filter(|node| node.member.is_some());
+        (members().filter(|node| node.status.is_ok()).count(), members().count())
+    }
+
+    /// Voters that answer, voters needed, and all voters.
+    fn quorum(&self) -> (usize, usize, usize) {
+        let voters = || self.0.iter().filter(|node| node.is_voter());
+        let of = voters().count();
+        (voters().filter(|node| node.status.is_ok()).count(), of / 2 + 1, of)
+    }
+
+    fn commit(&self) -> u64 {
+        self.answers().map(|status| status.commit_index).max().unwrap_or(0)
+    }
+
+    /// Whether what `cluster wait` waits for is there.
+    pub(crate) fn is(&self, what: WaitFor) -> bool {
+        let (have, of) = self.reachable();
+        let leads = self.answers().any(|status| status.role == Role::Leader) && self.leader().is_some();
+        match what {
+            WaitFor::Leader => leads,
+            WaitFor::Members(count) => leads && have >= count,
+            WaitFor::Applied => {
+                let commit = self.commit();
+                leads && have == of && self.answers().all(|status| status.applied_index >= commit)
+            }
+        }
+    }
+
+    /// `leader n2, 3 of 3 members`
+    pub(crate) fn summary(&self) -> String {
+        let (have, of) = self.reachable();
+        let leader =
+            self.leader().map_or_else(|| "no leader".into(), |leader| format!("leader {}", leader.name));
+        format!("{leader}, {have} of {of} members")
+    }
+
+    /// What the number of voters that answer means.
+    pub(crate) fn verdict(&self) -> String {
+        let (have, need, of) = self.quorum();
+        match have.checked_sub(need) {
+            None => format!("no quorum: {have} of {of} voters answer, {need} are needed"),
+            Some(0) if of == 1 => "quorum 1 of 1: works, without any spare".into(),
+            Some(0) => format!("quorum {have} of {of}: works, but one more loss stops writes"),
+            Some(1) => format!("quorum {have} of {of}: works, and survives the loss of one"),
+            Some(spare) => format!("quorum {have} of {of}: works, and survives the loss of {spare}"),
+        }
+    }
+
+    /// The table.
+    pub(crate) fn table(&self) -> String {
+        use Align::{Left, Right};
+        let columns = [
+            ("NODE", Left),
+            ("ROLE", Left),
+            ("CLIENT ADDRESS", Left),
+            ("TERM", Right),
+            ("COMMIT", Right),
+            ("APPLIED", Right),
+            ("LAG", Right),
+            ("RTT", Right),
+            ("DISK FREE", Right),
+            ("UPTIME", Right),
+            ("VERSION", Left),
+        ];
+        let commit = self.commit();
+        let rows: Vec<Vec<String>> = self.0.iter().map(|node| row(node, commit)).collect();
+        render::table(&columns, &rows)
+    }
+
+    /// The document `cluster/v1`.
+    pub(crate) fn document(&self) -> Value {
+        let (have, need, of) = self.quorum();
+        let commit = self.commit();
+        let leader = self.leader();
+        let cluster = self.answers().next().map(|status| status.cluster.to_string());
+        json!({
+            "schema": "cluster/v1",
+            "cluster_id": cluster,
+            "term": self.answers().map(|status| status.term).max().map(|term| term.to_string()),
+            "leader": leader.as_ref().map(|leader| leader.name.to_string()),
+            "quorum": {"need": need, "have": have, "of": of},
+            "healthy": leader.is_some() && have == of,
+            "nodes": self.0.iter().map(|node| node_document(node, commit)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn role(status: &StatusView) -> &'static str {
+    match status.role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+    }
+}
+
+fn row(node: &Node, commit: u64) -> Vec<String> {
+    let mut row = vec![node.name()];
+    let Ok((status, round_trip)) = &node.status else {
+        row.extend(["UNREACHABLE", &node.address, "?", "?", "?", "?", "-", "?", "?", "?"].map(str::to_owned));
+        return row;
+    };
+    row.extend([
+        role(status).to_owned(),
+        node.address.clone(),
+        status.term.to_string(),
+        render::count(status.commit_index),
+        render::count(status.applied_index),
+        render::count(commit.saturating_sub(status.applied_index)),
+        format!("{:.1}ms", round_trip.as_secs_f64() * 1_000.0),
+        render::size(status.disk_free_bytes),
+        render::age(status.uptime_ms),
+        status.version.to_string(),
+    ]);
+    row
+}
+
+fn node_document(node: &Node, commit: u64) -> Value {
+    match &node.status {
+        Ok((status, round_trip)) => json!({
+            "id": node.name(),
+            "raft_id": status.node.to_string(),
+            "role": role(status),
+            "voter": node.is_voter(),
+            "reachable": true,
+            "client": node.address,
+            "term": status.term.to_string(),
+            "last": status.last_index.to_string(),
+            "commit": status.commit_index.to_string(),
+            "applied": status.applied_index.to_string(),
+            "snapshot": status.snapshot_index.to_string(),
+            "purged": status.purged_index.to_string(),
+            "lag": commit.saturating_sub(status.applied_index),
+            "rtt_ms": render::elapsed_ms(*round_trip),
+            "disk_free_bytes": status.disk_free_bytes,
+            "uptime_ms": status.uptime_ms,
+            "version": &*status.version,
+        }),
+        Err(error) => json!({
+            "id": node.name(),
+            "raft_id": node.id().map(|id| id.to_string()),
+            "role": "unknown",
+            "voter": node.is_voter(),
+            "reachable": false,
+            "client": node.address,
+            "error": error,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::bounded::Text;
+    use queue_protocol::names::ClusterId;
+
+    use super::*;
+
+    fn member(id: u64) -> MemberView {
+        MemberView {
+            node: NodeId(id),
+            name: Text::cut(format!("n{id}")),
+            address: Text::cut(format!("10.0.0.{id}:7410")),
+            voter: true,
+            matched_index: None,
+        }
+    }
+
+    fn status(id: u64, role: Role, term: u64, leader: Option<u64>, applied: u64) -> StatusView {
+        StatusView {
+            cluster: ClusterId(0x7c1e),
+            node: NodeId(id),
+            name: Text::cut(format!("n{id}")),
+            role,
+            term,
+            leader: leader.map(|id| LeaderView {
+                node: NodeId(id),
+                name: Text::cut(format!("n{id}")),
+                address: Text::cut(format!("10.0.0.{id}:7410")),
+                term,
+            }),
+            last_index: 48_211,
+            commit_index: applied,
+            applied_index: applied,
+            snapshot_index: 0,
+            purged_index: 0,
+            disk_free_bytes: 86_973_087_744,
+            uptime_ms: 273_600_000,
+            version: Text::cut("0.4.1"),
+            members: vec![member(1), member(2), member(3)].try_into().unwrap(),
+        }
+    }
+
+    fn up(id: u64, role: Role, term: u64, leader: Option<u64>, applied: u64) -> Node {
+        let status = Box::new(status(id, role, term, leader, applied));
+        Node {
+            address: format!("10.0.0.{id}:7410"),
+            member: None,
+            status: Ok((status, Duration::from_micros(310))),
+        }
+    }
+
+    fn down(id: u64) -> Node {
+        Node {
+            address: format!("10.0.0.{id}:7410"),
+            member: None,
+            status: Err("connect: timed out after 2s".into()),
+        }
+    }
+
+    fn one_down() -> Nodes {
+        let asked =
+            vec![down(3), up(2, Role::Follower, 7, Some(1), 48_200), up(1, Role::Leader, 7, Some(1), 48_211)];
+        arrange(asked, newest_members)
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_the_node_that_does_not_answer() {
+        assert_eq!(
+            one_down().table(),
+            "NODE  ROLE         CLIENT ADDRESS  TERM  COMMIT  APPLIED  LAG    RTT  DISK FREE  UPTIME  VERSION\n\
+             n1    leader       10.0.0.1:7410      7  48,211   48,211    0  0.3ms     81 GiB   3d 4h  0.4.1\n\
+             n2    follower     10.0.0.2:7410      7  48,200   48,200   11  0.3ms     81 GiB   3d 4h  0.4.1\n\
+             n3    UNREACHABLE  10.0.0.3:7410      ?       ?        ?    ?      -          ?       ?  ?\n"
+        );
+        assert_eq!(one_down().verdict(), "quorum 2 of 3: works, but one more loss stops writes");
+        assert_eq!(one_down().summary(), "leader n1, 2 of 3 members");
+    }
+
+    #[test]
+    fn the_document_names_the_node_that_does_not_answer() {
+        let document = one_down().document();
+        assert_eq!(document["quorum"], json!({"need": 2, "have": 2, "of": 3}));
+        assert_eq!((&document["leader"], &document["term"]), (&json!("n1"), &json!("7")));
+        assert_eq!(document["healthy"], false);
+        let n3 = json!({"id": "n3", "raft_id": "3", "role": "unknown", "voter": true, "reachable": false,
+            "client": "10.0.0.3:7410", "error": "connect: timed out after 2s"});
+        assert_eq!(document["nodes"][2], n3);
+        assert!(document.to_string().starts_with(r#"{"schema":"cluster/v1","#));
+    }
+
+    #[test]
+    fn a_leader_of_an_older_term_is_not_the_leader() {
+        let asked = vec![
+            up(1, Role::Leader, 7, Some(1), 5),
+            up(2, Role::Leader, 8, Some(2), 9),
+            up(3, Role::Follower, 8, Some(2), 9),
+        ];
+        assert_eq!(arrange(asked, newest_members).leader().unwrap().name.to_string(), "n2");
+        let electing =
+            vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
+        let nodes = arrange(electing, newest_members);
+        assert_eq!((nodes.leader(), nodes.is(WaitFor::Leader)), (None, false));
+    }
+
+    #[test]
+    fn waiting_looks_at_leader_members_and_what_is_applied() {
+        let all = |applied| {
+            let asked = vec![
+                up(1, Role::Leader, 7, Some(1), 9),
+                up(2, Role::Follower, 7, Some(1), applied),
+                up(3, Role::Follower, 7, Some(1), 9),
+            ];
+            arrange(asked, newest_members)
+        };
+        assert!(
+            all(8).is(WaitFor::Members(3)) && !all(8).is(WaitFor::Applied) && all(9).is(WaitFor::Applied)
+        );
+        assert!(one_down().is(WaitFor::Members(2)) && !one_down().is(WaitFor::Members(3)));
+        assert!(!one_down().is(WaitFor::Applied));
+    }
+
+    #[test]
+    fn a_reason_does_not_repeat_the_address() {
+        let error = ClientError::Unavailable {
+            what: "none of 1 servers answered: 10.0.0.1:7410: connection refused".into(),
+            reached: false,
+            leader: None,
+        };
+        assert_eq!(reason("10.0.0.1:7410", &error), "connection refused");
+    }
+}

@@ -1,0 +1,161 @@
+//! The program: from its arguments to its exit code.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+
+use crate::batch;
+use crate::commands;
+use crate::errors::Failure;
+use crate::exit::Exit;
+use crate::grammar::{Cli, Color, Completions, Settings, Top};
+use crate::live;
+use crate::output::{Output, Talk};
+use crate::repl::{self, ShellOptions};
+use crate::shell::{Input, Shell};
+use crate::stop::{self, Second};
+use crate::terminal;
+
+/// The variable that asks for completion instead of a run.
+const COMPLETE: &str = "COMPLETE";
+
+/// Runs the program with its arguments, the first being its name, and returns its exit code. Makes a runtime of its
+/// own, so it must not be called within one.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
+    terminal::set_panic_hook();
+    let args: Vec<OsString> = args.into_iter().collect();
+    if std::env::var_os(COMPLETE).is_some() {
+        return complete(&args);
+    }
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error, wants_json(&args)),
+    };
+    let mut cli = cli;
+    cli.settings.json |= json_by_environment();
+    match cli.command.take() {
+        Some(Top::Completions { shell }) => registration(shell),
+        None | Some(Top::Repl) if std::io::stdin().is_terminal() => {
+            let label = "queuectl".to_owned();
+            let options =
+                ShellOptions { servers: cli.reach.servers.clone(), label, banner: None, extra: None };
+            repl::start(options, cli.reach, cli.settings)
+        }
+        command => run(cli, command),
+    }
+}
+
+/// Whether QUEUECTL_OUTPUT asks for JSON.
+pub(crate) fn json_by_environment() -> bool {
+    std::env::var_os("QUEUECTL_OUTPUT").is_some_and(|output| output == "json")
+}
+
+fn wants_json(args: &[OsString]) -> bool {
+    json_by_environment() || args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+/// Whether talk is coloured.
+pub(crate) fn colors(settings: &Settings) -> bool {
+    match settings.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            let forced =
+                std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0" && !value.is_empty());
+            let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+            !set("NO_COLOR") && (forced || (std::io::stderr().is_terminal() && !dumb))
+        }
+    }
+}
+
+fn run(cli: Cli, command: Option<Top>) -> i32 {
+    repl::within_runtime(async {
+        let (stopper, stop) = stop::pair();
+        if let Err(error) = stop::listen(&stopper, Second::Exits) {
+            return tell(&Failure::io(format!("cannot listen for signals: {error}")), cli.settings.json);
+        }
+        let talk = Talk::stderr(colors(&cli.settings));
+        let mut shell = Shell::new(cli.reach, cli.settings.clone(), Output::stdout(), talk, stop);
+        shell.begin(cli.settings);
+        let stdin_is_terminal = std::io::stdin().is_terminal();
+        let exit = match command {
+            Some(Top::Cmd(cmd)) => {
+                shell.input = if stdin_is_terminal { Input::Terminal } else { Input::Data };
+                let done = commands::run(&mut shell, cmd).await;
+                let exit = match &done {
+                    Ok(exit) => *exit,
+                    Err(end) => {
+                        shell.report(end);
+                        end.exit()
+                    }
+                };
+                shell.close().await;
+                exit
+            }
+            Some(Top::Run(args)) => batch::run_file(shell, stopper, args).await,
+            _ => batch::run_stdin(shell, stopper).await,
+        };
+        exit.code()
+    })
+}
+
+/// What clap has to say: help and version on standard output, everything else is a usage error.
+fn explain(error: &clap::Error, json: bool) -> i32 {
+    if !error.use_stderr() {
+        let written = std::io::stdout().write_all(error.render().to_string().as_bytes());
+        return match written {
+            Ok(()) => Exit::Done.code(),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::ReaderGone.code(),
+            Err(_) => Exit::Io.code(),
+        };
+    }
+    if json {
+        return tell(&Failure::usage(first_line(error)), true);
+    }
+    let _ = std::io::stderr().write_all(error.render().to_string().as_bytes());
+    Exit::Usage.code()
+}
+
+/// The first line of a parse error, without its prefix.
+pub(crate) fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+fn tell(failure: &Failure, json: bool) -> i32 {
+    let text = if json { failure.document().to_string() } else { failure.text(false, false) };
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+    failure.exit.code()
+}
+
+/// Prints what a shell must run to complete the program's words.
+fn registration(shell: Completions) -> i32 {
+    let completer: &dyn EnvCompleter = match shell {
+        Completions::Bash => &Bash,
+        Completions::Zsh => &Zsh,
+        Completions::Fish => &Fish,
+    };
+    let mut script = Vec::new();
+    let written = completer.write_registration(COMPLETE, "queuectl", "queuectl", "queuectl", &mut script);
+    match written.and_then(|()| std::io::stdout().write_all(&script)) {
+        Ok(()) => Exit::Done.code(),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::ReaderGone.code(),
+        Err(error) => tell(&Failure::io(format!("cannot write to standard output: {error}")), false),
+    }
+}
+
+/// Answers a shell that wants the program's words completed.
+fn complete(args: &[OsString]) -> i32 {
+    live::set_source(repl::one_shot_source(args));
+    let here = std::env::current_dir().ok();
+    let env = CompleteEnv::with_factory(Cli::command).var(COMPLETE).bin("queuectl").completer("queuectl");
+    match env.try_complete(args.iter().cloned(), here.as_deref()) {
+        Ok(_) => Exit::Done.code(),
+        Err(_) => Exit::Usage.code(),
+    }
+}

@@ -1,0 +1,417 @@
+//! `push`: bodies from the command line, from files, or from standard input as it comes.
+//!
+//! ```text
+//! source → Splitter → batch (size, count, linger) → requests in flight, begun in order → Tally
+//! ```
+//!
+//! The first failure ends reading; what is in flight is waited for, so that the report says of every message
+//! whether it is stored, not stored, or unknown.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::client::{Answered, ClientError};
+use queue_protocol::content::{self, ContentSpec, Headers};
+use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
+use queue_protocol::request::{Due, Push, PushMessage, Request};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::errors::{Done, End, Failure};
+use crate::exit::Exit;
+use crate::grammar::{PushArgs, milliseconds};
+use crate::lines::{Cut, Splitter, too_big};
+use crate::render;
+use crate::shell::{Input, Shell};
+use crate::tally::Tally;
+
+/// Contents in one request, unless one message alone is larger.
+const REQUEST_SIZE_MAX: usize = 1 << 20;
+/// One read of standard input.
+const CHUNK_SIZE: usize = 64 << 10;
+/// How often the progress line is redrawn.
+const REDRAW: Duration = Duration::from_millis(250);
+
+/// Where bodies come from.
+enum Source {
+    /// All there: command line or files.
+    Bodies(VecDeque<Bytes>),
+    /// Standard input.
+    Stream { splitter: Splitter, chunks: mpsc::Receiver<std::io::Result<Vec<u8>>> },
+}
+
+/// Runs the command.
+pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
+    let headers = headers(&args.headers)?;
+    let (source, unit) = source(shell, &args)?;
+    let streams = matches!(source, Source::Stream { .. });
+    let template = PushMessage {
+        content: ContentSpec { size: 0, crc32c: 0 },
+        priority: args.priority.unwrap_or(PRIORITY_DEFAULT),
+        due: args.delay.map_or(Due::Now, |delay| Due::AfterMs(milliseconds(delay))),
+    };
+    let mut pipe = Pipe {
+        source,
+        unit,
+        headers,
+        template,
+        batch: Batch::default(),
+        held_back: None,
+        in_flight: FuturesOrdered::new(),
+        tally: Tally::default(),
+        reading: Reading::On,
+        last_drawn: Instant::now(),
+    };
+    pipe.run(shell, &args).await;
+    shell.talk.status(None);
+    pipe.conclude(shell, &args, streams)
+}
+
+fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
+    let bad = |error: &dyn std::fmt::Display| {
+        Failure::new("message_too_big", Exit::BadData, format!("headers: {error}"))
+    };
+    let mut headers = Vec::with_capacity(pairs.len());
+    for (name, value) in pairs {
+        headers.push((
+            Text::new(name).map_err(|error| bad(&error))?,
+            Text::new(value).map_err(|error| bad(&error))?,
+        ));
+    }
+    let headers = Headers::new(headers).map_err(|error| bad(&error))?;
+    content::encode(&headers, b"").map_err(|_| bad(&"more than 4 KiB together"))?;
+    Ok(headers)
+}
+
+/// The stdin rule: a body on the command line leaves standard input alone; none reads it, unless it is a person.
+fn source(shell: &Shell, args: &PushArgs) -> Result<(Source, &'static str), End> {
+    if !args.file.is_empty() {
+        let read = |path| {
+            std::fs::read(path).map(Bytes::from).map_err(|error| {
+                Failure::io(format!("cannot read {}: {error}", std::path::Path::display(path)))
+            })
+        };
+        let bodies = args.file.iter().map(|path| read(path.as_path())).collect::<Result<_, _>>()?;
+        return Ok((Source::Bodies(bodies), "file"));
+    }
+    let dash = args.bodies.len() == 1 && args.bodies[0] == "-";
+    if !args.bodies.is_empty() && !dash {
+        if args.lines || args.whole || args.null {
+            let message = "--lines, --whole and --null are for standard input, but a body is given";
+            return Err(Failure::usage(message).into());
+        }
+        let bodies = args.bodies.iter().cloned().map(|body| Bytes::from(body.into_vec())).collect();
+        return Ok((Source::Bodies(bodies), "message"));
+    }
+    let queue = &args.queue;
+    match shell.input {
+        Input::Data => {}
+        Input::Terminal if dash => {}
+        Input::Terminal => {
+            return Err(Failure::usage("no body given and standard input is a terminal")
+                .fact(format!("queuectl push {queue} \"text\"          one message"))
+                .fact(format!("queuectl push {queue} < file          one message per line"))
+                .fact(format!("queuectl push {queue} --file a.png    one message, the whole file"))
+                .into());
+        }
+        Input::Commands => {
+            return Err(Failure::usage("no body given and standard input holds the commands")
+                .fact(format!("push {queue} \"text\"          one message"))
+                .fact(format!("push {queue} --file a.png    one message, the whole file"))
+                .into());
+        }
+    }
+    let cut = if args.whole {
+        Cut::Whole
+    } else if args.null {
+        Cut::Nulls
+    } else {
+        Cut::Lines
+    };
+    Ok((Source::Stream { splitter: Splitter::new(cut), chunks: read_stdin() }, cut.unit()))
+}
+
+/// The name of the file that standard input is, if it is one and its name can be pasted.
+fn stdin_file() -> Option<String> {
+    let path = std::fs::read_link("/proc/self/fd/0").ok()?;
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return None;
+    }
+    let here = std::env::current_dir().ok();
+    let path = here.and_then(|here| path.strip_prefix(here).ok().map(ToOwned::to_owned)).unwrap_or(path);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    path.to_str().filter(|text| text.chars().all(plain)).map(ToOwned::to_owned)
+}
+
+/// Reads standard input on a thread of its own. The thread ends with the input, or with the process.
+fn read_stdin() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
+    let (sender, receiver) = mpsc::channel(2);
+    std::thread::spawn(move || {
+        let mut stdin = std::io::stdin().lock();
+        loop {
+            let mut chunk = vec![0; CHUNK_SIZE];
+            let read = match stdin.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => {
+                    chunk.truncate(count);
+                    Ok(chunk)
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let last = read.is_err();
+            if sender.blocking_send(read).is_err() || last {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Messages that go in one request.
+#[derive(Default)]
+struct Batch {
+    contents: Vec<Bytes>,
+    size: usize,
+    /// Nothing more fits.
+    full: bool,
+    /// When it is sent although it is not full.
+    due: Option<Instant>,
+}
+
+/// A request that was answered or not.
+struct Sent {
+    first: u64,
+    count: u64,
+    result: Result<Answered, ClientError>,
+}
+
+/// Why reading ended, if it did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// It goes on.
+    On,
+    /// The source is used up.
+    Done,
+    /// By a signal: what was read is still sent.
+    Stopped(Exit),
+    /// By a failure: nothing more is sent.
+    Failed,
+}
+
+struct Pipe {
+    source: Source,
+    unit: &'static str,
+    headers: Headers,
+    template: PushMessage,
+    batch: Batch,
+    /// Did not fit the batch: begins the next one.
+    held_back: Option<Bytes>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Sent>>,
+    tally: Tally,
+    reading: Reading,
+    last_drawn: Instant,
+}
+
+impl Pipe {
+    async fn run(&mut self, shell: &Shell, args: &PushArgs) {
+        let mut stop = shell.stop.clone();
+        let mut redraw = tokio::time::interval(REDRAW);
+        loop {
+            let full = self.fill(args);
+            let may_send = self.in_flight.len() < usize::from(args.in_flight);
+            let is_due = full
+                || self.reading != Reading::On
+                || self.batch.due.is_some_and(|due| due <= Instant::now());
+            if may_send && is_due && !self.batch.contents.is_empty() && self.reading != Reading::Failed {
+                self.send(shell, args);
+                continue;
+            }
+            let more_to_send = !self.batch.contents.is_empty() && self.reading != Reading::Failed;
+            if self.reading != Reading::On && self.in_flight.is_empty() && !more_to_send {
+                return;
+            }
+            let linger = self.batch.due.filter(|_| may_send && more_to_send);
+            let (reads, flying) = (self.reading == Reading::On, !self.in_flight.is_empty());
+            tokio::select! {
+                biased;
+                exit = stop.wait(), if reads => self.reading = Reading::Stopped(exit),
+                Some(sent) = self.in_flight.next(), if flying => self.add(sent, args),
+                chunk = next_chunk(&mut self.source), if reads && !full => self.take(chunk),
+                () = sleep_until(linger.unwrap_or_else(Instant::now)), if linger.is_some() => {}
+                _ = redraw.tick() => self.draw(shell, args),
+            }
+        }
+    }
+
+    /// Moves bodies into the batch; true if it is full.
+    fn fill(&mut self, args: &PushArgs) -> bool {
+        while self.reading != Reading::Failed {
+            if self.batch.full || self.batch.contents.len() >= usize::from(args.batch) {
+                return true;
+            }
+            let content = match self.held_back.take() {
+                Some(content) => content,
+                None => match self.next_content() {
+                    Ok(Some(content)) => content,
+                    Ok(None) => return false,
+                    Err(failure) => {
+                        self.tally.fail(failure);
+                        // What was read before it is good, and is sent.
+                        self.reading = Reading::Done;
+                        self.source = Source::Bodies(VecDeque::new());
+                        return false;
+                    }
+                },
+            };
+            let fits =
+                self.batch.size + content.len() <= REQUEST_SIZE_MAX && content.len() <= BODY_SIZE_MAX / 2;
+            if !fits && !self.batch.contents.is_empty() {
+                self.held_back = Some(content);
+                return true;
+            }
+            self.batch.size += content.len();
+            self.batch.contents.push(content);
+            self.batch.due.get_or_insert_with(|| Instant::now() + args.linger);
+            // A large one goes alone, so that nothing else is refused with it.
+            self.batch.full = !fits;
+        }
+        false
+    }
+
+    /// The next body with the headers before it.
+    fn next_content(&mut self) -> Result<Option<Bytes>, Failure> {
+        let body = match &mut self.source {
+            Source::Bodies(bodies) => {
+                let body = bodies.pop_front();
+                if body.is_none() && self.reading == Reading::On {
+                    self.reading = Reading::Done;
+                }
+                body
+            }
+            Source::Stream { splitter, .. } => splitter.next()?,
+        };
+        let Some(body) = body else { return Ok(None) };
+        self.tally.read += 1;
+        let content = content::encode(&self.headers, &body)
+            .map_err(|error| Failure::new("message_too_big", Exit::BadData, error.to_string()))?;
+        if content.len() > TAIL_SIZE_MAX {
+            self.tally.read -= 1;
+            return Err(too_big(&format!("{} {}", self.unit, self.tally.read + 1), body.len()));
+        }
+        Ok(Some(content))
+    }
+
+    fn take(&mut self, chunk: Option<std::io::Result<Vec<u8>>>) {
+        let Source::Stream { splitter, .. } = &mut self.source else { return };
+        match chunk {
+            Some(Ok(chunk)) => splitter.add(&chunk),
+            Some(Err(error)) => {
+                self.tally.fail(Failure::io(format!("cannot read standard input: {error}")));
+                self.reading = Reading::Done;
+            }
+            None => {
+                splitter.end();
+                // One more round takes what is left; then the source is empty.
+                let rest = self.drain();
+                self.source = Source::Bodies(rest);
+            }
+        }
+    }
+
+    /// Whole bodies left in the splitter after its end. A bad one is reported behind those before it.
+    fn drain(&mut self) -> VecDeque<Bytes> {
+        let mut rest = VecDeque::new();
+        let Source::Stream { splitter, .. } = &mut self.source else { return rest };
+        loop {
+            match splitter.next() {
+                Ok(Some(body)) => rest.push_back(body),
+                Ok(None) => return rest,
+                Err(failure) => {
+                    self.tally.fail(failure);
+                    return rest;
+                }
+            }
+        }
+    }
+
+    /// Begins a request. They reach the connection in the order in which they are begun.
+    fn send(&mut self, shell: &Shell, args: &PushArgs) {
+        let batch = std::mem::take(&mut self.batch);
+        let (first, count) = (self.tally.sent + 1, batch.contents.len() as u64);
+        self.tally.sent += count;
+        let messages = batch
+            .contents
+            .iter()
+            .map(|content| PushMessage { content: ContentSpec::of(content), ..self.template });
+        let push = Push {
+            queue: args.queue.clone(),
+            create: args.create,
+            messages: Bounded::new(messages.collect()).expect("a batch is within the limit of a push"),
+        };
+        let client = shell.client.clone();
+        self.in_flight.push_back(Box::pin(async move {
+            let result = client.call(Request::Push(push), batch.contents).await;
+            Sent { first, count, result }
+        }));
+    }
+
+    fn add(&mut self, sent: Sent, args: &PushArgs) {
+        self.tally.add(sent.first, sent.count, sent.result, &args.queue);
+        if self.tally.has_refusal() {
+            self.reading = Reading::Failed;
+        }
+    }
+
+    fn draw(&mut self, shell: &Shell, args: &PushArgs) {
+        let elapsed = shell.started.elapsed();
+        let streams = matches!(self.source, Source::Stream { .. });
+        if !streams || elapsed < 2 * REDRAW || shell.settings.quiet || shell.settings.json {
+            return;
+        }
+        self.last_drawn = Instant::now();
+        let flying = self.tally.sent - self.tally.answered();
+        let rate = self.tally.stored() as f64 / elapsed.as_secs_f64();
+        shell.talk.status(Some(&format!(
+            "{}  {} stored  {}/s  {} in flight  {} failed",
+            args.queue,
+            render::count(self.tally.stored()),
+            render::count(rate as u64),
+            render::count(flying),
+            render::count(self.tally.answered() - self.tally.stored()),
+        )));
+    }
+
+    fn conclude(self, shell: &mut Shell, args: &PushArgs, streams: bool) -> Done {
+        let elapsed = shell.started.elapsed();
+        let tally = self.tally;
+        let file = if streams { stdin_file() } else { None };
+        if let Some(failure) = tally.failure(self.unit, &args.queue, file.as_deref()) {
+            return Err(failure.into());
+        }
+        if shell.settings.json {
+            shell.out.document(&tally.document(&args.queue, elapsed));
+        } else {
+            let text = tally.summary(&args.queue, elapsed, streams, shell.settings.verbose > 0);
+            shell.success(&text);
+        }
+        match self.reading {
+            Reading::Stopped(exit) => Err(End::Quiet(exit)),
+            _ => Ok(Exit::Done),
+        }
+    }
+}
+
+async fn next_chunk(source: &mut Source) -> Option<std::io::Result<Vec<u8>>> {
+    match source {
+        Source::Stream { chunks, .. } => chunks.recv().await,
+        Source::Bodies(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,197 @@
+//! How values look: numbers, sizes, durations, tables, bodies. No output of its own.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+/// `1204` as `1,204`.
+pub(crate) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn messages(value: u64) -> String {
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} message{plural}", count(value))
+}
+
+/// Bytes in binary units with at most one digit behind the point: `1.4 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1_024 {
+        return format!("{bytes} B");
+    }
+    // Tenths of the unit, so that no rounding of floats shows up in tests or tables.
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1_024, 0);
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1_024;
+        unit += 1;
+    }
+    if tenths >= 100 || tenths % 10 == 0 {
+        format!("{} {}", tenths / 10, UNITS[unit])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+/// How long something took: `2.2 ms`, `12.1 s`.
+pub(crate) fn took(elapsed: Duration) -> String {
+    if elapsed < Duration::from_secs(1) {
+        format!("{:.1} ms", elapsed.as_secs_f64() * 1_000.0)
+    } else {
+        format!("{:.1} s", elapsed.as_secs_f64())
+    }
+}
+
+/// Milliseconds with one digit behind the point, for JSON.
+pub(crate) fn elapsed_ms(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// An age in its two largest units: `0.4s`, `41s`, `3m 12s`, `3d 4h`.
+pub(crate) fn age(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1_000;
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
+    };
+    match seconds {
+        0..10 => format!("{}.{}s", seconds, milliseconds / 100 % 10),
+        10..60 => format!("{seconds}s"),
+        60..3_600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds / 60 % 60, "m"),
+        _ => two(seconds / 86_400, "d", seconds / 3_600 % 24, "h"),
+    }
+}
+
+/// How a column is laid out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Align {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A borderless table, each line ended, nothing behind the last column.
+pub(crate) fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|(name, _)| *name));
+    for row in rows {
+        table.add_row(row);
+    }
+    let last = columns.len().saturating_sub(1);
+    for (index, (column, (_, align))) in table.column_iter_mut().zip(columns).enumerate() {
+        column.set_padding((0, if index == last { 0 } else { 2 }));
+        if *align == Align::Right {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Names and values under each other, the values aligned.
+pub(crate) fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+}
+
+/// The beginning of a body on one line, control characters escaped, at most `width` characters.
+pub(crate) fn preview(body: &[u8], width: usize) -> String {
+    // Four bytes are the longest character, so more are never needed.
+    let head = &body[..body.len().min(width.saturating_mul(4) + 4)];
+    let mut text = String::new();
+    for (shown, character) in String::from_utf8_lossy(head).chars().enumerate() {
+        if shown == width {
+            text.push('…');
+            break;
+        }
+        match character {
+            '\t' | ' ' => text.push(' '),
+            c if c.is_control() => text.extend(c.escape_default()),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// Standard base64 with padding (RFC 4648, section 4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for position in 0..4 {
+            if position > group.len() {
+                text.push('=');
+            } else {
+                text.push(char::from(ALPHABET[(bits >> (18 - 6 * position) & 63) as usize]));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_thousands_separators() {
+        let shown: Vec<_> = [0, 7, 999, 1_000, 1_204, 48_211, 1_000_000].into_iter().map(count).collect();
+        assert_eq!(shown, ["0", "7", "999", "1,000", "1,204", "48,211", "1,000,000"]);
+        assert_eq!((messages(1), messages(1_204)), ("1 message".into(), "1,204 messages".into()));
+    }
+
+    #[test]
+    fn sizes_use_binary_units() {
+        let shown: Vec<_> =
+            [0, 1_023, 1_024, 1_500, 1_468_006, 86_973_087_744, u64::MAX].into_iter().map(size).collect();
+        assert_eq!(shown, ["0 B", "1023 B", "1 KiB", "1.4 KiB", "1.3 MiB", "81 GiB", "15 EiB"]);
+    }
+
+    #[test]
+    fn ages_show_their_two_largest_units() {
+        let shown: Vec<_> =
+            [0, 400, 3_100, 41_000, 192_000, 3_600_000, 273_600_000].into_iter().map(age).collect();
+        assert_eq!(shown, ["0.0s", "0.4s", "3.1s", "41s", "3m 12s", "1h", "3d 4h"]);
+        assert_eq!(took(Duration::from_micros(2_210)), "2.2 ms");
+        assert_eq!(took(Duration::from_millis(12_120)), "12.1 s");
+    }
+
+    #[test]
+    fn tables_are_borderless_and_numbers_stand_right() {
+        let rows = [vec!["emails".to_owned(), "12".to_owned()], vec!["jobs".to_owned(), "1,204".to_owned()]];
+        let shown = table(&[("QUEUE", Align::Left), ("READY", Align::Right)], &rows);
+        assert_eq!(shown, "QUEUE   READY\nemails     12\njobs    1,204\n");
+    }
+
+    #[test]
+    fn a_preview_is_one_line_without_control_characters() {
+        assert_eq!(preview(b"resize 31.png", 40), "resize 31.png");
+        assert_eq!(preview(b"a\nb\x1b[31m", 40), "a\\nb\\u{1b}[31m");
+        assert_eq!(preview("ÄÖÜäöü".as_bytes(), 3), "ÄÖÜ…");
+    }
+
+    #[test]
+    fn base64_matches_the_vectors_of_the_rfc() {
+        let shown: Vec<_> =
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes())).into();
+        assert_eq!(shown, ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]);
+    }
+}

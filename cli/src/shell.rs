@@ -1,0 +1,371 @@
+//! What a command runs in: the client, the output, the settings of this command and the leases held here.
+//! One command line has one; the interactive shell keeps one from line to line.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use queue_protocol::client::{Client, ClientConfig, ClientError, Notice, TcpDial};
+use queue_protocol::names::{QueueName, Receipt, SessionId};
+use queue_protocol::request::{Consistency, Queues, Request};
+use queue_protocol::response::{Answer, QueueView};
+use tokio::time::Instant;
+
+use crate::errors::{End, Failure};
+use crate::exit::Exit;
+use crate::grammar::{Reach, Settings, TIMEOUT_DEFAULT};
+use crate::output::{Output, Talk};
+use crate::render;
+use crate::stop::Stop;
+
+/// What standard input is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// A person who can be asked.
+    Terminal,
+    /// Data for a push.
+    Data,
+    /// Commands: it belongs to the shell.
+    Commands,
+}
+
+/// Who runs the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A command line of its own.
+    OneShot,
+    /// A line of a file or pipe.
+    Batch,
+    /// A line typed into the shell.
+    Interactive,
+}
+
+/// Asks the person at the terminal through the line editor; `None` if they would not answer.
+pub(crate) type Asker = Arc<dyn Fn(String) -> BoxFuture<'static, Option<String>> + Send + Sync>;
+
+/// See the module.
+pub(crate) struct Shell {
+    pub(crate) client: Client,
+    pub(crate) reach: Reach,
+    pub(crate) settings: Settings,
+    pub(crate) out: Output,
+    pub(crate) talk: Talk,
+    pub(crate) stop: Stop,
+    pub(crate) input: Input,
+    pub(crate) mode: Mode,
+    pub(crate) held: Held,
+    pub(crate) timing: bool,
+    pub(crate) asker: Option<Asker>,
+    /// When the command began.
+    pub(crate) started: Instant,
+    verbose: Arc<AtomicU8>,
+}
+
+impl Shell {
+    /// A shell that has not connected yet.
+    pub(crate) fn new(reach: Reach, settings: Settings, out: Output, talk: Talk, stop: Stop) -> Self {
+        let verbose = Arc::new(AtomicU8::new(0));
+        let timeout = settings.timeout.unwrap_or(TIMEOUT_DEFAULT);
+        Self {
+            client: connect(&reach, timeout, &talk, &verbose),
+            reach,
+            settings,
+            out,
+            talk,
+            stop,
+            input: Input::Data,
+            mode: Mode::OneShot,
+            held: Held::default(),
+            timing: true,
+            asker: None,
+            started: Instant::now(),
+            verbose,
+        }
+    }
+
+    /// Begins a command with these settings.
+    pub(crate) fn begin(&mut self, settings: Settings) {
+        if settings.timeout != self.settings.timeout {
+            self.settings.timeout = settings.timeout;
+            self.reconnect();
+        }
+        self.verbose.store(settings.verbose, Ordering::Relaxed);
+        self.settings = settings;
+        self.started = Instant::now();
+    }
+
+    /// How long a command may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.settings.timeout.unwrap_or(TIMEOUT_DEFAULT)
+    }
+
+    /// A new client in place of the old one. With the old one's connection the requests it left parked end, so
+    /// that nothing is leased to a command that is no more.
+    pub(crate) fn reconnect(&mut self) {
+        self.client = connect(&self.reach, self.timeout(), &self.talk, &self.verbose);
+    }
+
+    /// Lets the cluster forget this client, if that is quickly done: a script that starts thousands of commands
+    /// must not fill its memory.
+    pub(crate) async fn close(&mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            () = self.client.close_session() => {}
+            _ = stop.wait() => {}
+        }
+    }
+
+    /// A reader that is not a script.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.mode == Mode::Interactive
+    }
+
+    /// Adds the line that says what was done; in the interactive shell with the time it took.
+    pub(crate) fn success(&mut self, text: &str) {
+        /// Where the elapsed time begins.
+        const COLUMN: usize = 60;
+        if self.settings.quiet || self.settings.json {
+            return;
+        }
+        let line = if self.is_interactive() && self.timing {
+            format!("{text:COLUMN$} {}\n", render::took(self.started.elapsed()))
+        } else {
+            format!("{text}\n")
+        };
+        self.out.add(line.as_bytes());
+    }
+
+    /// Talk for a person at a terminal, unless they want quiet.
+    pub(crate) fn remark(&self, text: &str) {
+        if self.talk.is_terminal() && !self.settings.quiet && !self.settings.json {
+            self.talk.line(text);
+        }
+    }
+
+    /// Reports an error on standard error, in the form that was asked for.
+    pub(crate) fn report(&self, end: &End) {
+        let End::Failed(failure) = end else { return };
+        if self.settings.json {
+            self.talk.line(&failure.document().to_string());
+        } else {
+            self.talk.line(&failure.text(self.talk.color(), self.is_interactive()));
+        }
+    }
+
+    /// Asks before something that cannot be undone. `what` reads on from "this": `removes 3 messages`;
+    /// `command` can be pasted.
+    ///
+    /// # Errors
+    /// `confirm_required` if there is nobody to ask; quietly with 1 if the answer is no.
+    pub(crate) async fn confirm(&mut self, what: &str, command: &str) -> Result<(), End> {
+        if self.settings.yes {
+            return Ok(());
+        }
+        let question = format!("{what}. Continue? [y/N] ");
+        let answer = match (&self.asker, self.input) {
+            (Some(asker), _) => asker(question).await,
+            (None, Input::Terminal) if self.talk.is_terminal() => self.talk.ask(question).await,
+            _ => {
+                let message = format!("{what}; no terminal to ask on");
+                return Err(Failure::new("confirm_required", Exit::Usage, message)
+                    .hint(format!("add `--yes`: `queuectl {command} --yes`"))
+                    .into());
+            }
+        };
+        let yes = answer.is_some_and(|text| matches!(text.trim(), "y" | "Y" | "yes" | "Yes"));
+        // The time a person takes to answer is not the command's.
+        self.started = Instant::now();
+        if yes { Ok(()) } else { Err(End::Quiet(Exit::No)) }
+    }
+
+    /// Asks the leader; an error is told in terms of `queue`.
+    pub(crate) async fn call(&self, request: Request, queue: Option<&QueueName>) -> Result<Answer, End> {
+        match self.client.call(request, Vec::new()).await {
+            Ok(answered) => Ok(answered.answer),
+            Err(error) => Err(Failure::of(error, queue).into()),
+        }
+    }
+
+    /// The counts of one queue; `None` if there is no such queue.
+    pub(crate) async fn queue(&self, queue: &QueueName) -> Result<Option<QueueView>, End> {
+        let request =
+            Queues { only: Some(queue.clone()), after: None, consistency: Consistency::Linearizable };
+        match self.client.call(Request::Queues(request), Vec::new()).await {
+            Ok(answered) => match answered.answer {
+                Answer::Queues(queues) => Ok(queues.into_iter().find(|view| view.name == *queue)),
+                other => Err(unexpected(&other)),
+            },
+            Err(ClientError::Refused(error))
+                if error.code == queue_protocol::error::ErrorCode::QueueNotFound =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(Failure::of(error, Some(queue)).into()),
+        }
+    }
+}
+
+/// An answer that does not belong to its request.
+pub(crate) fn unexpected(answer: &Answer) -> End {
+    let kind = match answer {
+        Answer::Pushed(_) => "push",
+        Answer::Delivered(_) => "lease",
+        Answer::Settled(_) => "ack",
+        Answer::Extended(_) => "extend",
+        Answer::Peeked(_) => "peek",
+        Answer::Queues(_) => "queues",
+        Answer::Created(_) => "create",
+        Answer::Count(_) => "count",
+        Answer::Status(_) => "status",
+        Answer::Transferred(_) => "transfer",
+        Answer::Closed => "close",
+        Answer::Stats(_) => "stats",
+    };
+    Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
+}
+
+/// A random 128-bit name for a client's session.
+fn session() -> SessionId {
+    let mut bytes = [0; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the system has no randomness: {error}"),
+        }
+    }
+    SessionId(u128::from_le_bytes(bytes))
+}
+
+/// A client and the task that tells what happens to it.
+fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8>) -> Client {
+    let config = ClientConfig {
+        servers: reach.servers.clone(),
+        timeout,
+        follow: !reach.no_follow,
+        session: session(),
+    };
+    let client = Client::new(config, Arc::new(TcpDial::default()));
+    let (mut notices, talk, verbose) = (client.notices(), talk.clone(), Arc::clone(verbose));
+    tokio::spawn(async move {
+        while let Some(notice) = notices.recv().await {
+            tell(&notice, timeout, &talk, verbose.load(Ordering::Relaxed) > 0);
+        }
+    });
+    client
+}
+
+/// A client of its own for what goes on beside the commands; it says nothing.
+pub(crate) fn connect_silently(reach: &Reach, timeout: Duration) -> Client {
+    let config = ClientConfig { servers: reach.servers.clone(), timeout, follow: true, session: session() };
+    Client::new(config, Arc::new(TcpDial::default()))
+}
+
+fn tell(notice: &Notice, timeout: Duration, talk: &Talk, verbose: bool) {
+    /// A wait shorter than this is not worth a line.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    match notice {
+        Notice::Waiting { elapsed, answering } if *elapsed >= PATIENCE => {
+            talk.status(Some(&waiting(*elapsed, timeout, answering)));
+        }
+        Notice::Redirected { from, to } if verbose => talk.line(&format!(
+            "note: {from} is a follower; leader is {} at {} (term {})",
+            to.name, to.address, to.term
+        )),
+        Notice::LeaderChanged { from, to } if verbose => {
+            talk.line(&format!("note: leader moved {from} → {} (term {})", to.name, to.term));
+        }
+        Notice::Lost { address, why } if verbose => {
+            talk.line(&format!("note: lost the connection to {address}: {why}"));
+        }
+        _ => {}
+    }
+}
+
+fn waiting(elapsed: Duration, timeout: Duration, answering: &[String]) -> String {
+    let who = match answering {
+        [] => "no node answers".to_owned(),
+        [one] => format!("{one} answers"),
+        [most @ .., last] => format!("{} and {last} answer", most.join(", ")),
+    };
+    let limit = humantime::format_duration(timeout);
+    format!("waiting for a leader… {:.1} s of {limit}, {who}", elapsed.as_secs_f64())
+}
+
+/// A lease taken in this shell and not settled yet.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldLease {
+    /// `#1` and so on.
+    pub(crate) short: u32,
+    /// In full.
+    pub(crate) receipt: Receipt,
+    /// When it ends, at the earliest.
+    pub(crate) until: Instant,
+}
+
+/// The leases of this shell, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Held {
+    leases: Vec<HeldLease>,
+    last: u32,
+}
+
+impl Held {
+    /// Keeps a lease and numbers it.
+    pub(crate) fn add(&mut self, receipt: Receipt, until: Instant) -> u32 {
+        self.last += 1;
+        self.leases.push(HeldLease { short: self.last, receipt, until });
+        self.last
+    }
+
+    /// The receipt of a number.
+    pub(crate) fn find(&self, short: u32) -> Option<&Receipt> {
+        self.leases.iter().find(|lease| lease.short == short).map(|lease| &lease.receipt)
+    }
+
+    /// Forgets a lease.
+    pub(crate) fn remove(&mut self, receipt: &Receipt) {
+        self.leases.retain(|lease| lease.receipt != *receipt);
+    }
+
+    /// A lease now ends at `until`.
+    pub(crate) fn extend(&mut self, receipt: &Receipt, until: Instant) {
+        for lease in self.leases.iter_mut().filter(|lease| lease.receipt == *receipt) {
+            lease.until = until;
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn leases(&self) -> &[HeldLease] {
+        &self.leases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_waiting_line_names_who_answers() {
+        let text = |who: &[&str]| {
+            let who: Vec<String> = who.iter().map(ToString::to_string).collect();
+            waiting(Duration::from_millis(1_800), Duration::from_secs(5), &who)
+        };
+        assert_eq!(text(&["n2", "n3"]), "waiting for a leader… 1.8 s of 5s, n2 and n3 answer");
+        assert_eq!(text(&["n2"]), "waiting for a leader… 1.8 s of 5s, n2 answers");
+        assert_eq!(text(&[]), "waiting for a leader… 1.8 s of 5s, no node answers");
+    }
+
+    #[tokio::test]
+    async fn short_receipts_are_never_given_twice() {
+        let receipt = |text: &str| text.parse::<Receipt>().unwrap();
+        let mut held = Held::default();
+        assert_eq!(held.add(receipt("jobs/1/1"), Instant::now()), 1);
+        assert_eq!(held.add(receipt("jobs/2/2"), Instant::now()), 2);
+        held.remove(&receipt("jobs/2/2"));
+        assert_eq!(held.add(receipt("jobs/3/3"), Instant::now()), 3);
+        assert_eq!((held.find(1), held.find(2)), (Some(&receipt("jobs/1/1")), None));
+    }
+}

@@ -1,0 +1,153 @@
+//! `stats` and `ping`: totals of the cluster, round trips to its nodes.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use queue_protocol::request::Request;
+use queue_protocol::response::Answer;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::errors::Done;
+use crate::exit::Exit;
+use crate::grammar::{PingArgs, StatsArgs};
+use crate::nodes::{self, Node};
+use crate::queue;
+use crate::render::{self, Align};
+use crate::shell::{Shell, unexpected};
+
+/// Runs `stats`.
+pub(crate) async fn run(shell: &mut Shell, args: StatsArgs) -> Done {
+    if let Some(name) = &args.queue {
+        return queue::info(shell, name).await;
+    }
+    let stats = match shell.call(Request::Stats, None).await? {
+        Answer::Stats(stats) => stats,
+        other => return Err(unexpected(&other)),
+    };
+    if shell.settings.json {
+        shell.out.document(&json!({
+            "schema": "stats/v1",
+            "queues": stats.queues,
+            "ready": stats.ready,
+            "leased": stats.leased,
+            "delayed": stats.delayed,
+            "dead": stats.dead,
+            "bytes": stats.bytes,
+            "sessions": stats.sessions,
+            "pushed_total": stats.pushed_total,
+            "leased_total": stats.leased_total,
+            "acked_total": stats.acked_total,
+            "connections": stats.connections,
+            "waiting": stats.waiting,
+        }));
+        return Ok(Exit::Done);
+    }
+    let text = render::fields(&[
+        ("queues", render::count(stats.queues)),
+        ("ready", render::count(stats.ready)),
+        ("leased", render::count(stats.leased)),
+        ("delayed", render::count(stats.delayed)),
+        ("dead", render::count(stats.dead)),
+        ("size", render::size(stats.bytes)),
+        ("pushed", render::count(stats.pushed_total)),
+        ("leases granted", render::count(stats.leased_total)),
+        ("acked", render::count(stats.acked_total)),
+        ("sessions", render::count(stats.sessions)),
+        ("connections", render::count(stats.connections)),
+        ("waiting leases", render::count(stats.waiting)),
+    ]);
+    shell.out.add(text.as_bytes());
+    Ok(Exit::Done)
+}
+
+/// Runs `ping`: exit 1 if a member does not answer.
+pub(crate) async fn ping(shell: &mut Shell, args: PingArgs) -> Done {
+    let nodes = nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?;
+    let leader = nodes.leader().map(|leader| leader.node);
+    let results = join_all(nodes.iter().map(|node| round_trips(shell, node, args.count))).await;
+    let all = results.iter().all(Result::is_ok);
+    if shell.settings.json {
+        let nodes: Vec<_> = nodes
+            .iter()
+            .zip(&results)
+            .map(|(node, result)| match result {
+                Ok(trips) => json!({
+                    "id": node.name(),
+                    "client": node.address,
+                    "reachable": true,
+                    "rtt_ms": trips.iter().map(|trip| trip.as_secs_f64() * 1_000.0).collect::<Vec<_>>(),
+                }),
+                Err(why) => {
+                    json!({"id": node.name(), "client": node.address, "reachable": false, "error": why})
+                }
+            })
+            .collect();
+        shell.out.document(&json!({"schema": "ping/v1", "nodes": nodes}));
+    } else {
+        let columns = [
+            ("NODE", Align::Left),
+            ("ROLE", Align::Left),
+            ("CLIENT ADDRESS", Align::Left),
+            ("MIN", Align::Right),
+            ("MEDIAN", Align::Right),
+            ("MAX", Align::Right),
+        ];
+        let rows: Vec<Vec<String>> = nodes
+            .iter()
+            .zip(&results)
+            .map(|(node, result)| {
+                let leads = node.status.as_ref().is_ok_and(|(status, _)| Some(status.node) == leader);
+                let role = if result.is_err() {
+                    "UNREACHABLE"
+                } else if leads {
+                    "leader"
+                } else {
+                    "-"
+                };
+                let mut row = vec![node.name(), role.to_owned(), node.address.clone()];
+                row.extend(spread(result.as_deref().unwrap_or_default()));
+                row
+            })
+            .collect();
+        shell.out.add(render::table(&columns, &rows).as_bytes());
+    }
+    Ok(if all { Exit::Done } else { Exit::No })
+}
+
+/// Smallest, middle and largest.
+fn spread(trips: &[Duration]) -> [String; 3] {
+    let mut sorted = trips.to_vec();
+    sorted.sort();
+    let shown = |trip: Option<&Duration>| {
+        trip.map_or_else(|| "-".into(), |trip| format!("{:.2}ms", trip.as_secs_f64() * 1_000.0))
+    };
+    [shown(sorted.first()), shown(sorted.get(sorted.len() / 2)), shown(sorted.last())]
+}
+
+async fn round_trips(shell: &Shell, node: &Node, count: u32) -> Result<Vec<Duration>, String> {
+    if let Err(why) = &node.status {
+        return Err(why.clone());
+    }
+    let mut trips = Vec::new();
+    for _ in 0..count {
+        match timeout(shell.timeout(), shell.client.ping(&node.address)).await {
+            Ok(Ok(trip)) => trips.push(trip),
+            Ok(Err(error)) => return Err(nodes::reason(&node.address, &error)),
+            Err(_) => return Err("timed out".to_owned()),
+        }
+    }
+    Ok(trips)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_of_round_trips_is_sorted() {
+        let trips = [300, 100, 200].map(Duration::from_micros);
+        assert_eq!(spread(&trips), ["0.10ms", "0.20ms", "0.30ms"]);
+        assert_eq!(spread(&[]), ["-", "-", "-"]);
+    }
+}

@@ -1,0 +1,110 @@
+//! Taking messages from a queue: what `pop` and `lease` have in common.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use queue_protocol::bounded::Bounded;
+use queue_protocol::limits::WAIT_MS_MAX;
+use queue_protocol::names::QueueName;
+use queue_protocol::request::{Lease, NackKind, Request};
+use queue_protocol::response::Answer;
+use tokio::time::Instant;
+
+use crate::errors::{Done, End, Failure};
+use crate::exit::Exit;
+use crate::grammar::milliseconds;
+use crate::message::{self, Taken};
+use crate::render;
+use crate::settle::{self, Settle};
+use crate::shell::{Shell, unexpected};
+
+/// Contents in one answer.
+const ANSWER_SIZE_MAX: u32 = 4 << 20;
+
+/// Leases up to `max` messages, waiting up to `wait` for the first. Empty if there were none.
+///
+/// # Errors
+/// As the leader says; quietly if stopped meanwhile, then nothing is leased.
+pub(crate) async fn take(
+    shell: &mut Shell,
+    queue: &QueueName,
+    max: u16,
+    wait: Duration,
+    length: Option<Duration>,
+) -> Result<Vec<Taken>, End> {
+    let deadline = Instant::now() + wait.min(Duration::from_secs(100 * 365 * 86_400));
+    loop {
+        let left = milliseconds(deadline.saturating_duration_since(Instant::now()));
+        let lease = Lease {
+            queues: Bounded::new(vec![queue.clone()]).expect("one queue is within the limit"),
+            max_messages: max,
+            max_bytes: ANSWER_SIZE_MAX,
+            lease_ms: length.map(milliseconds),
+            wait_ms: u32::try_from(left.min(WAIT_MS_MAX)).expect("five minutes fit"),
+        };
+        let mut stop = shell.stop.clone();
+        let client = shell.client.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = client.call(Request::Lease(lease), Vec::new()) => answered,
+            exit = stop.wait() => {
+                drop(client);
+                shell.reconnect();
+                return Err(End::Quiet(exit));
+            }
+        };
+        let answered = answered.map_err(|error| Failure::of(error, Some(queue)))?;
+        let Answer::Delivered(deliveries) = answered.answer else { return Err(unexpected(&answered.answer)) };
+        if !deliveries.is_empty() {
+            return unpack(shell, deliveries.into_vec(), answered.contents).await;
+        }
+        if left <= WAIT_MS_MAX {
+            return Ok(Vec::new());
+        }
+    }
+}
+
+async fn unpack(
+    shell: &Shell,
+    deliveries: Vec<queue_protocol::response::Delivery>,
+    contents: Vec<Bytes>,
+) -> Result<Vec<Taken>, End> {
+    let mut taken = Vec::with_capacity(deliveries.len());
+    let mut bad = None;
+    for (delivery, content) in deliveries.into_iter().zip(contents) {
+        match message::split(&content, &format!("message {} of {}", delivery.id, delivery.queue)) {
+            Ok((headers, body)) => taken.push(Taken { delivery, headers, body }),
+            Err(end) => bad = bad.or(Some(end)),
+        }
+    }
+    match bad {
+        None => Ok(taken),
+        // The bad one stays leased: the end of its lease counts as a failure, so it dies in the end.
+        Some(end) => {
+            release(shell, &taken).await;
+            Err(end)
+        }
+    }
+}
+
+/// Gives messages back without blame. What cannot be given back comes back when its lease ends.
+pub(crate) async fn release(shell: &Shell, taken: &[Taken]) {
+    if !taken.is_empty() {
+        let receipts = taken.iter().map(Taken::receipt).collect();
+        settle::settle(&shell.client, &Settle::Nack(NackKind::Release { delay_ms: 0 }), receipts).await;
+    }
+}
+
+/// The answer to a take that got nothing: exit 1, and for a person why.
+pub(crate) async fn empty(shell: &Shell, queue: &QueueName) -> Done {
+    if shell.talk.is_terminal() && !shell.settings.quiet && !shell.settings.json {
+        let view = shell.queue(queue).await.ok().flatten();
+        let delayed = view.filter(|view| view.delayed > 0).map(|view| {
+            let next = view.next_due_at_ms.map(|due| render::age(due.saturating_sub(view.now_ms)));
+            let next = next.map(|next| format!(", next in {next}")).unwrap_or_default();
+            format!(" ({} delayed{next})", render::count(view.delayed))
+        });
+        shell.talk.line(&format!("{queue} is empty{}", delayed.unwrap_or_default()));
+    }
+    Ok(Exit::No)
+}

@@ -1,0 +1,302 @@
+//! The program as scripts see it: standard output, standard error, exit codes, against a node in memory.
+
+mod node;
+
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
+
+use node::Node;
+use queue_protocol::request::{MessageState, NackKind};
+
+fn queuectl(node: &Node) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_queuectl"));
+    command.env("QUEUECTL_SERVERS", node.address.to_string());
+    command.env("QUEUECTL_TIMEOUT", "2s").env_remove("QUEUECTL_OUTPUT").stdin(Stdio::null());
+    command
+}
+
+fn run(node: &Node, args: &[&str]) -> Output {
+    queuectl(node).args(args).output().unwrap()
+}
+
+fn fed(node: &Node, args: &[&str], input: &[u8]) -> Output {
+    let mut command = queuectl(node);
+    let mut child = command
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // The program may stop reading before the end; then the write fails, which is no failure of the test.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn assert_is(output: &Output, exit: i32, stdout: &str, stderr: &str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let seen = (output.status.code(), text(&output.stdout), text(&output.stderr));
+    assert_eq!(seen, (Some(exit), stdout.to_owned(), stderr.to_owned()));
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_message_goes_in_and_comes_out_once() {
+    let node = Node::start(&["hello"]);
+    assert_is(&run(&node, &["push", "hello", "it works"]), 0, "pushed 1 to hello (id 1)\n", "");
+    assert_is(&run(&node, &["pop", "hello"]), 0, "it works\n", "");
+    assert_is(&run(&node, &["pop", "hello"]), 1, "", "");
+    assert!(node.state.lock().unwrap().contents("hello").is_empty());
+}
+
+#[test]
+fn a_body_on_the_command_line_leaves_standard_input_alone() {
+    let node = Node::start(&["jobs"]);
+    let output = fed(&node, &["push", "jobs", "a", "b"], b"not this\n");
+    assert_is(&output, 0, "pushed 2 to jobs (ids 1–2)\n", "");
+    assert_eq!(node.state.lock().unwrap().contents("jobs"), ["\0a", "\0b"]);
+}
+
+#[test]
+fn a_pipe_is_one_message_a_line_in_order() {
+    let node = Node::start(&["jobs"]);
+    let lines: String = (0..5_000).map(|number| format!("line {number}\n")).collect();
+    let output = fed(&node, &["push", "jobs", "--batch", "7", "--json"], lines.as_bytes());
+    let document = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{document}");
+    assert!(
+        document.starts_with(r#"{"schema":"push/v1","queue":"jobs","count":5000,"first_id":"1","#),
+        "{document}"
+    );
+    let expected: Vec<String> = (0..5_000).map(|number| format!("\0line {number}")).collect();
+    assert_eq!(node.state.lock().unwrap().contents("jobs"), expected);
+}
+
+#[test]
+fn binary_input_is_refused_by_line_and_taken_whole_or_by_nul() {
+    let node = Node::start(&["jobs"]);
+    let output = fed(&node, &["push", "jobs"], b"one\ntwo\nth\0ree\n");
+    assert_eq!(output.status.code(), Some(65));
+    let text = stderr(&output);
+    assert!(text.starts_with("error[looks_binary]: line 3 contains a NUL byte"), "{text}");
+    assert!(text.contains("\n  stored      lines 1–2\n"), "{text}");
+    fed(&node, &["push", "jobs", "--whole"], b"x\0y\n");
+    fed(&node, &["push", "jobs", "-0"], b"p\nq\0r\0");
+    let contents = node.state.lock().unwrap().contents("jobs");
+    assert_eq!(contents, ["\0one", "\0two", "\0x\0y\n", "\0p\nq", "\0r"]);
+    let output = run(&node, &["pop", "jobs", "-n", "9", "-0"]);
+    assert_is(&output, 0, "one\0two\0x\0y\n\0p\nq\0r\0", "");
+}
+
+#[test]
+fn a_file_is_one_message() {
+    let node = Node::start(&["jobs"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.bin");
+    std::fs::write(&path, b"a\0b\nc").unwrap();
+    let path = path.to_str().unwrap();
+    assert_is(&run(&node, &["push", "jobs", "--file", path]), 0, "pushed 1 to jobs (id 1)\n", "");
+    assert_eq!(node.state.lock().unwrap().contents("jobs"), ["\0a\0b\nc"]);
+    assert_eq!(run(&node, &["push", "jobs", "--file", "/nowhere/x"]).status.code(), Some(74));
+}
+
+#[test]
+fn a_pipe_that_breaks_says_what_became_of_every_line() {
+    let node = Node::start(&["jobs"]);
+    node.state.lock().unwrap().pushes_left = Some(3);
+    let lines: String = (1..=50).map(|number| format!("{number}\n")).collect();
+    let args = ["push", "jobs", "--batch", "5", "--in-flight", "1", "--timeout", "500ms"];
+    let output = fed(&node, &args, lines.as_bytes());
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(79), "{text}");
+    assert!(text.starts_with("error[not_confirmed]: "), "{text}");
+    assert!(text.contains("\n  stored      lines 1–15\n"), "{text}");
+    assert!(text.contains("\n  unknown     lines 16–20 (sent, not confirmed)\n"), "{text}");
+    assert!(text.contains("\n  not sent    from line 21\n"), "{text}");
+    assert_eq!(node.state.lock().unwrap().contents("jobs").len(), 15);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_pop_quietly_and_gives_back_what_it_did_not_get() {
+    let node = Node::start(&["jobs"]);
+    let body = "x".repeat(1_000);
+    let lines: String = (0..1_000).map(|number| format!("{number} {body}\n")).collect();
+    assert_eq!(fed(&node, &["push", "jobs"], lines.as_bytes()).status.code(), Some(0));
+    let mut command = queuectl(&node);
+    command.args(["pop", "jobs", "-n", "1000"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut first = [0; 10];
+    stdout.read_exact(&mut first).unwrap();
+    drop(stdout);
+    let output = child.wait_with_output().unwrap();
+    assert_is(&output, 141, "", "");
+    let state = node.state.lock().unwrap();
+    assert_eq!(state.count("jobs", MessageState::Leased), 0, "nothing stays leased");
+    assert!(state.count("jobs", MessageState::Ready) >= 700, "what was not flushed is there");
+    assert_eq!(state.nacked, [NackKind::Release { delay_ms: 0 }]);
+}
+
+#[test]
+fn a_message_printed_but_not_acked_is_told() {
+    let node = Node::start(&["jobs"]);
+    run(&node, &["push", "jobs", "x"]);
+    node.state.lock().unwrap().refuses_acks = true;
+    let output = run(&node, &["pop", "jobs"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(79), &b"x\n"[..]));
+    assert!(stderr(&output).starts_with("error[not_confirmed]: message 1 was printed"));
+}
+
+#[test]
+fn a_lease_is_settled_by_its_receipt_once() {
+    let node = Node::start(&["jobs"]);
+    run(&node, &["push", "jobs", "resize 31.png"]);
+    let output = run(&node, &["lease", "jobs", "--for", "60s"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"resize 31.png\n"[..]));
+    let line = stderr(&output);
+    assert!(
+        line.starts_with("jobs 1  attempt 1  lease until ") && line.ends_with("  receipt jobs/1/1\n"),
+        "{line}"
+    );
+    assert_is(&run(&node, &["extend", "jobs/1/1", "--for", "2m"]), 0, "extended 1\n", "");
+    assert_is(&run(&node, &["ack", "jobs/1/1"]), 0, "acked 1\n", "");
+    let output = run(&node, &["ack", "jobs/1/1"]);
+    assert_eq!(output.status.code(), Some(66));
+    let expected = "error[receipt_stale]: receipt jobs/1/1 is no longer valid\n  message 1 is gone";
+    assert!(stderr(&output).starts_with(expected), "{}", stderr(&output));
+}
+
+#[test]
+fn of_many_receipts_each_that_failed_is_listed() {
+    let node = Node::start(&["jobs"]);
+    run(&node, &["push", "jobs", "a", "b"]);
+    run(&node, &["lease", "jobs", "-n", "2", "-q"]);
+    let output = run(&node, &["ack", "jobs/1/1", "jobs/2/9", "jobs/3/3", "--json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let words: Vec<_> = (0..3).map(|at| document["results"][at]["result"].as_str().unwrap()).collect();
+    assert_eq!((document["schema"].as_str(), words), (Some("ack/v1"), vec!["ok", "stale", "gone"]));
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((&error["schema"], &error["exit"]), (&"error/v1".into(), &3.into()));
+    assert_eq!(error["facts"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn an_unknown_queue_names_the_one_that_may_be_meant() {
+    let node = Node::start(&["jobs"]);
+    let expected = "error[queue_not_found]: no queue named \"jbos\"\n  hint: did you mean \"jobs\"?\n  \
+                    hint: create it: `queuectl queue create jbos`\n";
+    assert_is(&run(&node, &["pop", "jbos"]), 66, "", expected);
+    assert_is(&run(&node, &["push", "new", "x", "--create"]), 0, "pushed 1 to new (id 1)\n", "");
+}
+
+#[test]
+fn what_cannot_be_undone_needs_a_yes() {
+    let node = Node::start(&["jobs"]);
+    run(&node, &["push", "jobs", "a", "b"]);
+    let expected = "error[confirm_required]: purge removes 2 messages from jobs for good; no terminal to ask on\n  \
+                    hint: add `--yes`: `queuectl queue purge jobs --yes`\n";
+    assert_is(&fed(&node, &["queue", "purge", "jobs"], b"y\n"), 2, "", expected);
+    assert_is(&run(&node, &["queue", "purge", "jobs", "--yes"]), 0, "purged 2 messages from jobs\n", "");
+    assert_is(&run(&node, &["queue", "rm", "jobs", "-y"]), 0, "removed jobs with 0 messages\n", "");
+    assert_eq!(run(&node, &["queue", "rm", "jobs", "-y"]).status.code(), Some(66));
+}
+
+#[test]
+fn dead_messages_are_listed_and_put_back() {
+    let node = Node::start(&["jobs"]);
+    run(&node, &["push", "jobs", "resize broken.png", "other"]);
+    node.state.lock().unwrap().kill("jobs", 1);
+    let expected = "ID  ATTEMPTS  DIED    REASON    LAST ERROR                BODY\n \
+                    1         0  3m ago  rejected  cannot decode: not a PNG  resize broken.png\n";
+    assert_is(&run(&node, &["dead", "ls", "jobs"]), 0, expected, "");
+    let output = run(&node, &["dead", "retry", "jobs", "1", "2"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"moved 1\n"[..]));
+    assert!(stderr(&output).contains("\n  2  no dead message of that id\n"), "{}", stderr(&output));
+    assert_eq!(run(&node, &["dead", "retry", "jobs", "2"]).status.code(), Some(66));
+}
+
+#[test]
+fn the_cluster_has_a_row_for_the_node_that_is_away() {
+    let node = Node::start(&["jobs"]);
+    let output = run(&node, &["cluster", "status"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text.contains("\nn2    UNREACHABLE  127.0.0.1:1 "), "{text}");
+    assert!(text.ends_with("no quorum: 1 of 2 voters answer, 2 are needed\n"), "{text}");
+    assert_eq!(run(&node, &["cluster", "wait", "--for", "leader"]).status.code(), Some(0));
+    let output = run(&node, &["cluster", "wait", "--for", "members=2", "--timeout", "300ms"]);
+    assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    assert_eq!(run(&node, &["cluster", "transfer", "n9"]).status.code(), Some(66));
+    assert_eq!(run(&node, &["ping"]).status.code(), Some(1));
+}
+
+#[test]
+fn nobody_there_is_69_and_wrong_use_is_2() {
+    let node = Node::start(&[]);
+    let output = run(&node, &["-s", "127.0.0.1:1", "push", "jobs", "x", "--timeout", "300ms"]);
+    assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("error[unreachable]: "), "{}", stderr(&output));
+    assert_eq!(run(&node, &["-s", "127.0.0.1:1", "cluster", "status"]).status.code(), Some(69));
+    assert_eq!(run(&node, &["push", "jobs", "x", "--ttl", "1s"]).status.code(), Some(2));
+    assert_eq!(run(&node, &["work"]).status.code(), Some(2));
+    assert_eq!(run(&node, &["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_batch_file_runs_until_a_command_fails() {
+    let node = Node::start(&["jobs"]);
+    let script =
+        b"# fill\npush jobs 'a b' -q\npush jobs c -q\nlease jobs -q\nack #1\nuse jobs\npop\npush\npop\n";
+    let output = fed(&node, &[], script);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a b\nacked 1\nc\n");
+    assert!(stderr(&output).contains("error[usage]: no body given and standard input holds the commands"));
+    assert!(stderr(&output).ends_with("standard input:8: exit 2\n"), "{}", stderr(&output));
+}
+
+#[test]
+fn peek_changes_nothing() {
+    let node = Node::start(&["jobs"]);
+    run(&node, &["push", "jobs", "a", "b", "-H", "type=png"]);
+    assert_is(&run(&node, &["peek", "jobs", "-n", "5"]), 0, "a\nb\n", "");
+    assert_is(&run(&node, &["peek", "jobs", "2"]), 0, "b\n", "");
+    assert_eq!(run(&node, &["peek", "jobs", "9"]).status.code(), Some(66));
+    assert_eq!(run(&node, &["peek", "jobs", "--state", "dead"]).status.code(), Some(1));
+    let output = run(&node, &["peek", "jobs", "--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with(r#"{"schema":"message/v1","queue":"jobs","id":"1","state":"ready","#), "{text}");
+    assert!(text.ends_with("\"headers\":{\"type\":\"png\"},\"body\":\"a\"}\n"), "{text}");
+    assert_eq!(node.state.lock().unwrap().count("jobs", MessageState::Ready), 2);
+}
+
+#[test]
+fn queues_are_made_and_listed() {
+    let node = Node::start(&["jobs"]);
+    assert_is(&run(&node, &["queue", "create", "thumbs"]), 0, "created thumbs\n", "");
+    assert_eq!(run(&node, &["queue", "create", "thumbs"]).status.code(), Some(73));
+    let expected = "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST\n\
+                    jobs        0       0        0     0       -\n\
+                    thumbs      0       0        0     0       -\n";
+    assert_is(&run(&node, &["queue", "ls"]), 0, expected, "");
+    let output = run(&node, &["ls", "t*", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["queues"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn completion_knows_the_queues_of_the_cluster() {
+    let node = Node::start(&["jobs", "journal", "emails"]);
+    let script = run(&node, &["completions", "bash"]);
+    assert!(String::from_utf8_lossy(&script.stdout).contains("COMPLETE"));
+    let mut command = queuectl(&node);
+    command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2").env("_CLAP_IFS", "\n");
+    let output = command.args(["--", "queuectl", "push", "jo"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "jobs\njournal");
+}

@@ -1,0 +1,58 @@
+//! What kind of request it is: may it be repeated, who answers it, how long does it wait.
+
+use std::time::Duration;
+
+use crate::request::{Consistency, Request};
+
+/// What may be done with a request whose answer did not come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// It has a number: repeated, it counts once.
+    Numbered,
+    /// It changes nothing.
+    Free,
+    /// It changes something outside of any session.
+    Not,
+}
+
+pub(super) fn repeat_of(request: &Request) -> Repeat {
+    match request {
+        Request::Push(_)
+        | Request::Lease(_)
+        | Request::Pop(_)
+        | Request::Ack(_)
+        | Request::Nack(_)
+        | Request::Extend(_)
+        | Request::CreateQueue(_)
+        | Request::RemoveQueue(_)
+        | Request::Purge(_)
+        | Request::Redrive(_)
+        | Request::CloseSession => Repeat::Numbered,
+        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats => Repeat::Free,
+        Request::TransferLeader(_) => Repeat::Not,
+    }
+}
+
+/// Only the leader answers it.
+pub(super) fn needs_leader(request: &Request) -> bool {
+    match request {
+        Request::Status => false,
+        Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
+        Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
+        _ => true,
+    }
+}
+
+/// Milliseconds the request itself waits.
+pub(super) fn wait_of(request: &Request) -> u32 {
+    match request {
+        Request::Lease(lease) | Request::Pop(lease) => lease.wait_ms,
+        _ => 0,
+    }
+}
+
+pub(super) fn set_wait(request: &mut Request, wait: Duration) {
+    if let Request::Lease(lease) | Request::Pop(lease) = request {
+        lease.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+    }
+}

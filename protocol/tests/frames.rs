@@ -1,0 +1,271 @@
+//! Frames in and out of streams: limits, memory, pieces, and what a short write leaves.
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits, RESERVE_STEP};
+use queue_protocol::frame::{Flags, Frame, FrameError, FrameKind, OutFrame};
+use queue_protocol::gather::Gatherer;
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
+use queue_protocol::request::{Call, Request};
+use tokio::io::{AsyncWriteExt, duplex};
+use tokio_util::codec::{Decoder, Encoder};
+
+fn open() -> FrameCodec {
+    let mut codec = FrameCodec::default();
+    codec.set_limits(FrameLimits::OPEN);
+    codec
+}
+
+fn request(id: u64, tail: Vec<Bytes>) -> OutFrame {
+    OutFrame::new(id, &Call { stamp: None, timeout_ms: 1, request: Request::Status }, tail)
+}
+
+fn received(frame: &OutFrame) -> Frame {
+    let mut bytes = BytesMut::new();
+    open().encode(frame, &mut bytes).unwrap();
+    open().decode(&mut bytes).unwrap().unwrap()
+}
+
+fn piece(byte: u8, size: usize) -> Bytes {
+    Bytes::from(vec![byte; size])
+}
+
+fn long_runs() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+#[test]
+fn a_size_beyond_the_limit_is_refused_with_its_four_bytes() {
+    let limit = u32::try_from(20 + HEADER_SIZE_MAX + TAIL_SIZE_MAX).unwrap();
+    for (codec, limit) in [(FrameCodec::default(), 4_092), (open(), limit)] {
+        for size in [limit + 1, u32::MAX] {
+            let outcome = codec.clone().decode(&mut BytesMut::from(&size.to_le_bytes()[..]));
+            assert!(matches!(outcome, Err(CodecError::Frame(FrameError::TooBig { .. }))), "{outcome:?}");
+        }
+        let outcome = codec.clone().decode(&mut BytesMut::from(&limit.to_le_bytes()[..]));
+        assert!(matches!(outcome, Ok(None)), "{outcome:?}");
+        let outcome = codec.clone().decode(&mut BytesMut::from(&limit.to_le_bytes()[..3]));
+        assert!(matches!(outcome, Ok(None)), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_claim_allocates_no_more_than_a_step() {
+    let size = u32::try_from(20 + TAIL_SIZE_MAX).unwrap();
+    let mut bytes = BytesMut::with_capacity(10);
+    bytes.extend_from_slice(&size.to_le_bytes());
+    bytes.extend_from_slice(&[0; 6]);
+    assert!(open().decode(&mut bytes).unwrap().is_none());
+    assert!(bytes.capacity() <= RESERVE_STEP + 10, "{} bytes for 10", bytes.capacity());
+    assert!(open().decode(&mut bytes).unwrap().is_none());
+    assert!(bytes.capacity() <= RESERVE_STEP + 10, "asking again made it grow");
+}
+
+#[test]
+fn a_header_or_tail_beyond_its_limit_is_not_sent() {
+    let big = request(1, vec![piece(1, TAIL_SIZE_MAX), piece(1, 1)]);
+    let mut outbox = Outbox::new();
+    assert!(matches!(outbox.push(&big), Err(FrameError::TooBig { .. })));
+    let call = Call { stamp: None, timeout_ms: 1, request: Request::Status };
+    assert!(matches!(outbox.push_message(1, &call, &big.tail), Err(FrameError::TooBig { .. })));
+    assert!(outbox.is_empty());
+    let header = piece(0, HEADER_SIZE_MAX + 1);
+    assert!(open().encode(&OutFrame { header, ..request(1, Vec::new()) }, &mut BytesMut::new()).is_err());
+}
+
+#[test]
+fn the_largest_frame_passes() {
+    let frame = request(1, vec![piece(9, TAIL_SIZE_MAX)]);
+    assert_eq!(received(&frame).tail.len(), TAIL_SIZE_MAX);
+}
+
+#[test]
+fn a_received_frame_shares_the_buffer() {
+    let mut bytes = BytesMut::new();
+    open().encode(&request(1, vec![piece(7, 5_000)]), &mut bytes).unwrap();
+    let range = bytes.as_ptr_range();
+    let frame = open().decode(&mut bytes).unwrap().unwrap();
+    assert!(range.contains(&frame.tail.as_ptr()) && range.contains(&frame.header.as_ptr()), "copied");
+}
+
+#[test]
+fn a_cut_frame_is_whole_again_whatever_comes_between() {
+    let frame = request(3, vec![piece(1, 1_000), Bytes::new(), piece(2, 700), piece(3, 300)]);
+    let mut gatherer = Gatherer::new(4, 10_000);
+    let mut budget = 10_000;
+    let pieces = frame.clone().cut(256);
+    assert_eq!(pieces.len(), 8);
+    let last = pieces.len() - 1;
+    for (at, piece) in pieces.iter().enumerate() {
+        assert!(piece.tail.concat().len() <= 256);
+        assert_eq!(piece.flags.more(), at < last);
+        let other = received(&request(4, Vec::new()));
+        assert_eq!(gatherer.take(other.clone(), &mut budget), Ok(Some(other)));
+        let whole = gatherer.take(received(piece), &mut budget).unwrap();
+        assert_eq!(whole.is_some(), at == last);
+        if let Some(whole) = whole {
+            assert_eq!((whole.header, whole.tail.to_vec()), (frame.header.clone(), frame.tail.concat()));
+            assert_eq!(whole.flags, Flags::NONE);
+        }
+    }
+    assert_eq!((gatherer.held(), budget), (0, 8_000));
+}
+
+#[test]
+fn pieces_are_granted_before_they_are_kept() {
+    let pieces = request(3, vec![piece(1, 1_000)]).cut(400);
+    let mut gatherer = Gatherer::new(4, 10_000);
+    let mut budget = 500;
+    assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Ok(None));
+    assert_eq!(gatherer.take(received(&pieces[1]), &mut budget), Err(FrameError::NotGranted));
+    assert_eq!(gatherer.held(), 400);
+}
+
+#[test]
+fn pieces_beyond_the_bound_or_of_another_frame_are_refused() {
+    let pieces = request(3, vec![piece(1, 1_000)]).cut(400);
+    let mut budget = usize::MAX;
+    let mut small = Gatherer::new(4, 700);
+    assert_eq!(small.take(received(&pieces[0]), &mut budget), Ok(None));
+    let beyond = small.take(received(&pieces[1]), &mut budget);
+    assert_eq!(beyond, Err(FrameError::TooBig { size: 800, max: 700 }));
+
+    let mut gatherer = Gatherer::new(1, 10_000);
+    assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Ok(None));
+    assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Err(FrameError::Pieces), "a second header");
+    let response = OutFrame { kind: FrameKind::Response, ..pieces[1].clone() };
+    assert_eq!(gatherer.take(received(&response), &mut budget), Err(FrameError::Pieces), "another kind");
+    let second = OutFrame { request_id: 4, ..pieces[0].clone() };
+    assert_eq!(gatherer.take(received(&second), &mut budget), Err(FrameError::Pieces), "too many open");
+}
+
+#[tokio::test]
+async fn what_a_narrow_stream_takes_in_bits_arrives_whole() {
+    let frames: Vec<_> =
+        (0..20).map(|id| request(id, vec![piece(1, 100), piece(2, 600), piece(3, 3_000)])).collect();
+    let (mut near, far) = duplex(97);
+    let mut outbox = Outbox::new();
+    for frame in &frames {
+        outbox.push(frame).unwrap();
+    }
+    assert_eq!(outbox.size(), frames.iter().map(OutFrame::size).sum::<usize>());
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    let send = async {
+        outbox.write_to(&mut near).await.unwrap();
+        assert!(outbox.is_empty());
+        near.shutdown().await.unwrap();
+    };
+    let receive = async {
+        for frame in &frames {
+            assert_eq!(reader.next().await.unwrap().unwrap(), received(frame));
+        }
+        assert!(reader.next().await.unwrap().is_none());
+    };
+    tokio::join!(send, receive);
+}
+
+#[tokio::test]
+async fn a_cancelled_write_goes_on_where_it_stopped() {
+    let frame = request(1, vec![piece(5, 10_000)]);
+    let (mut near, far) = duplex(1_000);
+    let mut outbox = Outbox::new();
+    outbox.push(&frame).unwrap();
+    tokio::select! {
+        biased;
+        _ = outbox.write_to(&mut near) => panic!("it cannot fit"),
+        () = std::future::ready(()) => {}
+    }
+    outbox.push(&request(2, Vec::new())).unwrap();
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    let (_, first) = tokio::join!(outbox.write_to(&mut near), reader.next());
+    assert_eq!(first.unwrap().unwrap(), received(&frame));
+    assert_eq!(reader.next().await.unwrap().unwrap().request_id, 2);
+}
+
+#[tokio::test]
+async fn the_size_of_a_frame_is_known_before_it_is_there() {
+    let (mut near, far) = duplex(1 << 20);
+    let mut bytes = BytesMut::new();
+    open().encode(&request(1, vec![piece(1, 500_000)]), &mut bytes).unwrap();
+    near.write_all(&bytes[..100]).await.unwrap();
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    assert_eq!(reader.incoming_size(), 0);
+    assert!(reader.fill().await.unwrap());
+    assert_eq!(reader.incoming_size(), bytes.len());
+    near.write_all(&bytes[100..]).await.unwrap();
+    assert_eq!(reader.next().await.unwrap().unwrap().size(), bytes.len());
+    assert_eq!(reader.incoming_size(), 0);
+}
+
+#[tokio::test]
+async fn the_end_of_the_stream_inside_a_frame_is_an_error() {
+    let (mut near, far) = duplex(1_000);
+    near.write_all(&[24, 0, 0, 0, 1]).await.unwrap();
+    drop(near);
+    let outcome = FrameReader::new(far).next().await;
+    assert!(matches!(outcome, Err(CodecError::Frame(FrameError::Truncated))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn before_the_hello_a_reader_holds_no_more_than_a_hello() {
+    let (mut near, far) = duplex(1 << 20);
+    let flood = vec![0_u8; 1 << 19];
+    near.write_all(&[&4_092_u32.to_le_bytes()[..], &flood].concat()).await.unwrap();
+    let mut reader = FrameReader::new(far);
+    assert!(reader.next().await.is_err(), "zeros are no frame");
+    assert!(reader.capacity() <= 16 << 10, "{} bytes", reader.capacity());
+}
+
+proptest! {
+    #![proptest_config(long_runs())]
+
+    #[test]
+    fn any_bytes_decode_to_an_error_or_a_frame(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = FrameCodec::default().decode_eof(&mut BytesMut::from(&bytes[..]));
+        let header = Bytes::from(bytes);
+        let frame = received(&OutFrame { header, ..request(1, Vec::new()) });
+        let _ = frame.message::<Call>();
+    }
+
+    #[test]
+    fn an_outbox_writes_what_the_codec_writes(sizes in prop::collection::vec(0..2_000_usize, 0..20)) {
+        let frames: Vec<_> = sizes
+            .chunks(3)
+            .zip(1..)
+            .map(|(sizes, id)| request(id, sizes.iter().map(|size| piece(9, *size)).collect()))
+            .collect();
+        let mut expected = BytesMut::new();
+        let mut outbox = Outbox::new();
+        for frame in &frames {
+            open().encode(frame, &mut expected).unwrap();
+            match frame.request_id % 2 {
+                0 => outbox.push(frame).unwrap(),
+                _ => outbox.push_message(frame.request_id, &frame.message::<Call>().unwrap(), &frame.tail).unwrap(),
+            }
+        }
+        let mut written = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(outbox.write_to(&mut written)).unwrap();
+        prop_assert_eq!(written, expected.to_vec());
+    }
+
+    #[test]
+    fn frames_arrive_however_the_stream_is_cut(size in 0..5_000_usize, step in 1..700_usize) {
+        let frames = [request(1, vec![piece(1, size)]), request(2, Vec::new()), request(3, vec![piece(2, 9)])];
+        let mut bytes = BytesMut::new();
+        frames.iter().for_each(|frame| open().encode(frame, &mut bytes).unwrap());
+        let (mut codec, mut buffer, mut arrived) = (open(), BytesMut::new(), Vec::new());
+        for part in bytes.chunks(step) {
+            buffer.extend_from_slice(part);
+            while let Some(frame) = codec.decode(&mut buffer).unwrap() {
+                arrived.push(frame);
+            }
+        }
+        prop_assert_eq!(arrived, frames.iter().map(received).collect::<Vec<_>>());
+    }
+}

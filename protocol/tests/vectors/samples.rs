@@ -1,0 +1,597 @@
+//! A sample of every message, with the values that a reader of the vectors can tell apart.
+
+use bytes::Bytes;
+use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::content::{self, ContentSpec};
+use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
+use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
+use queue_protocol::hello::{
+    Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
+};
+use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
+use queue_protocol::peer::{
+    Append, AppendResult, AskVote, EntryKind, EntrySpec, Join, Joined, LogId, PeerPing, PeerRequest,
+    PeerResponse, SnapshotBegin, SnapshotPart, Transfer, Vote, VoteResult,
+};
+use queue_protocol::request::{
+    Call, Consistency, CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek,
+    Purge, Push, PushMessage, QueueSettings, Queues, Receipts, Redrive, RemoveQueue, Request, Stamp,
+};
+use queue_protocol::response::{
+    Answer, At, DeadReason, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView,
+    Response, Role, Settled, StatsView, StatusView,
+};
+
+/// A frame with its name and a check that what was decoded is what was encoded.
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) frame: OutFrame,
+    pub(crate) check: Box<dyn Fn(&Frame)>,
+}
+
+/// Names of all variants of an enum, complete by an exhaustive match.
+macro_rules! names {
+    ($function:ident, $all:ident, $type:ty, $prefix:literal: $($pattern:pat => $name:literal,)*) => {
+        fn $function(value: &$type) -> &'static str {
+            match value { $($pattern => concat!($prefix, "/", $name),)* }
+        }
+        const $all: &[&str] = &[$(concat!($prefix, "/", $name),)*];
+    };
+}
+
+names!(request_name, REQUESTS, Request, "request":
+    Request::Push(_) => "push",
+    Request::Lease(_) => "lease",
+    Request::Pop(_) => "pop",
+    Request::Ack(_) => "ack",
+    Request::Nack(_) => "nack",
+    Request::Extend(_) => "extend",
+    Request::Peek(_) => "peek",
+    Request::Queues(_) => "queues",
+    Request::CreateQueue(_) => "create_queue",
+    Request::RemoveQueue(_) => "remove_queue",
+    Request::Purge(_) => "purge",
+    Request::Redrive(_) => "redrive",
+    Request::Status => "status",
+    Request::TransferLeader(_) => "transfer_leader",
+    Request::CloseSession => "close_session",
+    Request::Stats => "stats",
+);
+names!(nack_name, NACKS, NackKind, "request/nack":
+    NackKind::Release { .. } => "release",
+    NackKind::Fail { .. } => "fail",
+    NackKind::Reject { .. } => "reject",
+);
+names!(extend_name, EXTENDS, ExtendWhich, "request/extend":
+    ExtendWhich::Receipts(_) => "receipts",
+    ExtendWhich::Session => "session",
+);
+names!(state_name, STATES, MessageState, "request/purge":
+    MessageState::Ready => "ready",
+    MessageState::Leased => "leased",
+    MessageState::Delayed => "delayed",
+    MessageState::Dead => "dead",
+);
+names!(answer_name, ANSWERS, Answer, "response":
+    Answer::Pushed(_) => "pushed",
+    Answer::Delivered(_) => "delivered",
+    Answer::Settled(_) => "settled",
+    Answer::Extended(_) => "extended",
+    Answer::Peeked(_) => "peeked",
+    Answer::Queues(_) => "queues",
+    Answer::Created(_) => "created",
+    Answer::Count(_) => "count",
+    Answer::Status(_) => "status",
+    Answer::Transferred(_) => "transferred",
+    Answer::Closed => "closed",
+    Answer::Stats(_) => "stats",
+);
+names!(role_name, ROLES, Role, "response/status":
+    Role::Leader => "leader",
+    Role::Follower => "follower",
+    Role::Candidate => "candidate",
+    Role::Learner => "learner",
+);
+names!(retry_name, RETRIES, Retry, "response/retry":
+    Retry::Never => "never",
+    Retry::Again => "again",
+    Retry::AtLeader(_) => "at_leader",
+    Retry::AfterMs(_) => "after_ms",
+);
+names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
+    PeerRequest::Append(_) => "append",
+    PeerRequest::Vote(_) => "vote",
+    PeerRequest::PreVote(_) => "pre_vote",
+    PeerRequest::TransferLeader(_) => "transfer_leader",
+    PeerRequest::SnapshotBegin(_) => "snapshot_begin",
+    PeerRequest::SnapshotPart(_) => "snapshot_part",
+    PeerRequest::SnapshotEnd => "snapshot_end",
+    PeerRequest::Join(_) => "join",
+    PeerRequest::Ping(_) => "ping",
+);
+names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
+    SnapshotPart::Bodies { .. } => "bodies",
+    SnapshotPart::State => "state",
+);
+names!(peer_response_name, PEER_RESPONSES, PeerResponse, "peer_response":
+    PeerResponse::Append(_) => "append",
+    PeerResponse::Vote(_) => "vote",
+    PeerResponse::Seen(_) => "seen",
+    PeerResponse::SnapshotFrom(_) => "snapshot_from",
+    PeerResponse::PartTaken => "part_taken",
+    PeerResponse::Joined(_) => "joined",
+    PeerResponse::Pong(_) => "pong",
+    PeerResponse::Failed(_) => "failed",
+);
+names!(append_name, APPENDS, AppendResult, "peer_response/append":
+    AppendResult::Durable(_) => "durable",
+    AppendResult::Conflict(_) => "conflict",
+    AppendResult::HigherVote(_) => "higher_vote",
+);
+names!(hello_name, HELLOS, HelloMessage, "hello":
+    HelloMessage::Hello(_) => "hello",
+    HelloMessage::Refused(_) => "refused",
+    HelloMessage::Accepted(_) => "accepted",
+    HelloMessage::Proof(_) => "proof",
+);
+names!(kind_name, KINDS, FrameKind, "kind":
+    FrameKind::Hello => "hello",
+    FrameKind::Request => "request",
+    FrameKind::Response => "response",
+    FrameKind::PeerRequest => "peer_request",
+    FrameKind::PeerResponse => "peer_response",
+    FrameKind::Ping => "ping",
+    FrameKind::Pong => "pong",
+    FrameKind::Goodbye => "goodbye",
+    FrameKind::Cancel => "cancel",
+);
+
+/// Every name that must begin the name of a sample.
+pub(crate) fn variants() -> Vec<String> {
+    let lists = [
+        REQUESTS,
+        NACKS,
+        EXTENDS,
+        STATES,
+        ANSWERS,
+        ROLES,
+        RETRIES,
+        PEER_REQUESTS,
+        PARTS,
+        PEER_RESPONSES,
+        APPENDS,
+        HELLOS,
+    ];
+    let kinds = KINDS.iter().map(|kind| kind.strip_prefix("kind/").expect("the prefix above"));
+    let errors = ErrorCode::ALL.iter().map(|code| format!("response/error/{}", code.as_str()));
+    lists.concat().into_iter().chain(kinds).map(str::to_owned).chain(errors).collect()
+}
+
+/// The frame that carries `message`.
+pub(crate) fn frame_of<M: Message>(message: &M) -> OutFrame {
+    OutFrame::new(7, message, Vec::new())
+}
+
+fn sample<M: Message + PartialEq + std::fmt::Debug + 'static>(
+    name: impl Into<String>,
+    id: u64,
+    message: M,
+    tail: Vec<Bytes>,
+) -> Sample {
+    let frame = OutFrame::new(id, &message, tail);
+    let check = move |frame: &Frame| assert_eq!(frame.message::<M>().unwrap(), message);
+    Sample { name: name.into(), frame, check: Box::new(check) }
+}
+
+fn bare(kind: FrameKind) -> Sample {
+    let name = kind_name(&kind).strip_prefix("kind/").expect("the prefix above");
+    let check = move |frame: &Frame| assert_eq!(frame.kind, kind);
+    Sample { name: name.to_owned(), frame: OutFrame::bare(7, kind), check: Box::new(check) }
+}
+
+fn list<T, const N: usize>(values: Vec<T>) -> Bounded<T, N> {
+    Bounded::new(values).unwrap()
+}
+
+fn text<const N: usize>(text: &str) -> Text<N> {
+    Text::new(text).unwrap()
+}
+
+fn queue() -> QueueName {
+    "jobs".parse().unwrap()
+}
+
+fn call(number: u64, request: Request) -> Call {
+    Call { stamp: Some(Stamp { number, done_below: 300 }), timeout_ms: 5_000, request }
+}
+
+pub(crate) fn status() -> Call {
+    Call { stamp: None, timeout_ms: 5_000, request: Request::Status }
+}
+
+pub(crate) fn goodbye() -> Goodbye {
+    Goodbye { reason: Some(Error::again(ErrorCode::ShuttingDown, "the node is stopping")) }
+}
+
+fn answered(result: Result<Answer, Error>) -> Response {
+    Response { at: At { index: 4_812, position: 3 }, repeated: false, lease_clock_ms: 90_000, result }
+}
+
+pub(crate) fn refusal(code: ErrorCode) -> Response {
+    answered(Err(Error::refused(code, "x")))
+}
+
+fn leader() -> LeaderView {
+    LeaderView { node: NodeId(2), name: text("n2"), address: text("10.0.0.2:7410"), term: 8 }
+}
+
+fn headed() -> Bytes {
+    content::encode(&list(vec![(text("type"), text("resize"))]), b"12.png").unwrap()
+}
+
+fn plain() -> Bytes {
+    content::encode(&Bounded::default(), b"it works").unwrap()
+}
+
+fn receipts() -> Receipts {
+    Receipts {
+        queue: queue(),
+        receipts: list(vec![(MessageId(4_812), LeaseToken(99)), (MessageId(4_813), LeaseToken(100))]),
+    }
+}
+
+fn lease() -> Lease {
+    Lease {
+        queues: list(vec![queue(), "mail".parse().unwrap()]),
+        max_messages: 10,
+        max_bytes: 1 << 20,
+        lease_ms: Some(30_000),
+        wait_ms: 20_000,
+    }
+}
+
+fn requests() -> Vec<Sample> {
+    let message = |content: &Bytes, due| PushMessage { content: ContentSpec::of(content), priority: 4, due };
+    let push = Push {
+        queue: queue(),
+        create: true,
+        messages: list(vec![
+            message(&plain(), Due::Now),
+            message(&headed(), Due::AfterMs(1_000)),
+            message(&plain(), Due::AtMs(1_800_000_000_000)),
+        ]),
+    };
+    let mut samples = vec![sample(
+        request_name(&Request::Push(push.clone())),
+        1,
+        call(301, Request::Push(push)),
+        vec![plain(), headed(), plain()],
+    )];
+    let mut add = |suffix: &str, number, request: Request| {
+        let name = format!("{}{suffix}", request_name(&request));
+        samples.push(sample(name, number, call(number, request), Vec::new()));
+    };
+    add("", 302, Request::Lease(lease()));
+    add("/defaults", 303, Request::Lease(Lease { lease_ms: None, wait_ms: 0, ..lease() }));
+    add("", 304, Request::Pop(lease()));
+    add("", 305, Request::Ack(receipts()));
+    for kind in [
+        NackKind::Release { delay_ms: 0 },
+        NackKind::Fail { delay_ms: Some(250), error: text("exit 1") },
+        NackKind::Reject { reason: text("no such file") },
+    ] {
+        let suffix = nack_name(&kind).strip_prefix("request/nack").expect("the prefix above");
+        add(suffix, 306, Request::Nack(Nack { leases: receipts(), kind: kind.clone() }));
+    }
+    for leases in [ExtendWhich::Receipts(receipts()), ExtendWhich::Session] {
+        let suffix = extend_name(&leases).strip_prefix("request/extend").expect("the prefix above");
+        add(suffix, 307, Request::Extend(Extend { leases: leases.clone(), lease_ms: 60_000 }));
+    }
+    let settings = QueueSettings {
+        max_failures: Some(5),
+        lease_ms: Some(30_000),
+        backoff_ms: Some(1_000),
+        backoff_ms_max: None,
+    };
+    add("", 308, Request::CreateQueue(CreateQueue { queue: queue(), settings, if_not_exists: true }));
+    let remove = RemoveQueue { queue: queue(), if_exists: false, if_empty: true };
+    add("", 309, Request::RemoveQueue(remove));
+    add("", 310, Request::Purge(Purge { queue: queue(), state: None }));
+    for state in [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead] {
+        let suffix = state_name(&state).strip_prefix("request/purge").expect("the prefix above");
+        add(suffix, 311, Request::Purge(Purge { queue: queue(), state: Some(state) }));
+    }
+    add("", 312, Request::Redrive(Redrive { queue: queue(), ids: None }));
+    add("/ids", 313, Request::Redrive(Redrive { queue: queue(), ids: Some(list(vec![MessageId(5)])) }));
+    add("", 314, Request::CloseSession);
+
+    let mut read = |suffix: &str, request: Request| {
+        let name = format!("{}{suffix}", request_name(&request));
+        samples.push(sample(name, 2, Call { request, ..status() }, Vec::new()));
+    };
+    let peek = Peek {
+        queue: queue(),
+        state: Some(MessageState::Ready),
+        id: None,
+        max_messages: 10,
+        max_bytes: 65_536,
+        consistency: Consistency::Linearizable,
+    };
+    read("", Request::Peek(peek.clone()));
+    let id = Some(MessageId(4_812));
+    read("/id", Request::Peek(Peek { state: None, id, consistency: Consistency::Stale, ..peek }));
+    let queues = Queues { only: None, after: Some(queue()), consistency: Consistency::Linearizable };
+    read("", Request::Queues(queues.clone()));
+    read("/only", Request::Queues(Queues { only: Some(queue()), after: None, ..queues }));
+    read("", Request::Status);
+    read("", Request::TransferLeader(None));
+    read("/named", Request::TransferLeader(Some(NodeId(3))));
+    read("", Request::Stats);
+    samples
+}
+
+fn delivery(content: &Bytes) -> Delivery {
+    Delivery {
+        queue: queue(),
+        id: MessageId(4_812),
+        token: LeaseToken(99),
+        attempt: 2,
+        failures: 1,
+        priority: 4,
+        pushed_at_ms: 1_800_000_000_000,
+        lease_ms: 30_000,
+        deadline_ms: 120_000,
+        content: ContentSpec::of(content),
+    }
+}
+
+fn message_view(content: &Bytes) -> MessageView {
+    MessageView {
+        id: MessageId(4_790),
+        state: MessageState::Dead,
+        priority: 31,
+        attempts: 6,
+        failures: 5,
+        releases: 1,
+        pushed_at_ms: 1_800_000_000_000,
+        until_ms: Some(1_800_000_060_000),
+        token: None,
+        dead: Some(DeadReason::MaxFailures),
+        last_error: Some(text("exit 1")),
+        content: ContentSpec::of(content),
+    }
+}
+
+fn queue_view() -> QueueView {
+    QueueView {
+        name: queue(),
+        ready: 1,
+        leased: 2,
+        delayed: 3,
+        dead: 4,
+        bytes: 4_096,
+        oldest_ready_at_ms: Some(1_800_000_000_000),
+        next_due_at_ms: None,
+        now_ms: 1_800_000_060_000,
+        pushed_total: 100,
+        leased_total: 95,
+        acked_total: 90,
+        settings: QueueSettings {
+            max_failures: Some(5),
+            lease_ms: Some(30_000),
+            backoff_ms: Some(0),
+            backoff_ms_max: Some(0),
+        },
+        waiting: 1,
+    }
+}
+
+fn status_view(role: Role) -> StatusView {
+    let member = MemberView {
+        node: NodeId(2),
+        name: text("n2"),
+        address: text("10.0.0.2:7410"),
+        voter: true,
+        matched_index: Some(48_211),
+    };
+    StatusView {
+        cluster: ClusterId(0x7c1e),
+        node: NodeId(1),
+        name: text("n1"),
+        role,
+        term: 8,
+        leader: Some(leader()),
+        last_index: 48_212,
+        commit_index: 48_211,
+        applied_index: 48_210,
+        snapshot_index: 40_000,
+        purged_index: 39_000,
+        disk_free_bytes: 1 << 36,
+        uptime_ms: 123_456,
+        version: text("0.1.0"),
+        members: list(vec![member]),
+    }
+}
+
+fn responses() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let mut add = |suffix: &str, answer: Answer, tail: Vec<Bytes>| {
+        let name = format!("{}{suffix}", answer_name(&answer));
+        samples.push(sample(name, 1, answered(Ok(answer)), tail));
+    };
+    let runs = vec![
+        PushOutcome::Stored { first_id: MessageId(4_812), count: 2 },
+        PushOutcome::Refused { code: ErrorCode::MessageTooBig, count: 1 },
+    ];
+    add("", Answer::Pushed(list(runs)), Vec::new());
+    add("", Answer::Delivered(list(vec![delivery(&headed()), delivery(&plain())])), vec![headed(), plain()]);
+    add("/empty", Answer::Delivered(Bounded::default()), Vec::new());
+    add("", Answer::Settled(list(vec![Settled::Ok, Settled::Stale, Settled::Gone])), Vec::new());
+    let results = list(vec![Settled::Ok]);
+    add("", Answer::Extended(Extended { results, count: 1, deadline_ms: 150_000 }), Vec::new());
+    let rejected = MessageView { dead: Some(DeadReason::Rejected), ..message_view(&plain()) };
+    add("", Answer::Peeked(list(vec![message_view(&headed()), rejected])), vec![headed(), plain()]);
+    add("", Answer::Queues(list(vec![queue_view()])), Vec::new());
+    add("", Answer::Created(true), Vec::new());
+    add("", Answer::Count(17), Vec::new());
+    for role in [Role::Leader, Role::Follower, Role::Candidate, Role::Learner] {
+        let suffix = role_name(&role).strip_prefix("response/status").expect("the prefix above");
+        add(suffix, Answer::Status(Box::new(status_view(role))), Vec::new());
+    }
+    add("", Answer::Transferred(leader()), Vec::new());
+    add("", Answer::Closed, Vec::new());
+    let stats = StatsView { queues: 2, ready: 1, wall_ms: 1_800_000_000_000, ..StatsView::default() };
+    add("", Answer::Stats(Box::new(stats)), Vec::new());
+
+    let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
+    samples.push(sample("response/repeated", 1, repeated, Vec::new()));
+    for code in ErrorCode::ALL {
+        samples.push(sample(format!("response/error/{}", code.as_str()), 1, refusal(*code), Vec::new()));
+    }
+    for retry in [Retry::Never, Retry::Again, Retry::AtLeader(leader()), Retry::AfterMs(250)] {
+        let name = retry_name(&retry);
+        let refused = Error::refused(ErrorCode::NotLeader, "n1 is a follower");
+        let error = Error { retry, similar: Some(queue()), ..refused };
+        samples.push(sample(name, 1, answered(Err(error)), Vec::new()));
+    }
+    let unknown = Error::unknown(ErrorCode::NotConfirmed, "leadership was lost");
+    assert_eq!(unknown.applied, Applied::Unknown);
+    samples.push(sample("response/applied_unknown", 1, answered(Err(unknown)), Vec::new()));
+    samples
+}
+
+fn log_id(index: u64) -> LogId {
+    LogId { term: 8, leader: NodeId(2), index }
+}
+
+fn vote() -> Vote {
+    Vote { term: 8, node: NodeId(2), committed: true }
+}
+
+fn peers() -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let mut ask = |suffix: &str, request: PeerRequest, tail: Vec<Bytes>| {
+        let name = format!("{}{suffix}", peer_request_name(&request));
+        samples.push(sample(name, 5, request, tail));
+    };
+    let entry = |index, kind, commands_size, bodies: &[Bytes]| EntrySpec {
+        id: log_id(index),
+        kind,
+        commands_size,
+        bodies_count: u32::try_from(bodies.len()).unwrap(),
+        bodies_size: u32::try_from(bodies.concat().len()).unwrap(),
+    };
+    let entries = vec![
+        entry(10, EntryKind::Blank, 0, &[]),
+        entry(11, EntryKind::Membership, 2, &[]),
+        entry(12, EntryKind::Commands, 3, &[plain()]),
+    ];
+    let row = ContentSpec::of(&plain());
+    let table = [row.size.to_le_bytes(), row.crc32c.to_le_bytes()].concat();
+    let tail = vec![Bytes::from_static(b"mm"), Bytes::from_static(b"ccc"), Bytes::from(table), plain()];
+    let append =
+        Append { vote: vote(), prev: Some(log_id(9)), commit: Some(log_id(8)), entries: list(entries) };
+    ask("", PeerRequest::Append(append.clone()), tail);
+    let heartbeat = Append { prev: None, commit: None, entries: Bounded::default(), ..append };
+    ask("/heartbeat", PeerRequest::Append(heartbeat), Vec::new());
+    let vote_asked = AskVote { vote: vote(), last: Some(log_id(12)), by_transfer: false };
+    ask("", PeerRequest::Vote(vote_asked), Vec::new());
+    ask("", PeerRequest::PreVote(AskVote { last: None, by_transfer: true, ..vote_asked }), Vec::new());
+    let transfer = Transfer { from: vote(), to: NodeId(3), last: Some(log_id(12)) };
+    ask("", PeerRequest::TransferLeader(transfer), Vec::new());
+    let begin = SnapshotBegin { vote: vote(), last: Some(log_id(12)), state_size: 1_000_000 };
+    ask("", PeerRequest::SnapshotBegin(begin), Vec::new());
+    let bodies = SnapshotPart::Bodies { id: log_id(4), bodies: list(vec![(3, row)]) };
+    for (part, tail) in [(bodies, plain()), (SnapshotPart::State, Bytes::from_static(b"state"))] {
+        let suffix = part_name(&part).strip_prefix("peer_request/snapshot_part").expect("the prefix above");
+        ask(suffix, PeerRequest::SnapshotPart(part.clone()), vec![tail]);
+    }
+    ask("", PeerRequest::SnapshotEnd, Vec::new());
+    let join = Join { name: Some(text("n4")), address: text("10.0.0.4:7410"), store: StoreId(0xabc) };
+    ask("", PeerRequest::Join(join), Vec::new());
+    let ping = PeerPing { wall_ms: 1_800_000_000_000, disk_free_bytes: 1 << 36, disk_low: false };
+    ask("", PeerRequest::Ping(ping), Vec::new());
+
+    let mut answer = |suffix: &str, response: PeerResponse| {
+        let name = format!("{}{suffix}", peer_response_name(&response));
+        samples.push(sample(name, 5, response, Vec::new()));
+    };
+    for result in [
+        AppendResult::Durable(Some(log_id(12))),
+        AppendResult::Conflict(log_id(9)),
+        AppendResult::HigherVote(vote()),
+    ] {
+        let suffix = append_name(&result).strip_prefix("peer_response/append").expect("the prefix above");
+        answer(suffix, PeerResponse::Append(result));
+    }
+    answer("", PeerResponse::Vote(VoteResult { vote: vote(), granted: true, last: Some(log_id(12)) }));
+    answer("", PeerResponse::Seen(vote()));
+    answer("", PeerResponse::SnapshotFrom(Some(log_id(3))));
+    answer("", PeerResponse::PartTaken);
+    let joined = Joined { cluster: ClusterId(0x7c1e), node: NodeId(4), name: text("n4") };
+    answer("", PeerResponse::Joined(joined));
+    answer("", PeerResponse::Pong(ping));
+    answer("", PeerResponse::Failed(Error::refused(ErrorCode::NodeExists, "n4 is a member")));
+    samples
+}
+
+fn hellos() -> Vec<Sample> {
+    let client = Hello::new(None, HelloRole::Client { session: SessionId(0x42) }, 0, [1; 32]);
+    let peer =
+        PeerHello { node: NodeId(3), store: StoreId(0x33), last: Some(log_id(12)), vote: Some(vote()) };
+    let cluster = Some(ClusterId(0x7c1e));
+    let member = Hello::new(cluster, HelloRole::Peer(peer), 1_800_000_000_000, [1; 32]);
+    let none = PeerHello { node: JOINING, last: None, vote: None, ..peer };
+    let joining = Hello::new(None, HelloRole::Peer(none), 1_800_000_000_000, [1; 32]);
+    let accepted = Accepted {
+        version: 1,
+        cluster: ClusterId(0x7c1e),
+        name: text("n2"),
+        node: PeerHello { node: NodeId(2), store: StoreId(0x22), last: None, vote: None },
+        leader: Some(leader()),
+        features: 0,
+        wall_ms: 1_800_000_000_001,
+        nonce: [2; 32],
+    };
+    let transcript = Transcript::new(&member, &accepted).unwrap();
+    let proof = |side| HelloMessage::Proof(transcript.prove(&Secret([5; 32]), side));
+    let refused = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 1-1, the other 2-3");
+    let later = Hello { versions: Versions { min: 2, max: 3 }, ..client.clone() };
+    let steps = [
+        ("/client", HelloMessage::Hello(Box::new(client))),
+        ("/peer", HelloMessage::Hello(Box::new(member))),
+        ("/joining", HelloMessage::Hello(Box::new(joining))),
+        ("/later_version", HelloMessage::Hello(Box::new(later))),
+        ("", HelloMessage::Refused(refused)),
+        ("", HelloMessage::Accepted(Box::new(accepted))),
+        ("/dialer_secret_05", proof(Side::Dialer)),
+        ("/acceptor_secret_05", proof(Side::Acceptor)),
+    ];
+    let step =
+        |(suffix, message)| sample(format!("{}{suffix}", hello_name(&message)), 0, message, Vec::new());
+    steps.into_iter().map(step).collect()
+}
+
+fn rest() -> Vec<Sample> {
+    let mut samples = vec![
+        bare(FrameKind::Ping),
+        bare(FrameKind::Pong),
+        bare(FrameKind::Cancel),
+        sample("goodbye", 0, Goodbye { reason: None }, Vec::new()),
+        sample("goodbye/shutting_down", 0, goodbye(), Vec::new()),
+    ];
+    let mut pieces = sample(
+        "response/more/first",
+        1,
+        answered(Ok(Answer::Delivered(list(vec![delivery(&plain())])))),
+        vec![plain().slice(..4)],
+    );
+    pieces.frame.flags = Flags::MORE;
+    samples.push(pieces);
+    samples
+}
+
+/// One of each, in the order of the file.
+pub(crate) fn all() -> Vec<Sample> {
+    [hellos(), requests(), responses(), peers(), rest()].into_iter().flatten().collect()
+}
