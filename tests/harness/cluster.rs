@@ -146,8 +146,7 @@ impl Cluster {
     /// # Panics
     /// If they do not in time.
     pub async fn restart_all(&mut self) {
-        let down: Vec<usize> =
-            (0..self.nodes.len()).filter(|n| self.nodes[*n].daemon.is_none()).collect();
+        let down: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].daemon.is_none()).collect();
         down.iter().for_each(|n| self.start_node(*n));
         for n in down {
             self.answers(n).await;
@@ -249,7 +248,9 @@ impl Cluster {
 
     /// What node `n` wrote to its standard error.
     pub fn log_of(&self, n: usize) -> String {
-        std::fs::read(&self.nodes[n].log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+        std::fs::read(&self.nodes[n].log)
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
     }
 
     /// A directory for files of the test.

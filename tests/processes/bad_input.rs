@@ -126,7 +126,8 @@ async fn a_node_refuses_strangers_and_serves_on() {
 
     let stream = async || TcpStream::connect(&address).await.expect("the node listens");
     let hello = |cluster, role| Hello::new(cluster, role, 0, random());
-    let ask = async |hello: Hello| refusal(greet(&mut stream().await, &HelloMessage::Hello(Box::new(hello))).await);
+    let ask =
+        async |hello: Hello| refusal(greet(&mut stream().await, &HelloMessage::Hello(Box::new(hello))).await);
 
     let versions = Versions { min: 200, max: 201 };
     let newer = Hello { versions, ..hello(None, client_role()) };
@@ -152,7 +153,8 @@ async fn the_shell_tells_a_newer_node_and_a_stranger_from_a_dead_one() {
     let newer = listener.local_addr().expect("it is bound").to_string();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let error = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 7-9, the other 1-1");
+            let error =
+                Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 7-9, the other 1-1");
             let mut outbox = Outbox::new();
             let frame = OutFrame::new(0, &HelloMessage::Refused(error), Vec::new());
             assert_eq!(frame.kind, FrameKind::Hello);
@@ -200,7 +202,11 @@ async fn a_node_does_not_start_where_it_must_not() {
         (&["init", "--data-dir", &other, "--listen", &free], 66, &["n9", "queued serve"]),
         (&["serve", "--data-dir", &other, "--listen", &taken], 69, &["error[port_in_use]", &taken]),
         (&["serve", "--data-dir", &other, "--name", "n2", "--listen", &free], 66, &["n9", "n2"]),
-        (&["join", "--data-dir", &other, "--at", &taken, "--secret-file", &secret, "--listen", &free], 66, &["n9"]),
+        (
+            &["join", "--data-dir", &other, "--at", &taken, "--secret-file", &secret, "--listen", &free],
+            66,
+            &["n9"],
+        ),
         (&["serve", "--data-dir", &other, "--listen", "0.0.0.0:7410"], 78, &["insecure"]),
         (&["serve", "--raft-heartbeat", "5"], 2, &["--raft-heartbeat", "unit"]),
         (&["frobnicate"], 2, &["frobnicate"]),

@@ -70,7 +70,8 @@ async fn a_push_whose_leader_dies_before_it_answers_is_stored_once_or_said_to_be
     let last = cluster.status(leader).await.expect("the leader answers").last_index;
 
     let servers = [cluster.address(leader), cluster.address(followers[0]), cluster.address(followers[1])];
-    let patient = Running::start(cluster.queuectl().args(["-s", &servers.join(","), "push", "jobs", "patient"]));
+    let patient =
+        Running::start(cluster.queuectl().args(["-s", &servers.join(","), "push", "jobs", "patient"]));
     let mut hasty = cluster.queuectl();
     hasty.args(["-s", servers[0], "--timeout", "3s", "push", "jobs", "hasty"]);
     let hasty = Running::start(&mut hasty);

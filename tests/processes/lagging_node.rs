@@ -33,7 +33,11 @@ async fn a_node_that_was_away_for_long_serves_every_body_as_the_next_leader() {
     let (leader, purged) = until("the leader has dropped what the node misses", LIMIT, async || {
         let (leader, status) = cluster.leader().await;
         let purged = status.purged_index;
-        if purged > last { Ok((leader, purged)) } else { Err(format!("purged to {purged}, the node has {last}")) }
+        if purged > last {
+            Ok((leader, purged))
+        } else {
+            Err(format!("purged to {purged}, the node has {last}"))
+        }
     })
     .await;
 
@@ -43,7 +47,10 @@ async fn a_node_that_was_away_for_long_serves_every_body_as_the_next_leader() {
         if ours.applied_index >= theirs.commit_index && ours.snapshot_index >= purged {
             Ok(())
         } else {
-            Err(format!("applied {} of {}, snapshot {}", ours.applied_index, theirs.commit_index, ours.snapshot_index))
+            Err(format!(
+                "applied {} of {}, snapshot {}",
+                ours.applied_index, theirs.commit_index, ours.snapshot_index
+            ))
         }
     })
     .await;

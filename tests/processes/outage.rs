@@ -8,7 +8,7 @@ use harness::settings::choose;
 use harness::{LIMIT, until};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Client;
-use queue_protocol::names::{Receipt, QueueName};
+use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::{Consistency, CreateQueue, QueueSettings, Queues, Receipts};
 use queue_protocol::response::{Delivery, QueueView, Settled};
 use tokio::time::Instant;
@@ -67,9 +67,13 @@ async fn outage_ends_no_lease(outage: Outage) {
             cluster.kill(followers[0]);
         }
     }
-    until("the outage has lasted", LIMIT, async || {
-        if Instant::now() >= lasts { Ok(()) } else { Err("not yet") }
-    })
+    until(
+        "the outage has lasted",
+        LIMIT,
+        async || {
+            if Instant::now() >= lasts { Ok(()) } else { Err("not yet") }
+        },
+    )
     .await;
     match outage {
         Outage::Paused => followers.iter().for_each(|n| cluster.resume(*n)),

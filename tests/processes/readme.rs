@@ -51,7 +51,10 @@ fn steps(text: &str) -> Vec<Step> {
             let typed = typed.split(" # ").next().unwrap_or_default().trim_end().to_owned();
             steps.push(Step { prompt, line: number + 1, typed, shown: Vec::new() });
             is_open = true;
-        } else if in_block && is_open && let Some(step) = steps.last_mut() {
+        } else if in_block
+            && is_open
+            && let Some(step) = steps.last_mut()
+        {
             match line.strip_prefix("> ") {
                 Some(more) if step.shown.is_empty() => step.typed.push_str(&format!("\n{more}")),
                 _ => step.shown.push(line.split(" # ").next().unwrap_or_default().trim_end().to_owned()),
@@ -98,7 +101,8 @@ fn pattern(line: &str) -> String {
 
 /// The pattern of all lines of a step.
 fn patterns(shown: &[String]) -> String {
-    let line = |line: &String| if line == "…" { "(?:[^\n]*\n)*?".to_owned() } else { pattern(line) + "[ \r]*\n" };
+    let line =
+        |line: &String| if line == "…" { "(?:[^\n]*\n)*?".to_owned() } else { pattern(line) + "[ \r]*\n" };
     shown.iter().map(line).collect()
 }
 
@@ -119,7 +123,10 @@ async fn in_system(step: &Step, servers: &str, dir: &Path) {
     }
     let expected = Regex::new(&format!("^{}$", patterns(&step.shown))).expect("it is a pattern");
     let (line, typed, shown) = (step.line, &step.typed, step.shown.join("\n"));
-    assert!(expected.is_match(&output), "README.md line {line}: {typed}\n--- shows\n{output}--- not\n{shown}");
+    assert!(
+        expected.is_match(&output),
+        "README.md line {line}: {typed}\n--- shows\n{output}--- not\n{shown}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +206,8 @@ ok
 
 #[test]
 fn only_what_differs_from_run_to_run_may_differ() {
-    let matches = |line: &str, output: &str| Regex::new(&format!("^{}$", pattern(line))).unwrap().is_match(output);
+    let matches =
+        |line: &str, output: &str| Regex::new(&format!("^{}$", pattern(line))).unwrap().is_match(output);
     for (line, output) in [
         ("pushed 1 to hello (id 2)    2.2 ms", "pushed 1 to hello (id 2)  14.9 ms"),
         ("n1    leader  127.0.0.1:7410  81 GiB  3d 4h", "n3  leader   127.0.0.1:12001  900 MiB  5s"),

@@ -44,7 +44,10 @@ async fn a_repeated_pop_gives_the_same_bodies_after_purge_and_leader_change() {
     let (response, tail) = call(&connection, Some((1, 1)), pop.clone()).await.expect("it leads");
     let first = popped(&response, &tail);
     assert!(!response.repeated);
-    assert_eq!(bodies::sorted(&first.iter().map(|(_, body)| body).collect::<Vec<_>>()), bodies::sorted(&pushed));
+    assert_eq!(
+        bodies::sorted(&first.iter().map(|(_, body)| body).collect::<Vec<_>>()),
+        bodies::sorted(&pushed)
+    );
 
     // More entries, so that every node takes a snapshot and drops the log up to and beyond the pop.
     let filler = vec!["y".repeat(4_000); 10];

@@ -29,7 +29,8 @@ fn disk_usage(dir: &Path) -> u64 {
 /// begins with the four bytes of its kind when it is opened; before that it is all zeros, or of an older life.
 fn preallocated(dir: &Path, segment_size: u64) -> u64 {
     let log = fs::read_dir(dir.join("log")).expect("the log of the node").flatten();
-    let mut segments: Vec<_> = log.filter(|entry| entry.path().extension().is_some_and(|e| e == "log")).collect();
+    let mut segments: Vec<_> =
+        log.filter(|entry| entry.path().extension().is_some_and(|e| e == "log")).collect();
     segments.sort_by_key(fs::DirEntry::file_name);
     let written = segments.iter().map(|entry| entry.metadata().and_then(|m| m.modified()).ok());
     let newest = written.enumerate().max_by_key(|(_, time)| *time).map_or(0, |(at, _)| at);
@@ -52,7 +53,8 @@ async fn a_node_needs_little_more_than_the_bodies() {
     for _ in 0..total.div_ceil(BODY_SIZE * BATCH) {
         stored(&push(&client, "bulk", &bodies).await.expect("they are stored"), BATCH);
     }
-    let max = (total as u64).div_ceil(BODY_SIZE as u64 * BATCH as u64) * (BODY_SIZE * BATCH) as u64 * 115 / 100;
+    let max =
+        (total as u64).div_ceil(BODY_SIZE as u64 * BATCH as u64) * (BODY_SIZE * BATCH) as u64 * 115 / 100;
     let limit = Duration::from_secs(choose(30, 300));
     for n in 0..cluster.count() {
         until("the node has it all in little room", limit, async || {

@@ -36,7 +36,8 @@ async fn the_shell_completes_follows_the_leader_and_remembers() {
     shell.shows_match("first\r?\nsecond\r?\n");
 
     shell.type_in("history\r");
-    shell.shows_match("push thumbnails first\r?\n[^\n]*peek thumbnails\r?\n[^\n]*push thumbnails second\r?\n");
+    shell
+        .shows_match("push thumbnails first\r?\n[^\n]*peek thumbnails\r?\n[^\n]*push thumbnails second\r?\n");
     shell.type_in(CTRL_D);
     assert_eq!(shell.ends().1, 0);
 
