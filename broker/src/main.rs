@@ -1,3 +1,5 @@
-//! The binary `queued`.
+//! The program `queued`; everything is in the library, which the tests use too.
 
-fn main() {}
+fn main() {
+    std::process::exit(queue_broker::commands::main(std::env::args_os().collect()));
+}

@@ -11,7 +11,7 @@ use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{HandshakeError, peer_handshake};
-use queue_protocol::hello::{Hello, HelloRole, PeerHello, Secret};
+use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
@@ -68,7 +68,9 @@ pub(crate) async fn dial_peer(
     let state = log.map(Log::state).unwrap_or_default();
     let role =
         HelloRole::Peer(PeerHello { node: me.node, store: me.store, last: state.last, vote: state.vote });
-    let hello = Hello::new(Some(me.cluster), role, outside.clock.wall_ms(), outside.random_bytes());
+    // Who joins does not know the cluster yet.
+    let cluster = (me.node != JOINING).then_some(me.cluster);
+    let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
     let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, expect).await;
     let accepted = accepted.map_err(|error| match error {
         HandshakeError::Io(error) => error,

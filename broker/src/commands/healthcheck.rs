@@ -1,0 +1,61 @@
+//! `queued healthcheck`: connect, hello, ping.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::{machine, print, probe, settings};
+use crate::config::Flags;
+
+/// `healthcheck`
+#[derive(Args, Debug)]
+pub(super) struct HealthcheckArgs {
+    /// The node [default: where the settings say that it listens]
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// How long it may take
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Settings.
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// 0 if the node answers, else 1.
+pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
+    let address = match &args.address {
+        Some(address) => address.clone(),
+        None => from_here(&settings(&args.flags)?.config.node.listen),
+    };
+    let ping =
+        machine::block_on(async { probe::client(vec![address.clone()], args.timeout).ping(&address).await })?;
+    match ping {
+        Ok(took) => {
+            print(&format!("{address} answers: {}\n", probe::millis(took)))?;
+            Ok(0)
+        }
+        Err(error) => Err(Failure::new(1, "unreachable", error.to_string())),
+    }
+}
+
+/// How this machine reaches a node that listens at `listen`.
+fn from_here(listen: &str) -> String {
+    match listen.rsplit_once(':') {
+        Some(("0.0.0.0", port)) => format!("127.0.0.1:{port}"),
+        Some(("[::]", port)) => format!("[::1]:{port}"),
+        _ => listen.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_reached_over_loopback() {
+        assert_eq!(from_here("0.0.0.0:7410"), "127.0.0.1:7410");
+        assert_eq!(from_here("[::]:7410"), "[::1]:7410");
+        assert_eq!(from_here("10.0.0.1:7410"), "10.0.0.1:7410");
+    }
+}

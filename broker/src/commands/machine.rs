@@ -1,0 +1,82 @@
+//! This machine as what is outside of a node: its disk, network, clock, threads and randomness.
+
+use std::sync::Arc;
+
+use queue_protocol::client::TcpDial;
+use queue_protocol::names::SessionId;
+
+use super::failure::Failure;
+use super::say;
+use crate::clock::SystemClock;
+use crate::fs::os::OsDisk;
+use crate::outside::{Fatal, Outside, Tcp, Threads};
+
+/// Exit status after a broken invariant.
+const STATUS_BUG: i32 = 70;
+
+/// Runs a future on this thread, with everything it spawns.
+///
+/// # Errors
+/// The system has no descriptors left.
+pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("the runtime did not start", &error))?;
+    let seed = u64::from_le_bytes(random_bytes());
+    Ok(runtime.block_on(crate::raft::seeded(seed, future)))
+}
+
+/// Everything outside of a node that runs here; within a runtime.
+pub(crate) fn outside() -> Outside {
+    Outside {
+        disk: Arc::new(OsDisk),
+        net: Arc::new(Tcp { dial: TcpDial::default() }),
+        clock: Arc::new(SystemClock),
+        tasks: Arc::new(Threads { serving: tokio::runtime::Handle::current() }),
+        random: Arc::new(fill_random),
+        end: Arc::new(|fatal| end(&fatal)),
+    }
+}
+
+fn end(fatal: &Fatal) -> ! {
+    let code = match fatal.status {
+        65 => "corrupt",
+        66 => "identity",
+        74 => "disk",
+        _ => "bug",
+    };
+    say(&Failure::new(fatal.status, code, &fatal.what).to_string());
+    std::process::exit(fatal.status);
+}
+
+fn fill_random(mut buffer: &mut [u8]) {
+    while !buffer.is_empty() {
+        match rustix::rand::getrandom(&mut *buffer, rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => buffer = &mut buffer[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => panic!("the system has no randomness: {error}"),
+        }
+    }
+}
+
+/// So many random bytes.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes);
+    bytes
+}
+
+/// A session nobody else has.
+pub(crate) fn random_session() -> SessionId {
+    SessionId(u128::from_le_bytes(random_bytes()))
+}
+
+/// From now on a panic ends the process, whatever thread it comes from.
+pub(super) fn exit_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let failure =
+            Failure::new(STATUS_BUG, "bug", "queued is broken and stops; what was acknowledged is on disk")
+                .fact(panic.to_string().replace('\n', " "));
+        say(&failure.to_string());
+        std::process::exit(STATUS_BUG);
+    }));
+}

@@ -1,0 +1,150 @@
+//! `queued serve`: one node, from start to signal.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::failure::Failure;
+use super::{machine, probe, say, settings};
+use crate::config::{Config, Flags, Loaded};
+use crate::logging;
+use crate::node::{self, Node};
+
+/// What a stop may take on top of the grace that was set: handing over leadership, closing the log.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// `serve`
+#[derive(Args, Debug)]
+pub(super) struct ServeArgs {
+    /// End at once when standard input ends: the parent is gone.
+    #[arg(long, hide = true)]
+    pub(super) parent_pipe: bool,
+    /// Settings.
+    #[command(flatten)]
+    pub(super) flags: Flags,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let loaded = settings(&args.flags)?;
+    logging::start(&loaded.config);
+    if args.parent_pipe {
+        end_with_parent().map_err(|error| Failure::io("a thread did not start", &error))?;
+    }
+    machine::block_on(serve(&loaded))?
+}
+
+async fn serve(loaded: &Loaded) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+    let options = loaded.config.node.clone();
+    let node = match node::start(machine::outside(), options).await {
+        Ok(node) => node,
+        Err(error) => return Err(with_holder(error.into(), &loaded.config.node.listen).await),
+    };
+    tell_start(&node, loaded);
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    let stop = tokio::time::timeout(loaded.config.node.grace + STOP_MARGIN, node.stop());
+    tokio::select! {
+        stopped = stop => if stopped.is_err() {
+            tracing::warn!("stopped without waiting any longer");
+        },
+        signal = signals.next() => tracing::warn!(signal, "stopped without waiting"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Adds who has the port, if that is a node.
+async fn with_holder(failure: Failure, listen: &str) -> Failure {
+    if failure.code != "port_in_use" {
+        return failure;
+    }
+    match probe::holder(listen).await {
+        Some(holder) => failure.fact(format!("it is {holder}")),
+        None => failure,
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A thread that ends the process when standard input does. What was acknowledged is on disk.
+fn end_with_parent() -> std::io::Result<()> {
+    let wait = || {
+        let mut buffer = [0; 64];
+        let mut input = std::io::stdin().lock();
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => break,
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => break,
+                _ => {}
+            }
+        }
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("parent".into()).spawn(wait).map(drop)
+}
+
+fn tell_start(node: &Node, loaded: &Loaded) {
+    let config = &loaded.config;
+    if logging::is_text(config) {
+        say(&screen(node, loaded));
+        return;
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = %node.identity().name,
+        number = node.identity().node.0,
+        cluster = %node.identity().cluster,
+        data_dir = %config.node.data_dir.display(),
+        listen = %node.listens_at(),
+        advertise = advertised(config),
+        recovered = node.summary().join("; "),
+        file = loaded.file.as_ref().map(|file| file.display().to_string()),
+        insecure = config.insecure,
+        "started"
+    );
+}
+
+fn screen(node: &Node, loaded: &Loaded) -> String {
+    let (config, identity) = (&loaded.config, node.identity());
+    let mut lines = vec![
+        format!("queued {}", env!("CARGO_PKG_VERSION")),
+        format!("  node       {}, number {} in cluster {}", identity.name, identity.node, identity.cluster),
+        format!("  data       {}", config.node.data_dir.display()),
+        match advertised(config) {
+            Some(advertised) => format!("  address    {}, reached at {advertised}", node.listens_at()),
+            None => format!("  address    {}", node.listens_at()),
+        },
+    ];
+    lines.extend(node.summary().into_iter().map(|line| format!("  recovered  {line}")));
+    lines.push(match &loaded.file {
+        Some(file) => format!("  settings   {}", file.display()),
+        None => "  settings   no file".to_owned(),
+    });
+    lines.push("  security   no TLS, no login".to_owned());
+    lines.join("\n")
+}
+
+fn advertised(config: &Config) -> Option<&str> {
+    config.node.advertise.as_deref()
+}

@@ -1,0 +1,13 @@
+//! `queued version`.
+
+use queue_protocol::hello::Versions;
+
+use super::failure::Failure;
+use super::print;
+
+/// Prints the versions of program and protocol.
+pub(super) fn run() -> Result<(), Failure> {
+    let Versions { min, max } = Versions::OURS;
+    let protocol = if min == max { max.to_string() } else { format!("{min} to {max}") };
+    print(&format!("queued {}, protocol {protocol}\n", env!("CARGO_PKG_VERSION")))
+}
