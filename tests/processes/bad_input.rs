@@ -46,7 +46,7 @@ async fn the_shell_says_what_is_wrong_and_changes_nothing() {
         (&["nack", &receipt], b"", 66, &["error[receipt_stale]", &receipt]),
         (&["extend", &receipt], b"", 66, &["error[receipt_stale]", &receipt]),
         (&["ack", "jobs/1"], b"", 2, &["jobs/1"]),
-        (&["queue", "create", "jobs"], b"", 73, &["error[queue_exists]"]),
+        (&["queue", "create", "jobs", "--max-failures", "9"], b"", 73, &["error[queue_exists]"]),
         (&["queue", "purge", "jobs"], b"", 2, &["error[confirm_required]", "--yes"]),
         (&["cluster", "transfer", "n9"], b"", 66, &["error[node_not_found]", "\"n9\""]),
         (&["-s", &nowhere, "--timeout", "1s", "pop", "jobs"], b"", 69, &["error[unreachable]", &nowhere]),
@@ -191,11 +191,11 @@ async fn a_node_does_not_start_where_it_must_not() {
     let (taken, free) = (cluster.address(0).to_owned(), format!("127.0.0.1:{}", free_port()));
     let secret = cluster.secret_file(0).to_str().expect("it is text").to_owned();
     let wrong = cluster.dir().join("wrong");
-    std::fs::write(&wrong, [7; 32]).expect("it is ours");
+    std::fs::write(&wrong, format!("{}\n", "07".repeat(32))).expect("it is ours");
     let wrong = wrong.to_str().expect("it is text");
 
     let cases: &[(&[&str], i32, &[&str])] = &[
-        (&["serve", "--data-dir", &dir, "--listen", &free], 66, &["lock", &dir]),
+        (&["serve", "--data-dir", &dir, "--listen", &free], 66, &["error[locked]", &dir]),
         (&["serve", "--data-dir", &other, "--listen", &free], 66, &[&other]),
         (&["init", "--data-dir", &dir, "--listen", &free], 66, &[&dir]),
         (&["init", "--data-dir", &other, "--name", "n9", "--listen", &free], 0, &[]),
@@ -207,7 +207,7 @@ async fn a_node_does_not_start_where_it_must_not() {
             66,
             &["n9"],
         ),
-        (&["serve", "--data-dir", &other, "--listen", "0.0.0.0:7410"], 78, &["insecure"]),
+        (&["serve", "--data-dir", &other, "--listen", "0.0.0.0:7410"], 78, &["error[config]", "--insecure"]),
         (&["serve", "--raft-heartbeat", "5"], 2, &["--raft-heartbeat", "unit"]),
         (&["frobnicate"], 2, &["frobnicate"]),
     ];
@@ -226,7 +226,7 @@ async fn a_node_does_not_start_where_it_must_not() {
     let third = cluster.dir().join("third");
     let third = third.to_str().expect("it is text");
     let join = ["join", "--data-dir", third, "--at", &taken, "--listen", &free, "--secret-file", wrong];
-    run(&mut queued(&join), b"").await.expect(77).says("secret");
+    run(&mut queued(&join), b"").await.expect(77).says("error[not_permitted]").says("secret");
     let members = cluster.status(0).await.expect("it answers").members.len();
     assert_eq!(members, 1, "nobody joined");
 }
