@@ -58,7 +58,7 @@ pub(crate) struct Failure {
     /// Whether anything was changed.
     pub(crate) applied: Applied,
     /// For scripts.
-    pub(crate) details: Map<String, Value>,
+    pub(crate) details: Vec<(String, Value)>,
 }
 
 impl Failure {
@@ -72,7 +72,7 @@ impl Failure {
             hints: Vec::new(),
             retryable: exit == Exit::Retry,
             applied: if exit == Exit::Unknown { Applied::Unknown } else { Applied::No },
-            details: Map::new(),
+            details: Vec::new(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Failure {
 
     /// Adds a detail for scripts.
     pub(crate) fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.details.insert(name.to_owned(), value.into());
+        self.details.push((name.to_owned(), value.into()));
         self
     }
 
@@ -200,6 +200,7 @@ impl Failure {
 
     /// The document for scripts.
     pub(crate) fn document(&self) -> Value {
+        let details: Map<String, Value> = self.details.iter().cloned().collect();
         json!({
             "schema": "error/v1",
             "code": self.code,
@@ -209,7 +210,7 @@ impl Failure {
             "retryable": self.retryable,
             "applied": if self.applied == Applied::No { "no" } else { "unknown" },
             "exit": self.exit.code(),
-            "details": self.details,
+            "details": details,
         })
     }
 }

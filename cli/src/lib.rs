@@ -29,6 +29,7 @@ mod render;
 mod repl;
 mod settle;
 mod shell;
+mod source;
 mod stats;
 mod stop;
 mod take;

@@ -95,7 +95,12 @@ async fn ask(client: &Client, address: String, limit: Duration) -> Node {
     let began = Instant::now();
     let status = match timeout(limit, client.call_node(&address, Request::Status)).await {
         Ok(Ok(answered)) => match answered.answer {
-            Answer::Status(status) => Ok((status, began.elapsed())),
+            Answer::Status(status) => {
+                // The first request may have paid for the connection; a ping measures the way alone.
+                let whole = began.elapsed();
+                let ping = timeout(limit, client.ping(&address)).await.ok().and_then(Result::ok);
+                Ok((status, ping.unwrap_or(whole)))
+            }
             other => Err(match unexpected(&other) {
                 End::Failed(failure) => failure.message,
                 End::Quiet(_) => "answered something else".to_owned(),

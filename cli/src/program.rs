@@ -93,7 +93,10 @@ fn run(cli: Cli, command: Option<Top>) -> i32 {
                         end.exit()
                     }
                 };
-                shell.close().await;
+                // An empty take has opened no session; closing one would cost the log an entry.
+                if exit != Exit::No {
+                    shell.close().await;
+                }
                 exit
             }
             Some(Top::Run(args)) => batch::run_file(shell, stopper, args).await,

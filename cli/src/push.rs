@@ -8,8 +8,6 @@
 //! whether it is stored, not stored, or unknown.
 
 use std::collections::VecDeque;
-use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,36 +19,26 @@ use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
 use queue_protocol::request::{Due, Push, PushMessage, Request};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{PushArgs, milliseconds};
-use crate::lines::{Cut, Splitter, too_big};
+use crate::lines::too_big;
 use crate::render;
-use crate::shell::{Input, Shell};
+use crate::shell::Shell;
+use crate::source::{self, Source};
 use crate::tally::Tally;
 
 /// Contents in one request, unless one message alone is larger.
 const REQUEST_SIZE_MAX: usize = 1 << 20;
-/// One read of standard input.
-const CHUNK_SIZE: usize = 64 << 10;
 /// How often the progress line is redrawn.
 const REDRAW: Duration = Duration::from_millis(250);
-
-/// Where bodies come from.
-enum Source {
-    /// All there: command line or files.
-    Bodies(VecDeque<Bytes>),
-    /// Standard input.
-    Stream { splitter: Splitter, chunks: mpsc::Receiver<std::io::Result<Vec<u8>>> },
-}
 
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
     let headers = headers(&args.headers)?;
-    let (source, unit) = source(shell, &args)?;
+    let (source, unit) = source::open(shell, &args)?;
     let streams = matches!(source, Source::Stream { .. });
     let template = PushMessage {
         content: ContentSpec { size: 0, crc32c: 0 },
@@ -67,7 +55,6 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
         in_flight: FuturesOrdered::new(),
         tally: Tally::default(),
         reading: Reading::On,
-        last_drawn: Instant::now(),
     };
     pipe.run(shell, &args).await;
     shell.talk.status(None);
@@ -88,91 +75,6 @@ fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
     let headers = Headers::new(headers).map_err(|error| bad(&error))?;
     content::encode(&headers, b"").map_err(|_| bad(&"more than 4 KiB together"))?;
     Ok(headers)
-}
-
-/// The stdin rule: a body on the command line leaves standard input alone; none reads it, unless it is a person.
-fn source(shell: &Shell, args: &PushArgs) -> Result<(Source, &'static str), End> {
-    if !args.file.is_empty() {
-        let read = |path| {
-            std::fs::read(path).map(Bytes::from).map_err(|error| {
-                Failure::io(format!("cannot read {}: {error}", std::path::Path::display(path)))
-            })
-        };
-        let bodies = args.file.iter().map(|path| read(path.as_path())).collect::<Result<_, _>>()?;
-        return Ok((Source::Bodies(bodies), "file"));
-    }
-    let dash = args.bodies.len() == 1 && args.bodies[0] == "-";
-    if !args.bodies.is_empty() && !dash {
-        if args.lines || args.whole || args.null {
-            let message = "--lines, --whole and --null are for standard input, but a body is given";
-            return Err(Failure::usage(message).into());
-        }
-        let bodies = args.bodies.iter().cloned().map(|body| Bytes::from(body.into_vec())).collect();
-        return Ok((Source::Bodies(bodies), "message"));
-    }
-    let queue = &args.queue;
-    match shell.input {
-        Input::Data => {}
-        Input::Terminal if dash => {}
-        Input::Terminal => {
-            return Err(Failure::usage("no body given and standard input is a terminal")
-                .fact(format!("queuectl push {queue} \"text\"          one message"))
-                .fact(format!("queuectl push {queue} < file          one message per line"))
-                .fact(format!("queuectl push {queue} --file a.png    one message, the whole file"))
-                .into());
-        }
-        Input::Commands => {
-            return Err(Failure::usage("no body given and standard input holds the commands")
-                .fact(format!("push {queue} \"text\"          one message"))
-                .fact(format!("push {queue} --file a.png    one message, the whole file"))
-                .into());
-        }
-    }
-    let cut = if args.whole {
-        Cut::Whole
-    } else if args.null {
-        Cut::Nulls
-    } else {
-        Cut::Lines
-    };
-    Ok((Source::Stream { splitter: Splitter::new(cut), chunks: read_stdin() }, cut.unit()))
-}
-
-/// The name of the file that standard input is, if it is one and its name can be pasted.
-fn stdin_file() -> Option<String> {
-    let path = std::fs::read_link("/proc/self/fd/0").ok()?;
-    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return None;
-    }
-    let here = std::env::current_dir().ok();
-    let path = here.and_then(|here| path.strip_prefix(here).ok().map(ToOwned::to_owned)).unwrap_or(path);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    path.to_str().filter(|text| text.chars().all(plain)).map(ToOwned::to_owned)
-}
-
-/// Reads standard input on a thread of its own. The thread ends with the input, or with the process.
-fn read_stdin() -> mpsc::Receiver<std::io::Result<Vec<u8>>> {
-    let (sender, receiver) = mpsc::channel(2);
-    std::thread::spawn(move || {
-        let mut stdin = std::io::stdin().lock();
-        loop {
-            let mut chunk = vec![0; CHUNK_SIZE];
-            let read = match stdin.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(count) => {
-                    chunk.truncate(count);
-                    Ok(chunk)
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-            let last = read.is_err();
-            if sender.blocking_send(read).is_err() || last {
-                break;
-            }
-        }
-    });
-    receiver
 }
 
 /// Messages that go in one request.
@@ -217,7 +119,6 @@ struct Pipe {
     in_flight: FuturesOrdered<BoxFuture<'static, Sent>>,
     tally: Tally,
     reading: Reading,
-    last_drawn: Instant,
 }
 
 impl Pipe {
@@ -244,7 +145,7 @@ impl Pipe {
                 biased;
                 exit = stop.wait(), if reads => self.reading = Reading::Stopped(exit),
                 Some(sent) = self.in_flight.next(), if flying => self.add(sent, args),
-                chunk = next_chunk(&mut self.source), if reads && !full => self.take(chunk),
+                chunk = self.source.next_chunk(), if reads && !full => self.take(chunk),
                 () = sleep_until(linger.unwrap_or_else(Instant::now)), if linger.is_some() => {}
                 _ = redraw.tick() => self.draw(shell, args),
             }
@@ -370,20 +271,19 @@ impl Pipe {
         }
     }
 
-    fn draw(&mut self, shell: &Shell, args: &PushArgs) {
+    fn draw(&self, shell: &Shell, args: &PushArgs) {
         let elapsed = shell.started.elapsed();
         let streams = matches!(self.source, Source::Stream { .. });
         if !streams || elapsed < 2 * REDRAW || shell.settings.quiet || shell.settings.json {
             return;
         }
-        self.last_drawn = Instant::now();
         let flying = self.tally.sent - self.tally.answered();
-        let rate = self.tally.stored() as f64 / elapsed.as_secs_f64();
+        let rate = self.tally.stored() * 1_000 / milliseconds(elapsed).max(1);
         shell.talk.status(Some(&format!(
             "{}  {} stored  {}/s  {} in flight  {} failed",
             args.queue,
             render::count(self.tally.stored()),
-            render::count(rate as u64),
+            render::count(rate),
             render::count(flying),
             render::count(self.tally.answered() - self.tally.stored()),
         )));
@@ -392,7 +292,7 @@ impl Pipe {
     fn conclude(self, shell: &mut Shell, args: &PushArgs, streams: bool) -> Done {
         let elapsed = shell.started.elapsed();
         let tally = self.tally;
-        let file = if streams { stdin_file() } else { None };
+        let file = if streams { source::stdin_file() } else { None };
         if let Some(failure) = tally.failure(self.unit, &args.queue, file.as_deref()) {
             return Err(failure.into());
         }
@@ -406,12 +306,5 @@ impl Pipe {
             Reading::Stopped(exit) => Err(End::Quiet(exit)),
             _ => Ok(Exit::Done),
         }
-    }
-}
-
-async fn next_chunk(source: &mut Source) -> Option<std::io::Result<Vec<u8>>> {
-    match source {
-        Source::Stream { chunks, .. } => chunks.recv().await,
-        Source::Bodies(_) => std::future::pending().await,
     }
 }

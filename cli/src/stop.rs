@@ -31,7 +31,7 @@ impl Stop {
     /// Returns when another signal came, or the last one is forgotten.
     pub(crate) async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -41,7 +41,7 @@ fn preallocated(dir: &Path, segment_size: u64) -> u64 {
 async fn a_node_needs_little_more_than_the_bodies() {
     let total: usize = choose(64 << 20, 1 << 30);
     let segment: u64 = choose(4 << 20, 64 << 20);
-    let segment_text = segment.to_string();
+    let segment_text = format!("{}MiB", segment >> 20);
     let settings = [
         ("QUEUED_STORAGE_SEGMENT_SIZE", segment_text.as_str()),
         ("QUEUED_RAFT_SNAPSHOT_EVERY", choose("50", "500")),

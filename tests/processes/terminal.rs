@@ -17,12 +17,12 @@ async fn the_shell_completes_follows_the_leader_and_remembers() {
     shell.shows(&format!("leader {name}, 3 of 3 nodes"));
     shell.shows(&format!("queuectl:{name}> "));
     shell.type_in("push thu\t");
-    shell.shows("push thumbnails");
-    shell.type_in(" first\r");
+    shell.shows("push thumbnails ");
+    shell.type_in("first\r");
     shell.shows("pushed 1 to thumbnails (id 1)");
     shell.type_in("pee\t");
-    shell.shows("peek");
-    shell.type_in(" thumbnails\r");
+    shell.shows("peek ");
+    shell.type_in("thumbnails\r");
     shell.shows_match("first\r?\n");
 
     cluster.kill(leader);

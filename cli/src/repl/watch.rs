@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep};
 use crate::live::{Kind, Source};
 use crate::nodes;
 use crate::output::Talk;
-use crate::render;
 
 /// How often to look while all is well, and while nobody leads.
 const CALM: Duration = Duration::from_millis(400);
@@ -97,7 +96,8 @@ impl News {
         let gap = self.lost.take().map(|lost| now.duration_since(lost));
         let said = std::mem::take(&mut self.said);
         let before = self.last.replace(leader.clone())?;
-        let without = gap.map(|gap| format!(", {} without a leader", render::took(gap))).unwrap_or_default();
+        let without =
+            gap.map(|gap| format!(", {:.1} s without a leader", gap.as_secs_f64())).unwrap_or_default();
         if before.node != leader.node {
             Some(format!("* leader moved {} → {} (term {}){without}", before.name, leader.name, leader.term))
         } else if said {
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(news.about(None, at(800)), None);
         assert_eq!(news.about(None, at(900)), None);
         let text = news.about(leader(3, 2), at(1_200)).unwrap();
-        assert_eq!(text, "* leader moved n1 → n3 (term 2), 400.0 ms without a leader");
+        assert_eq!(text, "* leader moved n1 → n3 (term 2), 0.4 s without a leader");
         assert_eq!(news.about(leader(3, 2), at(1_600)), None);
         assert_eq!(news.about(leader(2, 3), at(2_000)).unwrap(), "* leader moved n3 → n2 (term 3)");
     }

@@ -36,33 +36,33 @@ struct Stored {
 
 /// What the node remembers, and how it misbehaves.
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     queues: BTreeMap<QueueName, VecDeque<Stored>>,
     ids: u64,
     tokens: u64,
     /// Nack kinds seen.
-    pub nacked: Vec<NackKind>,
+    pub(crate) nacked: Vec<NackKind>,
     /// Pushes are answered so often; the next one breaks the connection, and nothing more is accepted.
-    pub pushes_left: Option<u32>,
+    pub(crate) pushes_left: Option<u32>,
     /// Acks are refused.
-    pub refuses_acks: bool,
+    pub(crate) refuses_acks: bool,
     /// It listens no more.
     gone: bool,
 }
 
 impl State {
     /// Bodies in a queue, in order, whatever their state; headers left on.
-    pub fn contents(&self, queue: &str) -> Vec<Bytes> {
+    pub(crate) fn contents(&self, queue: &str) -> Vec<Bytes> {
         self.queues.get(&name(queue)).into_iter().flatten().map(|stored| stored.content.clone()).collect()
     }
 
     /// Messages of a queue in one state.
-    pub fn count(&self, queue: &str, state: MessageState) -> usize {
+    pub(crate) fn count(&self, queue: &str, state: MessageState) -> usize {
         self.queues.get(&name(queue)).into_iter().flatten().filter(|stored| stored.state == state).count()
     }
 
     /// Sets a message aside.
-    pub fn kill(&mut self, queue: &str, id: u64) {
+    pub(crate) fn kill(&mut self, queue: &str, id: u64) {
         for stored in self.queues.get_mut(&name(queue)).into_iter().flatten().filter(|m| m.id.0 == id) {
             stored.state = MessageState::Dead;
         }
@@ -74,14 +74,14 @@ fn name(queue: &str) -> QueueName {
 }
 
 /// A running node.
-pub struct Node {
-    pub address: SocketAddr,
-    pub state: Arc<Mutex<State>>,
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<Mutex<State>>,
 }
 
 impl Node {
     /// Starts on a free port, on a thread of its own, with these queues.
-    pub fn start(queues: &[&str]) -> Self {
+    pub(crate) fn start(queues: &[&str]) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         for queue in queues {
             state.lock().unwrap().queues.insert(name(queue), VecDeque::new());

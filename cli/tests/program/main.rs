@@ -1,6 +1,7 @@
 //! The program as scripts see it: standard output, standard error, exit codes, against a node in memory.
 
 mod node;
+mod repl;
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -120,6 +121,27 @@ fn a_pipe_that_breaks_says_what_became_of_every_line() {
     assert!(text.contains("\n  unknown     lines 16–20 (sent, not confirmed)\n"), "{text}");
     assert!(text.contains("\n  not sent    from line 21\n"), "{text}");
     assert_eq!(node.state.lock().unwrap().contents("jobs").len(), 15);
+}
+
+#[test]
+fn an_interrupt_ends_reading_and_tells_what_is_stored() {
+    let node = Node::start(&["jobs"]);
+    let mut command = queuectl(&node);
+    command.args(["push", "jobs"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\ntwo\nhalf").unwrap();
+    // The pipe stays open: what was read is sent after the linger time, not at the end.
+    while node.state.lock().unwrap().contents("jobs").len() < 2 {
+        std::thread::yield_now();
+    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    assert!(text.starts_with("pushed 2 to jobs in ") && text.ends_with("(last id 2)\n"), "{text}");
+    assert_eq!(node.state.lock().unwrap().contents("jobs"), ["\0one", "\0two"]);
 }
 
 #[test]

@@ -1,0 +1,239 @@
+//! What each command takes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use queue_protocol::limits::{LEASE_COUNT_MAX, PRIORITY_MAX, PUSH_COUNT_MAX};
+use queue_protocol::names::QueueName;
+
+use super::values::{Sort, State, duration, header, lease_length};
+use crate::live;
+use crate::settle::ReceiptWord;
+
+/// `push`
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    /// Where to
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// One message each; none, or -, reads standard input
+    #[arg(value_name = "BODY")]
+    pub(crate) bodies: Vec<OsString>,
+    /// A message from each file, whole
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["bodies", "whole", "null"])]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub(crate) file: Vec<PathBuf>,
+    /// Standard input is one message a line, which is the default
+    #[arg(long, conflicts_with_all = ["whole", "null", "file"])]
+    pub(crate) lines: bool,
+    /// Standard input is one message
+    #[arg(long, conflicts_with = "null")]
+    pub(crate) whole: bool,
+    /// Messages on standard input end with a NUL byte
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+    /// A header of every message
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Becomes ready after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) delay: Option<Duration>,
+    /// 0 to 31, higher is delivered first [default: 4]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(..=i64::from(PRIORITY_MAX)))]
+    pub(crate) priority: Option<u8>,
+    /// Make the queue if it does not exist
+    #[arg(long)]
+    pub(crate) create: bool,
+    /// Messages in one request at most
+    #[arg(long, default_value = "500", value_parser = clap::value_parser!(u16).range(1..=PUSH_COUNT_MAX as i64))]
+    pub(crate) batch: u16,
+    /// Wait this long for a request to fill
+    #[arg(long, default_value = "5ms", value_name = "DURATION", value_parser = duration)]
+    pub(crate) linger: Duration,
+    /// Requests on their way at most
+    #[arg(long, default_value = "16", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) in_flight: u16,
+}
+
+/// Taking: `pop` and `lease`
+#[derive(Args, Debug)]
+pub(crate) struct PopArgs {
+    /// Where from
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// Messages at most
+    #[arg(short = 'n', value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+    /// Wait this long for the first message
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// Go on until stopped
+    #[arg(long, conflicts_with_all = ["count", "wait"])]
+    pub(crate) follow: bool,
+    /// End each body with a NUL byte instead of a line feed
+    #[arg(short = '0', long, conflicts_with = "json")]
+    pub(crate) null: bool,
+}
+
+/// `lease`
+#[derive(Args, Debug)]
+pub(crate) struct LeaseArgs {
+    /// Where from
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// Messages at most
+    #[arg(short = 'n', value_name = "N", default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=LEASE_COUNT_MAX as i64))]
+    pub(crate) count: u16,
+    /// Wait this long for the first message
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait: Option<Duration>,
+    /// Length of the lease [default: as the queue is set]
+    #[arg(long = "for", value_name = "DURATION", value_parser = lease_length)]
+    pub(crate) length: Option<Duration>,
+}
+
+/// `ack`
+#[derive(Args, Debug)]
+pub(crate) struct AckArgs {
+    /// As `lease` prints them; in the shell also #1, and none for all leased here
+    #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
+    pub(crate) receipts: Vec<ReceiptWord>,
+}
+
+/// `nack`
+#[derive(Args, Debug)]
+pub(crate) struct NackArgs {
+    /// As `lease` prints them; in the shell also #1, and none for all leased here
+    #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
+    pub(crate) receipts: Vec<ReceiptWord>,
+    /// Give back without blame
+    #[arg(long, conflicts_with = "reject")]
+    pub(crate) release: bool,
+    /// Dead at once
+    #[arg(long, conflicts_with = "delay")]
+    pub(crate) reject: bool,
+    /// Ready again after this long [default: the queue's back-off]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) delay: Option<Duration>,
+    /// Kept with the message
+    #[arg(long, value_name = "TEXT", conflicts_with = "release")]
+    pub(crate) reason: Option<String>,
+}
+
+/// `release`
+#[derive(Args, Debug)]
+pub(crate) struct ReleaseArgs {
+    /// As `lease` prints them; in the shell also #1, and none for all leased here
+    #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
+    pub(crate) receipts: Vec<ReceiptWord>,
+    /// Ready again after this long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) delay: Option<Duration>,
+}
+
+/// `extend`
+#[derive(Args, Debug)]
+pub(crate) struct ExtendArgs {
+    /// As `lease` prints them; in the shell also #1, and none for all leased here
+    #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
+    pub(crate) receipts: Vec<ReceiptWord>,
+    /// Length of the lease, counted from now
+    #[arg(long = "for", value_name = "DURATION", value_parser = lease_length, default_value = "30s")]
+    pub(crate) length: Duration,
+}
+
+/// `peek`
+#[derive(Args, Debug)]
+pub(crate) struct PeekArgs {
+    /// Where
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// This message, whatever its state
+    #[arg(conflicts_with_all = ["count", "state"])]
+    pub(crate) id: Option<u64>,
+    /// Messages at most
+    #[arg(short = 'n', value_name = "N", default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=LEASE_COUNT_MAX as i64))]
+    pub(crate) count: u16,
+    /// Messages in this state
+    #[arg(long, default_value = "ready")]
+    pub(crate) state: State,
+}
+
+/// `queue ls`
+#[derive(Args, Debug)]
+pub(crate) struct QueueLsArgs {
+    /// Only names that match; * is any text, ? any character
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) pattern: Option<String>,
+    /// Largest first
+    #[arg(long, default_value = "name")]
+    pub(crate) sort: Sort,
+}
+
+/// `queue create`
+#[derive(Args, Debug)]
+pub(crate) struct QueueCreateArgs {
+    /// 1 to 128 of A-Z a-z 0-9 . _ -
+    pub(crate) queue: QueueName,
+    /// Failures before a message is dead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_failures: Option<u32>,
+    /// Length of a lease that names none
+    #[arg(long, value_name = "DURATION", value_parser = lease_length)]
+    pub(crate) lease: Option<Duration>,
+    /// Delay after the first failure, doubled by each further one
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) backoff: Option<Duration>,
+    /// Longest delay after a failure
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) backoff_max: Option<Duration>,
+    /// Done if it exists already
+    #[arg(long)]
+    pub(crate) if_not_exists: bool,
+}
+
+/// `queue rm`
+#[derive(Args, Debug)]
+pub(crate) struct QueueRmArgs {
+    /// Which
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// Done if it does not exist
+    #[arg(long)]
+    pub(crate) if_exists: bool,
+    /// Refused if a message is in it
+    #[arg(long)]
+    pub(crate) if_empty: bool,
+}
+
+/// `stats`
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    /// Only this queue
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: Option<QueueName>,
+}
+
+/// `ping`
+#[derive(Args, Debug)]
+pub(crate) struct PingArgs {
+    /// Round trips to each node
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+}
+
+/// `run`
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Go on after a command that failed
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+}

@@ -1,0 +1,99 @@
+//! What the simulator puts outside of a node: its network, a clock that can be wrong, tasks instead of threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use queue_broker::clock::Clock;
+use queue_broker::fs::rng::Rng;
+use queue_broker::outside::{Accepting, Binding, Fatal, Job, Listener, Net, Outside, Tasks};
+use queue_protocol::client::{Dial, Dialing, Stream};
+
+/// Simulated TCP.
+pub(crate) struct SimNet;
+
+impl Dial for SimNet {
+    fn dial(&self, address: &str) -> Dialing {
+        let address = address.to_owned();
+        Box::pin(async move {
+            let stream = turmoil::net::TcpStream::connect(address).await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+impl Net for SimNet {
+    fn listen(&self, address: &str) -> Binding {
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        Box::pin(async move {
+            let port = port.ok_or_else(|| io::Error::other("no port"))?;
+            let listener = turmoil::net::TcpListener::bind(("0.0.0.0", port)).await?;
+            Ok(Box::new(SimPort(listener)) as Box<dyn Listener>)
+        })
+    }
+}
+
+struct SimPort(turmoil::net::TcpListener);
+
+impl Listener for SimPort {
+    fn accept(&self) -> Accepting<'_> {
+        Box::pin(async move {
+            let (stream, from) = self.0.accept().await?;
+            Ok((Box::new(stream) as Box<dyn Stream>, from))
+        })
+    }
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Simulated time of day, with an offset that can be changed while it runs.
+pub(crate) struct SimClock {
+    pub(crate) offset_ms: Arc<AtomicI64>,
+}
+
+/// Unix milliseconds when the simulation begins.
+const BEGIN_MS: u64 = 1_700_000_000_000;
+
+impl Clock for SimClock {
+    fn wall_ms(&self) -> u64 {
+        let passed = turmoil::sim_elapsed().unwrap_or_default().as_millis();
+        let passed = u64::try_from(passed).expect("a simulation is shorter");
+        (BEGIN_MS + passed).saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
+    }
+}
+
+struct SimTasks;
+
+impl Tasks for SimTasks {
+    fn blocking(&self, _name: &'static str, job: Job) {
+        tokio::spawn(job);
+    }
+    fn serving(&self, job: Job) {
+        tokio::spawn(job);
+    }
+}
+
+/// The outside of one boot of one node.
+pub(crate) fn outside(
+    disk: Arc<dyn queue_broker::fs::Disk>,
+    offset_ms: Arc<AtomicI64>,
+    seed: u64,
+    end: Arc<dyn Fn(Fatal) + Send + Sync>,
+) -> Outside {
+    let counter = AtomicU64::new(seed);
+    Outside {
+        disk,
+        net: Arc::new(SimNet),
+        clock: Arc::new(SimClock { offset_ms }),
+        tasks: Arc::new(SimTasks),
+        random: Arc::new(move |buffer| {
+            let mut rng = Rng::new(counter.fetch_add(1, Ordering::Relaxed));
+            for bytes in buffer.chunks_mut(8) {
+                bytes.copy_from_slice(&rng.next_u64().to_le_bytes()[..bytes.len()]);
+            }
+        }),
+        end,
+    }
+}
