@@ -231,7 +231,8 @@ fn from_env(
         };
         match text.to_str() {
             Some(text) => {
-                given.push(Value { setting, text: text.to_owned(), origin: Origin::Env(name.to_owned()) })
+                let origin = Origin::Env(name.to_owned());
+                given.push(Value { setting, text: text.to_owned(), origin });
             }
             None => problems.push(Problem::new(format!("{} ({name}) is not UTF-8", setting.key))),
         }

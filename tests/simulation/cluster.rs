@@ -26,11 +26,18 @@ const PORT: u16 = 7410;
 /// Simulated time in which a task of the client must be done.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// `SIMULATION_SEED`, or the seed that every build runs.
+pub(crate) fn seed() -> u64 {
+    std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7)
+}
+
 /// What a run has met, so that no run is empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Covered {
+    /// Terms in which something was answered.
     pub(crate) terms: usize,
-    pub(crate) lost_units: u64,
+    /// Files that a crash changed: something in them was written and not synced.
+    pub(crate) torn_files: usize,
 }
 
 /// What client and driver share.
@@ -62,7 +69,7 @@ pub(crate) struct Cluster {
     hosts: BTreeMap<String, Host>,
     shared: Arc<Shared>,
     next: u64,
-    lost_units: u64,
+    torn_files: usize,
 }
 
 fn options(name: &str) -> NodeOptions {
@@ -112,11 +119,12 @@ async fn live(name: String, disk: SimDisk, first: SimDisk, offset_ms: Arc<Atomic
 }
 
 impl Cluster {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A finer tick costs more for each simulated second.
+    pub(crate) fn new(seed: u64, tick: Duration) -> Self {
         let mut builder = turmoil::Builder::new();
         builder
             .rng_seed(seed)
-            .tick_duration(Duration::from_millis(1))
+            .tick_duration(tick)
             .min_message_latency(Duration::from_micros(100))
             .max_message_latency(Duration::from_millis(4))
             .tcp_capacity(4_096)
@@ -127,7 +135,7 @@ impl Cluster {
             hosts: BTreeMap::new(),
             shared: Arc::default(),
             next: 0,
-            lost_units: 0,
+            torn_files: 0,
         }
     }
 
@@ -197,9 +205,11 @@ impl Cluster {
         let leader = self.shared.leader.lock().unwrap().clone().expect("somebody answered the pushes");
         self.sim.crash(leader.as_str());
         let host = &self.hosts[&leader];
-        let before = host.disk.files().len() as u64;
+        let contents =
+            || host.disk.files().into_iter().map(|path| host.disk.bytes(&path).ok()).collect::<Vec<_>>();
+        let before = contents();
         host.disk.crash(self.seed);
-        self.lost_units += before;
+        self.torn_files += before.iter().zip(contents()).filter(|(before, after)| **before != *after).count();
         leader
     }
 
@@ -234,7 +244,7 @@ impl Cluster {
     }
 
     pub(crate) fn covered(&self) -> Covered {
-        Covered { terms: self.shared.terms.lock().unwrap().len(), lost_units: self.lost_units }
+        Covered { terms: self.shared.terms.lock().unwrap().len(), torn_files: self.torn_files }
     }
 }
 

@@ -12,8 +12,13 @@ use crate::config::{ClusterFlags, Origin, Scope, Sources, load};
 use crate::dev::{self, DevOptions};
 
 /// What differs from a node in production, unless it is set.
-const DEFAULTS: [(&str, &str); 3] =
-    [("queues.auto_create", "true"), ("log.format", "text"), ("shutdown.grace", "2s")];
+const DEFAULTS: [(&str, &str); 4] = [
+    ("queues.auto_create", "true"),
+    ("log.format", "text"),
+    ("shutdown.grace", "1s"),
+    // New files are filled with zeros: with small ones a start takes a second and not ten.
+    ("storage.segment_size", "4MiB"),
+];
 
 const EXAMPLES: &str = "\
 Examples:

@@ -9,6 +9,7 @@ mod join;
 pub(crate) mod machine;
 pub(crate) mod probe;
 mod serve;
+mod store;
 mod version;
 
 use std::ffi::OsString;
@@ -42,6 +43,9 @@ enum Command {
     Join(join::JoinArgs),
     /// Run a throw-away cluster on this machine, with a shell
     Dev(dev::DevArgs),
+    /// Look into a data directory, offline and without changing it
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Check and show the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -71,6 +75,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Command::Init(args) => init::run(&args).map(|()| 0),
         Command::Join(args) => join::run(&args).map(|()| 0),
         Command::Dev(args) => dev::run(args),
+        Command::Store(command) => store::run(&command),
         Command::Config(command) => config::run(&command).map(|()| 0),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Version => version::run().map(|()| 0),

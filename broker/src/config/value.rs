@@ -57,8 +57,11 @@ pub(super) fn size_in(text: &str, min: u64, max: u64) -> Result<u64, String> {
 }
 
 fn show_size(size: u64) -> String {
-    let (unit, bytes) =
-        UNITS[..3].iter().rev().find(|(_, bytes)| size >= *bytes && size % bytes == 0).unwrap_or(&UNITS[7]);
+    let (unit, bytes) = UNITS[..3]
+        .iter()
+        .rev()
+        .find(|(_, bytes)| size >= *bytes && size.is_multiple_of(*bytes))
+        .unwrap_or(&UNITS[7]);
     format!("{}{unit}", size / bytes)
 }
 

@@ -81,10 +81,12 @@ pub(crate) fn judge(facts: Facts) -> Verdict {
 /// What lies at X and behind it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Rest {
+    /// Where the record at X started, as well as that can be told: at X, or at the group boundary after padding.
+    pub(crate) place: u64,
     /// Offset of the first record that proves that the one at X was durable.
     pub(crate) proof: Option<u64>,
-    /// Group boundaries with a header of this file.
-    pub(crate) parsed: Vec<u64>,
+    /// Blocks behind X to be blanked: with a header of this file, or anything in a file that was zeroed.
+    pub(crate) blanks: Vec<u64>,
     /// Bytes from X to the end of what was being written, as far as that can be told.
     pub(crate) remains: u64,
     /// All zeros.
@@ -94,7 +96,7 @@ pub(crate) struct Rest {
 /// Looks at the file from `x` to its end. What should be at `x` has `sequence`. In a file that was zeroed before it was
 /// opened every other byte is a remainder; in a recycled one only what has a header of this file.
 pub(crate) fn look(scan: &mut Scan, x: u64, sequence: u64, zeroed: bool) -> Result<Rest, LogError> {
-    let mut rest = Rest { blank: true, ..Rest::default() };
+    let mut rest = Rest { blank: true, place: block_up(x), ..Rest::default() };
     let mut end = x;
     if let Some((header, _)) = scan.header_at(x)? {
         end = x + u64::from(header.size);
@@ -104,6 +106,7 @@ pub(crate) fn look(scan: &mut Scan, x: u64, sequence: u64, zeroed: bool) -> Resu
         && let Some(last) = bytes.iter().rposition(|byte| *byte != 0)
     {
         rest.blank = false;
+        rest.place = x;
         if zeroed {
             end = end.max(x + last as u64 + 1);
         }
@@ -112,11 +115,14 @@ pub(crate) fn look(scan: &mut Scan, x: u64, sequence: u64, zeroed: bool) -> Resu
         let bytes = scan.bytes(offset, usize_of(BLOCK_SIZE))?.unwrap_or_default();
         if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
             rest.blank = false;
+            let header = scan.header_at(offset)?;
+            if zeroed || header.is_some() {
+                rest.blanks.push(offset);
+            }
             if zeroed {
                 end = end.max(offset + last as u64 + 1);
             }
-            if let Some((header, _)) = scan.header_at(offset)? {
-                rest.parsed.push(offset);
+            if let Some((header, _)) = header {
                 end = end.max(offset + u64::from(header.size));
                 if header.durable >= sequence && rest.proof.is_none() {
                     rest.proof = Some(offset);

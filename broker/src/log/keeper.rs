@@ -9,7 +9,7 @@ use super::segment::Segment;
 use super::shared::{Phase, Shared};
 
 /// Pause after a spare could not be made.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Fills the pool and frees segments; one future, driven like [`Writer`](super::Writer).
 pub struct Keeper {

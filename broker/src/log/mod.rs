@@ -11,10 +11,10 @@ mod cache;
 mod evidence;
 mod format;
 mod group;
+mod handle;
 mod import;
 mod index;
 mod keeper;
-mod log;
 mod pool;
 mod reader;
 mod recovery;
@@ -40,10 +40,11 @@ use queue_protocol::peer::{EntryKind, LogId, Vote};
 use crate::fs::DiskError;
 
 pub use format::record::Kind;
+pub use handle::Log;
 pub use import::Import;
 pub use keeper::Keeper;
-pub use log::Log;
 pub use state::Floor;
+pub use verify::{Dumped, Finding, Report, dump, verify};
 pub use writer::Writer;
 
 /// An entry as the log keeps it. Cheap to clone.

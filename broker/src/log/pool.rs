@@ -15,7 +15,7 @@ use super::format::{u64_of, usize_of};
 use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
 
-const ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// A file with a name and a size, and nothing in it that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,5 +223,26 @@ impl Drop for Aside<'_> {
         if let Some(Err(error)) = self.disk.map(|disk| disk.remove(&self.path)) {
             tracing::warn!(%error, "an unfinished file stays until the next start");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_read_is_not_taken_back_before() {
+        let wake = Arc::new(Notify::new());
+        let segment = |number| Segment::new(FileId::Segment(number), PathBuf::new(), 0, Arc::clone(&wake));
+        let pool = Pool::new(VecDeque::new(), 9, Vec::new(), Arc::clone(&wake));
+        let (read, unread) = (segment(1), segment(2));
+        let pins = (read.pin(), read.pin());
+        pool.free(vec![read, unread]);
+        assert_eq!(pool.unpinned().map(|segment| segment.id), Some(FileId::Segment(2)));
+        assert!(pool.unpinned().is_none());
+        drop(pins.0);
+        assert!(pool.unpinned().is_none());
+        drop(pins.1);
+        assert_eq!(pool.unpinned().map(|segment| segment.id), Some(FileId::Segment(1)));
     }
 }

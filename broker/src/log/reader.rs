@@ -39,6 +39,9 @@ struct Prefix {
     table: Arc<BodyTable>,
 }
 
+/// Where the bodies of a record start, and its table.
+type Bodies = (u64, Arc<BodyTable>);
+
 /// Opens and reads files; keeps handles and tables.
 pub(crate) struct Reader {
     disk: Arc<dyn Disk>,
@@ -46,7 +49,7 @@ pub(crate) struct Reader {
     seed: u64,
     handles: Mutex<Cache<FileId, Arc<dyn File>>>,
     tables: Mutex<Cache<FileId, Arc<[Row]>>>,
-    bodies: Mutex<Cache<(FileId, u32), (u64, Arc<BodyTable>)>>,
+    bodies: Mutex<Cache<(FileId, u32), Bodies>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -174,7 +177,7 @@ impl Reader {
         self.check_header(spot, &bytes)
     }
 
-    fn body_table(&self, spot: &Spot) -> Result<(u64, Arc<BodyTable>), LogError> {
+    fn body_table(&self, spot: &Spot) -> Result<Bodies, LogError> {
         let key = (spot.pin.id, spot.row.offset);
         if let Some(kept) = lock(&self.bodies).get(key) {
             return Ok(kept);

@@ -184,7 +184,7 @@ pub(crate) async fn recover(
         });
     };
     let FileId::Segment(number) = scan.id else { unreachable!("only segments were looked at") };
-    let Replayed { mut state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
+    let Replayed { state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
     let last = scan.id;
     let after: Vec<FileId> =
         files.iter().copied().filter(|id| matches!(id, FileId::Segment(_)) && *id > last).collect();
@@ -218,12 +218,12 @@ pub(crate) async fn recover(
             remains: rest.remains > 0,
         };
         if let Verdict::Corrupt(why) = evidence::judge(facts) {
-            return Err(corrupt(at_x, x, &state, why));
+            return Err(corrupt(at_x, rest.place, &state, why));
         }
-        for offset in &rest.parsed {
+        for offset in &rest.blanks {
             at_x.file.write_at(&[std::io::IoSlice::new(&[0; 4_096])], *offset)?;
         }
-        if !rest.parsed.is_empty() {
+        if !rest.blanks.is_empty() {
             at_x.file.sync().await?;
         }
         torn_bytes = rest.remains;
@@ -252,7 +252,6 @@ pub(crate) async fn recover(
         FileId::Segment(_) => None,
     });
     let sparse_next = sparse_next.max().unwrap_or(1);
-    state.committed = state.for_raft().committed;
     let spare_next = spares.back().map_or(number, |spare| spare.number) + 1;
     Ok(Outcome {
         located: Located { state, segments, written: last, rows, sparse_next },
@@ -267,10 +266,7 @@ pub(crate) async fn recover(
 
 fn corrupt(scan: &Scan, offset: u64, state: &State, why: &str) -> LogError {
     let next = state.last.map_or(0, |last| last.index + 1);
-    scan.corrupt(
-        offset,
-        format!("the record after entry {} (index {next} or later) is lost: {why}", next - 1),
-    )
+    scan.corrupt(offset, format!("the record there is lost, entry {next} or one near it: {why}"))
 }
 
 /// Every file but the last must be closed: its successor was opened after that.

@@ -52,6 +52,7 @@ impl State {
         let after = keep.max_by_index(self.purged);
         self.index.runs.remove(after.map_or(0, |id| id.index + 1), u64::MAX);
         self.last = after;
+        self.committed = self.for_raft().committed;
     }
 
     pub(crate) fn purge_upto(&mut self, upto: LogId) {

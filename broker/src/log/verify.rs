@@ -1,1 +1,398 @@
-//! Offline check.
+//! Offline and read-only: every record of every file, read and checked. Nobody may have the log open.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use queue_protocol::peer::LogId;
+
+use super::LogError;
+use super::evidence::{self, Facts, Verdict};
+use super::format::file_id::FileId;
+use super::format::footer::{Footer, Row, decode_rows};
+use super::format::payload::{Flaw, Payload};
+use super::format::record::{Header, Kind};
+use super::format::{BLOCK_SIZE, block_up, usize_of};
+use super::recovery;
+use super::scan::{Expected, Found, Scan};
+use super::state::State;
+use crate::fs::{Disk, Open};
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// The Raft index concerned, if known.
+    pub index: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Empty if all is well.
+    pub findings: Vec<Finding>,
+    /// Files that hold records.
+    pub files: u64,
+    /// Prepared files.
+    pub spares: u64,
+    /// Records read.
+    pub records: u64,
+    /// Entries among them, whole or sparse.
+    pub entries: u64,
+    /// Bodies of those.
+    pub bodies: u64,
+    /// Bytes of all records.
+    pub bytes: u64,
+    /// Bytes of an unfinished write at the end; no finding.
+    pub torn_bytes: u64,
+}
+
+/// A record, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dumped {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u32,
+    /// What it says.
+    pub kind: Kind,
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// What was durable when it was built.
+    pub durable: u64,
+    /// Openings of the log before.
+    pub epoch: u32,
+    /// Of entries, marks and bounds; of a vote its term and node.
+    pub id: Option<LogId>,
+    /// Bodies in an entry.
+    pub bodies: u32,
+    /// Whatever else there is to say.
+    pub note: String,
+}
+
+/// Checks the log in `dir`.
+///
+/// # Errors
+/// The disk. Damage is no error but a [`Finding`].
+pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, seed: u64) -> Result<Report, LogError> {
+    let mut report = Report::default();
+    let (last, state) = walk(&**disk, dir, seed, &mut report, &mut |_, _| {})?;
+    if last.is_none() {
+        report.findings.push(finding(dir, 0, None, "no segment opens"));
+    }
+    for id in state.iter().flat_map(|state| &state.index.files) {
+        let path = dir.join(id.name());
+        if !disk.exists(&path)? {
+            report.findings.push(finding(&path, 0, None, "the file is missing"));
+        }
+    }
+    Ok(report)
+}
+
+/// All records that are whole, file by file and in order; what is not is in the report.
+///
+/// # Errors
+/// As [`verify`].
+pub fn dump(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    seed: u64,
+    each: &mut dyn FnMut(Dumped),
+) -> Result<Report, LogError> {
+    let mut report = Report::default();
+    walk(&**disk, dir, seed, &mut report, &mut |path, found| each(dumped(path, found)))?;
+    Ok(report)
+}
+
+type Each<'a> = &'a mut dyn FnMut(&Path, &Found);
+
+/// Reads every file; gives the last segment and the state after it.
+fn walk(
+    disk: &dyn Disk,
+    dir: &Path,
+    seed: u64,
+    report: &mut Report,
+    each: Each<'_>,
+) -> Result<(Option<FileId>, Option<State>), LogError> {
+    let files = recovery::files(disk, dir)?;
+    let opened = match recovery::last_opened(disk, dir, &files, seed, Open::Read) {
+        Ok(opened) => opened,
+        Err(error) => {
+            push_error(report, error)?;
+            None
+        }
+    };
+    let last = opened.as_ref().map(|(scan, _)| scan.id);
+    let mut state = None;
+    if let Some((mut scan, opening)) = opened {
+        match recovery::replay(&mut scan, &opening, seed) {
+            Ok(replayed) => state = Some(replayed.state),
+            Err(error) => push_error(report, error)?,
+        }
+    }
+    let counts = |id: &FileId| state.as_ref().is_none_or(|state| state.index.files.contains(id));
+    let mut before: Option<(FileId, Expected, u64)> = None;
+    for id in &files {
+        let mut scan = Scan::open(disk, dir, *id, seed, Open::Read)?;
+        let is_last = Some(*id) == last;
+        let segment = matches!(id, FileId::Segment(_));
+        if segment && Some(*id) > last {
+            look_at_spare(&mut scan, before, report)?;
+            before = None;
+            report.spares += 1;
+            continue;
+        }
+        if !counts(id) {
+            // retired, or never adopted: whatever is in it counts no more
+            continue;
+        }
+        let end = walk_file(&mut scan, is_last, before, report, each)?;
+        before = match (id, end) {
+            (FileId::Segment(number), Some(next)) => {
+                Some((FileId::Segment(number + 1), next, scan.footer_offset()))
+            }
+            _ => None,
+        };
+    }
+    Ok((last, state))
+}
+
+/// A prepared file must not hold what was durable: an opening that is lost, with records behind it.
+fn look_at_spare(
+    scan: &mut Scan,
+    before: Option<(FileId, Expected, u64)>,
+    report: &mut Report,
+) -> Result<(), LogError> {
+    let Some((_, expected, _)) = before.filter(|(next, ..)| *next == scan.id) else { return Ok(()) };
+    let rest = evidence::look(scan, 0, expected.sequence, false)?;
+    let facts = Facts { proven: rest.proof.is_some(), ..Facts::default() };
+    match evidence::judge(facts) {
+        Verdict::Corrupt(why) => report.findings.push(finding(&scan.path, 0, None, why)),
+        Verdict::Clean | Verdict::Torn => report.torn_bytes += rest.remains,
+    }
+    Ok(())
+}
+
+/// Reads one file; gives what its successor must say if it is closed.
+fn walk_file(
+    scan: &mut Scan,
+    is_last: bool,
+    before: Option<(FileId, Expected, u64)>,
+    report: &mut Report,
+    each: Each<'_>,
+) -> Result<Option<Expected>, LogError> {
+    report.files += 1;
+    let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
+    let mut index = None;
+    let mut end = 0;
+    let mut next = None;
+    let mut whole = true;
+    match scan.opening() {
+        Ok(Some(opening)) => {
+            let place = Expected { sequence: opening.header.sequence, chain: opening.header.chain };
+            if before.is_some_and(|(id, expected, _)| id == scan.id && expected != place) {
+                report.findings.push(finding(
+                    &scan.path,
+                    0,
+                    None,
+                    "the opening does not follow the segment before",
+                ));
+            }
+            next = Some(opening.next());
+            end = opening.end();
+            count(report, scan, &opening, each);
+        }
+        Ok(None) => {
+            whole = false;
+            report.findings.push(finding(&scan.path, 0, None, "the opening is damaged"));
+        }
+        Err(error) => {
+            push_error(report, error)?;
+            return Ok(None);
+        }
+    }
+    loop {
+        let found = match next.map(|next| scan.next(end, next)).transpose() {
+            Ok(found) => found.flatten(),
+            Err(error) => {
+                push_error(report, error)?;
+                return Ok(None);
+            }
+        };
+        let Some(found) = found else {
+            if next.is_some() && !stop(scan, is_last, end, next, index, report)? {
+                return Ok(None);
+            }
+            // go on at the next group that can be read
+            whole = false;
+            match resume(scan, block_up(end + 1))? {
+                Some((at, expected)) => (end, next) = (at, Some(expected)),
+                None => return Ok(None),
+            }
+            continue;
+        };
+        count(report, scan, &found, each);
+        end = found.end();
+        next = Some(found.next());
+        match &found.payload {
+            Payload::Entry(head) => {
+                index = Some(found.header.id.index);
+                let row = Row {
+                    index: found.header.id.index,
+                    offset: u32::try_from(found.offset).unwrap_or(u32::MAX),
+                    size: found.header.size,
+                    bodies: head.rows,
+                    bodies_size: u32::try_from(head.bodies_size).unwrap_or(u32::MAX),
+                };
+                rows.insert(row.index, row);
+            }
+            Payload::Truncate(keep) => rows.retain(|index, _| Some(*index) <= keep.map(|keep| keep.index)),
+            Payload::Footer(footer) => {
+                if let Some(what) = check_table(scan, footer, &rows, whole)? {
+                    report.findings.push(finding(&scan.path, footer.table_offset, index, what));
+                }
+                return Ok(next);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Judges the first place without the expected record; false if the file simply ends there.
+fn stop(
+    scan: &mut Scan,
+    is_last: bool,
+    end: u64,
+    next: Option<Expected>,
+    index: Option<u64>,
+    report: &mut Report,
+) -> Result<bool, LogError> {
+    let sequence = next.map_or(0, |next| next.sequence);
+    let rest = evidence::look(scan, end, sequence, false)?;
+    let facts = Facts { proven: rest.proof.is_some(), succeeded: !is_last, ..Facts::default() };
+    let Verdict::Corrupt(why) = evidence::judge(facts) else {
+        report.torn_bytes += rest.remains;
+        return Ok(false);
+    };
+    let (offset, what) = flaw_at(scan, end, sequence)?.unwrap_or((rest.place, "no valid record".to_owned()));
+    let after = index.map(|index| index + 1);
+    report.findings.push(finding(&scan.path, offset, after, &format!("{what}; {why}")));
+    Ok(true)
+}
+
+/// Where after `end` the expected record lies, and what is wrong with it, if its header is still readable.
+fn flaw_at(scan: &mut Scan, end: u64, sequence: u64) -> Result<Option<(u64, String)>, LogError> {
+    for offset in scan.places(end) {
+        if let Some((header, crc)) = scan.header_at(offset)?.filter(|(header, _)| header.sequence == sequence)
+            && let Err(Flaw::Damaged(what)) = scan.record(offset, header, crc)?
+        {
+            return Ok(Some((offset, describe(&header, what))));
+        }
+    }
+    Ok(None)
+}
+
+fn describe(header: &Header, what: &str) -> String {
+    match Kind::from_number(header.kind) {
+        Some(Kind::Entry | Kind::SparseEntry) => format!("entry {}: {what}", header.id.index),
+        _ => what.to_owned(),
+    }
+}
+
+/// The first group boundary at or after `from` with a valid record.
+fn resume(scan: &mut Scan, from: u64) -> Result<Option<(u64, Expected)>, LogError> {
+    let mut offset = from;
+    while offset + BLOCK_SIZE <= scan.size {
+        if let Some((header, crc)) = scan.header_at(offset)?
+            && scan.record(offset, header, crc)?.is_ok()
+        {
+            return Ok(Some((offset, Expected { sequence: header.sequence, chain: header.chain })));
+        }
+        offset += BLOCK_SIZE;
+    }
+    Ok(None)
+}
+
+/// What is wrong with the table of a footer.
+fn check_table(
+    scan: &mut Scan,
+    footer: &Footer,
+    rows: &BTreeMap<u64, Row>,
+    whole: bool,
+) -> Result<Option<&'static str>, LogError> {
+    let bytes = scan.bytes(footer.table_offset, usize_of(footer.table_size()))?;
+    let Some(table) = bytes.and_then(|bytes| decode_rows(bytes, footer.table_crc)) else {
+        return Ok(Some("the footer's table does not match its checksum"));
+    };
+    let same = !whole || table.iter().eq(rows.values());
+    Ok((!same).then_some("the footer's table does not match the file's entries"))
+}
+
+fn count(report: &mut Report, scan: &Scan, found: &Found, each: Each<'_>) {
+    report.records += 1;
+    report.bytes += u64::from(found.header.size);
+    if let Payload::Entry(head) = &found.payload {
+        report.entries += 1;
+        report.bodies += u64::from(head.rows);
+    }
+    each(&scan.path, found);
+}
+
+fn finding(path: &Path, offset: u64, index: Option<u64>, what: &str) -> Finding {
+    Finding { path: path.to_owned(), offset, index, what: what.to_owned() }
+}
+
+/// Damage becomes a finding, a failing disk stays an error.
+fn push_error(report: &mut Report, error: LogError) -> Result<(), LogError> {
+    match error {
+        LogError::Corrupt { path, offset, what } => {
+            report.findings.push(Finding { path, offset, index: None, what });
+            Ok(())
+        }
+        other => Err(other),
+    }
+}
+
+fn dumped(path: &Path, found: &Found) -> Dumped {
+    let Header { size, sequence, durable, epoch, id, .. } = found.header;
+    let kind = Kind::from_number(found.header.kind).expect("the payload was decoded");
+    let (bodies, note) = match &found.payload {
+        Payload::Entry(head) => {
+            let what =
+                format!("{:?}, commands {} B, bodies {} B", head.kind, head.commands_size, head.bodies_size);
+            (head.rows, what.to_lowercase().replace(" b", " B"))
+        }
+        Payload::Opening(opening) => (0, format!("{} files", opening.state.index.files.len())),
+        Payload::Vote(vote) if vote.committed => (0, "committed".to_owned()),
+        Payload::Import(import) => (0, format!("{} to {}", import.from, import.to)),
+        Payload::Retire(retired) => {
+            (0, retired.files.iter().map(|file| file.name()).collect::<Vec<_>>().join(" "))
+        }
+        Payload::Footer(footer) => (0, format!("{} records, {} entries", footer.records, footer.rows)),
+        _ => (0, String::new()),
+    };
+    let id = match kind {
+        Kind::Entry | Kind::SparseEntry | Kind::Vote | Kind::Purge => Some(id),
+        Kind::Truncate | Kind::Commit => found.header.optional_id(),
+        _ => None,
+    };
+    Dumped {
+        path: path.to_owned(),
+        offset: found.offset,
+        size,
+        kind,
+        sequence,
+        durable,
+        epoch,
+        id,
+        bodies,
+        note,
+    }
+}

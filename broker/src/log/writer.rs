@@ -5,6 +5,7 @@
 //!                    gathers while the group before it syncs
 //! ```
 
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use queue_protocol::peer::LogId;
@@ -16,10 +17,11 @@ use super::format::payload::{Retired, put_files};
 use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
 use super::format::{block_up, record_up, u32_of, u64_of};
 use super::group::{Cursor, Group, entry_size};
+use super::keeper::RETRY_AFTER;
 use super::segment::Segment;
 use super::shared::{Operation, Phase, Shared, What};
 use super::{Done, LogError};
-use crate::fs::{File, Open};
+use crate::fs::{DiskError, File, Open};
 
 /// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
 pub struct Writer {
@@ -76,7 +78,7 @@ impl Writer {
     /// The first write or sync that fails: nothing is tried again, and nothing that waits is completed.
     pub async fn run(mut self) -> Result<(), LogError> {
         loop {
-            let (operations, phase) = self.take();
+            let (operations, phase) = self.take(false);
             if !operations.is_empty() {
                 self.write(operations).await?;
             } else if phase != Phase::Open {
@@ -98,34 +100,38 @@ impl Writer {
         }
     }
 
-    fn take(&self) -> (Vec<Operation>, Phase) {
+    /// What is pending. A commit mark comes last, behind the entries it may speak of; alone only if `mark_alone`.
+    fn take(&self, mark_alone: bool) -> (Vec<Operation>, Phase) {
         let mut accept = self.shared.accept();
-        let operations = std::mem::take(&mut accept.pending);
+        let mut operations = std::mem::take(&mut accept.pending);
+        if accept.mark && (mark_alone || !operations.is_empty()) {
+            accept.mark = false;
+            let what = What::Commit(accept.state.committed);
+            operations.push(Operation { number: accept.number, what, done: None });
+        }
         (operations, accept.phase)
     }
 
-    /// Proves all that was written; a commit mark that waits goes along.
-    pub(crate) async fn seal(&mut self) -> Result<(), LogError> {
-        if self.unproven || self.shared.accept().mark {
-            let number = self.operation;
-            self.write(vec![Operation { number, what: What::Seal, done: None }]).await?;
+    /// Writes what is pending, and proves all that was written.
+    async fn seal(&mut self) -> Result<(), LogError> {
+        let (mut operations, _) = self.take(true);
+        if self.unproven || !operations.is_empty() {
+            let number = operations.last().map_or(self.operation, |last| last.number);
+            operations.push(Operation { number, what: What::Seal, done: None });
+            self.write(operations).await?;
         }
         Ok(())
     }
 
     /// Writes a group, or several if a segment is full.
     pub(crate) async fn write(&mut self, operations: Vec<Operation>) -> Result<(), LogError> {
-        let mark = {
-            let mut accept = self.shared.accept();
-            std::mem::take(&mut accept.mark).then_some(accept.state.committed)
-        };
-        if let Some(committed) = mark {
-            self.put(&What::Commit(committed)).await?;
-        }
         for Operation { number, what, done } in operations {
             self.put(&what).await?;
             self.operation = number;
             self.dones.extend(done);
+        }
+        if cfg!(debug_assertions) {
+            self.check();
         }
         self.sync().await
     }
@@ -192,9 +198,6 @@ impl Writer {
             }
             What::Retire(retired) => self.retire(retired),
         }
-        if cfg!(debug_assertions) {
-            self.check();
-        }
         Ok(())
     }
 
@@ -242,7 +245,15 @@ impl Writer {
         let opening = u64_of(HEADER_SIZE + size_of_state(&self.shared.located().state) + size_of::<u64>());
         let needed = block_up(record_up(opening) + size) + reserve(1);
         let (disk, dir) = (&*self.shared.disk, &self.shared.dir);
-        let spare = self.shared.pool.take(disk, dir, needed, options.segment_size).await?;
+        let spare = loop {
+            match self.shared.pool.take(disk, dir, needed, options.segment_size).await {
+                Err(error) if is_full(&error) && self.shared.accept().phase == Phase::Open => {
+                    tracing::warn!(%error, "the log waits for room on the disk");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                taken => break taken?,
+            }
+        };
         let id = FileId::Segment(spare.number);
         let path = dir.join(id.name());
         let file = disk.open(&path, Open::Write)?;
@@ -284,6 +295,11 @@ impl Writer {
     }
 }
 
+/// Whether a file could not be made for want of room. Nothing of the log was written: it may be tried again.
+fn is_full(error: &DiskError) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 /// Writes the table of `rows` at group boundary `end`, and the footer in the last block.
 pub(crate) fn write_footer(
     file: &dyn File,
@@ -306,7 +322,9 @@ pub(crate) fn write_footer(
         bodies: rows.iter().map(|row| u64::from(row.bodies)).sum(),
         bodies_size: rows.iter().map(|row| u64::from(row.bodies_size)).sum(),
     };
-    file.write_at(&[std::io::IoSlice::new(&table)], end)?;
+    if !table.is_empty() {
+        file.write_at(&[IoSlice::new(&table)], end)?;
+    }
     let mut group = Group::new(size - super::format::BLOCK_SIZE);
     group.record(cursor, Kind::Footer, 0, NO_ID, &footer.encode());
     group.write(file)?;

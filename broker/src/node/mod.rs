@@ -15,6 +15,7 @@ use crate::server::ServerOptions;
 use crate::snapshots::SnapshotError;
 
 pub use self::format::{init, join};
+pub(crate) use self::start::log_seed;
 pub use self::start::{Node, start};
 
 use self::identity::IdentityError;

@@ -41,7 +41,7 @@ pub(super) fn lock(outside: &Outside, dir: &Path) -> Result<Box<dyn Send + Sync>
 }
 
 /// Tells the records of this store from those of any other.
-pub(super) fn log_seed(store: StoreId) -> u64 {
+pub(crate) fn log_seed(store: StoreId) -> u64 {
     let bytes = store.0.to_le_bytes();
     let (low, high) = bytes.split_at(8);
     let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("half of sixteen bytes"));

@@ -27,7 +27,7 @@ use super::shared::{Operation, Phase, Shared, What};
 use super::state::{MaxByIndex, State};
 use super::writer::Writer;
 use super::{Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
-use crate::fs::{Disk, DiskError};
+use crate::fs::{Disk, DiskError, create_dirs};
 
 /// The number of the first segment.
 const FIRST: u64 = 1;
@@ -79,7 +79,7 @@ impl Log {
     /// If `options.segment_size` is no multiple of 4,096 between 16 KiB and 1 GiB.
     pub async fn format(disk: Arc<dyn Disk>, dir: &Path, options: &LogOptions) -> Result<(), LogError> {
         check_options(options);
-        disk.create_dir_all(dir)?;
+        create_dirs(&*disk, dir).await?;
         if !recovery::files(&*disk, dir)?.is_empty() {
             let source = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(DiskError { op: "format", path: dir.to_owned(), source }.into());
@@ -93,11 +93,7 @@ impl Log {
         group.record(&mut cursor, Kind::Opening, 0, NO_ID, &opening.encode());
         let aside = pool::make_aside(&*disk, dir, id, options.segment_size)?;
         group.write(&*aside.file)?;
-        aside.publish(&*disk, dir, id).await?;
-        if let Some(parent) = dir.parent() {
-            disk.sync_dir(parent).await?;
-        }
-        Ok(())
+        Ok(aside.publish(&*disk, dir, id).await?)
     }
 
     /// Opens and recovers. Nothing else may have the directory open.
@@ -124,6 +120,14 @@ impl Log {
         let (file, end) = found.written.unzip();
         let mut writer = Writer::new(Arc::clone(&shared), found.cursor, file, end.unwrap_or(0));
         let mut operations = Vec::new();
+        let (raw, committed) = {
+            let located = shared.located();
+            (located.state.committed, located.state.for_raft().committed)
+        };
+        if raw != committed {
+            // what comes to lie at that index later must not count as committed
+            operations.push(Operation { number: 0, what: What::Commit(committed), done: None });
+        }
         if imports_from.is_some() {
             let what = What::Retire(Retired { files: Vec::new(), imports_from });
             operations.push(Operation { number: 0, what, done: None });
@@ -193,6 +197,9 @@ impl Log {
             }
             accept.generation += 1;
             accept.state.last = keep;
+            if accept.state.committed.map(|id| id.index) > keep.map(|id| id.index) {
+                accept.state.committed = keep;
+            }
             accept.tail.truncate_after(keep.map(|keep| keep.index));
             accept.push(What::Truncate(keep), Some(done));
         });
@@ -203,11 +210,7 @@ impl Log {
         self.shared.submit(|accept| {
             accept.generation += 1;
             accept.state.purged = Some(upto).max_by_index(accept.state.purged);
-            let last = accept.state.last.max_by_index(accept.state.purged);
-            if last != accept.state.last {
-                accept.state.last = last;
-                accept.tail.clear();
-            }
+            accept.state.last = accept.state.last.max_by_index(accept.state.purged);
             accept.push(What::Purge(upto), Some(done));
         });
     }

@@ -1,0 +1,227 @@
+//! `queued store`: what is in a data directory, read while no node uses it, and not changed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::print;
+use crate::fs::os::OsDisk;
+use crate::fs::{Disk, DiskError};
+use crate::log::{self, Dumped, Finding, Report};
+use crate::node::identity::{Found, Identity};
+use crate::node::{LOCK_FILE, LOG_DIR, NodeError, log_seed};
+
+/// Exit status if something is damaged.
+const STATUS_CORRUPT: i32 = 65;
+
+/// `store …`
+#[derive(Subcommand, Debug)]
+pub(super) enum StoreCommand {
+    /// Read and check every record, and name every damage: exit 65 if there is one
+    Verify(StoreArgs),
+    /// Print a line for every record of the log
+    Dump(StoreArgs),
+}
+
+/// `store verify`, `store dump`
+#[derive(Args, Debug)]
+pub(super) struct StoreArgs {
+    /// The data directory of a node
+    dir: PathBuf,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs it; the exit status.
+pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let (StoreCommand::Verify(args) | StoreCommand::Dump(args)) = command;
+    let _lock = lock(&*disk, &args.dir).map_err(NodeError::from)??;
+    let found = Identity::read(&*disk, &args.dir).map_err(NodeError::from)?;
+    let (dir, seed) = (args.dir.join(LOG_DIR), log_seed(found.identity.store));
+    let report = match command {
+        StoreCommand::Verify(_) => log::verify(&disk, &dir, seed).map_err(NodeError::from)?,
+        StoreCommand::Dump(_) => {
+            // A reader that went away is found out at the end, or ends this process quietly.
+            let mut printed = Ok(());
+            let each = &mut |record: Dumped| {
+                if printed.is_ok() {
+                    printed = print(&if args.json { record_json(&record) } else { record_line(&record) });
+                }
+            };
+            let report = log::dump(&disk, &dir, seed, each).map_err(NodeError::from)?;
+            printed?;
+            report
+        }
+    };
+    match command {
+        StoreCommand::Verify(_) if args.json => print(&report_json(&found, &report))?,
+        StoreCommand::Verify(_) => print(&report_text(&found, &report))?,
+        StoreCommand::Dump(_) => {
+            report.findings.iter().for_each(|finding| super::say(&finding_line(finding)))
+        }
+    }
+    let whole = report.findings.is_empty() && found.damage.is_none();
+    Ok(if whole { 0 } else { STATUS_CORRUPT })
+}
+
+/// Keeps a node from starting meanwhile. Makes no file: where there is none, no node ever ran.
+fn lock(disk: &dyn Disk, dir: &Path) -> Result<Result<Option<Box<dyn Send + Sync>>, Failure>, DiskError> {
+    let path = dir.join(LOCK_FILE);
+    if !disk.exists(&path)? {
+        return Ok(Ok(None));
+    }
+    match disk.lock(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let failure =
+                Failure::new(66, "locked", format!("{} is in use: {}", dir.display(), error.source));
+            Ok(Err(failure.hint("stop the node first")))
+        }
+        locked => Ok(Ok(Some(locked?))),
+    }
+}
+
+fn report_text(found: &Found, report: &Report) -> String {
+    let identity = &found.identity;
+    let mut text = format!(
+        "node {}, number {} in cluster {}\n{} files with {} bytes, {} prepared files\n\
+         {} records, {} entries, {} bodies\n",
+        identity.name,
+        identity.node,
+        identity.cluster,
+        report.files,
+        report.bytes,
+        report.spares,
+        report.records,
+        report.entries,
+        report.bodies,
+    );
+    if report.torn_bytes > 0 {
+        text.push_str(&format!("{} bytes of an unfinished write at the end: harmless\n", report.torn_bytes));
+    }
+    if let Some(damage) = &found.damage {
+        text.push_str(&format!("DAMAGED: {damage}\n"));
+    }
+    for finding in &report.findings {
+        text.push_str(&format!("DAMAGED: {}\n", finding_line(finding)));
+    }
+    if found.damage.is_none() && report.findings.is_empty() {
+        text.push_str("ok\n");
+    }
+    text
+}
+
+fn finding_line(finding: &Finding) -> String {
+    let entry = finding.index.map(|index| format!(" (entry {index})")).unwrap_or_default();
+    format!("{} at offset {}: {}{entry}", finding.path.display(), finding.offset, finding.what)
+}
+
+fn record_line(record: &Dumped) -> String {
+    let file = record.path.file_name().unwrap_or_default().display();
+    let id = record.id.map(|id| format!(" {}/{}", id.term, id.index)).unwrap_or_default();
+    let bodies = if record.bodies > 0 { format!(" {} bodies", record.bodies) } else { String::new() };
+    let note = if record.note.is_empty() { String::new() } else { format!(" {}", record.note) };
+    format!(
+        "{file} {:>10} {:>8} #{} synced #{} opening {} {}{id}{bodies}{note}\n",
+        record.offset,
+        record.size,
+        record.sequence,
+        record.durable,
+        record.epoch,
+        format!("{:?}", record.kind).to_lowercase(),
+    )
+}
+
+fn record_json(record: &Dumped) -> String {
+    let document = json!({
+        "schema": "record/v1",
+        "file": record.path.display().to_string(),
+        "offset_bytes": record.offset,
+        "size_bytes": record.size,
+        "kind": format!("{:?}", record.kind).to_lowercase(),
+        "sequence": record.sequence.to_string(),
+        "durable": record.durable.to_string(),
+        "epoch": record.epoch,
+        "term": record.id.map(|id| id.term.to_string()),
+        "index": record.id.map(|id| id.index.to_string()),
+        "bodies": record.bodies,
+        "note": record.note,
+    });
+    format!("{document}\n")
+}
+
+fn report_json(found: &Found, report: &Report) -> String {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| {
+            json!({
+                "file": finding.path.display().to_string(),
+                "offset_bytes": finding.offset,
+                "index": finding.index.map(|index| index.to_string()),
+                "what": finding.what,
+            })
+        })
+        .collect();
+    let document = json!({
+        "schema": "store/v1",
+        "node": found.identity.name.to_string(),
+        "cluster_id": found.identity.cluster.to_string(),
+        "ok": found.damage.is_none() && findings.is_empty(),
+        "identity_damage": found.damage,
+        "files": report.files,
+        "spares": report.spares,
+        "records": report.records,
+        "entries": report.entries,
+        "bodies": report.bodies,
+        "size_bytes": report.bytes,
+        "torn_bytes": report.torn_bytes,
+        "findings": findings,
+    });
+    format!("{document}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::bounded::Text;
+    use queue_protocol::names::{ClusterId, NodeId, StoreId};
+
+    use super::*;
+
+    fn found(damage: Option<&str>) -> Found {
+        let identity =
+            Identity { cluster: ClusterId(16), node: NodeId(1), store: StoreId(1), name: Text::cut("n1") };
+        Found { identity, revision: 1, damage: damage.map(ToOwned::to_owned) }
+    }
+
+    #[test]
+    fn a_damage_is_named_with_its_place() {
+        let finding =
+            Finding { path: "d/log/1.log".into(), offset: 4096, index: Some(7), what: "bad checksum".into() };
+        let damaged = Report { findings: vec![finding], ..Report::default() };
+        let text = report_text(&found(None), &damaged);
+        assert!(text.ends_with("\nDAMAGED: d/log/1.log at offset 4096: bad checksum (entry 7)\n"), "{text}");
+        assert!(report_json(&found(None), &damaged).contains("\"ok\":false"));
+        let whole = Report::default();
+        assert!(report_text(&found(None), &whole).ends_with("\nok\n"));
+        assert!(
+            report_text(&found(Some("IDENTITY is gone")), &whole).ends_with("\nDAMAGED: IDENTITY is gone\n")
+        );
+        assert!(report_json(&found(None), &whole).contains("\"ok\":true"));
+    }
+
+    #[test]
+    fn a_directory_in_use_or_of_nobody_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let verify = StoreCommand::Verify(StoreArgs { dir: dir.path().to_owned(), json: false });
+        assert_eq!(run(&verify).unwrap_err().code, "not_formatted");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+        let _held = OsDisk.lock(&dir.path().join(LOCK_FILE)).unwrap();
+        let refused = run(&verify).unwrap_err();
+        assert_eq!((refused.status, refused.code), (66, "locked"));
+    }
+}

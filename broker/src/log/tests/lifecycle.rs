@@ -1,0 +1,278 @@
+//! Heads dropped, tails cut, files recycled, bodies taken in.
+
+use super::*;
+use crate::log::Import;
+
+/// Sixty entries of more than 1,000 bytes, purged up to the last but one.
+async fn purged(disk: &SimDisk) -> Store {
+    let store = Store::open(disk).await;
+    store.append((0..60).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+    store.purge(id(58, 1)).await;
+    store
+}
+
+fn check_bodies(store: &Store, indices: impl IntoIterator<Item = u64>) {
+    for index in indices {
+        let expected = entry_of(index, 1, &[1_000, 10]);
+        let found = store.log.read_bodies(index, &[0, 1]).unwrap();
+        assert_eq!(found, [body(&expected, 0), body(&expected, 1)], "{index}");
+    }
+}
+
+#[test]
+fn what_is_purged_is_no_longer_log_but_its_bodies_stay() {
+    run(async {
+        let disk = formatted().await;
+        let mut store = purged(&disk).await;
+        for _ in 0..2 {
+            let state = store.log.state();
+            assert_eq!((state.purged, state.last), (Some(id(58, 1)), Some(id(59, 1))));
+            assert_eq!(store.log.read(0..100, usize::MAX, Contents::With).unwrap().len(), 1);
+            assert_eq!(store.log.id_at(58).unwrap(), None);
+            assert_eq!(store.log.body_id(58).unwrap(), id(58, 1));
+            check_bodies(&store, 0..60);
+            store.close().await;
+            store = Store::open(&disk).await;
+        }
+    });
+}
+
+#[test]
+fn dead_segments_are_recycled_and_live_ones_stay() {
+    run(async {
+        let disk = formatted().await;
+        let store = purged(&disk).await;
+        let before = store.log.usage().segments;
+        store.log.collect(live([3]), 58);
+        store.flush().await;
+        settle().await;
+        let usage = store.log.usage();
+        assert!(usage.segments < before, "{usage:?}, {before} before");
+        assert_eq!(usage.spares, 2);
+        let files = files(&disk, "log");
+        assert_eq!(files.len() as u64, usage.segments + usage.spares, "the rest is removed: {files:?}");
+        check_bodies(&store, [3, 59]);
+        assert!(matches!(store.log.read_bodies(30, &[0]), Err(LogError::NoBody { index: 30, ordinal: 0 })));
+        store.close().await;
+        let store = Store::open(&disk).await;
+        check_bodies(&store, [3, 59]);
+        assert_eq!(store.log.usage().segments, usage.segments);
+    });
+}
+
+#[test]
+fn nothing_above_the_purge_mark_or_the_snapshot_is_collected() {
+    run(async {
+        let disk = formatted().await;
+        let store = purged(&disk).await;
+        store.log.collect(Vec::new(), 0);
+        store.flush().await;
+        check_bodies(&store, 1..60);
+        store.kill(&disk);
+        let store = Store::open(&disk).await;
+        store.append((60..90).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+        store.log.collect(Vec::new(), 80);
+        store.flush().await;
+        check_bodies(&store, 59..90);
+    });
+}
+
+#[test]
+fn recycled_files_never_show_what_they_held() {
+    run(async {
+        let disk = formatted().await;
+        let mut next = 0;
+        for _round in 0..12 {
+            let store = Store::open(&disk).await;
+            assert_eq!(store.log.state().last.map_or(0, |last| last.index + 1), next);
+            assert_eq!(store.recovered.torn_bytes, 0);
+            store.append((next..next + 25).map(|index| entry(index, 1))).await;
+            next += 25;
+            let expected: Vec<Entry> = (next - 25..next).map(|index| joined(&entry(index, 1))).collect();
+            assert_eq!(store.read_all(), expected);
+            store.purge(id(next - 1, 1)).await;
+            store.log.collect(Vec::new(), next - 1);
+            store.flush().await;
+            settle().await;
+            assert!(files(&disk, "log").len() <= 4, "{:?}", files(&disk, "log"));
+            store.kill(&disk);
+        }
+    });
+}
+
+#[test]
+fn truncated_entries_are_replaced() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        store.append((0..40).map(|index| entry(index, 1))).await;
+        store.log.truncate_after(Some(id(9, 1)), nothing());
+        assert_eq!(store.log.state().last, Some(id(9, 1)));
+        assert_eq!(store.read_all().len(), 10);
+        assert!(store.log.read_bodies(11, &[0]).is_err(), "dropped, though not written yet");
+        store.append((10..25).map(|index| entry(index, 2))).await;
+        let expected: Vec<Entry> = (0..10)
+            .map(|index| entry(index, 1))
+            .chain((10..25).map(|index| entry(index, 2)))
+            .map(|e| joined(&e))
+            .collect();
+        assert_eq!(store.read_all(), expected);
+        store.close().await;
+        let store = Store::open(&disk).await;
+        assert_eq!(store.read_all(), expected);
+        assert_eq!(store.log.read_bodies(11, &[0]).unwrap(), [body(&entry(11, 2), 0)]);
+        store.log.truncate_after(None, nothing());
+        store.flush().await;
+        assert_eq!(store.read_all(), []);
+        store.append([entry(0, 3)]).await;
+        store.close().await;
+        assert_eq!(Store::open(&disk).await.read_all(), [joined(&entry(0, 3))]);
+    });
+}
+
+#[test]
+fn a_purge_beyond_the_last_entry_leaves_an_empty_log_there() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        store.append((0..10).map(|index| entry(index, 1))).await;
+        store.purge(id(100, 2)).await;
+        store.close().await;
+        let store = Store::open(&disk).await;
+        let state = store.log.state();
+        assert_eq!((state.purged, state.last), (Some(id(100, 2)), Some(id(100, 2))));
+        assert_eq!(store.read_all(), []);
+        assert_eq!(store.log.read_bodies(2, &[0]).unwrap(), [body(&entry(2, 1), 0)]);
+        store.append([entry(101, 2)]).await;
+        assert_eq!(store.read_all(), [joined(&entry(101, 2))]);
+    });
+}
+
+/// Takes in body 1 of every entry in `indices`, as another node has them.
+fn take_in(import: &mut Import, indices: impl IntoIterator<Item = u64>) {
+    for index in indices {
+        let (spec, bytes) = body(&entry_of(index, 2, &[1_000, 2_000]), 1);
+        import.add(id(index, 2), &[(1, spec)], bytes).unwrap();
+    }
+}
+
+#[test]
+fn imported_bodies_hide_local_ones_once_their_snapshot_is_published() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        store.append((0..50).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+        let mut import = store.log.import().unwrap();
+        take_in(&mut import, (45..90).step_by(2));
+        check_bodies(&store, 0..50);
+        import.publish(40, id(100, 2)).await.unwrap();
+        let check = |store: &Store| {
+            check_bodies(store, 0..41);
+            for index in (45..90).step_by(2) {
+                let expected = body(&entry_of(index, 2, &[1_000, 2_000]), 1);
+                assert_eq!(store.log.read_bodies(index, &[1]).unwrap(), [expected]);
+                assert_eq!(store.log.body_id(index).unwrap(), id(index, 2));
+                assert!(matches!(store.log.read_bodies(index, &[0]), Err(LogError::NoBody { .. })));
+            }
+            for index in [41, 44, 46, 49, 90] {
+                assert!(
+                    matches!(store.log.read_bodies(index, &[0]), Err(LogError::NoBody { .. })),
+                    "{index}"
+                );
+            }
+        };
+        check(&store);
+        assert_eq!(store.read_all().len(), 50, "what is log stays log");
+        store.close().await;
+        let image = disk.image();
+
+        let store = Store::open(&disk).await;
+        check_bodies(&store, 0..50);
+        assert!(store.log.read_bodies(45, &[1]).unwrap() == [body(&entry_of(45, 1, &[1_000, 10]), 1)]);
+        store.close().await;
+
+        disk.restore(&image);
+        let published = || LogOptions { snapshot_upto: Some(100), ..options() };
+        let store = Store::open_with(&disk, published()).await.unwrap();
+        check(&store);
+        store.purge(id(100, 2)).await;
+        check(&store);
+        store.append((101..140).map(|index| entry(index, 2))).await;
+        store.close().await;
+        let store = Store::open_with(&disk, published()).await.unwrap();
+        check(&store);
+        store.log.collect(live([3]), 100);
+        store.flush().await;
+        settle().await;
+        assert!(files(&disk, "import").is_empty(), "{:?}", files(&disk, "import"));
+        check_bodies(&store, [3]);
+        assert!(store.log.read_bodies(45, &[1]).is_err());
+    });
+}
+
+#[test]
+fn a_dropped_import_leaves_nothing_and_a_wrong_body_is_refused() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        let mut import = store.log.import().unwrap();
+        take_in(&mut import, 0..40);
+        let (spec, bytes) = body(&entry_of(50, 2, &[1_000]), 0);
+        let wrong = ContentSpec { crc32c: !spec.crc32c, ..spec };
+        assert!(matches!(
+            import.add(id(50, 2), &[(0, wrong)], bytes.clone()),
+            Err(LogError::Mismatch { index: 50, .. })
+        ));
+        assert!(matches!(
+            import.add(id(20, 2), &[(9, spec)], bytes.clone()),
+            Err(LogError::Mismatch { index: 20, .. })
+        ));
+        assert!(import.add(id(50, 2), &[(0, spec)], bytes.slice(1..)).is_err(), "too short");
+        assert!(
+            import.add(id(50, 2), &[(0, spec)], [bytes.clone(), bytes].concat().into()).is_err(),
+            "too long"
+        );
+        assert!(!files(&disk, "tmp").is_empty());
+        drop(import);
+        assert!(files(&disk, "tmp").is_empty() && files(&disk, "import").is_empty());
+    });
+}
+
+#[test]
+fn the_bodies_of_one_entry_may_come_in_parts() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        let whole = entry_of(7, 2, &[10, 20, 30]);
+        let mut import = store.log.import().unwrap();
+        for ordinal in [0, 2] {
+            let (spec, bytes) = body(&whole, ordinal);
+            import.add(whole.id, &[(ordinal, spec)], bytes).unwrap();
+        }
+        import.publish(0, id(9, 2)).await.unwrap();
+        assert_eq!(store.log.read_bodies(7, &[0, 2]).unwrap(), [body(&whole, 0), body(&whole, 2)]);
+    });
+}
+
+#[test]
+fn what_should_be_there_and_is_not_is_corruption() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        store.append((0..60).map(|index| entry(index, 1))).await;
+        store.close().await;
+        let image = disk.image();
+        let open = async |options: LogOptions| Store::open_with(&disk, options).await.map(drop);
+        let error =
+            open(LogOptions { snapshot_upto: Some(60), ..options() }).await.expect_err("59 is the last");
+        assert!(error.to_string().contains("snapshot"), "{error}");
+        disk.restore(&image);
+        open(LogOptions { snapshot_upto: Some(59), ..options() }).await.expect("all there");
+        for gone in &files(&disk, "log")[..3] {
+            disk.restore(&image);
+            crate::fs::Disk::remove(&*disk.boot(), &Path::new("/").join(gone)).unwrap();
+            let error = open(options()).await.expect_err("a segment is missing");
+            assert!(matches!(&error, LogError::Corrupt { .. }), "{error}");
+        }
+    });
+}
