@@ -43,22 +43,31 @@ struct Inner {
     leading: Option<(Leadership, Stamper)>,
     walls: BTreeMap<u64, (i64, Instant)>,
     wall_alarm: bool,
+    /// The last that sent entries or a snapshot, and when: only a leader does.
+    heard: Option<(NodeId, Instant)>,
 }
 
 /// Where this node sits.
 pub(crate) struct Seat {
     node: NodeId,
     heartbeat: Duration,
+    /// A leader that was not heard of for so long is not named to others any more.
+    silence_max: Duration,
     clock: Arc<dyn Clock>,
     inner: Mutex<Inner>,
     view: watch::Sender<View>,
 }
 
 impl Seat {
-    pub(crate) fn new(node: NodeId, heartbeat: Duration, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        node: NodeId,
+        heartbeat: Duration,
+        silence_max: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
-        let inner = Inner { leading: None, walls: BTreeMap::new(), wall_alarm: false };
-        Self { node, heartbeat, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
+        let inner = Inner { leading: None, walls: BTreeMap::new(), wall_alarm: false, heard: None };
+        Self { node, heartbeat, silence_max, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -74,8 +83,22 @@ impl Seat {
         self.inner().leading.as_ref().map(|(leadership, _)| *leadership)
     }
 
+    /// Who sits where now. Raft remembers a leader until there is another; one that is silent is left out, so that
+    /// nobody is sent to it for ever when no other can be elected.
     pub(crate) fn view(&self) -> View {
-        self.view.borrow().clone()
+        let mut view = self.view.borrow().clone();
+        let heard = self.inner().heard;
+        let now = Instant::now();
+        view.leader = view.leader.filter(|leader| {
+            let recent = |at: Instant| now.saturating_duration_since(at) <= self.silence_max;
+            leader.node == self.node || heard.is_some_and(|(node, at)| node == leader.node && recent(at))
+        });
+        view
+    }
+
+    /// A peer sent what only a leader sends.
+    pub(crate) fn hear_leader(&self, peer: NodeId) {
+        self.inner().heard = Some((peer, Instant::now()));
     }
 
     /// Follows every change of the view.

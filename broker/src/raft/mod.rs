@@ -168,7 +168,9 @@ impl Consensus {
             MachineStore(Arc::clone(&machine)),
         );
         let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
-        let seat = Arc::new(Seat::new(node, options.heartbeat, Arc::clone(&outside.clock)));
+        // Raft waits a lease of one timeout and the timeout itself before it elects.
+        let silence_max = 2 * options.election_max;
+        let seat = Arc::new(Seat::new(node, options.heartbeat, silence_max, Arc::clone(&outside.clock)));
         let consensus = Arc::new(Self {
             raft: raft.clone(),
             seat: Arc::clone(&seat),
@@ -280,6 +282,11 @@ impl Consensus {
             contents.extend(self.log.read_bodies(run[0].index, &ordinals)?);
         }
         Ok(contents)
+    }
+
+    /// A peer sent what only a leader sends.
+    pub(crate) fn hear_leader(&self, peer: queue_protocol::names::NodeId) {
+        self.seat.hear_leader(peer);
     }
 
     /// Where to go instead.

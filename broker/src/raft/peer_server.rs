@@ -110,6 +110,9 @@ async fn handle(
         return Err(io::Error::other("a node that is no member yet may only ask to join"));
     }
     let raft = consensus.raft().clone();
+    if let PeerRequest::Append(_) | PeerRequest::SnapshotPart(_) = &request {
+        consensus.hear_leader(peer.node);
+    }
     match request {
         PeerRequest::Append(append) => handle_append(&raft, id, append, frame.tail, answers).await?,
         PeerRequest::Vote(ask) => spawn_vote(raft, id, ask, false, answers.clone()),

@@ -114,7 +114,8 @@ impl Client {
     /// session expires by itself.
     pub async fn close_session(&self) {
         let session = self.shared.session();
-        if !session.numbers.used() || session.leader().is_none() {
+        // A session that was never opened costs no entry to be closed.
+        if !session.numbers.are_recorded() || session.leader().is_none() {
             return;
         }
         let closing = self.call(Request::CloseSession, Vec::new());

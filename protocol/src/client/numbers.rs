@@ -64,9 +64,9 @@ impl Numbers {
         }
     }
 
-    /// Some number was given out.
-    pub(super) fn used(&self) -> bool {
-        self.lock().next > 1
+    /// The cluster has executed a command of this session, and so knows it.
+    pub(super) fn are_recorded(&self) -> bool {
+        self.lock().recorded
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,0 +1,364 @@
+//! A cluster of real processes on this machine: data in a temporary directory, everything killed at the end.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue_protocol::client::{Client, ClientConfig, TcpDial};
+use queue_protocol::names::NodeId;
+use queue_protocol::response::{Role, StatusView};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tempfile::TempDir;
+use tokio::sync::SemaphorePermit;
+
+use crate::process::{Daemon, show_log};
+use crate::program::{self, Ran, run};
+use crate::raw::random_session;
+use crate::{LIMIT, free_port, slots, until};
+
+/// Random bytes of the system.
+///
+/// # Panics
+/// If it has none.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = getrandom(&mut bytes, GetRandomFlags::empty()).expect("the system has randomness");
+    assert_eq!(filled, N, "so few bytes come at once");
+    bytes
+}
+
+/// Settings of every node that a test names none for: small segments, since they are filled with zeros at the start.
+const SETTINGS: [(&str, &str); 3] =
+    [("QUEUED_STORAGE_SEGMENT_SIZE", "1MiB"), ("QUEUED_LOG_FORMAT", "text"), ("QUEUED_SHUTDOWN_GRACE", "5s")];
+
+struct Node {
+    name: String,
+    address: String,
+    dir: PathBuf,
+    log: PathBuf,
+    daemon: Option<Daemon>,
+}
+
+/// Nodes are counted from 0; the name of the first is `n1`.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    env: Vec<(String, String)>,
+    looker: Client,
+    dir: TempDir,
+    _slot: SemaphorePermit<'static>,
+}
+
+impl Cluster {
+    /// Three nodes.
+    pub async fn start() -> Self {
+        Self::start_with(3, &[]).await
+    }
+
+    /// So many nodes with these settings in their environment. All are voters when this returns.
+    ///
+    /// # Panics
+    /// If they do not become a cluster in time.
+    pub async fn start_with(count: usize, env: &[(&str, &str)]) -> Self {
+        let slot = slots::slot().await;
+        let dir = tempfile::tempdir().expect("there is a temporary directory");
+        let env = SETTINGS.iter().chain(env).map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        let nodes: Vec<Node> = (1..=count)
+            .map(|number| Node {
+                name: format!("n{number}"),
+                address: format!("127.0.0.1:{}", free_port()),
+                dir: dir.path().join(format!("n{number}")),
+                log: dir.path().join(format!("n{number}.log")),
+                daemon: None,
+            })
+            .collect();
+        let servers = nodes.iter().map(|node| node.address.clone()).collect();
+        let looker = client_of(servers, Duration::from_secs(2));
+        let mut cluster = Self { nodes, env: env.collect(), looker, dir, _slot: slot };
+        cluster.form().await;
+        cluster
+    }
+
+    async fn form(&mut self) {
+        run(&mut self.queued("init", 0), b"").await.expect(0);
+        self.start_node(0);
+        until("the first node leads", LIMIT, async || self.leads(0).await).await;
+        for n in 1..self.nodes.len() {
+            self.join(n, &self.secret_file(0)).await.expect(0);
+            self.start_node(n);
+        }
+        self.all_vote().await;
+    }
+
+    async fn join(&self, n: usize, secret_file: &Path) -> Ran {
+        let mut join = self.queued("join", n);
+        join.arg("--at").arg(&self.nodes[0].address).arg("--secret-file").arg(secret_file);
+        run(&mut join, b"").await
+    }
+
+    /// Waits until every node votes and follows.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub async fn all_vote(&self) {
+        let count = self.nodes.len();
+        until("all nodes vote", LIMIT, async || {
+            for n in 0..count {
+                let status = self.status(n).await?;
+                let voters = status.members.iter().filter(|member| member.voter).count();
+                if voters != count || status.leader.is_none() {
+                    return Err(format!("{} knows {voters} voters, leader {:?}", status.name, status.leader));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// `queued COMMAND` for node `n`, with its directory, name and address.
+    pub fn queued(&self, command: &str, n: usize) -> Command {
+        let node = &self.nodes[n];
+        let mut queued = program::queued();
+        queued.arg(command).args(["--name", &node.name, "--listen", &node.address]);
+        queued.arg("--data-dir").arg(&node.dir).current_dir(self.dir.path());
+        queued.envs(self.env.iter().map(|(name, text)| (name, text)));
+        queued
+    }
+
+    fn start_node(&mut self, n: usize) {
+        let mut serve = self.queued("serve", n);
+        let node = &mut self.nodes[n];
+        assert!(node.daemon.is_none(), "{} runs already", node.name);
+        node.daemon = Some(Daemon::start(&mut serve, &node.log));
+    }
+
+    /// Starts a node that was killed or stopped, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub async fn restart(&mut self, n: usize) {
+        self.start_node(n);
+        self.answers(n).await;
+    }
+
+    /// Starts all nodes that do not run, and waits until they answer.
+    ///
+    /// # Panics
+    /// If they do not in time.
+    pub async fn restart_all(&mut self) {
+        let down: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].daemon.is_none()).collect();
+        down.iter().for_each(|n| self.start_node(*n));
+        for n in down {
+            self.answers(n).await;
+        }
+    }
+
+    async fn answers(&mut self, n: usize) {
+        let name = self.nodes[n].name.clone();
+        until(&format!("{name} answers"), LIMIT, async || {
+            if let Some(status) = self.daemon_mut(n).ended() {
+                panic!("{name} ended with {status}");
+            }
+            self.status(n).await.map(drop)
+        })
+        .await;
+    }
+
+    fn daemon_mut(&mut self, n: usize) -> &mut Daemon {
+        self.nodes[n].daemon.as_mut().expect("it runs")
+    }
+
+    fn daemon(&self, n: usize) -> &Daemon {
+        self.nodes[n].daemon.as_ref().expect("it runs")
+    }
+
+    /// `kill -9`
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&mut self, n: usize) {
+        self.nodes[n].daemon.take().expect("it runs").kill();
+    }
+
+    /// `kill -9` of all at once.
+    pub fn kill_all(&mut self) {
+        Daemon::kill_all(self.nodes.iter_mut().filter_map(|node| node.daemon.take()).collect());
+    }
+
+    /// SIGSTOP
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pause(&self, n: usize) {
+        self.daemon(n).pause();
+    }
+
+    /// SIGCONT
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn resume(&self, n: usize) {
+        self.daemon(n).resume();
+    }
+
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end with 0 in time.
+    pub async fn stop(&mut self, n: usize) {
+        self.daemon(n).terminate();
+        let name = self.nodes[n].name.clone();
+        let status = until(&format!("{name} stops"), LIMIT, async || {
+            self.daemon_mut(n).ended().ok_or("it still runs")
+        })
+        .await;
+        assert!(status.success(), "{name} ended with {status}");
+        self.nodes[n].daemon = None;
+    }
+
+    /// How many nodes there are.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// `n1`
+    pub fn name(&self, n: usize) -> &str {
+        &self.nodes[n].name
+    }
+
+    /// `127.0.0.1:12345`
+    pub fn address(&self, n: usize) -> &str {
+        &self.nodes[n].address
+    }
+
+    /// Raft's number.
+    pub fn node_id(&self, n: usize) -> NodeId {
+        NodeId(n as u64 + 1)
+    }
+
+    /// Data directory.
+    pub fn data_dir(&self, n: usize) -> &Path {
+        &self.nodes[n].dir
+    }
+
+    /// The cluster's secret as node `n` has it.
+    pub fn secret_file(&self, n: usize) -> PathBuf {
+        self.nodes[n].dir.join("SECRET")
+    }
+
+    /// What node `n` wrote to its standard error.
+    pub fn log_of(&self, n: usize) -> String {
+        std::fs::read(&self.nodes[n].log)
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// A directory for files of the test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// All addresses, with commas.
+    pub fn servers(&self) -> String {
+        let all: Vec<&str> = self.nodes.iter().map(|node| node.address.as_str()).collect();
+        all.join(",")
+    }
+
+    /// `queuectl` with the servers of this cluster, patient enough for a busy machine.
+    pub fn queuectl(&self) -> Command {
+        let mut queuectl = program::queuectl();
+        queuectl.env("QUEUECTL_SERVERS", self.servers()).env("QUEUECTL_TIMEOUT", "30s");
+        queuectl.env("XDG_STATE_HOME", self.dir.path()).current_dir(self.dir.path());
+        queuectl
+    }
+
+    /// Runs `queuectl` with these words and nothing on standard input.
+    pub async fn ctl(&self, words: &[&str]) -> Ran {
+        run(self.queuectl().args(words), b"").await
+    }
+
+    /// A client with a session of its own.
+    pub fn client(&self) -> Client {
+        client_of(self.nodes.iter().map(|node| node.address.clone()).collect(), LIMIT)
+    }
+
+    /// What node `n` says of itself.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn status(&self, n: usize) -> Result<StatusView, String> {
+        let node = &self.nodes[n];
+        let answered = self.looker.status(&node.address).await;
+        answered.map(|answered| answered.answer).map_err(|error| format!("{}: {error}", node.name))
+    }
+
+    async fn leads(&self, n: usize) -> Result<StatusView, String> {
+        let status = self.status(n).await?;
+        let own = status.leader.as_ref().is_some_and(|leader| leader.node == status.node);
+        if status.role == Role::Leader && own {
+            Ok(status)
+        } else {
+            Err(format!("{} is {:?} in term {}", status.name, status.role, status.term))
+        }
+    }
+
+    /// The node that leads in the newest term, and its status. A node that is paused is not asked for long.
+    ///
+    /// # Panics
+    /// If nobody does in time.
+    pub async fn leader(&self) -> (usize, StatusView) {
+        self.leader_above(0).await
+    }
+
+    /// The node that leads in a term above `term`.
+    ///
+    /// # Panics
+    /// If nobody does in time.
+    pub async fn leader_above(&self, term: u64) -> (usize, StatusView) {
+        until(&format!("a node leads in a term above {term}"), LIMIT, async || {
+            let mut why = Vec::new();
+            let mut newest: Option<(usize, StatusView)> = None;
+            for n in (0..self.nodes.len()).filter(|n| self.nodes[*n].daemon.is_some()) {
+                match self.leads(n).await {
+                    Ok(status) if status.term > newest.as_ref().map_or(term, |(_, other)| other.term) => {
+                        newest = Some((n, status));
+                    }
+                    Ok(status) => why.push(format!("{} leads in term {}", status.name, status.term)),
+                    Err(error) => why.push(error),
+                }
+            }
+            newest.ok_or(why.join("; "))
+        })
+        .await
+    }
+
+    /// Makes node `n` the leader.
+    ///
+    /// # Panics
+    /// If it does not become it in time.
+    pub async fn transfer(&self, n: usize) {
+        until(&format!("{} leads", self.nodes[n].name), LIMIT, async || {
+            if self.leads(n).await.is_err() {
+                self.looker.transfer(Some(self.node_id(n))).await.map_err(|error| error.to_string())?;
+            }
+            self.leads(n).await.map(drop)
+        })
+        .await;
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                show_log(&node.name, &node.log);
+            }
+        }
+    }
+}
+
+/// A client of these servers with a session of its own.
+pub fn client_of(servers: Vec<String>, timeout: Duration) -> Client {
+    let config = ClientConfig { servers, timeout, follow: true, session: random_session() };
+    Client::new(config, Arc::new(TcpDial::default()))
+}

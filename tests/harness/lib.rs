@@ -1,0 +1,19 @@
+//! What tests of the whole need: clusters of real processes, a way to wait for what they should do, and clients.
+//!
+//! Nothing here sleeps for a result: [`until`] looks again until a condition holds, and says what was missing if it
+//! does not within its limit.
+
+pub mod bodies;
+pub mod cluster;
+pub mod process;
+pub mod program;
+pub mod raw;
+pub mod settings;
+pub mod terminal;
+
+mod ports;
+mod slots;
+mod until;
+
+pub use self::ports::free_port;
+pub use self::until::{LIMIT, until};

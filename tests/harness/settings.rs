@@ -1,0 +1,21 @@
+//! What the environment says about tests: short by default, long on demand.
+//!
+//! | variable | default | meaning |
+//! |---|---|---|
+//! | `QUEUE_TESTS_LONG` | | set: every test in its long setting |
+//! | `QUEUE_TESTS_CLUSTERS` | 2 | clusters at a time |
+//!
+//! The long settings are 10,000 lines while the leader is killed (else 4,000), 20 rounds of `kill -9` of all nodes
+//! (else 3), outages of 10 s (else 5 s), an idle wait of 30 s (else 3 s) and 1 GiB of bodies (else 64 MiB).
+
+/// `long` if the long setting is asked for, else `short`.
+pub fn choose<T>(short: T, long: T) -> T {
+    let set = std::env::var_os("QUEUE_TESTS_LONG").is_some_and(|value| !value.is_empty() && value != "0");
+    if set { long } else { short }
+}
+
+/// Clusters that may run at a time.
+pub(crate) fn clusters() -> usize {
+    let given = std::env::var("QUEUE_TESTS_CLUSTERS").ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(2).max(1)
+}

@@ -1,0 +1,15 @@
+//! Tests of the whole: real daemons, real disks, `kill -9`. Each file is one thing that has to hold.
+//!
+//! `QUEUE_TESTS_LONG=1` runs each in its long setting; see `harness::settings`.
+
+mod bad_input;
+mod dev;
+mod failover;
+mod kill_all;
+mod lagging_node;
+mod outage;
+mod parked;
+mod readme;
+mod repeated_pop;
+mod space;
+mod terminal;

@@ -1,0 +1,111 @@
+//! A lease that waits: it costs no log entry, and whatever becomes ready reaches it.
+
+use std::time::Duration;
+
+use harness::bodies::{self, bodies, lease, queue, stored};
+use harness::cluster::Cluster;
+use harness::program::Running;
+use harness::settings::choose;
+use harness::{LIMIT, until};
+use queue_protocol::bounded::Bounded;
+use queue_protocol::client::{Client, NewMessage};
+use queue_protocol::names::{LeaseToken, MessageId};
+use queue_protocol::request::{Consistency, CreateQueue, Due, NackKind, QueueSettings, Queues, Receipts};
+use queue_protocol::response::Delivery;
+
+/// A queue whose failed messages are ready again at once.
+async fn create(client: &Client, name: &str) {
+    let settings = QueueSettings { backoff_ms: Some(0), ..QueueSettings::default() };
+    let create = CreateQueue { queue: queue(name), settings, if_not_exists: false };
+    client.create_queue(create).await.expect("the queue is new");
+}
+
+/// Waits until so many leases are parked at `name`.
+async fn parked(client: &Client, name: &str, count: u32) {
+    until("a lease is parked", LIMIT, async || {
+        let only = Some(queue(name));
+        let look = Queues { only, after: None, consistency: Consistency::Linearizable };
+        let answered = client.queues(look).await.map_err(|error| error.to_string())?;
+        let waiting = answered.answer.first().map_or(0, |view| view.waiting);
+        if waiting == count { Ok(()) } else { Err(format!("{waiting} are parked")) }
+    })
+    .await;
+}
+
+/// `last` and `applied` of every node in `cluster status`.
+async fn indices(cluster: &Cluster) -> Vec<(String, String)> {
+    let status = cluster.ctl(&["cluster", "status", "--json"]).await.expect(0).json();
+    let nodes = status["nodes"].as_array().expect("a list").clone();
+    let text = |value: &serde_json::Value| value.as_str().expect("indices are strings").to_owned();
+    nodes.iter().map(|node| (text(&node["last"]), text(&node["applied"]))).collect()
+}
+
+/// A lease of `name` that is parked, in a task of its own.
+async fn park(cluster: &Cluster, name: &str) -> tokio::task::JoinHandle<(Delivery, String)> {
+    let client = cluster.client();
+    let asked = lease(name, 10, Some(30_000), 60_000);
+    let waiting = tokio::spawn(async move {
+        let leased = client.lease(asked).await.expect("it waits");
+        let body = bodies(&leased).pop().expect("it was not empty");
+        let [delivery] = &leased.answer[..] else { panic!("{:?}", leased.answer) };
+        (delivery.clone(), String::from_utf8_lossy(&body).into_owned())
+    });
+    parked(&cluster.client(), name, 1).await;
+    waiting
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_lease_adds_no_entry_and_ends_with_1() {
+    let cluster = Cluster::start().await;
+    create(&cluster.client(), "idle").await;
+    let wait = choose("3s", "30s");
+    let mut waiting = Running::start(cluster.queuectl().args(["lease", "idle", "--wait", wait]));
+    parked(&cluster.client(), "idle", 1).await;
+    until("all nodes have applied everything", LIMIT, async || {
+        let indices = indices(&cluster).await;
+        let same = indices.iter().all(|pair| pair.0 == pair.1 && *pair == indices[0]);
+        if same { Ok(()) } else { Err(format!("{indices:?}")) }
+    })
+    .await;
+    let before = indices(&cluster).await;
+    assert!(!waiting.has_ended());
+    waiting.end().await.expect(1);
+    assert_eq!(indices(&cluster).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_becomes_ready_reaches_a_parked_lease() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+
+    create(&client, "delayed").await;
+    let waiting = park(&cluster, "delayed").await;
+    let late = NewMessage { due: Due::AfterMs(1_000), ..NewMessage::of_body(b"late") };
+    let id = stored(&client.push(queue("delayed"), false, vec![late]).await.expect("it is stored"), 1);
+    assert!(!waiting.is_finished(), "it is not due yet");
+    let (delivery, body) = waiting.await.expect("it is delivered");
+    assert_eq!((delivery.id, delivery.attempt, body.as_str()), (MessageId(id), 1, "late"));
+
+    for (name, given_back) in [
+        ("released", Some(NackKind::Release { delay_ms: 0 })),
+        ("failed", Some(NackKind::Fail { delay_ms: Some(0), error: Default::default() })),
+        ("ended", None),
+    ] {
+        create(&client, name).await;
+        bodies::push(&client, name, &[name]).await.expect("it is stored");
+        let leased = client.lease(lease(name, 1, Some(1_000), 0)).await.expect("it is ready");
+        let first = leased.answer.first().expect("it is ready").clone();
+        let waiting = park(&cluster, name).await;
+        if let Some(kind) = given_back {
+            let receipts: Vec<(MessageId, LeaseToken)> = vec![(first.id, first.token)];
+            let receipts = Bounded::new(receipts).expect("one is within the limit");
+            client.nack(Receipts { queue: queue(name), receipts }, kind).await.expect("it is leased");
+        }
+        let again = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        let (again, body) = again.unwrap_or_else(|_| panic!("{name} did not come")).expect("it is delivered");
+        assert_eq!((again.id, again.attempt, body.as_str()), (first.id, 2, name));
+        assert!(again.token > first.token, "{name}: {} after {}", again.token, first.token);
+        let failures = u32::from(name != "released");
+        assert_eq!(again.failures, failures, "{name}");
+    }
+}
