@@ -9,6 +9,7 @@ pub mod process;
 pub mod program;
 pub mod raw;
 pub mod settings;
+pub mod simulation;
 pub mod terminal;
 
 mod ports;

@@ -1,11 +1,8 @@
 //! Silence and wrong clocks, in simulated time: neither makes a cluster refuse the next push.
 
-mod cluster;
-mod outside;
-
 use std::time::Duration;
 
-use cluster::{Cluster, seed};
+use harness::simulation::{Cluster, seed};
 
 #[test]
 fn an_hour_of_silence_and_clocks_that_jump_an_hour_refuse_nobody() {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
-use queue_protocol::error::{Error, Retry};
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, JOINING, PeerHello, Secret, VERSION};
+use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, PeerHello, Secret, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{Join, Joined, PeerRequest, PeerResponse};
@@ -16,6 +16,7 @@ use queue_protocol::peer::{Join, Joined, PeerRequest, PeerResponse};
 use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock, log_seed};
 use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
+use crate::fs::create_dirs;
 use crate::log::{Log, LogOptions};
 use crate::outside::{Listener, Outside};
 use crate::raft::{Credentials, dial_peer};
@@ -33,7 +34,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// 66 if the directory is formatted already or in use, 74 if the disk fails.
 pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, NodeError> {
     let dir = &options.data_dir;
-    outside.disk.create_dir_all(dir)?;
+    create_dirs(&*outside.disk, dir).await?;
     let _lock = lock(outside, dir)?;
     refuse_formatted(outside, dir)?;
     let name = options.name.clone().unwrap_or_else(|| "n1".to_owned());
@@ -64,7 +65,6 @@ fn refuse_formatted(outside: &Outside, dir: &Path) -> Result<(), NodeError> {
 
 async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId) -> Result<(), NodeError> {
     let log = options.data_dir.join(LOG_DIR);
-    outside.disk.create_dir_all(&log)?;
     Snapshots::format(&*outside.disk, &options.data_dir.join(SNAPSHOTS_DIR)).await?;
     let log_options = LogOptions { seed: log_seed(store), ..options.log.clone() };
     Log::format(Arc::clone(&outside.disk), &log, &log_options).await?;
@@ -86,7 +86,7 @@ pub async fn join(
     secret: Secret,
 ) -> Result<Identity, NodeError> {
     let dir = &options.data_dir;
-    outside.disk.create_dir_all(dir)?;
+    create_dirs(&*outside.disk, dir).await?;
     let _lock = lock(outside, dir)?;
     let (mut identity, revision) = match Identity::read(&*outside.disk, dir) {
         Ok(found) if found.identity.is_joined() => {
@@ -136,7 +136,10 @@ async fn answer_while_joining(outside: &Outside, me: &Credentials, listener: &dy
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let answer = |hello: &Hello| {
-            let cluster = hello.cluster.unwrap_or(me.cluster);
+            // A client must not take this for a cluster; only the leader has business here.
+            let (HelloRole::Peer(_), Some(cluster)) = (&hello.role, hello.cluster) else {
+                return Err(Error::again(ErrorCode::NoLeader, "this node is joining a cluster"));
+            };
             hello.check(cluster, JOINING)?;
             Ok(Accepted {
                 version: VERSION,
@@ -181,11 +184,10 @@ async fn ask(
             }
             Ok(Err(error)) if error.retry != Retry::Never => error.message.to_string(),
             Ok(Err(error)) => {
-                use queue_protocol::error::ErrorCode as Code;
                 let status = match error.code {
-                    Code::NodeExists => 73,
-                    Code::NotPermitted => 77,
-                    Code::VersionMismatch => 76,
+                    ErrorCode::NodeExists => 73,
+                    ErrorCode::NotPermitted => 77,
+                    ErrorCode::VersionMismatch => 76,
                     _ => 69,
                 };
                 return Err(NodeError::new(

@@ -1,5 +1,7 @@
 //! A cluster of simulated nodes and one client, driven step by step from outside of simulated time.
 
+mod outside;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue_broker::fs::Disk;
-use queue_broker::fs::sim::{Latency, SimDisk, SimOptions, Unit};
+use queue_broker::fs::sim::{Bias, Latency, SimDisk, SimOptions, Unit};
 use queue_broker::log::LogOptions;
 use queue_broker::node::{self, NodeOptions, secret};
 use queue_broker::raft::{RaftOptions, seeded};
@@ -20,24 +22,26 @@ use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{Due, Lease, Push, PushMessage, Request};
 use queue_protocol::response::Answer;
 
-use crate::outside::{SimNet, outside};
+use self::outside::{SimNet, outside};
 
 const PORT: u16 = 7410;
+/// Pushes in flight.
+const LANES: u64 = 8;
 /// Simulated time in which a task of the client must be done.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// `SIMULATION_SEED`, or the seed that every build runs.
-pub(crate) fn seed() -> u64 {
+/// `SIMULATION_SEED`, or the seed that every build runs. `SIMULATION_LOG=1` prints what the nodes log.
+pub fn seed() -> u64 {
     std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7)
 }
 
 /// What a run has met, so that no run is empty.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Covered {
+pub struct Covered {
     /// Terms in which something was answered.
-    pub(crate) terms: usize,
+    pub terms: usize,
     /// Files that a crash changed: something in them was written and not synced.
-    pub(crate) torn_files: usize,
+    pub torn_files: usize,
 }
 
 /// What client and driver share.
@@ -63,7 +67,8 @@ struct Host {
     offset_ms: Arc<AtomicI64>,
 }
 
-pub(crate) struct Cluster {
+/// Nodes that run under the simulator, and what their client was told.
+pub struct Cluster {
     sim: turmoil::Sim<'static>,
     seed: u64,
     hosts: BTreeMap<String, Host>,
@@ -77,7 +82,7 @@ fn options(name: &str) -> NodeOptions {
         data_dir: PathBuf::from("data"),
         listen: format!("0.0.0.0:{PORT}"),
         advertise: Some(format!("{name}:{PORT}")),
-        name: None,
+        name: Some(name.to_owned()),
         raft: RaftOptions { snapshot_entries: 100, keep_entries: 20, ..RaftOptions::default() },
         server: ServerOptions {
             queues: QueueOptions { auto_create: true, ..QueueOptions::default() },
@@ -94,6 +99,7 @@ async fn live(
     disk: SimDisk,
     first: SimDisk,
     offset_ms: Arc<AtomicI64>,
+    formatted: Arc<AtomicBool>,
     boot: u64,
 ) -> turmoil::Result {
     let ended = Arc::new(Mutex::new(None));
@@ -103,8 +109,7 @@ async fn live(
     });
     let outside = outside(disk.boot(), offset_ms, boot, end);
     let options = options(&name);
-    let formatted = outside.disk.exists(Path::new("data/IDENTITY"))?;
-    if !formatted {
+    if !formatted.load(Ordering::Relaxed) {
         if name == "n1" {
             node::init(&outside, &options).await?;
         } else {
@@ -115,6 +120,8 @@ async fn live(
             node::join(&outside, &options, &format!("n1:{PORT}"), secret).await?;
         }
     }
+    // From here on a crash must not take the identity away: nothing formats a second time.
+    formatted.store(true, Ordering::Relaxed);
     let _node = node::start(outside, options).await?;
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -126,7 +133,15 @@ async fn live(
 
 impl Cluster {
     /// A finer tick costs more for each simulated second.
-    pub(crate) fn new(seed: u64, tick: Duration) -> Self {
+    pub fn new(seed: u64, tick: Duration) -> Self {
+        if std::env::var_os("SIMULATION_LOG").is_some() {
+            let level = tracing_subscriber::filter::LevelFilter::DEBUG;
+            tracing_subscriber::fmt()
+                .with_max_level(level)
+                .without_time()
+                .with_writer(std::io::stderr)
+                .init();
+        }
         let mut builder = turmoil::Builder::new();
         builder
             .rng_seed(seed)
@@ -146,12 +161,12 @@ impl Cluster {
     }
 
     /// Formats and starts `count` nodes, and the client.
-    pub(crate) fn start(&mut self, count: u64) {
+    pub fn start(&mut self, count: u64) {
         let boots = Arc::new(AtomicU64::new(self.seed << 16));
         for number in 1..=count {
             let latency = Latency {
-                min: Duration::from_micros(100),
-                max: Duration::from_millis(8),
+                min: Duration::from_millis(2),
+                max: Duration::from_millis(25),
                 ..Latency::default()
             };
             let seed = self.seed.wrapping_mul(31).wrapping_add(number);
@@ -162,9 +177,12 @@ impl Cluster {
         for (name, host) in &self.hosts {
             let (name, disk, first) = (name.clone(), host.disk.clone(), first.clone());
             let (offset_ms, boots) = (Arc::clone(&host.offset_ms), Arc::clone(&boots));
+            let formatted = Arc::new(AtomicBool::new(false));
             self.sim.host(name.clone(), move || {
                 let boot = boots.fetch_add(1 << 8, Ordering::Relaxed);
-                seeded(boot, live(name.clone(), disk.clone(), first.clone(), Arc::clone(&offset_ms), boot))
+                let (disk, first) = (disk.clone(), first.clone());
+                let (offset_ms, formatted) = (Arc::clone(&offset_ms), Arc::clone(&formatted));
+                seeded(boot, live(name.clone(), disk, first, offset_ms, formatted, boot))
             });
         }
         let servers = self.hosts.keys().map(|name| format!("{name}:{PORT}")).collect();
@@ -191,45 +209,69 @@ impl Cluster {
         self.sim.step().unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
     }
 
-    fn run(&mut self, todo: Todo) {
+    fn begin(&mut self, todo: Todo) {
         self.shared.done.store(false, Ordering::Relaxed);
         *self.shared.todo.lock().unwrap() = Some(todo);
+    }
+
+    fn step_until(&mut self, what: &str, done: impl Fn(&Shared) -> bool) {
         let until = self.sim.elapsed() + PATIENCE;
-        while !self.shared.done.load(Ordering::Relaxed) {
-            assert!(self.sim.elapsed() < until, "seed {}: the client did not get done", self.seed);
+        while !done(&self.shared) {
+            assert!(self.sim.elapsed() < until, "seed {}: {what} took too long", self.seed);
             self.step();
         }
+    }
+
+    fn finish(&mut self) {
+        self.step_until("the client's work", |shared| shared.done.load(Ordering::Relaxed));
         let failures = std::mem::take(&mut *self.shared.failures.lock().unwrap());
         assert!(failures.is_empty(), "seed {}: {failures:?}", self.seed);
     }
 
-    /// The client pushes so many messages and waits for every answer.
-    pub(crate) fn push(&mut self, count: u64) {
+    fn begin_push(&mut self, count: u64) {
         let first = self.next;
         self.next += count;
-        self.run(Todo::Push { first, count });
+        self.begin(Todo::Push { first, count });
+    }
+
+    /// The client pushes so many messages, and half-way the power of the leader goes; it comes back `away` later.
+    /// Waits for every answer.
+    pub fn push_through_a_crash(&mut self, count: u64, away: Duration) {
+        let half = self.shared.acknowledged.lock().unwrap().len() as u64 + count / 2;
+        self.begin_push(count);
+        self.step_until("half of the pushes", |shared| {
+            shared.acknowledged.lock().unwrap().len() as u64 >= half
+        });
+        // The answers came together; some steps later the next requests are half-way to the disk.
+        let steps = 3 + (self.seed + self.next) % 5;
+        (0..steps).for_each(|_| self.step());
+        let leader = self.crash_leader();
+        self.idle(away);
+        self.sim.bounce(leader.as_str());
+        self.finish();
+    }
+
+    /// The client pushes so many messages and waits for every answer.
+    pub fn push(&mut self, count: u64) {
+        self.begin_push(count);
+        self.finish();
     }
 
     /// Cuts the power of the node that answered last, and gives its name.
-    pub(crate) fn crash_leader(&mut self) -> String {
+    fn crash_leader(&mut self) -> String {
         let leader = self.shared.leader.lock().unwrap().clone().expect("somebody answered the pushes");
         self.sim.crash(leader.as_str());
         let host = &self.hosts[&leader];
         let contents =
             || host.disk.files().into_iter().map(|path| host.disk.bytes(&path).ok()).collect::<Vec<_>>();
         let before = contents();
-        host.disk.crash(self.seed);
+        host.disk.crash_with(self.seed, Bias::AlmostNone);
         self.torn_files += before.iter().zip(contents()).filter(|(before, after)| **before != *after).count();
         leader
     }
 
-    /// Starts a node again, on what its disk still has.
-    pub(crate) fn bounce(&mut self, name: &str) {
-        self.sim.bounce(name);
-    }
-
     /// Nobody asks for anything.
-    pub(crate) fn idle(&mut self, time: Duration) {
+    pub fn idle(&mut self, time: Duration) {
         let until = self.sim.elapsed() + time;
         while self.sim.elapsed() < until {
             self.step();
@@ -237,15 +279,16 @@ impl Cluster {
     }
 
     /// Moves the clocks of all nodes.
-    pub(crate) fn jump_clocks(&mut self, by_ms: i64) {
+    pub fn jump_clocks(&mut self, by_ms: i64) {
         for host in self.hosts.values() {
             host.offset_ms.fetch_add(by_ms, Ordering::Relaxed);
         }
     }
 
     /// Takes everything out and compares: every acknowledged message, once.
-    pub(crate) fn pop_all(&mut self) {
-        self.run(Todo::PopAll);
+    pub fn pop_all(&mut self) {
+        self.begin(Todo::PopAll);
+        self.finish();
         let acknowledged = self.shared.acknowledged.lock().unwrap();
         let mut popped = self.shared.popped.lock().unwrap().clone();
         popped.sort_unstable();
@@ -253,7 +296,8 @@ impl Cluster {
         assert_eq!(popped, expected, "seed {}: not every acknowledged message came out once", self.seed);
     }
 
-    pub(crate) fn covered(&self) -> Covered {
+    /// What the run has met so far.
+    pub fn covered(&self) -> Covered {
         Covered { terms: self.shared.terms.lock().unwrap().len(), torn_files: self.torn_files }
     }
 }
@@ -262,23 +306,36 @@ fn queue() -> QueueName {
     "q".parse().expect("a valid name")
 }
 
-async fn push(client: &Client, shared: &Shared, first: u64, count: u64) {
-    for number in first..first + count {
-        let content =
-            content::encode(&Bounded::default(), number.to_string().as_bytes()).expect("no headers");
-        let message = PushMessage { content: ContentSpec::of(&content), priority: 4, due: Due::Now };
-        let messages = Bounded::new(vec![message]).expect("one");
-        let request = Request::Push(Push { queue: queue(), create: true, messages });
-        match client.call(request, vec![content]).await {
-            Ok(answered) => {
-                shared.acknowledged.lock().unwrap().insert(number);
-                if let Some(leader) = answered.leader {
-                    *shared.leader.lock().unwrap() = Some(leader.name.to_string());
-                    shared.terms.lock().unwrap().insert(leader.term);
-                }
+/// Pushes with several requests in flight, so that a crash finds something unfinished.
+async fn push(client: &Client, shared: &Arc<Shared>, first: u64, count: u64) {
+    let mut pushing = tokio::task::JoinSet::new();
+    for lane in 0..LANES {
+        let (client, shared) = (client.clone(), Arc::clone(shared));
+        pushing.spawn(async move {
+            for number in (first..first + count).filter(|number| number % LANES == lane) {
+                push_one(&client, &shared, number).await;
             }
-            Err(error) => shared.failures.lock().unwrap().push(format!("push {number}: {error}")),
+        });
+    }
+    while let Some(pushed) = pushing.join_next().await {
+        pushed.expect("a lane does not panic");
+    }
+}
+
+async fn push_one(client: &Client, shared: &Shared, number: u64) {
+    let content = content::encode(&Bounded::default(), number.to_string().as_bytes()).expect("no headers");
+    let message = PushMessage { content: ContentSpec::of(&content), priority: 4, due: Due::Now };
+    let messages = Bounded::new(vec![message]).expect("one");
+    let request = Request::Push(Push { queue: queue(), create: true, messages });
+    match client.call(request, vec![content]).await {
+        Ok(answered) => {
+            shared.acknowledged.lock().unwrap().insert(number);
+            if let Some(leader) = answered.leader {
+                *shared.leader.lock().unwrap() = Some(leader.name.to_string());
+                shared.terms.lock().unwrap().insert(leader.term);
+            }
         }
+        Err(error) => shared.failures.lock().unwrap().push(format!("push {number}: {error}")),
     }
 }
 
