@@ -1,1 +1,21 @@
-//! Placeholder
+//! What the benches share: this machine as the outside of nodes, a cluster of three of them, and bodies to push.
+
+pub mod cluster;
+pub mod machine;
+
+use bytes::Bytes;
+use queue_protocol::content::{self, ContentSpec};
+
+/// The queue that is measured.
+pub const QUEUE: &str = "bench";
+
+/// A content whose body has `size` bytes.
+pub fn content(size: usize) -> Bytes {
+    let body: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+    content::encode(&content::Headers::default(), &body).expect("no headers are within the limit")
+}
+
+/// `count` rows of a body table, each of a body of `size` bytes.
+pub fn table(count: usize, size: usize) -> Vec<ContentSpec> {
+    vec![ContentSpec::of(&content(size)); count]
+}

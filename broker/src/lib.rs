@@ -1,4 +1,62 @@
-//! queued, the broker.
+//! queued, the broker: a durable work queue, replicated by Raft.
+//!
+//! Three layers that cannot see each other: [`queue`] decides, [`log`] remembers, [`server`] talks; only [`raft`] joins
+//! them, and [`node`] starts them. What is outside of the program ([`fs`], [`clock`], network, tasks, randomness) comes
+//! in through [`outside::Outside`], so that the same broker runs on a machine and in a simulation. [`snapshots`] keep
+//! what the log may forget.
+//!
+//! # The way of one push
+//!
+//! On the leader, from the socket to the disk and back; each step is the function that takes it:
+//!
+//! 1. [`Reading::run`] takes a frame off the connection, [`Reading::start`] makes it a request that is in flight.
+//! 2. [`Dispatch::handle`] sees that it is a push; [`Dispatch::push`] checks everything about it that needs no state,
+//!    fills defaults in and makes it a command.
+//! 3. [`Proposer::propose`] lets it wait for the next entry. [`Proposer::run`] takes all that waits, parked leases
+//!    behind the pushes they wait for included, makes it one [`Proposer::entry`], stamps it with both clocks
+//!    ([`Seat::stamp`]) and hands it to Raft.
+//! 4. [`LogStore`] gives the entry to [`Log::append`]: it can be read from here on, and is not durable yet.
+//!    [`Writer::run`] writes all that waits as one group and syncs it ([`Writer::write`]); then Raft hears of it.
+//! 5. Meanwhile [`AppendStream::send`] has sent the entry to each follower, where [`handle_append`] takes it to its own
+//!    step 4 and answers when it is durable. Durable on a majority, it is committed.
+//! 6. [`Machine::apply_batch`] applies it, on every node; [`State::apply`] decides what comes of each command:
+//!    [`State::command`] sees to it that it counts once, [`State::push`] stores references to the bodies.
+//! 7. [`Finished::of`] takes the outcome up where the push waited, [`ReplyTo::finish`] brings it back to its connection,
+//!    [`respond`] makes it a response, and [`Writing::run`] writes the frame.
+//!
+//! A lease goes the same way, with two turns of its own: [`Waiters::arrive`] parks it while its queue is empty, and
+//! [`delivered`] reads the bodies back with [`Log::read_bodies`].
+//!
+//! [`Reading::run`]: server::connection::Reading::run
+//! [`Reading::start`]: server::connection::Reading::start
+//! [`Dispatch::handle`]: server::dispatch::Dispatch::handle
+//! [`Dispatch::push`]: server::dispatch::Dispatch::push
+//! [`Proposer::propose`]: raft::proposer::Proposer::propose
+//! [`Proposer::run`]: raft::proposer::Proposer::run
+//! [`Proposer::entry`]: raft::proposer::Proposer::entry
+//! [`Seat::stamp`]: raft::leadership::Seat::stamp
+//! [`LogStore`]: raft::log_store::LogStore
+//! [`Log::append`]: log::Log::append
+//! [`Writer::run`]: log::Writer::run
+//! [`Writer::write`]: log::Writer::write
+//! [`AppendStream::send`]: raft::network::AppendStream::send
+//! [`handle_append`]: raft::peer_server::handle_append
+//! [`Machine::apply_batch`]: raft::machine::Machine::apply_batch
+//! [`State::apply`]: queue::State::apply
+//! [`State::command`]: queue::apply::Apply::command
+//! [`State::push`]: queue::apply::Apply::push
+//! [`Finished::of`]: server::reply_to::Finished::of
+//! [`ReplyTo::finish`]: server::reply_to::ReplyTo::finish
+//! [`respond`]: server::answer::respond
+//! [`Writing::run`]: server::connection::Writing::run
+//! [`Waiters::arrive`]: server::waiters::Waiters::arrive
+//! [`delivered`]: server::answer::delivered
+//! [`Log::read_bodies`]: log::Log::read_bodies
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the map leads inside; `cargo doc` still fails when a step moves"
+)]
 
 pub mod clock;
 pub mod commands;

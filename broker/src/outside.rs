@@ -53,6 +53,9 @@ pub struct Fatal {
     pub what: String,
 }
 
+/// A source of random bytes: fills the buffer.
+pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
 /// Everything from outside. Cheap to clone.
 #[derive(Clone)]
 pub struct Outside {
@@ -65,7 +68,7 @@ pub struct Outside {
     /// Where work runs.
     pub tasks: Arc<dyn Tasks>,
     /// Fills a buffer with random bytes.
-    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    pub random: Random,
     /// Ends the process, or the simulated host; nothing may be answered after it was called.
     pub end: Arc<dyn Fn(Fatal) + Send + Sync>,
 }

@@ -89,7 +89,13 @@ fn options(name: &str) -> NodeOptions {
 }
 
 /// One boot of one node: formats and joins if it has to, then serves for ever.
-async fn live(name: String, disk: SimDisk, first: SimDisk, offset_ms: Arc<AtomicI64>, boot: u64) -> turmoil::Result {
+async fn live(
+    name: String,
+    disk: SimDisk,
+    first: SimDisk,
+    offset_ms: Arc<AtomicI64>,
+    boot: u64,
+) -> turmoil::Result {
     let ended = Arc::new(Mutex::new(None));
     let tell = Arc::clone(&ended);
     let end = Arc::new(move |fatal: queue_broker::outside::Fatal| {
@@ -143,7 +149,11 @@ impl Cluster {
     pub(crate) fn start(&mut self, count: u64) {
         let boots = Arc::new(AtomicU64::new(self.seed << 16));
         for number in 1..=count {
-            let latency = Latency { min: Duration::from_micros(100), max: Duration::from_millis(8), ..Latency::default() };
+            let latency = Latency {
+                min: Duration::from_micros(100),
+                max: Duration::from_millis(8),
+                ..Latency::default()
+            };
             let seed = self.seed.wrapping_mul(31).wrapping_add(number);
             let disk = SimDisk::new(SimOptions { seed, unit: Unit::Page, latency, ..SimOptions::default() });
             self.hosts.insert(format!("n{number}"), Host { disk, offset_ms: Arc::default() });
@@ -254,9 +264,9 @@ fn queue() -> QueueName {
 
 async fn push(client: &Client, shared: &Shared, first: u64, count: u64) {
     for number in first..first + count {
-        let content = content::encode(&Bounded::default(), number.to_string().as_bytes()).expect("no headers");
-        let message =
-            PushMessage { content: ContentSpec::of(&content), priority: 4, due: Due::Now };
+        let content =
+            content::encode(&Bounded::default(), number.to_string().as_bytes()).expect("no headers");
+        let message = PushMessage { content: ContentSpec::of(&content), priority: 4, due: Due::Now };
         let messages = Bounded::new(vec![message]).expect("one");
         let request = Request::Push(Push { queue: queue(), create: true, messages });
         match client.call(request, vec![content]).await {

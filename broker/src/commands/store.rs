@@ -62,7 +62,7 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
         StoreCommand::Verify(_) if args.json => print(&report_json(&found, &report))?,
         StoreCommand::Verify(_) => print(&report_text(&found, &report))?,
         StoreCommand::Dump(_) => {
-            report.findings.iter().for_each(|finding| super::say(&finding_line(finding)))
+            report.findings.iter().for_each(|finding| super::say(&finding_line(finding)));
         }
     }
     let whole = report.findings.is_empty() && found.damage.is_none();

@@ -15,7 +15,7 @@ use super::sessions::Admission;
 use super::state::{QueueNumber, State};
 
 /// One entry on its way into the state.
-pub(super) struct Apply<'a> {
+pub(crate) struct Apply<'a> {
     pub(super) state: &'a mut State,
     /// Raft index of the entry.
     pub(super) index: u64,

@@ -4,7 +4,7 @@
 //! this node. So equal logs give equal states, and equal states give equal bytes ([`State::encode`]).
 
 mod admin;
-mod apply;
+pub(crate) mod apply;
 mod check;
 mod codec;
 pub mod command;

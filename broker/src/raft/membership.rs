@@ -55,7 +55,7 @@ impl Consensus {
         if let Some((node, member)) = members.iter().find(|(_, member)| member.store == store.0) {
             return Ok(joined(*node, &member.name));
         }
-        for (_, member) in &members {
+        for member in members.values() {
             let taken = if member.address == *join.address {
                 Some(format!("address {}", member.address))
             } else {

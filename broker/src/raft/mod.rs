@@ -2,14 +2,14 @@
 //! offers the rest of the broker [`Consensus`].
 
 mod clocks;
-mod leadership;
+pub(crate) mod leadership;
 mod link;
-mod log_store;
-mod machine;
+pub(crate) mod log_store;
+pub(crate) mod machine;
 mod membership;
-mod network;
-mod peer_server;
-mod proposer;
+pub(crate) mod network;
+pub(crate) mod peer_server;
+pub(crate) mod proposer;
 mod receive_snapshot;
 mod send_snapshot;
 mod status;
@@ -241,6 +241,11 @@ impl Consensus {
     /// This node leads and has applied everything that was committed before.
     pub(crate) fn ready(&self) -> Option<Leadership> {
         self.seat.view().ready
+    }
+
+    /// This node leads, as far as it knows.
+    pub(crate) fn leads(&self) -> bool {
+        self.seat.leadership().is_some()
     }
 
     /// Proposes a command; its outcome goes to `proposal.done`.

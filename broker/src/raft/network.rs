@@ -162,7 +162,7 @@ struct InFlight {
 }
 
 /// One session of streamed appends: requests go out as they come, answers come back in order.
-struct AppendStream<S> {
+pub(crate) struct AppendStream<S> {
     link: Arc<Link>,
     input: Option<S>,
     open: Option<Arc<super::link::Open>>,

@@ -181,7 +181,7 @@ fn decode_entry(spec: &EntrySpec, tail: &mut Bytes) -> io::Result<Entry> {
 }
 
 /// Hands the append to Raft before the next one is read; the answer follows when it is durable.
-async fn handle_append(
+pub(crate) async fn handle_append(
     raft: &Raft,
     id: u64,
     append: Append,

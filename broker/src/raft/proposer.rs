@@ -244,7 +244,7 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
             }
         }
         Err(ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::ChangeMembershipError(_)) => {
-            drop(dones)
+            drop(dones);
         }
     }
 }

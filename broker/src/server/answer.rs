@@ -74,7 +74,7 @@ fn answer(consensus: &Consensus, outcome: Outcome) -> Result<(Answer, Vec<Bytes>
     Ok((answer, Vec::new()))
 }
 
-fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<(Answer, Vec<Bytes>), LogError> {
+pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<(Answer, Vec<Bytes>), LogError> {
     let refs: Vec<BodyRef> = grants.iter().map(|grant| grant.body).collect();
     let (specs, contents): (Vec<_>, Vec<_>) = consensus.contents(&refs)?.into_iter().unzip();
     let deliveries = grants

@@ -99,7 +99,7 @@ enum Left {
     InOrder,
 }
 
-struct Reading {
+pub(crate) struct Reading {
     dispatch: Arc<Dispatch>,
     id: u64,
     session: SessionId,
@@ -174,7 +174,7 @@ impl Reading {
     }
 }
 
-struct Writing {
+pub(crate) struct Writing {
     dispatch: Arc<Dispatch>,
     flight: Arc<Flight>,
     outcomes: mpsc::UnboundedReceiver<Reply>,

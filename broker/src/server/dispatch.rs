@@ -76,86 +76,56 @@ impl Dispatch {
             Ok(stamp) => stamp,
             Err(error) => return reply.finish(Finished::Failed(error)),
         };
-        let result = match call.request {
-            Request::Push(push) => self.push(stamp, push, &tail, reply),
-            Request::Lease(lease) => self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
-            Request::Pop(lease) => self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
-            Request::Ack(receipts) => Ok(self.propose(stamp, Op::Ack(to_receipts(receipts)), reply)),
-            Request::Nack(nack) => self.checked(stamp, nack_op(nack), reply),
-            Request::Extend(extend) => self.checked(stamp, extend_op(extend), reply),
-            Request::CreateQueue(create) => {
-                let op = self.settings(create.settings).map(|settings| Op::CreateQueue {
-                    queue: create.queue,
-                    settings,
-                    if_not_exists: create.if_not_exists,
-                });
-                self.checked(stamp, op, reply)
+        let op = match call.request {
+            Request::Push(push) => return self.push(stamp, push, &tail, reply),
+            Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
+            Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
+            Request::Status => return reply.finish(self.status()),
+            request if is_read(&request) => {
+                return crate::raft::spawn(Arc::clone(self).read(request, reply));
             }
-            Request::RemoveQueue(remove) => {
-                let op = Op::RemoveQueue {
-                    queue: remove.queue,
-                    if_exists: remove.if_exists,
-                    if_empty: remove.if_empty,
-                };
-                Ok(self.propose(stamp, op, reply))
-            }
-            Request::Purge(purge) => {
-                Ok(self.propose(stamp, Op::Purge { queue: purge.queue, state: purge.state }, reply))
-            }
-            Request::Redrive(redrive) => {
-                Ok(self.propose(stamp, Op::Redrive { queue: redrive.queue, ids: redrive.ids }, reply))
-            }
-            Request::CloseSession => Ok(self.propose(stamp, Op::CloseSession, reply)),
-            Request::Status => {
-                let answer = Box::new(Answer::Status(Box::new(self.consensus.status())));
-                let (index, lease_clock_ms) =
-                    self.consensus.read(|state, index| (index, state.lease_clock_ms()));
-                reply.finish(Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() });
-                Ok(())
-            }
-            request => {
-                crate::raft::spawn(Arc::clone(self).read(request, reply));
-                Ok(())
-            }
+            request => self.op(request),
         };
-        if let Err((error, reply)) = result {
-            reply.finish(Finished::Failed(error));
+        match op {
+            Ok(op) => self.propose(Command { session: stamp, op }, Vec::new(), Vec::new(), reply),
+            Err(error) => reply.finish(Finished::Failed(error)),
         }
     }
 
-    fn propose(&self, session: Option<SessionStamp>, op: Op, reply: ReplyTo) {
-        self.propose_with(Command { session, op }, Vec::new(), Vec::new(), reply);
+    /// The command of a request that changes something and carries no contents.
+    fn op(&self, request: Request) -> Result<Op, Error> {
+        Ok(match request {
+            Request::Ack(receipts) => Op::Ack(to_receipts(receipts)),
+            Request::Nack(nack) => nack_op(nack)?,
+            Request::Extend(extend) => extend_op(extend)?,
+            Request::CreateQueue(create) => Op::CreateQueue {
+                queue: create.queue,
+                settings: self.settings(create.settings)?,
+                if_not_exists: create.if_not_exists,
+            },
+            Request::RemoveQueue(remove) => Op::RemoveQueue {
+                queue: remove.queue,
+                if_exists: remove.if_exists,
+                if_empty: remove.if_empty,
+            },
+            Request::Purge(purge) => Op::Purge { queue: purge.queue, state: purge.state },
+            Request::Redrive(redrive) => Op::Redrive { queue: redrive.queue, ids: redrive.ids },
+            Request::CloseSession => Op::CloseSession,
+            other => return Err(bad(format!("{other:?} is no command"))),
+        })
     }
 
-    fn propose_with(&self, command: Command, table: Vec<ContentSpec>, contents: Vec<Bytes>, reply: ReplyTo) {
+    fn propose(&self, command: Command, table: Vec<ContentSpec>, contents: Vec<Bytes>, reply: ReplyTo) {
         let done = Box::new(move |result| reply.finish(Finished::of(result)));
         self.consensus.propose(Proposal { command, table, contents, done });
     }
 
-    fn checked(
-        &self,
-        session: Option<SessionStamp>,
-        op: Result<Op, Error>,
-        reply: ReplyTo,
-    ) -> Result<(), (Error, ReplyTo)> {
-        match op {
-            Ok(op) => Ok(self.propose(session, op, reply)),
-            Err(error) => Err((error, reply)),
-        }
-    }
-
-    fn push(
-        &self,
-        session: Option<SessionStamp>,
-        push: Push,
-        tail: &Bytes,
-        reply: ReplyTo,
-    ) -> Result<(), (Error, ReplyTo)> {
-        if self.consensus.view().role != queue_protocol::response::Role::Leader {
-            return Err((self.consensus.not_leader(), reply));
+    fn push(&self, session: Option<SessionStamp>, push: Push, tail: &Bytes, reply: ReplyTo) {
+        if !self.consensus.leads() {
+            return reply.finish(Finished::NotLeader);
         }
         if let Err(error) = self.check_push(&push, tail) {
-            return Err((error, reply));
+            return reply.finish(Finished::Failed(error));
         }
         let special = |(ordinal, message): (usize, &queue_protocol::request::PushMessage)| {
             let plain = message.priority == PRIORITY_DEFAULT && message.due == Due::Now;
@@ -170,8 +140,7 @@ impl Dispatch {
             count: u32::try_from(table.len()).expect("a push has at most 1,000 messages"),
             special: Bounded::new(special).expect("no more than there are messages"),
         });
-        self.propose_with(Command { session, op }, table, vec![tail.clone()], reply);
-        Ok(())
+        self.propose(Command { session, op }, table, vec![tail.clone()], reply);
     }
 
     /// Everything about a push that needs no state: counts, ranges, sizes, checksums, headers.
@@ -210,14 +179,14 @@ impl Dispatch {
         kind: fn(command::Lease) -> Op,
         timeout_ms: u32,
         reply: ReplyTo,
-    ) -> Result<(), (Error, ReplyTo)> {
+    ) {
         let wait_ms = u64::from(lease.wait_ms.min(timeout_ms)).min(WAIT_MS_MAX);
         let lease = match lease_op(lease) {
             Ok(lease) => lease,
-            Err(error) => return Err((error, reply)),
+            Err(error) => return reply.finish(Finished::Failed(error)),
         };
         if self.consensus.ready().is_none() {
-            return Err((self.consensus.not_leader(), reply));
+            return reply.finish(Finished::NotLeader);
         }
         let stamp = session.expect("a lease without a stamp was refused before");
         let known = self
@@ -225,12 +194,16 @@ impl Dispatch {
             .read(|state, _| Some((state.recorded(stamp.session, stamp.number)?, state.lease_clock_ms())));
         if let Some((recorded, lease_clock_ms)) = known {
             let committed = crate::raft::Committed { reply: recorded, lease_clock_ms };
-            reply.finish(Finished::of(Ok(committed)));
-            return Ok(());
+            return reply.finish(Finished::of(Ok(committed)));
         }
         let until = Instant::now() + Duration::from_millis(wait_ms);
         self.waiters.arrive(Command { session, op: kind(lease) }, until, reply);
-        Ok(())
+    }
+
+    fn status(&self) -> Finished {
+        let answer = Box::new(Answer::Status(Box::new(self.consensus.status())));
+        let (index, lease_clock_ms) = self.consensus.read(|state, index| (index, state.lease_clock_ms()));
+        Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
     }
 
     fn settings(&self, asked: queue_protocol::request::QueueSettings) -> Result<Settings, Error> {
@@ -418,16 +391,21 @@ fn extend_op(extend: Extend) -> Result<Op, Error> {
     Ok(Op::Extend { leases, lease_ms: extend.lease_ms })
 }
 
+/// It changes no queue: it is answered without a command.
+fn is_read(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::TransferLeader(_)
+    )
+}
+
 /// What changes the state must be repeatable, so it has a stamp; what does not has none.
 fn session_stamp(
     session: SessionId,
     stamp: Option<Stamp>,
     request: &Request,
 ) -> Result<Option<SessionStamp>, Error> {
-    let read = matches!(
-        request,
-        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::TransferLeader(_)
-    );
+    let read = is_read(request);
     match stamp {
         None if read => Ok(None),
         None => Err(bad("a request that changes something needs a stamp")),

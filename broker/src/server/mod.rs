@@ -2,11 +2,11 @@
 //! is decided elsewhere.
 
 mod accept;
-mod answer;
-mod connection;
-mod dispatch;
-mod reply_to;
-mod waiters;
+pub(crate) mod answer;
+pub(crate) mod connection;
+pub(crate) mod dispatch;
+pub(crate) mod reply_to;
+pub(crate) mod waiters;
 
 pub use self::accept::ServerOptions;
 pub use self::dispatch::QueueOptions;
