@@ -41,7 +41,8 @@ impl Terminal {
     /// If it is not, with what was shown instead.
     #[track_caller]
     pub fn shows(&mut self, text: &str) -> String {
-        self.session.exp_string(text).unwrap_or_else(|error| panic!("{text:?} is not shown: {error}"))
+        let shown = self.session.exp_string(&to_bytes(text));
+        to_text(&shown.unwrap_or_else(|error| panic!("{text:?} is not shown: {error}")))
     }
 
     /// Waits until something is shown that matches; what was shown before it, and the match.
@@ -50,7 +51,9 @@ impl Terminal {
     /// If nothing does, with what was shown instead.
     #[track_caller]
     pub fn shows_match(&mut self, regex: &str) -> (String, String) {
-        self.session.exp_regex(regex).unwrap_or_else(|error| panic!("{regex:?} is not shown: {error}"))
+        let shown = self.session.exp_regex(&to_bytes(regex));
+        let (before, found) = shown.unwrap_or_else(|error| panic!("{regex:?} is not shown: {error}"));
+        (to_text(&before), to_text(&found))
     }
 
     /// Waits until the program ends; what it showed at last, and its exit code.
@@ -62,8 +65,18 @@ impl Terminal {
         use nix::sys::wait::WaitStatus;
         let rest = self.session.exp_eof().unwrap_or_else(|error| panic!("it does not end: {error}"));
         match self.session.process().wait() {
-            Ok(WaitStatus::Exited(_, code)) => (rest, code),
+            Ok(WaitStatus::Exited(_, code)) => (to_text(&rest), code),
             other => panic!("it ended with {other:?}"),
         }
     }
+}
+
+/// What is read from the terminal is taken for one character a byte.
+fn to_bytes(text: &str) -> String {
+    text.bytes().map(char::from).collect()
+}
+
+fn to_text(bytes: &str) -> String {
+    let bytes: Vec<u8> = bytes.chars().map(|byte| u8::try_from(byte).unwrap_or(b'?')).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -72,10 +72,11 @@ fn pattern(line: &str) -> String {
     let volatile = Regex::new(concat!(
         r"(?P<any>\[\.\.\])",
         r"|(?P<unit>\b[0-9][0-9.,]* ?(?:ms|µs|s|m|h|d|B|KiB|MiB|GiB|TiB)\b(?: [0-9]+(?:ms|s|m|h)\b)*)",
-        r"|(?P<clock>\b[0-9]{2}:[0-9]{2}:[0-9]{2}\b)",
+        r"|(?P<clock>\b[0-9]{2}:[0-9]{2}:[0-9]{2})",
         r"|(?P<port>127\.0\.0\.1:[0-9]+)",
         r"|(?P<pid>\bpid [0-9]+)",
         r"|(?P<node>\bn[1-5]\b)",
+        r"|(?P<indent>^ +)",
         r"|(?P<gap> {2,})",
     ))
     .expect("it is a pattern");
@@ -92,6 +93,7 @@ fn pattern(line: &str) -> String {
             () if named("port") => r"127\.0\.0\.1:[0-9]+",
             () if named("pid") => "pid [0-9]+",
             () if named("node") => "n[1-5]",
+            () if named("indent") => " *",
             () => " +",
         });
         at = whole.end();
@@ -211,7 +213,7 @@ fn only_what_differs_from_run_to_run_may_differ() {
     for (line, output) in [
         ("pushed 1 to hello (id 2)    2.2 ms", "pushed 1 to hello (id 2)  14.9 ms"),
         ("n1    leader  127.0.0.1:7410  81 GiB  3d 4h", "n3  leader   127.0.0.1:12001  900 MiB  5s"),
-        ("lease until 14:04:22", "lease until 09:00:01"),
+        ("  ID  lease until 14:04:22Z", "ID   lease until 09:00:01Z"),
         ("killed n1 (pid 41230)", "killed n2 (pid 7)"),
         ("cluster [..]", "cluster 7c1e"),
     ] {

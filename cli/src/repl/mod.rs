@@ -122,10 +122,12 @@ async fn run(options: ShellOptions, reach: Reach, settings: Settings) -> i32 {
         let asker = asker.clone();
         Box::pin(async move { asker.question(question).await })
     }));
+    // For the banner, and for the first prompt, which names the leader.
+    let looked = looked(&mut view.clone()).await;
     match banner {
         Some(text) if text.is_empty() => {}
         Some(text) => talk.line(text.trim_end()),
-        None => talk.line(&banner_of(&mut view.clone()).await),
+        None => talk.line(&banner_of(&looked)),
     }
     let mut session = Session::new(shell, stopper, extra);
     let exit = lines(&mut session, &editor, &label, view, stop, &receipts).await;
@@ -133,10 +135,14 @@ async fn run(options: ShellOptions, reach: Reach, settings: Settings) -> i32 {
     exit.code()
 }
 
-/// `queuectl 0.4.1 — leader n1, 3 of 3 nodes. Tab completes, …`
-async fn banner_of(view: &mut tokio::sync::watch::Receiver<View>) -> String {
+/// The first view of the cluster, if it comes soon.
+async fn looked(view: &mut tokio::sync::watch::Receiver<View>) -> View {
     let looked = timeout(Duration::from_secs(1), view.wait_for(|view| view.looked)).await;
-    let view = looked.ok().and_then(Result::ok).map(|view| view.clone()).unwrap_or_default();
+    looked.ok().and_then(Result::ok).map(|view| view.clone()).unwrap_or_default()
+}
+
+/// `queuectl 0.4.1 — leader n1, 3 of 3 nodes. Tab completes, …`
+fn banner_of(view: &View) -> String {
     let cluster = match (&view.leader, view.reachable) {
         (_, (_, 0)) => "no node answers".to_owned(),
         (Some(leader), (have, of)) => format!("leader {leader}, {have} of {of} nodes"),
