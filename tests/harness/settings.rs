@@ -6,7 +6,8 @@
 //! | `QUEUE_TESTS_CLUSTERS` | 2 | clusters at a time |
 //!
 //! The long settings are 10,000 lines while the leader is killed (else 4,000), 20 rounds of `kill -9` of all nodes
-//! (else 3), outages of 10 s (else 5 s), an idle wait of 30 s (else 3 s) and 1 GiB of bodies (else 64 MiB).
+//! (else 3), outages of 10 s (else 5 s), an idle wait of 30 s (else 3 s), 1 GiB of bodies (else 64 MiB) and a simulated
+//! silence of an hour (else ten minutes).
 
 /// `long` if the long setting is asked for, else `short`.
 pub fn choose<T>(short: T, long: T) -> T {

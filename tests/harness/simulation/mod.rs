@@ -75,15 +75,16 @@ pub struct Cluster {
     shared: Arc<Shared>,
     next: u64,
     torn_files: usize,
+    raft: RaftOptions,
 }
 
-fn options(name: &str) -> NodeOptions {
+fn options(name: &str, raft: RaftOptions) -> NodeOptions {
     NodeOptions {
         data_dir: PathBuf::from("data"),
         listen: format!("0.0.0.0:{PORT}"),
         advertise: Some(format!("{name}:{PORT}")),
         name: Some(name.to_owned()),
-        raft: RaftOptions { snapshot_entries: 100, keep_entries: 20, ..RaftOptions::default() },
+        raft,
         server: ServerOptions {
             queues: QueueOptions { auto_create: true, ..QueueOptions::default() },
             ..ServerOptions::default()
@@ -100,6 +101,7 @@ async fn live(
     first: SimDisk,
     offset_ms: Arc<AtomicI64>,
     formatted: Arc<AtomicBool>,
+    raft: RaftOptions,
     boot: u64,
 ) -> turmoil::Result {
     let ended = Arc::new(Mutex::new(None));
@@ -108,7 +110,7 @@ async fn live(
         *tell.lock().unwrap() = Some(fatal.what);
     });
     let outside = outside(disk.boot(), offset_ms, boot, end);
-    let options = options(&name);
+    let options = options(&name, raft);
     if !formatted.load(Ordering::Relaxed) {
         if name == "n1" {
             node::init(&outside, &options).await?;
@@ -133,7 +135,7 @@ async fn live(
 
 impl Cluster {
     /// A finer tick costs more for each simulated second.
-    pub fn new(seed: u64, tick: Duration) -> Self {
+    pub fn new(seed: u64, tick: Duration, raft: RaftOptions) -> Self {
         if std::env::var_os("SIMULATION_LOG").is_some() {
             let level = tracing_subscriber::filter::LevelFilter::DEBUG;
             tracing_subscriber::fmt()
@@ -157,6 +159,7 @@ impl Cluster {
             shared: Arc::default(),
             next: 0,
             torn_files: 0,
+            raft,
         }
     }
 
@@ -178,11 +181,13 @@ impl Cluster {
             let (name, disk, first) = (name.clone(), host.disk.clone(), first.clone());
             let (offset_ms, boots) = (Arc::clone(&host.offset_ms), Arc::clone(&boots));
             let formatted = Arc::new(AtomicBool::new(false));
+            let raft = self.raft.clone();
             self.sim.host(name.clone(), move || {
                 let boot = boots.fetch_add(1 << 8, Ordering::Relaxed);
                 let (disk, first) = (disk.clone(), first.clone());
                 let (offset_ms, formatted) = (Arc::clone(&offset_ms), Arc::clone(&formatted));
-                seeded(boot, live(name.clone(), disk, first, offset_ms, formatted, boot))
+                let life = live(name.clone(), disk, first, offset_ms, formatted, raft.clone(), boot);
+                seeded(boot, life)
             });
         }
         let servers = self.hosts.keys().map(|name| format!("{name}:{PORT}")).collect();
