@@ -9,7 +9,8 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Config, LogFormat};
 
-/// The libraries that talk a lot; below debug only their warnings are of interest.
+/// The libraries that talk a lot: a peer that is away is a warning of theirs at every heartbeat. Below debug only
+/// their errors are of interest; who is away is said by `raft::status`, once.
 const TALKATIVE: [&str; 1] = ["openraft"];
 
 /// Whether lines are text rather than JSON.
@@ -38,7 +39,7 @@ pub(crate) fn start(config: &Config) {
 
 fn filter(level: Option<Level>) -> Targets {
     let level = level.map_or(LevelFilter::OFF, LevelFilter::from_level);
-    let talkative = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::WARN) };
+    let talkative = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::ERROR) };
     TALKATIVE
         .iter()
         .fold(Targets::new().with_default(level), |targets, name| targets.with_target(*name, talkative))
@@ -53,7 +54,8 @@ mod tests {
         let heard = |level, target, at: Level| filter(level).would_enable(target, &at);
         assert!(heard(Some(Level::INFO), "queue_broker::node", Level::INFO));
         assert!(!heard(Some(Level::INFO), "openraft::core", Level::INFO));
-        assert!(heard(Some(Level::INFO), "openraft::core", Level::WARN));
+        assert!(!heard(Some(Level::INFO), "openraft::core", Level::WARN));
+        assert!(heard(Some(Level::INFO), "openraft::core", Level::ERROR));
         assert!(heard(Some(Level::DEBUG), "openraft::core", Level::DEBUG));
         assert!(!heard(Some(Level::ERROR), "openraft::core", Level::WARN));
         assert!(!heard(None, "queue_broker", Level::ERROR));

@@ -17,7 +17,7 @@ use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock, log_seed};
 use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::fs::create_dirs;
-use crate::log::{Log, LogOptions};
+use crate::log::{Log, LogError, LogOptions};
 use crate::outside::{Listener, Outside};
 use crate::raft::{Credentials, dial_peer};
 use crate::snapshots::Snapshots;
@@ -67,7 +67,19 @@ async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId)
     let log = options.data_dir.join(LOG_DIR);
     Snapshots::format(&*outside.disk, &options.data_dir.join(SNAPSHOTS_DIR)).await?;
     let log_options = LogOptions { seed: log_seed(store), ..options.log.clone() };
-    Log::format(Arc::clone(&outside.disk), &log, &log_options).await?;
+    match Log::format(Arc::clone(&outside.disk), &log, &log_options).await {
+        Err(LogError::Disk(error)) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let what = format!(
+                "{} holds a log but no identity: an unfinished format, or a node whose IDENTITY was removed. Nothing \
+                 was changed",
+                options.data_dir.display()
+            );
+            return Err(
+                NodeError::new(66, "leftover", what).hint("move the directory away, and format an empty one")
+            );
+        }
+        formatted => formatted?,
+    }
     outside.disk.sync_dir(&options.data_dir).await?;
     Ok(())
 }

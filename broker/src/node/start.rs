@@ -16,6 +16,9 @@ use crate::raft::{Consensus, Credentials, Me, StartError};
 use crate::server::Server;
 use crate::snapshots::Snapshots;
 
+/// A stopping leader waits so long for another one; that one may be stopping too.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A running node.
 pub struct Node {
     identity: Identity,
@@ -79,7 +82,7 @@ pub(super) fn advertised(options: &NodeOptions, listener: &dyn Listener) -> Resu
     Ok(if named { format!("{host}:{}", bound.port()) } else { bound.to_string() })
 }
 
-/// Starts a formatted node: lock, identity, port, recovery, Raft. It listens when this returns.
+/// Starts a formatted node: lock, identity, recovery, port, Raft. It listens when this returns.
 ///
 /// # Errors
 /// [`NodeError`]; the data is as it was.
@@ -96,10 +99,6 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     }
     identity.expect(dir, None, options.name.as_deref())?;
     let secret = secret::read(&*outside.disk, dir)?;
-    let listener: Arc<dyn Listener> = bind(&outside, &options.listen).await?.into();
-    let address = advertised(&options, &*listener)?;
-    let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
-
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
     let snapshot = snapshots.newest().map(|file| file.last);
@@ -111,6 +110,10 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     };
     let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
     let (log, writer, keeper, recovered) = opening.await?;
+    // Not before: peers that connect to a port nobody accepts on wait out the deadline of their hello.
+    let listener: Arc<dyn Listener> = bind(&outside, &options.listen).await?.into();
+    let address = advertised(&options, &*listener)?;
+    let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
     let end = Arc::clone(&outside.end);
     let end_keeper = Arc::clone(&outside.end);
     outside.tasks.blocking(
@@ -202,7 +205,7 @@ impl Node {
     /// Hands leadership over, takes no more clients, answers what is open (at most `grace` long), stops.
     pub async fn stop(self) {
         if self.consensus.ready().is_some()
-            && let Err(error) = self.consensus.transfer(None, self.grace / 2).await
+            && let Err(error) = self.consensus.transfer(None, TRANSFER_TIMEOUT.min(self.grace / 2)).await
         {
             tracing::info!(%error, "leadership was not handed over");
         }

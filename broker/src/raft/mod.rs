@@ -18,7 +18,8 @@ mod suite;
 mod ticker;
 mod types;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -124,6 +125,7 @@ pub(crate) struct Consensus {
     outside: Outside,
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
+    away: Mutex<BTreeSet<u64>>,
     started: tokio::time::Instant,
     applied: tokio::sync::Notify,
 }
@@ -182,6 +184,7 @@ impl Consensus {
             outside,
             options,
             joining: tokio::sync::Mutex::default(),
+            away: Mutex::default(),
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });

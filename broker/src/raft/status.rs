@@ -1,6 +1,6 @@
 //! What nodes tell each other beside Raft, and what this node says of itself.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -12,7 +12,7 @@ use queue_protocol::response::{MemberView, StatusView};
 
 use super::Consensus;
 use super::link::Lane;
-use super::types::TypeConfig;
+use super::types::{Member, TypeConfig};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -20,6 +20,20 @@ impl Consensus {
     /// A peer told of itself.
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.seat.hear_wall(node, ping.wall_ms);
+    }
+
+    /// Says so, once, when a member goes away or comes back.
+    fn note_presence(&self, node: u64, member: &Member, failure: Option<std::io::Error>) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some(error) if away.insert(node) => {
+                tracing::warn!(node = member.name, address = member.address, %error, "a member does not answer");
+            }
+            None if away.remove(&node) => {
+                tracing::info!(node = member.name, address = member.address, "a member answers again");
+            }
+            _ => {}
+        }
     }
 
     /// What this node tells of itself.
@@ -87,11 +101,11 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
             TypeConfig::spawn(async move {
                 let link = this.network.link(node, &member);
                 let ping = PeerRequest::Ping(this.own_ping());
-                if let Ok(PeerResponse::Pong(pong)) =
-                    link.ask(Lane::Urgent, &ping, Vec::new(), PING_EVERY).await
-                {
-                    this.hear(NodeId(node), pong);
+                let answer = link.ask(Lane::Urgent, &ping, Vec::new(), PING_EVERY).await;
+                if let Ok(PeerResponse::Pong(pong)) = &answer {
+                    this.hear(NodeId(node), *pong);
                 }
+                this.note_presence(node, &member, answer.err());
             });
         }
         drop(this);
