@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 pub use self::durable::{TMP_SUFFIX, create_dirs, remove_tmp, replace_file};
 
+/// [`DiskError::op`] of a failed [`Disk::sync_dir`]: never tried again, as the next one would not tell.
+pub const DIR_SYNC: &str = "fsync";
+
 /// A failed operation: which, on what, and why. Whoever gets it adds nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("{op} {}: {source}", path.display())]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, FlockOperation};
 use rustix::io::retry_on_intr;
 
-use super::{Disk, DiskError, DiskResult, File, Open, Syncing};
+use super::{DIR_SYNC, Disk, DiskError, DiskResult, File, Open, Syncing};
 
 /// Slices of one `pwritev`; the system's `IOV_MAX`.
 const SLICES_MAX: usize = 1024;
@@ -78,7 +78,7 @@ impl Disk for OsDisk {
     fn sync_dir<'a>(&'a self, path: &'a Path) -> Syncing<'a> {
         Box::pin(async move {
             let dir = named("open", path, StdFile::open(directory(path)))?;
-            named("fsync", path, rustix::fs::fsync(&dir))
+            named(DIR_SYNC, path, rustix::fs::fsync(&dir))
         })
     }
 

@@ -341,6 +341,11 @@ impl Log {
         }
     }
 
+    /// The disk is full: what is accepted now waits in memory until there is room.
+    pub fn is_stalled(&self) -> bool {
+        self.shared.accept().stalled
+    }
+
     /// Waits until everything accepted so far is durable. If the log fails first, for ever.
     ///
     /// # Errors

@@ -52,6 +52,9 @@ impl Runs {
 
     /// Nothing covers `from ..= to` any more.
     pub(crate) fn remove(&mut self, from: u64, to: u64) {
+        if from > to {
+            return;
+        }
         if let Some((first, (last, file))) = self.0.range(..from).next_back().map(|(k, v)| (*k, *v))
             && last >= from
         {

@@ -7,6 +7,7 @@ use super::LogError;
 use super::format::file_id::FileId;
 use super::segment::Segment;
 use super::shared::{Phase, Shared};
+use crate::fs::DIR_SYNC;
 
 /// Pause after a spare could not be made.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -36,6 +37,9 @@ impl Keeper {
                 self.take_back(&segment).await?;
             } else if pool.count() < options.spares {
                 if let Err(error) = pool.fill(&**disk, dir, options.segment_size).await {
+                    if error.op == DIR_SYNC {
+                        return Err(error.into());
+                    }
                     tracing::warn!(%error, "no spare segment could be made");
                     let woken = tokio::time::timeout(RETRY_AFTER, pool.wake.notified());
                     let _woken_or_not = woken.await;
@@ -49,6 +53,8 @@ impl Keeper {
 
     async fn take_back(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let Shared { disk, dir, options, pool, .. } = &*self.shared;
+        // A reader that was late may have put the handle back, and a removed file that is open keeps its space.
+        self.shared.reader.forget(segment.id);
         let usual = matches!(segment.id, FileId::Segment(_)) && segment.size == options.segment_size;
         if usual && pool.count() < options.spares && pool.recycle(&**disk, dir, segment).await? {
             return Ok(());

@@ -9,6 +9,7 @@
 //! alone proves nothing; one that was built when what should be at X was already synced does.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,10 +17,10 @@ use tokio::sync::Notify;
 
 use super::evidence::{self, Facts, Verdict};
 use super::format::file_id::FileId;
-use super::format::footer::{Footer, Row};
+use super::format::footer::{Footer, Row, encode_rows};
 use super::format::payload::Payload;
 use super::format::record::{HEADER_SIZE, Kind};
-use super::format::{BLOCK_SIZE, block_up};
+use super::format::{BLOCK_SIZE, block_up, u64_of};
 use super::group::Cursor;
 use super::pool::Spare;
 use super::scan::{Found, Scan};
@@ -161,6 +162,19 @@ fn apply(state: &mut State, rows: &mut Vec<Row>, file: FileId, found: &Found) ->
     Ok(())
 }
 
+/// Footer and table share one sync, so a crash may leave the footer alone; the records say what the table was.
+async fn repair_table(scan: &mut Scan, footer: &Footer, rows: &[Row]) -> Result<(), LogError> {
+    let table = encode_rows(rows);
+    if footer.table_size() != u64_of(table.len()) || footer.table_crc != crc32c::crc32c(&table) {
+        return Err(scan.corrupt(footer.table_offset, "the footer does not describe the segment's entries"));
+    }
+    if scan.bytes(footer.table_offset, table.len())? != Some(&table[..]) {
+        scan.file.write_at(&[IoSlice::new(&table)], footer.table_offset)?;
+        scan.file.sync().await?;
+    }
+    Ok(())
+}
+
 /// Reads all that is there, cuts what is unfinished, and makes it durable. Afterwards nothing is left of it.
 pub(crate) async fn recover(
     disk: &Arc<dyn Disk>,
@@ -169,6 +183,8 @@ pub(crate) async fn recover(
     wake: &Arc<Notify>,
 ) -> Result<Outcome, LogError> {
     let (disk, seed) = (&**disk, options.seed);
+    // A name that a killed process gave may not be durable yet, and records will be acknowledged under it.
+    disk.sync_dir(dir).await?;
     remove(disk, dir, |name| name.ends_with(".tmp")).await?;
     let files = files(disk, dir)?;
     for id in &files {
@@ -196,6 +212,9 @@ pub(crate) async fn recover(
         });
     }
     check_sealed(disk, dir, options, &state, &opening, last)?;
+    if let Some(footer) = &footer {
+        repair_table(&mut scan, footer, &rows).await?;
+    }
 
     let mut spares = spares(disk, dir, &after)?;
     let mut torn_bytes = 0;
@@ -221,7 +240,7 @@ pub(crate) async fn recover(
             return Err(corrupt(at_x, rest.place, &state, why));
         }
         for offset in &rest.blanks {
-            at_x.file.write_at(&[std::io::IoSlice::new(&[0; 4_096])], *offset)?;
+            at_x.file.write_at(&[IoSlice::new(&[0; 4_096])], *offset)?;
         }
         if !rest.blanks.is_empty() {
             at_x.file.sync().await?;

@@ -70,6 +70,8 @@ pub(crate) struct Accept {
     /// Counts truncations and purges, which make a read begin again.
     pub(crate) generation: u64,
     pub(crate) phase: Phase,
+    /// The writer waits for room on the disk.
+    pub(crate) stalled: bool,
 }
 
 impl Accept {
@@ -136,6 +138,7 @@ impl Shared {
             number: 0,
             generation: 0,
             phase: Phase::Open,
+            stalled: false,
         };
         let reader = Reader::new(Arc::clone(&disk), dir.clone(), options.seed);
         Self {

@@ -69,6 +69,9 @@ impl State {
     pub(crate) fn retire(&mut self, retired: &Retired) {
         if let Some(bound) = retired.imports_from {
             self.index.forget_imports(bound);
+            // Without its snapshot an import covers nothing; `bound` is one more than the newest snapshot covers.
+            let upto = bound.checked_sub(1);
+            self.installed = self.installed.zip(upto).map(|(installed, upto)| installed.min(upto));
         }
         retired.files.iter().for_each(|file| self.index.retire(*file));
     }

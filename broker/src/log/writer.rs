@@ -21,7 +21,7 @@ use super::keeper::RETRY_AFTER;
 use super::segment::Segment;
 use super::shared::{Operation, Phase, Shared, What};
 use super::{Done, LogError};
-use crate::fs::{DiskError, File, Open};
+use crate::fs::{DIR_SYNC, DiskError, File, Open};
 
 /// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
 pub struct Writer {
@@ -249,11 +249,13 @@ impl Writer {
             match self.shared.pool.take(disk, dir, needed, options.segment_size).await {
                 Err(error) if is_full(&error) && self.shared.accept().phase == Phase::Open => {
                     tracing::warn!(%error, "the log waits for room on the disk");
+                    self.shared.accept().stalled = true;
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
                 taken => break taken?,
             }
         };
+        self.shared.accept().stalled = false;
         let id = FileId::Segment(spare.number);
         let path = dir.join(id.name());
         let file = disk.open(&path, Open::Write)?;
@@ -297,7 +299,7 @@ impl Writer {
 
 /// Whether a file could not be made for want of room. Nothing of the log was written: it may be tried again.
 fn is_full(error: &DiskError) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    error.op != DIR_SYNC && matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Writes the table of `rows` at group boundary `end`, and the footer in the last block.

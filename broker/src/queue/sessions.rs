@@ -166,22 +166,35 @@ fn sizes_max(op: &Op) -> (u64, u64) {
 }
 
 impl Sessions {
+    /// Why a command can never be executed under this stamp: its session or its answer is no longer known.
+    pub(super) fn lost(&self, stamp: &SessionStamp) -> Option<ErrorCode> {
+        match self.open.get(&stamp.session) {
+            Some(session) if stamp.number < stamp.done_below.max(session.done_below) => {
+                Some(ErrorCode::TooOld)
+            }
+            Some(_) => None,
+            None if stamp.done_below > 1 || self.forgotten.contains_key(&stamp.session) => {
+                Some(ErrorCode::SessionExpired)
+            }
+            None => (stamp.number == 0).then_some(ErrorCode::TooOld),
+        }
+    }
+
     /// Decides what to do with a command, after dropping the answers it says have arrived.
     pub(super) fn admit(&mut self, stamp: &SessionStamp, op: &Op, wall_ms: u64) -> Admission {
         let SessionStamp { session: id, number, done_below } = *stamp;
+        let lost = self.lost(stamp);
         if let Some(session) = self.open.get_mut(&id) {
             session.used_at_ms = wall_ms;
-            if number < done_below.max(session.done_below) {
-                return Admission::Refused(ErrorCode::TooOld);
-            }
+        }
+        if let Some(code) = lost {
+            return Admission::Refused(code);
+        }
+        if let Some(session) = self.open.get_mut(&id) {
             if done_below > session.done_below {
                 session.done_below = done_below;
                 self.drop_answers(id, done_below);
             }
-        } else if done_below > 1 || self.forgotten.contains_key(&id) {
-            return Admission::Refused(ErrorCode::SessionExpired);
-        } else if number == 0 {
-            return Admission::Refused(ErrorCode::TooOld);
         } else if self.open.len() >= SESSIONS_MAX || self.forgotten.len() >= SESSIONS_FORGOTTEN_MAX {
             return Admission::Refused(ErrorCode::SessionLimit);
         }

@@ -6,7 +6,7 @@
 use imbl::OrdMap;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 
-use super::command::Settings;
+use super::command::{SessionStamp, Settings};
 use super::deadlines::Heads;
 use super::messages::{Counts, Queue, Turnover};
 use super::reply::Reply;
@@ -94,6 +94,11 @@ impl State {
     /// The recorded answer to a session's command, flagged as repeated.
     pub fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
         self.sessions.recorded(session, number)
+    }
+
+    /// A command under this stamp would be refused for what its session has forgotten: its outcome is not known.
+    pub fn is_lost(&self, stamp: &SessionStamp) -> bool {
+        self.sessions.lost(stamp).is_some()
     }
 
     pub(super) fn queue(&self, name: &QueueName) -> Option<&Queue> {

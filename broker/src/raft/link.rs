@@ -17,7 +17,7 @@ use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{PeerRequest, PeerResponse};
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::types::TypeConfig;
 use crate::log::Log;
@@ -94,6 +94,7 @@ struct Queues {
 pub(crate) struct Open {
     queues: Mutex<Queues>,
     filled: Notify,
+    gone: watch::Sender<bool>,
 }
 
 impl Open {
@@ -126,14 +127,19 @@ impl Open {
         wait
     }
 
-    fn close(&self) {
+    /// Gives the connection up; both halves let go of the socket, and the next request dials anew.
+    pub(crate) fn close(&self) {
         let mut queues = self.queues();
         queues.closed = true;
         queues.pending.clear();
         queues.urgent.clear();
         queues.append.clear();
         drop(queues);
-        self.filled.notify_one();
+        self.gone.send_replace(true);
+    }
+
+    async fn closed(&self) {
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
     }
 
     async fn write(self: Arc<Self>, mut writer: WriteHalf<Box<dyn Stream>>) {
@@ -153,15 +159,28 @@ impl Open {
                 }
             }
             if outbox.is_empty() {
-                filled.await;
-            } else if outbox.write_to(&mut writer).await.is_err() {
-                return self.close();
+                tokio::select! {
+                    () = filled => {}
+                    () = self.closed() => return,
+                }
+                continue;
+            }
+            tokio::select! {
+                written = outbox.write_to(&mut writer) => if written.is_err() {
+                    return self.close();
+                },
+                () = self.closed() => return,
             }
         }
     }
 
     async fn read(self: Arc<Self>, mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>) {
-        while let Ok(Some(frame)) = reader.next().await {
+        loop {
+            let frame = tokio::select! {
+                frame = reader.next() => frame,
+                () = self.closed() => return,
+            };
+            let Ok(Some(frame)) = frame else { break };
             let Ok(response) = frame.message::<PeerResponse>() else { break };
             let answer = self.queues().pending.remove(&frame.request_id);
             if let Some(answer) = answer {
@@ -199,7 +218,11 @@ impl Link {
         }
         *slot = None;
         let stream = self.dial().await?;
-        let open = Arc::new(Open { queues: Mutex::default(), filled: Notify::new() });
+        let open = Arc::new(Open {
+            queues: Mutex::default(),
+            filled: Notify::new(),
+            gone: watch::Sender::new(false),
+        });
         TypeConfig::spawn(Arc::clone(&open).write(stream.writer));
         TypeConfig::spawn(Arc::clone(&open).read(stream.reader));
         *slot = Some(Arc::clone(&open));

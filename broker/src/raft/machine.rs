@@ -48,6 +48,8 @@ pub(crate) struct Pinned {
 /// What a peer sent: the state, and the bodies we did not have.
 pub(crate) struct Received {
     pub(crate) staged: Staged,
+    /// Bodies above this entry were asked for: from there on only those that were sent count.
+    pub(crate) applied: u64,
     pub(crate) import: Import,
 }
 
@@ -201,10 +203,16 @@ impl Machine {
 
     fn publish(&self, meta: RaftSnapshotMeta, pinned: Pinned) -> Arc<Pinned> {
         let pinned = Arc::new(pinned);
-        let replaced = self.newest().replace((meta, Arc::clone(&pinned)));
-        if let Some((_, older)) = replaced {
+        let mut newest = self.newest();
+        if let Some((newer, kept)) = &*newest
+            && newer.last_log_id > meta.last_log_id
+        {
+            return Arc::clone(kept);
+        }
+        if let Some((_, older)) = newest.replace((meta, Arc::clone(&pinned))) {
             self.older.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&older));
         }
+        drop(newest);
         self.collect();
         pinned
     }
@@ -217,7 +225,12 @@ impl Machine {
         let meta_bytes = encode_meta(&meta);
         let saved = self.snapshots.publish(last, &meta_bytes, |out| state.encode(out));
         let file = saved.await.map_err(io::Error::other)?;
-        Ok(self.publish(meta, Pinned { file, live: state.live_bodies() }))
+        let pinned = Pinned { file, live: state.live_bodies() };
+        if pinned.file.last != last {
+            // A newer one was installed meanwhile and stays the newest; openraft looks at the meta alone.
+            return Ok(Arc::new(pinned));
+        }
+        Ok(self.publish(meta, pinned))
     }
 
     /// Makes a peer's snapshot ours. Bodies first, then the snapshot: a crash in between leaves the old state and
@@ -227,10 +240,9 @@ impl Machine {
         received: Received,
         meta: RaftSnapshotMeta,
         live: LiveBodies,
-        applied: u64,
     ) -> io::Result<()> {
         self.log.flush().await.map_err(io::Error::other)?;
-        received.import.publish(applied, received.staged.last()).await.map_err(io::Error::other)?;
+        received.import.publish(received.applied, received.staged.last()).await.map_err(io::Error::other)?;
         let file = received.staged.publish(&encode_meta(&meta)).await.map_err(io::Error::other)?;
         self.publish(meta, Pinned { file, live });
         Ok(())
@@ -362,8 +374,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             }
             SnapshotData::Received(received) => {
                 let state = decode_state(&received.staged.read_state().map_err(io::Error::other)?)?;
-                let applied = applied.map_or(0, |applied| applied.index);
-                let job = Arc::clone(&self.0).take_in(*received, meta.clone(), state.live_bodies(), applied);
+                let job = Arc::clone(&self.0).take_in(*received, meta.clone(), state.live_bodies());
                 Arc::clone(&self.0).aside("install", job).await?;
                 state
             }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 use std::time::Duration;
 
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::{ChangeMembers, Instant as _};
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::{NodeId, StoreId};
@@ -151,13 +151,18 @@ impl Consensus {
         })
     }
 
-    /// The voter, other than this node, that has most of the log.
+    /// The voter, other than this node, that has most of the log; one that answered lately.
     fn best_follower(&self, voters: &BTreeSet<u64>) -> Option<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let me = self.me.credentials.node.0;
         let replication = metrics.replication.as_ref()?;
-        let others = replication.iter().filter(|(node, _)| voters.contains(*node) && **node != me);
+        let heard = metrics.heartbeat.as_ref()?;
+        let recent = |node: &u64| {
+            heard.get(node).copied().flatten().is_some_and(|at| at.elapsed() <= self.options.election_min)
+        };
+        let others =
+            replication.iter().filter(|(node, _)| voters.contains(*node) && **node != me && recent(node));
         others
             .filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node)))
             .max()

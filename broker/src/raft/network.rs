@@ -22,6 +22,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::link::{Credentials, Lane, Link};
 use super::machine::SnapshotData;
@@ -159,6 +160,7 @@ struct InFlight {
     prev: Option<RaftLogId>,
     last: Option<RaftLogId>,
     answer: oneshot::Receiver<PeerResponse>,
+    until: Instant,
 }
 
 /// One session of streamed appends: requests go out as they come, answers come back in order.
@@ -178,7 +180,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let (message, tail) = encode_append(request);
-        self.in_flight.push_back(InFlight { prev, last, answer: open.send(Lane::Append, &message, tail) });
+        let answer = open.send(Lane::Append, &message, tail);
+        let until = Instant::now() + APPEND_TIMEOUT;
+        self.in_flight.push_back(InFlight { prev, last, answer, until });
         Ok(())
     }
 
@@ -190,14 +194,14 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                 (None, None) => return None,
                 (Some(input), None) => Either::Left(input.next().await),
                 (Some(input), Some(first)) if may_send => {
-                    let answer = tokio::time::timeout(APPEND_TIMEOUT, &mut first.answer);
+                    let answer = tokio::time::timeout_at(first.until, &mut first.answer);
                     match select(input.next(), std::pin::pin!(answer)).await {
                         Either::Left((request, _)) => Either::Left(request),
                         Either::Right((answer, _)) => Either::Right(answer),
                     }
                 }
                 (_, Some(first)) => {
-                    Either::Right(tokio::time::timeout(APPEND_TIMEOUT, &mut first.answer).await)
+                    Either::Right(tokio::time::timeout_at(first.until, &mut first.answer).await)
                 }
             };
             match arrived {
@@ -217,9 +221,15 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                         Ok(Err(_)) => Err(RPCError::Network(NetworkError::new(&io::Error::from(
                             io::ErrorKind::ConnectionReset,
                         )))),
-                        Err(_) => Err(RPCError::Network(NetworkError::new(&io::Error::from(
-                            io::ErrorKind::TimedOut,
-                        )))),
+                        Err(_) => {
+                            // It takes bytes and says nothing: what is queued for it must not pile up.
+                            if let Some(open) = &self.open {
+                                open.close();
+                            }
+                            Err(RPCError::Network(NetworkError::new(&io::Error::from(
+                                io::ErrorKind::TimedOut,
+                            ))))
+                        }
                     };
                     let goes_on = matches!(item, Ok(Ok(_)));
                     return Some((item, goes_on.then_some(self)));

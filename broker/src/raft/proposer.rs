@@ -75,14 +75,17 @@ pub(crate) struct Proposer {
 }
 
 impl Proposal {
+    /// Bytes this may take in an entry, never fewer than it does: an entry must fit what a peer accepts.
     fn size(&self) -> usize {
-        // A command is small unless it names many receipts; 16 bytes each is their order of magnitude.
-        let receipts = match &self.command.op {
-            Op::Ack(receipts) | Op::Nack { leases: receipts, .. } => receipts.receipts.len(),
-            Op::Extend { leases: Some(receipts), .. } => receipts.receipts.len(),
+        let named = match &self.command.op {
+            Op::Ack(receipts) | Op::Extend { leases: Some(receipts), .. } => 20 * receipts.receipts.len(),
+            Op::Nack { leases, .. } => 1_100 + 20 * leases.receipts.len(),
+            Op::Redrive { ids: Some(ids), .. } => 10 * ids.len(),
+            Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
+            Op::Push(push) => 20 * push.special.len(),
             _ => 0,
         };
-        128 + 16 * receipts + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()
+        256 + named + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) struct Receiving {
     meta: Vec<u8>,
     state: Stage,
     import: Import,
+    applied: u64,
 }
 
 impl Receiving {
@@ -31,13 +32,15 @@ impl Receiving {
     ) -> io::Result<(PeerResponse, Self)> {
         decode_meta(meta).map_err(io::Error::other)?;
         let last = begin.last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let applied = consensus.machine().applied();
         let receiving = Self {
+            applied: applied.map_or(0, |applied| applied.index),
             vote: begin.vote,
             meta: meta.to_vec(),
             state: consensus.machine().stage(last, begin.state_size)?,
             import: consensus.log().import().map_err(io::Error::other)?,
         };
-        Ok((PeerResponse::SnapshotFrom(consensus.machine().applied()), receiving))
+        Ok((PeerResponse::SnapshotFrom(applied), receiving))
     }
 
     pub(crate) fn take(&mut self, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
@@ -61,8 +64,11 @@ impl Receiving {
 
     pub(crate) async fn install(self, raft: &Raft) -> io::Result<PeerResponse> {
         let meta = decode_meta(&self.meta).map_err(io::Error::other)?;
-        let received =
-            Received { staged: self.state.finish().map_err(io::Error::other)?, import: self.import };
+        let received = Received {
+            staged: self.state.finish().map_err(io::Error::other)?,
+            import: self.import,
+            applied: self.applied,
+        };
         let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let installed = raft.install_full_snapshot(to_vote(self.vote), snapshot).await;
         let response = installed.map_err(io::Error::other)?;

@@ -204,6 +204,8 @@ impl Server {
         let left = |server: &Self| server.dispatch.connections.load(Ordering::Relaxed);
         let drained = async {
             while left(self) > 0 {
+                // A lease that waits would keep its connection for as long as it may wait.
+                self.dispatch.waiters.dismiss(&self.consensus);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -7,9 +7,12 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::response::{Answer, At, Delivery, Extended, Response};
 
 use super::reply_to::{Finished, read_at};
-use crate::log::LogError;
+use crate::log::{LiveBodies, LogError};
 use crate::queue::reply::{BodyRef, Grant, Outcome, Refusal};
 use crate::raft::Consensus;
+
+/// A result with the contents of its tail.
+type Delivered = (Result<Answer, Error>, Vec<Bytes>);
 
 /// What an outcome is on the wire, with the contents of its tail.
 ///
@@ -21,10 +24,8 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
         Finished::Committed(committed) => {
             let reply = committed.reply;
             let (result, contents) = match reply.result {
-                Ok(outcome) => {
-                    let (answer, contents) = answer(consensus, outcome)?;
-                    (Ok(answer), contents)
-                }
+                Ok(Outcome::Delivered(grants)) => delivered(consensus, grants)?,
+                Ok(outcome) => (Ok(answer(outcome)), Vec::new()),
                 Err(refusal) => (Err(error(&refusal)), Vec::new()),
             };
             let response = Response {
@@ -56,11 +57,10 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
     }
 }
 
-fn answer(consensus: &Consensus, outcome: Outcome) -> Result<(Answer, Vec<Bytes>), LogError> {
+fn answer(outcome: Outcome) -> Answer {
     const FITS: &str = "a command names no more than its answer holds";
-    let answer = match outcome {
+    match outcome {
         Outcome::Pushed(runs) => Answer::Pushed(Bounded::new(runs).expect(FITS)),
-        Outcome::Delivered(grants) => return delivered(consensus, grants),
         Outcome::Nothing => Answer::Delivered(Bounded::default()),
         Outcome::Settled(results) => Answer::Settled(Bounded::new(results).expect(FITS)),
         Outcome::Extended { results, count, deadline_ms } => {
@@ -69,14 +69,24 @@ fn answer(consensus: &Consensus, outcome: Outcome) -> Result<(Answer, Vec<Bytes>
         Outcome::Created(made) => Answer::Created(made),
         Outcome::Count(count) => Answer::Count(count),
         Outcome::Closed => Answer::Closed,
+        Outcome::Delivered(_) => unreachable!("deliveries need their contents"),
         Outcome::Node(_) | Outcome::Ticked => unreachable!("no client can ask for this"),
-    };
-    Ok((answer, Vec::new()))
+    }
 }
 
-pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<(Answer, Vec<Bytes>), LogError> {
+pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Delivered, LogError> {
     let refs: Vec<BodyRef> = grants.iter().map(|grant| grant.body).collect();
-    let (specs, contents): (Vec<_>, Vec<_>) = consensus.contents(&refs)?.into_iter().unzip();
+    let read = match consensus.contents(&refs) {
+        // The client took so long to read that its session forgot the answer and the bodies were freed since.
+        Err(LogError::NoBody { .. })
+            if !consensus.read(|state, _| names_all(&state.live_bodies(), &refs)) =>
+        {
+            let forgotten = Error::unknown(ErrorCode::TooOld, "the session has forgotten this answer");
+            return Ok((Err(forgotten), Vec::new()));
+        }
+        read => read?,
+    };
+    let (specs, contents): (Vec<_>, Vec<_>) = read.into_iter().unzip();
     let deliveries = grants
         .into_iter()
         .zip(specs)
@@ -94,7 +104,15 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<(An
         })
         .collect();
     let deliveries = Bounded::new(deliveries).expect("a lease gives no more than it may");
-    Ok((Answer::Delivered(deliveries), contents))
+    Ok((Ok(Answer::Delivered(deliveries)), contents))
+}
+
+/// Whether the state still names every one of `refs`.
+fn names_all(live: &LiveBodies, refs: &[BodyRef]) -> bool {
+    refs.iter().all(|body| {
+        let found = live.binary_search_by_key(&body.index, |(index, _)| *index);
+        found.is_ok_and(|at| live[at].1.iter().any(|ordinals| ordinals.contains(&body.ordinal)))
+    })
 }
 
 /// Fills in the measures of what a read shows, and gives the contents.

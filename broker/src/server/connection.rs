@@ -158,6 +158,8 @@ impl Reading {
     fn start(&self, frame: Frame) -> Result<(), FrameError> {
         match frame.kind {
             FrameKind::Ping => {
+                // Counted like a request: who reads no answers cannot fill the memory with pings.
+                self.flight.take(0);
                 let _ = self.notes.send(Note::Pong(frame.request_id));
             }
             FrameKind::Cancel => self.dispatch.waiters.cancelled(self.id, frame.request_id),
@@ -191,7 +193,10 @@ impl Writing {
             tokio::select! {
                 biased;
                 note = self.noted.recv(), if reading => match note {
-                    Some(Note::Pong(id)) => push(&mut outbox, &OutFrame::bare(id, FrameKind::Pong)),
+                    Some(Note::Pong(id)) => {
+                        self.flight.give_back(0);
+                        push(&mut outbox, &OutFrame::bare(id, FrameKind::Pong));
+                    }
                     Some(Note::Bad(error)) => goodbye = Some(error.to_wire()),
                     // The reading half is gone; what is in flight is still answered.
                     None => reading = false,
@@ -202,16 +207,22 @@ impl Writing {
                             return;
                         }
                     }
-                    None => reading = false,
+                    // Every way to answer is gone: nothing can come any more.
+                    None => break,
                 },
                 else => break,
             }
             if outbox.is_empty() {
                 continue;
             }
-            match tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
+            while !outbox.is_empty() {
+                let before = outbox.size();
+                match tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await {
+                    Ok(Ok(())) => {}
+                    // Slow, not gone.
+                    Err(_) if outbox.size() < before => {}
+                    Ok(Err(_)) | Err(_) => return,
+                }
             }
         }
         let reason = goodbye.unwrap_or_else(|| {
@@ -228,7 +239,9 @@ impl Writing {
         let mut next = Some(reply);
         while let Some(reply) = next {
             self.flight.give_back(reply.size);
-            if !self.encode(reply.request_id, reply.finished, outbox) {
+            if let Some(finished) = reply.finished
+                && !self.encode(reply.request_id, finished, outbox)
+            {
                 return false;
             }
             if outbox.size() >= WRITE_SIZE {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec};
-use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::limits::{
     BODY_SIZE_CEILING, HEADERS_SIZE_MAX, LEASE_COUNT_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
     MAX_FAILURES_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX,
@@ -124,6 +124,11 @@ impl Dispatch {
         if !self.consensus.leads() {
             return reply.finish(Finished::NotLeader);
         }
+        if self.consensus.log().is_stalled() {
+            let full =
+                Error::refused(ErrorCode::DiskReserve, "the leader's disk is full; all but pushes goes on");
+            return reply.finish(Finished::Failed(Error { retry: Retry::AfterMs(1_000), ..full }));
+        }
         if let Err(error) = self.check_push(&push, tail) {
             return reply.finish(Finished::Failed(error));
         }
@@ -189,12 +194,17 @@ impl Dispatch {
             return reply.finish(Finished::NotLeader);
         }
         let stamp = session.expect("a lease without a stamp was refused before");
-        let known = self
-            .consensus
-            .read(|state, _| Some((state.recorded(stamp.session, stamp.number)?, state.lease_clock_ms())));
-        if let Some((recorded, lease_clock_ms)) = known {
+        let (known, lost, lease_clock_ms) = self.consensus.read(|state, _| {
+            let known = state.recorded(stamp.session, stamp.number);
+            (known, state.is_lost(&stamp), state.lease_clock_ms())
+        });
+        if let Some(recorded) = known {
             let committed = crate::raft::Committed { reply: recorded, lease_clock_ms };
             return reply.finish(Finished::of(Ok(committed)));
+        }
+        if lost {
+            // Not `empty`: what came of it is not known any more, and apply says so.
+            return self.propose(Command { session, op: kind(lease) }, Vec::new(), Vec::new(), reply);
         }
         let until = Instant::now() + Duration::from_millis(wait_ms);
         self.waiters.arrive(Command { session, op: kind(lease) }, until, reply);
@@ -268,22 +278,26 @@ impl Dispatch {
     }
 
     fn queues(&self, queues: &Queues) -> Finished {
-        self.consensus.read(|state, index| {
+        let looked = self.consensus.read(|state, index| {
             if let Some(queue) = queues.only.as_ref().filter(|queue| !state.has_queue(queue)) {
-                let refusal = crate::queue::reply::Refusal {
+                return Err(crate::queue::reply::Refusal {
                     code: ErrorCode::QueueNotFound,
                     similar: state.similar(queue),
                     queue: Some(queue.clone()),
-                };
-                return Finished::Failed(error(&refusal));
+                });
             }
             let found = state.queues(queues.only.as_ref(), queues.after.as_ref(), QUEUES_LISTED_MAX);
-            let now_ms = state.wall_ms().max(self.consensus.outside().clock.wall_ms());
-            let views: Vec<QueueView> =
-                found.into_iter().map(|stats| self.queue_view(stats, now_ms)).collect();
-            let answer = Box::new(Answer::Queues(Bounded::new(views).expect("no more than were asked for")));
-            Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies: Vec::new() }
-        })
+            Ok((found, index, state.wall_ms(), state.lease_clock_ms()))
+        });
+        let (found, index, wall_ms, lease_clock_ms) = match looked {
+            Ok(looked) => looked,
+            Err(refusal) => return Finished::Failed(error(&refusal)),
+        };
+        // Outside of the state's lock: the parked leases have one of their own, and look at the state inside of it.
+        let now_ms = wall_ms.max(self.consensus.outside().clock.wall_ms());
+        let views: Vec<QueueView> = found.into_iter().map(|stats| self.queue_view(stats, now_ms)).collect();
+        let answer = Box::new(Answer::Queues(Bounded::new(views).expect("no more than were asked for")));
+        Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
     }
 
     fn queue_view(&self, stats: crate::queue::QueueStats, now_ms: u64) -> QueueView {
@@ -312,6 +326,7 @@ impl Dispatch {
     }
 
     fn stats(&self) -> Finished {
+        let waiting = self.waiters.count(None) as u64;
         self.consensus.read(|state, index| {
             let totals = state.stats();
             let stats = StatsView {
@@ -326,7 +341,7 @@ impl Dispatch {
                 leased_total: totals.leased_total,
                 acked_total: totals.acked_total,
                 connections: self.connections.load(std::sync::atomic::Ordering::Relaxed),
-                waiting: self.waiters.count(None) as u64,
+                waiting,
                 wall_ms: state.wall_ms(),
             };
             let answer = Box::new(Answer::Stats(Box::new(stats)));

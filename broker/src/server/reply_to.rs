@@ -66,7 +66,7 @@ pub(crate) struct ReplyTo {
     connection: u64,
     request_id: u64,
     size: usize,
-    to: mpsc::UnboundedSender<Reply>,
+    to: Option<mpsc::UnboundedSender<Reply>>,
 }
 
 /// An outcome on its way to a connection's writer.
@@ -74,7 +74,8 @@ pub(crate) struct Reply {
     pub(crate) request_id: u64,
     /// What the request was charged; given back when it is answered.
     pub(crate) size: usize,
-    pub(crate) finished: Finished,
+    /// `None` if nobody waits for the outcome any more.
+    pub(crate) finished: Option<Finished>,
 }
 
 impl ReplyTo {
@@ -84,7 +85,7 @@ impl ReplyTo {
         size: usize,
         to: mpsc::UnboundedSender<Reply>,
     ) -> Self {
-        Self { connection, request_id, size, to }
+        Self { connection, request_id, size, to: Some(to) }
     }
 
     pub(crate) fn connection(&self) -> u64 {
@@ -96,7 +97,20 @@ impl ReplyTo {
     }
 
     /// Answers. A connection that is gone needs none.
-    pub(crate) fn finish(self, finished: Finished) {
-        let _ = self.to.send(Reply { request_id: self.request_id, size: self.size, finished });
+    pub(crate) fn finish(mut self, finished: Finished) {
+        self.send(Some(finished));
+    }
+
+    fn send(&mut self, finished: Option<Finished>) {
+        if let Some(to) = self.to.take() {
+            let _ = to.send(Reply { request_id: self.request_id, size: self.size, finished });
+        }
+    }
+}
+
+/// Dropped unanswered, it still gives its place back.
+impl Drop for ReplyTo {
+    fn drop(&mut self) {
+        self.send(None);
     }
 }

@@ -171,6 +171,15 @@ impl Waiters {
             inner.by_request.insert(key, id);
         }
         inner.all.insert(id, waiter);
+        if consensus.ready().is_none() {
+            // Leadership went in between; who dismissed the others did not see this one.
+            let reply = inner.remove(id).and_then(|waiter| waiter.reply);
+            drop(inner);
+            if let Some(reply) = reply {
+                reply.finish(Finished::NotLeader);
+            }
+            return;
+        }
         self.wait_or_propose(&consensus, inner, id);
         self.earlier.notify_one();
     }
@@ -205,18 +214,31 @@ impl Waiters {
             matches!(&result, Ok(Committed { reply, .. }) if matches!(reply.result, Ok(Outcome::Nothing)));
         if nothing {
             let Some(waiter) = inner.all.get(&id) else { return };
-            if !waiter.over
-                && waiter.reply.is_some()
-                && let Some(consensus) = self.consensus.upgrade()
-                && consensus.ready().is_some()
-            {
-                return self.wait_or_propose(&consensus, inner, id);
+            if !waiter.over && waiter.reply.is_some() {
+                if let Some(consensus) = self.consensus.upgrade()
+                    && consensus.ready().is_some()
+                {
+                    return self.wait_or_propose(&consensus, inner, id);
+                }
+                // Its wait is not over, but it is over here.
+                let reply = inner.remove(id).and_then(|waiter| waiter.reply);
+                drop(inner);
+                if let Some(reply) = reply {
+                    reply.finish(Finished::NotLeader);
+                }
+                return;
             }
         }
-        let waiter = inner.remove(id);
+        let served = result.is_ok();
+        let Some(waiter) = inner.remove(id) else { return };
         drop(inner);
-        if let Some(reply) = waiter.and_then(|waiter| waiter.reply) {
+        let queues = waiter.lease().queues.to_vec();
+        if let Some(reply) = waiter.reply {
             reply.finish(Finished::of(result));
+        }
+        if served {
+            // It may have taken less than was set aside for it: what is left is for the next.
+            self.offer(&queues);
         }
     }
 

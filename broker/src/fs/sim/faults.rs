@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::names::normal;
+use crate::fs::DIR_SYNC;
 
 /// A kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +48,7 @@ impl Op {
             Self::Exists => "stat",
             Self::Rename => "rename",
             Self::Remove => "unlink",
-            Self::SyncDir => "fsync",
+            Self::SyncDir => DIR_SYNC,
             Self::Lock => "flock",
             Self::Free => "statvfs",
             Self::Read => "pread",
