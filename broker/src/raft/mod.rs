@@ -292,6 +292,15 @@ impl Consensus {
         self.seat.hear_leader(peer);
     }
 
+    /// Whether the state still names every one of `refs`. Walks over all of it: for when something is amiss.
+    pub(crate) fn names(&self, refs: &[BodyRef]) -> bool {
+        let live = self.machine.read(|state, _| state.live_bodies());
+        refs.iter().all(|body| {
+            let found = live.binary_search_by_key(&body.index, |(index, _)| *index);
+            found.is_ok_and(|at| live[at].1.iter().any(|ordinals| ordinals.contains(&body.ordinal)))
+        })
+    }
+
     /// Where to go instead.
     pub(crate) fn not_leader(&self) -> Error {
         let view = self.seat.view();

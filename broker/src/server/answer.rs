@@ -7,7 +7,7 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::response::{Answer, At, Delivery, Extended, Response};
 
 use super::reply_to::{Finished, read_at};
-use crate::log::{LiveBodies, LogError};
+use crate::log::LogError;
 use crate::queue::reply::{BodyRef, Grant, Outcome, Refusal};
 use crate::raft::Consensus;
 
@@ -78,9 +78,7 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Del
     let refs: Vec<BodyRef> = grants.iter().map(|grant| grant.body).collect();
     let read = match consensus.contents(&refs) {
         // The client took so long to read that its session forgot the answer and the bodies were freed since.
-        Err(LogError::NoBody { .. })
-            if !consensus.read(|state, _| names_all(&state.live_bodies(), &refs)) =>
-        {
+        Err(LogError::NoBody { .. }) if !consensus.names(&refs) => {
             let forgotten = Error::unknown(ErrorCode::TooOld, "the session has forgotten this answer");
             return Ok((Err(forgotten), Vec::new()));
         }
@@ -105,14 +103,6 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Del
         .collect();
     let deliveries = Bounded::new(deliveries).expect("a lease gives no more than it may");
     Ok((Ok(Answer::Delivered(deliveries)), contents))
-}
-
-/// Whether the state still names every one of `refs`.
-fn names_all(live: &LiveBodies, refs: &[BodyRef]) -> bool {
-    refs.iter().all(|body| {
-        let found = live.binary_search_by_key(&body.index, |(index, _)| *index);
-        found.is_ok_and(|at| live[at].1.iter().any(|ordinals| ordinals.contains(&body.ordinal)))
-    })
 }
 
 /// Fills in the measures of what a read shows, and gives the contents.

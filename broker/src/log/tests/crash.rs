@@ -209,10 +209,13 @@ async fn enumerate(unit: Unit) {
                 let store = Store::open(&disk).await;
                 let next = store.log.state().last.map_or(0, |last| last.index + 1);
                 store.append([entry(next, 9)]).await;
+                let view = View::of(&store);
                 store.kill(&disk);
                 disk.crash_with(after, Bias::None);
+                // everything, read from the files alone
                 let store = Store::open(&disk).await;
                 assert_eq!(store.log.state().last, Some(id(next, 9)), "{place}");
+                assert_eq!(View::of(&store), view, "{place}");
                 store.kill(&disk);
                 recoveries += 1;
             }
