@@ -109,3 +109,19 @@ async fn whatever_becomes_ready_reaches_a_parked_lease() {
         assert_eq!(again.failures, failures, "{name}");
     }
 }
+
+/// A connection may have 1,024 requests in flight; those that nobody waits for any more do not count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_that_nobody_waits_for_give_their_places_back() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    let client = cluster.client();
+    create(&client, "left").await;
+    for _ in 0..1_100 {
+        let waiting = client.lease(lease("left", 1, Some(30_000), 60_000));
+        let left = tokio::time::timeout(Duration::from_millis(1), waiting).await;
+        assert!(left.is_err(), "an empty queue gave something");
+    }
+    parked(&client, "left", 0).await;
+    let message = NewMessage::of_body(b"still served");
+    client.push(queue("left"), false, vec![message]).await.expect("there is room");
+}

@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use openraft::StorageError;
+use openraft::entry::EntryPayload;
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
+use queue_protocol::names::NodeId;
+use queue_protocol::peer::LogId;
 
 use super::log_store::LogStore;
-use super::machine::{Machine, MachineStore, SnapshotEvery};
-use super::types::TypeConfig;
+use super::machine::{Machine, MachineStore, SnapshotData, SnapshotEvery};
+use super::types::{Entry, TypeConfig, to_log_id};
 use crate::fs::Disk;
 use crate::fs::sim::{SimDisk, SimOptions};
 use crate::log::{Log, LogOptions};
@@ -50,6 +54,34 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, ()> for Stores {
 async fn the_stores_pass_openrafts_suite() {
     super::seeded(1, async {
         Suite::test_all(Stores).await.unwrap();
+    })
+    .await;
+}
+
+/// Applies blank entries `range`.
+async fn apply_blanks(machine: &mut MachineStore, range: std::ops::Range<u64>) {
+    let entry = |index| Entry {
+        log_id: to_log_id(LogId { term: 1, leader: NodeId(1), index }),
+        payload: EntryPayload::Blank,
+    };
+    let entries = range.map(|index| Ok((entry(index), None)));
+    machine.apply(futures_util::stream::iter(entries)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_is_late_does_not_replace_a_newer_one() {
+    super::seeded(2, async {
+        let ((), _log, mut machine) = Stores.build().await.unwrap();
+        apply_blanks(&mut machine, 0..3).await;
+        let mut early = machine.get_snapshot_builder().await;
+        apply_blanks(&mut machine, 3..6).await;
+        let mut late = machine.get_snapshot_builder().await;
+        late.build_snapshot().await.unwrap();
+        early.build_snapshot().await.unwrap();
+        let newest = machine.get_current_snapshot().await.unwrap().unwrap();
+        let SnapshotData::Local(pinned) = newest.snapshot else { panic!("it was published here") };
+        assert_eq!(newest.meta.last_log_id.map(|id| id.index), Some(5));
+        assert_eq!(pinned.file.last.index, 5);
     })
     .await;
 }
