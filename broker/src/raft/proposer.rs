@@ -1,7 +1,7 @@
 //! Commands become entries: everything that waits goes into the next entry, up to 1 MiB or 4,096 commands.
 //! A push takes parked leases along, in the same entry, behind it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::names::QueueName;
+use queue_protocol::names::{QueueName, SessionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::leadership::{Leadership, Seat};
@@ -137,6 +137,7 @@ impl Proposer {
             taken.extend(waiting.proposals.pop_front());
         }
         drop(waiting);
+        let mut taken = together(taken);
         self.take_parked(&mut taken);
         taken
     }
@@ -214,6 +215,33 @@ impl Proposer {
     }
 }
 
+/// Puts plain pushes of different sessions to the same queue next to each other, so that the state keeps them as one
+/// run; what one session asked for keeps its order.
+fn together(taken: Vec<Proposal>) -> Vec<Proposal> {
+    let mut groups: Vec<Vec<Proposal>> = Vec::new();
+    let mut open: BTreeMap<QueueName, usize> = BTreeMap::new();
+    let mut newest: BTreeMap<Option<SessionId>, usize> = BTreeMap::new();
+    for proposal in taken {
+        let session = proposal.command.session.map(|stamp| stamp.session);
+        let queue = match &proposal.command.op {
+            Op::Push(push) if push.special.is_empty() => Some(push.queue.clone()),
+            _ => None,
+        };
+        let joined = queue.as_ref().and_then(|queue| open.get(queue).copied());
+        let joined = joined.filter(|group| newest.get(&session).is_none_or(|newest| newest <= group));
+        let group = joined.unwrap_or_else(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[group].push(proposal);
+        newest.insert(session, group);
+        if let Some(queue) = queue {
+            open.insert(queue, group);
+        }
+    }
+    groups.into_iter().flatten().collect()
+}
+
 /// Those who wait for one entry. Dropped unanswered when Raft stops: then nobody knows.
 struct Dones(Vec<Done>);
 
@@ -249,5 +277,40 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
         Err(ClientWriteError::LogEntryDiscarded(_) | ClientWriteError::ChangeMembershipError(_)) => {
             drop(dones);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::command::{Push, SessionStamp};
+
+    fn push(session: u128, number: u64, queue: &str) -> Proposal {
+        let push = Push {
+            queue: queue.parse().expect("a valid name"),
+            create: None,
+            count: 1,
+            special: Bounded::default(),
+        };
+        let session = Some(SessionStamp { session: SessionId(session), number, done_below: 1 });
+        let command = Command { session, op: Op::Push(push) };
+        Proposal { command, table: Vec::new(), contents: Vec::new(), done: Box::new(|_| {}) }
+    }
+
+    fn order(proposals: Vec<Proposal>) -> Vec<(u128, u64)> {
+        let stamp = |proposal: &Proposal| proposal.command.session.expect("all have one");
+        proposals.iter().map(stamp).map(|stamp| (stamp.session.0, stamp.number)).collect()
+    }
+
+    #[test]
+    fn pushes_of_several_sessions_to_one_queue_stand_together() {
+        let taken = vec![push(1, 1, "a"), push(2, 1, "b"), push(3, 1, "a"), push(2, 2, "b"), push(1, 2, "a")];
+        assert_eq!(order(together(taken)), [(1, 1), (3, 1), (1, 2), (2, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn what_one_session_asked_for_keeps_its_order() {
+        let taken = vec![push(1, 1, "a"), push(1, 2, "b"), push(1, 3, "a"), push(2, 1, "a"), push(2, 2, "b")];
+        assert_eq!(order(together(taken)), [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]);
     }
 }
