@@ -191,7 +191,6 @@ async fn ask(
             Ok(Ok(joined)) => return Ok(joined),
             Ok(Err(Error { retry: Retry::AtLeader(leader), .. })) => {
                 leader.address.to_string().clone_into(&mut target);
-                continue_after(&mut target, at, until).await;
                 "the leader moved".to_owned()
             }
             Ok(Err(error)) if error.retry != Retry::Never => error.message.to_string(),
@@ -227,12 +226,6 @@ async fn ask(
             .hint("queuectl cluster status shows who leads"));
         }
         tokio::time::sleep(JOIN_PAUSE).await;
-    }
-}
-
-async fn continue_after(target: &mut String, at: &str, until: tokio::time::Instant) {
-    if tokio::time::Instant::now() >= until {
-        at.clone_into(target);
     }
 }
 

@@ -101,6 +101,11 @@ impl Seat {
         self.inner().heard = Some((peer, Instant::now()));
     }
 
+    /// The leadership under which this node may answer, if any.
+    pub(crate) fn ready(&self) -> Option<Leadership> {
+        self.view.borrow().ready
+    }
+
     /// Follows every change of the view.
     pub(crate) fn watch(&self) -> watch::Receiver<View> {
         self.view.subscribe()
@@ -112,9 +117,8 @@ impl Seat {
         self.inner().walls.insert(peer.0, (offset, Instant::now()));
     }
 
-    /// Stamps an entry proposed under `leadership`. `state_ms` is the wall clock of the state, which apply keeps
-    /// from going back whatever is stamped.
-    pub(crate) fn stamp(&self, leadership: Leadership, state_ms: u64) -> Stamps {
+    /// Stamps an entry proposed under `leadership`.
+    pub(crate) fn stamp(&self, leadership: Leadership) -> Stamps {
         let own = self.clock.wall_ms();
         let mut inner = self.inner();
         let now = Instant::now();
@@ -124,12 +128,7 @@ impl Seat {
         voters.push(own);
         let (wall_ms, off) = bounded_wall(own, &mut voters);
         if off && !inner.wall_alarm {
-            tracing::warn!(
-                own_ms = own,
-                median_ms = wall_ms,
-                state_ms,
-                "this node's clock is far off its peers'"
-            );
+            tracing::warn!(own_ms = own, median_ms = wall_ms, "this node's clock is far off its peers'");
         }
         inner.wall_alarm = off;
         match &mut inner.leading {

@@ -142,10 +142,6 @@ impl Machine {
         look(&core.state, core.applied.map_or(0, |applied| applied.index))
     }
 
-    pub(crate) fn wall_ms(&self) -> u64 {
-        self.core().state.wall_ms()
-    }
-
     pub(crate) fn snapshot_last(&self) -> Option<LogId> {
         self.newest().as_ref().and_then(|(meta, _)| meta.last_log_id.as_ref().map(from_log_id))
     }

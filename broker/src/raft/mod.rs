@@ -189,7 +189,7 @@ impl Consensus {
             applied: tokio::sync::Notify::new(),
         });
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
-        TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, machine));
+        TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(membership::promote(Arc::downgrade(&consensus)));
@@ -243,7 +243,7 @@ impl Consensus {
 
     /// This node leads and has applied everything that was committed before.
     pub(crate) fn ready(&self) -> Option<Leadership> {
-        self.seat.view().ready
+        self.seat.ready()
     }
 
     /// This node leads, as far as it knows.

@@ -12,9 +12,9 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{QueueName, SessionId};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::Raft;
 use super::leadership::{Leadership, Seat};
 use super::types::{Batch, Completion, Leader, TypeConfig};
-use super::{Raft, machine::Machine};
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op};
 use crate::queue::reply::Reply;
 
@@ -161,7 +161,7 @@ impl Proposer {
     }
 
     /// Hands entries to Raft until it stops.
-    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>, machine: Arc<Machine>) {
+    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>) {
         loop {
             let room = Arc::clone(&self.in_flight).acquire_owned().await;
             let room = room.expect("the semaphore is never closed");
@@ -177,7 +177,7 @@ impl Proposer {
                 refuse(taken, ProposeError::NotLeader);
                 continue;
             };
-            let (batch, dones) = self.entry(taken, &seat, &machine, leadership);
+            let (batch, dones) = self.entry(taken, &seat, leadership);
             let completion = Completion::new(move |result| complete(dones, room, result));
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
@@ -186,13 +186,7 @@ impl Proposer {
         }
     }
 
-    fn entry(
-        &self,
-        taken: Vec<Proposal>,
-        seat: &Seat,
-        machine: &Machine,
-        leadership: Leadership,
-    ) -> (Batch, Dones) {
+    fn entry(&self, taken: Vec<Proposal>, seat: &Seat, leadership: Leadership) -> (Batch, Dones) {
         let mut commands = Vec::with_capacity(taken.len());
         let mut table = Vec::new();
         let mut contents = Vec::new();
@@ -203,7 +197,7 @@ impl Proposer {
             contents.extend(proposal.contents);
             dones.push(proposal.done);
         }
-        let stamps = seat.stamp(leadership, machine.wall_ms());
+        let stamps = seat.stamp(leadership);
         let commands = Bounded::new(commands).expect("take stops at the limit");
         let section = postcard::to_allocvec(&command::Batch { stamps, commands });
         let batch = Batch {

@@ -8,7 +8,7 @@ use queue_protocol::bounded::Text;
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello, Versions};
+use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello};
 use queue_protocol::io::FrameReader;
 use queue_protocol::limits::{HELLO_CONNECTIONS_MAX, PEER_CONNECTIONS_RESERVED};
 use tokio::sync::watch;
@@ -182,7 +182,7 @@ impl Server {
         let peer = matches!(hello.role, HelloRole::Peer(_));
         let log = self.consensus.log().state();
         Ok(Accepted {
-            version: Versions::OURS.common(hello.versions).unwrap_or(version),
+            version,
             cluster: me.credentials.cluster,
             name: Text::cut(me.name.clone()),
             node: PeerHello {
@@ -205,7 +205,7 @@ impl Server {
         let drained = async {
             while left(self) > 0 {
                 // A lease that waits would keep its connection for as long as it may wait.
-                self.dispatch.waiters.dismiss(&self.consensus);
+                self.dispatch.waiters.dismiss();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -220,7 +220,7 @@ async fn dismiss_when_leadership_is_lost(dispatch: Arc<Dispatch>) {
     let mut watch = dispatch.consensus.watch();
     loop {
         if watch.borrow_and_update().ready.is_none() {
-            dispatch.waiters.dismiss(&dispatch.consensus);
+            dispatch.waiters.dismiss();
         }
         if watch.changed().await.is_err() {
             return;

@@ -302,7 +302,7 @@ impl Waiters {
     }
 
     /// Leadership is gone: nobody can be served here.
-    pub(crate) fn dismiss(&self, consensus: &Consensus) {
+    pub(crate) fn dismiss(&self) {
         let mut inner = self.inner();
         let waiting: Vec<u64> = inner
             .all
@@ -313,7 +313,7 @@ impl Waiters {
         let gone: Vec<_> = waiting.into_iter().filter_map(|id| inner.remove(id)).collect();
         drop(inner);
         for reply in gone.into_iter().filter_map(|waiter| waiter.reply) {
-            reply.finish(Finished::Failed(consensus.not_leader()));
+            reply.finish(Finished::NotLeader);
         }
     }
 
