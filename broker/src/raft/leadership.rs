@@ -96,6 +96,17 @@ impl Seat {
         view
     }
 
+    /// The leader as Raft remembers it, heard of lately or not.
+    pub(crate) fn known_leader(&self) -> Option<NodeId> {
+        self.view.borrow().leader.as_ref().map(|leader| leader.node)
+    }
+
+    /// This leader is gone: nobody is sent to it any more.
+    pub(crate) fn forget_leader(&self, gone: NodeId) {
+        let mut inner = self.inner();
+        inner.heard = inner.heard.filter(|(node, _)| *node != gone);
+    }
+
     /// A peer sent what only a leader sends.
     pub(crate) fn hear_leader(&self, peer: NodeId) {
         self.inner().heard = Some((peer, Instant::now()));

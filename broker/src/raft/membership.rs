@@ -32,7 +32,7 @@ impl Consensus {
         }
     }
 
-    fn members(&self) -> (BTreeMap<u64, Member>, BTreeSet<u64>) {
+    pub(super) fn members(&self) -> (BTreeMap<u64, Member>, BTreeSet<u64>) {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();

@@ -13,12 +13,14 @@ pub(crate) mod proposer;
 mod receive_snapshot;
 mod send_snapshot;
 mod status;
+mod succession;
 #[cfg(test)]
 mod suite;
 mod ticker;
 mod types;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -126,6 +128,8 @@ pub(crate) struct Consensus {
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
+    /// An election after a leader that is gone is under way.
+    succeeding: AtomicBool,
     started: tokio::time::Instant,
     applied: tokio::sync::Notify,
 }
@@ -185,6 +189,7 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
+            succeeding: AtomicBool::new(false),
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });

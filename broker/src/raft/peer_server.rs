@@ -70,6 +70,7 @@ pub(crate) async fn serve_peer(
     }
     drop(answers);
     drop(writing);
+    consensus.peer_left(peer.node);
 }
 
 async fn write_answers(mut writer: WriteHalf<Box<dyn Stream>>, mut queue: mpsc::UnboundedReceiver<OutFrame>) {
