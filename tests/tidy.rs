@@ -28,7 +28,18 @@ const USER_FILES: &[&str] = &[
 
 /// The parts of the protocol that are sans I/O.
 const WIRE: &[&str] = &[
-    "bounded", "codec", "content", "error", "frame", "gather", "hello", "limits", "names", "peer", "request",
+    "bounded",
+    "codec",
+    "content",
+    "error",
+    "frame",
+    "gather",
+    "hello",
+    "limits",
+    "membership",
+    "names",
+    "peer",
+    "request",
     "response",
 ];
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use queue_broker::log::LogOptions;
-use queue_broker::node::{self, NodeOptions, secret};
+use queue_broker::node::{self, NodeOptions, Way, secret};
 use queue_broker::raft::{self, RaftOptions};
 use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::client::{Client, ClientConfig, TcpDial};
@@ -134,7 +134,7 @@ async fn run(
     let outside = outside(tokio::runtime::Handle::current());
     let formatted = match join {
         None => node::init(&outside, &options).await,
-        Some((at, secret)) => node::join(&outside, &options, &at, secret).await,
+        Some((at, secret)) => node::join(&outside, &options, Way::through(at), secret).await,
     };
     formatted.unwrap_or_else(|error| panic!("n{number} was not formatted: {error}"));
     let secret = secret::read(&*outside.disk, &options.data_dir).expect("a formatted node has the secret");

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{ClusterCmd, WaitFor};
+use crate::members;
 use crate::nodes::{self, Nodes};
 use crate::render::{self, Align};
 use crate::shell::{Shell, unexpected};
@@ -24,13 +25,19 @@ const WAIT_STEP: Duration = Duration::from_millis(200);
 pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
     match cmd {
         ClusterCmd::Status => status(shell).await,
-        ClusterCmd::Members => members(shell).await,
+        ClusterCmd::Members => list(shell).await,
         ClusterCmd::Wait { what } => wait(shell, what).await,
         ClusterCmd::Transfer { node } => transfer(shell, node).await,
+        ClusterCmd::Add { address, learner } => members::add(shell, &address, learner).await,
+        ClusterCmd::Promote { node } => members::promote(shell, &node).await,
+        ClusterCmd::Remove { node, force } => members::remove(shell, &node, force).await,
+        ClusterCmd::Replace { old, address } => members::replace(shell, &old, &address).await,
+        ClusterCmd::Drain { node, undo } => members::drain(shell, &node, undo).await,
+        ClusterCmd::SafeToStop { node } => members::safe_to_stop(shell, &node).await,
     }
 }
 
-async fn gather(shell: &Shell) -> Result<Nodes, End> {
+pub(crate) async fn gather(shell: &Shell) -> Result<Nodes, End> {
     Ok(nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?)
 }
 
@@ -47,7 +54,7 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
     Ok(Exit::Done)
 }
 
-async fn members(shell: &mut Shell) -> Done {
+async fn list(shell: &mut Shell) -> Done {
     let nodes = gather(shell).await?;
     let members = nodes.members();
     if shell.settings.json {
@@ -150,7 +157,7 @@ async fn transfer(shell: &mut Shell, to: Option<String>) -> Done {
 }
 
 /// A member by name or number.
-fn find(nodes: &Nodes, word: &str) -> Result<NodeId, End> {
+pub(crate) fn find(nodes: &Nodes, word: &str) -> Result<NodeId, End> {
     let number = word.parse::<u64>().ok();
     let members = nodes.members();
     let found = members

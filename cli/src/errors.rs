@@ -155,6 +155,11 @@ impl Failure {
             E::NodeNotFound => (Exit::NotFound, Some("`queuectl cluster members`".into())),
             E::NodeExists => (Exit::Conflict, Some("`queuectl cluster members`".into())),
             E::AddressUnreachable => (Exit::Unreachable, None),
+            E::NodeRemoved => (Exit::NotFound, Some("`queuectl cluster members`".into())),
+            E::QuorumAtRisk => (
+                Exit::Conflict,
+                Some("bring one back, or replace it: `queuectl cluster replace`; --force if it is lost for good".into()),
+            ),
             E::DiskReserve => (Exit::Retry, Some("free space, or pop: pops and acks still work".into())),
             E::QueueLimit => (Exit::Retry, Some("remove one that is not needed: `queuectl queue ls`".into())),
             E::SessionLimit | E::SessionFull | E::Overloaded | E::ShuttingDown | E::TimedOut => {

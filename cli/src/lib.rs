@@ -17,6 +17,7 @@ mod grammar;
 mod lease;
 mod lines;
 mod live;
+mod members;
 mod message;
 mod nodes;
 mod output;

@@ -20,6 +20,9 @@ use crate::shell::unexpected;
 /// How long one node may take; a cluster with a dead machine in it must not look slow.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A voter that is further behind does not count where one more is stopped.
+const LAG_MAX: u64 = 1_000;
+
 /// One node's answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -225,6 +228,27 @@ impl Nodes {
         format!("{leader}, {have} of {of} members")
     }
 
+    /// What would be if this member stopped: the voters that remain, or why too few of them could go on.
+    pub(crate) fn without(&self, stopped: NodeId) -> Result<String, String> {
+        let commit = self.commit();
+        let voters = || self.0.iter().filter(|node| node.is_voter());
+        let (mut fit, mut why) = (0, Vec::new());
+        for node in voters().filter(|node| node.id() != Some(stopped)) {
+            match &node.status {
+                Err(_) => why.push(format!("{} is down", node.name())),
+                Ok((status, _)) if status.applied_index + LAG_MAX < commit => {
+                    why.push(format!("{} lags behind", node.name()));
+                }
+                Ok(_) => fit += 1,
+            }
+        }
+        let of = voters().count();
+        let name = self.0.iter().find(|node| node.id() == Some(stopped)).map_or_else(String::new, Node::name);
+        why.push(format!("stopping {name} leaves {fit} of {of}"));
+        let why = why.join(", ");
+        if fit > of / 2 { Ok(why) } else { Err(why) }
+    }
+
     /// What the number of voters that answer means.
     pub(crate) fn verdict(&self) -> String {
         let (have, need, of) = self.quorum();
@@ -279,6 +303,7 @@ impl Nodes {
 fn role(status: &StatusView) -> &'static str {
     match status.role {
         Role::Leader => "leader",
+        Role::Follower if status.drained => "drained",
         Role::Follower => "follower",
         Role::Candidate => "candidate",
         Role::Learner => "learner",
@@ -313,6 +338,7 @@ fn node_document(node: &Node, commit: u64) -> Value {
             "raft_id": status.node.to_string(),
             "role": role(status),
             "voter": node.is_voter(),
+            "drained": status.drained,
             "reachable": true,
             "client": node.address,
             "term": status.term.to_string(),
@@ -377,6 +403,7 @@ mod tests {
             disk_free_bytes: 86_973_087_744,
             uptime_ms: 273_600_000,
             version: Text::cut("0.4.1"),
+            drained: false,
             members: vec![member(1), member(2), member(3)].try_into().unwrap(),
         }
     }

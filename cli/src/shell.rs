@@ -221,6 +221,8 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Transferred(_) => "transfer",
         Answer::Closed => "close",
         Answer::Stats(_) => "stats",
+        Answer::Member(_) => "change of members",
+        Answer::Drained(_) => "drain",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

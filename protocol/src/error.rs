@@ -128,6 +128,10 @@ codes! {
     ContentCorrupt = 27, "content_corrupt";
     /// The cluster has as many queues as it can.
     QueueLimit = 28, "queue_limit";
+    /// The node is no member any more, and its number is never given again.
+    NodeRemoved = 60, "node_removed";
+    /// Without that member no majority of those that remain would answer.
+    QuorumAtRisk = 61, "quorum_at_risk";
 }
 
 impl Serialize for ErrorCode {

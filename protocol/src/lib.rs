@@ -15,6 +15,7 @@ pub mod hello;
 #[cfg(feature = "client")]
 pub mod io;
 pub mod limits;
+pub mod membership;
 pub mod names;
 pub mod peer;
 pub mod request;

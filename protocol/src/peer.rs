@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
+use crate::membership::Standing;
 use crate::names::{ClusterId, NodeId, StoreId};
 
 /// A log id: the leadership an entry was proposed under, and its index.
@@ -76,6 +77,8 @@ pub enum PeerRequest {
     Join(Join),
     /// Are you there, what time is it, how much disk is free.
     Ping(PeerPing),
+    /// To a node that waits to be taken in: ask me for membership.
+    Invite(Invite),
 }
 
 /// Raft's AppendEntries without the bytes.
@@ -147,6 +150,17 @@ pub struct Join {
     pub address: Text<256>,
     /// Its data directory.
     pub store: StoreId,
+    /// What is to become of it.
+    pub standing: Standing,
+}
+
+/// The leader asks a formatted node to join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// Where the leader is.
+    pub at: Text<256>,
+    /// What is to become of the node.
+    pub standing: Standing,
 }
 
 /// What a node tells its peers about itself.
@@ -179,6 +193,8 @@ pub enum PeerResponse {
     Pong(PeerPing),
     /// Not done.
     Failed(crate::error::Error),
+    /// To an invitation: the node asks now.
+    Coming,
 }
 
 /// Outcome of an append.

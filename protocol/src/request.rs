@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
+use crate::membership::MemberChange;
 use crate::names::{LeaseToken, MessageId, NodeId, QueueName};
 
 /// A request and what surrounds it.
@@ -65,6 +66,11 @@ pub enum Request {
     CloseSession,
     /// Counters of the whole cluster and of the node that answers.
     Stats,
+    /// Change who the members are.
+    ChangeMembers(MemberChange),
+    /// Hand leadership over and do not lead again until it starts anew, or with `false` may again. Speaks of the node
+    /// that is asked.
+    Drain(bool),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

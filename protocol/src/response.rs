@@ -63,6 +63,10 @@ pub enum Answer {
     Closed,
     /// To a stats.
     Stats(Box<StatsView>),
+    /// To a change of members: the member it was about, as it is now, or as it was when it was removed.
+    Member(MemberView),
+    /// To a drain: whether the node is drained now.
+    Drained(bool),
 }
 
 /// A run of messages of one push that fared alike.
@@ -259,6 +263,8 @@ pub struct StatusView {
     pub uptime_ms: u64,
     /// Its version.
     pub version: Text<64>,
+    /// It was drained and does not want to lead.
+    pub drained: bool,
     /// The members as it knows them.
     pub members: Bounded<MemberView, 64>,
 }

@@ -152,6 +152,7 @@ fn status(node: u64, leader: Option<u64>) -> Answer {
         disk_free_bytes: 0,
         uptime_ms: 0,
         version: Text::cut("0"),
+        drained: false,
         members: Bounded::default(),
     }))
 }

@@ -1,7 +1,7 @@
 //! A cluster of real processes on this machine: data in a temporary directory, everything killed at the end.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,18 @@ struct Node {
     daemon: Option<Daemon>,
 }
 
+impl Node {
+    fn new(dir: &Path, number: usize) -> Self {
+        Self {
+            name: format!("n{number}"),
+            address: format!("127.0.0.1:{}", free_port()),
+            dir: dir.join(format!("n{number}")),
+            log: dir.join(format!("n{number}.log")),
+            daemon: None,
+        }
+    }
+}
+
 /// Nodes are counted from 0; the name of the first is `n1`.
 pub struct Cluster {
     nodes: Vec<Node>,
@@ -63,15 +75,7 @@ impl Cluster {
         let slot = slots::slot().await;
         let dir = tempfile::tempdir().expect("there is a temporary directory");
         let env = SETTINGS.iter().chain(env).map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        let nodes: Vec<Node> = (1..=count)
-            .map(|number| Node {
-                name: format!("n{number}"),
-                address: format!("127.0.0.1:{}", free_port()),
-                dir: dir.path().join(format!("n{number}")),
-                log: dir.path().join(format!("n{number}.log")),
-                daemon: None,
-            })
-            .collect();
+        let nodes: Vec<Node> = (1..=count).map(|number| Node::new(dir.path(), number)).collect();
         let servers = nodes.iter().map(|node| node.address.clone()).collect();
         let looker = client_of(servers, Duration::from_secs(2));
         let mut cluster = Self { nodes, env: env.collect(), looker, dir, _slot: slot };
@@ -125,7 +129,19 @@ impl Cluster {
         queued
     }
 
-    fn start_node(&mut self, n: usize) {
+    /// A place for one more node, which is not formatted yet.
+    pub fn new_node(&mut self) -> usize {
+        let number = self.nodes.len() + 1;
+        let node = Node::new(self.dir.path(), number);
+        self.nodes.push(node);
+        number - 1
+    }
+
+    /// Starts a node that does not run; does not wait for it.
+    ///
+    /// # Panics
+    /// If it runs, or its program cannot be started.
+    pub fn start_node(&mut self, n: usize) {
         let mut serve = self.queued("serve", n);
         let node = &mut self.nodes[n];
         assert!(node.daemon.is_none(), "{} runs already", node.name);
@@ -207,13 +223,21 @@ impl Cluster {
     /// If it does not end with 0 in time.
     pub async fn stop(&mut self, n: usize) {
         self.daemon(n).terminate();
+        let status = self.ended(n).await;
+        assert!(status.success(), "{} ended with {status}", self.nodes[n].name);
+    }
+
+    /// Waits until a node has ended, and says how.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub async fn ended(&mut self, n: usize) -> ExitStatus {
         let name = self.nodes[n].name.clone();
-        let status = until(&format!("{name} stops"), LIMIT, async || {
-            self.daemon_mut(n).ended().ok_or("it still runs")
-        })
-        .await;
-        assert!(status.success(), "{name} ended with {status}");
+        let status =
+            until(&format!("{name} ends"), LIMIT, async || self.daemon_mut(n).ended().ok_or("it still runs"))
+                .await;
         self.nodes[n].daemon = None;
+        status
     }
 
     /// How many nodes there are.

@@ -7,6 +7,7 @@ mod dev;
 mod failover;
 mod kill_all;
 mod lagging_node;
+mod members;
 mod outage;
 mod parked;
 mod readme;

@@ -3,19 +3,27 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use queue_protocol::membership::Standing;
+use queue_protocol::names::NodeId;
 
 use super::failure::Failure;
-use super::{machine, print, settings};
+use super::{machine, print, say, settings};
 use crate::config::Flags;
-use crate::node::{self, secret};
+use crate::node::{self, Way, secret};
 use crate::{fs::os::OsDisk, logging};
 
 /// `join`
 #[derive(Args, Debug)]
 pub(super) struct JoinArgs {
-    /// A node of the cluster
+    /// A node of the cluster; without it, wait for `queuectl cluster add` or `cluster replace`
     #[arg(long, value_name = "HOST:PORT")]
-    at: String,
+    at: Option<String>,
+    /// Stay a learner, without a vote, until `queuectl cluster promote`
+    #[arg(long, requires = "at", conflicts_with = "replace")]
+    learner: bool,
+    /// Vote instead of this member, by number, which is removed in the same change
+    #[arg(long, requires = "at", value_name = "ID")]
+    replace: Option<u64>,
     /// The cluster's secret: the file SECRET of the data directory of one of its nodes
     #[arg(long, value_name = "FILE")]
     secret_file: PathBuf,
@@ -32,8 +40,19 @@ pub(super) fn run(args: &JoinArgs) -> Result<(), Failure> {
         Failure::new(66, "secret", error.to_string()).hint("copy SECRET from the data directory of a member")
     })?;
     let options = &config.node;
-    let identity =
-        machine::block_on(async { node::join(&machine::outside(), options, &args.at, secret).await })??;
+    let way = match &args.at {
+        Some(at) => {
+            let instead = args.replace.map(|node| Standing::InsteadOf(NodeId(node)));
+            let learner = args.learner.then_some(Standing::Learner);
+            Way::Ask { at: at.clone(), standing: instead.or(learner).unwrap_or_default() }
+        }
+        None => {
+            let address = options.advertise.as_ref().unwrap_or(&options.listen);
+            say(&format!("waiting to be taken in: `queuectl cluster add {address}`"));
+            Way::Wait
+        }
+    };
+    let identity = machine::block_on(async { node::join(&machine::outside(), options, way, secret).await })??;
     print(&format!(
         "formatted {} as node {}, number {} in cluster {}\n",
         options.data_dir.display(),

@@ -193,8 +193,13 @@ mod tests {
     use super::*;
 
     fn found(damage: Option<&str>) -> Found {
-        let identity =
-            Identity { cluster: ClusterId(16), node: NodeId(1), store: StoreId(1), name: Text::cut("n1") };
+        let identity = Identity {
+            cluster: ClusterId(16),
+            node: NodeId(1),
+            store: StoreId(1),
+            name: Text::cut("n1"),
+            removed: false,
+        };
         Found { identity, revision: 1, damage: damage.map(ToOwned::to_owned) }
     }
 

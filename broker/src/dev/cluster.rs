@@ -445,6 +445,7 @@ mod tests {
             disk_free_bytes: 0,
             uptime_ms: 0,
             version: Text::cut("0"),
+            drained: false,
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
         })
     }

@@ -149,6 +149,7 @@ mod tests {
             disk_free_bytes: 0,
             uptime_ms: 0,
             version: Text::cut("0"),
+            drained: false,
             members: Bounded::default(),
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
+use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, PeerHello, Secret, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::membership::Standing;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{Join, Joined, PeerRequest, PeerResponse};
+use queue_protocol::peer::{Invite, Join, Joined, PeerRequest, PeerResponse};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
 
 use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock, log_seed};
@@ -25,6 +29,8 @@ use crate::snapshots::Snapshots;
 /// How long a join goes on trying: elections and other joins pass in the meantime.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
+/// How long a peer that connected may take to say what it wants.
+const INVITE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A join waits for the leader to reach back and for two commits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,6 +50,7 @@ pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, 
         store: StoreId(u128::from_le_bytes(outside.random_bytes())),
         name: Text::new(name)
             .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+        removed: false,
     };
     secret::write(&*outside.disk, dir, &Secret(outside.random_bytes())).await?;
     format_stores(outside, options, identity.store).await?;
@@ -84,8 +91,21 @@ async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId)
     Ok(())
 }
 
-/// Formats the data directory and joins the cluster one of whose nodes answers at `at`: a learner first, a voter when
-/// it has caught up. Repeated after a failure it goes on where it stopped. It listens on `options.listen` meanwhile,
+/// How a node comes to its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It asks the node at this address.
+    Ask {
+        /// `host:port` of any member.
+        at: String,
+        /// What is to become of it.
+        standing: Standing,
+    },
+    /// It waits until a leader that has the secret asks it to (`queuectl cluster add`).
+    Wait,
+}
+
+/// Formats the data directory and joins a cluster: a learner first, a voter when it has caught up. Repeated after a failure it goes on where it stopped. It listens on `options.listen` meanwhile,
 /// so that the leader can see that it is reachable.
 ///
 /// # Errors
@@ -94,7 +114,7 @@ async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId)
 pub async fn join(
     outside: &Outside,
     options: &NodeOptions,
-    at: &str,
+    way: Way,
     secret: Secret,
 ) -> Result<Identity, NodeError> {
     let dir = &options.data_dir;
@@ -112,6 +132,7 @@ pub async fn join(
                 node: JOINING,
                 store: StoreId(u128::from_le_bytes(outside.random_bytes())),
                 name: name.map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+                removed: false,
             };
             secret::write(&*outside.disk, dir, &secret).await?;
             format_stores(outside, options, identity.store).await?;
@@ -123,8 +144,23 @@ pub async fn join(
     let listener = bind(outside, &options.listen).await?;
     let address = advertised(options, &*listener)?;
     let me = Credentials { cluster: identity.cluster, node: JOINING, store: identity.store, secret };
-    let answering = answer_while_joining(outside, &me, &*listener);
-    let asking = ask(outside, &me, options, at, &address);
+    let (invited, mut invitations) = mpsc::channel(1);
+    let answering = answer_while_joining(outside, &me, &*listener, &invited);
+    let asking = async {
+        loop {
+            let (at, standing) = match &way {
+                Way::Ask { at, standing } => (at.clone(), *standing),
+                Way::Wait => {
+                    let invite: Invite = invitations.recv().await.expect("its sender is held above");
+                    (invite.at.to_string(), invite.standing)
+                }
+            };
+            match ask(outside, &me, options, &at, &address, standing).await {
+                Err(error) if way == Way::Wait => tracing::warn!(%error, "not joined, waiting for the next"),
+                joined => return joined,
+            }
+        }
+    };
     let joined = match futures_util::future::select(std::pin::pin!(asking), std::pin::pin!(answering)).await {
         futures_util::future::Either::Left((joined, _)) => joined?,
         futures_util::future::Either::Right((never, _)) => match never {},
@@ -136,10 +172,22 @@ pub async fn join(
     Ok(identity)
 }
 
+impl Way {
+    /// To a vote, through the node at `at`.
+    pub fn through(at: impl Into<String>) -> Self {
+        Self::Ask { at: at.into(), standing: Standing::Voter }
+    }
+}
+
 enum Never {}
 
-/// Says who is here to the leader that looks whether it can reach this node.
-async fn answer_while_joining(outside: &Outside, me: &Credentials, listener: &dyn Listener) -> Never {
+/// Says who is here to the leader that looks whether it can reach this node, and takes its invitation.
+async fn answer_while_joining(
+    outside: &Outside,
+    me: &Credentials,
+    listener: &dyn Listener,
+    invited: &mpsc::Sender<Invite>,
+) -> Never {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(JOIN_PAUSE).await;
@@ -166,8 +214,26 @@ async fn answer_while_joining(outside: &Outside, me: &Credentials, listener: &dy
         };
         if let Err(error) = accept(&mut reader, &mut writer, &me.secret, answer, |_| Ok(())).await {
             tracing::info!(%error, "a connection was not accepted while joining");
+        } else if let Ok(Some(invite)) =
+            tokio::time::timeout(INVITE_TIMEOUT, take_invitation(&mut reader, &mut writer)).await
+        {
+            // One is enough: the answer to it is on its way.
+            let _ = invited.try_send(invite);
         }
     }
+}
+
+/// The invitation that comes over a proved connection, answered; `None` if none comes.
+async fn take_invitation(
+    reader: &mut FrameReader<ReadHalf<Box<dyn Stream>>>,
+    writer: &mut WriteHalf<Box<dyn Stream>>,
+) -> Option<Invite> {
+    let frame = reader.next().await.ok()??;
+    let PeerRequest::Invite(invite) = frame.message().ok()? else { return None };
+    let mut outbox = Outbox::new();
+    outbox.push(&OutFrame::new(frame.request_id, &PeerResponse::Coming, Vec::new())).ok()?;
+    outbox.write_to(writer).await.ok()?;
+    Some(invite)
 }
 
 /// Asks for membership, following the leader, until it is given, refused, or out of time.
@@ -177,12 +243,14 @@ async fn ask(
     options: &NodeOptions,
     at: &str,
     address: &str,
+    standing: Standing,
 ) -> Result<Joined, NodeError> {
     let too_long = |_| NodeError::new(78, "config", "name or address is too long");
     let join = Join {
         name: options.name.clone().map(Text::new).transpose().map_err(too_long)?,
         address: Text::new(address).map_err(too_long)?,
         store: me.store,
+        standing,
     };
     let until = tokio::time::Instant::now() + JOIN_TIMEOUT;
     let mut target = at.to_owned();

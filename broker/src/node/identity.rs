@@ -11,7 +11,8 @@
 //! | 32 | 16 | store | chosen at random when the directory is formatted |
 //! | 48 | 8 | node | 0 until joined |
 //! | 56 | 1 | name size | bytes of the name, 0 to 64 |
-//! | 57 | 3 | zero | |
+//! | 57 | 1 | flags | bit 0: removed from its cluster |
+//! | 58 | 2 | zero | |
 //! | 60 | 64 | name | UTF-8, then zeros |
 //! | 124 | 4 | checksum | CRC32C of all before |
 //!
@@ -37,7 +38,7 @@ const SIZE: usize = 128;
 const NAME_SIZE_MAX: usize = 64;
 const CHECKSUM_AT: usize = 124;
 const _: () =
-    assert!(8 + 4 + 4 + 16 + 16 + 8 + 1 + 3 + NAME_SIZE_MAX == CHECKSUM_AT && CHECKSUM_AT + 4 == SIZE);
+    assert!(8 + 4 + 4 + 16 + 16 + 8 + 1 + 1 + 2 + NAME_SIZE_MAX == CHECKSUM_AT && CHECKSUM_AT + 4 == SIZE);
 
 /// A data directory's node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Identity {
     pub store: StoreId,
     /// The node's unique name; empty until the cluster gives one, if none was asked for.
     pub name: Text<NAME_SIZE_MAX>,
+    /// It was a member and is none any more; it never starts again.
+    pub removed: bool,
 }
 
 /// What was found.
@@ -155,6 +158,17 @@ impl Identity {
         Ok(found)
     }
 
+    /// Notes in a data directory that its node was removed from its cluster, durable on return.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::read`], or the disk failed.
+    pub async fn mark_removed(disk: &dyn Disk, dir: &Path) -> Result<(), IdentityError> {
+        let found = Self::read(disk, dir)?;
+        let removed = Self { removed: true, ..found.identity };
+        Ok(removed.write(disk, dir, found.revision).await?)
+    }
+
     /// Whether this is the node that is meant; `None` means any.
     ///
     /// # Errors
@@ -188,7 +202,8 @@ impl Identity {
         rest.put_u128_le(self.store.0);
         rest.put_u64_le(self.node.0);
         rest.put_u8(u8::try_from(self.name.len()).expect("a name has at most 64 bytes"));
-        rest.put_bytes(0, 3);
+        rest.put_u8(u8::from(self.removed));
+        rest.put_bytes(0, 2);
         rest.put_slice(self.name.as_bytes());
         let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
@@ -224,15 +239,16 @@ fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     let store = StoreId(rest.get_u128_le());
     let node = NodeId(rest.get_u64_le());
     let name_size = usize::from(rest.get_u8());
-    let (zeros, name) = rest.split_at(3);
+    let flags = rest.get_u8();
+    let (zeros, name) = rest.split_at(2);
     let Some((name, padding)) = name.split_at_checked(name_size) else {
         return corrupt(56, "the name is too long");
     };
-    if zeros.iter().chain(padding).any(|byte| *byte != 0) {
+    if flags & !1 != 0 || zeros.iter().chain(padding).any(|byte| *byte != 0) {
         return corrupt(57, "what should be zero is not");
     }
     match str::from_utf8(name).ok().and_then(|name| Text::new(name).ok()) {
-        Some(name) => Ok((Identity { cluster, node, store, name }, revision)),
+        Some(name) => Ok((Identity { cluster, node, store, name, removed: flags == 1 }, revision)),
         None => corrupt(60, "the name is no text"),
     }
 }
@@ -287,7 +303,7 @@ mod tests {
 
     fn joined() -> Identity {
         let name = Text::new("n3").unwrap();
-        Identity { cluster: ClusterId(16), node: NodeId(3), store: StoreId(32), name }
+        Identity { cluster: ClusterId(16), node: NodeId(3), store: StoreId(32), name, removed: false }
     }
 
     fn fresh() -> Identity {
@@ -375,6 +391,16 @@ mod tests {
         }
         put(&disk, IDENTITY_FILE, &whole);
         assert!(Identity::read(&disk, root()).unwrap().damage.is_some(), "the copy is missing");
+    }
+
+    #[test]
+    fn a_node_that_was_removed_stays_removed() {
+        let disk = formatted();
+        Identity::mark_removed(&disk, root()).now_or_never().unwrap().unwrap();
+        disk.crash(1);
+        let found = open(&disk).unwrap();
+        assert_eq!(found.identity, Identity { removed: true, ..joined() });
+        assert_eq!((found.revision, found.damage), (2, None));
     }
 
     #[test]

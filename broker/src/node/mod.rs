@@ -14,7 +14,7 @@ use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
 use crate::snapshots::SnapshotError;
 
-pub use self::format::{init, join};
+pub use self::format::{Way, init, join};
 pub(crate) use self::start::log_seed;
 pub use self::start::{Node, start};
 

@@ -1,7 +1,7 @@
 //! From a formatted data directory to a node that serves, and back.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,9 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         let what = format!("{} is formatted, but its node has not joined a cluster yet", dir.display());
         return Err(NodeError::new(66, "not_joined", what).hint("repeat queued join"));
     }
+    if identity.removed {
+        return Err(removed(&identity.name, dir));
+    }
     identity.expect(dir, None, options.name.as_deref())?;
     let secret = secret::read(&*outside.disk, dir)?;
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
@@ -141,6 +144,12 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     if identity.node == NodeId(1) {
         consensus.bootstrap().await?;
     }
+    crate::raft::spawn(end_when_removed(
+        Arc::clone(&consensus),
+        outside,
+        identity.name.to_string(),
+        dir.clone(),
+    ));
     let server = Server::new(Arc::clone(&consensus), options.server);
     crate::raft::spawn(Arc::clone(&server).run(listener));
     Ok(Node {
@@ -154,6 +163,25 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         grace: options.grace,
         _lock: lock,
     })
+}
+
+fn removed(name: &str, dir: &Path) -> NodeError {
+    let what = format!(
+        "{name} was removed from its cluster and does not come back: its number is never given again. What it held is on \
+         the members"
+    );
+    let hint = format!("move {} away, and queued join as a new node", dir.display());
+    NodeError::new(66, "node_removed", what).hint(hint)
+}
+
+/// A member no more, this node must not start again either.
+async fn end_when_removed(consensus: Arc<Consensus>, outside: Outside, name: String, dir: PathBuf) {
+    consensus.removed().await;
+    let error = match Identity::mark_removed(&*outside.disk, &dir).await {
+        Ok(()) => removed(&name, &dir),
+        Err(error) => error.into(),
+    };
+    (outside.end)(Fatal { status: error.status, what: error.what });
 }
 
 fn disk_failed(error: &dyn std::fmt::Display) -> Fatal {

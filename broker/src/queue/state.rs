@@ -4,7 +4,7 @@
 //! chunk (`imbl`'s B-trees, 16 entries a leaf), so a snapshot being written does not stop apply.
 
 use imbl::OrdMap;
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
 
 use super::command::{SessionStamp, Settings};
 use super::deadlines::Heads;
@@ -74,6 +74,11 @@ impl State {
     /// The replicated lease clock, in milliseconds.
     pub fn lease_clock_ms(&self) -> u64 {
         self.lease_clock_ms
+    }
+
+    /// Whether a node of that number ever was to join, or made the cluster.
+    pub fn was_assigned(&self, node: NodeId) -> bool {
+        node.0 > 0 && node.0 < self.next_node
     }
 
     /// Ready messages of a queue; 0 if there is no such queue.

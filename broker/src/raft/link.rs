@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
+use queue_protocol::error::Error;
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{HandshakeError, peer_handshake};
 use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerHello, Secret};
@@ -51,6 +52,21 @@ pub(crate) struct PeerStream {
     pub(crate) hello: PeerHello,
 }
 
+/// A node does not want to hear of us.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: refused: {error}")]
+pub(crate) struct RefusedBy {
+    address: String,
+    pub(crate) error: Error,
+}
+
+impl RefusedBy {
+    /// What the refusal says, if that is why a connection failed.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
 /// Connects to `address` as a peer; `expect` must answer there.
 pub(crate) async fn dial_peer(
     outside: &Outside,
@@ -74,6 +90,7 @@ pub(crate) async fn dial_peer(
     let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, expect).await;
     let accepted = accepted.map_err(|error| match error {
         HandshakeError::Io(error) => error,
+        HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
         other => io::Error::other(format!("{address}: {other}")),
     })?;
     Ok(PeerStream { reader, writer, hello: accepted.node })

@@ -1,14 +1,14 @@
-//! Members come and lead: the first node, joining as a learner, promotion, transfer of leadership.
+//! Members come and lead: the first node, joining as a learner, transfer of leadership.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Weak;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::errors::{InitializeError, RaftError};
 use openraft::{ChangeMembers, Instant as _};
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::membership::Standing;
 use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{Join, Joined};
 use queue_protocol::response::LeaderView;
@@ -17,10 +17,6 @@ use super::types::Member;
 use super::{Consensus, Proposal, StartError, dial_peer};
 use crate::queue::command::{Command, Op};
 use crate::queue::reply::Outcome;
-
-/// A learner this close to the leader's log may vote.
-const CAUGHT_UP_ENTRIES: u64 = 1_000;
-const PROMOTE_EVERY: Duration = Duration::from_millis(100);
 
 impl Consensus {
     /// Makes this node the only member of its cluster, unless the cluster has begun already.
@@ -55,6 +51,12 @@ impl Consensus {
         if let Some((node, member)) = members.iter().find(|(_, member)| member.store == store.0) {
             return Ok(joined(*node, &member.name));
         }
+        if let Standing::InsteadOf(old) = join.standing
+            && !members.contains_key(&old.0)
+        {
+            let what = format!("no member has the number {old}");
+            return Err(Error::refused(ErrorCode::NodeNotFound, what));
+        }
         for member in members.values() {
             let taken = if member.address == *join.address {
                 Some(format!("address {}", member.address))
@@ -72,9 +74,9 @@ impl Consensus {
         if members.values().any(|member| member.name == name) {
             return Err(Error::refused(ErrorCode::NodeExists, format!("name {name} belongs to a member")));
         }
-        let member = Member { name: name.clone(), address: join.address.to_string(), store: store.0 };
-        let change = ChangeMembers::AddNodes(BTreeMap::from([(node.0, member)]));
-        self.raft.change_membership(change, true).await.map_err(|error| self.membership_error(&error))?;
+        let (address, standing) = (join.address.to_string(), join.standing);
+        let member = Member { name: name.clone(), address, store: store.0, standing };
+        self.change(ChangeMembers::AddNodes(BTreeMap::from([(node.0, member)]))).await?;
         Ok(joined(node.0, &name))
     }
 
@@ -106,10 +108,6 @@ impl Consensus {
             Ok(Ok(Ok(Outcome::Node(node)))) => Ok(node),
             _ => Err(Error::again(ErrorCode::NoLeader, "leadership was lost while a number was assigned")),
         }
-    }
-
-    fn membership_error<E: std::fmt::Display>(&self, error: &RaftError<super::TypeConfig, E>) -> Error {
-        Error::again(ErrorCode::ChangeInProgress, format!("the membership did not change: {error}"))
     }
 
     /// Moves leadership and waits until another node leads.
@@ -167,37 +165,5 @@ impl Consensus {
             .filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node)))
             .max()
             .map(|(_, node)| node)
-    }
-
-    /// The learner that may vote now, if this node leads.
-    fn caught_up(&self) -> Option<u64> {
-        self.seat.leadership()?;
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let last = metrics.last_log_index?;
-        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
-        let replication = metrics.replication.as_ref()?;
-        let learners = replication.iter().filter(|(node, _)| !voters.contains(*node));
-        learners
-            .filter_map(|(node, matched)| Some((*node, matched.as_ref()?.index)))
-            .find(|(_, matched)| matched + CAUGHT_UP_ENTRIES >= last)
-            .map(|(node, _)| node)
-    }
-}
-
-/// Makes voters of learners that have caught up, while this node leads. Ends with the node.
-pub(crate) async fn promote(consensus: Weak<Consensus>) {
-    loop {
-        let Some(this) = consensus.upgrade() else { return };
-        if let Some(node) = this.caught_up() {
-            let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
-            match this.raft.change_membership(change, true).await {
-                Ok(_) => tracing::info!(node, "a learner has caught up and votes now"),
-                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(_))) => {}
-                Err(error) => tracing::info!(node, %error, "a learner could not be promoted"),
-            }
-        }
-        drop(this);
-        tokio::time::sleep(PROMOTE_EVERY).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The only place that names openraft: it joins the log, the queues and the peers into one replicated machine, and
 //! offers the rest of the broker [`Consensus`].
 
+mod changes;
 mod clocks;
 pub(crate) mod leadership;
 mod link;
@@ -31,6 +32,8 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::membership::Standing;
+use tokio::sync::watch;
 
 pub(crate) use self::leadership::{Leadership, Seat, View};
 pub(crate) use self::link::{Credentials, dial_peer};
@@ -128,8 +131,12 @@ pub(crate) struct Consensus {
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
+    /// The leader says that this node is no member any more.
+    removed: watch::Sender<bool>,
     /// An election after a leader that is gone is under way.
     succeeding: AtomicBool,
+    /// This node hands leadership over and does not want it.
+    drained: AtomicBool,
     started: tokio::time::Instant,
     applied: tokio::sync::Notify,
 }
@@ -189,7 +196,9 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
+            removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });
@@ -197,7 +206,7 @@ impl Consensus {
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(membership::promote(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
         TypeConfig::spawn(end_with_raft(consensus.raft.clone(), Arc::clone(&consensus.outside.end)));
         Ok(consensus)
@@ -242,7 +251,7 @@ impl Consensus {
         self.seat.view()
     }
 
-    pub(crate) fn watch(&self) -> tokio::sync::watch::Receiver<View> {
+    pub(crate) fn watch(&self) -> watch::Receiver<View> {
         self.seat.watch()
     }
 
@@ -322,6 +331,14 @@ impl Consensus {
         }
     }
 
+    /// Until this node is no member any more.
+    pub(crate) async fn removed(&self) {
+        let mut removed = self.removed.subscribe();
+        if removed.wait_for(|removed| *removed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Stops Raft; what is proposed and not decided stays unknown.
     pub(crate) async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
@@ -350,6 +367,7 @@ async fn end_with_raft(raft: Raft, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
 
 impl Member {
     fn of(me: &Me) -> Self {
-        Self { name: me.name.clone(), address: me.address.clone(), store: me.credentials.store.0 }
+        let (name, address) = (me.name.clone(), me.address.clone());
+        Self { name, address, store: me.credentials.store.0, standing: Standing::Voter }
     }
 }

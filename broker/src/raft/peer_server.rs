@@ -120,8 +120,14 @@ async fn handle(
         PeerRequest::PreVote(ask) => spawn_vote(raft, id, ask, true, answers.clone()),
         PeerRequest::TransferLeader(transfer) => spawn_transfer(raft, id, transfer, answers.clone()),
         PeerRequest::Ping(ping) => {
-            consensus.hear(peer.node, ping);
-            answer(answers, id, &PeerResponse::Pong(consensus.own_ping()));
+            let response = match consensus.admit_member(peer.node) {
+                Ok(()) => {
+                    consensus.hear(peer.node, ping);
+                    PeerResponse::Pong(consensus.own_ping())
+                }
+                Err(removed) => PeerResponse::Failed(removed),
+            };
+            answer(answers, id, &response);
         }
         PeerRequest::Join(join) => {
             let (consensus, answers) = (Arc::clone(consensus), answers.clone());
@@ -133,6 +139,7 @@ async fn handle(
                 answer(&answers, id, &response);
             });
         }
+        PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
         PeerRequest::SnapshotBegin(begin) => {
             let (response, began) = Receiving::begin(consensus, begin, &frame.tail)?;
             *receiving = Some(began);

@@ -1,17 +1,19 @@
 //! What nodes tell each other beside Raft, and what this node says of itself.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::error::ErrorCode;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
 
 use super::Consensus;
-use super::link::Lane;
+use super::link::{Lane, RefusedBy};
 use super::types::{Member, TypeConfig};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +83,7 @@ impl Consensus {
             disk_free_bytes: self.own_ping().disk_free_bytes,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             version: Text::cut(env!("CARGO_PKG_VERSION")),
+            drained: self.drained.load(Ordering::Relaxed),
             members: Bounded::new(members).expect("no more than 64 were taken"),
         }
     }
@@ -102,8 +105,17 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                 let link = this.network.link(node, &member);
                 let ping = PeerRequest::Ping(this.own_ping());
                 let answer = link.ask(Lane::Urgent, &ping, Vec::new(), PING_EVERY).await;
-                if let Ok(PeerResponse::Pong(pong)) = &answer {
-                    this.hear(NodeId(node), *pong);
+                let refused = match &answer {
+                    Ok(PeerResponse::Pong(pong)) => {
+                        this.hear(NodeId(node), *pong);
+                        None
+                    }
+                    Ok(PeerResponse::Failed(error)) => Some(error),
+                    Ok(_) => None,
+                    Err(error) => RefusedBy::of(error).map(|refused| &refused.error),
+                };
+                if refused.is_some_and(|error| error.code == ErrorCode::NodeRemoved) {
+                    this.removed.send_replace(true);
                 }
                 this.note_presence(node, &member, answer.err());
             });

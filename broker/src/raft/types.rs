@@ -10,6 +10,7 @@ use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::responder::Responder;
 use openraft::{LogId, Membership, OptionalSend, StoredMembership};
 use queue_protocol::content::ContentSpec;
+use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub(crate) struct Member {
     pub(crate) address: String,
     /// Its data directory, so that a repeated join gives the same number.
     pub(crate) store: u128,
+    /// What becomes of it when it has caught up.
+    pub(crate) standing: Standing,
 }
 
 /// What one entry carries: the command section, the body table, and the bodies unless read without.

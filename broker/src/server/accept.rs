@@ -179,6 +179,9 @@ impl Server {
                 return Err(Error { retry: Retry::AfterMs(1_000), ..again });
             }
         }
+        if let HelloRole::Peer(peer) = &hello.role {
+            self.consensus.admit_member(peer.node)?;
+        }
         let peer = matches!(hello.role, HelloRole::Peer(_));
         let log = self.consensus.log().state();
         Ok(Accepted {

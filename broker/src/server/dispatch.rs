@@ -54,6 +54,17 @@ impl Default for QueueOptions {
     }
 }
 
+/// Of what concerns the nodes and no queue.
+fn outcome(done: Result<Answer, Error>) -> Finished {
+    match done {
+        Ok(answer) => {
+            let answer = Box::new(answer);
+            Finished::Read { index: 0, lease_clock_ms: 0, answer, bodies: Vec::new() }
+        }
+        Err(error) => Finished::Failed(error),
+    }
+}
+
 /// Turns the requests of all connections into commands and reads.
 pub(crate) struct Dispatch {
     pub(crate) consensus: Arc<Consensus>,
@@ -236,13 +247,13 @@ impl Dispatch {
 
     async fn read(self: Arc<Self>, request: Request, reply: ReplyTo) {
         let finished = match request {
-            Request::TransferLeader(to) => match self.consensus.transfer(to, TRANSFER_TIMEOUT).await {
-                Ok(leader) => {
-                    let answer = Box::new(Answer::Transferred(leader));
-                    Finished::Read { index: 0, lease_clock_ms: 0, answer, bodies: Vec::new() }
-                }
-                Err(error) => Finished::Failed(error),
-            },
+            Request::TransferLeader(to) => {
+                outcome(self.consensus.transfer(to, TRANSFER_TIMEOUT).await.map(Answer::Transferred))
+            }
+            Request::ChangeMembers(change) => {
+                outcome(self.consensus.change_members(change).await.map(Answer::Member))
+            }
+            Request::Drain(on) => outcome(self.consensus.drain(on).await.map(Answer::Drained)),
             Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
             Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
             Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
@@ -410,7 +421,13 @@ fn extend_op(extend: Extend) -> Result<Op, Error> {
 fn is_read(request: &Request) -> bool {
     matches!(
         request,
-        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::TransferLeader(_)
+        Request::Peek(_)
+            | Request::Queues(_)
+            | Request::Status
+            | Request::Stats
+            | Request::TransferLeader(_)
+            | Request::ChangeMembers(_)
+            | Request::Drain(_)
     )
 }
 

@@ -258,6 +258,54 @@ pub(crate) enum ClusterCmd {
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: Option<String>,
     },
+    /// Take in the node that waits there (`queued join --secret-file FILE` without --at), and wait until it votes
+    Add {
+        /// Where it listens
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+        /// It stays a learner, without a vote
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Give a learner a vote
+    Promote {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+    },
+    /// Remove a member for good; its number is never given again
+    Remove {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+        /// Also if the voters that remain do not have a majority that answers
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put the node that waits there in the place of a member, in one change, and wait until it votes
+    Replace {
+        /// Which member, by number or name; it may be dead
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        old: String,
+        /// Where the new one listens
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+    },
+    /// Move leadership away from a node and keep it from leading until it starts anew
+    Drain {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+        /// Let it lead again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Would the cluster work on without this node? Exit 0 or 1
+    SafeToStop {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+    },
 }
 
 #[cfg(test)]

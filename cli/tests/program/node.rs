@@ -331,7 +331,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         Request::Stats => plain(Answer::Stats(Box::new(StatsView { queues: 1, ..StatsView::default() }))),
         Request::TransferLeader(_) => plain(Answer::Transferred(leader(address))),
         Request::CloseSession => plain(Answer::Closed),
-        Request::Lease(_) | Request::Pop(_) => {
+        Request::Lease(_) | Request::Pop(_) | Request::ChangeMembers(_) | Request::Drain(_) => {
             (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new())
         }
     }
@@ -428,6 +428,7 @@ fn status(address: SocketAddr) -> Answer {
         disk_free_bytes: 1 << 36,
         uptime_ms: 61_000,
         version: Text::cut("0.1.0"),
+        drained: false,
         members: Bounded::new(members).unwrap(),
     }))
 }

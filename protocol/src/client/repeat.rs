@@ -29,14 +29,14 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Redrive(_)
         | Request::CloseSession => Repeat::Numbered,
         Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats => Repeat::Free,
-        Request::TransferLeader(_) => Repeat::Not,
+        Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) => Repeat::Not,
     }
 }
 
 /// Only the leader answers it.
 pub(super) fn needs_leader(request: &Request) -> bool {
     match request {
-        Request::Status => false,
+        Request::Status | Request::Drain(_) => false,
         Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
         Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
         _ => true,

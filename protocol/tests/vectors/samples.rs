@@ -8,9 +8,10 @@ use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame}
 use queue_protocol::hello::{
     Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
 };
+use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntryKind, EntrySpec, Join, Joined, LogId, PeerPing, PeerRequest,
+    Append, AppendResult, AskVote, EntryKind, EntrySpec, Invite, Join, Joined, LogId, PeerPing, PeerRequest,
     PeerResponse, SnapshotBegin, SnapshotPart, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
@@ -56,6 +57,8 @@ names!(request_name, REQUESTS, Request, "request":
     Request::TransferLeader(_) => "transfer_leader",
     Request::CloseSession => "close_session",
     Request::Stats => "stats",
+    Request::ChangeMembers(_) => "change_members",
+    Request::Drain(_) => "drain",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -85,6 +88,8 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Transferred(_) => "transferred",
     Answer::Closed => "closed",
     Answer::Stats(_) => "stats",
+    Answer::Member(_) => "member",
+    Answer::Drained(_) => "drained",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -108,6 +113,7 @@ names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
     PeerRequest::SnapshotEnd => "snapshot_end",
     PeerRequest::Join(_) => "join",
     PeerRequest::Ping(_) => "ping",
+    PeerRequest::Invite(_) => "invite",
 );
 names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
     SnapshotPart::Bodies { .. } => "bodies",
@@ -122,6 +128,7 @@ names!(peer_response_name, PEER_RESPONSES, PeerResponse, "peer_response":
     PeerResponse::Joined(_) => "joined",
     PeerResponse::Pong(_) => "pong",
     PeerResponse::Failed(_) => "failed",
+    PeerResponse::Coming => "coming",
 );
 names!(append_name, APPENDS, AppendResult, "peer_response/append":
     AppendResult::Durable(_) => "durable",
@@ -327,6 +334,16 @@ fn requests() -> Vec<Sample> {
     read("", Request::TransferLeader(None));
     read("/named", Request::TransferLeader(Some(NodeId(3))));
     read("", Request::Stats);
+    let address = text("10.0.0.4:7410");
+    for (suffix, change) in [
+        ("/add", MemberChange::Add { address: address.clone(), standing: Standing::Learner }),
+        ("/replace", MemberChange::Add { address, standing: Standing::InsteadOf(NodeId(3)) }),
+        ("/promote", MemberChange::Promote(NodeId(4))),
+        ("/remove", MemberChange::Remove { node: NodeId(4), force: false }),
+    ] {
+        read(suffix, Request::ChangeMembers(change));
+    }
+    read("", Request::Drain(true));
     samples
 }
 
@@ -386,14 +403,17 @@ fn queue_view() -> QueueView {
     }
 }
 
-fn status_view(role: Role) -> StatusView {
-    let member = MemberView {
+fn member_view() -> MemberView {
+    MemberView {
         node: NodeId(2),
         name: text("n2"),
         address: text("10.0.0.2:7410"),
         voter: true,
         matched_index: Some(48_211),
-    };
+    }
+}
+
+fn status_view(role: Role) -> StatusView {
     StatusView {
         cluster: ClusterId(0x7c1e),
         node: NodeId(1),
@@ -409,7 +429,8 @@ fn status_view(role: Role) -> StatusView {
         disk_free_bytes: 1 << 36,
         uptime_ms: 123_456,
         version: text("0.1.0"),
-        members: list(vec![member]),
+        drained: false,
+        members: list(vec![member_view()]),
     }
 }
 
@@ -442,6 +463,8 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Closed, Vec::new());
     let stats = StatsView { queues: 2, ready: 1, wall_ms: 1_800_000_000_000, ..StatsView::default() };
     add("", Answer::Stats(Box::new(stats)), Vec::new());
+    add("", Answer::Member(member_view()), Vec::new());
+    add("", Answer::Drained(true), Vec::new());
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));
@@ -507,8 +530,15 @@ fn peers() -> Vec<Sample> {
         ask(suffix, PeerRequest::SnapshotPart(part.clone()), vec![tail]);
     }
     ask("", PeerRequest::SnapshotEnd, Vec::new());
-    let join = Join { name: Some(text("n4")), address: text("10.0.0.4:7410"), store: StoreId(0xabc) };
+    let join = Join {
+        name: Some(text("n4")),
+        address: text("10.0.0.4:7410"),
+        store: StoreId(0xabc),
+        standing: Standing::Voter,
+    };
     ask("", PeerRequest::Join(join), Vec::new());
+    let invite = Invite { at: text("10.0.0.1:7410"), standing: Standing::InsteadOf(NodeId(3)) };
+    ask("", PeerRequest::Invite(invite), Vec::new());
     let ping = PeerPing { wall_ms: 1_800_000_000_000, disk_free_bytes: 1 << 36, disk_low: false };
     ask("", PeerRequest::Ping(ping), Vec::new());
 
@@ -531,6 +561,7 @@ fn peers() -> Vec<Sample> {
     let joined = Joined { cluster: ClusterId(0x7c1e), node: NodeId(4), name: text("n4") };
     answer("", PeerResponse::Joined(joined));
     answer("", PeerResponse::Pong(ping));
+    answer("", PeerResponse::Coming);
     answer("", PeerResponse::Failed(Error::refused(ErrorCode::NodeExists, "n4 is a member")));
     samples
 }

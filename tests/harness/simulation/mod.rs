@@ -12,7 +12,7 @@ use bytes::Bytes;
 use queue_broker::fs::Disk;
 use queue_broker::fs::sim::{Bias, Latency, SimDisk, SimOptions, Unit};
 use queue_broker::log::LogOptions;
-use queue_broker::node::{self, NodeOptions, secret};
+use queue_broker::node::{self, NodeOptions, Way, secret};
 use queue_broker::raft::{RaftOptions, seeded};
 use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::bounded::Bounded;
@@ -119,7 +119,7 @@ async fn live(
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             let secret = secret::read(&first, Path::new("data"))?;
-            node::join(&outside, &options, &format!("n1:{PORT}"), secret).await?;
+            node::join(&outside, &options, Way::through(format!("n1:{PORT}")), secret).await?;
         }
     }
     // From here on a crash must not take the identity away: nothing formats a second time.

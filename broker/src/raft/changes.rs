@@ -1,0 +1,277 @@
+//! What an operator changes about the members: taken in, promoted, removed, replaced; and nodes that must not lead.
+//!
+//! One change at a time, and never one that a majority of what remains could not carry: a member that is gone is
+//! replaced or removed, a cluster is not sawn off the branch it sits on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Weak;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{Instant as _, Membership};
+use queue_protocol::bounded::Text;
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::frame::OutFrame;
+use queue_protocol::hello::JOINING;
+use queue_protocol::io::Outbox;
+use queue_protocol::membership::{MemberChange, Standing};
+use queue_protocol::names::{NodeId, StoreId};
+use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
+use queue_protocol::response::MemberView;
+
+use super::types::Member;
+use super::{Consensus, dial_peer};
+
+/// A learner this close to the leader's log may vote.
+const CAUGHT_UP_ENTRIES: u64 = 1_000;
+const PROMOTE_EVERY: Duration = Duration::from_millis(100);
+/// How long an invited node may take to ask for membership.
+const INVITED_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Longest that leadership may take to move away from a node that is removed or drained.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Change = ChangeMembers<u64, Member>;
+
+fn view_of(node: u64, member: &Member, voter: bool) -> MemberView {
+    MemberView {
+        node: NodeId(node),
+        name: Text::cut(member.name.clone()),
+        address: Text::cut(member.address.clone()),
+        voter,
+        matched_index: None,
+    }
+}
+
+impl Consensus {
+    /// Changes the members, and tells of the one it was about.
+    ///
+    /// # Errors
+    /// Refused if it cannot be, to be repeated if another change is under way or this node does not lead.
+    pub(crate) async fn change_members(&self, change: MemberChange) -> Result<MemberView, Error> {
+        self.read_index().await?;
+        match change {
+            MemberChange::Add { address, standing } => self.invite(&address, standing).await,
+            MemberChange::Promote(node) => self.let_vote(node).await,
+            MemberChange::Remove { node, force } => self.remove(node, force).await,
+        }
+    }
+
+    fn member(&self, node: NodeId) -> Result<(Member, bool), Error> {
+        let (members, voters) = self.members();
+        let member = members.get(&node.0).cloned();
+        let missing = || Error::refused(ErrorCode::NodeNotFound, format!("no member has the number {node}"));
+        member.map(|member| (member, voters.contains(&node.0))).ok_or_else(missing)
+    }
+
+    /// Asks the node that waits at `address` to join, and waits until it is a member.
+    async fn invite(&self, address: &str, standing: Standing) -> Result<MemberView, Error> {
+        if let Standing::InsteadOf(old) = standing {
+            self.member(old)?;
+        }
+        let unreachable = |why: String| {
+            let what =
+                format!("{} found no node that waits to be taken in at {address}: {why}", self.me.name);
+            Error::refused(ErrorCode::AddressUnreachable, what)
+        };
+        let dialed = dial_peer(&self.outside, &self.me.credentials, Some(&self.log), address, Some(JOINING));
+        let mut stream = dialed.await.map_err(|error| unreachable(error.to_string()))?;
+        let invite = Invite { at: Text::cut(self.me.address.clone()), standing };
+        let mut outbox = Outbox::new();
+        let frame = OutFrame::new(1, &PeerRequest::Invite(invite), Vec::new());
+        outbox.push(&frame).expect("an invitation is small");
+        let asked = async {
+            outbox.write_to(&mut stream.writer).await?;
+            let frame = stream.reader.next().await.map_err(std::io::Error::other)?;
+            let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
+            frame.message::<PeerResponse>().map_err(std::io::Error::other)
+        };
+        match tokio::time::timeout(INVITED_TIMEOUT, asked).await {
+            Ok(Ok(PeerResponse::Coming)) => self.joined(stream.hello.store, address).await,
+            Ok(Ok(other)) => Err(unreachable(format!("it answered {other:?}"))),
+            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Err(_) => Err(unreachable("it does not answer".to_owned())),
+        }
+    }
+
+    async fn joined(&self, store: StoreId, address: &str) -> Result<MemberView, Error> {
+        let appears = async {
+            loop {
+                let (members, voters) = self.members();
+                let found = members.iter().find(|(_, member)| member.store == store.0);
+                if let Some((node, member)) = found {
+                    return view_of(*node, member, voters.contains(node));
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(INVITED_TIMEOUT, appears).await.map_err(|_| {
+            let what = format!("the node at {address} was asked and has not joined; what it prints says why");
+            Error::again(ErrorCode::TimedOut, what)
+        })
+    }
+
+    /// Lets a learner vote that was to stay one; it does as soon as it has caught up.
+    async fn let_vote(&self, node: NodeId) -> Result<MemberView, Error> {
+        let (member, voter) = self.member(node)?;
+        if !voter && member.standing != Standing::Voter {
+            let member = Member { standing: Standing::Voter, ..member.clone() };
+            self.change(ChangeMembers::SetNodes(BTreeMap::from([(node.0, member)]))).await?;
+        }
+        Ok(view_of(node.0, &member, voter))
+    }
+
+    async fn remove(&self, node: NodeId, force: bool) -> Result<MemberView, Error> {
+        let (member, voter) = self.member(node)?;
+        if voter {
+            self.check_majority_without(node, force)?;
+            if node == self.me.credentials.node {
+                self.transfer(None, TRANSFER_TIMEOUT).await?;
+                return Err(self.not_leader());
+            }
+            self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))).await?;
+        } else {
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))).await?;
+        }
+        tracing::info!(node = member.name, "a member was removed");
+        Ok(view_of(node.0, &member, voter))
+    }
+
+    /// A majority of the voters that remain must have answered lately.
+    fn check_majority_without(&self, node: NodeId, force: bool) -> Result<(), Error> {
+        let (members, voters) = self.members();
+        let remaining: Vec<u64> = voters.into_iter().filter(|voter| *voter != node.0).collect();
+        if remaining.is_empty() {
+            let what = "the last voter cannot be removed; to throw the cluster away, stop its node";
+            return Err(Error::refused(ErrorCode::QuorumAtRisk, what));
+        }
+        let silent: Vec<&str> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let heard = metrics.heartbeat.as_ref();
+            let recent = |voter: &u64| {
+                let at = heard.and_then(|heard| heard.get(voter).copied().flatten());
+                *voter == self.me.credentials.node.0
+                    || at.is_some_and(|at| at.elapsed() <= 2 * self.options.election_max)
+            };
+            let silent = remaining.iter().filter(|voter| !recent(voter));
+            silent.map(|voter| members.get(voter).map_or("?", |member| &member.name)).collect()
+        };
+        let (answering, of) = (remaining.len() - silent.len(), remaining.len());
+        if force || answering > of / 2 {
+            return Ok(());
+        }
+        let what = format!(
+            "of the {of} voters that would remain only {answering} answer, and {} are needed ({} silent)",
+            of / 2 + 1,
+            silent.join(", ")
+        );
+        Err(Error::refused(ErrorCode::QuorumAtRisk, what))
+    }
+
+    /// One change, joint if it has to be. Nodes whose vote it takes are no members afterwards.
+    pub(super) async fn change(&self, change: Change) -> Result<(), Error> {
+        match self.raft.change_membership(change, false).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(self.not_leader()),
+            Err(error) => {
+                let what = format!("the membership did not change: {error}");
+                Err(Error::again(ErrorCode::ChangeInProgress, what))
+            }
+        }
+    }
+
+    /// Hands leadership over and stands for no election until it starts anew, or, with `false`, does again.
+    ///
+    /// # Errors
+    /// Nobody could take over: the node leads on and is not drained.
+    pub(crate) async fn drain(&self, on: bool) -> Result<bool, Error> {
+        if on && self.leads() {
+            self.transfer(None, TRANSFER_TIMEOUT).await?;
+        }
+        self.raft.runtime_config().elect(!on);
+        self.drained.store(on, std::sync::atomic::Ordering::Relaxed);
+        Ok(on)
+    }
+
+    /// `node` was a member and is none any more. Only a leader that has applied everything can know: to another the
+    /// entry that made it one may be news yet.
+    fn was_removed(&self, node: NodeId) -> bool {
+        let given = || self.machine.read(|state, _| state.was_assigned(node));
+        self.ready().is_some() && !self.members().0.contains_key(&node.0) && given()
+    }
+
+    /// What to tell a node that was removed.
+    ///
+    /// # Errors
+    /// It was.
+    pub(crate) fn admit_member(&self, node: NodeId) -> Result<(), Error> {
+        if self.was_removed(node) {
+            let what = format!("node {node} was removed from the cluster");
+            return Err(Error::refused(ErrorCode::NodeRemoved, what));
+        }
+        Ok(())
+    }
+
+    /// What is left to do about the members, if this node leads: a joint membership whose leader went half-way, or a
+    /// learner that has caught up.
+    fn next_change(&self) -> Option<Change> {
+        self.seat.leadership()?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        if let [_, .., target] = &membership.get_joint_config()[..] {
+            return Some(ChangeMembers::ReplaceAllVoters(target.clone()));
+        }
+        let last = metrics.last_log_index?;
+        let replication = metrics.replication.as_ref()?;
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let caught_up = |node: &u64| {
+            let matched = replication.get(node).and_then(Option::as_ref);
+            matched.is_some_and(|matched| matched.index + CAUGHT_UP_ENTRIES >= last)
+        };
+        membership
+            .nodes()
+            .filter(|(node, _)| !voters.contains(*node) && caught_up(node))
+            .find_map(|(node, member)| promotion(membership, &voters, *node, member.standing))
+    }
+}
+
+/// The change that gives a learner what it was taken in for.
+fn promotion(
+    membership: &Membership<u64, Member>,
+    voters: &BTreeSet<u64>,
+    node: u64,
+    standing: Standing,
+) -> Option<Change> {
+    match standing {
+        Standing::Learner => None,
+        Standing::InsteadOf(NodeId(old)) if voters.contains(&old) => {
+            let others = voters.iter().copied().filter(|voter| *voter != old);
+            Some(ChangeMembers::ReplaceAllVoters(others.chain([node]).collect()))
+        }
+        Standing::InsteadOf(NodeId(old)) if membership.get_node(&old).is_some() => {
+            Some(ChangeMembers::RemoveNodes(BTreeSet::from([old])))
+        }
+        Standing::Voter | Standing::InsteadOf(_) => Some(ChangeMembers::AddVoterIds(BTreeSet::from([node]))),
+    }
+}
+
+/// Makes voters of learners that have caught up, while this node leads. Ends with the node.
+pub(super) async fn promote(consensus: Weak<Consensus>) {
+    loop {
+        let Some(this) = consensus.upgrade() else { return };
+        if let Some(change) = this.next_change() {
+            let what = format!("{change:?}");
+            match this.change(change).await {
+                Ok(()) => tracing::info!(change = what, "the members changed"),
+                Err(error) if error.code == ErrorCode::ChangeInProgress => {}
+                Err(error) => tracing::info!(%error, change = what, "the members did not change"),
+            }
+        }
+        drop(this);
+        tokio::time::sleep(PROMOTE_EVERY).await;
+    }
+}
