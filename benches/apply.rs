@@ -6,12 +6,12 @@ use std::time::Duration;
 use benches::{QUEUE, table};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use queue_broker::queue::State;
-use queue_broker::queue::command::{Batch, Command, Lease, Op, Push, Receipts, Settings, Stamps};
+use queue_broker::queue::command::{Batch, Command, Lease, Op, Push, Receipts, Stamps};
 use queue_broker::queue::reply::Outcome;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::limits::{LEASE_MS_DEFAULT, MAX_FAILURES_DEFAULT};
 use queue_protocol::names::QueueName;
+use queue_protocol::settings::Settings;
 use tokio::time::Instant;
 
 /// Messages of one command.
@@ -37,14 +37,13 @@ impl Core {
     }
 
     fn push(&self) -> Op {
-        let settings = Settings {
-            max_failures: MAX_FAILURES_DEFAULT,
-            lease_ms: LEASE_MS_DEFAULT,
-            backoff_ms: 1_000,
-            backoff_ms_max: 300_000,
-        };
-        let special = Bounded::default();
-        Op::Push(Push { queue: self.queue.clone(), create: Some(settings), count: COUNT.into(), special })
+        Op::Push(Push {
+            queue: self.queue.clone(),
+            create: Some(Box::new(Settings::default())),
+            atomic: false,
+            count: COUNT.into(),
+            special: Bounded::default(),
+        })
     }
 
     fn take(&self, kind: fn(Lease) -> Op) -> Op {

@@ -11,7 +11,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::frame::{Message, OutFrame};
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
-use queue_protocol::request::{Call, Due, Push, PushMessage, Request, Stamp};
+use queue_protocol::request::{Call, Push, PushMessage, Request, Stamp};
 use queue_protocol::response::{Answer, At, Delivery, Response};
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
@@ -22,10 +22,9 @@ fn queue() -> QueueName {
 }
 
 fn push(count: usize, content: &Bytes) -> Call {
-    let message =
-        PushMessage { content: ContentSpec::of(content), priority: PRIORITY_DEFAULT, due: Due::Now };
+    let message = PushMessage::plain(content);
     let messages = Bounded::new(vec![message; count]).expect("no more than a push holds");
-    let push = Push { queue: queue(), create: false, messages };
+    let push = Push { queue: queue(), create: false, atomic: false, messages };
     let stamp = Some(Stamp { number: 1_000_000, done_below: 999_000 });
     Call { stamp, timeout_ms: 5_000, request: Request::Push(push) }
 }

@@ -85,7 +85,7 @@ fn row(seen: &Seen, now_ms: u64, with_queue: bool) -> Vec<String> {
     row.push(view.until_ms.map_or_else(none, |at| format!("{} ago", render::age(now_ms.saturating_sub(at)))));
     row.push(view.dead.map_or_else(none, |reason| match reason {
         DeadReason::MaxFailures => "failures".to_owned(),
-        DeadReason::Rejected => "rejected".to_owned(),
+        reason => crate::message::reason_name(reason).to_owned(),
     }));
     let error = view.last_error.as_deref().filter(|error| !error.is_empty());
     row.push(error.map_or_else(none, |error| render::preview(error.as_bytes(), 40)));

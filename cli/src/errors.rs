@@ -161,6 +161,14 @@ impl Failure {
                 Some("bring one back, or replace it: `queuectl cluster replace`; --force if it is lost for good".into()),
             ),
             E::DiskReserve => (Exit::Retry, Some("free space, or pop: pops and acks still work".into())),
+            E::QueueChanged => {
+                (Exit::Conflict, Some(format!("look at it again: `queuectl queue info {name}`")))
+            }
+            E::QueueFull | E::DedupFull => {
+                (Exit::Retry, Some(format!("pop, or see its limits: `queuectl queue info {name}`")))
+            }
+            E::QueuePaused => (Exit::Retry, None),
+            E::UniqueHeld | E::AlreadyReady | E::MessageLeased | E::DeadToCycle => (Exit::Conflict, None),
             E::QueueLimit => (Exit::Retry, Some("remove one that is not needed: `queuectl queue ls`".into())),
             E::SessionLimit | E::SessionFull | E::Overloaded | E::ShuttingDown | E::TimedOut => {
                 (Exit::Retry, None)

@@ -130,6 +130,9 @@ pub(crate) fn reason_name(reason: DeadReason) -> &'static str {
     match reason {
         DeadReason::MaxFailures => "max_failures",
         DeadReason::Rejected => "rejected",
+        DeadReason::Expired => "expired",
+        DeadReason::Overflow => "overflow",
+        DeadReason::Admin => "admin",
     }
 }
 

@@ -18,7 +18,7 @@ use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
-use queue_protocol::request::{Due, Push, PushMessage, Request};
+use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Request};
 use tokio::time::{Instant, sleep_until};
 
 use crate::errors::{Done, End, Failure};
@@ -40,16 +40,16 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
     let headers = headers(&args.headers)?;
     let (source, unit) = source::open(shell, &args)?;
     let streams = matches!(source, Source::Stream { .. });
-    let template = PushMessage {
-        content: ContentSpec { size: 0, crc32c: 0 },
+    let options = PushOptions {
         priority: args.priority.unwrap_or(PRIORITY_DEFAULT),
         due: args.delay.map_or(Due::Now, |delay| Due::AfterMs(milliseconds(delay))),
+        ..PushOptions::default()
     };
     let mut pipe = Pipe {
         source,
         unit,
         headers,
-        template,
+        options,
         batch: Batch::default(),
         held_back: None,
         in_flight: FuturesOrdered::new(),
@@ -112,7 +112,7 @@ struct Pipe {
     source: Source,
     unit: &'static str,
     headers: Headers,
-    template: PushMessage,
+    options: PushOptions,
     batch: Batch,
     /// Did not fit the batch: begins the next one.
     held_back: Option<Bytes>,
@@ -251,10 +251,11 @@ impl Pipe {
         let messages = batch
             .contents
             .iter()
-            .map(|content| PushMessage { content: ContentSpec::of(content), ..self.template });
+            .map(|content| PushMessage { content: ContentSpec::of(content), options: self.options.clone() });
         let push = Push {
             queue: args.queue.clone(),
             create: args.create,
+            atomic: false,
             messages: Bounded::new(messages.collect()).expect("a batch is within the limit of a push"),
         };
         let client = shell.client.clone();

@@ -1,10 +1,9 @@
 //! `queue`: list, look at, make, remove and empty queues.
 
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{
-    Consistency, CreateQueue, MessageState, Purge, QueueSettings, Queues, RemoveQueue, Request,
-};
+use queue_protocol::request::{Consistency, CreateQueue, MessageState, Purge, Queues, RemoveQueue, Request};
 use queue_protocol::response::{Answer, QueueView};
+use queue_protocol::settings::QueueSettings;
 use serde_json::{Value, json};
 
 use crate::errors::{Done, End, Failure};
@@ -117,10 +116,10 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName) -> Done {
         ("leases granted", render::count(view.leased_total)),
         ("acked", render::count(view.acked_total)),
         ("waiting leases", render::count(view.waiting.into())),
-        ("max failures", settings.max_failures.map_or_else(|| "-".into(), |max| render::count(max.into()))),
-        ("lease", length(settings.lease_ms)),
-        ("back-off", length(settings.backoff_ms.filter(|first| *first > 0))),
-        ("back-off max", length(settings.backoff_ms_max)),
+        ("max failures", render::count(settings.max_failures.into())),
+        ("lease", length(Some(settings.lease_ms))),
+        ("back-off", length(Some(settings.backoff_ms).filter(|first| *first > 0))),
+        ("back-off max", length(Some(settings.backoff_ms_max))),
     ]);
     shell.out.add(text.as_bytes());
     Ok(Exit::Done)
@@ -173,6 +172,7 @@ async fn create(shell: &mut Shell, args: QueueCreateArgs) -> Done {
         lease_ms: args.lease.map(milliseconds),
         backoff_ms: args.backoff.map(milliseconds),
         backoff_ms_max: args.backoff_max.map(milliseconds),
+        ..QueueSettings::default()
     };
     let queue = args.queue;
     let request = CreateQueue { queue: queue.clone(), settings, if_not_exists: args.if_not_exists };
@@ -272,6 +272,8 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use queue_protocol::settings::Settings;
+
     use super::*;
 
     fn view(name: &str, ready: u64, oldest: Option<u64>) -> QueueView {
@@ -288,8 +290,9 @@ mod tests {
             pushed_total: 0,
             leased_total: 0,
             acked_total: 0,
-            settings: QueueSettings::default(),
+            settings: Settings::default(),
             waiting: 0,
+            version: 1,
         }
     }
 

@@ -223,6 +223,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Stats(_) => "stats",
         Answer::Member(_) => "change of members",
         Answer::Drained(_) => "drain",
+        Answer::Altered(_) => "alter",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

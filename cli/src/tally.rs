@@ -149,6 +149,11 @@ impl Tally {
                     }
                     at += count;
                 }
+                PushOutcome::Duplicate { id } => {
+                    self.stored.add(at, 1);
+                    self.ids.push((id.0, 1));
+                    at += 1;
+                }
                 PushOutcome::Refused { code, count } => {
                     let count = u64::from(count).min(end - at);
                     self.refused.add(at, count);

@@ -128,6 +128,22 @@ codes! {
     ContentCorrupt = 27, "content_corrupt";
     /// The cluster has as many queues as it can.
     QueueLimit = 28, "queue_limit";
+    /// The queue's version is not the one named.
+    QueueChanged = 29, "queue_changed";
+    /// The queue holds as much as it may.
+    QueueFull = 30, "queue_full";
+    /// The queue remembers as many dedup keys as it can.
+    DedupFull = 31, "dedup_full";
+    /// A live message has the unique key.
+    UniqueHeld = 32, "unique_held";
+    /// Pushes to the queue are paused.
+    QueuePaused = 33, "queue_paused";
+    /// Dead messages would go round in circles, or too far.
+    DeadToCycle = 34, "dead_to_cycle";
+    /// The message is ready or leased: too late to cancel it.
+    AlreadyReady = 35, "already_ready";
+    /// The message is leased.
+    MessageLeased = 36, "message_leased";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

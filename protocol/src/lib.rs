@@ -20,3 +20,4 @@ pub mod names;
 pub mod peer;
 pub mod request;
 pub mod response;
+pub mod settings;

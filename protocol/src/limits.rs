@@ -32,12 +32,16 @@ pub const PRIORITY_DEFAULT: u8 = 4;
 pub const LEASE_MS_MIN: u64 = 1_000;
 /// Longest lease: 12 h.
 pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
-/// Lease of a queue that names none.
-pub const LEASE_MS_DEFAULT: u64 = 30_000;
 /// Longest wait of a lease or pop: 5 min.
 pub const WAIT_MS_MAX: u64 = 300_000;
-/// Failures before a message is dead, for a queue that names none.
-pub const MAX_FAILURES_DEFAULT: u32 = 5;
+/// A dedup key, unique key or group of a message.
+pub const KEY_SIZE_MAX: usize = 128;
+/// Dedup keys one queue remembers.
+pub const DEDUP_KEYS_MAX: usize = 1_000_000;
+/// Longest dedup window: 30 d.
+pub const DEDUP_WINDOW_MS_MAX: u64 = 30 * 86_400_000;
+/// Longest delay, time to live and back-off: 366 d.
+pub const FUTURE_MS_MAX: u64 = 366 * 86_400_000;
 /// Open requests a session keeps answers for.
 pub const SESSION_NUMBERS_MAX: u64 = 1_024;
 /// Encoded size of the answers a session keeps.
@@ -71,6 +75,6 @@ pub const PEER_CONNECTIONS_RESERVED: usize = 64;
 pub const BULK_FRAME_SIZE_MAX: usize = 256 << 10;
 
 const _: () = assert!(BODY_SIZE_MAX <= BODY_SIZE_CEILING && BODY_SIZE_CEILING <= TAIL_SIZE_MAX);
-const _: () = assert!(LEASE_MS_MIN < LEASE_MS_DEFAULT && LEASE_MS_DEFAULT < LEASE_MS_MAX);
+const _: () = assert!(LEASE_MS_MIN < LEASE_MS_MAX && LEASE_MS_MAX <= FUTURE_MS_MAX);
 const _: () = assert!(PRIORITY_DEFAULT <= PRIORITY_MAX);
 const _: () = assert!(IN_FLIGHT_COUNT_MAX as u64 <= SESSION_NUMBERS_MAX);

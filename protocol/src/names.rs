@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::limits::QUEUE_NAME_SIZE_MAX;
+use crate::limits::{KEY_SIZE_MAX, QUEUE_NAME_SIZE_MAX};
 
 /// A queue's name: 1 to 128 of `[A-Za-z0-9._-]`. Never used as a file name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,39 +39,73 @@ impl FromStr for QueueName {
     }
 }
 
-impl fmt::Display for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+/// A user's key or group of messages: 1 to 128 bytes of text. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+/// Why a text is not a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key has 1 to {KEY_SIZE_MAX} bytes, not {size}")]
+pub struct BadKey {
+    /// Bytes given.
+    pub size: usize,
+}
+
+impl Key {
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
-impl fmt::Debug for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+impl FromStr for Key {
+    type Err = BadKey;
+    fn from_str(key: &str) -> Result<Self, BadKey> {
+        let fits = (1..=KEY_SIZE_MAX).contains(&key.len());
+        if fits { Ok(Self(key.into())) } else { Err(BadKey { size: key.len() }) }
     }
 }
 
-impl Serialize for QueueName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for QueueName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl serde::de::Visitor<'_> for Name {
-            type Value = QueueName;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a queue name")
-            }
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<QueueName, E> {
-                name.parse().map_err(|_| E::custom("bad queue name"))
+macro_rules! text {
+    ($name:ident, $what:literal) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
             }
         }
-        deserializer.deserialize_str(Name)
-    }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Parsed;
+                impl serde::de::Visitor<'_> for Parsed {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("a ", $what))
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(|_| E::custom(concat!("bad ", $what)))
+                    }
+                }
+                deserializer.deserialize_str(Parsed)
+            }
+        }
+    };
 }
+
+text!(QueueName, "queue name");
+text!(Key, "key");
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $format:literal) => {

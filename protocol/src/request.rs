@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
-use crate::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
+use crate::limits::{
+    ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
+};
 use crate::membership::MemberChange;
-use crate::names::{LeaseToken, MessageId, NodeId, QueueName};
+use crate::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
+use crate::settings::QueueSettings;
 
 /// A request and what surrounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +74,8 @@ pub enum Request {
     /// Hand leadership over and do not lead again until it starts anew, or with `false` may again. Speaks of the node
     /// that is asked.
     Drain(bool),
+    /// Change the settings of a queue; pause and resume it.
+    AlterQueue(AlterQueue),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.
@@ -80,19 +85,76 @@ pub struct Push {
     pub queue: QueueName,
     /// Make the queue, with default settings, if it does not exist.
     pub create: bool,
+    /// If one message is refused, none is stored.
+    pub atomic: bool,
     /// In push order, as are the contents in the tail.
     pub messages: Bounded<PushMessage, PUSH_COUNT_MAX>,
 }
 
 /// One message of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushMessage {
     /// Measures the content in the tail.
     pub content: ContentSpec,
+    /// How it is to be treated.
+    pub options: PushOptions,
+}
+
+impl PushMessage {
+    /// A message without options that has this content.
+    pub fn plain(content: &[u8]) -> Self {
+        Self { content: ContentSpec::of(content), options: PushOptions::default() }
+    }
+}
+
+/// What can be said of a message when it is pushed; the default is a plain one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushOptions {
     /// 0 to 31, higher first.
     pub priority: u8,
     /// When it becomes ready.
     pub due: Due,
+    /// Time to live in milliseconds from now; the queue's if `None`.
+    pub ttl_ms: Option<u64>,
+    /// Not stored if this key came with a push within the queue's dedup window.
+    pub dedup_key: Option<Key>,
+    /// Not beside another that has the same key and is ready, leased or delayed.
+    pub unique: Option<Unique>,
+    /// The group it belongs to.
+    pub group: Option<Key>,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        Self {
+            priority: PRIORITY_DEFAULT,
+            due: Due::Now,
+            ttl_ms: None,
+            dedup_key: None,
+            unique: None,
+            group: None,
+        }
+    }
+}
+
+/// A key that one live message of a queue can have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unique {
+    /// The key.
+    pub key: Key,
+    /// What to do if a message has it.
+    pub held: UniqueHeld,
+}
+
+/// What a push does when a live message has its unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UniqueHeld {
+    /// It is refused.
+    Reject,
+    /// It takes the place of the other, unless that is leased: then it is refused.
+    Replace,
+    /// It is not stored, and answered with the id of the other.
+    Keep,
 }
 
 /// When a message becomes ready, on the replicated wall clock.
@@ -230,19 +292,6 @@ pub struct Queues {
     pub consistency: Consistency,
 }
 
-/// Settings of a queue. In a request `None` means the cluster's default; state has no `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct QueueSettings {
-    /// Failures before a message is dead; 1 or more.
-    pub max_failures: Option<u32>,
-    /// Lease when a request names none, in milliseconds.
-    pub lease_ms: Option<u64>,
-    /// Back-off after the first failure, in milliseconds; each further failure doubles it. 0 is none.
-    pub backoff_ms: Option<u64>,
-    /// Longest back-off, in milliseconds.
-    pub backoff_ms_max: Option<u64>,
-}
-
 /// Make a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateQueue {
@@ -252,6 +301,17 @@ pub struct CreateQueue {
     pub settings: QueueSettings,
     /// Done, not refused, if it exists, whatever its settings.
     pub if_not_exists: bool,
+}
+
+/// Change how a queue behaves; what is not named stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlterQueue {
+    /// Its name.
+    pub queue: QueueName,
+    /// What changes.
+    pub change: QueueSettings,
+    /// Refused if the queue's version is another.
+    pub if_version: Option<u64>,
 }
 
 /// Remove a queue.

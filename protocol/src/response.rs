@@ -12,7 +12,8 @@ use crate::limits::{
     ERROR_TEXT_SIZE_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX,
 };
 use crate::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName};
-use crate::request::{MessageState, QueueSettings};
+use crate::request::MessageState;
+use crate::settings::Settings;
 
 /// An answer and where it stands in the one order of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ pub enum Answer {
     Member(MemberView),
     /// To a drain: whether the node is drained now.
     Drained(bool),
+    /// To an alter: the queue's version now.
+    Altered(u64),
 }
 
 /// A run of messages of one push that fared alike.
@@ -85,6 +88,11 @@ pub enum PushOutcome {
         code: ErrorCode,
         /// How many.
         count: u32,
+    },
+    /// One message that is there already.
+    Duplicate {
+        /// Its id.
+        id: MessageId,
     },
 }
 
@@ -171,6 +179,12 @@ pub enum DeadReason {
     MaxFailures,
     /// A consumer rejected it.
     Rejected,
+    /// Its time to live passed.
+    Expired,
+    /// It made room in a full queue.
+    Overflow,
+    /// Somebody put it there by hand, or its group was parked.
+    Admin,
 }
 
 /// A queue with its counts.
@@ -200,10 +214,12 @@ pub struct QueueView {
     pub leased_total: u64,
     /// Messages acked or popped since the queue was made.
     pub acked_total: u64,
-    /// All present.
-    pub settings: QueueSettings,
+    /// How it behaves.
+    pub settings: Settings,
     /// Leases and pops parked at the node that answers.
     pub waiting: u32,
+    /// 1 when it was made; 1 more with each change of its settings.
+    pub version: u64,
 }
 
 /// A node that leads, as others are sent to it.

@@ -9,8 +9,9 @@ use harness::{LIMIT, until};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Client;
 use queue_protocol::names::{QueueName, Receipt};
-use queue_protocol::request::{Consistency, CreateQueue, QueueSettings, Queues, Receipts};
+use queue_protocol::request::{Consistency, CreateQueue, Queues, Receipts};
 use queue_protocol::response::{Delivery, QueueView, Settled};
+use queue_protocol::settings::QueueSettings;
 use tokio::time::Instant;
 
 const COUNT: usize = 100;

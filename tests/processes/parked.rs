@@ -10,8 +10,9 @@ use harness::{LIMIT, until};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{Consistency, CreateQueue, Due, NackKind, QueueSettings, Queues, Receipts};
+use queue_protocol::request::{Consistency, CreateQueue, Due, NackKind, PushOptions, Queues, Receipts};
 use queue_protocol::response::Delivery;
+use queue_protocol::settings::QueueSettings;
 
 /// A queue whose failed messages are ready again at once.
 async fn create(client: &Client, name: &str) {
@@ -80,7 +81,10 @@ async fn whatever_becomes_ready_reaches_a_parked_lease() {
 
     create(&client, "delayed").await;
     let waiting = park(&cluster, "delayed").await;
-    let late = NewMessage { due: Due::AfterMs(1_000), ..NewMessage::of_body(b"late") };
+    let late = NewMessage {
+        options: PushOptions { due: Due::AfterMs(1_000), ..PushOptions::default() },
+        ..NewMessage::of_body(b"late")
+    };
     let id = stored(&client.push(queue("delayed"), false, vec![late]).await.expect("it is stored"), 1);
     assert!(!waiting.is_finished(), "it is not due yet");
     let (delivery, body) = waiting.await.expect("it is delivered");

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Answered, Client, ClientError};
-use queue_protocol::content::{self, ContentSpec};
-use queue_protocol::limits::PRIORITY_DEFAULT;
+use queue_protocol::content;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Due, Lease, Push, PushMessage, RemoveQueue, Request};
+use queue_protocol::request::{Lease, Push, PushMessage, RemoveQueue, Request};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Leadership};
@@ -40,10 +39,9 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
 
 async fn push_and_pop(client: &Client) -> Result<Answered, Failure> {
     let content = content::encode(&Bounded::default(), BODY).expect("no headers are within the limit");
-    let message =
-        PushMessage { content: ContentSpec::of(&content), priority: PRIORITY_DEFAULT, due: Due::Now };
+    let message = PushMessage::plain(&content);
     let messages = Bounded::new(vec![message]).expect("one message is not too many");
-    let push = Push { queue: queue(), create: true, messages };
+    let push = Push { queue: queue(), create: true, atomic: false, messages };
     let pushed = ask(client, Request::Push(push), vec![content.clone()]).await?;
     let queues = Bounded::new(vec![queue()]).expect("one queue is not too many");
     let pop = Lease { queues, max_messages: 1, max_bytes: u32::MAX, lease_ms: None, wait_ms: 0 };

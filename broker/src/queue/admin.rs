@@ -1,12 +1,14 @@
 //! Making, removing, purging and redriving queues.
 
+use std::sync::Arc;
+
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::QUEUES_MAX;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
+use queue_protocol::settings::{QueueSettings, Settings};
 
 use super::apply::{Apply, refusal_of};
-use super::command::Settings;
 use super::deadlines::Head;
 use super::messages::{Counts, Queue};
 use super::reply::{Outcome, Refusal};
@@ -16,19 +18,20 @@ impl Apply<'_> {
     /// Makes a queue that does not exist.
     ///
     /// # Errors
-    /// Refused if there are as many as there may be.
+    /// Refused if there are as many as there may be, or if its settings contradict each other.
     pub(super) fn make_queue(
         &mut self,
         name: &QueueName,
         settings: &Settings,
     ) -> Result<QueueNumber, Refusal> {
+        sound(name, settings)?;
         if self.state.names.len() >= QUEUES_MAX {
             return Err(refusal_of(ErrorCode::QueueLimit, name));
         }
         let number = self.state.next_queue;
         self.state.next_queue += 1;
         self.state.names.insert(name.clone(), number);
-        self.state.queues.insert(number, Queue::new(name.clone(), *settings));
+        self.state.queues.insert(number, Queue::new(name.clone(), settings.clone()));
         Ok(number)
     }
 
@@ -44,9 +47,35 @@ impl Apply<'_> {
     ) -> Result<Outcome, Refusal> {
         match self.state.settings(name) {
             None => self.make_queue(name, settings).map(|_| Outcome::Created(true)),
-            Some(present) if if_not_exists || present == *settings => Ok(Outcome::Created(false)),
+            Some(present) if if_not_exists || present == settings => Ok(Outcome::Created(false)),
             Some(_) => Err(refusal_of(ErrorCode::QueueExists, name)),
         }
+    }
+
+    /// Changes settings of a queue. Its version now: one more if that made a difference.
+    ///
+    /// # Errors
+    /// Refused if there is no such queue, if it has another version, or if the settings would contradict each other.
+    pub(super) fn alter(
+        &mut self,
+        name: &QueueName,
+        change: &QueueSettings,
+        if_version: Option<u64>,
+    ) -> Result<Outcome, Refusal> {
+        let number = self.number(name)?;
+        let queue = self.state.queues.get(&number).expect("a number names a queue");
+        if if_version.is_some_and(|version| version != queue.version) {
+            return Err(refusal_of(ErrorCode::QueueChanged, name));
+        }
+        let settings = queue.settings.with(change);
+        sound(name, &settings)?;
+        Ok(Outcome::Altered(self.change(number, |queue| {
+            if *queue.settings != settings {
+                queue.settings = Arc::new(settings);
+                queue.version += 1;
+            }
+            queue.version
+        })))
     }
 
     /// Removes a queue with everything in it.
@@ -134,6 +163,12 @@ impl Apply<'_> {
         });
         Ok(Outcome::Count(count as u64))
     }
+}
+
+/// Settings that go together.
+fn sound(name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
+    let sound = !(settings.ordered && settings.fair);
+    if sound { Ok(()) } else { Err(refusal_of(ErrorCode::BadRequest, name)) }
 }
 
 /// Who holds which lease of a queue.

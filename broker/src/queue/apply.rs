@@ -88,6 +88,7 @@ impl Apply<'_> {
             Op::CreateQueue { queue, settings, if_not_exists } => {
                 self.create(queue, settings, *if_not_exists)
             }
+            Op::AlterQueue { queue, change, if_version } => self.alter(queue, change, *if_version),
             Op::RemoveQueue { queue, if_exists, if_empty } => self.remove(queue, *if_exists, *if_empty),
             Op::Purge { queue, state } => self.purge(queue, *state),
             Op::Redrive { queue, ids } => self.redrive(queue, ids.as_deref()),

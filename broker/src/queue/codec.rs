@@ -15,10 +15,10 @@
 
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
+use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::command::Settings;
 use super::deadlines::Head as DeadlineHead;
 use super::message::{Dead, Delayed, Leased};
 use super::messages::{Counts, Queue, Turnover};
@@ -74,6 +74,7 @@ struct QueueHead {
     number: QueueNumber,
     name: QueueName,
     settings: Settings,
+    version: u64,
     turnover: Turnover,
 }
 
@@ -113,11 +114,12 @@ impl State {
         });
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
-            let Queue { name, settings, turnover, .. } = queue;
+            let Queue { name, settings, version, turnover, .. } = queue;
             to.put(&QueueHead {
                 number: *number,
                 name: name.clone(),
-                settings: *settings,
+                settings: Settings::clone(settings),
+                version: *version,
                 turnover: *turnover,
             });
             to.put(&(queue.ready.entries().count() as u64));
@@ -232,7 +234,7 @@ impl Reader<'_> {
     }
 
     fn queue(&mut self, state: &mut State) -> Result<(), BadState> {
-        let QueueHead { number, name, settings, turnover } = self.take()?;
+        let QueueHead { number, name, settings, version, turnover } = self.take()?;
         let last = state.queues.get_max().map(|(last, _)| *last);
         self.ensure(last < Some(number) && number < state.next_queue, "queue numbers do not rise")?;
         let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
@@ -240,6 +242,8 @@ impl Reader<'_> {
         self.turnover = self.turnover.grow(Turnover::default(), turnover);
         let mut queue = Queue::new(name.clone(), settings);
         queue.turnover = turnover;
+        queue.version = version;
+        self.ensure(version <= NUMBER_MAX, "a counter is out of range")?;
         self.ready(&mut queue)?;
         self.each(|from, id, leased: Leased| {
             from.ensure(

@@ -4,7 +4,8 @@
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{Due, MessageState};
+use queue_protocol::request::{MessageState, PushOptions};
+use queue_protocol::settings::{QueueSettings, Settings};
 use serde::{Deserialize, Serialize};
 
 /// Commands of one entry, at most.
@@ -78,9 +79,18 @@ pub enum Op {
         /// Its name.
         queue: QueueName,
         /// How it behaves.
-        settings: Settings,
+        settings: Box<Settings>,
         /// Not refused if it exists.
         if_not_exists: bool,
+    },
+    /// Change how a queue behaves.
+    AlterQueue {
+        /// Its name.
+        queue: QueueName,
+        /// What changes.
+        change: Box<QueueSettings>,
+        /// Refused if its version is another.
+        if_version: Option<u64>,
     },
     /// Remove a queue.
     RemoveQueue {
@@ -119,20 +129,13 @@ pub struct Push {
     /// Where to.
     pub queue: QueueName,
     /// Settings of the queue if it has to be made; `None` refuses.
-    pub create: Option<Settings>,
+    pub create: Option<Box<Settings>>,
+    /// If one message is refused, none is stored.
+    pub atomic: bool,
     /// How many.
     pub count: u32,
-    /// Those that are not plain (default priority, due now): ordinal within this push, rising.
+    /// Those that are not plain ([`PushOptions::default`]): ordinal within this push, rising.
     pub special: Bounded<(u32, PushOptions), PUSH_COUNT_MAX>,
-}
-
-/// What sets a message apart from a plain one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PushOptions {
-    /// 0 to 31.
-    pub priority: u8,
-    /// When it becomes ready.
-    pub due: Due,
 }
 
 /// Take messages from the first of `queues` that has any ready.
@@ -155,19 +158,6 @@ pub struct Receipts {
     pub queue: QueueName,
     /// Which.
     pub receipts: Bounded<(MessageId, LeaseToken), RECEIPTS_COUNT_MAX>,
-}
-
-/// Settings of a queue, complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Failures before a message is dead; 1 or more.
-    pub max_failures: u32,
-    /// Lease when a request names none, in milliseconds.
-    pub lease_ms: u64,
-    /// Back-off after the first failure, in milliseconds; doubles with each. 0 is none.
-    pub backoff_ms: u64,
-    /// Longest back-off, in milliseconds.
-    pub backoff_ms_max: u64,
 }
 
 /// A text kept with a message that failed.

@@ -2,9 +2,10 @@
 
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
 use queue_protocol::response::DeadReason;
+use queue_protocol::settings::Settings;
 use serde::{Deserialize, Serialize};
 
-use super::command::{ErrorText, Settings};
+use super::command::ErrorText;
 use super::reply::BodyRef;
 
 /// What a message carries from state to state.
@@ -66,16 +67,28 @@ pub(super) struct Dead {
     pub(super) message: Message,
 }
 
-/// The wait after the `failures`-th failure of `id`, in milliseconds: doubled with each failure up to the longest,
-/// then shifted by up to a tenth either way, so that messages that failed together do not come back together.
+/// The wait after the `failures`-th failure of `id`, in milliseconds: multiplied with each failure up to the longest,
+/// then shifted either way as far as the settings say, so that messages that failed together do not come back together.
 pub(super) fn backoff_ms(settings: &Settings, id: MessageId, failures: u32) -> u64 {
-    let doubled = 1u64
-        .checked_shl(failures.saturating_sub(1))
-        .map_or(u64::MAX, |x| settings.backoff_ms.saturating_mul(x));
-    let delay = if settings.backoff_ms == 0 { 0 } else { doubled.min(settings.backoff_ms_max) };
-    let tenth = delay / 10;
-    let shift = scatter(id.0 ^ u64::from(failures).rotate_left(32)) % (2 * tenth + 1);
-    (delay - tenth).saturating_add(shift)
+    let factor = u64::from(settings.backoff_factor_percent);
+    let mut delay = settings.backoff_ms.min(settings.backoff_ms_max);
+    for _ in 1..failures {
+        // What stays as it is or has reached an end of the range never changes again.
+        let next = percent(delay, factor).min(settings.backoff_ms_max);
+        if next == delay {
+            break;
+        }
+        delay = next;
+    }
+    let width = percent(delay, settings.backoff_jitter_percent.min(100).into());
+    let shift =
+        scatter(id.0 ^ u64::from(failures).rotate_left(32)) % width.saturating_mul(2).saturating_add(1);
+    (delay - width).saturating_add(shift)
+}
+
+/// So much percent of a value, rounded down.
+fn percent(value: u64, percent: u64) -> u64 {
+    u64::try_from(u128::from(value) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
 /// SplitMix64's output function (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output.
@@ -91,7 +104,7 @@ mod tests {
     use super::*;
 
     fn settings(backoff_ms: u64, backoff_ms_max: u64) -> Settings {
-        Settings { max_failures: 5, lease_ms: 30_000, backoff_ms, backoff_ms_max }
+        Settings { backoff_ms, backoff_ms_max, ..Settings::default() }
     }
 
     #[test]
@@ -104,6 +117,22 @@ mod tests {
                 assert!((plain * 9 / 10..=plain * 11 / 10).contains(&delay), "{id} {failures} {delay}");
             }
         }
+    }
+
+    #[test]
+    fn factor_and_jitter_are_what_the_settings_say() {
+        let with = |factor, jitter| Settings {
+            backoff_factor_percent: factor,
+            backoff_jitter_percent: jitter,
+            ..settings(1_000, 1 << 40)
+        };
+        let waits = |settings: &Settings| [1, 2, 3, 9].map(|n| backoff_ms(settings, MessageId(7), n));
+        assert_eq!(waits(&with(100, 0)), [1_000; 4]);
+        assert_eq!(waits(&with(150, 0)), [1_000, 1_500, 2_250, 25_624]);
+        assert_eq!(waits(&with(300, 0)), [1_000, 3_000, 9_000, 6_561_000]);
+        let wide: Vec<u64> = (0..500).map(|id| backoff_ms(&with(100, 100), MessageId(id), 1)).collect();
+        assert!(wide.iter().all(|wait| *wait <= 2_000));
+        assert!(wide.iter().any(|wait| *wait < 200) && wide.iter().any(|wait| *wait > 1_800));
     }
 
     #[test]

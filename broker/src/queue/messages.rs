@@ -3,11 +3,14 @@
 //! Each message is in exactly one of ready, leased, delayed, dead. `lease_ends` and `dues` list the leased and the
 //! delayed by deadline. `bytes` is the sum of the contents of all four.
 
+use std::sync::Arc;
+
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, Settled};
+use queue_protocol::settings::Settings;
 
-use super::command::{ErrorText, Settings};
+use super::command::ErrorText;
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
 use super::ready::Ready;
 
@@ -18,7 +21,9 @@ pub(super) type Deadline = (u64, MessageId);
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     pub(super) name: QueueName,
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
+    /// 1 when it was made; 1 more with each change of its settings.
+    pub(super) version: u64,
     pub(super) ready: Ready,
     pub(super) leased: OrdMap<MessageId, Leased>,
     lease_ends: OrdSet<Deadline>,
@@ -93,7 +98,8 @@ impl Queue {
     pub(super) fn new(name: QueueName, settings: Settings) -> Self {
         Self {
             name,
-            settings,
+            settings: Arc::new(settings),
+            version: 1,
             ready: Ready::default(),
             leased: OrdMap::new(),
             lease_ends: OrdSet::new(),

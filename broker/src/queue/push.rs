@@ -1,19 +1,16 @@
 //! Push: ids given in commit order, plain messages stored as runs.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::limits::{PRIORITY_DEFAULT, PRIORITY_MAX, PUSH_COUNT_MAX};
+use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::MessageId;
-use queue_protocol::request::Due;
+use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::response::PushOutcome;
 
 use super::apply::{Apply, refusal_of};
-use super::command::{Push, PushOptions};
+use super::command::Push;
 use super::message::{Delayed, Message};
 use super::reply::{BodyRef, Outcome, Refusal};
 use super::run::PushedRows;
-
-/// What is not said to be special.
-const PLAIN: PushOptions = PushOptions { priority: PRIORITY_DEFAULT, due: Due::Now };
 
 impl Apply<'_> {
     /// Stores messages whose contents are the rows of the body table from `first_row` on.
@@ -44,10 +41,11 @@ impl Apply<'_> {
         self.change(number, |queue| {
             queue.turnover.pushed += u64::from(push.count);
             queue.bytes += rows.iter().map(|row| u64::from(row.size)).sum::<u64>();
+            let plain = PushOptions::default();
             let mut specials = push.special.iter().peekable();
             let mut start = 0;
             while start < push.count {
-                let options = specials.next_if(|(k, _)| *k == start).map_or(PLAIN, |(_, options)| *options);
+                let options = specials.next_if(|(k, _)| *k == start).map_or(&plain, |(_, options)| options);
                 let id = MessageId(first_id + u64::from(start));
                 if let Some(due_ms) = due_later(options.due, wall_ms) {
                     let body = BodyRef { index, ordinal: ordinal + start, size: rows[start as usize].size };
@@ -57,7 +55,7 @@ impl Apply<'_> {
                     continue;
                 }
                 let next_special = specials.peek().map_or(push.count, |(k, _)| *k);
-                let end = if options == PLAIN { next_special } else { start + 1 };
+                let end = if *options == plain { next_special } else { start + 1 };
                 let rows = &rows[start as usize..end as usize];
                 let run = PushedRows { index, ordinal: ordinal + start, pushed_at_ms: wall_ms, rows };
                 queue.ready.push(options.priority, id, run);

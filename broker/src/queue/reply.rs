@@ -38,6 +38,8 @@ pub enum Outcome {
     },
     /// To a create: `false` if it was there.
     Created(bool),
+    /// To an alter: the queue's version now.
+    Altered(u64),
     /// Messages deleted or put back.
     Count(u64),
     /// To a close.

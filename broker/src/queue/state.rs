@@ -5,8 +5,9 @@
 
 use imbl::OrdMap;
 use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::settings::Settings;
 
-use super::command::{SessionStamp, Settings};
+use super::command::SessionStamp;
 use super::deadlines::Heads;
 use super::messages::{Counts, Queue, Turnover};
 use super::reply::Reply;
@@ -92,8 +93,8 @@ impl State {
     }
 
     /// Settings of a queue.
-    pub fn settings(&self, queue: &QueueName) -> Option<Settings> {
-        self.queue(queue).map(|queue| queue.settings)
+    pub fn settings(&self, queue: &QueueName) -> Option<&Settings> {
+        self.queue(queue).map(|queue| &*queue.settings)
     }
 
     /// The recorded answer to a session's command, flagged as repeated.

@@ -4,9 +4,10 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::DeadReason;
+use queue_protocol::settings::Settings;
 
 use super::apply::refusal_of;
-use super::command::{ErrorText, Settings};
+use super::command::ErrorText;
 use super::message::{Dead, Delayed, Leased, Message};
 use super::messages::Queue;
 use super::reply::{BodyRef, Refusal};
@@ -70,6 +71,8 @@ pub struct QueueStats {
     pub acked_total: u64,
     /// How it behaves.
     pub settings: Settings,
+    /// 1 when it was made; 1 more with each change of its settings.
+    pub version: u64,
 }
 
 /// Totals of the state.
@@ -186,7 +189,8 @@ impl State {
             pushed_total: queue.turnover.pushed,
             leased_total: queue.turnover.leased,
             acked_total: queue.turnover.acked,
-            settings: queue.settings,
+            settings: Settings::clone(&queue.settings),
+            version: queue.version,
         }
     }
 

@@ -10,6 +10,7 @@ use openraft::raft::ClientWriteResult;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{QueueName, SessionId};
+use queue_protocol::request::PushOptions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Raft;
@@ -82,7 +83,15 @@ impl Proposal {
             Op::Nack { leases, .. } => 1_100 + 20 * leases.receipts.len(),
             Op::Redrive { ids: Some(ids), .. } => 10 * ids.len(),
             Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
-            Op::Push(push) => 20 * push.special.len(),
+            Op::Push(push) => {
+                let keys = |(_, options): &(u32, PushOptions)| {
+                    let unique = options.unique.as_ref().map(|unique| &unique.key);
+                    let keys = [options.dedup_key.as_ref(), unique, options.group.as_ref()];
+                    keys.into_iter().flatten().map(|key| key.as_str().len()).sum::<usize>()
+                };
+                push.special.iter().map(|special| 48 + keys(special)).sum()
+            }
+            Op::CreateQueue { .. } | Op::AlterQueue { .. } => 512,
             _ => 0,
         };
         256 + named + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()
@@ -283,6 +292,7 @@ mod tests {
         let push = Push {
             queue: queue.parse().expect("a valid name"),
             create: None,
+            atomic: false,
             count: 1,
             special: Bounded::default(),
         };

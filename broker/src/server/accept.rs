@@ -23,7 +23,7 @@ use crate::raft::{Consensus, seeded, serve_peer, spawn};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the server behaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Client connections at a time.
     pub connections_max: usize,
@@ -89,7 +89,7 @@ impl Server {
         let dispatch = Arc::new(Dispatch {
             consensus: Arc::clone(&consensus),
             waiters,
-            options: options.queues,
+            options: options.queues.clone(),
             connections: AtomicU64::new(0),
         });
         Arc::new(Self {

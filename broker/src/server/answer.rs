@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
-use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::response::{Answer, At, Delivery, Extended, Response};
 
 use super::reply_to::{Finished, read_at};
@@ -67,6 +67,7 @@ fn answer(outcome: Outcome) -> Answer {
             Answer::Extended(Extended { results: Bounded::new(results).expect(FITS), count, deadline_ms })
         }
         Outcome::Created(made) => Answer::Created(made),
+        Outcome::Altered(version) => Answer::Altered(version),
         Outcome::Count(count) => Answer::Count(count),
         Outcome::Closed => Answer::Closed,
         Outcome::Delivered(_) => unreachable!("deliveries need their contents"),
@@ -134,14 +135,18 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
         ErrorCode::SessionFull => {
             "answers this session has not confirmed hold as much as they may".to_owned()
         }
+        ErrorCode::QueueChanged => format!("queue {queue} has another version"),
         ErrorCode::BadRequest => "a value of the request is out of its range".to_owned(),
         other => other.as_str().replace('_', " "),
     };
     let base = match refusal.code {
         ErrorCode::TooOld | ErrorCode::SessionExpired => {
-            Error { retry: queue_protocol::error::Retry::Never, ..Error::unknown(refusal.code, message) }
+            Error { retry: Retry::Never, ..Error::unknown(refusal.code, message) }
         }
         ErrorCode::SessionLimit | ErrorCode::SessionFull => Error::again(refusal.code, message),
+        ErrorCode::QueueFull | ErrorCode::DedupFull | ErrorCode::QueuePaused => {
+            Error { retry: Retry::AfterMs(1_000), ..Error::refused(refusal.code, message) }
+        }
         _ => Error::refused(refusal.code, message),
     };
     Error { similar: refusal.similar.clone(), ..base }

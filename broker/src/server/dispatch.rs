@@ -8,28 +8,30 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::limits::{
-    BODY_SIZE_CEILING, HEADERS_SIZE_MAX, LEASE_COUNT_MAX, LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN,
-    MAX_FAILURES_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX,
+    BODY_SIZE_CEILING, FUTURE_MS_MAX, HEADERS_SIZE_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX,
+    WAIT_MS_MAX,
 };
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Due, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Push, Queues, Receipts,
+    Call, Consistency, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Push, PushOptions, Queues, Receipts,
     Request, Stamp,
 };
 use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
+use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
+use super::options::{check_lease_ms, check_options, check_settings};
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
-use crate::queue::command::{self, Command, Op, PushOptions, SessionStamp, Settings};
+use crate::queue::command::{self, Command, Op, SessionStamp};
 use crate::raft::{Consensus, Proposal};
 
 /// Longest that a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an operator can choose about queues and requests.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QueueOptions {
     /// A push makes its queue.
     pub auto_create: bool,
@@ -43,12 +45,7 @@ impl Default for QueueOptions {
     fn default() -> Self {
         Self {
             auto_create: false,
-            defaults: Settings {
-                max_failures: MAX_FAILURES_DEFAULT,
-                lease_ms: LEASE_MS_DEFAULT,
-                backoff_ms: 1_000,
-                backoff_ms_max: 300_000,
-            },
+            defaults: Settings::default(),
             message_size_max: queue_protocol::limits::BODY_SIZE_MAX,
         }
     }
@@ -73,7 +70,7 @@ pub(crate) struct Dispatch {
     pub(crate) connections: std::sync::atomic::AtomicU64,
 }
 
-fn bad(what: impl Into<String>) -> Error {
+pub(super) fn bad(what: impl Into<String>) -> Error {
     Error::refused(ErrorCode::BadRequest, what)
 }
 
@@ -111,9 +108,17 @@ impl Dispatch {
             Request::Extend(extend) => extend_op(extend)?,
             Request::CreateQueue(create) => Op::CreateQueue {
                 queue: create.queue,
-                settings: self.settings(create.settings)?,
+                settings: Box::new(self.settings(&create.settings)?),
                 if_not_exists: create.if_not_exists,
             },
+            Request::AlterQueue(alter) => {
+                check_settings(&alter.change)?;
+                Op::AlterQueue {
+                    queue: alter.queue,
+                    change: Box::new(alter.change),
+                    if_version: alter.if_version,
+                }
+            }
             Request::RemoveQueue(remove) => Op::RemoveQueue {
                 queue: remove.queue,
                 if_exists: remove.if_exists,
@@ -143,16 +148,15 @@ impl Dispatch {
         if let Err(error) = self.check_push(&push, tail) {
             return reply.finish(Finished::Failed(error));
         }
-        let special = |(ordinal, message): (usize, &queue_protocol::request::PushMessage)| {
-            let plain = message.priority == PRIORITY_DEFAULT && message.due == Due::Now;
-            let options = PushOptions { priority: message.priority, due: message.due };
-            (!plain).then(|| (u32::try_from(ordinal).expect("a push has at most 1,000 messages"), options))
-        };
-        let special: Vec<_> = push.messages.iter().enumerate().filter_map(special).collect();
         let table: Vec<ContentSpec> = push.messages.iter().map(|message| message.content).collect();
+        let options = push.messages.into_vec().into_iter().map(|message| message.options);
+        let plain = PushOptions::default();
+        let special: Vec<_> = (0..).zip(options).filter(|(_, options)| *options != plain).collect();
         let op = Op::Push(command::Push {
             queue: push.queue,
-            create: (push.create || self.options.auto_create).then_some(self.options.defaults),
+            create: (push.create || self.options.auto_create)
+                .then(|| Box::new(self.options.defaults.clone())),
+            atomic: push.atomic,
             count: u32::try_from(table.len()).expect("a push has at most 1,000 messages"),
             special: Bounded::new(special).expect("no more than there are messages"),
         });
@@ -166,9 +170,7 @@ impl Dispatch {
         }
         let mut rest = tail.clone();
         for message in push.messages.iter() {
-            if message.priority > PRIORITY_MAX {
-                return Err(bad(format!("priority {} exceeds {PRIORITY_MAX}", message.priority)));
-            }
+            check_options(&message.options)?;
             let size = message.content.size as usize;
             let body_max = self.options.message_size_max;
             if size > body_max + HEADERS_SIZE_MAX || size > BODY_SIZE_CEILING {
@@ -227,22 +229,9 @@ impl Dispatch {
         Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
     }
 
-    fn settings(&self, asked: queue_protocol::request::QueueSettings) -> Result<Settings, Error> {
-        let defaults = self.options.defaults;
-        let settings = Settings {
-            max_failures: asked.max_failures.unwrap_or(defaults.max_failures),
-            lease_ms: asked.lease_ms.unwrap_or(defaults.lease_ms),
-            backoff_ms: asked.backoff_ms.unwrap_or(defaults.backoff_ms),
-            backoff_ms_max: asked.backoff_ms_max.unwrap_or(defaults.backoff_ms_max),
-        };
-        if settings.max_failures == 0 {
-            return Err(bad("max failures is at least 1"));
-        }
-        check_lease_ms(settings.lease_ms)?;
-        if settings.backoff_ms > LEASE_MS_MAX || settings.backoff_ms_max > LEASE_MS_MAX {
-            return Err(bad("a back-off is at most 12 h"));
-        }
-        Ok(settings)
+    fn settings(&self, asked: &QueueSettings) -> Result<Settings, Error> {
+        check_settings(asked)?;
+        Ok(self.options.defaults.with(asked))
     }
 
     async fn read(self: Arc<Self>, request: Request, reply: ReplyTo) {
@@ -326,12 +315,8 @@ impl Dispatch {
             pushed_total: stats.pushed_total,
             leased_total: stats.leased_total,
             acked_total: stats.acked_total,
-            settings: queue_protocol::request::QueueSettings {
-                max_failures: Some(stats.settings.max_failures),
-                lease_ms: Some(stats.settings.lease_ms),
-                backoff_ms: Some(stats.settings.backoff_ms),
-                backoff_ms_max: Some(stats.settings.backoff_ms_max),
-            },
+            settings: stats.settings,
+            version: stats.version,
             name: stats.name,
         }
     }
@@ -365,14 +350,6 @@ fn too_big(size: usize, max: usize) -> Error {
     Error::refused(ErrorCode::MessageTooBig, format!("a body of {size} bytes exceeds the limit of {max}"))
 }
 
-fn check_lease_ms(lease_ms: u64) -> Result<(), Error> {
-    if (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ms) {
-        Ok(())
-    } else {
-        Err(bad(format!("a lease of {lease_ms} ms is not within 1 s and 12 h")))
-    }
-}
-
 fn lease_op(lease: Lease) -> Result<command::Lease, Error> {
     if !(1..=LEASE_COUNT_MAX).contains(&usize::from(lease.max_messages)) {
         return Err(bad(format!("a lease gives 1 to {LEASE_COUNT_MAX} messages")));
@@ -401,9 +378,8 @@ fn nack_op(nack: Nack) -> Result<Op, Error> {
         NackKind::Fail { delay_ms, .. } => *delay_ms,
         NackKind::Reject { .. } => None,
     };
-    const DELAY_MS_MAX: u64 = 366 * 86_400_000;
-    if delay_ms.is_some_and(|delay_ms| delay_ms > DELAY_MS_MAX) {
-        return Err(bad("a delay is at most a year"));
+    if delay_ms.is_some_and(|delay_ms| delay_ms > FUTURE_MS_MAX) {
+        return Err(bad("a delay is at most 366 days"));
     }
     Ok(Op::Nack { leases: to_receipts(nack.leases), kind: nack.kind })
 }

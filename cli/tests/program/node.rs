@@ -14,7 +14,7 @@ use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
-use queue_protocol::request::{Call, Lease, MessageState, NackKind, QueueSettings, Request};
+use queue_protocol::request::{Call, Lease, MessageState, NackKind, Request};
 use queue_protocol::response::{
     Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView, Response,
     Role, Settled, StatsView, StatusView,
@@ -331,7 +331,11 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         Request::Stats => plain(Answer::Stats(Box::new(StatsView { queues: 1, ..StatsView::default() }))),
         Request::TransferLeader(_) => plain(Answer::Transferred(leader(address))),
         Request::CloseSession => plain(Answer::Closed),
-        Request::Lease(_) | Request::Pop(_) | Request::ChangeMembers(_) | Request::Drain(_) => {
+        Request::Lease(_)
+        | Request::Pop(_)
+        | Request::ChangeMembers(_)
+        | Request::Drain(_)
+        | Request::AlterQueue(_) => {
             (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new())
         }
     }
@@ -398,8 +402,9 @@ fn counts(name: &QueueName, messages: &VecDeque<Stored>) -> QueueView {
         pushed_total: 0,
         leased_total: 0,
         acked_total: 0,
-        settings: QueueSettings::default(),
+        settings: queue_protocol::settings::Settings::default(),
         waiting: 0,
+        version: 1,
     }
 }
 

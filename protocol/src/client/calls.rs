@@ -6,11 +6,10 @@ use super::{Answered, Client, ClientError};
 use crate::bounded::{Bounded, TooMany};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
-use crate::limits::PRIORITY_DEFAULT;
 use crate::names::{MessageId, NodeId, QueueName};
 use crate::request::{
-    CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Purge, Push,
-    PushMessage, Queues, Receipts, Redrive, RemoveQueue, Request,
+    AlterQueue, CreateQueue, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Purge, Push,
+    PushMessage, PushOptions, Queues, Receipts, Redrive, RemoveQueue, Request,
 };
 use crate::response::{
     Answer, Delivery, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
@@ -22,10 +21,8 @@ use crate::response::{
 pub struct NewMessage {
     /// Headers and body, as [`crate::content::encode`] makes them.
     pub content: Bytes,
-    /// 0 to 31, higher first.
-    pub priority: u8,
-    /// When it becomes ready.
-    pub due: Due,
+    /// How it is to be treated.
+    pub options: PushOptions,
 }
 
 impl NewMessage {
@@ -33,7 +30,7 @@ impl NewMessage {
     pub fn of_body(body: &[u8]) -> Self {
         let content =
             crate::content::encode(&Bounded::default(), body).expect("no headers are within the limit");
-        Self { content, priority: PRIORITY_DEFAULT, due: Due::Now }
+        Self { content, options: PushOptions::default() }
     }
 }
 
@@ -86,12 +83,12 @@ impl Client {
     ) -> Result<Answered<Vec<PushOutcome>>, ClientError> {
         let row = |message: &NewMessage| PushMessage {
             content: ContentSpec::of(&message.content),
-            priority: message.priority,
-            due: message.due,
+            options: message.options.clone(),
         };
         let rows = Bounded::new(messages.iter().map(row).collect()).map_err(too_many)?;
         let contents = messages.into_iter().map(|message| message.content).collect();
-        let answered = self.call(Request::Push(Push { queue, create, messages: rows }), contents).await?;
+        let answered =
+            self.call(Request::Push(Push { queue, create, atomic: false, messages: rows }), contents).await?;
         Ok(answered.map(pick!(Pushed, runs => runs.into_vec())))
     }
 
@@ -173,6 +170,15 @@ impl Client {
     pub async fn create_queue(&self, create: CreateQueue) -> Result<Answered<bool>, ClientError> {
         let answered = self.call(Request::CreateQueue(create), Vec::new()).await?;
         Ok(answered.map(pick!(Created)))
+    }
+
+    /// Changes settings of a queue; its version now.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn alter_queue(&self, alter: AlterQueue) -> Result<Answered<u64>, ClientError> {
+        let answered = self.call(Request::AlterQueue(alter), Vec::new()).await?;
+        Ok(answered.map(pick!(Altered)))
     }
 
     /// Removes a queue; how many messages were in it.

@@ -24,6 +24,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Nack(_)
         | Request::Extend(_)
         | Request::CreateQueue(_)
+        | Request::AlterQueue(_)
         | Request::RemoveQueue(_)
         | Request::Purge(_)
         | Request::Redrive(_)

@@ -15,13 +15,15 @@ use queue_protocol::peer::{
     PeerResponse, SnapshotBegin, SnapshotPart, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
-    Call, Consistency, CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek,
-    Purge, Push, PushMessage, QueueSettings, Queues, Receipts, Redrive, RemoveQueue, Request, Stamp,
+    AlterQueue, Call, Consistency, CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack,
+    NackKind, Peek, Purge, Push, PushMessage, PushOptions, Queues, Receipts, Redrive, RemoveQueue, Request,
+    Stamp, Unique, UniqueHeld,
 };
 use queue_protocol::response::{
     Answer, At, DeadReason, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView,
     Response, Role, Settled, StatsView, StatusView,
 };
+use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 
 /// A frame with its name and a check that what was decoded is what was encoded.
 pub(crate) struct Sample {
@@ -59,6 +61,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Stats => "stats",
     Request::ChangeMembers(_) => "change_members",
     Request::Drain(_) => "drain",
+    Request::AlterQueue(_) => "alter_queue",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -90,6 +93,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Stats(_) => "stats",
     Answer::Member(_) => "member",
     Answer::Drained(_) => "drained",
+    Answer::Altered(_) => "altered",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -258,21 +262,35 @@ fn lease() -> Lease {
 }
 
 fn requests() -> Vec<Sample> {
-    let message = |content: &Bytes, due| PushMessage { content: ContentSpec::of(content), priority: 4, due };
+    let message = |content: &Bytes, options| PushMessage { content: ContentSpec::of(content), options };
+    let due = |due| PushOptions { due, ..PushOptions::default() };
+    let unique = |held| Unique { key: "daily".parse().unwrap(), held };
+    let keyed = PushOptions {
+        ttl_ms: Some(60_000),
+        dedup_key: Some("order-17".parse().unwrap()),
+        unique: Some(unique(UniqueHeld::Reject)),
+        group: Some("customer-4".parse().unwrap()),
+        ..PushOptions::default()
+    };
+    let held = |held| PushOptions { unique: Some(unique(held)), ..PushOptions::default() };
     let push = Push {
         queue: queue(),
         create: true,
+        atomic: true,
         messages: list(vec![
-            message(&plain(), Due::Now),
-            message(&headed(), Due::AfterMs(1_000)),
-            message(&plain(), Due::AtMs(1_800_000_000_000)),
+            message(&plain(), due(Due::Now)),
+            message(&headed(), due(Due::AfterMs(1_000))),
+            message(&plain(), due(Due::AtMs(1_800_000_000_000))),
+            message(&plain(), keyed),
+            message(&plain(), held(UniqueHeld::Replace)),
+            message(&plain(), held(UniqueHeld::Keep)),
         ]),
     };
     let mut samples = vec![sample(
         request_name(&Request::Push(push.clone())),
         1,
         call(301, Request::Push(push)),
-        vec![plain(), headed(), plain()],
+        vec![plain(), headed(), plain(), plain(), plain(), plain()],
     )];
     let mut add = |suffix: &str, number, request: Request| {
         let name = format!("{}{suffix}", request_name(&request));
@@ -298,11 +316,47 @@ fn requests() -> Vec<Sample> {
         max_failures: Some(5),
         lease_ms: Some(30_000),
         backoff_ms: Some(1_000),
-        backoff_ms_max: None,
+        ..QueueSettings::default()
     };
     add("", 308, Request::CreateQueue(CreateQueue { queue: queue(), settings, if_not_exists: true }));
     let remove = RemoveQueue { queue: queue(), if_exists: false, if_empty: true };
     add("", 309, Request::RemoveQueue(remove));
+    let change = QueueSettings {
+        max_failures: Some(5),
+        lease_ms: Some(30_000),
+        backoff_ms: Some(1_000),
+        backoff_factor_percent: Some(150),
+        backoff_ms_max: Some(60_000),
+        backoff_jitter_percent: Some(20),
+        ttl_ms: Some(3_600_000),
+        on_expiry: Some(OnExpiry::Drop),
+        dedup_window_ms: Some(600_000),
+        max_messages: Some(1_000_000),
+        max_bytes: Some(1 << 30),
+        on_full: Some(OnFull::DropOldest),
+        dead_to: Some(Some("jobs.dead".parse().unwrap())),
+        dead_max: Some(1_000),
+        dead_ttl_ms: Some(86_400_000),
+        pushes_paused: Some(false),
+        leases_paused: Some(true),
+        ordered: Some(true),
+        on_poison: Some(OnPoison::Block),
+        fair: Some(false),
+        group_weight: Some(2),
+        group_leased_max: Some(4),
+        rate_max: Some(100),
+        rate_ms: Some(1_000),
+        single_active: Some(true),
+    };
+    add("", 315, Request::AlterQueue(AlterQueue { queue: queue(), change, if_version: Some(3) }));
+    let unset = QueueSettings {
+        on_expiry: Some(OnExpiry::Dead),
+        on_full: Some(OnFull::Reject),
+        dead_to: Some(None),
+        on_poison: Some(OnPoison::ParkGroup),
+        ..QueueSettings::default()
+    };
+    add("/unset", 316, Request::AlterQueue(AlterQueue { queue: queue(), change: unset, if_version: None }));
     add("", 310, Request::Purge(Purge { queue: queue(), state: None }));
     for state in [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead] {
         let suffix = state_name(&state).strip_prefix("request/purge").expect("the prefix above");
@@ -393,13 +447,9 @@ fn queue_view() -> QueueView {
         pushed_total: 100,
         leased_total: 95,
         acked_total: 90,
-        settings: QueueSettings {
-            max_failures: Some(5),
-            lease_ms: Some(30_000),
-            backoff_ms: Some(0),
-            backoff_ms_max: Some(0),
-        },
+        settings: Settings { dead_to: Some("jobs.dead".parse().unwrap()), ..Settings::default() },
         waiting: 1,
+        version: 3,
     }
 }
 
@@ -443,6 +493,7 @@ fn responses() -> Vec<Sample> {
     let runs = vec![
         PushOutcome::Stored { first_id: MessageId(4_812), count: 2 },
         PushOutcome::Refused { code: ErrorCode::MessageTooBig, count: 1 },
+        PushOutcome::Duplicate { id: MessageId(4_790) },
     ];
     add("", Answer::Pushed(list(runs)), Vec::new());
     add("", Answer::Delivered(list(vec![delivery(&headed()), delivery(&plain())])), vec![headed(), plain()]);
@@ -465,6 +516,7 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Stats(Box::new(stats)), Vec::new());
     add("", Answer::Member(member_view()), Vec::new());
     add("", Answer::Drained(true), Vec::new());
+    add("", Answer::Altered(4), Vec::new());
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));

@@ -17,9 +17,9 @@ use queue_broker::raft::{RaftOptions, seeded};
 use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientConfig};
-use queue_protocol::content::{self, ContentSpec};
+use queue_protocol::content;
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::{Due, Lease, Push, PushMessage, Request};
+use queue_protocol::request::{Lease, Push, PushMessage, Request};
 use queue_protocol::response::Answer;
 
 use self::outside::{SimNet, outside};
@@ -329,9 +329,9 @@ async fn push(client: &Client, shared: &Arc<Shared>, first: u64, count: u64) {
 
 async fn push_one(client: &Client, shared: &Shared, number: u64) {
     let content = content::encode(&Bounded::default(), number.to_string().as_bytes()).expect("no headers");
-    let message = PushMessage { content: ContentSpec::of(&content), priority: 4, due: Due::Now };
+    let message = PushMessage::plain(&content);
     let messages = Bounded::new(vec![message]).expect("one");
-    let request = Request::Push(Push { queue: queue(), create: true, messages });
+    let request = Request::Push(Push { queue: queue(), create: true, atomic: false, messages });
     match client.call(request, vec![content]).await {
         Ok(answered) => {
             shared.acknowledged.lock().unwrap().insert(number);

@@ -9,8 +9,9 @@ use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::At;
+use queue_protocol::settings::Settings;
 
-use super::command::{Batch, Command, ErrorText, Op, SessionStamp, Settings};
+use super::command::{Batch, Command, ErrorText, Op, SessionStamp};
 use super::reply::{BodyRef, Outcome, Refusal, Reply};
 use super::view::Peeked;
 use super::{NextDue, SESSION_FORGOTTEN_MS};
@@ -36,6 +37,7 @@ struct Session {
 struct Queue {
     name: QueueName,
     settings: Settings,
+    version: u64,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,10 @@
 //! What each command does to the vectors.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{LeaseToken, MessageId, NodeId, SessionId};
+use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::request::{Due, MessageState, NackKind};
 use queue_protocol::response::{DeadReason, PushOutcome, Settled};
+use queue_protocol::settings::Settings;
 
 use super::super::command::{ErrorText, Lease, Op, Push, Receipts};
 use super::super::message::backoff_ms;
@@ -49,15 +50,29 @@ impl Model {
             }
             Op::CreateQueue { queue, settings, if_not_exists } => {
                 match self.queues.iter().find(|known| known.name == *queue) {
-                    Some(known) if *if_not_exists || known.settings == *settings => {
+                    Some(known) if *if_not_exists || known.settings == **settings => {
                         Ok(Outcome::Created(false))
                     }
                     Some(_) => Err(refusal_of(ErrorCode::QueueExists, queue)),
                     None => {
-                        self.queues.push(Queue { name: queue.clone(), settings: *settings });
+                        self.make_queue(queue, settings)?;
                         Ok(Outcome::Created(true))
                     }
                 }
+            }
+            Op::AlterQueue { queue, change, if_version } => {
+                self.exists(queue)?;
+                let known = self.queues.iter_mut().find(|known| known.name == *queue).unwrap();
+                if if_version.is_some_and(|version| version != known.version) {
+                    return Err(refusal_of(ErrorCode::QueueChanged, queue));
+                }
+                let settings = known.settings.with(change);
+                if settings.ordered && settings.fair {
+                    return Err(refusal_of(ErrorCode::BadRequest, queue));
+                }
+                known.version += u64::from(settings != known.settings);
+                known.settings = settings;
+                Ok(Outcome::Altered(known.version))
             }
             Op::RemoveQueue { queue, if_exists, if_empty } => {
                 if *if_exists && !self.has(queue) {
@@ -102,6 +117,18 @@ impl Model {
         }
     }
 
+    fn settings(&self, queue: &QueueName) -> Settings {
+        self.queues.iter().find(|known| known.name == *queue).unwrap().settings.clone()
+    }
+
+    fn make_queue(&mut self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
+        if settings.ordered && settings.fair {
+            return Err(refusal_of(ErrorCode::BadRequest, name));
+        }
+        self.queues.push(Queue { name: name.clone(), settings: settings.clone(), version: 1 });
+        Ok(())
+    }
+
     fn push(&mut self, push: &Push, bodies: &[BodyRef]) -> Result<Outcome, Refusal> {
         let rising = push.special.windows(2).all(|pair| pair[0].0 < pair[1].0);
         let in_range = push.special.iter().all(|(k, options)| *k < push.count && options.priority <= 31);
@@ -109,16 +136,19 @@ impl Model {
         {
             return Err(refusal_of(ErrorCode::BadRequest, &push.queue));
         }
-        match push.create {
-            Some(settings) if !self.has(&push.queue) => {
-                self.queues.push(Queue { name: push.queue.clone(), settings });
-            }
+        match &push.create {
+            Some(settings) if !self.has(&push.queue) => self.make_queue(&push.queue, settings)?,
             _ => self.exists(&push.queue)?,
         }
         for (k, body) in (0..).zip(bodies) {
             self.ids += 1;
-            let options = push.special.iter().find(|(special, _)| *special == k).map(|(_, options)| *options);
-            let due_ms = match options.map_or(Due::Now, |options| options.due) {
+            let options = push
+                .special
+                .iter()
+                .find(|(special, _)| *special == k)
+                .map(|(_, options)| options.clone())
+                .unwrap_or_default();
+            let due_ms = match options.due {
                 Due::Now => 0,
                 Due::AfterMs(ms) => self.wall_ms + ms,
                 Due::AtMs(ms) => ms,
@@ -128,7 +158,7 @@ impl Model {
                 shown: Peeked {
                     id: MessageId(self.ids),
                     state: MessageState::Ready,
-                    priority: options.map_or(4, |options| options.priority),
+                    priority: options.priority,
                     attempts: 0,
                     failures: 0,
                     releases: 0,
@@ -162,7 +192,7 @@ impl Model {
         let Some(queue) = lease.queues.iter().find(|queue| !self.ready(queue).is_empty()) else {
             return Ok(Outcome::Nothing);
         };
-        let settings = self.queues.iter().find(|known| known.name == *queue).unwrap().settings;
+        let settings = self.settings(queue);
         let lease_ms = lease.lease_ms.unwrap_or(settings.lease_ms).clamp(1_000, 43_200_000);
         let mut grants = Vec::new();
         let mut bytes = 0;
@@ -236,7 +266,7 @@ impl Model {
         message.shown.failures += 1;
         message.shown.last_error = Some(error);
         let (failures, queue) = (message.shown.failures, message.queue.clone());
-        let settings = self.queues.iter().find(|known| known.name == queue).unwrap().settings;
+        let settings = self.settings(&queue);
         if failures >= settings.max_failures {
             self.bury(id, DeadReason::MaxFailures);
         } else {

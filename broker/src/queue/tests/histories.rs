@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use queue_protocol::request::{MessageState, NackKind};
+use queue_protocol::settings::QueueSettings;
 
 use super::super::command::ErrorText;
 use super::*;
@@ -86,8 +87,25 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             lease_ms,
             backoff_ms,
             backoff_ms_max: 1_000,
+            ..Settings::default()
         },
     )
+}
+
+/// Settings that have an effect, a few at a time.
+fn any_change() -> impl Strategy<Value = QueueSettings> {
+    prop_oneof![
+        (1u32..4).prop_map(|n| QueueSettings { max_failures: Some(n), ..Default::default() }),
+        (500u64..4_000).prop_map(|ms| QueueSettings { lease_ms: Some(ms), ..Default::default() }),
+        (0u64..500).prop_map(|ms| QueueSettings { backoff_ms: Some(ms), ..Default::default() }),
+        (50u32..300).prop_map(|n| QueueSettings { backoff_factor_percent: Some(n), ..Default::default() }),
+        (0u32..100).prop_map(|n| QueueSettings { backoff_jitter_percent: Some(n), ..Default::default() }),
+        any::<bool>().prop_map(|on| QueueSettings {
+            ordered: Some(on),
+            fair: Some(on),
+            ..Default::default()
+        }),
+    ]
 }
 
 fn plain() -> impl Strategy<Value = Op> {
@@ -95,8 +113,11 @@ fn plain() -> impl Strategy<Value = Op> {
     let ids = prop::option::of(prop::collection::vec((1u64..40).prop_map(MessageId), 0..6));
     prop_oneof![
         3 => (queue(), any_settings(), any::<bool>()).prop_map(|(queue, settings, if_not_exists)| {
-            Op::CreateQueue { queue, settings, if_not_exists }
+            Op::CreateQueue { queue, settings: Box::new(settings), if_not_exists }
         }),
+        3 => (queue(), any_change(), prop::option::weighted(0.3, 1u64..4)).prop_map(
+            |(queue, change, if_version)| Op::AlterQueue { queue, change: Box::new(change), if_version },
+        ),
         1 => (queue(), any::<bool>(), any::<bool>())
             .prop_map(|(queue, if_exists, if_empty)| Op::RemoveQueue { queue, if_exists, if_empty }),
         2 => (queue(), prop::option::of(prop::sample::select(STATES.to_vec())))

@@ -17,7 +17,10 @@ fn one_queue_too_many_is_refused() {
     let mut state = State::new();
     let create = |k: usize| {
         let queue = name(&format!("queue-{k}"));
-        Command { session: None, op: Op::CreateQueue { queue, settings: settings(), if_not_exists: false } }
+        Command {
+            session: None,
+            op: Op::CreateQueue { queue, settings: Box::new(settings()), if_not_exists: false },
+        }
     };
     for first in (0..QUEUES_MAX).step_by(1_000) {
         state.apply(1, &batch((first..first + 1_000).map(create).collect()), &[]);

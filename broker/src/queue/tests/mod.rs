@@ -5,19 +5,19 @@ mod compared;
 mod histories;
 mod limits;
 mod session_stories;
+mod settings_stories;
 mod stories;
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::Due;
+use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::response::Settled;
+use queue_protocol::settings::Settings;
 
 use super::State;
-use super::command::{
-    Batch, Command, Lease, Op, Push, PushOptions, Receipts, SessionStamp, Settings, Stamps,
-};
+use super::command::{Batch, Command, Lease, Op, Push, Receipts, SessionStamp, Stamps};
 use super::reply::{Applied, Grant, Outcome, Refusal, Reply};
 
 /// A state with a hand on its clocks. Every entry is followed by `check` and a round through bytes.
@@ -37,7 +37,7 @@ fn bounded<T, const N: usize>(values: impl IntoIterator<Item = T>) -> Bounded<T,
 }
 
 fn settings() -> Settings {
-    Settings { max_failures: 3, lease_ms: 30_000, backoff_ms: 0, backoff_ms_max: 60_000 }
+    Settings { max_failures: 3, backoff_ms: 0, backoff_ms_max: 60_000, ..Settings::default() }
 }
 
 fn push(queue: &str, count: u32) -> Op {
@@ -45,9 +45,16 @@ fn push(queue: &str, count: u32) -> Op {
 }
 
 fn push_special(queue: &str, count: u32, special: &[(u32, u8, Due)]) -> Op {
-    let special =
-        special.iter().map(|(k, priority, due)| (*k, PushOptions { priority: *priority, due: *due }));
-    Op::Push(Push { queue: name(queue), create: Some(settings()), count, special: bounded(special) })
+    let special = special.iter().map(|(k, priority, due)| {
+        (*k, PushOptions { priority: *priority, due: *due, ..PushOptions::default() })
+    });
+    Op::Push(Push {
+        queue: name(queue),
+        create: Some(Box::new(settings())),
+        atomic: false,
+        count,
+        special: bounded(special),
+    })
 }
 
 fn push_delayed(queue: &str, delay_ms: u64) -> Op {

@@ -37,7 +37,7 @@ fn a_repeat_still_takes_its_rows_of_the_body_table() {
 #[test]
 fn a_refused_push_takes_its_rows_and_one_without_rows_is_refused() {
     let mut broker = Broker::new();
-    let nowhere = Push { queue: name("none"), create: None, count: 1, special: bounded([]) };
+    let nowhere = Push { queue: name("none"), create: None, atomic: false, count: 1, special: bounded([]) };
     let commands =
         [Op::Push(nowhere), push("jobs", 1), push("mail", 1)].map(|op| Command { session: None, op });
     let table = [11, 22].map(|size| ContentSpec { size, crc32c: 0 });

@@ -204,7 +204,7 @@ fn a_lease_takes_from_the_first_of_its_queues_that_has_any() {
 }
 
 fn push_nowhere(queue: &str) -> Op {
-    Op::Push(Push { queue: name(queue), create: None, count: 1, special: bounded([]) })
+    Op::Push(Push { queue: name(queue), create: None, atomic: false, count: 1, special: bounded([]) })
 }
 
 #[test]
@@ -255,12 +255,15 @@ fn a_purge_spares_the_leased_unless_it_names_them() {
 fn a_queue_is_made_once_and_not_with_other_settings() {
     let mut broker = Broker::new();
     let other = Settings { max_failures: 9, ..settings() };
-    let create = |settings, if_not_exists| Op::CreateQueue { queue: name("jobs"), settings, if_not_exists };
-    assert_eq!(broker.run(create(settings(), false)), Ok(Outcome::Created(true)));
-    assert_eq!(broker.run(create(settings(), false)), Ok(Outcome::Created(false)));
-    assert_eq!(broker.run(create(other, true)), Ok(Outcome::Created(false)));
-    assert_eq!(broker.run(create(other, false)).unwrap_err().code, ErrorCode::QueueExists);
-    assert_eq!(broker.state.settings(&name("jobs")), Some(settings()));
+    let create = |settings: &Settings, if_not_exists| {
+        let settings = Box::new(settings.clone());
+        Op::CreateQueue { queue: name("jobs"), settings, if_not_exists }
+    };
+    assert_eq!(broker.run(create(&settings(), false)), Ok(Outcome::Created(true)));
+    assert_eq!(broker.run(create(&settings(), false)), Ok(Outcome::Created(false)));
+    assert_eq!(broker.run(create(&other, true)), Ok(Outcome::Created(false)));
+    assert_eq!(broker.run(create(&other, false)).unwrap_err().code, ErrorCode::QueueExists);
+    assert_eq!(broker.state.settings(&name("jobs")), Some(&settings()));
 }
 
 #[test]

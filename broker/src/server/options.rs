@@ -1,0 +1,155 @@
+//! What may be asked of queues and messages: ranges of settings and of push options, and what is understood but has
+//! no effect yet, which is refused.
+
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::limits::{DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX};
+use queue_protocol::request::{Due, PushOptions};
+use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings};
+
+use super::dispatch::bad;
+
+/// A thing that is asked for by some of `T`.
+type Asked<T> = (&'static str, fn(&T) -> bool);
+
+/// Settings without effect, as long as they are.
+const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[
+    ("ttl_ms", |s| s.ttl_ms.is_some_and(|ms| ms > 0)),
+    ("on_expiry", |s| s.on_expiry.is_some_and(|on| on != OnExpiry::Dead)),
+    ("dedup_window_ms", |s| s.dedup_window_ms.is_some()),
+    ("max_messages", |s| s.max_messages.is_some_and(|max| max > 0)),
+    ("max_bytes", |s| s.max_bytes.is_some_and(|max| max > 0)),
+    ("on_full", |s| s.on_full.is_some_and(|on| on != OnFull::Reject)),
+    ("dead_to", |s| matches!(s.dead_to, Some(Some(_)))),
+    ("dead_max", |s| s.dead_max.is_some_and(|max| max > 0)),
+    ("dead_ttl_ms", |s| s.dead_ttl_ms.is_some_and(|ms| ms > 0)),
+    ("pushes_paused", |s| s.pushes_paused == Some(true)),
+    ("leases_paused", |s| s.leases_paused == Some(true)),
+    ("ordered", |s| s.ordered == Some(true)),
+    ("on_poison", |s| s.on_poison.is_some_and(|on| on != OnPoison::Skip)),
+    ("fair", |s| s.fair == Some(true)),
+    ("group_weight", |s| s.group_weight.is_some_and(|weight| weight != 1)),
+    ("group_leased_max", |s| s.group_leased_max.is_some_and(|max| max > 0)),
+    ("rate_max", |s| s.rate_max.is_some_and(|max| max > 0)),
+    ("rate_ms", |s| s.rate_ms.is_some()),
+    ("single_active", |s| s.single_active == Some(true)),
+];
+
+/// Push options without effect, as long as they are.
+const OPTIONS_NOT_BUILT: &[Asked<PushOptions>] = &[
+    ("ttl", |o| o.ttl_ms.is_some()),
+    ("dedup key", |o| o.dedup_key.is_some()),
+    ("unique key", |o| o.unique.is_some()),
+    ("group", |o| o.group.is_some()),
+];
+
+fn built<T>(list: &[Asked<T>], asked: &T) -> Result<(), Error> {
+    match list.iter().find(|(_, is_asked)| is_asked(asked)) {
+        Some((what, _)) => {
+            Err(Error::refused(ErrorCode::Unsupported, format!("this version cannot do: {what}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks the ranges of settings.
+///
+/// # Errors
+/// The first that is out of its range, or that has no effect yet.
+pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
+    let long = |what: &str, ms: Option<u64>, max: u64| match ms {
+        Some(ms) if ms > max => Err(bad(format!("{what} of {ms} ms exceeds {max}"))),
+        _ => Ok(()),
+    };
+    if settings.max_failures == Some(0) {
+        return Err(bad("max failures is at least 1"));
+    }
+    settings.lease_ms.map_or(Ok(()), check_lease_ms)?;
+    long("a back-off", settings.backoff_ms, FUTURE_MS_MAX)?;
+    long("a back-off", settings.backoff_ms_max, FUTURE_MS_MAX)?;
+    long("a time to live", settings.ttl_ms, FUTURE_MS_MAX)?;
+    long("a dedup window", settings.dedup_window_ms, DEDUP_WINDOW_MS_MAX)?;
+    long("a time to live of dead messages", settings.dead_ttl_ms, FUTURE_MS_MAX)?;
+    if settings.backoff_jitter_percent.is_some_and(|percent| percent > 100) {
+        return Err(bad("a back-off is shifted by at most 100 percent"));
+    }
+    if settings.backoff_factor_percent.is_some_and(|percent| !(100..=10_000).contains(&percent)) {
+        return Err(bad("a back-off is multiplied by 100 to 10,000 percent"));
+    }
+    if settings.group_weight.is_some_and(|weight| !(1..=1_000).contains(&weight)) {
+        return Err(bad("the weight of a group is 1 to 1,000"));
+    }
+    if settings.rate_ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
+        return Err(bad("a rate speaks of 1 ms to 1 h"));
+    }
+    built(SETTINGS_NOT_BUILT, settings)
+}
+
+/// Checks the ranges of what is said of a message.
+///
+/// # Errors
+/// The first that is out of its range, or that has no effect yet.
+pub(crate) fn check_options(options: &PushOptions) -> Result<(), Error> {
+    if options.priority > PRIORITY_MAX {
+        return Err(bad(format!("priority {} exceeds {PRIORITY_MAX}", options.priority)));
+    }
+    if matches!(options.due, Due::AfterMs(ms) if ms > FUTURE_MS_MAX) {
+        return Err(bad("a delay is at most 366 days"));
+    }
+    if options.ttl_ms.is_some_and(|ms| ms == 0 || ms > FUTURE_MS_MAX) {
+        return Err(bad("a time to live is 1 ms to 366 days"));
+    }
+    built(OPTIONS_NOT_BUILT, options)
+}
+
+/// Checks the length of a lease.
+///
+/// # Errors
+/// If it is out of its range.
+pub(crate) fn check_lease_ms(lease_ms: u64) -> Result<(), Error> {
+    if (LEASE_MS_MIN..=LEASE_MS_MAX).contains(&lease_ms) {
+        Ok(())
+    } else {
+        Err(bad(format!("a lease of {lease_ms} ms is not within 1 s and 12 h")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range_and_what_is_out_of_it_is_refused() {
+        assert_eq!(check_settings(&QueueSettings::default()), Ok(()));
+        assert_eq!(check_options(&PushOptions::default()), Ok(()));
+        let refused = [
+            QueueSettings { max_failures: Some(0), ..Default::default() },
+            QueueSettings { lease_ms: Some(999), ..Default::default() },
+            QueueSettings { backoff_ms: Some(u64::MAX), ..Default::default() },
+            QueueSettings { backoff_factor_percent: Some(99), ..Default::default() },
+            QueueSettings { backoff_jitter_percent: Some(101), ..Default::default() },
+            QueueSettings { dedup_window_ms: Some(DEDUP_WINDOW_MS_MAX + 1), ..Default::default() },
+            QueueSettings { group_weight: Some(0), ..Default::default() },
+            QueueSettings { rate_ms: Some(0), ..Default::default() },
+        ];
+        for settings in refused {
+            let error = check_settings(&settings).unwrap_err();
+            assert_eq!(error.code, ErrorCode::BadRequest, "{settings:?}");
+        }
+        let refused = [
+            PushOptions { priority: 32, ..Default::default() },
+            PushOptions { due: Due::AfterMs(u64::MAX), ..Default::default() },
+            PushOptions { ttl_ms: Some(0), ..Default::default() },
+        ];
+        for options in refused {
+            assert_eq!(check_options(&options).unwrap_err().code, ErrorCode::BadRequest, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_yet_is_refused() {
+        let named = QueueSettings { single_active: Some(true), ..Default::default() };
+        assert_eq!(check_settings(&named).unwrap_err().code, ErrorCode::Unsupported);
+        let unset = QueueSettings { single_active: Some(false), ..Default::default() };
+        assert_eq!(check_settings(&unset), Ok(()));
+    }
+}
