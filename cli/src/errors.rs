@@ -297,6 +297,16 @@ mod tests {
             "change_in_progress 75",
             "content_corrupt 65",
             "queue_limit 75",
+            "queue_changed 73",
+            "queue_full 75",
+            "dedup_full 75",
+            "unique_held 73",
+            "queue_paused 75",
+            "dead_to_cycle 73",
+            "already_ready 73",
+            "message_leased 73",
+            "node_removed 66",
+            "quorum_at_risk 73",
         ];
         assert_eq!(shown, expected);
     }
