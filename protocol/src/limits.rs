@@ -36,6 +36,10 @@ pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
 pub const WAIT_MS_MAX: u64 = 300_000;
 /// A dedup key, unique key or group of a message.
 pub const KEY_SIZE_MAX: usize = 128;
+/// Events kept of a message.
+pub const HISTORY_COUNT_MAX: usize = 8;
+/// Queues a dead message can go through by `dead_to`.
+pub const DEAD_HOPS_MAX: u8 = 8;
 /// Dedup keys one queue remembers.
 pub const DEDUP_KEYS_MAX: usize = 1_000_000;
 /// Longest dedup window: 30 d.

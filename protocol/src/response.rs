@@ -9,7 +9,8 @@ use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::limits::{
-    ERROR_TEXT_SIZE_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX,
+    ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
+    RECEIPTS_COUNT_MAX,
 };
 use crate::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::MessageState;
@@ -168,6 +169,10 @@ pub struct MessageView {
     pub dead: Option<DeadReason>,
     /// Text of the last failure.
     pub last_error: Option<Text<ERROR_TEXT_SIZE_MAX>>,
+    /// What happened last, from the first failure on, oldest first.
+    pub history: Bounded<Event, HISTORY_COUNT_MAX>,
+    /// Wall time when its time to live passes, while it waits.
+    pub expires_at_ms: Option<u64>,
     /// Measures the content in the tail.
     pub content: ContentSpec,
 }
@@ -185,6 +190,34 @@ pub enum DeadReason {
     Overflow,
     /// Somebody put it there by hand, or its group was parked.
     Admin,
+}
+
+/// Something that happened to a message, kept from its first failure on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Wall time, Unix milliseconds.
+    pub at_ms: u64,
+    /// Leases granted until then.
+    pub attempts: u32,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// A consumer said that it failed.
+    Failed,
+    /// Its lease ended.
+    LeaseEnded,
+    /// It was given back without blame.
+    Released,
+    /// It became dead.
+    Died(DeadReason),
+    /// It was dead and was put back.
+    Redriven,
+    /// It came from this queue.
+    Moved(QueueName),
 }
 
 /// A queue with its counts.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::limits::QUEUES_MAX;
+use queue_protocol::limits::{DEAD_HOPS_MAX, QUEUES_MAX};
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
 use queue_protocol::settings::{QueueSettings, Settings};
@@ -24,7 +24,7 @@ impl Apply<'_> {
         name: &QueueName,
         settings: &Settings,
     ) -> Result<QueueNumber, Refusal> {
-        sound(name, settings)?;
+        self.sound(name, settings)?;
         if self.state.names.len() >= QUEUES_MAX {
             return Err(refusal_of(ErrorCode::QueueLimit, name));
         }
@@ -68,7 +68,7 @@ impl Apply<'_> {
             return Err(refusal_of(ErrorCode::QueueChanged, name));
         }
         let settings = queue.settings.with(change);
-        sound(name, &settings)?;
+        self.sound(name, &settings)?;
         Ok(Outcome::Altered(self.change(number, |queue| {
             if *queue.settings != settings {
                 queue.settings = Arc::new(settings);
@@ -76,6 +76,24 @@ impl Apply<'_> {
             }
             queue.version
         })))
+    }
+
+    /// Refuses settings that contradict each other, or by which dead messages would come back or go too far.
+    fn sound(&self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
+        if settings.ordered && settings.fair {
+            return Err(refusal_of(ErrorCode::BadRequest, name));
+        }
+        let mut next = settings.dead_to.as_ref();
+        for _ in 0..=DEAD_HOPS_MAX {
+            match next {
+                Some(to) if to != name => {
+                    next = self.state.queue(to).and_then(|queue| queue.settings.dead_to.as_ref());
+                }
+                Some(_) => break,
+                None => return Ok(()),
+            }
+        }
+        Err(refusal_of(ErrorCode::DeadToCycle, name))
     }
 
     /// Removes a queue with everything in it.
@@ -154,21 +172,16 @@ impl Apply<'_> {
         ids: Option<&[MessageId]>,
     ) -> Result<Outcome, Refusal> {
         let number = self.number(name)?;
+        let wall_ms = self.state.wall_ms;
         let count = self.change(number, |queue| match ids {
-            Some(ids) => ids.iter().filter(|id| queue.redrive(**id)).count(),
+            Some(ids) => ids.iter().filter(|id| queue.redrive(**id, wall_ms)).count(),
             None => {
                 let all: Vec<MessageId> = queue.dead.keys().copied().collect();
-                all.iter().filter(|id| queue.redrive(**id)).count()
+                all.iter().filter(|id| queue.redrive(**id, wall_ms)).count()
             }
         });
         Ok(Outcome::Count(count as u64))
     }
-}
-
-/// Settings that go together.
-fn sound(name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
-    let sound = !(settings.ordered && settings.fair);
-    if sound { Ok(()) } else { Err(refusal_of(ErrorCode::BadRequest, name)) }
 }
 
 /// Who holds which lease of a queue.

@@ -9,6 +9,7 @@ use queue_protocol::response::At;
 
 use super::command::{Batch, Command, Op, SessionStamp};
 use super::deadlines::Head;
+use super::message::Message;
 use super::messages::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
 use super::sessions::Admission;
@@ -40,7 +41,7 @@ impl State {
         let replies = replies.collect();
         let gained = std::mem::take(&mut apply.gained);
         let ready = gained.iter().filter_map(|number| self.queues.get(number));
-        let ready = ready.filter(|queue| queue.ready.count() > 0).map(|queue| queue.name.clone()).collect();
+        let ready = ready.filter(|queue| queue.available() > 0).map(|queue| queue.name.clone()).collect();
         Applied { replies, effects: Effects { ready, more_due: self.is_due() } }
     }
 }
@@ -106,15 +107,33 @@ impl Apply<'_> {
     pub(super) fn change<R>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> R) -> R {
         let queue = self.state.queues.get_mut(&number).expect("a number names a queue");
         let (counts, turnover, head) = (queue.counts(), queue.turnover, Head::of(queue));
+        let available = queue.available();
+        let dead_to = queue.settings.dead_to.as_ref().and_then(|to| self.state.names.get(to)).copied();
+        queue.leaving.dead_to = dead_to;
         let result = change(queue);
+        let leaving = std::mem::take(&mut queue.leaving).messages;
+        let from = (!leaving.is_empty()).then(|| queue.name.clone());
         let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
+        if queue.available() > available {
+            self.gained.insert(number);
+        }
         self.state.counts = self.state.counts.replace(counts, counts_after);
         self.state.turnover = self.state.turnover.grow(turnover, turnover_after);
         self.state.heads.shift(number, head, head_after);
-        if counts_after.ready > counts.ready {
-            self.gained.insert(number);
+        if let Some(from) = from {
+            self.hand_over(&from, leaving);
         }
         result
+    }
+
+    /// Puts messages into the queues they go to.
+    fn hand_over(&mut self, from: &QueueName, leaving: Vec<(QueueNumber, MessageId, Message)>) {
+        let wall_ms = self.state.wall_ms;
+        for run in leaving.chunk_by(|a, b| a.0 == b.0) {
+            self.change(run[0].0, |queue| {
+                run.iter().for_each(|(_, id, message)| queue.arrive(*id, message.clone(), from, wall_ms));
+            });
+        }
     }
 
     /// Notes that a session does not hold a lease any more.

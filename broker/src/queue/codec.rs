@@ -264,7 +264,7 @@ impl Reader<'_> {
         })?;
         self.each(|from, id, dead: Dead| {
             from.add(&mut queue, u64::from(dead.message.body.size))?;
-            queue.dead.insert(id, dead);
+            queue.keep_dead(id, dead);
             Ok(())
         })?;
         self.ensure(state.names.insert(name, number).is_none(), "two queues have one name")?;

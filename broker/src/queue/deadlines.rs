@@ -1,15 +1,16 @@
-//! Deadlines: which queue has the next one, and what happens when one passes.
+//! Deadlines: which queue has the next one of each kind, and what happens when one passes.
 //!
 //! A deadline passes when it is fired, at the head of an entry, and not before: until then an ack or extend
-//! succeeds. Fired in this order: leases by (lease clock, id), delays by (wall clock, id), unused sessions by (wall
-//! clock, id); at most [`FIRED_COUNT_MAX`] an entry.
+//! succeeds. Fired in the order of [`Kind`], within a queue by (deadline, id); last unused sessions by (wall clock,
+//! id); at most [`FIRED_COUNT_MAX`] an entry. A queue is fired as far as that goes before the next one is looked at.
 
 use imbl::OrdSet;
 use queue_protocol::names::{MessageId, SessionId};
+use queue_protocol::response::EventKind;
 
 use super::apply::Apply;
 use super::command::ErrorText;
-use super::messages::{Deadline, Queue};
+use super::messages::{Deadline, Failure, Queue};
 use super::state::{QueueNumber, State};
 
 /// Deadlines fired by one entry, at most.
@@ -29,30 +30,47 @@ pub struct NextDue {
     pub leases: u64,
 }
 
-/// The first deadline of each queue that has one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Heads {
-    leases: OrdSet<(Deadline, QueueNumber)>,
-    delays: OrdSet<(Deadline, QueueNumber)>,
+/// What a deadline ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A lease, on the lease clock.
+    Lease,
+    /// A delay, on the wall clock.
+    Delay,
+    /// The stay of a dead message, on the wall clock.
+    Dead,
 }
 
-/// The first deadlines of one queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Head {
-    lease: Option<Deadline>,
-    delay: Option<Deadline>,
+impl Kind {
+    const ALL: [Self; 3] = [Self::Lease, Self::Delay, Self::Dead];
+
+    /// Now, on the clock it is counted on.
+    fn now_ms(self, state: &State) -> u64 {
+        match self {
+            Self::Lease => state.lease_clock_ms,
+            Self::Delay | Self::Dead => state.wall_ms,
+        }
+    }
 }
+
+/// The first deadline of each queue that has one, by kind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heads([OrdSet<(Deadline, QueueNumber)>; Kind::ALL.len()]);
+
+/// The first deadlines of one queue, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct Head([Option<Deadline>; Kind::ALL.len()]);
 
 impl Head {
     pub(super) fn of(queue: &Queue) -> Self {
-        Self { lease: queue.first_lease_end(), delay: queue.first_due() }
+        Self(Kind::ALL.map(|kind| queue.first(kind)))
     }
 }
 
 impl Heads {
     /// Replaces what is listed for a queue.
     pub(super) fn shift(&mut self, number: QueueNumber, before: Head, after: Head) {
-        let shift = |set: &mut OrdSet<_>, before: Option<Deadline>, after: Option<Deadline>| {
+        for ((set, before), after) in self.0.iter_mut().zip(before.0).zip(after.0) {
             if before != after {
                 if let Some(before) = before {
                     set.remove(&(before, number));
@@ -61,9 +79,12 @@ impl Heads {
                     set.insert((after, number));
                 }
             }
-        };
-        shift(&mut self.leases, before.lease, after.lease);
-        shift(&mut self.delays, before.delay, after.delay);
+        }
+    }
+
+    /// The first deadline of a kind, and the queue that has it.
+    fn first(&self, kind: Kind) -> Option<(u64, QueueNumber)> {
+        self.0[kind as usize].get_min().map(|((deadline_ms, _), number)| (*deadline_ms, *number))
     }
 
     /// Asserts that this is what the queues say.
@@ -72,18 +93,45 @@ impl Heads {
         for (number, queue) in &state.queues {
             fresh.shift(*number, Head::default(), Head::of(queue));
         }
-        assert!(fresh.leases == self.leases && fresh.delays == self.delays, "heads of the queues");
+        assert!(fresh.0 == self.0, "heads of the queues");
+    }
+}
+
+impl Queue {
+    /// The first deadline of a kind.
+    fn first(&self, kind: Kind) -> Option<Deadline> {
+        match kind {
+            Kind::Lease => self.first_lease_end(),
+            Kind::Delay => self.first_due(),
+            Kind::Dead => self.first_dead_end(),
+        }
+    }
+
+    /// Lets one deadline of a kind pass. The session that loses a lease by it.
+    fn fire(&mut self, kind: Kind, id: MessageId, wall_ms: u64) -> Option<SessionId> {
+        match kind {
+            Kind::Lease => {
+                let leased = self.end_lease(id)?;
+                let error = ErrorText::cut(LEASE_ENDED);
+                let failure = Failure { kind: EventKind::LeaseEnded, delay_ms: None, error };
+                self.fail(id, leased.message, failure, wall_ms);
+                return leased.session;
+            }
+            Kind::Delay => self.come_due(id),
+            Kind::Dead => self.delete_dead(id),
+        }
+        None
     }
 }
 
 impl State {
     /// What the leader must propose a tick for.
     pub fn next_due(&self) -> NextDue {
-        let delay = self.heads.delays.get_min().map(|((due_ms, _), _)| *due_ms);
+        let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
         let check = self.sessions.first_check().map(|(check_ms, _)| check_ms);
         NextDue {
-            wall_ms: delay.into_iter().chain(check).min(),
-            lease_ms: self.heads.leases.get_min().map(|((deadline_ms, _), _)| *deadline_ms),
+            wall_ms: [first(Kind::Delay), first(Kind::Dead), check].into_iter().flatten().min(),
+            lease_ms: first(Kind::Lease),
             leases: self.counts.leased,
         }
     }
@@ -95,14 +143,12 @@ impl State {
             || next.wall_ms.is_some_and(|ms| ms <= self.wall_ms)
     }
 
-    fn lease_ended(&self) -> Option<(MessageId, QueueNumber)> {
-        let ((deadline_ms, id), number) = *self.heads.leases.get_min()?;
-        (deadline_ms <= self.lease_clock_ms).then_some((id, number))
-    }
-
-    fn delay_passed(&self) -> Option<(MessageId, QueueNumber)> {
-        let ((due_ms, id), number) = *self.heads.delays.get_min()?;
-        (due_ms <= self.wall_ms).then_some((id, number))
+    /// A queue in which a deadline has passed, and of which kind.
+    fn passed(&self) -> Option<(Kind, QueueNumber)> {
+        Kind::ALL.into_iter().find_map(|kind| {
+            let (deadline_ms, number) = self.heads.first(kind)?;
+            (deadline_ms <= kind.now_ms(self)).then_some((kind, number))
+        })
     }
 
     fn session_unused(&self) -> Option<SessionId> {
@@ -115,17 +161,24 @@ impl Apply<'_> {
     /// Fires what is due.
     pub(super) fn fire(&mut self) {
         let wall_ms = self.state.wall_ms;
-        for _ in 0..FIRED_COUNT_MAX {
-            if let Some((id, number)) = self.state.lease_ended() {
-                let session = self.change(number, |queue| {
-                    let leased = queue.end_lease(id)?;
-                    queue.fail(id, leased.message, None, ErrorText::cut(LEASE_ENDED), wall_ms);
-                    leased.session
+        let mut left = FIRED_COUNT_MAX;
+        while left > 0 {
+            if let Some((kind, number)) = self.state.passed() {
+                let now_ms = kind.now_ms(self.state);
+                let mut released = Vec::new();
+                self.change(number, |queue| {
+                    while left > 0
+                        && let Some((deadline_ms, id)) = queue.first(kind)
+                        && deadline_ms <= now_ms
+                    {
+                        left -= 1;
+                        let session = queue.fire(kind, id, wall_ms);
+                        released.extend(session.map(|session| (session, id)));
+                    }
                 });
-                self.unhold(session, id);
-            } else if let Some((id, number)) = self.state.delay_passed() {
-                self.change(number, |queue| queue.come_due(id));
+                released.into_iter().for_each(|(session, id)| self.unhold(Some(session), id));
             } else if let Some(id) = self.state.session_unused() {
+                left -= 1;
                 let has_leases = self.state.has_leases(id);
                 self.state.sessions.look(id, has_leases, wall_ms);
             } else {

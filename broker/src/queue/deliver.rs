@@ -61,7 +61,7 @@ impl Apply<'_> {
         if known.peek().is_none() {
             return Err(self.state.queue_not_found(first));
         }
-        Ok(known.find(|number| self.state.queues.get(number).is_some_and(|queue| queue.ready.count() > 0)))
+        Ok(known.find(|number| self.state.queues.get(number).is_some_and(|queue| queue.available() > 0)))
     }
 }
 

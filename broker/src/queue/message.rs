@@ -1,7 +1,8 @@
 //! One message outside a run: where its content lies, its counters, and what each state adds.
 
+use queue_protocol::limits::HISTORY_COUNT_MAX;
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
-use queue_protocol::response::DeadReason;
+use queue_protocol::response::{DeadReason, Event, EventKind};
 use queue_protocol::settings::Settings;
 use serde::{Deserialize, Serialize};
 
@@ -23,14 +24,45 @@ pub(super) struct Message {
     pub(super) failures: u32,
     /// Given back without blame.
     pub(super) releases: u32,
+    /// Queues it was moved through by `dead_to`.
+    pub(super) hops: u8,
     /// Text of the last failure.
     pub(super) last_error: Option<ErrorText>,
+    /// What happened last, from the first failure on, oldest first; at most [`HISTORY_COUNT_MAX`].
+    pub(super) history: Vec<Event>,
 }
 
 impl Message {
     /// One that was pushed and nothing else.
     pub(super) fn pushed(body: BodyRef, pushed_at_ms: u64, priority: u8) -> Self {
-        Self { body, pushed_at_ms, priority, attempts: 0, failures: 0, releases: 0, last_error: None }
+        Self {
+            body,
+            pushed_at_ms,
+            priority,
+            attempts: 0,
+            failures: 0,
+            releases: 0,
+            hops: 0,
+            last_error: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// Size of its content.
+    pub(super) fn size(&self) -> u64 {
+        self.body.size.into()
+    }
+
+    /// Notes what happened, if a failure began it all.
+    pub(super) fn note(&mut self, at_ms: u64, kind: EventKind) {
+        let begins = matches!(kind, EventKind::Failed | EventKind::LeaseEnded | EventKind::Died(_));
+        if self.history.is_empty() && !begins {
+            return;
+        }
+        if self.history.len() >= HISTORY_COUNT_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(Event { at_ms, attempts: self.attempts, kind });
     }
 }
 

@@ -7,12 +7,16 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
-use queue_protocol::response::{DeadReason, Settled};
-use queue_protocol::settings::Settings;
+use queue_protocol::response::{DeadReason, EventKind, Settled};
+use queue_protocol::settings::{OnFull, Settings};
 
 use super::command::ErrorText;
+use super::dead::Leaving;
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
 use super::ready::Ready;
+
+/// Messages that one push may force out, at most.
+const DROPPED_COUNT_MAX: usize = 4_096;
 
 /// A deadline and whose it is.
 pub(super) type Deadline = (u64, MessageId);
@@ -30,8 +34,24 @@ pub(super) struct Queue {
     pub(super) delayed: OrdMap<MessageId, Delayed>,
     dues: OrdSet<Deadline>,
     pub(super) dead: OrdMap<MessageId, Dead>,
+    /// The dead in the order in which they died.
+    pub(super) died: OrdSet<Deadline>,
     pub(super) bytes: u64,
+    /// Contents of the dead, part of `bytes`.
+    pub(super) dead_bytes: u64,
+    /// Messages on their way to another queue, while the queue is being changed.
+    pub(super) leaving: Leaving,
     pub(super) turnover: Turnover,
+}
+
+/// How a delivery failed.
+pub(super) struct Failure {
+    /// Failed or lease ended.
+    pub(super) kind: EventKind,
+    /// Wait before it is ready again; the queue's back-off if `None`.
+    pub(super) delay_ms: Option<u64>,
+    /// Kept with the message.
+    pub(super) error: ErrorText,
 }
 
 /// What went through, counted since the beginning.
@@ -106,7 +126,10 @@ impl Queue {
             delayed: OrdMap::new(),
             dues: OrdSet::new(),
             dead: OrdMap::new(),
+            died: OrdSet::new(),
             bytes: 0,
+            dead_bytes: 0,
+            leaving: Leaving::default(),
             turnover: Turnover::default(),
         }
     }
@@ -120,6 +143,50 @@ impl Queue {
             dead: self.dead.len() as u64,
             bytes: self.bytes,
         }
+    }
+
+    /// Ready messages that may be handed out.
+    pub(super) fn available(&self) -> u64 {
+        if self.settings.leases_paused { 0 } else { self.ready.count() }
+    }
+
+    /// Whether so many more messages of so many bytes stay within the queue's limits.
+    pub(super) fn has_room(&self, count: u64, bytes: u64) -> bool {
+        let Settings { max_messages, max_bytes, .. } = *self.settings;
+        let waiting = self.ready.count() + self.leased.len() as u64 + self.delayed.len() as u64;
+        (max_messages == 0 || waiting + count <= max_messages)
+            && (max_bytes == 0 || self.bytes - self.dead_bytes + bytes <= max_bytes)
+    }
+
+    /// Makes room for a message if the queue is one that does, by letting those die that were pushed first: ready ones,
+    /// then delayed ones. Whether there is room.
+    pub(super) fn make_room(&mut self, size: u64, wall_ms: u64) -> bool {
+        let mut dropped = 0;
+        while !self.has_room(1, size) {
+            let never = self.settings.max_bytes > 0 && size > self.settings.max_bytes;
+            if self.settings.on_full == OnFull::Reject || never || dropped >= DROPPED_COUNT_MAX {
+                return false;
+            }
+            let oldest = self.ready.oldest().or_else(|| self.delayed.get_min().map(|(id, _)| *id));
+            let Some((id, message)) = oldest.and_then(|id| Some((id, self.take_waiting(id)?))) else {
+                return false;
+            };
+            self.bury(id, message, DeadReason::Overflow, wall_ms);
+            dropped += 1;
+        }
+        true
+    }
+
+    /// Takes a message out that is ready or delayed.
+    pub(super) fn take_waiting(&mut self, id: MessageId) -> Option<Message> {
+        self.ready.remove(id).or_else(|| self.take_delayed(id))
+    }
+
+    /// Takes a message out that is delayed.
+    fn take_delayed(&mut self, id: MessageId) -> Option<Message> {
+        let delayed = self.delayed.remove(&id)?;
+        self.dues.remove(&(delayed.due_ms, id));
+        Some(delayed.message)
     }
 
     /// The lease that ends first.
@@ -197,14 +264,9 @@ impl Queue {
     }
 
     /// Puts a message that is in no state where its failure leads: dead, delayed or ready.
-    pub(super) fn fail(
-        &mut self,
-        id: MessageId,
-        mut message: Message,
-        delay_ms: Option<u64>,
-        error: ErrorText,
-        wall_ms: u64,
-    ) {
+    pub(super) fn fail(&mut self, id: MessageId, mut message: Message, failure: Failure, wall_ms: u64) {
+        let Failure { kind, delay_ms, error } = failure;
+        message.note(wall_ms, kind);
         message.failures = message.failures.saturating_add(1);
         message.last_error = Some(error);
         if message.failures >= self.settings.max_failures {
@@ -232,23 +294,9 @@ impl Queue {
 
     /// Makes a delayed message ready.
     pub(super) fn come_due(&mut self, id: MessageId) {
-        if let Some(delayed) = self.delayed.remove(&id) {
-            self.dues.remove(&(delayed.due_ms, id));
-            self.ready.put(id, delayed.message);
+        if let Some(message) = self.take_delayed(id) {
+            self.ready.put(id, message);
         }
-    }
-
-    /// Sets a message aside that is in no state.
-    pub(super) fn bury(&mut self, id: MessageId, message: Message, reason: DeadReason, wall_ms: u64) {
-        self.dead.insert(id, Dead { reason, died_at_ms: wall_ms, message });
-    }
-
-    /// Makes a dead message ready, its failures forgotten. Whether it was dead.
-    pub(super) fn redrive(&mut self, id: MessageId) -> bool {
-        let Some(Dead { mut message, .. }) = self.dead.remove(&id) else { return false };
-        message.failures = 0;
-        self.ready.put(id, message);
-        true
     }
 
     /// Deletes all ready messages.
@@ -274,8 +322,10 @@ impl Queue {
 
     /// Deletes all dead messages.
     pub(super) fn purge_dead(&mut self) {
-        self.bytes -= self.dead.values().map(|dead| u64::from(dead.message.body.size)).sum::<u64>();
+        self.bytes -= self.dead_bytes;
+        self.dead_bytes = 0;
         self.dead = OrdMap::new();
+        self.died = OrdSet::new();
     }
 
     /// Asserts that both orders list what they should and that `bytes` is right.
@@ -284,6 +334,11 @@ impl Queue {
         assert!(ends == self.lease_ends, "{}: lease ends", self.name);
         let dues = self.delayed.iter().map(|(id, delayed)| (delayed.due_ms, *id)).collect::<OrdSet<_>>();
         assert!(dues == self.dues, "{}: delays", self.name);
+        let died = self.dead.iter().map(|(id, dead)| (dead.died_at_ms, *id)).collect::<OrdSet<_>>();
+        assert!(died == self.died, "{}: deaths", self.name);
+        assert!(self.leaving.messages.is_empty(), "{}: messages got lost on their way", self.name);
+        let dead_bytes = self.dead.values().map(|dead| dead.message.size()).sum::<u64>();
+        assert_eq!(dead_bytes, self.dead_bytes, "{}: bytes of the dead", self.name);
         assert_eq!(self.ready.messages().count() as u64, self.ready.count(), "{}: ready", self.name);
         let sizes = self.messages().map(|(_, message)| u64::from(message.body.size));
         assert_eq!(sizes.sum::<u64>(), self.bytes, "{}: bytes", self.name);

@@ -8,6 +8,7 @@ pub(crate) mod apply;
 mod check;
 mod codec;
 pub mod command;
+mod dead;
 mod deadlines;
 mod deliver;
 mod live;

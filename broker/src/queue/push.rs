@@ -1,4 +1,4 @@
-//! Push: ids given in commit order, plain messages stored as runs.
+//! Push: rules of the queue first, ids given in commit order, plain messages stored as runs.
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
@@ -8,16 +8,18 @@ use queue_protocol::response::PushOutcome;
 
 use super::apply::{Apply, refusal_of};
 use super::command::Push;
-use super::message::{Delayed, Message};
-use super::reply::{BodyRef, Outcome, Refusal};
-use super::run::PushedRows;
+use super::message::Delayed;
+use super::messages::Queue;
+use super::reply::{Outcome, Refusal};
+use super::run::{PushedRows, Run};
 
 impl Apply<'_> {
-    /// Stores messages whose contents are the rows of the body table from `first_row` on.
+    /// Stores messages whose contents are the rows of the body table from `first_row` on, each unless a rule of the
+    /// queue is against it.
     ///
     /// # Errors
     /// Refused if the table is too short or an option is out of its range, if there is no such queue and none is to be
-    /// made, or if there are too many queues.
+    /// made, if there are too many queues, or if its pushes are paused. If it is atomic, also if a message is refused.
     pub(super) fn push(&mut self, push: &Push, first_row: u64) -> Result<Outcome, Refusal> {
         let bad = || refusal_of(ErrorCode::BadRequest, &push.queue);
         let ordinal = u32::try_from(first_row).map_err(|_| bad())?;
@@ -29,40 +31,106 @@ impl Apply<'_> {
         if !rising || !in_range || rows.is_empty() || rows.len() > PUSH_COUNT_MAX {
             return Err(bad());
         }
+        // A copy shares everything: what it costs is what the push changes.
+        let before = push.atomic.then(|| self.state.clone());
         let number = match (self.state.names.get(&push.queue), &push.create) {
             (Some(number), _) => *number,
             (None, Some(settings)) => self.make_queue(&push.queue, settings)?,
             (None, None) => return Err(self.state.queue_not_found(&push.queue)),
         };
-
-        let first_id = self.state.next_id;
-        self.state.next_id += u64::from(push.count);
-        let (index, wall_ms) = (self.index, self.state.wall_ms);
-        self.change(number, |queue| {
-            queue.turnover.pushed += u64::from(push.count);
-            queue.bytes += rows.iter().map(|row| u64::from(row.size)).sum::<u64>();
-            let plain = PushOptions::default();
-            let mut specials = push.special.iter().peekable();
-            let mut start = 0;
-            while start < push.count {
-                let options = specials.next_if(|(k, _)| *k == start).map_or(&plain, |(_, options)| options);
-                let id = MessageId(first_id + u64::from(start));
-                if let Some(due_ms) = due_later(options.due, wall_ms) {
-                    let body = BodyRef { index, ordinal: ordinal + start, size: rows[start as usize].size };
-                    let message = Message::pushed(body, wall_ms, options.priority);
-                    queue.delay(id, Delayed { due_ms, message });
-                    start += 1;
-                    continue;
-                }
-                let next_special = specials.peek().map_or(push.count, |(k, _)| *k);
-                let end = if *options == plain { next_special } else { start + 1 };
-                let rows = &rows[start as usize..end as usize];
-                let run = PushedRows { index, ordinal: ordinal + start, pushed_at_ms: wall_ms, rows };
-                queue.ready.push(options.priority, id, run);
-                start = end;
-            }
+        let (index, pushed_at_ms) = (self.index, self.state.wall_ms);
+        let mut next_id = self.state.next_id;
+        let outcomes = self.change(number, |queue| {
+            let pushed = PushedRows { index, ordinal, pushed_at_ms, rows };
+            (!queue.settings.pushes_paused).then(|| queue.push(pushed, &push.special, &mut next_id))
         });
-        Ok(Outcome::Pushed(vec![PushOutcome::Stored { first_id: MessageId(first_id), count: push.count }]))
+        let outcomes = outcomes.ok_or_else(|| refusal_of(ErrorCode::QueuePaused, &push.queue))?;
+        self.state.next_id = next_id;
+        if let Some(before) = before
+            && let Some(code) = outcomes.refused()
+        {
+            *self.state = before;
+            return Err(refusal_of(code, &push.queue));
+        }
+        Ok(Outcome::Pushed(outcomes.0))
+    }
+}
+
+/// What became of the messages of a push, in runs.
+#[derive(Default)]
+struct Outcomes(Vec<PushOutcome>);
+
+impl Outcomes {
+    fn stored(&mut self, id: MessageId, more: u32) {
+        match self.0.last_mut() {
+            Some(PushOutcome::Stored { first_id, count }) if first_id.0 + u64::from(*count) == id.0 => {
+                *count += more;
+            }
+            _ => self.0.push(PushOutcome::Stored { first_id: id, count: more }),
+        }
+    }
+
+    fn refuse(&mut self, why: ErrorCode) {
+        match self.0.last_mut() {
+            Some(PushOutcome::Refused { code, count }) if *code == why => *count += 1,
+            _ => self.0.push(PushOutcome::Refused { code: why, count: 1 }),
+        }
+    }
+
+    /// Why the first was refused that was.
+    fn refused(&self) -> Option<ErrorCode> {
+        self.0.iter().find_map(|outcome| match outcome {
+            PushOutcome::Refused { code, .. } => Some(*code),
+            _ => None,
+        })
+    }
+}
+
+impl Queue {
+    /// Stores messages under ids from `next_id` on: stretches of plain ones as a whole if there is room for all.
+    fn push(
+        &mut self,
+        pushed: PushedRows<'_>,
+        special: &[(u32, PushOptions)],
+        next_id: &mut u64,
+    ) -> Outcomes {
+        let count = u32::try_from(pushed.rows.len()).expect("a push has at most 1,000 messages");
+        let mut outcomes = Outcomes::default();
+        let plain = PushOptions::default();
+        let mut specials = special.iter().peekable();
+        let mut start = 0;
+        while start < count {
+            let options = specials.next_if(|(k, _)| *k == start).map_or(&plain, |(_, options)| options);
+            let next_special = specials.peek().map_or(count, |(k, _)| *k);
+            let stretch = pushed.slice(start, if *options == plain { next_special } else { start + 1 });
+            let all = u64::from(stretch.count());
+            let taken = if self.has_room(all, stretch.bytes()) { stretch } else { stretch.slice(0, 1) };
+            start += taken.count();
+            if self.make_room(taken.bytes(), pushed.pushed_at_ms) {
+                outcomes.stored(MessageId(*next_id), taken.count());
+                self.store(MessageId(*next_id), taken, options);
+                *next_id += u64::from(taken.count());
+            } else {
+                outcomes.refuse(ErrorCode::QueueFull);
+            }
+        }
+        outcomes
+    }
+
+    /// Takes over new messages that have the same options.
+    fn store(&mut self, first: MessageId, pushed: PushedRows<'_>, options: &PushOptions) {
+        self.turnover.pushed += u64::from(pushed.count());
+        self.bytes += pushed.bytes();
+        match due_later(options.due, pushed.pushed_at_ms) {
+            None => self.ready.push(options.priority, first, pushed),
+            Some(due_ms) => {
+                let run = Run::new(pushed);
+                for k in 0..pushed.count() {
+                    let message = run.message(k, options.priority);
+                    self.delay(MessageId(first.0 + u64::from(k)), Delayed { due_ms, message });
+                }
+            }
+        }
     }
 }
 

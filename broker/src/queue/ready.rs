@@ -141,14 +141,46 @@ impl Ready {
         taken
     }
 
+    /// Takes one message out, wherever it stands. A run around it falls in two.
+    pub(super) fn remove(&mut self, id: MessageId) -> Option<Message> {
+        let (place, k) = self.locate(id)?;
+        let entry = self.entries.remove(&place)?;
+        let message = entry.message(k, place.priority());
+        if let Entry::Run(run) = entry {
+            let (before, behind) = run.without(k);
+            if let Some(before) = before {
+                self.entries.insert(place, Entry::Run(before));
+            }
+            if let Some(behind) = behind {
+                self.entries
+                    .insert(Place { rank: place.rank, first: MessageId(id.0 + 1) }, Entry::Run(behind));
+            }
+        }
+        self.count -= 1;
+        Some(message)
+    }
+
     /// The message of that id, if it is here.
     pub(super) fn find(&self, id: MessageId) -> Option<Message> {
+        let (place, k) = self.locate(id)?;
+        self.entries.get(&place).map(|entry| entry.message(k, place.priority()))
+    }
+
+    /// Where a message stands, and as the how-manieth of its entry.
+    fn locate(&self, id: MessageId) -> Option<(Place, u32)> {
         self.ranks().find_map(|rank| {
             let (at, entry) = self.entries.get_prev(&Place { rank, first: id })?;
             // The entry before may be of a higher priority, with any id.
             let k = u32::try_from(id.0.checked_sub(at.first.0)?).ok()?;
-            (at.rank == rank && k < entry.count()).then(|| entry.message(k, at.priority()))
+            (at.rank == rank && k < entry.count()).then_some((*at, k))
         })
+    }
+
+    /// The message that was pushed first.
+    pub(super) fn oldest(&self) -> Option<MessageId> {
+        let heads =
+            self.ranks().filter_map(|rank| self.entries.get_next(&Place { rank, first: MessageId(0) }));
+        heads.map(|(at, _)| at.first).min()
     }
 
     /// Wall time of the push of the message pushed first.

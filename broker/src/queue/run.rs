@@ -46,6 +46,24 @@ pub(super) struct PushedRows<'a> {
     pub(super) rows: &'a [ContentSpec],
 }
 
+impl<'a> PushedRows<'a> {
+    /// How many.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.rows.len()).expect("a body table has fewer than 2^32 rows")
+    }
+
+    /// Contents together.
+    pub(super) fn bytes(&self) -> u64 {
+        self.rows.iter().map(|row| u64::from(row.size)).sum()
+    }
+
+    /// Those from `start` to before `end`.
+    pub(super) fn slice(&self, start: u32, end: u32) -> PushedRows<'a> {
+        let rows = &self.rows[start as usize..end as usize];
+        PushedRows { ordinal: self.ordinal + start, rows, ..*self }
+    }
+}
+
 impl Run {
     /// One of these rows; at least one.
     pub(super) fn new(pushed: PushedRows<'_>) -> Self {
@@ -75,7 +93,12 @@ impl Run {
                 sizes.extend(rows.iter().map(|row| row.size));
                 self.sizes = Sizes::Each { sizes: Arc::new(sizes), skip: 0 };
             }
-            Sizes::Each { sizes, .. } => Arc::make_mut(sizes).extend(rows.iter().map(|row| row.size)),
+            Sizes::Each { sizes, skip } => {
+                let sizes = Arc::make_mut(sizes);
+                // A run that lost its end still shares the sizes of what was cut off.
+                sizes.truncate(*skip as usize + self.count as usize);
+                sizes.extend(rows.iter().map(|row| row.size));
+            }
         }
         self.count += more;
     }
@@ -112,6 +135,16 @@ impl Run {
         if let Sizes::Each { skip, .. } = &mut self.sizes {
             *skip += by;
         }
+    }
+
+    /// What lies before and behind the `k`-th message that is left.
+    pub(super) fn without(self, k: u32) -> (Option<Self>, Option<Self>) {
+        let mut behind = self.clone();
+        let behind = (k + 1 < self.count).then(|| {
+            behind.advance(k + 1);
+            behind
+        });
+        ((k > 0).then_some(Self { count: k, ..self }), behind)
     }
 
     /// The `k`-th message that is left.

@@ -3,13 +3,13 @@
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
 use queue_protocol::request::NackKind;
-use queue_protocol::response::{DeadReason, Settled};
+use queue_protocol::response::{DeadReason, EventKind, Settled};
 
 use super::apply::{Apply, refusal};
 use super::command::Receipts;
 use super::deliver::clamp_lease;
 use super::message::Leased;
-use super::messages::Queue;
+use super::messages::{Failure, Queue};
 use super::reply::{Outcome, Refusal};
 use super::state::QueueNumber;
 
@@ -28,9 +28,13 @@ impl Apply<'_> {
         self.settle(receipts, |queue, id, Leased { mut message, .. }| match kind {
             NackKind::Release { delay_ms } => {
                 message.releases = message.releases.saturating_add(1);
+                message.note(wall_ms, EventKind::Released);
                 queue.put_back(id, message, *delay_ms, wall_ms);
             }
-            NackKind::Fail { delay_ms, error } => queue.fail(id, message, *delay_ms, error.clone(), wall_ms),
+            NackKind::Fail { delay_ms, error } => {
+                let failure = Failure { kind: EventKind::Failed, delay_ms: *delay_ms, error: error.clone() };
+                queue.fail(id, message, failure, wall_ms);
+            }
             NackKind::Reject { reason } => {
                 message.last_error = Some(reason.clone());
                 queue.bury(id, message, DeadReason::Rejected, wall_ms);

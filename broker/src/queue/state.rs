@@ -82,9 +82,9 @@ impl State {
         node.0 > 0 && node.0 < self.next_node
     }
 
-    /// Ready messages of a queue; 0 if there is no such queue.
-    pub fn ready(&self, queue: &QueueName) -> u64 {
-        self.queue(queue).map_or(0, |queue| queue.ready.count())
+    /// Ready messages of a queue that may be handed out; 0 if there is no such queue.
+    pub fn available(&self, queue: &QueueName) -> u64 {
+        self.queue(queue).map_or(0, Queue::available)
     }
 
     /// Whether the queue exists.

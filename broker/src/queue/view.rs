@@ -3,7 +3,7 @@
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
 use queue_protocol::request::MessageState;
-use queue_protocol::response::DeadReason;
+use queue_protocol::response::{DeadReason, Event};
 use queue_protocol::settings::Settings;
 
 use super::apply::refusal_of;
@@ -38,6 +38,10 @@ pub struct Peeked {
     pub dead: Option<DeadReason>,
     /// Text of the last failure.
     pub last_error: Option<ErrorText>,
+    /// What happened last, from the first failure on, oldest first.
+    pub history: Vec<Event>,
+    /// Wall time when its time to live passes, while it waits.
+    pub expires_at_ms: Option<u64>,
     /// Where its content lies.
     pub body: BodyRef,
 }
@@ -225,6 +229,8 @@ fn ready(id: MessageId, message: Message) -> Peeked {
         token: None,
         dead: None,
         last_error: message.last_error,
+        history: message.history,
+        expires_at_ms: None,
         body: message.body,
     }
 }

@@ -436,6 +436,8 @@ fn view_of(peeked: crate::queue::Peeked) -> MessageView {
         token: peeked.token,
         dead: peeked.dead,
         last_error: peeked.last_error,
+        history: Bounded::new(peeked.history).expect("no more is kept"),
+        expires_at_ms: peeked.expires_at_ms,
         content: ContentSpec { size: peeked.body.size, crc32c: 0 },
     }
 }

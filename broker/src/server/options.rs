@@ -4,7 +4,7 @@
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX};
 use queue_protocol::request::{Due, PushOptions};
-use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings};
+use queue_protocol::settings::{OnExpiry, OnPoison, QueueSettings};
 
 use super::dispatch::bad;
 
@@ -16,14 +16,6 @@ const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[
     ("ttl_ms", |s| s.ttl_ms.is_some_and(|ms| ms > 0)),
     ("on_expiry", |s| s.on_expiry.is_some_and(|on| on != OnExpiry::Dead)),
     ("dedup_window_ms", |s| s.dedup_window_ms.is_some()),
-    ("max_messages", |s| s.max_messages.is_some_and(|max| max > 0)),
-    ("max_bytes", |s| s.max_bytes.is_some_and(|max| max > 0)),
-    ("on_full", |s| s.on_full.is_some_and(|on| on != OnFull::Reject)),
-    ("dead_to", |s| matches!(s.dead_to, Some(Some(_)))),
-    ("dead_max", |s| s.dead_max.is_some_and(|max| max > 0)),
-    ("dead_ttl_ms", |s| s.dead_ttl_ms.is_some_and(|ms| ms > 0)),
-    ("pushes_paused", |s| s.pushes_paused == Some(true)),
-    ("leases_paused", |s| s.leases_paused == Some(true)),
     ("ordered", |s| s.ordered == Some(true)),
     ("on_poison", |s| s.on_poison.is_some_and(|on| on != OnPoison::Skip)),
     ("fair", |s| s.fair == Some(true)),

@@ -248,7 +248,7 @@ impl Waiters {
         for queue in queues {
             let mut inner = self.inner();
             let Some(ids) = inner.by_queue.get(queue) else { continue };
-            let mut ready = consensus.read(|state, _| state.ready(queue));
+            let mut ready = consensus.read(|state, _| state.available(queue));
             let mut chosen = Vec::new();
             for id in ids {
                 if ready == 0 {
@@ -380,7 +380,8 @@ impl Waiters {
 /// Proposing gives messages, or a refusal because no queue of that name exists.
 fn worth_proposing(state: &State, lease: &Lease) -> bool {
     let queues = &lease.queues;
-    queues.iter().any(|queue| state.ready(queue) > 0) || !queues.iter().any(|queue| state.has_queue(queue))
+    queues.iter().any(|queue| state.available(queue) > 0)
+        || !queues.iter().any(|queue| state.has_queue(queue))
 }
 
 impl Parked for Waiters {

@@ -335,9 +335,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Pop(_)
         | Request::ChangeMembers(_)
         | Request::Drain(_)
-        | Request::AlterQueue(_) => {
-            (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new())
-        }
+        | Request::AlterQueue(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }
 
@@ -383,6 +381,8 @@ fn look(stored: &Stored) -> MessageView {
         token: None,
         dead: dead.then_some(queue_protocol::response::DeadReason::Rejected),
         last_error: dead.then(|| Text::cut("cannot decode: not a PNG")),
+        history: Bounded::default(),
+        expires_at_ms: None,
         content: ContentSpec::of(&stored.content),
     }
 }

@@ -20,8 +20,8 @@ use queue_protocol::request::{
     Stamp, Unique, UniqueHeld,
 };
 use queue_protocol::response::{
-    Answer, At, DeadReason, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView,
-    Response, Role, Settled, StatsView, StatusView,
+    Answer, At, DeadReason, Delivery, Event, EventKind, Extended, LeaderView, MemberView, MessageView,
+    PushOutcome, QueueView, Response, Role, Settled, StatsView, StatusView,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 
@@ -429,6 +429,19 @@ fn message_view(content: &Bytes) -> MessageView {
         token: None,
         dead: Some(DeadReason::MaxFailures),
         last_error: Some(text("exit 1")),
+        history: list(
+            [
+                EventKind::Moved("inbox".parse().unwrap()),
+                EventKind::Released,
+                EventKind::Redriven,
+                EventKind::Failed,
+                EventKind::LeaseEnded,
+                EventKind::Died(DeadReason::MaxFailures),
+            ]
+            .map(|kind| Event { at_ms: 1_800_000_000_000, attempts: 6, kind })
+            .into(),
+        ),
+        expires_at_ms: Some(1_800_000_120_000),
         content: ContentSpec::of(content),
     }
 }

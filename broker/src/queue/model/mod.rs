@@ -8,7 +8,7 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
-use queue_protocol::response::At;
+use queue_protocol::response::{At, EventKind};
 use queue_protocol::settings::Settings;
 
 use super::command::{Batch, Command, ErrorText, Op, SessionStamp};
@@ -22,6 +22,7 @@ struct Message {
     shown: Peeked,
     deadline_ms: u64,
     holder: Option<SessionId>,
+    hops: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -86,13 +87,18 @@ impl Model {
             .collect();
         ended.sort();
         for (_, id) in ended {
-            self.fail(id, None, ErrorText::new("lease ended").unwrap());
+            self.fail(id, EventKind::LeaseEnded, None, ErrorText::new("lease ended").unwrap());
         }
         for message in &mut self.messages {
             if message.shown.state == MessageState::Delayed && message.shown.until_ms.unwrap() <= self.wall_ms
             {
                 make_ready(message);
             }
+        }
+        while let Some(id) = self.queues.clone().iter().find_map(|queue| {
+            self.dead_end(queue).filter(|(at_ms, _)| *at_ms <= self.wall_ms).map(|(_, id)| id)
+        }) {
+            self.messages.retain(|message| message.shown.id != id);
         }
         let wall_ms = self.wall_ms;
         for session in self.sessions.clone() {
@@ -109,6 +115,19 @@ impl Model {
             }
         }
         self.forgotten.retain(|(_, until_ms)| *until_ms > wall_ms);
+    }
+
+    /// The next dead message of a queue to go, and when: at once while there are too many.
+    fn dead_end(&self, queue: &Queue) -> Option<(u64, MessageId)> {
+        let dead = self.in_state(MessageState::Dead).filter(|message| message.queue == queue.name);
+        let mut order: Vec<_> = dead.map(|m| (m.shown.until_ms.unwrap(), m.shown.id)).collect();
+        order.sort();
+        let (died_at_ms, id) = *order.first()?;
+        let (max, ttl_ms) = (queue.settings.dead_max, queue.settings.dead_ttl_ms);
+        if max > 0 && order.len() as u64 > max {
+            return Some((0, id));
+        }
+        (ttl_ms > 0).then_some((died_at_ms + ttl_ms, id))
     }
 
     fn forget(&mut self, id: SessionId) {
@@ -224,6 +243,11 @@ impl Model {
         shown
     }
 
+    /// Whether nothing is leased from it.
+    pub(super) fn is_paused(&self, queue: &QueueName) -> bool {
+        self.queues.iter().any(|known| known.name == *queue && known.settings.leases_paused)
+    }
+
     /// Names of the queues.
     pub(super) fn queues(&self) -> Vec<QueueName> {
         let mut names: Vec<QueueName> = self.queues.iter().map(|queue| queue.name.clone()).collect();
@@ -235,11 +259,24 @@ impl Model {
     pub(super) fn next_due(&self) -> NextDue {
         let delays = self.in_state(MessageState::Delayed).filter_map(|message| message.shown.until_ms);
         let looks = self.sessions.iter().map(|session| session.check_ms);
+        let dead = self.queues.iter().filter_map(|queue| self.dead_end(queue)).map(|(at_ms, _)| at_ms);
         NextDue {
-            wall_ms: delays.chain(looks).min(),
+            wall_ms: delays.chain(looks).chain(dead).min(),
             lease_ms: self.in_state(MessageState::Leased).map(|message| message.deadline_ms).min(),
             leases: self.in_state(MessageState::Leased).count() as u64,
         }
+    }
+
+    /// Whether a deadline has passed that was not fired.
+    pub(super) fn is_due(&self) -> bool {
+        let next = self.next_due();
+        next.wall_ms.is_some_and(|ms| ms <= self.wall_ms)
+            || next.lease_ms.is_some_and(|ms| ms <= self.lease_clock_ms)
+    }
+
+    /// Whether a message came from another queue.
+    pub(super) fn was_moved(&self) -> bool {
+        self.messages.iter().any(|message| message.hops > 0)
     }
 
     /// Open sessions.

@@ -3,8 +3,8 @@
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::request::{Due, MessageState, NackKind};
-use queue_protocol::response::{DeadReason, PushOutcome, Settled};
-use queue_protocol::settings::Settings;
+use queue_protocol::response::{DeadReason, Event, EventKind, PushOutcome, Settled};
+use queue_protocol::settings::{OnFull, Settings};
 
 use super::super::command::{ErrorText, Lease, Op, Push, Receipts};
 use super::super::message::backoff_ms;
@@ -67,9 +67,8 @@ impl Model {
                     return Err(refusal_of(ErrorCode::QueueChanged, queue));
                 }
                 let settings = known.settings.with(change);
-                if settings.ordered && settings.fair {
-                    return Err(refusal_of(ErrorCode::BadRequest, queue));
-                }
+                self.sound(queue, &settings)?;
+                let known = self.queues.iter_mut().find(|known| known.name == *queue).unwrap();
                 known.version += u64::from(settings != known.settings);
                 known.settings = settings;
                 Ok(Outcome::Altered(known.version))
@@ -102,6 +101,8 @@ impl Model {
                     let named = ids.as_ref().is_none_or(|ids| ids.contains(&message.shown.id));
                     if message.queue == *queue && message.shown.state == MessageState::Dead && named {
                         message.shown.failures = 0;
+                        message.hops = 0;
+                        note(message, self.wall_ms, EventKind::Redriven);
                         make_ready(message);
                         count += 1;
                     }
@@ -121,10 +122,24 @@ impl Model {
         self.queues.iter().find(|known| known.name == *queue).unwrap().settings.clone()
     }
 
-    fn make_queue(&mut self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
+    fn sound(&self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
         if settings.ordered && settings.fair {
             return Err(refusal_of(ErrorCode::BadRequest, name));
         }
+        let mut passed = Vec::new();
+        let mut next = settings.dead_to.clone();
+        while let Some(to) = next {
+            passed.push(to.clone());
+            if to == *name || passed.len() > 8 {
+                return Err(refusal_of(ErrorCode::DeadToCycle, name));
+            }
+            next = if self.has(&to) { self.settings(&to).dead_to } else { None };
+        }
+        Ok(())
+    }
+
+    fn make_queue(&mut self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
+        self.sound(name, settings)?;
         self.queues.push(Queue { name: name.clone(), settings: settings.clone(), version: 1 });
         Ok(())
     }
@@ -136,12 +151,26 @@ impl Model {
         {
             return Err(refusal_of(ErrorCode::BadRequest, &push.queue));
         }
+        let before = self.clone();
         match &push.create {
             Some(settings) if !self.has(&push.queue) => self.make_queue(&push.queue, settings)?,
             _ => self.exists(&push.queue)?,
         }
+        if self.settings(&push.queue).pushes_paused {
+            return Err(refusal_of(ErrorCode::QueuePaused, &push.queue));
+        }
+        let mut outcomes = Vec::new();
         for (k, body) in (0..).zip(bodies) {
+            if !self.make_room(&push.queue, u64::from(body.size)) {
+                if push.atomic {
+                    *self = before;
+                    return Err(refusal_of(ErrorCode::QueueFull, &push.queue));
+                }
+                outcomes.push(PushOutcome::Refused { code: ErrorCode::QueueFull, count: 1 });
+                continue;
+            }
             self.ids += 1;
+            outcomes.push(PushOutcome::Stored { first_id: MessageId(self.ids), count: 1 });
             let options = push
                 .special
                 .iter()
@@ -167,10 +196,13 @@ impl Model {
                     token: None,
                     dead: None,
                     last_error: None,
+                    history: Vec::new(),
+                    expires_at_ms: None,
                     body: *body,
                 },
                 deadline_ms: 0,
                 holder: None,
+                hops: 0,
             };
             if due_ms > self.wall_ms {
                 message.shown.state = MessageState::Delayed;
@@ -178,8 +210,31 @@ impl Model {
             }
             self.messages.push(message);
         }
-        let first_id = MessageId(self.ids + 1 - u64::from(push.count));
-        Ok(Outcome::Pushed(vec![PushOutcome::Stored { first_id, count: push.count }]))
+        Ok(Outcome::Pushed(in_runs(outcomes)))
+    }
+
+    /// Whether one more message of that size may wait, after letting others die for it.
+    fn make_room(&mut self, queue: &QueueName, size: u64) -> bool {
+        let settings = self.settings(queue);
+        loop {
+            let waits = |m: &&Message| m.queue == *queue && m.shown.state != MessageState::Dead;
+            let waiting: Vec<&Message> = self.messages.iter().filter(waits).collect();
+            let bytes: u64 = waiting.iter().map(|m| u64::from(m.shown.body.size)).sum();
+            let over = |max: u64, value: u64| max > 0 && value > max;
+            if !over(settings.max_messages, waiting.len() as u64 + 1)
+                && !over(settings.max_bytes, bytes + size)
+            {
+                return true;
+            }
+            let first = |state| waiting.iter().filter(|m| m.shown.state == state).map(|m| m.shown.id).min();
+            let oldest = first(MessageState::Ready).or(first(MessageState::Delayed));
+            match oldest {
+                Some(id) if settings.on_full == OnFull::DropOldest && !over(settings.max_bytes, size) => {
+                    self.bury(id, DeadReason::Overflow);
+                }
+                _ => return false,
+            }
+        }
     }
 
     fn deliver(&mut self, session: Option<SessionId>, lease: &Lease, pop: bool) -> Result<Outcome, Refusal> {
@@ -189,7 +244,10 @@ impl Model {
         if !lease.queues.iter().any(|queue| self.has(queue)) {
             self.exists(&lease.queues[0])?;
         }
-        let Some(queue) = lease.queues.iter().find(|queue| !self.ready(queue).is_empty()) else {
+        let serves = |queue: &&QueueName| {
+            self.has(queue) && !self.settings(queue).leases_paused && !self.ready(queue).is_empty()
+        };
+        let Some(queue) = lease.queues.iter().find(serves) else {
             return Ok(Outcome::Nothing);
         };
         let settings = self.settings(queue);
@@ -250,10 +308,13 @@ impl Model {
     fn nack(&mut self, id: MessageId, kind: &NackKind) {
         match kind {
             NackKind::Release { delay_ms } => {
-                self.find(id).unwrap().shown.releases += 1;
+                let wall_ms = self.wall_ms;
+                let message = self.find(id).unwrap();
+                message.shown.releases += 1;
+                note(message, wall_ms, EventKind::Released);
                 self.put_back(id, *delay_ms);
             }
-            NackKind::Fail { delay_ms, error } => self.fail(id, *delay_ms, error.clone()),
+            NackKind::Fail { delay_ms, error } => self.fail(id, EventKind::Failed, *delay_ms, error.clone()),
             NackKind::Reject { reason } => {
                 self.find(id).unwrap().shown.last_error = Some(reason.clone());
                 self.bury(id, DeadReason::Rejected);
@@ -261,8 +322,10 @@ impl Model {
         }
     }
 
-    pub(super) fn fail(&mut self, id: MessageId, delay_ms: Option<u64>, error: ErrorText) {
+    pub(super) fn fail(&mut self, id: MessageId, kind: EventKind, delay_ms: Option<u64>, error: ErrorText) {
+        let wall_ms = self.wall_ms;
         let message = self.find(id).unwrap();
+        note(message, wall_ms, kind);
         message.shown.failures += 1;
         message.shown.last_error = Some(error);
         let (failures, queue) = (message.shown.failures, message.queue.clone());
@@ -286,8 +349,18 @@ impl Model {
 
     fn bury(&mut self, id: MessageId, reason: DeadReason) {
         let wall_ms = self.wall_ms;
+        let queue = self.find(id).unwrap().queue.clone();
+        let to = self.settings(&queue).dead_to.filter(|to| self.has(to));
         let message = self.find(id).unwrap();
+        note(message, wall_ms, EventKind::Died(reason));
         make_ready(message);
+        if let Some(to) = to.filter(|_| message.hops < 8) {
+            message.queue = to;
+            message.hops += 1;
+            message.shown.failures = 0;
+            note(message, wall_ms, EventKind::Moved(queue));
+            return;
+        }
         message.shown.state = MessageState::Dead;
         message.shown.until_ms = Some(wall_ms);
         message.shown.dead = Some(reason);
@@ -298,4 +371,33 @@ impl Model {
         self.messages.retain(|message| !which(message));
         Outcome::Count((before - self.messages.len()) as u64)
     }
+}
+
+fn note(message: &mut Message, at_ms: u64, kind: EventKind) {
+    let fails = matches!(kind, EventKind::Failed | EventKind::LeaseEnded | EventKind::Died(_));
+    let history = &mut message.shown.history;
+    if fails || !history.is_empty() {
+        history.push(Event { at_ms, attempts: message.shown.attempts, kind });
+        *history = history[history.len().saturating_sub(8)..].to_vec();
+    }
+}
+
+/// Outcomes of single messages, joined where they fared alike.
+fn in_runs(outcomes: Vec<PushOutcome>) -> Vec<PushOutcome> {
+    let mut runs: Vec<PushOutcome> = Vec::new();
+    for outcome in outcomes {
+        match (runs.last_mut(), outcome) {
+            (
+                Some(PushOutcome::Stored { first_id, count }),
+                PushOutcome::Stored { first_id: MessageId(id), .. },
+            ) if first_id.0 + u64::from(*count) == id => *count += 1,
+            (Some(PushOutcome::Refused { code, count }), PushOutcome::Refused { code: same, .. })
+                if *code == same =>
+            {
+                *count += 1;
+            }
+            _ => runs.push(outcome),
+        }
+    }
+    runs
 }

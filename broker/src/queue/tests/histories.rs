@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use queue_protocol::request::{MessageState, NackKind};
-use queue_protocol::settings::QueueSettings;
+use queue_protocol::settings::{OnFull, QueueSettings};
 
 use super::super::command::ErrorText;
 use super::*;
@@ -37,7 +37,7 @@ pub(super) enum Stamp {
 /// A command; receipts are chosen among those handed out so far.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
-    Push { queue: usize, create: bool, count: u32, special: Vec<(u32, u8, Due)> },
+    Push { queue: usize, create: bool, atomic: bool, count: u32, special: Vec<(u32, u8, Due)> },
     Take { queues: Vec<usize>, max: u16, max_bytes: u32, lease_ms: Option<u64>, pop: bool },
     Ack(Chosen),
     Nack(Chosen, NackKind),
@@ -81,7 +81,7 @@ fn kind() -> impl Strategy<Value = NackKind> {
 }
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    (1u32..4, 500u64..4_000, prop_oneof![Just(0u64), Just(400)]).prop_map(
+    let basic = (1u32..4, 500u64..4_000, prop_oneof![Just(0u64), Just(400)]).prop_map(
         |(max_failures, lease_ms, backoff_ms)| Settings {
             max_failures,
             lease_ms,
@@ -89,33 +89,51 @@ fn any_settings() -> impl Strategy<Value = Settings> {
             backoff_ms_max: 1_000,
             ..Settings::default()
         },
-    )
+    );
+    (basic, prop::collection::vec(any_change(), 0..3))
+        .prop_map(|(basic, changes)| changes.iter().fold(basic, |settings, change| settings.with(change)))
 }
 
-/// Settings that have an effect, a few at a time.
+/// Settings that have an effect, one at a time.
 fn any_change() -> impl Strategy<Value = QueueSettings> {
-    prop_oneof![
-        (1u32..4).prop_map(|n| QueueSettings { max_failures: Some(n), ..Default::default() }),
-        (500u64..4_000).prop_map(|ms| QueueSettings { lease_ms: Some(ms), ..Default::default() }),
-        (0u64..500).prop_map(|ms| QueueSettings { backoff_ms: Some(ms), ..Default::default() }),
-        (50u32..300).prop_map(|n| QueueSettings { backoff_factor_percent: Some(n), ..Default::default() }),
-        (0u32..100).prop_map(|n| QueueSettings { backoff_jitter_percent: Some(n), ..Default::default() }),
-        any::<bool>().prop_map(|on| QueueSettings {
-            ordered: Some(on),
-            fair: Some(on),
-            ..Default::default()
+    let none = QueueSettings::default;
+    let on_full = prop_oneof![Just(OnFull::Reject), Just(OnFull::DropOldest)];
+    let counters = prop_oneof![
+        (1u32..4).prop_map(move |n| QueueSettings { max_failures: Some(n), ..none() }),
+        (500u64..4_000).prop_map(move |ms| QueueSettings { lease_ms: Some(ms), ..none() }),
+        (0u64..500).prop_map(move |ms| QueueSettings { backoff_ms: Some(ms), ..none() }),
+        (50u32..300).prop_map(move |n| QueueSettings { backoff_factor_percent: Some(n), ..none() }),
+        (0u32..100).prop_map(move |n| QueueSettings { backoff_jitter_percent: Some(n), ..none() }),
+    ];
+    let limits = prop_oneof![
+        (0u64..12).prop_map(move |n| QueueSettings { max_messages: Some(n), ..none() }),
+        (0u64..900).prop_map(move |n| QueueSettings { max_bytes: Some(n), ..none() }),
+        on_full.prop_map(move |on| QueueSettings { on_full: Some(on), ..none() }),
+    ];
+    let dead = prop_oneof![
+        2 => prop::option::of(queue()).prop_map(move |to| QueueSettings {
+            dead_to: Some(to.map(|queue| name(QUEUES[queue]))),
+            ..none()
         }),
-    ]
+        1 => (0u64..4).prop_map(move |n| QueueSettings { dead_max: Some(n), ..none() }),
+        1 => (0u64..3_000).prop_map(move |ms| QueueSettings { dead_ttl_ms: Some(ms), ..none() }),
+    ];
+    let modes = prop_oneof![
+        any::<bool>().prop_map(move |on| QueueSettings { pushes_paused: Some(on), ..none() }),
+        any::<bool>().prop_map(move |on| QueueSettings { leases_paused: Some(on), ..none() }),
+        any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), fair: Some(on), ..none() }),
+    ];
+    prop_oneof![2 => counters, 3 => limits, 4 => dead, 1 => modes]
 }
 
 fn plain() -> impl Strategy<Value = Op> {
     let queue = || queue().prop_map(|queue| name(QUEUES[queue]));
     let ids = prop::option::of(prop::collection::vec((1u64..40).prop_map(MessageId), 0..6));
     prop_oneof![
-        3 => (queue(), any_settings(), any::<bool>()).prop_map(|(queue, settings, if_not_exists)| {
+        5 => (queue(), any_settings(), any::<bool>()).prop_map(|(queue, settings, if_not_exists)| {
             Op::CreateQueue { queue, settings: Box::new(settings), if_not_exists }
         }),
-        3 => (queue(), any_change(), prop::option::weighted(0.3, 1u64..4)).prop_map(
+        6 => (queue(), any_change(), prop::option::weighted(0.1, 1u64..4)).prop_map(
             |(queue, change, if_version)| Op::AlterQueue { queue, change: Box::new(change), if_version },
         ),
         1 => (queue(), any::<bool>(), any::<bool>())
@@ -142,15 +160,16 @@ fn act() -> impl Strategy<Value = Act> {
         prop::bool::weighted(0.3),
     );
     prop_oneof![
-        5 => (queue(), any::<bool>(), 0u32..8, special)
-            .prop_map(|(queue, create, count, special)| Act::Push { queue, create, count, special }),
+        5 => (queue(), any::<bool>(), any::<bool>(), 0u32..8, special).prop_map(
+            |(queue, create, atomic, count, special)| Act::Push { queue, create, atomic, count, special },
+        ),
         6 => take.prop_map(|(queues, max, max_bytes, lease_ms, pop)| {
             Act::Take { queues, max, max_bytes, lease_ms, pop }
         }),
         3 => chosen().prop_map(Act::Ack),
         5 => (chosen(), kind()).prop_map(|(chosen, kind)| Act::Nack(chosen, kind)),
         2 => (prop::option::of(chosen()), 500u64..3_000).prop_map(|(chosen, ms)| Act::Extend(chosen, ms)),
-        3 => plain().prop_map(Act::Plain),
+        6 => plain().prop_map(Act::Plain),
     ]
 }
 
@@ -242,9 +261,12 @@ impl Clients {
 
     fn op(&self, act: &Act) -> Op {
         match act {
-            Act::Push { queue, create, count, special } => {
+            Act::Push { queue, create, atomic, count, special } => {
                 match push_special(QUEUES[*queue], *count, special) {
-                    Op::Push(push) => Op::Push(Push { create: push.create.filter(|_| *create), ..push }),
+                    Op::Push(push) => {
+                        let create = push.create.filter(|_| *create);
+                        Op::Push(Push { create, atomic: *atomic, ..push })
+                    }
                     other => other,
                 }
             }

@@ -1,0 +1,87 @@
+//! Dead messages of one queue: how they get there, how they leave, how long they are kept.
+//!
+//! With `dead_to` a message does not stay: it is handed on, within the same apply, through [`Leaving`], and
+//! [`Apply::change`](super::apply::Apply::change) puts it into the other queue.
+
+use queue_protocol::limits::DEAD_HOPS_MAX;
+use queue_protocol::names::{MessageId, QueueName};
+use queue_protocol::response::{DeadReason, EventKind};
+
+use super::message::{Dead, Message};
+use super::messages::{Deadline, Queue};
+use super::state::QueueNumber;
+
+/// Messages that leave a queue for another while it is being changed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaving {
+    /// The queue of `dead_to`, if there is one.
+    pub(super) dead_to: Option<QueueNumber>,
+    /// Where to, and what.
+    pub(super) messages: Vec<(QueueNumber, MessageId, Message)>,
+}
+
+impl Queue {
+    /// Lets a message die that is in no state.
+    pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, wall_ms: u64) {
+        message.note(wall_ms, EventKind::Died(reason));
+        match self.leaving.dead_to {
+            Some(to) if message.hops < DEAD_HOPS_MAX => {
+                self.bytes -= message.size();
+                message.hops += 1;
+                self.leaving.messages.push((to, id, message));
+            }
+            _ => self.keep_dead(id, Dead { reason, died_at_ms: wall_ms, message }),
+        }
+    }
+
+    /// Takes over a dead message.
+    pub(super) fn keep_dead(&mut self, id: MessageId, dead: Dead) {
+        self.dead_bytes += dead.message.size();
+        self.died.insert((dead.died_at_ms, id));
+        self.dead.insert(id, dead);
+    }
+
+    /// Takes a dead message out.
+    pub(super) fn exhume(&mut self, id: MessageId) -> Option<Message> {
+        let dead = self.dead.remove(&id)?;
+        self.died.remove(&(dead.died_at_ms, id));
+        self.dead_bytes -= dead.message.size();
+        Some(dead.message)
+    }
+
+    /// Takes over a message of another queue, as ready.
+    pub(super) fn arrive(&mut self, id: MessageId, mut message: Message, from: &QueueName, wall_ms: u64) {
+        message.failures = 0;
+        message.note(wall_ms, EventKind::Moved(from.clone()));
+        self.bytes += message.size();
+        self.ready.put(id, message);
+    }
+
+    /// The dead message that is to go first, and when: at once while there are more than may be.
+    pub(super) fn first_dead_end(&self) -> Option<Deadline> {
+        let (died_at_ms, id) = *self.died.get_min()?;
+        let (max, ttl_ms) = (self.settings.dead_max, self.settings.dead_ttl_ms);
+        if max > 0 && self.dead.len() as u64 > max {
+            Some((0, id))
+        } else {
+            (ttl_ms > 0).then(|| (died_at_ms.saturating_add(ttl_ms), id))
+        }
+    }
+
+    /// Deletes a dead message.
+    pub(super) fn delete_dead(&mut self, id: MessageId) {
+        if let Some(message) = self.exhume(id) {
+            self.bytes -= message.size();
+        }
+    }
+
+    /// Makes a dead message ready, its failures forgotten. Whether it was dead.
+    pub(super) fn redrive(&mut self, id: MessageId, wall_ms: u64) -> bool {
+        let Some(mut message) = self.exhume(id) else { return false };
+        message.failures = 0;
+        message.hops = 0;
+        message.note(wall_ms, EventKind::Redriven);
+        self.ready.put(id, message);
+        true
+    }
+}
