@@ -136,6 +136,13 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
             "answers this session has not confirmed hold as much as they may".to_owned()
         }
         ErrorCode::QueueChanged => format!("queue {queue} has another version"),
+        ErrorCode::QueueFull => format!("queue {queue} holds as much as it may"),
+        ErrorCode::QueuePaused => format!("pushes to {queue} are paused"),
+        ErrorCode::DedupFull => format!("queue {queue} remembers as many dedup keys as it can"),
+        ErrorCode::UniqueHeld => format!("a live message in {queue} has that unique key"),
+        ErrorCode::DeadToCycle => {
+            format!("dead messages of {queue} would come back to it, or go through more than 8 queues")
+        }
         ErrorCode::BadRequest => "a value of the request is out of its range".to_owned(),
         other => other.as_str().replace('_', " "),
     };
