@@ -13,7 +13,7 @@ const LINES_MAX: usize = 500;
 /// Files that may be longer, and why.
 const LONG: &[(&str, usize, &str)] = &[
     ("broker/src/fs/sim/tests.rs", 600, "one story per fault of the simulated disk"),
-    ("protocol/tests/client.rs", 950, "one story per way a request can go, on one scripted server"),
+    ("protocol/tests/client/requests.rs", 750, "one story per way a request can go, on one scripted server"),
     ("protocol/tests/vectors/samples.rs", 700, "a sample of every message"),
 ];
 

@@ -33,16 +33,29 @@ impl Jitter {
     }
 }
 
-/// Waits of one request.
-#[derive(Debug, Default)]
+/// Waits of one request, or of whoever else keeps asking.
+#[derive(Debug)]
 pub(super) struct Backoff {
+    first_ms: u64,
+    last_ms: u64,
     tries: u32,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new(FIRST_MS, LAST_MS)
+    }
+}
+
 impl Backoff {
+    /// Waits that begin with `first_ms` and end with `last_ms`.
+    pub(super) fn new(first_ms: u64, last_ms: u64) -> Self {
+        Self { first_ms, last_ms, tries: 0 }
+    }
+
     /// The next wait, at least `floor`.
     pub(super) fn next(&mut self, jitter: &Jitter, floor: Duration) -> Duration {
-        let wait = (FIRST_MS << self.tries.min(10)).min(LAST_MS);
+        let wait = (self.first_ms << self.tries.min(10)).min(self.last_ms);
         self.tries += 1;
         floor + jitter.spread(Duration::from_millis(wait))
     }

@@ -1,6 +1,7 @@
 //! The requests by name, each with the answer that belongs to it.
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{Answered, Client, ClientError};
 use crate::bounded::{Bounded, TooMany};
@@ -98,6 +99,16 @@ impl Client {
     /// As [`Client::call`].
     pub async fn lease(&self, lease: Lease) -> Result<Answered<Vec<Delivery>>, ClientError> {
         let answered = self.call(Request::Lease(lease), Vec::new()).await?;
+        Ok(answered.map(pick!(Delivered, deliveries => deliveries.into_vec())))
+    }
+
+    /// As [`Client::lease`], but waits no more once `hurry` is cancelled.
+    pub(super) async fn lease_hurried(
+        &self,
+        lease: Lease,
+        hurry: CancellationToken,
+    ) -> Result<Answered<Vec<Delivery>>, ClientError> {
+        let answered = self.call_hurried(Request::Lease(lease), hurry).await?;
         Ok(answered.map(pick!(Delivered, deliveries => deliveries.into_vec())))
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::Jitter;
 use super::dial::Dial;
@@ -75,7 +76,22 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]: only `Unknown` leaves open whether it was done.
     pub async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, ClientError> {
-        let mut pursuit = Pursuit::new(&self.shared, request, contents)?;
+        self.pursue(Pursuit::new(&self.shared, request, contents)?).await
+    }
+
+    /// The same for a request that waits. Once `hurry` is cancelled it waits no more: it is asked again under its number
+    /// with no wait, so that what the cluster may have handed out meanwhile is not lost.
+    pub(super) async fn call_hurried(
+        &self,
+        request: Request,
+        hurry: CancellationToken,
+    ) -> Result<Answered, ClientError> {
+        let mut pursuit = Pursuit::new(&self.shared, request, Vec::new())?;
+        pursuit.hurry = Some(hurry);
+        self.pursue(pursuit).await
+    }
+
+    async fn pursue(&self, mut pursuit: Pursuit<'_>) -> Result<Answered, ClientError> {
         loop {
             let session = self.shared.session();
             match pursuit.run(&session).await {
@@ -84,6 +100,11 @@ impl Client {
                 Err(Stop::SessionExpired) => self.shared.renew(&session),
             }
         }
+    }
+
+    /// For waits that are to differ from client to client.
+    pub(super) fn jitter(&self) -> &Jitter {
+        &self.shared.jitter
     }
 
     /// Asks exactly the node at `address`, without following: for status and health.

@@ -15,6 +15,7 @@ mod pursuit;
 mod repeat;
 mod search;
 mod session;
+pub mod worker;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::client::Shared;
@@ -42,6 +43,8 @@ pub(super) struct Pursuit<'a> {
     repeat: Repeat,
     begin: Instant,
     wait: Duration,
+    /// Cancelled when the request is to wait no more.
+    pub(super) hurry: Option<CancellationToken>,
     pub(super) deadline: Instant,
     backoff: Backoff,
     failures: u32,
@@ -80,6 +83,7 @@ impl<'a> Pursuit<'a> {
             contents,
             begin,
             wait,
+            hurry: None,
             deadline: begin + shared.config.timeout + wait,
             backoff: Backoff::default(),
             failures: 0,
@@ -105,6 +109,7 @@ impl<'a> Pursuit<'a> {
                 Ok(answered) => return Ok(answered),
                 Err(Failure::Refused(error)) => self.on_refusal(session, &target, error).await?,
                 Err(Failure::Call(error)) => self.on_failure(session, &target, error).await?,
+                Err(Failure::Hurried) => self.hurry_up(&target),
             }
         }
     }
@@ -130,6 +135,7 @@ impl<'a> Pursuit<'a> {
                 self.note_failure(&target, &error);
                 Err(self.out_of_time())
             }
+            Err(Failure::Hurried) => unreachable!("only requests to the leader are hurried"),
         }
     }
 
@@ -203,7 +209,12 @@ impl<'a> Pursuit<'a> {
         self.call.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let waited = now.saturating_duration_since(self.begin);
         set_wait(&mut self.call.request, self.wait.saturating_sub(waited));
-        let asked = target.connection.call(&self.call, &self.contents, self.deadline).await;
+        let asking = target.connection.call(&self.call, &self.contents, self.deadline);
+        let asked = tokio::select! {
+            biased;
+            asked = asking => asked,
+            () = hurried(self.hurry.as_ref()) => return Err(Failure::Hurried),
+        };
         let (response, tail) = asked.map_err(Failure::Call)?;
         let Response { at, repeated, lease_clock_ms, result } = response;
         let answer = result.map_err(Failure::Refused)?;
@@ -230,6 +241,14 @@ impl<'a> Pursuit<'a> {
             redirects: self.redirects,
             elapsed: self.begin.elapsed(),
         })
+    }
+
+    /// From now on it does not wait. What was sent may have been done; its number tells.
+    fn hurry_up(&mut self, target: &Target) {
+        self.hurry = None;
+        self.doubt = Some(format!("sent to {} and hurried", target.address));
+        self.wait = Duration::ZERO;
+        self.deadline = self.deadline.min(Instant::now() + self.shared.config.timeout);
     }
 
     async fn on_refusal(
@@ -396,6 +415,14 @@ impl<'a> Pursuit<'a> {
 enum Failure {
     Refused(Error),
     Call(CallError),
+    Hurried,
+}
+
+async fn hurried(hurry: Option<&CancellationToken>) {
+    match hurry {
+        Some(hurry) => hurry.cancelled().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl DialError {

@@ -1,0 +1,5 @@
+//! The client against scripted nodes on a network in memory, on virtual time.
+
+mod requests;
+mod scripted;
+mod worker;
