@@ -161,7 +161,7 @@ mod tests {
             &["frobnicate"][..],
             &["serve", "--frobnicate"],
             &["join", "--at", "x:1"],
-            &["join", "--secret-file", "f"],
+            &["join", "--secret-file", "f", "--learner"],
             &["dev", "--nodes", "2"],
             &["dev", "--any-port", "--base-port", "1000"],
             &["dev", "--node-name", "x"],

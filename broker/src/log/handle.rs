@@ -11,6 +11,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::peer::{LogId, Vote};
 use tokio::sync::Notify;
 
+use super::clean::Reading;
 use super::format::file_id::FileId;
 use super::format::footer::reserve;
 use super::format::opening::{Opening, size_of_state};
@@ -359,18 +360,16 @@ impl Log {
         close(&self.shared);
     }
 
-    /// `live` are the bodies named by the newest durable snapshot, which covers entries up to `upto`: segments
-    /// wholly at or below both `upto` and the purge mark that hold none of them are recycled.
+    /// `live` are the bodies named by the newest durable snapshot, which covers entries up to `upto`, and by those
+    /// that are being sent. In time, files wholly at or below both `upto` and the purge mark are recycled if they hold
+    /// none of them, and what is left of those that hold few is copied together.
     pub fn collect(&self, live: LiveBodies, upto: u64) {
-        let located = self.shared.located();
-        let bound = located.state.purged.map(|purged| purged.index.min(upto));
-        let live = live.into_iter().filter(|(_, ordinals)| ordinals.iter().any(|range| !range.is_empty()));
-        let files = located.state.index.dead(live.map(|(index, _)| index), bound, located.written);
-        drop(located);
-        if !files.is_empty() {
-            let what = What::Retire(Retired { files, imports_from: None });
-            self.shared.submit(|accept| accept.push(what, None));
-        }
+        self.shared.clean.plan(live, upto);
+    }
+
+    /// Keeps the bodies of these entries where they can be read, until what this gives is dropped.
+    pub fn reading(&self, indices: Vec<u64>) -> Reading {
+        Reading::new(Arc::clone(&self.shared), indices)
     }
 
     /// Begins to take in bodies of a snapshot from a peer, in rising order of index.

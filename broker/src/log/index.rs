@@ -71,6 +71,20 @@ impl Runs {
         }
     }
 
+    /// Runs of one of these files that no other file comes between become one.
+    pub(crate) fn bridge(&mut self, files: BTreeSet<FileId>) {
+        let mut joined: Vec<Run> = Vec::with_capacity(self.0.len());
+        for run in self.iter() {
+            match joined.last_mut() {
+                Some(before) if before.file == run.file && files.contains(&run.file) => {
+                    before.last = run.last;
+                }
+                _ => joined.push(run),
+            }
+        }
+        self.0 = joined.into_iter().map(|run| (run.first, (run.last, run.file))).collect();
+    }
+
     fn remove_file(&mut self, file: FileId) {
         self.0.retain(|_, (_, other)| *other != file);
     }
@@ -147,15 +161,9 @@ impl Index {
         }
     }
 
-    /// Files with no entry above `bound` and none of the `live` bodies; never `written`.
-    pub(crate) fn dead(
-        &self,
-        live: impl Iterator<Item = u64>,
-        bound: Option<u64>,
-        written: FileId,
-    ) -> Vec<FileId> {
-        let mut held: BTreeSet<FileId> = live.filter_map(|index| self.bodies(index)).collect();
-        held.insert(written);
+    /// Files with no entry above `bound` and in no import that may still count; never `written`.
+    pub(crate) fn closed(&self, bound: Option<u64>, written: FileId) -> BTreeSet<FileId> {
+        let mut held = BTreeSet::from([written]);
         held.extend(
             self.runs.iter().filter(|run| bound.is_none_or(|bound| run.last > bound)).map(|run| run.file),
         );
@@ -234,6 +242,7 @@ mod tests {
             (index.entry(46), index.bodies(40), index.bodies(42)),
             (Some(sparse), Some(segment), None)
         );
-        assert_eq!(index.dead([3].into_iter(), Some(100), FileId::Segment(2)), [sparse]);
+        assert_eq!(Vec::from_iter(index.closed(Some(100), FileId::Segment(2))), [segment, sparse]);
+        assert_eq!(Vec::from_iter(index.closed(Some(60), FileId::Segment(2))), [segment]);
     }
 }

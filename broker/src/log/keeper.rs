@@ -1,12 +1,14 @@
-//! Fills the pool, and recycles or removes files that are no longer part of the log.
+//! Fills the pool, recycles or removes files that are no longer part of the log, and sees to it that there are some.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LogError;
+use futures_util::future::{Either, select};
+
 use super::format::file_id::FileId;
 use super::segment::Segment;
 use super::shared::{Phase, Shared};
+use super::{LogError, clean, scrub};
 use crate::fs::DIR_SYNC;
 
 /// Pause after a spare could not be made.
@@ -25,8 +27,19 @@ impl Keeper {
     /// Works until the writer has ended. A spare that cannot be made, as on a full disk, is tried again.
     ///
     /// # Errors
-    /// A freed file that can be neither recycled nor removed.
+    /// A freed file that can be neither recycled nor removed; damage that was found on the way.
     pub async fn run(self) -> Result<(), LogError> {
+        let keeping = std::pin::pin!(self.keep());
+        let cleaning = std::pin::pin!(clean::run(&self.shared));
+        let scrubbing = std::pin::pin!(scrub::run(&self.shared));
+        let others = select(cleaning, scrubbing);
+        match select(keeping, others).await {
+            Either::Left((kept, _)) => kept,
+            Either::Right((Either::Left((failed, _)) | Either::Right((failed, _)), _)) => Err(failed),
+        }
+    }
+
+    async fn keep(&self) -> Result<(), LogError> {
         let Shared { disk, dir, options, pool, .. } = &*self.shared;
         loop {
             let phase = self.shared.accept().phase;

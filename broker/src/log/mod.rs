@@ -8,6 +8,7 @@
 //! ```
 
 mod cache;
+mod clean;
 mod evidence;
 mod format;
 mod group;
@@ -19,8 +20,10 @@ mod pool;
 mod reader;
 mod recovery;
 mod scan;
+mod scrub;
 mod segment;
 mod shared;
+mod sparse;
 mod state;
 mod tail;
 #[cfg(test)]
@@ -39,6 +42,7 @@ use queue_protocol::peer::{EntryKind, LogId, Vote};
 
 use crate::fs::DiskError;
 
+pub use clean::Reading;
 pub use format::record::Kind;
 pub use handle::Log;
 pub use import::Import;
@@ -73,6 +77,10 @@ pub struct LogOptions {
     pub tail_size: usize,
     /// Silence after which a seal is written.
     pub seal_after: Duration,
+    /// Bytes a second that copying what is left of old segments may read and write.
+    pub clean_rate: u64,
+    /// The time in which everything that lies still is read and checked once.
+    pub scrub_period: Duration,
     /// Chosen at random when the store is made, and the same ever after: it tells the records of this log from others.
     pub seed: u64,
     /// The last index covered by the newest snapshot published in this data directory, made here or installed. Looked
@@ -88,6 +96,8 @@ impl LogOptions {
             spares: 4,
             tail_size: 32 << 20,
             seal_after: Duration::from_millis(20),
+            clean_rate: 64 << 20,
+            scrub_period: Duration::from_secs(7 * 86_400),
             seed,
             snapshot_upto: None,
         }
@@ -156,8 +166,8 @@ pub enum LogError {
 /// Called once what it was given with is on disk; dropped uncalled if the log fails first.
 pub type Done = Box<dyn FnOnce() + Send>;
 
-/// Live bodies: entries in order, with the ordinals that are live, in order and as ranges.
-pub type LiveBodies = Vec<(u64, Vec<Range<u32>>)>;
+/// Live bodies: entry and ordinals, in order; ranges of one entry do not touch.
+pub type LiveBodies = Vec<(u64, Range<u32>)>;
 
 /// Whether contents are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,19 +82,22 @@ impl Reader {
 
     /// The place of entry `index` in a closed file, by its footer.
     pub(crate) fn locate(&self, pin: Pin, index: u64) -> Result<Option<Spot>, LogError> {
-        let kept = lock(&self.tables).get(pin.id);
-        let rows = match kept {
-            Some(rows) => rows,
-            None => {
-                let rows: Arc<[Row]> = self.load_table(&pin)?.into();
-                lock(&self.tables).insert(pin.id, Arc::clone(&rows), rows.len() * ROW_SIZE);
-                rows
-            }
-        };
+        let rows = self.table(&pin)?;
         Ok(rows
             .binary_search_by_key(&index, |row| row.index)
             .ok()
             .map(|place| Spot { pin, row: rows[place] }))
+    }
+
+    /// The places of all entries in a closed file.
+    pub(crate) fn table(&self, segment: &Segment) -> Result<Arc<[Row]>, LogError> {
+        let kept = lock(&self.tables).get(segment.id);
+        if let Some(rows) = kept {
+            return Ok(rows);
+        }
+        let rows: Arc<[Row]> = self.load_table(segment)?.into();
+        lock(&self.tables).insert(segment.id, Arc::clone(&rows), rows.len() * ROW_SIZE);
+        Ok(rows)
     }
 
     fn load_table(&self, segment: &Segment) -> Result<Vec<Row>, LogError> {

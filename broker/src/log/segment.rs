@@ -39,6 +39,13 @@ impl Segment {
 #[derive(Debug)]
 pub(crate) struct Pin(Arc<Segment>);
 
+impl Pin {
+    /// One more.
+    pub(crate) fn again(&self) -> Self {
+        self.0.pin()
+    }
+}
+
 impl std::ops::Deref for Pin {
     type Target = Segment;
 

@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use queue_protocol::peer::{LogId, Vote};
 use tokio::sync::{Notify, oneshot};
 
+use super::clean::Clean;
 use super::format::file_id::FileId;
 use super::format::footer::Row;
-use super::format::payload::Retired;
+use super::format::payload::{Compacted, Retired};
 use super::index::Imported;
 use super::pool::Pool;
 use super::reader::{Reader, Spot};
@@ -43,6 +44,7 @@ pub(crate) enum What {
     Seal,
     Import(Imported, Vec<Arc<Segment>>),
     Retire(Retired),
+    Compact(Compacted, Vec<Arc<Segment>>),
     /// Only to be told when everything before is durable.
     Nothing,
 }
@@ -117,6 +119,7 @@ pub(crate) struct Shared {
     located: Mutex<Located>,
     pub(crate) reader: Reader,
     pub(crate) pool: Pool,
+    pub(crate) clean: Clean,
     /// There is something to write.
     pub(crate) wake: Notify,
 }
@@ -150,6 +153,7 @@ impl Shared {
             located: Mutex::new(located),
             reader,
             pool,
+            clean: Clean::default(),
             wake: Notify::new(),
         }
     }

@@ -5,7 +5,7 @@ use queue_protocol::peer::{LogId, Vote};
 
 use super::LogState;
 use super::format::file_id::FileId;
-use super::format::payload::Retired;
+use super::format::payload::{Compacted, Retired};
 use super::index::{Imported, Index, Run};
 
 /// What a peer is known to have had on its disk; below it, it is not the peer it was.
@@ -74,6 +74,15 @@ impl State {
             self.installed = self.installed.zip(upto).map(|(installed, upto)| installed.min(upto));
         }
         retired.files.iter().for_each(|file| self.index.retire(*file));
+    }
+
+    pub(crate) fn compact(&mut self, compacted: &Compacted) {
+        for run in &compacted.runs {
+            self.index.files.insert(run.file);
+            self.index.runs.insert(*run);
+        }
+        compacted.files.iter().for_each(|file| self.index.retire(*file));
+        self.index.runs.bridge(compacted.runs.iter().map(|run| run.file).collect());
     }
 
     /// For openraft: a commit mark is never beyond the last entry.

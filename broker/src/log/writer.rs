@@ -13,7 +13,7 @@ use queue_protocol::peer::LogId;
 use super::format::file_id::FileId;
 use super::format::footer::{Footer, Row, encode_rows, reserve};
 use super::format::opening::{Opening, put_import, size_of_state};
-use super::format::payload::{Retired, put_files};
+use super::format::payload::{Compacted, Retired, put_compacted, put_files};
 use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
 use super::format::{block_up, record_up, u32_of, u64_of};
 use super::group::{Cursor, Group, entry_size};
@@ -142,6 +142,9 @@ impl Writer {
             What::Entry(entry) => (entry_size(entry), 1),
             What::Import(import, _) => (u64_of(HEADER_SIZE + 24 + import.runs.len() * 24), 0),
             What::Retire(retired) => (u64_of(HEADER_SIZE + retired.files.len() * 8), 0),
+            What::Compact(compacted, _) => {
+                (u64_of(HEADER_SIZE + 8 + compacted.runs.len() * 24 + compacted.files.len() * 8), 0)
+            }
             _ => (u64_of(HEADER_SIZE), 0),
         };
         let rows = self.shared.located().rows.len() + more_rows;
@@ -197,6 +200,7 @@ impl Writer {
                 located.state.import(import.clone());
             }
             What::Retire(retired) => self.retire(retired),
+            What::Compact(compacted, segments) => self.compact(compacted, segments),
         }
         Ok(())
     }
@@ -209,6 +213,18 @@ impl Writer {
         let mut located = self.shared.located();
         located.state.retire(retired);
         for file in &retired.files {
+            self.freed.extend(located.segments.remove(file));
+        }
+    }
+
+    fn compact(&mut self, compacted: &Compacted, segments: &[Arc<Segment>]) {
+        let mut payload = Vec::new();
+        put_compacted(&mut payload, compacted);
+        self.group.record(&mut self.cursor, Kind::Compact, 0, NO_ID, &payload);
+        let mut located = self.shared.located();
+        located.segments.extend(segments.iter().map(|segment| (segment.id, Arc::clone(segment))));
+        located.state.compact(compacted);
+        for file in &compacted.files {
             self.freed.extend(located.segments.remove(file));
         }
     }

@@ -10,7 +10,7 @@ use queue_protocol::peer::LogId;
 
 use super::identity::Identity;
 use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
-use crate::log::{Log, LogOptions, Recovered};
+use crate::log::{Log, LogError, LogOptions, Recovered};
 use crate::outside::{Fatal, Listener, Outside};
 use crate::raft::{Consensus, Credentials, Me, StartError};
 use crate::server::Server;
@@ -123,7 +123,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         "log",
         Box::pin(async move {
             if let Err(error) = writer.run().await {
-                end(disk_failed(&error));
+                end(fatal(&error));
             }
         }),
     );
@@ -131,7 +131,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         "log-keeper",
         Box::pin(async move {
             if let Err(error) = keeper.run().await {
-                end_keeper(disk_failed(&error));
+                end_keeper(fatal(&error));
             }
         }),
     );
@@ -184,7 +184,12 @@ async fn end_when_removed(consensus: Arc<Consensus>, outside: Outside, name: Str
     (outside.end)(Fatal { status: error.status, what: error.what });
 }
 
-fn disk_failed(error: &dyn std::fmt::Display) -> Fatal {
+/// Why a node ends whose log cannot go on.
+fn fatal(error: &LogError) -> Fatal {
+    if !matches!(error, LogError::Disk(_) | LogError::Closed) {
+        let NodeError { status, what, .. } = NodeError::corrupt(error);
+        return Fatal { status, what };
+    }
     let what = format!(
         "{error}. The node stops at once: what it acknowledged is on a majority of the disks, what it did not may or \
          may not be stored"

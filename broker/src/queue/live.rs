@@ -7,9 +7,9 @@ use super::reply::BodyRef;
 use super::state::State;
 
 impl State {
-    /// All live bodies: Raft indices, rising, each with its rows as ranges that rise and do not touch. Takes time and
-    /// memory for every run and every single message; call it on a clone.
-    pub fn live_bodies(&self) -> Vec<(u64, Vec<Range<u32>>)> {
+    /// All live bodies: Raft index and rows, rising; ranges of one entry do not touch. Takes time and memory for every
+    /// run and every single message; call it on a clone.
+    pub fn live_bodies(&self) -> Vec<(u64, Range<u32>)> {
         let mut rows = Vec::new();
         let mut add =
             |index: u64, ordinal: u32, count: u32| rows.push((index, ordinal, ordinal.saturating_add(count)));
@@ -32,14 +32,11 @@ impl State {
         }
         rows.sort_unstable();
 
-        let mut live: Vec<(u64, Vec<Range<u32>>)> = Vec::new();
+        let mut live: Vec<(u64, Range<u32>)> = Vec::with_capacity(rows.len());
         for (index, start, end) in rows {
             match live.last_mut() {
-                Some((last, ranges)) if *last == index => match ranges.last_mut() {
-                    Some(range) if start <= range.end => range.end = range.end.max(end),
-                    _ => ranges.push(start..end),
-                },
-                _ => live.push((index, std::iter::once(start..end).collect())),
+                Some((last, range)) if *last == index && start <= range.end => range.end = range.end.max(end),
+                _ => live.push((index, start..end)),
             }
         }
         live

@@ -72,6 +72,11 @@ impl State {
         self.wall_ms
     }
 
+    /// Bytes of the contents of all messages.
+    pub fn bytes(&self) -> u64 {
+        self.counts.bytes
+    }
+
     /// The replicated lease clock, in milliseconds.
     pub fn lease_clock_ms(&self) -> u64 {
         self.lease_clock_ms

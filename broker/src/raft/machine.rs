@@ -15,11 +15,11 @@ use super::types::{
     Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
     encode_meta, from_log_id,
 };
-use crate::log::{Import, LiveBodies, Log};
+use crate::log::{Import, LiveBodies, Log, Reading};
 use crate::outside::Tasks;
 use crate::queue::State;
 use crate::queue::command;
-use crate::queue::reply::Effects;
+use crate::queue::reply::{Effects, Outcome, Reply};
 use crate::snapshots::{SnapshotFile, Snapshots, Stage, Staged};
 
 /// When a snapshot is due: after so many entries or bytes of entries.
@@ -154,21 +154,27 @@ impl Machine {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn apply_batch(&self, id: RaftLogId, batch: &Batch) -> Result<(Applied, Effects), io::Error> {
+    /// Applies the commands of an entry; `proposed` here, what they deliver is kept readable.
+    fn apply_batch(&self, id: RaftLogId, batch: &Batch, proposed: bool) -> io::Result<(Applied, Effects)> {
         // The section was checked when it was read; that it does not decode means another version wrote it.
         let commands: command::Batch = postcard::from_bytes(&batch.commands)
             .map_err(|e| io::Error::other(format!("commands of entry {} do not decode: {e}", id.index)))?;
         let mut core = self.core();
+        let before = core.state.bytes();
         let applied = core.state.apply(id.index, &commands, &batch.table);
         let lease_clock_ms = core.state.lease_clock_ms();
+        let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
         core.applied = Some(id);
-        self.count(&mut core, batch);
-        Ok((Applied { replies: applied.replies, lease_clock_ms }, applied.effects))
+        let freed = before.saturating_sub(core.state.bytes());
+        self.count(&mut core, batch, freed);
+        Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
     }
 
-    fn count(&self, core: &mut Core, batch: &Batch) {
+    /// What was settled counts like what was written: the space of both comes back with a snapshot.
+    fn count(&self, core: &mut Core, batch: &Batch, freed: u64) {
         core.since_entries += 1;
-        core.since_bytes += batch.commands.len() as u64
+        core.since_bytes += freed
+            + batch.commands.len() as u64
             + batch.table.iter().map(|spec| u64::from(spec.size) + 8).sum::<u64>();
         if core.since_entries >= self.every.entries || core.since_bytes >= self.every.bytes {
             self.due.notify_one();
@@ -261,26 +267,34 @@ impl Machine {
     }
 }
 
+/// Keeps what `replies` deliver readable.
+pub(super) fn reading<'a>(log: &Log, replies: impl IntoIterator<Item = &'a Reply>) -> Option<Arc<Reading>> {
+    let mut indices = Vec::new();
+    for reply in replies {
+        if let Ok(Outcome::Delivered(grants)) = &reply.result {
+            indices.extend(grants.iter().map(|grant| grant.body.index));
+        }
+    }
+    indices.dedup();
+    (!indices.is_empty()).then(|| Arc::new(log.reading(indices)))
+}
+
 fn decode_state(bytes: &[u8]) -> io::Result<State> {
     State::decode(bytes).map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))
 }
 
 /// Union of two sorted sets of live bodies.
-fn merge(left: LiveBodies, right: &LiveBodies) -> LiveBodies {
-    let mut all: std::collections::BTreeMap<u64, Vec<std::ops::Range<u32>>> = left.into_iter().collect();
-    for (index, ranges) in right {
-        let merged = all.entry(*index).or_default();
-        merged.extend(ranges.iter().cloned());
-        merged.sort_unstable_by_key(|range| range.start);
-        merged.dedup_by(|next, before| {
-            let joined = next.start <= before.end;
-            if joined {
-                before.end = before.end.max(next.end);
-            }
-            joined
-        });
-    }
-    all.into_iter().collect()
+fn merge(mut live: LiveBodies, more: &LiveBodies) -> LiveBodies {
+    live.extend_from_slice(more);
+    live.sort_unstable_by_key(|(index, rows)| (*index, rows.start));
+    live.dedup_by(|(index, next), (last, before)| {
+        let joined = index == last && next.start <= before.end;
+        if joined {
+            before.end = before.end.max(next.end);
+        }
+        joined
+    });
+    live
 }
 
 /// openraft's handle on the machine.
@@ -325,7 +339,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             let mut effects = Effects::default();
             match &entry.payload {
                 EntryPayload::Normal(batch) => {
-                    (applied, effects) = self.0.apply_batch(entry.log_id, batch)?;
+                    (applied, effects) = self.0.apply_batch(entry.log_id, batch, responder.is_some())?;
                 }
                 EntryPayload::Membership(membership) => {
                     let mut core = self.0.core();

@@ -46,10 +46,10 @@ use self::machine::{Machine, MachineStore, SnapshotEvery};
 use self::network::Network;
 use self::proposer::Proposer;
 use self::types::{Member, TypeConfig};
-use crate::log::{Log, LogError};
+use crate::log::{Log, LogError, Reading};
 use crate::outside::{Fatal, Outside};
 use crate::queue::State;
-use crate::queue::reply::{BodyRef, Effects};
+use crate::queue::reply::{BodyRef, Effects, Reply};
 use crate::snapshots::Snapshots;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
@@ -301,6 +301,11 @@ impl Consensus {
         Ok(contents)
     }
 
+    /// Keeps what these replies deliver readable. Taken where nothing is applied meanwhile.
+    pub(crate) fn reading<'a>(&self, replies: impl IntoIterator<Item = &'a Reply>) -> Option<Arc<Reading>> {
+        machine::reading(&self.log, replies)
+    }
+
     /// A peer sent what only a leader sends.
     pub(crate) fn hear_leader(&self, peer: queue_protocol::names::NodeId) {
         self.seat.hear_leader(peer);
@@ -310,8 +315,10 @@ impl Consensus {
     pub(crate) fn names(&self, refs: &[BodyRef]) -> bool {
         let live = self.machine.read(|state, _| state.live_bodies());
         refs.iter().all(|body| {
-            let found = live.binary_search_by_key(&body.index, |(index, _)| *index);
-            found.is_ok_and(|at| live[at].1.iter().any(|ordinals| ordinals.contains(&body.ordinal)))
+            let behind =
+                live.partition_point(|(index, rows)| (*index, rows.start) <= (body.index, body.ordinal));
+            let before = behind.checked_sub(1).map(|at| &live[at]);
+            before.is_some_and(|(index, rows)| *index == body.index && rows.contains(&body.ordinal))
         })
     }
 

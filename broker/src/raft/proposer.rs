@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use super::Raft;
 use super::leadership::{Leadership, Seat};
 use super::types::{Batch, Completion, Leader, TypeConfig};
+use crate::log::Reading;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op};
 use crate::queue::reply::Reply;
 
@@ -38,10 +39,11 @@ pub(crate) struct Proposal {
 pub(crate) type Done = Box<dyn FnOnce(Result<Committed, ProposeError>) + Send>;
 
 /// An outcome that is on a majority's disks.
-#[derive(Clone, Debug)]
 pub(crate) struct Committed {
     pub(crate) reply: Reply,
     pub(crate) lease_clock_ms: u64,
+    /// Keeps what the reply delivers readable.
+    pub(crate) _reading: Option<Arc<Reading>>,
 }
 
 /// Why there is no outcome.
@@ -269,7 +271,8 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
             let applied = written.data;
             assert_eq!(applied.replies.len(), dones.0.len(), "every command has one reply");
             for (done, reply) in dones.0.drain(..).zip(applied.replies) {
-                done(Ok(Committed { reply, lease_clock_ms: applied.lease_clock_ms }));
+                let reading = applied.reading.clone();
+                done(Ok(Committed { reply, lease_clock_ms: applied.lease_clock_ms, _reading: reading }));
             }
         }
         Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_)) => {

@@ -98,8 +98,8 @@ pub(crate) async fn send(
         PeerResponse::SnapshotFrom(applied) => applied.map_or(0, |applied| applied.index),
         other => return Err(unexpected(&other)),
     };
-    for (index, ranges) in pinned.live.iter().filter(|(index, _)| *index > applied) {
-        let ordinals: Vec<u32> = ranges.iter().flat_map(Clone::clone).collect();
+    for (index, ordinals) in pinned.live.iter().filter(|(index, _)| *index > applied) {
+        let ordinals: Vec<u32> = ordinals.clone().collect();
         for ordinals in ordinals.chunks(PART_BODIES_MAX) {
             send_bodies(&mut sender, log, *index, ordinals).await?;
         }

@@ -15,6 +15,7 @@ use queue_protocol::names::NodeId;
 use queue_protocol::peer;
 use serde::{Deserialize, Serialize};
 
+use crate::log::Reading;
 use crate::queue::reply::Reply;
 
 /// A member as the membership carries it.
@@ -51,10 +52,12 @@ impl fmt::Display for Batch {
 }
 
 /// What applying one entry gave; empty for entries that are not commands.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) replies: Vec<Reply>,
     pub(crate) lease_clock_ms: u64,
+    /// Keeps what the replies deliver readable; taken where the entry was proposed.
+    pub(crate) reading: Option<Arc<Reading>>,
 }
 
 pub(crate) type Leader = LeaderId<u64, u64>;

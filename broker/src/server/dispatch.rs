@@ -207,12 +207,13 @@ impl Dispatch {
             return reply.finish(Finished::NotLeader);
         }
         let stamp = session.expect("a lease without a stamp was refused before");
-        let (known, lost, lease_clock_ms) = self.consensus.read(|state, _| {
+        let (known, reading, lost, lease_clock_ms) = self.consensus.read(|state, _| {
             let known = state.recorded(stamp.session, stamp.number);
-            (known, state.is_lost(&stamp), state.lease_clock_ms())
+            let reading = known.as_ref().and_then(|reply| self.consensus.reading([reply]));
+            (known, reading, state.is_lost(&stamp), state.lease_clock_ms())
         });
         if let Some(recorded) = known {
-            let committed = crate::raft::Committed { reply: recorded, lease_clock_ms };
+            let committed = crate::raft::Committed { reply: recorded, lease_clock_ms, _reading: reading };
             return reply.finish(Finished::of(Ok(committed)));
         }
         if lost {

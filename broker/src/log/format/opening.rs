@@ -157,13 +157,13 @@ pub(crate) fn size_of_state(state: &State) -> usize {
         + state.floors.len() * FLOOR_SIZE
 }
 
-fn put_run(bytes: &mut Vec<u8>, run: Run) {
+pub(crate) fn put_run(bytes: &mut Vec<u8>, run: Run) {
     for field in [run.first, run.last, run.file.code()] {
         bytes.extend_from_slice(&field.to_le_bytes());
     }
 }
 
-fn take_run(fields: &mut Fields<'_>) -> Option<Run> {
+pub(crate) fn take_run(fields: &mut Fields<'_>) -> Option<Run> {
     let run = Run { first: fields.u64()?, last: fields.u64()?, file: FileId::from_code(fields.u64()?) };
     (run.first <= run.last).then_some(run)
 }

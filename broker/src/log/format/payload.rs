@@ -5,10 +5,10 @@ use queue_protocol::peer::{LogId, Vote};
 use super::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::file_id::FileId;
 use super::footer::Footer;
-use super::opening::{Opening, take_import};
+use super::opening::{Opening, put_run, take_import, take_run};
 use super::record::{FLAG_SET, HEADER_SIZE, Header, Kind, VERSION};
 use super::{Fields, usize_of};
-use crate::log::index::Imported;
+use crate::log::index::{Imported, Run};
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub(crate) enum Payload {
     Import(Imported),
     Retire(Retired),
     Footer(Footer),
+    Compact(Compacted),
 }
 
 /// Payload of a retire record: 8 bytes a file, its number.
@@ -32,6 +33,15 @@ pub(crate) struct Retired {
     pub(crate) files: Vec<FileId>,
     /// Imports of snapshots that end at or above this never happened.
     pub(crate) imports_from: Option<u64>,
+}
+
+/// Payload of a compact record: u64 how many runs, 24 bytes a run, then 8 bytes a file that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Compacted {
+    /// Where the bodies that are left lie now, by rising index.
+    pub(crate) runs: Vec<Run>,
+    /// The files that held them.
+    pub(crate) files: Vec<FileId>,
 }
 
 /// Why bytes behind a valid header are not its record.
@@ -70,6 +80,7 @@ impl Payload {
                 let imports_from = header.optional_id().map(|id| id.index);
                 Self::Retire(Retired { files, imports_from })
             }),
+            Kind::Compact => take_compacted(payload).map(Self::Compact),
             Kind::Vote => payload.is_empty().then(|| Self::Vote(header.vote())),
             Kind::Truncate => payload.is_empty().then(|| Self::Truncate(header.optional_id())),
             Kind::Purge => payload.is_empty().then_some(Self::Purge(header.id)),
@@ -88,6 +99,23 @@ fn decode_files(payload: &[u8]) -> Option<Vec<FileId>> {
         files.push(FileId::from_code(fields.u64()?));
     }
     Some(files)
+}
+
+fn take_compacted(payload: &[u8]) -> Option<Compacted> {
+    let mut fields = Fields(payload);
+    let count = fields.u64()?;
+    let mut runs = Vec::new();
+    for _ in 0..count {
+        runs.push(take_run(&mut fields)?);
+    }
+    Some(Compacted { runs, files: decode_files(fields.0)? })
+}
+
+/// Appends the payload of a compact record.
+pub(crate) fn put_compacted(bytes: &mut Vec<u8>, compacted: &Compacted) {
+    bytes.extend_from_slice(&(compacted.runs.len() as u64).to_le_bytes());
+    compacted.runs.iter().for_each(|run| put_run(bytes, *run));
+    put_files(bytes, &compacted.files);
 }
 
 /// Appends the payload of a retire record.

@@ -31,11 +31,13 @@ pub enum Kind {
     Retire = 10,
     /// The file is complete.
     Footer = 11,
+    /// Sparse files take the place of others, which are no longer part of the log.
+    Compact = 12,
 }
 
 impl Kind {
     /// All of them, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Opening,
         Self::Vote,
         Self::Entry,
@@ -47,6 +49,7 @@ impl Kind {
         Self::Import,
         Self::Retire,
         Self::Footer,
+        Self::Compact,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {
@@ -226,6 +229,6 @@ mod tests {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
         assert_eq!(Kind::from_number(0), None);
-        assert_eq!(Kind::from_number(12), None);
+        assert_eq!(Kind::from_number(13), None);
     }
 }

@@ -43,20 +43,108 @@ fn dead_segments_are_recycled_and_live_ones_stay() {
         let disk = formatted().await;
         let store = purged(&disk).await;
         let before = store.log.usage().segments;
-        store.log.collect(live([3]), 58);
-        store.flush().await;
-        settle().await;
+        store.log.collect(vec![(3, 0..2)], 58);
+        cleaned(&store).await;
         let usage = store.log.usage();
         assert!(usage.segments < before, "{usage:?}, {before} before");
         assert_eq!(usage.spares, 2);
-        let files = files(&disk, "log");
-        assert_eq!(files.len() as u64, usage.segments + usage.spares, "the rest is removed: {files:?}");
+        let (segments, sparse) = (files(&disk, "log"), files(&disk, "import"));
+        assert_eq!(sparse.len(), 1, "what is left of the first segment is copied: {sparse:?}");
+        let count = (segments.len() + sparse.len()) as u64;
+        assert_eq!(count, usage.segments + usage.spares, "the rest is removed: {segments:?} {sparse:?}");
         check_bodies(&store, [3, 59]);
         assert!(matches!(store.log.read_bodies(30, &[0]), Err(LogError::NoBody { index: 30, ordinal: 0 })));
         store.close().await;
         let store = Store::open(&disk).await;
         check_bodies(&store, [3, 59]);
         assert_eq!(store.log.usage().segments, usage.segments);
+    });
+}
+
+/// Bodies of every tenth entry, a small part of each file, outlive all others.
+#[test]
+fn what_is_left_of_mostly_dead_segments_is_copied_together() {
+    run(async {
+        let disk = formatted().await;
+        let mut store = Store::open(&disk).await;
+        store.append((0..300).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+        store.purge(id(299, 1)).await;
+        let before = store.log.usage();
+        let few: Vec<u64> = (0..290).step_by(10).collect();
+        let live: LiveBodies = few.iter().map(|index| (*index, 1..2)).collect();
+        for round in 0..2 {
+            store.log.collect(live.clone(), 299);
+            cleaned(&store).await;
+            for index in &few {
+                let expected = body(&entry_of(*index, 1, &[1_000, 10]), 1);
+                assert_eq!(store.log.read_bodies(*index, &[1]).unwrap(), [expected], "{index}");
+                assert_eq!(store.log.body_id(*index).unwrap(), id(*index, 1));
+                assert!(matches!(store.log.read_bodies(*index, &[0]), Err(LogError::NoBody { .. })));
+            }
+            let usage = store.log.usage();
+            assert!(usage.bytes * 4 < before.bytes, "{usage:?}, {before:?} before");
+            assert_eq!(files(&disk, "import").len(), 1, "they fit into one file, and it is left alone");
+            if round == 0 {
+                store.close().await;
+                store = Store::open(&disk).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn many_small_files_become_one_and_no_old_message_pins_a_segment() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        let mut live = LiveBodies::new();
+        for round in 0..40_u64 {
+            let first = round * 30;
+            store.append((first..first + 30).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+            store.purge(id(first + 29, 1)).await;
+            live.push((first, 0..1));
+            store.log.collect(live.clone(), first + 29);
+            cleaned(&store).await;
+            assert!(files(&disk, "import").len() <= 10, "{:?}", files(&disk, "import"));
+        }
+        assert!(store.log.usage().segments < 16, "{:?}", store.log.usage());
+        for (index, _) in &live {
+            let expected = body(&entry_of(*index, 1, &[1_000, 10]), 0);
+            assert_eq!(store.log.read_bodies(*index, &[0]).unwrap(), [expected], "{index}");
+        }
+    });
+}
+
+#[test]
+fn what_is_being_read_stays() {
+    run(async {
+        let disk = formatted().await;
+        let store = purged(&disk).await;
+        let reading = store.log.reading(vec![3]);
+        store.log.collect(LiveBodies::new(), 58);
+        cleaned(&store).await;
+        check_bodies(&store, [3]);
+        assert!(store.log.read_bodies(50, &[0]).is_err());
+        drop(reading);
+        store.log.collect(LiveBodies::new(), 58);
+        cleaned(&store).await;
+        assert!(store.log.read_bodies(3, &[0]).is_err());
+    });
+}
+
+#[test]
+fn damage_is_found_before_anybody_needs_what_is_damaged() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        store.append((0..100).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+        let first = files(&disk, "log")[0].clone();
+        // In the middle of the file, where one body follows the other.
+        disk.flip(&first, 8 * 16_000).unwrap();
+        let read_twice = tokio::time::timeout(2 * options().scrub_period, store.keeper).await;
+        let found = read_twice.expect("it is found").expect("the keeper runs").expect_err("it is damage");
+        let name = first.file_name().unwrap();
+        assert!(matches!(&found, LogError::Corrupt { path, .. } if path.ends_with(name)), "{found}");
     });
 }
 
@@ -201,10 +289,10 @@ fn imported_bodies_hide_local_ones_once_their_snapshot_is_published() {
         store.close().await;
         let store = Store::open_with(&disk, published()).await.unwrap();
         check(&store);
-        store.log.collect(live([3]), 100);
-        store.flush().await;
-        settle().await;
-        assert!(files(&disk, "import").is_empty(), "{:?}", files(&disk, "import"));
+        let imported = files(&disk, "import");
+        store.log.collect(vec![(3, 0..2)], 100);
+        cleaned(&store).await;
+        assert!(imported.iter().all(|file| !files(&disk, "import").contains(file)), "{imported:?}");
         check_bodies(&store, [3]);
         assert!(store.log.read_bodies(45, &[1]).is_err());
     });

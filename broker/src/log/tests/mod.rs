@@ -33,6 +33,8 @@ fn options() -> LogOptions {
         spares: 2,
         tail_size: 4 << 10,
         seal_after: Duration::from_millis(20),
+        clean_rate: u64::MAX,
+        scrub_period: Duration::from_secs(3_600),
         seed: 0x5eed_0000_0000_0001,
         snapshot_upto: None,
     }
@@ -96,7 +98,7 @@ fn body(entry: &Entry, ordinal: u32) -> (ContentSpec, Bytes) {
 
 /// The first body of each.
 fn live(indices: impl IntoIterator<Item = u64>) -> LiveBodies {
-    indices.into_iter().map(|index| (index, std::iter::once(0..1).collect())).collect()
+    indices.into_iter().map(|index| (index, 0..1)).collect()
 }
 
 fn nothing() -> Done {
@@ -184,6 +186,16 @@ fn files(disk: &SimDisk, kind: &str) -> Vec<PathBuf> {
     let of_kind =
         |path: &PathBuf| path.starts_with("data/log") && path.extension().is_some_and(|have| have == kind);
     disk.files().into_iter().filter(of_kind).collect()
+}
+
+/// The plan that was given last has been followed.
+async fn cleaned(store: &Store) {
+    for _ in 0..8 {
+        settle().await;
+        store.flush().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    settle().await;
 }
 
 /// Lets the other tasks do what they can without time passing.

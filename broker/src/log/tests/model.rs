@@ -109,7 +109,9 @@ impl Model {
             Step::Collect => {
                 let named =
                     self.purged.iter().filter(|(index, entry)| is_live(**index) && !entry.table.is_empty());
-                log.collect(live(named.map(|(index, _)| *index)), u64::MAX);
+                let whole =
+                    named.map(|(index, entry)| (*index, 0..u32::try_from(entry.table.len()).unwrap()));
+                log.collect(whole.collect(), self.purge_mark.map_or(0, |mark| mark.index));
             }
             Step::Silence => tokio::time::sleep(Duration::from_millis(30)).await,
             Step::Close | Step::Kill => {

@@ -132,10 +132,11 @@ fn assert_same(state: &State, model: &Model) {
     assert_eq!([totals.ready, totals.leased, totals.delayed, totals.dead], sums);
     assert_eq!(totals.sessions, model.sessions() as u64);
     assert_eq!(state.next_due(), model.next_due());
-    let rows = state.live_bodies().into_iter().flat_map(|(index, ranges)| {
-        assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "ranges touch: {ranges:?}");
-        ranges.into_iter().flatten().map(move |ordinal| (index, ordinal))
-    });
+    let live = state.live_bodies();
+    let apart =
+        |pair: &[(u64, std::ops::Range<u32>)]| pair[0].0 < pair[1].0 || pair[0].1.end < pair[1].1.start;
+    assert!(live.windows(2).all(apart), "ranges touch: {live:?}");
+    let rows = live.into_iter().flat_map(|(index, range)| range.map(move |ordinal| (index, ordinal)));
     assert_eq!(rows.collect::<Vec<_>>(), model.live_rows());
 }
 

@@ -297,7 +297,7 @@ fn pushes_of_one_entry_that_follow_each_other_are_one_run() {
     broker.entry(vec![command(push("jobs", 1)), command(push("mail", 1)), command(push("jobs", 1))]);
     let entries = |queue| broker.state.queue(&name(queue)).unwrap().ready.entries().count();
     assert_eq!((entries("jobs"), entries("mail")), (3, 2));
-    let rows = vec![(1, vec![0..6]), (2, vec![0..3])];
+    let rows = vec![(1, 0..6), (2, 0..3)];
     assert_eq!(broker.state.live_bodies(), rows);
 }
 
@@ -306,11 +306,11 @@ fn bodies_live_as_long_as_a_message_or_a_recorded_answer_names_them() {
     let mut broker = Broker::new();
     broker.run(push("jobs", 4)).unwrap();
     delivered(broker.call(7, 1, 1, pop("jobs", 2)).result);
-    assert_eq!(broker.state.live_bodies(), [(1, vec![0..4])]);
+    assert_eq!(broker.state.live_bodies(), [(1, 0..4)]);
     broker.call(7, 2, 2, Op::Tick);
-    assert_eq!(broker.state.live_bodies(), [(1, vec![2..4])]);
+    assert_eq!(broker.state.live_bodies(), [(1, 2..4)]);
     broker.run(pop("jobs", 1)).unwrap();
-    assert_eq!(broker.state.live_bodies(), [(1, vec![3..4])]);
+    assert_eq!(broker.state.live_bodies(), [(1, 3..4)]);
     broker.run(pop("jobs", 1)).unwrap();
     assert_eq!(broker.state.live_bodies(), []);
 }

@@ -1,0 +1,334 @@
+//! Space comes back: files without a live body are retired, and what is left of those that are mostly dead is copied
+//! into sparse files, so that one old message never pins a segment.
+//!
+//! ```text
+//! closed segments   ▓▓░▓░░░░░░ ░░░░░▓░░░░ ░░░░░░░░░░        ▓ live, ░ dead
+//!                   kept       copied ─┐  retired
+//! sparse file                        ▓▓▓                    one record: it is part of the log, those are not
+//! ```
+//!
+//! A file may go only if its last entry is at or below the durable purge mark and the newest durable snapshot, and no
+//! body in it is live in that snapshot (of which the present state, recorded answers included, is a part as far as
+//! these entries go), in one that is being sent, or being read ([`Reading`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use super::format::file_id::FileId;
+use super::format::footer::Row;
+use super::format::payload::{Compacted, Retired};
+use super::format::u64_of;
+use super::index::{Index, Run};
+use super::segment::{Pin, Segment};
+use super::shared::{Shared, What};
+use super::sparse::{Named, SparseFiles};
+use super::{LiveBodies, LogError};
+
+/// A file is copied if less than one part in so many of it is live.
+const SHARE: u64 = 4;
+/// Files copied under one record.
+const FILES_MAX: usize = 64;
+/// Small files of bodies that are all live are copied together only if there are so many of them.
+const SMALL_COUNT_MIN: usize = 8;
+/// Bodies are read and copied in pieces of about this size.
+const PIECE_SIZE: u64 = 1 << 20;
+
+/// What is to be kept, and what is being read.
+#[derive(Default)]
+pub(crate) struct Clean {
+    plan: Mutex<Option<Plan>>,
+    /// Raft indices, each with how often it is being read.
+    reading: Mutex<BTreeMap<u64, u32>>,
+    planned: Notify,
+}
+
+#[derive(Clone)]
+struct Plan {
+    live: Arc<LiveBodies>,
+    upto: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Clean {
+    /// A plan in place of the one before.
+    pub(crate) fn plan(&self, live: LiveBodies, upto: u64) {
+        *lock(&self.plan) = Some(Plan { live: Arc::new(live), upto });
+        self.planned.notify_one();
+    }
+}
+
+/// Entries whose bodies are being read, or about to be.
+pub struct Reading {
+    shared: Arc<Shared>,
+    indices: Vec<u64>,
+}
+
+impl Reading {
+    pub(crate) fn new(shared: Arc<Shared>, indices: Vec<u64>) -> Self {
+        let mut reading = lock(&shared.clean.reading);
+        indices.iter().for_each(|index| *reading.entry(*index).or_default() += 1);
+        drop(reading);
+        Self { shared, indices }
+    }
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reading({:?})", self.indices)
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut reading = lock(&self.shared.clean.reading);
+        for index in &self.indices {
+            if let Some(count) = reading.get_mut(index) {
+                *count -= 1;
+                if *count == 0 {
+                    reading.remove(index);
+                }
+            }
+        }
+    }
+}
+
+/// Follows one plan after the other. Ends only by failing.
+pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
+    loop {
+        let next = lock(&shared.clean.plan).take();
+        let Some(plan) = next else {
+            shared.clean.planned.notified().await;
+            continue;
+        };
+        match follow(shared, &plan).await {
+            Ok(()) => {}
+            // The writer has ended in order; so will the keeper.
+            Err(LogError::Closed) => std::future::pending().await,
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Retires and copies until nothing is left to do, or there is a newer plan.
+async fn follow(shared: &Arc<Shared>, plan: &Plan) -> Result<(), LogError> {
+    loop {
+        let survey = Survey::of(shared, plan);
+        if !survey.dead.is_empty() {
+            let retired = Retired { files: survey.dead.clone(), imports_from: None };
+            shared.submit(|accept| accept.push(What::Retire(retired), None));
+        }
+        let chosen = survey.choose(shared)?;
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        copy(shared, &plan.live, chosen).await?;
+        if lock(&shared.clean.plan).is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// A closed file with the live bodies in it, as places in the plan.
+struct Left {
+    pin: Pin,
+    live: Vec<Range<usize>>,
+}
+
+/// What the closed files hold.
+struct Survey<'a> {
+    plan: &'a Plan,
+    dead: Vec<FileId>,
+    left: Vec<Left>,
+}
+
+/// The live bodies of each file, as ranges of places in `live`.
+fn by_file(index: &Index, live: &LiveBodies) -> BTreeMap<FileId, Vec<Range<usize>>> {
+    let mut files: BTreeMap<FileId, Vec<Range<usize>>> = BTreeMap::new();
+    for (place, (entry, ordinals)) in live.iter().enumerate() {
+        let Some(file) = index.bodies(*entry).filter(|_| !ordinals.is_empty()) else { continue };
+        let places = files.entry(file).or_default();
+        match places.last_mut() {
+            Some(last) if last.end == place => last.end += 1,
+            _ => places.push(place..place + 1),
+        }
+    }
+    files
+}
+
+impl<'a> Survey<'a> {
+    fn of(shared: &Shared, plan: &'a Plan) -> Self {
+        let (index, bound, written) = {
+            let located = shared.located();
+            let bound = located.state.purged.map(|purged| purged.index.min(plan.upto));
+            (located.state.index.clone(), bound, located.written)
+        };
+        let reading: BTreeSet<FileId> =
+            lock(&shared.clean.reading).keys().filter_map(|entry| index.bodies(*entry)).collect();
+        let mut live = by_file(&index, &plan.live);
+        let (mut dead, mut left) = (Vec::new(), Vec::new());
+        for file in index.closed(bound, written).difference(&reading) {
+            match live.remove(file) {
+                None => dead.push(*file),
+                Some(live) => {
+                    let segment = shared.located().segments.get(file).map(Segment::pin);
+                    left.extend(segment.map(|pin| Left { pin, live }));
+                }
+            }
+        }
+        Self { plan, dead, left }
+    }
+
+    /// Files to be copied together: mostly dead ones, and small ones if there are many.
+    fn choose(self, shared: &Shared) -> Result<Vec<Left>, LogError> {
+        let (mut chosen, mut small, mut size) = (Vec::new(), Vec::new(), 0);
+        for left in self.left {
+            let rows = shared.reader.table(&left.pin)?;
+            let places = left.live.iter().cloned().flatten();
+            let live_size = live_size(&rows, places.map(|place| &self.plan.live[place]));
+            let held = match left.pin.id {
+                FileId::Segment(_) => left.pin.size,
+                FileId::Sparse(_) => rows.iter().map(|row| u64::from(row.bodies_size)).sum(),
+            };
+            let room = size + live_size <= shared.options.segment_size / 2 && chosen.len() < FILES_MAX;
+            if live_size * SHARE < held && room {
+                size += live_size;
+                chosen.push(left);
+            } else if matches!(left.pin.id, FileId::Sparse(_)) && held * SHARE < shared.options.segment_size {
+                small.push(left);
+            }
+        }
+        if chosen.is_empty() && small.len() >= SMALL_COUNT_MIN {
+            small.truncate(FILES_MAX);
+            chosen = small;
+        }
+        Ok(chosen)
+    }
+}
+
+/// About how many bytes of live bodies there are: those of one entry count alike.
+fn live_size<'a>(rows: &[Row], live: impl Iterator<Item = &'a (u64, Range<u32>)>) -> u64 {
+    let size = |(entry, ordinals): &(u64, Range<u32>)| {
+        let row = rows.binary_search_by_key(entry, |row| row.index).ok().map(|place| rows[place]);
+        let of_row =
+            |row: Row| u64_of(ordinals.len()) * u64::from(row.bodies_size) / u64::from(row.bodies.max(1));
+        row.map_or(0, of_row)
+    };
+    live.map(size).sum()
+}
+
+/// Copies the live bodies of `chosen` and puts the copies in their place.
+async fn copy(shared: &Arc<Shared>, live: &LiveBodies, chosen: Vec<Left>) -> Result<(), LogError> {
+    let mut files = SparseFiles::new(Arc::clone(shared));
+    let mut budget = Budget::new(shared.options.clean_rate);
+    let mut places: Vec<(usize, &Pin)> = Vec::new();
+    for left in &chosen {
+        places.extend(left.live.iter().cloned().flatten().map(|place| (place, &left.pin)));
+    }
+    places.sort_unstable_by_key(|(place, _)| *place);
+    let mut origin: BTreeMap<u64, FileId> = BTreeMap::new();
+    for (place, pin) in places {
+        let (entry, ordinals) = &live[place];
+        origin.insert(*entry, pin.id);
+        copy_bodies(shared, &mut files, &mut budget, pin, *entry, ordinals.clone()).await?;
+    }
+    let named = files.name().await?;
+    let runs = named.iter().flat_map(|named| runs_of(named, &origin)).collect();
+    let gone = chosen.iter().map(|left| left.pin.id).collect();
+    let compacted = Compacted { runs, files: gone };
+    let segments: Vec<_> = named.into_iter().map(|named| named.segment).collect();
+    files.adopt();
+    shared.durable(|_| What::Compact(compacted, segments)).await
+}
+
+/// Runs of a new file: entries that came from one file and follow each other in it are one.
+fn runs_of(named: &Named, origin: &BTreeMap<u64, FileId>) -> Vec<Run> {
+    let mut runs: Vec<(Option<&FileId>, Run)> = Vec::new();
+    for row in &named.rows {
+        let from = origin.get(&row.index);
+        match runs.last_mut() {
+            Some((before, run)) if *before == from => run.last = row.index,
+            _ => runs.push((from, Run { first: row.index, last: row.index, file: named.segment.id })),
+        }
+    }
+    runs.into_iter().map(|(_, run)| run).collect()
+}
+
+async fn copy_bodies(
+    shared: &Shared,
+    files: &mut SparseFiles,
+    budget: &mut Budget,
+    pin: &Pin,
+    entry: u64,
+    ordinals: Range<u32>,
+) -> Result<(), LogError> {
+    let missing = LogError::NoBody { index: entry, ordinal: ordinals.start };
+    let Some(spot) = shared.reader.locate(pin.again(), entry)? else { return Err(missing) };
+    let id = shared.reader.header(&spot)?.id;
+    let average = u64::from(spot.row.bodies_size) / u64::from(spot.row.bodies.max(1));
+    let step = usize::try_from(PIECE_SIZE / average.max(1)).unwrap_or(usize::MAX).max(1);
+    let ordinals: Vec<u32> = ordinals.collect();
+    for piece in ordinals.chunks(step) {
+        let bodies = shared.reader.bodies(&spot, piece)?;
+        let mut contents = BytesMut::new();
+        let mut rows = Vec::with_capacity(bodies.len());
+        for (ordinal, (spec, body)) in piece.iter().zip(bodies) {
+            contents.extend_from_slice(&body);
+            rows.push((*ordinal, spec));
+        }
+        budget.spend(2 * u64_of(contents.len())).await;
+        files.add(id, &rows, contents.freeze())?;
+    }
+    Ok(())
+}
+
+/// So many bytes a second, spent in pieces.
+pub(crate) struct Budget {
+    rate: u64,
+    spent: u64,
+}
+
+impl Budget {
+    pub(crate) fn new(rate: u64) -> Self {
+        Self { rate, spent: 0 }
+    }
+
+    /// Waits as long as the bytes take at the rate; small sums are saved up.
+    pub(crate) async fn spend(&mut self, bytes: u64) {
+        self.spent += bytes;
+        if self.spent >= PIECE_SIZE {
+            let spent = std::mem::take(&mut self.spent);
+            let micros = spent.saturating_mul(1_000_000) / self.rate.max(1);
+            tokio::time::sleep(Duration::from_micros(micros)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_bodies_are_found_where_they_lie() {
+        let (a, b) = (FileId::Segment(1), FileId::Segment(2));
+        let mut index = Index { files: [a, b].into(), ..Index::default() };
+        index.runs.insert(Run { first: 1, last: 10, file: a });
+        index.runs.insert(Run { first: 11, last: 20, file: b });
+        let live: LiveBodies = vec![(2, 0..1), (2, 3..4), (9, 0..0), (10, 5..9), (12, 0..1), (40, 0..1)];
+        let found = by_file(&index, &live);
+        assert_eq!(found, BTreeMap::from([(a, vec![0..2, 3..4]), (b, vec![4..5])]));
+    }
+
+    #[test]
+    fn bodies_of_one_entry_count_alike() {
+        let rows = [Row { index: 7, offset: 0, size: 999, bodies: 10, bodies_size: 1_000 }];
+        assert_eq!(live_size(&rows, [(7, 0..3), (7, 8..9), (8, 0..5)].iter()), 400);
+    }
+}
