@@ -171,7 +171,7 @@ pub struct MessageView {
     pub last_error: Option<Text<ERROR_TEXT_SIZE_MAX>>,
     /// What happened last, from the first failure on, oldest first.
     pub history: Bounded<Event, HISTORY_COUNT_MAX>,
-    /// Wall time when its time to live passes, while it waits.
+    /// Wall time when its time to live passes.
     pub expires_at_ms: Option<u64>,
     /// Measures the content in the tail.
     pub content: ContentSpec,

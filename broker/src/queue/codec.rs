@@ -5,7 +5,9 @@
 //! Head
 //! u64 queues ×     { QueueHead,
 //!                    u64 × ready { rank, first id, run (its sizes one by one unless they are equal) or message },
-//!                    u64 × leased, u64 × delayed, u64 × dead { id, record } }   each rising
+//!                    u64 × leased, u64 × delayed, u64 × dead { id, record },   each rising
+//!                    u64 × expiries { last id, (first id, wall ms) },
+//!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id } }
 //! u64 sessions ×   { id, done_below, used_at_ms, check_ms }                     rising
 //! u64 answers ×    { session, number, at, result }                              rising
 //! u64 forgotten ×  { id, until_ms }                                             rising
@@ -131,6 +133,9 @@ impl State {
             to.put_all(queue.leased.len(), queue.leased.iter());
             to.put_all(queue.delayed.len(), queue.delayed.iter());
             to.put_all(queue.dead.len(), queue.dead.iter());
+            to.put_all(queue.expiries.spans().len(), queue.expiries.spans());
+            to.put_all(queue.dedup.keys().len(), queue.dedup.keys().iter());
+            to.put_all(queue.unique.holders().len(), queue.unique.holders().iter());
         }
         let sessions = self.sessions.open();
         let session =
@@ -201,15 +206,15 @@ impl Reader<'_> {
     }
 
     /// As many pairs as the next number says, their keys rising.
-    fn each<K: DeserializeOwned + Ord + Copy, V: DeserializeOwned>(
+    fn each<K: DeserializeOwned + Ord + Clone, V: DeserializeOwned>(
         &mut self,
         mut keep: impl FnMut(&mut Self, K, V) -> Result<(), BadState>,
     ) -> Result<(), BadState> {
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
             let (key, value) = self.take::<(K, V)>()?;
-            self.ensure(last < Some(key), "keys do not rise")?;
-            last = Some(key);
+            self.ensure(last.as_ref() < Some(&key), "keys do not rise")?;
+            last = Some(key.clone());
             keep(self, key, value)?;
         }
         Ok(())
@@ -267,6 +272,19 @@ impl Reader<'_> {
             queue.keep_dead(id, dead);
             Ok(())
         })?;
+        self.each(|_, last, (first, at_ms)| {
+            queue.expiries.put_span(first, last, at_ms);
+            Ok(())
+        })?;
+        self.each(|_, key, (id, until_ms)| {
+            queue.dedup.remember(key, id, until_ms);
+            Ok(())
+        })?;
+        self.each(|_, key, id| {
+            queue.unique.hold(key, id);
+            Ok(())
+        })?;
+        self.ensure(queue.keys_hold(), "keys or expiries are of messages that are not there")?;
         self.ensure(state.names.insert(name, number).is_none(), "two queues have one name")?;
         state.counts = state.counts.replace(Counts::default(), queue.counts());
         self.ensure(state.counts.bytes <= NUMBER_MAX, "sizes are out of range")?;

@@ -1,4 +1,5 @@
-//! Dead messages of one queue: how they get there, how they leave, how long they are kept.
+//! Dead messages of one queue: how they get there, how they leave, how long they are kept. One that leaves has the time
+//! to live of the queue it comes to, from then on, and no unique key.
 //!
 //! With `dead_to` a message does not stay: it is handed on, within the same apply, through [`Leaving`], and
 //! [`Apply::change`](super::apply::Apply::change) puts it into the other queue.
@@ -24,6 +25,7 @@ impl Queue {
     /// Lets a message die that is in no state.
     pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, wall_ms: u64) {
         message.note(wall_ms, EventKind::Died(reason));
+        self.unique.free(id);
         match self.leaving.dead_to {
             Some(to) if message.hops < DEAD_HOPS_MAX => {
                 self.bytes -= message.size();
@@ -54,7 +56,7 @@ impl Queue {
         message.failures = 0;
         message.note(wall_ms, EventKind::Moved(from.clone()));
         self.bytes += message.size();
-        self.ready.put(id, message);
+        self.wait(id, message, self.expiry(wall_ms), 0, wall_ms);
     }
 
     /// The dead message that is to go first, and when: at once while there are more than may be.
@@ -81,7 +83,7 @@ impl Queue {
         message.failures = 0;
         message.hops = 0;
         message.note(wall_ms, EventKind::Redriven);
-        self.ready.put(id, message);
+        self.wait(id, message, self.expiry(wall_ms), 0, wall_ms);
         true
     }
 }

@@ -37,18 +37,22 @@ pub(super) enum Kind {
     Lease,
     /// A delay, on the wall clock.
     Delay,
+    /// A time to live, on the wall clock.
+    Expiry,
     /// The stay of a dead message, on the wall clock.
     Dead,
+    /// A dedup window, on the wall clock. Nothing is proposed for it: it waits for the next entry.
+    Dedup,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Lease, Self::Delay, Self::Dead];
+    const ALL: [Self; 5] = [Self::Lease, Self::Delay, Self::Expiry, Self::Dead, Self::Dedup];
 
     /// Now, on the clock it is counted on.
     fn now_ms(self, state: &State) -> u64 {
         match self {
             Self::Lease => state.lease_clock_ms,
-            Self::Delay | Self::Dead => state.wall_ms,
+            Self::Delay | Self::Expiry | Self::Dead | Self::Dedup => state.wall_ms,
         }
     }
 }
@@ -103,7 +107,9 @@ impl Queue {
         match kind {
             Kind::Lease => self.first_lease_end(),
             Kind::Delay => self.first_due(),
+            Kind::Expiry => self.expiries.first(),
             Kind::Dead => self.first_dead_end(),
+            Kind::Dedup => self.dedup.first(),
         }
     }
 
@@ -114,11 +120,18 @@ impl Queue {
                 let leased = self.end_lease(id)?;
                 let error = ErrorText::cut(LEASE_ENDED);
                 let failure = Failure { kind: EventKind::LeaseEnded, delay_ms: None, error };
-                self.fail(id, leased.message, failure, wall_ms);
-                return leased.session;
+                let session = leased.session;
+                self.fail(id, leased, failure, wall_ms);
+                return session;
             }
             Kind::Delay => self.come_due(id),
+            Kind::Expiry => {
+                if let Some(message) = self.take_waiting(id) {
+                    self.expire(id, message, wall_ms);
+                }
+            }
             Kind::Dead => self.delete_dead(id),
+            Kind::Dedup => self.dedup.forget_first(),
         }
         None
     }
@@ -130,7 +143,10 @@ impl State {
         let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
         let check = self.sessions.first_check().map(|(check_ms, _)| check_ms);
         NextDue {
-            wall_ms: [first(Kind::Delay), first(Kind::Dead), check].into_iter().flatten().min(),
+            wall_ms: [first(Kind::Delay), first(Kind::Expiry), first(Kind::Dead), check]
+                .into_iter()
+                .flatten()
+                .min(),
             lease_ms: first(Kind::Lease),
             leases: self.counts.leased,
         }

@@ -2,12 +2,12 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, TAIL_SIZE_MAX};
-use queue_protocol::names::{LeaseToken, MessageId, SessionId};
+use queue_protocol::names::{LeaseToken, SessionId};
 
 use super::apply::{Apply, refusal};
 use super::command::Lease;
-use super::message::{Leased, Message};
-use super::messages::Queue;
+use super::message::Leased;
+use super::messages::{Queue, Taken};
 use super::reply::{Grant, Outcome, Refusal};
 use super::state::QueueNumber;
 
@@ -18,12 +18,13 @@ impl Apply<'_> {
     /// Refused if none of the queues exists.
     pub(super) fn lease(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(lease)? else { return Ok(Outcome::Nothing) };
-        let (clock_ms, token) = (self.state.lease_clock_ms, self.state.next_token);
+        let (clock_ms, wall_ms, token) =
+            (self.state.lease_clock_ms, self.state.wall_ms, self.state.next_token);
         let grants = self.change(number, |queue| {
             let lease_ms = clamp_lease(lease.lease_ms.unwrap_or(queue.settings.lease_ms));
             let deadline_ms = clock_ms.saturating_add(lease_ms);
-            hand_out(queue, lease, token, |queue, id, token, message| {
-                queue.lend(id, Leased { token, deadline_ms, session, message });
+            hand_out(queue, lease, token, wall_ms, |queue, token, (id, message, expires_at_ms)| {
+                queue.lend(id, Leased { token, deadline_ms, session, expires_at_ms, message });
                 (lease_ms, deadline_ms)
             })
         });
@@ -33,7 +34,7 @@ impl Apply<'_> {
                 self.state.held.insert((session, grant.id), number);
             }
         }
-        Ok(Outcome::Delivered(grants))
+        Ok(delivered(grants))
     }
 
     /// Hands messages out for good.
@@ -42,16 +43,16 @@ impl Apply<'_> {
     /// Refused if none of the queues exists.
     pub(super) fn pop(&mut self, lease: &Lease) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(lease)? else { return Ok(Outcome::Nothing) };
-        let token = self.state.next_token;
+        let (wall_ms, token) = (self.state.wall_ms, self.state.next_token);
         let grants = self.change(number, |queue| {
-            hand_out(queue, lease, token, |queue, _, _, message| {
+            hand_out(queue, lease, token, wall_ms, |queue, _, (id, message, _)| {
                 queue.turnover.acked += 1;
-                queue.bytes -= u64::from(message.body.size);
+                queue.let_go(id, &message);
                 (0, 0)
             })
         });
         self.state.next_token += grants.len() as u64;
-        Ok(Outcome::Delivered(grants))
+        Ok(delivered(grants))
     }
 
     /// The first of the queues that has ready messages.
@@ -71,14 +72,15 @@ fn hand_out(
     queue: &mut Queue,
     lease: &Lease,
     first_token: u64,
-    mut take_over: impl FnMut(&mut Queue, MessageId, LeaseToken, Message) -> (u64, u64),
+    wall_ms: u64,
+    mut take_over: impl FnMut(&mut Queue, LeaseToken, Taken) -> (u64, u64),
 ) -> Vec<Grant> {
     let max = usize::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX);
     // One answer travels in one frame.
     let max_bytes = u64::from(lease.max_bytes).min(TAIL_SIZE_MAX as u64);
-    let taken = queue.ready.take(max, max_bytes);
+    let taken = queue.take_ready(max, max_bytes, wall_ms);
     queue.turnover.leased += taken.len() as u64;
-    let grant = |(token, (id, mut message)): (u64, (MessageId, Message))| {
+    let grant = |(token, (id, mut message, expires_at_ms)): (u64, Taken)| {
         message.attempts = message.attempts.saturating_add(1);
         let mut grant = Grant {
             queue: queue.name.clone(),
@@ -92,10 +94,15 @@ fn hand_out(
             deadline_ms: 0,
             body: message.body,
         };
-        (grant.lease_ms, grant.deadline_ms) = take_over(queue, id, grant.token, message);
+        (grant.lease_ms, grant.deadline_ms) = take_over(queue, grant.token, (id, message, expires_at_ms));
         grant
     };
     (first_token..).zip(taken).map(grant).collect()
+}
+
+/// All may have expired.
+fn delivered(grants: Vec<Grant>) -> Outcome {
+    if grants.is_empty() { Outcome::Nothing } else { Outcome::Delivered(grants) }
 }
 
 /// A lease within its limits, in milliseconds.

@@ -8,15 +8,23 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind, Settled};
-use queue_protocol::settings::{OnFull, Settings};
+use queue_protocol::settings::{OnExpiry, OnFull, Settings};
 
 use super::command::ErrorText;
 use super::dead::Leaving;
+use super::expiries::Expiries;
+use super::keys::{Dedup, UniqueKeys};
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
 use super::ready::Ready;
 
 /// Messages that one push may force out, at most.
 const DROPPED_COUNT_MAX: usize = 4_096;
+
+/// Expired messages that one lease clears out of its way, at most.
+const EXPIRED_TAKEN_MAX: usize = 4_096;
+
+/// A message that was ready, and when it expires.
+pub(super) type Taken = (MessageId, Message, Option<u64>);
 
 /// A deadline and whose it is.
 pub(super) type Deadline = (u64, MessageId);
@@ -33,6 +41,11 @@ pub(super) struct Queue {
     lease_ends: OrdSet<Deadline>,
     pub(super) delayed: OrdMap<MessageId, Delayed>,
     dues: OrdSet<Deadline>,
+    /// Of the ready and the delayed.
+    pub(super) expiries: Expiries,
+    pub(super) dedup: Dedup,
+    /// Of the ready, the delayed and the leased.
+    pub(super) unique: UniqueKeys,
     pub(super) dead: OrdMap<MessageId, Dead>,
     /// The dead in the order in which they died.
     pub(super) died: OrdSet<Deadline>,
@@ -125,6 +138,9 @@ impl Queue {
             lease_ends: OrdSet::new(),
             delayed: OrdMap::new(),
             dues: OrdSet::new(),
+            expiries: Expiries::default(),
+            dedup: Dedup::default(),
+            unique: UniqueKeys::default(),
             dead: OrdMap::new(),
             died: OrdSet::new(),
             bytes: 0,
@@ -177,16 +193,83 @@ impl Queue {
         true
     }
 
-    /// Takes a message out that is ready or delayed.
-    pub(super) fn take_waiting(&mut self, id: MessageId) -> Option<Message> {
-        self.ready.remove(id).or_else(|| self.take_delayed(id))
+    /// Takes the head of what is ready: at most `max` messages of at most `max_bytes` together, but at least one if there
+    /// is any; each with the time at which it expires. Those that have expired already go where that leads.
+    pub(super) fn take_ready(&mut self, max: usize, max_bytes: u64, wall_ms: u64) -> Vec<Taken> {
+        let mut live: Vec<Taken> = Vec::new();
+        let mut expired = 0;
+        while live.is_empty() && expired < EXPIRED_TAKEN_MAX {
+            let taken = self.ready.take(max, max_bytes);
+            if taken.is_empty() {
+                break;
+            }
+            expired += taken.len();
+            for (id, message) in taken {
+                let expires_at_ms = self.expiries.remove(id);
+                if expires_at_ms.is_some_and(|at_ms| at_ms <= wall_ms) {
+                    self.expire(id, message, wall_ms);
+                } else {
+                    live.push((id, message, expires_at_ms));
+                }
+            }
+        }
+        live
     }
 
-    /// Takes a message out that is delayed.
+    /// Takes a message out that is ready or delayed.
+    pub(super) fn take_waiting(&mut self, id: MessageId) -> Option<Message> {
+        let message = self.ready.remove(id).or_else(|| self.take_delayed(id))?;
+        self.expiries.remove(id);
+        Some(message)
+    }
+
+    /// Takes a message out that is delayed, but for its expiry.
     fn take_delayed(&mut self, id: MessageId) -> Option<Message> {
         let delayed = self.delayed.remove(&id)?;
         self.dues.remove(&(delayed.due_ms, id));
         Some(delayed.message)
+    }
+
+    /// Lets a message go that is in no state.
+    pub(super) fn let_go(&mut self, id: MessageId, message: &Message) {
+        self.bytes -= message.size();
+        self.unique.free(id);
+    }
+
+    /// Puts a message that is in no state and whose time to live has passed where that leads.
+    pub(super) fn expire(&mut self, id: MessageId, message: Message, wall_ms: u64) {
+        match self.settings.on_expiry {
+            OnExpiry::Drop => self.let_go(id, &message),
+            OnExpiry::Dead => self.bury(id, message, DeadReason::Expired, wall_ms),
+        }
+    }
+
+    /// When a message expires that comes to this queue now and has no time to live of its own.
+    pub(super) fn expiry(&self, wall_ms: u64) -> Option<u64> {
+        let ttl_ms = self.settings.ttl_ms;
+        (ttl_ms > 0).then(|| wall_ms.saturating_add(ttl_ms))
+    }
+
+    /// Lets a message wait that is in no state, from `due_ms` on as ready.
+    pub(super) fn wait(
+        &mut self,
+        id: MessageId,
+        message: Message,
+        expires_at_ms: Option<u64>,
+        due_ms: u64,
+        wall_ms: u64,
+    ) {
+        if let Some(at_ms) = expires_at_ms {
+            if at_ms <= wall_ms {
+                return self.expire(id, message, wall_ms);
+            }
+            self.expiries.add(id, id, at_ms);
+        }
+        if due_ms > wall_ms {
+            self.delay(id, Delayed { due_ms, message });
+        } else {
+            self.ready.put(id, message);
+        }
     }
 
     /// The lease that ends first.
@@ -263,27 +346,25 @@ impl Queue {
         if self.holds(id) { Settled::Stale } else { Settled::Gone }
     }
 
-    /// Puts a message that is in no state where its failure leads: dead, delayed or ready.
-    pub(super) fn fail(&mut self, id: MessageId, mut message: Message, failure: Failure, wall_ms: u64) {
+    /// Puts a message that was leased where its failure leads: dead, delayed or ready.
+    pub(super) fn fail(&mut self, id: MessageId, mut leased: Leased, failure: Failure, wall_ms: u64) {
         let Failure { kind, delay_ms, error } = failure;
+        let message = &mut leased.message;
         message.note(wall_ms, kind);
         message.failures = message.failures.saturating_add(1);
         message.last_error = Some(error);
         if message.failures >= self.settings.max_failures {
-            self.bury(id, message, DeadReason::MaxFailures, wall_ms);
+            self.bury(id, leased.message, DeadReason::MaxFailures, wall_ms);
         } else {
             let delay_ms = delay_ms.unwrap_or_else(|| backoff_ms(&self.settings, id, message.failures));
-            self.put_back(id, message, delay_ms, wall_ms);
+            self.put_back(id, leased, delay_ms, wall_ms);
         }
     }
 
-    /// Makes a message that is in no state ready, at once or later.
-    pub(super) fn put_back(&mut self, id: MessageId, message: Message, delay_ms: u64, wall_ms: u64) {
-        if delay_ms == 0 {
-            self.ready.put(id, message);
-        } else {
-            self.delay(id, Delayed { due_ms: wall_ms.saturating_add(delay_ms), message });
-        }
+    /// Makes a message that was leased ready, at once or later.
+    pub(super) fn put_back(&mut self, id: MessageId, leased: Leased, delay_ms: u64, wall_ms: u64) {
+        let Leased { message, expires_at_ms, .. } = leased;
+        self.wait(id, message, expires_at_ms, wall_ms.saturating_add(delay_ms), wall_ms);
     }
 
     /// Takes over a message that is due later.
@@ -301,23 +382,31 @@ impl Queue {
 
     /// Deletes all ready messages.
     pub(super) fn purge_ready(&mut self) {
-        let bytes: u64 = self.ready.entries().map(|(_, entry)| entry.bytes()).sum();
-        self.bytes -= bytes;
-        self.ready = Ready::default();
+        let ids: Vec<MessageId> = self.ready.messages().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.delete_waiting(id));
     }
 
     /// Deletes all leased messages.
     pub(super) fn purge_leased(&mut self) {
-        self.bytes -= self.leased.values().map(|leased| u64::from(leased.message.body.size)).sum::<u64>();
-        self.leased = OrdMap::new();
-        self.lease_ends = OrdSet::new();
+        let ids: Vec<MessageId> = self.leased.keys().copied().collect();
+        for id in ids {
+            if let Some(leased) = self.end_lease(id) {
+                self.let_go(id, &leased.message);
+            }
+        }
     }
 
     /// Deletes all delayed messages.
     pub(super) fn purge_delayed(&mut self) {
-        self.bytes -= self.delayed.values().map(|delayed| u64::from(delayed.message.body.size)).sum::<u64>();
-        self.delayed = OrdMap::new();
-        self.dues = OrdSet::new();
+        let ids: Vec<MessageId> = self.delayed.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.delete_waiting(id));
+    }
+
+    /// Deletes a message that is ready or delayed.
+    pub(super) fn delete_waiting(&mut self, id: MessageId) {
+        if let Some(message) = self.take_waiting(id) {
+            self.let_go(id, &message);
+        }
     }
 
     /// Deletes all dead messages.
@@ -334,6 +423,7 @@ impl Queue {
         assert!(ends == self.lease_ends, "{}: lease ends", self.name);
         let dues = self.delayed.iter().map(|(id, delayed)| (delayed.due_ms, *id)).collect::<OrdSet<_>>();
         assert!(dues == self.dues, "{}: delays", self.name);
+        assert!(self.keys_hold(), "{}: expiries and keys", self.name);
         let died = self.dead.iter().map(|(id, dead)| (dead.died_at_ms, *id)).collect::<OrdSet<_>>();
         assert!(died == self.died, "{}: deaths", self.name);
         assert!(self.leaving.messages.is_empty(), "{}: messages got lost on their way", self.name);
@@ -342,6 +432,14 @@ impl Queue {
         assert_eq!(self.ready.messages().count() as u64, self.ready.count(), "{}: ready", self.name);
         let sizes = self.messages().map(|(_, message)| u64::from(message.body.size));
         assert_eq!(sizes.sum::<u64>(), self.bytes, "{}: bytes", self.name);
+    }
+
+    /// Whether expiries and keys are of messages that can have them.
+    pub(super) fn keys_hold(&self) -> bool {
+        let waits = |id| self.delayed.contains_key(&id) || self.ready.find(id).is_some();
+        self.expiries.holds(waits)
+            && self.dedup.holds()
+            && self.unique.holds(|id| waits(id) || self.leased.contains_key(&id))
     }
 
     /// All messages, in no order worth naming.

@@ -11,6 +11,8 @@ pub mod command;
 mod dead;
 mod deadlines;
 mod deliver;
+mod expiries;
+mod keys;
 mod live;
 mod message;
 mod messages;

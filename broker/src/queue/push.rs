@@ -3,7 +3,7 @@
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::MessageId;
-use queue_protocol::request::{Due, PushOptions};
+use queue_protocol::request::{Due, PushOptions, Unique, UniqueHeld};
 use queue_protocol::response::PushOutcome;
 
 use super::apply::{Apply, refusal_of};
@@ -86,6 +86,13 @@ impl Outcomes {
     }
 }
 
+/// Whether a message may come in.
+enum Admitted {
+    Yes,
+    Duplicate(MessageId),
+    Refused(ErrorCode),
+}
+
 impl Queue {
     /// Stores messages under ids from `next_id` on: stretches of plain ones as a whole if there is room for all.
     fn push(
@@ -106,21 +113,74 @@ impl Queue {
             let all = u64::from(stretch.count());
             let taken = if self.has_room(all, stretch.bytes()) { stretch } else { stretch.slice(0, 1) };
             start += taken.count();
-            if self.make_room(taken.bytes(), pushed.pushed_at_ms) {
-                outcomes.stored(MessageId(*next_id), taken.count());
-                self.store(MessageId(*next_id), taken, options);
-                *next_id += u64::from(taken.count());
-            } else {
-                outcomes.refuse(ErrorCode::QueueFull);
+            match self.admit(taken.bytes(), options, pushed.pushed_at_ms) {
+                Admitted::Yes => {
+                    outcomes.stored(MessageId(*next_id), taken.count());
+                    self.store(MessageId(*next_id), taken, options);
+                    *next_id += u64::from(taken.count());
+                }
+                Admitted::Duplicate(id) => outcomes.0.push(PushOutcome::Duplicate { id }),
+                Admitted::Refused(code) => outcomes.refuse(code),
             }
         }
         outcomes
+    }
+
+    /// Decides whether a message may come in, and makes way for it.
+    fn admit(&mut self, size: u64, options: &PushOptions, wall_ms: u64) -> Admitted {
+        if let Some(key) = &options.dedup_key {
+            if let Some(id) = self.dedup.known(key, wall_ms) {
+                return Admitted::Duplicate(id);
+            }
+            if !self.dedup.has_room(key) {
+                return Admitted::Refused(ErrorCode::DedupFull);
+            }
+        }
+        if let Some(Unique { key, held }) = &options.unique
+            && let Some(id) = self.unique.holder(key)
+        {
+            return match held {
+                UniqueHeld::Keep => Admitted::Duplicate(id),
+                UniqueHeld::Reject => Admitted::Refused(ErrorCode::UniqueHeld),
+                UniqueHeld::Replace => self.replace(id, size),
+            };
+        }
+        if self.make_room(size, wall_ms) { Admitted::Yes } else { Admitted::Refused(ErrorCode::QueueFull) }
+    }
+
+    /// Deletes the message whose place a new one of that size takes, unless it is leased.
+    fn replace(&mut self, id: MessageId, size: u64) -> Admitted {
+        if self.leased.contains_key(&id) {
+            return Admitted::Refused(ErrorCode::UniqueHeld);
+        }
+        let old = self.ready.find(id).or_else(|| self.delayed.get(&id).map(|old| old.message.clone()));
+        let grows = size.saturating_sub(old.map_or(0, |old| old.size()));
+        if grows > 0 && !self.has_room(0, grows) {
+            return Admitted::Refused(ErrorCode::QueueFull);
+        }
+        self.delete_waiting(id);
+        Admitted::Yes
     }
 
     /// Takes over new messages that have the same options.
     fn store(&mut self, first: MessageId, pushed: PushedRows<'_>, options: &PushOptions) {
         self.turnover.pushed += u64::from(pushed.count());
         self.bytes += pushed.bytes();
+        let wall_ms = pushed.pushed_at_ms;
+        let own = options.ttl_ms.map(|ttl_ms| wall_ms.saturating_add(ttl_ms));
+        if let Some(at_ms) = own.or_else(|| self.expiry(wall_ms)) {
+            self.expiries.add(first, MessageId(first.0 + u64::from(pushed.count()) - 1), at_ms);
+        }
+        // Only single messages have keys: a plain one has none.
+        if let Some(key) = &options.dedup_key
+            && self.settings.dedup_window_ms > 0
+        {
+            let until_ms = wall_ms.saturating_add(self.settings.dedup_window_ms);
+            self.dedup.remember(key.clone(), first, until_ms);
+        }
+        if let Some(Unique { key, .. }) = &options.unique {
+            self.unique.hold(key.clone(), first);
+        }
         match due_later(options.due, pushed.pushed_at_ms) {
             None => self.ready.push(options.priority, first, pushed),
             Some(due_ms) => {

@@ -16,28 +16,29 @@ use super::state::QueueNumber;
 impl Apply<'_> {
     /// Settles leases for good.
     pub(super) fn ack(&mut self, receipts: &Receipts) -> Outcome {
-        self.settle(receipts, |queue, _, leased| {
+        self.settle(receipts, |queue, id, leased| {
             queue.turnover.acked += 1;
-            queue.bytes -= u64::from(leased.message.body.size);
+            queue.let_go(id, &leased.message);
         })
     }
 
     /// Gives leased messages back.
     pub(super) fn nack(&mut self, receipts: &Receipts, kind: &NackKind) -> Outcome {
         let wall_ms = self.state.wall_ms;
-        self.settle(receipts, |queue, id, Leased { mut message, .. }| match kind {
+        self.settle(receipts, |queue, id, mut leased| match kind {
             NackKind::Release { delay_ms } => {
+                let message = &mut leased.message;
                 message.releases = message.releases.saturating_add(1);
                 message.note(wall_ms, EventKind::Released);
-                queue.put_back(id, message, *delay_ms, wall_ms);
+                queue.put_back(id, leased, *delay_ms, wall_ms);
             }
             NackKind::Fail { delay_ms, error } => {
                 let failure = Failure { kind: EventKind::Failed, delay_ms: *delay_ms, error: error.clone() };
-                queue.fail(id, message, failure, wall_ms);
+                queue.fail(id, leased, failure, wall_ms);
             }
             NackKind::Reject { reason } => {
-                message.last_error = Some(reason.clone());
-                queue.bury(id, message, DeadReason::Rejected, wall_ms);
+                leased.message.last_error = Some(reason.clone());
+                queue.bury(id, leased.message, DeadReason::Rejected, wall_ms);
             }
         })
     }

@@ -40,7 +40,7 @@ pub struct Peeked {
     pub last_error: Option<ErrorText>,
     /// What happened last, from the first failure on, oldest first.
     pub history: Vec<Event>,
-    /// Wall time when its time to live passes, while it waits.
+    /// Wall time when its time to live passes.
     pub expires_at_ms: Option<u64>,
     /// Where its content lies.
     pub body: BodyRef,
@@ -129,9 +129,9 @@ impl State {
                 .map(|shown| vec![shown])
                 .ok_or_else(|| refusal_of(ErrorCode::MessageNotFound, queue));
         }
-        let ready = found.ready.messages().map(|(id, message)| ready(id, message));
+        let ready = found.ready.messages().map(|(id, message)| waiting(found, ready(id, message)));
         let leased = found.leased.iter().map(|(id, leased)| self.leased(*id, leased));
-        let delayed = found.delayed.iter().map(|(id, message)| delayed(*id, message));
+        let delayed = found.delayed.iter().map(|(id, message)| waiting(found, delayed(*id, message)));
         let dead = found.dead.iter().map(|(id, message)| dead(*id, message));
         let mut bytes = 0u64;
         let fits = |shown: &(usize, Peeked)| {
@@ -150,9 +150,9 @@ impl State {
     fn find(&self, queue: &Queue, id: MessageId) -> Option<Peeked> {
         let leased = queue.leased.get(&id).map(|leased| self.leased(id, leased));
         leased
-            .or_else(|| queue.delayed.get(&id).map(|message| delayed(id, message)))
+            .or_else(|| queue.delayed.get(&id).map(|message| waiting(queue, delayed(id, message))))
             .or_else(|| queue.dead.get(&id).map(|message| dead(id, message)))
-            .or_else(|| queue.ready.find(id).map(|message| ready(id, message)))
+            .or_else(|| queue.ready.find(id).map(|message| waiting(queue, ready(id, message))))
     }
 
     fn leased(&self, id: MessageId, leased: &Leased) -> Peeked {
@@ -160,6 +160,7 @@ impl State {
             state: MessageState::Leased,
             until_ms: Some(leased.deadline_ms.saturating_sub(self.lease_clock_ms)),
             token: Some(leased.token),
+            expires_at_ms: leased.expires_at_ms,
             ..ready(id, leased.message.clone())
         }
     }
@@ -214,6 +215,11 @@ impl State {
             wall_ms: self.wall_ms,
         }
     }
+}
+
+/// A message that is ready or delayed, with its expiry.
+fn waiting(queue: &Queue, shown: Peeked) -> Peeked {
+    Peeked { expires_at_ms: queue.expiries.of(shown.id), ..shown }
 }
 
 fn ready(id: MessageId, message: Message) -> Peeked {

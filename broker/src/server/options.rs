@@ -4,7 +4,7 @@
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX};
 use queue_protocol::request::{Due, PushOptions};
-use queue_protocol::settings::{OnExpiry, OnPoison, QueueSettings};
+use queue_protocol::settings::{OnPoison, QueueSettings};
 
 use super::dispatch::bad;
 
@@ -13,9 +13,6 @@ type Asked<T> = (&'static str, fn(&T) -> bool);
 
 /// Settings without effect, as long as they are.
 const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[
-    ("ttl_ms", |s| s.ttl_ms.is_some_and(|ms| ms > 0)),
-    ("on_expiry", |s| s.on_expiry.is_some_and(|on| on != OnExpiry::Dead)),
-    ("dedup_window_ms", |s| s.dedup_window_ms.is_some()),
     ("ordered", |s| s.ordered == Some(true)),
     ("on_poison", |s| s.on_poison.is_some_and(|on| on != OnPoison::Skip)),
     ("fair", |s| s.fair == Some(true)),
@@ -27,12 +24,7 @@ const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[
 ];
 
 /// Push options without effect, as long as they are.
-const OPTIONS_NOT_BUILT: &[Asked<PushOptions>] = &[
-    ("ttl", |o| o.ttl_ms.is_some()),
-    ("dedup key", |o| o.dedup_key.is_some()),
-    ("unique key", |o| o.unique.is_some()),
-    ("group", |o| o.group.is_some()),
-];
+const OPTIONS_NOT_BUILT: &[Asked<PushOptions>] = &[("group", |o| o.group.is_some())];
 
 fn built<T>(list: &[Asked<T>], asked: &T) -> Result<(), Error> {
     match list.iter().find(|(_, is_asked)| is_asked(asked)) {

@@ -6,10 +6,10 @@ mod ops;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
-use queue_protocol::response::{At, EventKind};
-use queue_protocol::settings::Settings;
+use queue_protocol::response::{At, DeadReason, EventKind};
+use queue_protocol::settings::{OnExpiry, Settings};
 
 use super::command::{Batch, Command, ErrorText, Op, SessionStamp};
 use super::reply::{BodyRef, Outcome, Refusal, Reply};
@@ -23,6 +23,7 @@ struct Message {
     deadline_ms: u64,
     holder: Option<SessionId>,
     hops: u8,
+    unique: Option<Key>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +40,7 @@ struct Queue {
     name: QueueName,
     settings: Settings,
     version: u64,
+    dedup: Vec<(Key, MessageId, u64)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,6 +97,7 @@ impl Model {
                 make_ready(message);
             }
         }
+        self.expire(|_| true);
         while let Some(id) = self.queues.clone().iter().find_map(|queue| {
             self.dead_end(queue).filter(|(at_ms, _)| *at_ms <= self.wall_ms).map(|(_, id)| id)
         }) {
@@ -115,6 +118,22 @@ impl Model {
             }
         }
         self.forgotten.retain(|(_, until_ms)| *until_ms > wall_ms);
+    }
+
+    /// Lets waiting messages go whose time has passed.
+    fn expire(&mut self, which: impl Fn(&Message) -> bool) {
+        let expired = |message: &&Message| {
+            let waits = matches!(message.shown.state, MessageState::Ready | MessageState::Delayed);
+            waits && message.shown.expires_at_ms.is_some_and(|at_ms| at_ms <= self.wall_ms) && which(message)
+        };
+        let expired: Vec<MessageId> = self.messages.iter().filter(expired).map(|m| m.shown.id).collect();
+        for id in expired {
+            let queue = self.find(id).unwrap().queue.clone();
+            match self.settings(&queue).on_expiry {
+                OnExpiry::Drop => self.messages.retain(|message| message.shown.id != id),
+                OnExpiry::Dead => self.bury(id, DeadReason::Expired),
+            }
+        }
     }
 
     /// The next dead message of a queue to go, and when: at once while there are too many.
@@ -259,9 +278,11 @@ impl Model {
     pub(super) fn next_due(&self) -> NextDue {
         let delays = self.in_state(MessageState::Delayed).filter_map(|message| message.shown.until_ms);
         let looks = self.sessions.iter().map(|session| session.check_ms);
+        let waiting = [MessageState::Ready, MessageState::Delayed].map(|state| self.in_state(state));
+        let expiries = waiting.into_iter().flatten().filter_map(|message| message.shown.expires_at_ms);
         let dead = self.queues.iter().filter_map(|queue| self.dead_end(queue)).map(|(at_ms, _)| at_ms);
         NextDue {
-            wall_ms: delays.chain(looks).chain(dead).min(),
+            wall_ms: delays.chain(looks).chain(expiries).chain(dead).min(),
             lease_ms: self.in_state(MessageState::Leased).map(|message| message.deadline_ms).min(),
             leases: self.in_state(MessageState::Leased).count() as u64,
         }

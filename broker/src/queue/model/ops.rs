@@ -1,8 +1,8 @@
 //! What each command does to the vectors.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName, SessionId};
-use queue_protocol::request::{Due, MessageState, NackKind};
+use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::request::{Due, MessageState, NackKind, PushOptions, UniqueHeld};
 use queue_protocol::response::{DeadReason, Event, EventKind, PushOutcome, Settled};
 use queue_protocol::settings::{OnFull, Settings};
 
@@ -96,6 +96,7 @@ impl Model {
             }
             Op::Redrive { queue, ids } => {
                 self.exists(queue)?;
+                let expiry = self.expiry(queue);
                 let mut count = 0;
                 for message in &mut self.messages {
                     let named = ids.as_ref().is_none_or(|ids| ids.contains(&message.shown.id));
@@ -104,9 +105,11 @@ impl Model {
                         message.hops = 0;
                         note(message, self.wall_ms, EventKind::Redriven);
                         make_ready(message);
+                        message.shown.expires_at_ms = expiry;
                         count += 1;
                     }
                 }
+                self.expire(|message| message.queue == *queue);
                 Ok(Outcome::Count(count))
             }
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
@@ -118,7 +121,7 @@ impl Model {
         }
     }
 
-    fn settings(&self, queue: &QueueName) -> Settings {
+    pub(super) fn settings(&self, queue: &QueueName) -> Settings {
         self.queues.iter().find(|known| known.name == *queue).unwrap().settings.clone()
     }
 
@@ -140,7 +143,12 @@ impl Model {
 
     fn make_queue(&mut self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
         self.sound(name, settings)?;
-        self.queues.push(Queue { name: name.clone(), settings: settings.clone(), version: 1 });
+        self.queues.push(Queue {
+            name: name.clone(),
+            settings: settings.clone(),
+            version: 1,
+            dedup: Vec::new(),
+        });
         Ok(())
     }
 
@@ -161,22 +169,25 @@ impl Model {
         }
         let mut outcomes = Vec::new();
         for (k, body) in (0..).zip(bodies) {
-            if !self.make_room(&push.queue, u64::from(body.size)) {
-                if push.atomic {
-                    *self = before;
-                    return Err(refusal_of(ErrorCode::QueueFull, &push.queue));
-                }
-                outcomes.push(PushOutcome::Refused { code: ErrorCode::QueueFull, count: 1 });
-                continue;
-            }
-            self.ids += 1;
-            outcomes.push(PushOutcome::Stored { first_id: MessageId(self.ids), count: 1 });
             let options = push
                 .special
                 .iter()
                 .find(|(special, _)| *special == k)
                 .map(|(_, options)| options.clone())
                 .unwrap_or_default();
+            match self.admit(&push.queue, u64::from(body.size), &options) {
+                Some(PushOutcome::Refused { code, .. }) if push.atomic => {
+                    *self = before;
+                    return Err(refusal_of(code, &push.queue));
+                }
+                Some(other) => {
+                    outcomes.push(other);
+                    continue;
+                }
+                None => {}
+            }
+            self.ids += 1;
+            outcomes.push(PushOutcome::Stored { first_id: MessageId(self.ids), count: 1 });
             let due_ms = match options.due {
                 Due::Now => 0,
                 Due::AfterMs(ms) => self.wall_ms + ms,
@@ -197,13 +208,24 @@ impl Model {
                     dead: None,
                     last_error: None,
                     history: Vec::new(),
-                    expires_at_ms: None,
+                    expires_at_ms: options
+                        .ttl_ms
+                        .map(|ttl_ms| self.wall_ms + ttl_ms)
+                        .or(self.expiry(&push.queue)),
                     body: *body,
                 },
                 deadline_ms: 0,
                 holder: None,
                 hops: 0,
+                unique: options.unique.map(|unique| unique.key),
             };
+            if let Some(key) = options.dedup_key {
+                let (wall_ms, id) = (self.wall_ms, MessageId(self.ids));
+                let queue = self.queues.iter_mut().find(|known| known.name == push.queue).unwrap();
+                if queue.settings.dedup_window_ms > 0 {
+                    queue.dedup.push((key, id, wall_ms + queue.settings.dedup_window_ms));
+                }
+            }
             if due_ms > self.wall_ms {
                 message.shown.state = MessageState::Delayed;
                 message.shown.until_ms = Some(due_ms);
@@ -213,23 +235,72 @@ impl Model {
         Ok(Outcome::Pushed(in_runs(outcomes)))
     }
 
+    fn expiry(&self, queue: &QueueName) -> Option<u64> {
+        let ttl_ms = self.settings(queue).ttl_ms;
+        (ttl_ms > 0).then_some(self.wall_ms + ttl_ms)
+    }
+
+    /// Why a message may not come in, if it may not.
+    fn admit(&mut self, queue: &QueueName, size: u64, options: &PushOptions) -> Option<PushOutcome> {
+        let refused = |code| Some(PushOutcome::Refused { code, count: 1 });
+        let known = self.queues.iter().find(|known| known.name == *queue).unwrap();
+        let remembered = |(key, _, until_ms): &&(Key, MessageId, u64)| {
+            Some(key) == options.dedup_key.as_ref() && *until_ms > self.wall_ms
+        };
+        if let Some((_, id, _)) = known.dedup.iter().find(remembered) {
+            return Some(PushOutcome::Duplicate { id: *id });
+        }
+        if let Some(unique) = &options.unique {
+            let holds = |m: &&Message| {
+                let live = m.shown.state != MessageState::Dead;
+                live && m.queue == *queue && m.unique.as_ref() == Some(&unique.key)
+            };
+            if let Some(holder) = self.messages.iter().find(holds).cloned() {
+                match unique.held {
+                    UniqueHeld::Keep => return Some(PushOutcome::Duplicate { id: holder.shown.id }),
+                    UniqueHeld::Replace if holder.shown.state != MessageState::Leased => {
+                        let before = self.messages.clone();
+                        self.messages.retain(|message| message.shown.id != holder.shown.id);
+                        let shrinks = size <= u64::from(holder.shown.body.size);
+                        if shrinks || self.has_room(queue, size) {
+                            return None;
+                        }
+                        self.messages = before;
+                        return refused(ErrorCode::QueueFull);
+                    }
+                    _ => return refused(ErrorCode::UniqueHeld),
+                }
+            }
+        }
+        if self.make_room(queue, size) { None } else { refused(ErrorCode::QueueFull) }
+    }
+
+    fn has_room(&self, queue: &QueueName, size: u64) -> bool {
+        let settings = self.settings(queue);
+        let waits = |m: &&Message| m.queue == *queue && m.shown.state != MessageState::Dead;
+        let count = self.messages.iter().filter(waits).count() as u64;
+        let bytes: u64 = self.messages.iter().filter(waits).map(|m| u64::from(m.shown.body.size)).sum();
+        let over = |max: u64, value: u64| max > 0 && value > max;
+        !over(settings.max_messages, count + 1) && !over(settings.max_bytes, bytes + size)
+    }
+
     /// Whether one more message of that size may wait, after letting others die for it.
     fn make_room(&mut self, queue: &QueueName, size: u64) -> bool {
         let settings = self.settings(queue);
         loop {
-            let waits = |m: &&Message| m.queue == *queue && m.shown.state != MessageState::Dead;
-            let waiting: Vec<&Message> = self.messages.iter().filter(waits).collect();
-            let bytes: u64 = waiting.iter().map(|m| u64::from(m.shown.body.size)).sum();
-            let over = |max: u64, value: u64| max > 0 && value > max;
-            if !over(settings.max_messages, waiting.len() as u64 + 1)
-                && !over(settings.max_bytes, bytes + size)
-            {
+            if self.has_room(queue, size) {
                 return true;
             }
-            let first = |state| waiting.iter().filter(|m| m.shown.state == state).map(|m| m.shown.id).min();
+            let first = |state| {
+                let of_queue = self.in_state(state).filter(|message| message.queue == *queue);
+                of_queue.map(|message| message.shown.id).min()
+            };
             let oldest = first(MessageState::Ready).or(first(MessageState::Delayed));
             match oldest {
-                Some(id) if settings.on_full == OnFull::DropOldest && !over(settings.max_bytes, size) => {
+                Some(id)
+                    if settings.on_full == OnFull::DropOldest
+                        && (settings.max_bytes == 0 || size <= settings.max_bytes) =>
+                {
                     self.bury(id, DeadReason::Overflow);
                 }
                 _ => return false,
@@ -345,20 +416,26 @@ impl Model {
             message.shown.state = MessageState::Delayed;
             message.shown.until_ms = Some(due_ms);
         }
+        self.expire(|message| message.shown.id == id);
     }
 
-    fn bury(&mut self, id: MessageId, reason: DeadReason) {
+    pub(super) fn bury(&mut self, id: MessageId, reason: DeadReason) {
         let wall_ms = self.wall_ms;
         let queue = self.find(id).unwrap().queue.clone();
         let to = self.settings(&queue).dead_to.filter(|to| self.has(to));
         let message = self.find(id).unwrap();
         note(message, wall_ms, EventKind::Died(reason));
         make_ready(message);
+        message.unique = None;
+        message.shown.expires_at_ms = None;
         if let Some(to) = to.filter(|_| message.hops < 8) {
             message.queue = to;
             message.hops += 1;
             message.shown.failures = 0;
             note(message, wall_ms, EventKind::Moved(queue));
+            let to = message.queue.clone();
+            let expiry = self.expiry(&to);
+            self.find(id).unwrap().shown.expires_at_ms = expiry;
             return;
         }
         message.shown.state = MessageState::Dead;

@@ -17,7 +17,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 26] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -38,6 +38,8 @@ const KINDS: [&str; 24] = [
     "QueueChanged",
     "QueueFull",
     "QueuePaused",
+    "UniqueHeld",
+    "Duplicate",
     "DeadToCycle",
     "moved",
     "repeated",
@@ -101,7 +103,9 @@ fn kinds(reply: &Reply) -> impl Iterator<Item = String> {
         Err(refusal) => format!("{:?}", refusal.code),
     };
     let kind: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
-    [Some(kind), reply.repeated.then(|| "repeated".to_owned())].into_iter().flatten()
+    let within =
+        ["UniqueHeld", "QueueFull", "Duplicate"].map(|part| text.contains(part).then(|| part.to_owned()));
+    [Some(kind), reply.repeated.then(|| "repeated".to_owned())].into_iter().chain(within).flatten()
 }
 
 fn assert_same(state: &State, model: &Model) {

@@ -1,8 +1,8 @@
 //! Random histories: entries of commands as clients with sessions and receipts would send them, and as they would not.
 
 use proptest::prelude::*;
-use queue_protocol::request::{MessageState, NackKind};
-use queue_protocol::settings::{OnFull, QueueSettings};
+use queue_protocol::request::{MessageState, NackKind, Unique, UniqueHeld};
+use queue_protocol::settings::{OnExpiry, OnFull, QueueSettings};
 
 use super::super::command::ErrorText;
 use super::*;
@@ -37,7 +37,7 @@ pub(super) enum Stamp {
 /// A command; receipts are chosen among those handed out so far.
 #[derive(Clone, Debug)]
 pub(super) enum Act {
-    Push { queue: usize, create: bool, atomic: bool, count: u32, special: Vec<(u32, u8, Due)> },
+    Push { queue: usize, create: bool, atomic: bool, count: u32, special: Vec<(u32, PushOptions)> },
     Take { queues: Vec<usize>, max: u16, max_bytes: u32, lease_ms: Option<u64>, pop: bool },
     Ack(Chosen),
     Nack(Chosen, NackKind),
@@ -118,12 +118,18 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
         1 => (0u64..4).prop_map(move |n| QueueSettings { dead_max: Some(n), ..none() }),
         1 => (0u64..3_000).prop_map(move |ms| QueueSettings { dead_ttl_ms: Some(ms), ..none() }),
     ];
+    let on_expiry = prop_oneof![Just(OnExpiry::Drop), Just(OnExpiry::Dead)];
+    let times = prop_oneof![
+        (0u64..3_000).prop_map(move |ms| QueueSettings { ttl_ms: Some(ms), ..none() }),
+        on_expiry.prop_map(move |on| QueueSettings { on_expiry: Some(on), ..none() }),
+        (0u64..9_000).prop_map(move |ms| QueueSettings { dedup_window_ms: Some(ms), ..none() }),
+    ];
     let modes = prop_oneof![
         any::<bool>().prop_map(move |on| QueueSettings { pushes_paused: Some(on), ..none() }),
         any::<bool>().prop_map(move |on| QueueSettings { leases_paused: Some(on), ..none() }),
         any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), fair: Some(on), ..none() }),
     ];
-    prop_oneof![2 => counters, 3 => limits, 4 => dead, 1 => modes]
+    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 1 => modes]
 }
 
 fn plain() -> impl Strategy<Value = Op> {
@@ -147,11 +153,27 @@ fn plain() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn options() -> impl Strategy<Value = PushOptions> {
+    let key = || prop::sample::select(vec!["a", "b", "c"]).prop_map(|key| key.parse().expect("a key"));
+    let held = prop_oneof![Just(UniqueHeld::Reject), Just(UniqueHeld::Replace), Just(UniqueHeld::Keep)];
+    let unique = (key(), held).prop_map(|(key, held)| Unique { key, held });
+    let priority = prop_oneof![8 => 0u8..=31, 8 => Just(4u8), 1 => Just(32)];
+    let ttl_ms = prop::option::weighted(0.3, 1u64..3_000);
+    let keys = (prop::option::weighted(0.3, key()), prop::option::weighted(0.3, unique));
+    (priority, due(), ttl_ms, keys).prop_map(|(priority, due, ttl_ms, (dedup_key, unique))| PushOptions {
+        priority,
+        due,
+        ttl_ms,
+        dedup_key,
+        unique,
+        group: None,
+    })
+}
+
 fn act() -> impl Strategy<Value = Act> {
-    let special =
-        prop::collection::btree_map(0u32..8, (prop_oneof![0u8..=31, Just(4u8), Just(32)], due()), 0..4)
-            .prop_map(|special| special.into_iter().map(|(k, (priority, due))| (k, priority, due)).collect());
-    let special = prop_oneof![2 => Just(Vec::new()), 1 => special];
+    let special = (prop::collection::vec(options(), 0..4), prop::bool::weighted(0.05))
+        .prop_map(|(options, beyond)| (if beyond { 8 } else { 0 }..).step_by(2).zip(options).collect());
+    let special = prop_oneof![1 => Just(Vec::new()), 2 => special];
     let take = (
         prop::collection::vec(queue(), 0..4),
         0u16..6,
@@ -262,7 +284,10 @@ impl Clients {
     fn op(&self, act: &Act) -> Op {
         match act {
             Act::Push { queue, create, atomic, count, special } => {
-                match push_special(QUEUES[*queue], *count, special) {
+                // An ordinal beyond the push is odd, and rare.
+                let count =
+                    special.last().filter(|(k, _)| *k < 8).map_or(*count, |(k, _)| (*count).max(k + 1));
+                match push_with(QUEUES[*queue], count, special.clone()) {
                     Op::Push(push) => {
                         let create = push.create.filter(|_| *create);
                         Op::Push(Push { create, atomic: *atomic, ..push })

@@ -3,6 +3,7 @@
 mod bytes;
 mod compared;
 mod histories;
+mod life_stories;
 mod limits;
 mod session_stories;
 mod settings_stories;
@@ -48,6 +49,10 @@ fn push_special(queue: &str, count: u32, special: &[(u32, u8, Due)]) -> Op {
     let special = special.iter().map(|(k, priority, due)| {
         (*k, PushOptions { priority: *priority, due: *due, ..PushOptions::default() })
     });
+    push_with(queue, count, special.collect())
+}
+
+fn push_with(queue: &str, count: u32, special: Vec<(u32, PushOptions)>) -> Op {
     Op::Push(Push {
         queue: name(queue),
         create: Some(Box::new(settings())),
