@@ -41,11 +41,11 @@ struct Node {
 }
 
 impl Node {
-    fn new(dir: &Path, number: usize) -> Self {
+    fn new(dir: &Path, number: usize, data: PathBuf) -> Self {
         Self {
             name: format!("n{number}"),
             address: format!("127.0.0.1:{}", free_port()),
-            dir: dir.join(format!("n{number}")),
+            dir: data,
             log: dir.join(format!("n{number}.log")),
             daemon: None,
         }
@@ -72,10 +72,20 @@ impl Cluster {
     /// # Panics
     /// If they do not become a cluster in time.
     pub async fn start_with(count: usize, env: &[(&str, &str)]) -> Self {
-        let slot = slots::slot().await;
         let dir = tempfile::tempdir().expect("there is a temporary directory");
+        let data = (1..=count).map(|number| dir.path().join(format!("n{number}"))).collect();
+        Self::start_in(dir, data, env).await
+    }
+
+    /// One node for each of these data directories; their logs go to `dir`.
+    ///
+    /// # Panics
+    /// As [`Cluster::start_with`].
+    pub async fn start_in(dir: TempDir, data: Vec<PathBuf>, env: &[(&str, &str)]) -> Self {
+        let slot = slots::slot().await;
         let env = SETTINGS.iter().chain(env).map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        let nodes: Vec<Node> = (1..=count).map(|number| Node::new(dir.path(), number)).collect();
+        let nodes: Vec<Node> =
+            (1..).zip(data).map(|(number, data)| Node::new(dir.path(), number, data)).collect();
         let servers = nodes.iter().map(|node| node.address.clone()).collect();
         let looker = client_of(servers, Duration::from_secs(2));
         let mut cluster = Self { nodes, env: env.collect(), looker, dir, _slot: slot };
@@ -132,7 +142,7 @@ impl Cluster {
     /// A place for one more node, which is not formatted yet.
     pub fn new_node(&mut self) -> usize {
         let number = self.nodes.len() + 1;
-        let node = Node::new(self.dir.path(), number);
+        let node = Node::new(self.dir.path(), number, self.dir.path().join(format!("n{number}")));
         self.nodes.push(node);
         number - 1
     }

@@ -61,10 +61,11 @@ impl fmt::Display for Ran {
     }
 }
 
-/// Where the binary of that name lies: beside the directory of the test itself.
+/// Where the binary of that name lies: beside the directory `deps` of a test, beside a program of this package.
 fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it is");
-    let profile = test.ancestors().nth(2).expect("a test is built in the directory `deps`");
+    let own = std::env::current_exe().expect("a test knows where it is");
+    let dir = own.parent().expect("a program lies in a directory");
+    let profile = if dir.ends_with("deps") { dir.parent().expect("`deps` has a parent") } else { dir };
     profile.join(name)
 }
 
