@@ -65,6 +65,7 @@ mod dev;
 pub mod fs;
 pub mod log;
 mod logging;
+pub mod mutants;
 pub mod node;
 pub mod outside;
 pub mod queue;

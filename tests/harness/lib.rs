@@ -5,6 +5,7 @@
 
 pub mod bodies;
 pub mod cluster;
+pub mod history;
 pub mod process;
 pub mod program;
 pub mod raw;

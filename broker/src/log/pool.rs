@@ -14,6 +14,7 @@ use super::format::file_id::FileId;
 use super::format::{u64_of, usize_of};
 use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
+use crate::mutants::{self, Mutant};
 
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
@@ -119,7 +120,9 @@ impl Pool {
     pub(crate) async fn recycle(&self, disk: &dyn Disk, dir: &Path, segment: &Segment) -> DiskResult<bool> {
         let Some((making, number)) = self.begin() else { return Ok(false) };
         disk.rename(&segment.path, &dir.join(FileId::Segment(number).name()))?;
-        disk.sync_dir(dir).await?;
+        if !mutants::on(Mutant::DirectoryNotSynced) {
+            disk.sync_dir(dir).await?;
+        }
         self.push(Spare { number, size: segment.size, zeroed: false });
         drop(making);
         Ok(true)
@@ -213,6 +216,9 @@ impl Aside<'_> {
         self.file.sync().await?;
         disk.rename(&self.path, &dir.join(id.name()))?;
         self.disk = None;
+        if mutants::on(Mutant::DirectoryNotSynced) {
+            return Ok(());
+        }
         disk.sync_dir(dir).await
     }
 }

@@ -22,6 +22,7 @@ use super::segment::Segment;
 use super::shared::{Operation, Phase, Shared, What};
 use super::{Done, LogError};
 use crate::fs::{DIR_SYNC, DiskError, File, Open};
+use crate::mutants::{self, Mutant};
 
 /// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
 pub struct Writer {
@@ -234,7 +235,14 @@ impl Writer {
         if !self.group.is_empty() {
             let written = self.written.as_ref().expect("a group lies in a segment");
             self.group.write(&*written.file)?;
-            written.file.sync().await?;
+            if mutants::on(Mutant::AckBeforeSync) {
+                self.dones.drain(..).for_each(|done| done());
+            }
+            let synced = match written.file.sync().await {
+                Err(_) if mutants::on(Mutant::SyncRetried) => written.file.sync().await,
+                synced => synced,
+            };
+            synced?;
             self.cursor.durable = self.cursor.next.sequence - 1;
         }
         let mut accept = self.shared.accept();

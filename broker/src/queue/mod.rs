@@ -16,8 +16,8 @@ mod keys;
 mod live;
 mod message;
 mod messages;
-#[cfg(test)]
-mod model;
+#[cfg(any(test, feature = "sim"))]
+pub mod model;
 mod push;
 mod ready;
 pub mod reply;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use openraft::alias::InstantOf;
 
 use super::types::TypeConfig;
+use crate::mutants::{self, Mutant};
 use crate::queue::command::Stamps;
 
 /// Monotonic time as openraft reports it.
@@ -36,6 +37,9 @@ impl Stamper {
         if let Some(before) = self.acked {
             let gone = if acked > before { acked - before } else { Duration::ZERO };
             self.unstamped += gone.min(2 * self.heartbeat);
+            if mutants::on(Mutant::LeaseClockTooFast) {
+                self.unstamped += gone;
+            }
         }
         self.acked = Some(self.acked.map_or(acked, |before| before.max(acked)));
     }

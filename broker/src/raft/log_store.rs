@@ -13,6 +13,7 @@ use super::types::{
     to_log_id, to_vote,
 };
 use crate::log::{Contents, Done, Log};
+use crate::mutants::{self, Mutant};
 
 /// Bytes of contents read for one append to a follower.
 const READ_SIZE: usize = 1 << 20;
@@ -164,6 +165,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
+        if mutants::on(Mutant::VoteBeforeSync) {
+            self.log.save_vote(from_vote(vote), Box::new(|| {}));
+            return Ok(());
+        }
         durable(|done| self.log.save_vote(from_vote(vote), done)).await;
         Ok(())
     }
@@ -183,6 +188,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter().map(to_log_entry).collect();
+        if mutants::on(Mutant::FollowerAnswersEarly) {
+            self.log.append(entries, Box::new(|| {}));
+            flushed.io_completed(Ok(()));
+            return Ok(());
+        }
         self.log.append(entries, Box::new(move || flushed.io_completed(Ok(()))));
         Ok(())
     }

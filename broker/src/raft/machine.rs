@@ -11,10 +11,12 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, S
 use queue_protocol::peer::LogId;
 use tokio::sync::{Notify, oneshot};
 
+use super::mutated;
 use super::types::{
     Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
     encode_meta, from_log_id,
 };
+use super::witness::{Seen, Witness};
 use crate::log::{Import, LiveBodies, Log, Reading};
 use crate::outside::Tasks;
 use crate::queue::State;
@@ -71,6 +73,7 @@ pub(crate) struct Machine {
     snapshots: Snapshots,
     every: SnapshotEvery,
     tasks: Arc<dyn Tasks>,
+    witness: Witness,
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
@@ -94,6 +97,7 @@ impl Machine {
         snapshots: Snapshots,
         every: SnapshotEvery,
         tasks: Arc<dyn Tasks>,
+        witness: Witness,
     ) -> Result<Self, LoadError> {
         let mut core = Core {
             state: State::new(),
@@ -108,9 +112,11 @@ impl Machine {
             let decode = |what: String| LoadError::Decode { index, what };
             let meta = decode_meta(&file.meta).map_err(|e| decode(e.to_string()))?;
             let state = State::decode(&file.read_state()?).map_err(|e| decode(e.to_string()))?;
+            let state = mutated::taken(state);
             core.applied = meta.last_log_id;
             core.membership = meta.last_membership.clone();
             let live = state.live_bodies();
+            witness.tell(&Seen::Taken { index, state: &state });
             core.state = state;
             newest = Some((meta, Arc::new(Pinned { file, live })));
         }
@@ -120,6 +126,7 @@ impl Machine {
             snapshots,
             every,
             tasks,
+            witness,
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
@@ -161,7 +168,21 @@ impl Machine {
             .map_err(|e| io::Error::other(format!("commands of entry {} do not decode: {e}", id.index)))?;
         let mut core = self.core();
         let before = core.state.bytes();
-        let applied = core.state.apply(id.index, &commands, &batch.table);
+        let applied = if cfg!(feature = "mutants") {
+            let (given, table) =
+                (mutated::batch(commands.clone(), &core.state), mutated::table(&batch.table));
+            core.state.apply(id.index, &given, &table)
+        } else {
+            core.state.apply(id.index, &commands, &batch.table)
+        };
+        self.witness.tell(&Seen::Applied {
+            index: id.index,
+            term: id.leader_id.term,
+            batch: &commands,
+            table: &batch.table,
+            replies: &applied.replies,
+            state: &core.state,
+        });
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
         core.applied = Some(id);
@@ -280,7 +301,8 @@ pub(super) fn reading<'a>(log: &Log, replies: impl IntoIterator<Item = &'a Reply
 }
 
 fn decode_state(bytes: &[u8]) -> io::Result<State> {
-    State::decode(bytes).map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))
+    let decoded = State::decode(bytes).map(mutated::taken);
+    decoded.map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))
 }
 
 /// Union of two sorted sets of live bodies.
@@ -390,6 +412,8 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             }
         };
         let mut core = self.0.core();
+        let index = meta.last_log_id.map_or(0, |last| last.index);
+        self.0.witness.tell(&Seen::Taken { index, state: &state });
         core.state = state;
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();

@@ -8,6 +8,7 @@ mod link;
 pub(crate) mod log_store;
 pub(crate) mod machine;
 mod membership;
+mod mutated;
 pub(crate) mod network;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
@@ -19,6 +20,7 @@ mod succession;
 mod suite;
 mod ticker;
 mod types;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
@@ -40,6 +42,7 @@ pub(crate) use self::link::{Credentials, dial_peer};
 pub(crate) use self::machine::LoadError;
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
+pub use self::witness::{Seen, Witness};
 
 use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore, SnapshotEvery};
@@ -47,6 +50,7 @@ use self::network::Network;
 use self::proposer::Proposer;
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
+use crate::mutants::{self, Mutant};
 use crate::outside::{Fatal, Outside};
 use crate::queue::State;
 use crate::queue::reply::{BodyRef, Effects, Reply};
@@ -83,6 +87,8 @@ pub struct RaftOptions {
     pub snapshot_bytes: u64,
     /// Entries kept in the log behind a snapshot.
     pub keep_entries: u64,
+    /// Who else sees what is applied.
+    pub witness: Witness,
 }
 
 impl Default for RaftOptions {
@@ -94,6 +100,7 @@ impl Default for RaftOptions {
             snapshot_entries: 100_000,
             snapshot_bytes: 256 << 20,
             keep_entries: 10_000,
+            witness: Witness::default(),
         }
     }
 }
@@ -151,7 +158,13 @@ impl Consensus {
         options: RaftOptions,
     ) -> Result<Arc<Self>, StartError> {
         let every = SnapshotEvery { entries: options.snapshot_entries, bytes: options.snapshot_bytes };
-        let machine = Arc::new(Machine::load(log.clone(), snapshots, every, Arc::clone(&outside.tasks))?);
+        let machine = Arc::new(Machine::load(
+            log.clone(),
+            snapshots,
+            every,
+            Arc::clone(&outside.tasks),
+            options.witness.clone(),
+        )?);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             cluster_name: me.credentials.cluster.to_string(),
@@ -167,7 +180,7 @@ impl Consensus {
             enable_pre_vote: Some(true),
             // A leader that crashed may have replicated entries that its own disk does not hold: taking its term up
             // again it would give their indices away a second time.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(mutants::on(Mutant::LeaderRestored)),
             ..Config::default()
         };
         let config = Arc::new(config.validate()?);
@@ -281,6 +294,9 @@ impl Consensus {
 
     /// Makes sure that this node still leads and has applied all that was committed before the call.
     pub(crate) async fn read_index(&self) -> Result<u64, Error> {
+        if mutants::on(Mutant::ReadWithoutQuorum) && self.leads() {
+            return Ok(self.machine.read(|_, index| index));
+        }
         let reading = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match tokio::time::timeout(READ_TIMEOUT, reading).await {
             Ok(Ok(_)) => Ok(self.machine.read(|_, index| index)),

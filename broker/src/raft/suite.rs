@@ -13,6 +13,7 @@ use queue_protocol::peer::LogId;
 use super::log_store::LogStore;
 use super::machine::{Machine, MachineStore, SnapshotData, SnapshotEvery};
 use super::types::{Entry, TypeConfig, to_log_id};
+use super::witness::Witness;
 use crate::fs::Disk;
 use crate::fs::sim::{SimDisk, SimOptions};
 use crate::log::{Log, LogOptions};
@@ -45,7 +46,9 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, ()> for Stores {
         Snapshots::format(&*disk, snapshots_dir).await.unwrap();
         let (snapshots, _) = Snapshots::open(disk, snapshots_dir).await.unwrap();
         let every = SnapshotEvery { entries: 100, bytes: 1 << 20 };
-        let machine = Machine::load(log.clone(), snapshots, every, Arc::new(OnThisRuntime)).unwrap();
+        let machine =
+            Machine::load(log.clone(), snapshots, every, Arc::new(OnThisRuntime), Witness::default())
+                .unwrap();
         Ok(((), LogStore::new(log), MachineStore(Arc::new(machine))))
     }
 }

@@ -10,6 +10,7 @@ use super::file::State;
 use super::format::{META_SIZE_MAX, OPENING_SIZE, PART_SIZE, ROW_SIZE, Trailer, opening};
 use super::{SnapshotError, SnapshotFile, Snapshots};
 use crate::fs::{File, Open};
+use crate::mutants::{self, Mutant};
 
 /// State as it comes, whole parts written.
 pub(super) struct Draft {
@@ -90,7 +91,9 @@ impl Draft {
         let end = trailer.encode();
         let slices = [IoSlice::new(&table), IoSlice::new(meta), IoSlice::new(&end)];
         self.file.write_at(&slices, trailer.table_at())?;
-        self.store.synced(self.file.sync().await)?;
+        if !mutants::on(Mutant::PurgeBeforeSnapshotIsDurable) {
+            self.store.synced(self.file.sync().await)?;
+        }
 
         let path = self.store.path(last.index);
         let state = State { path: path.as_path().into(), ..self.state() };

@@ -44,7 +44,8 @@ struct Queue {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Model {
+/// The state, again.
+pub struct Model {
     wall_ms: u64,
     lease_clock_ms: u64,
     ids: u64,
@@ -57,7 +58,8 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Vec<Reply> {
+    /// As [`super::State::apply`].
+    pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Vec<Reply> {
         self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
         self.lease_clock_ms += batch.stamps.confirmed_ms;
         self.fire();
@@ -244,7 +246,7 @@ impl Model {
     }
 
     /// All messages of a queue in one state, as peek shows them.
-    pub(super) fn peek(&self, queue: &QueueName, state: MessageState) -> Vec<Peeked> {
+    pub fn peek(&self, queue: &QueueName, state: MessageState) -> Vec<Peeked> {
         let of_queue = self.in_state(state).filter(|message| message.queue == *queue);
         let mut shown: Vec<Peeked> = of_queue
             .map(|message| {
@@ -263,19 +265,19 @@ impl Model {
     }
 
     /// Whether nothing is leased from it.
-    pub(super) fn is_paused(&self, queue: &QueueName) -> bool {
+    pub fn is_paused(&self, queue: &QueueName) -> bool {
         self.queues.iter().any(|known| known.name == *queue && known.settings.leases_paused)
     }
 
     /// Names of the queues.
-    pub(super) fn queues(&self) -> Vec<QueueName> {
+    pub fn queues(&self) -> Vec<QueueName> {
         let mut names: Vec<QueueName> = self.queues.iter().map(|queue| queue.name.clone()).collect();
         names.sort();
         names
     }
 
     /// Wall clock of the next delay or look at a session, lease clock of the next lease end, leases.
-    pub(super) fn next_due(&self) -> NextDue {
+    pub fn next_due(&self) -> NextDue {
         let delays = self.in_state(MessageState::Delayed).filter_map(|message| message.shown.until_ms);
         let looks = self.sessions.iter().map(|session| session.check_ms);
         let waiting = [MessageState::Ready, MessageState::Delayed].map(|state| self.in_state(state));
@@ -289,24 +291,24 @@ impl Model {
     }
 
     /// Whether a deadline has passed that was not fired.
-    pub(super) fn is_due(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         let next = self.next_due();
         next.wall_ms.is_some_and(|ms| ms <= self.wall_ms)
             || next.lease_ms.is_some_and(|ms| ms <= self.lease_clock_ms)
     }
 
     /// Whether a message came from another queue.
-    pub(super) fn was_moved(&self) -> bool {
+    pub fn was_moved(&self) -> bool {
         self.messages.iter().any(|message| message.hops > 0)
     }
 
     /// Open sessions.
-    pub(super) fn sessions(&self) -> usize {
+    pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
     /// Every live row: index and ordinal, sorted, once each.
-    pub(super) fn live_rows(&self) -> Vec<(u64, u32)> {
+    pub fn live_rows(&self) -> Vec<(u64, u32)> {
         let mut rows: Vec<(u64, u32)> = self
             .messages
             .iter()
@@ -323,7 +325,7 @@ impl Model {
     }
 
     /// The recorded answer.
-    pub(super) fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
+    pub fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
         let session = self.sessions.iter().find(|known| known.id == session)?;
         let (_, answer) = session.answers.iter().find(|(answered, _)| *answered == number)?;
         Some(Reply { repeated: true, ..answer.clone() })

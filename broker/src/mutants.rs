@@ -1,0 +1,89 @@
+//! Bugs planted on purpose, so that the suites can show that they would notice.
+//!
+//! Without the feature `mutants` [`on`] is a constant `false` and nothing of this is in the program. With it one process
+//! has at most one bug, chosen by [`VARIABLE`] when it is first asked for.
+
+/// Names the planted bug, in builds with the feature `mutants`.
+pub const VARIABLE: &str = "QUEUED_MUTANT";
+
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mutant {
+            $($(#[doc = $doc])* $variant,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// As [`VARIABLE`] names it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// Whoever waits for the log is told before the sync.
+    AckBeforeSync => "ack-before-sync",
+    /// A vote is given before it is durable.
+    VoteBeforeSync => "vote-before-sync",
+    /// A failed sync of the log is tried again.
+    SyncRetried => "sync-retried",
+    /// A new segment of the log is used before its name is durable.
+    DirectoryNotSynced => "directory-not-synced",
+    /// Recovery cuts the log at the first bad record, whatever proves that it was durable.
+    CutAtAnyDamage => "cut-at-any-damage",
+    /// A snapshot is published without a sync; the log it replaces is purged.
+    PurgeBeforeSnapshotIsDurable => "purge-before-snapshot-is-durable",
+    /// Snapshots carry no sessions.
+    SnapshotWithoutSessions => "snapshot-without-sessions",
+    /// Leases end by the wall clock.
+    LeaseByWallClock => "lease-by-wall-clock",
+    /// A repeated lease is executed again.
+    LeaseNotDeduplicated => "lease-not-deduplicated",
+    /// A repeated push is executed again.
+    PushNotDeduplicated => "push-not-deduplicated",
+    /// Repeats are told by their number alone.
+    RepeatByNumberAlone => "repeat-by-number-alone",
+    /// The commands of an entry are executed in another order than they stand in.
+    CommandsReordered => "commands-reordered",
+    /// A push takes the rows of the body table that belong to its neighbour.
+    BodyTableOffByOne => "body-table-off-by-one",
+    /// The lease clock runs twice as fast as time.
+    LeaseClockTooFast => "lease-clock-too-fast",
+    /// An ack settles whatever lease the message has now.
+    AckWithAnyToken => "ack-with-any-token",
+    /// Reads are answered without asking a quorum.
+    ReadWithoutQuorum => "read-without-quorum",
+    /// A lease is answered `empty` without asking a quorum.
+    EmptyWithoutQuorum => "empty-without-quorum",
+    /// A leader that starts again takes its term up where it was.
+    LeaderRestored => "leader-restored",
+    /// A follower answers an append before the entries are on its disk.
+    FollowerAnswersEarly => "follower-answers-early",
+}
+
+/// Whether this process has the bug.
+#[cfg(not(feature = "mutants"))]
+#[inline]
+pub(crate) const fn on(_mutant: Mutant) -> bool {
+    false
+}
+
+/// Whether this process has the bug.
+#[cfg(feature = "mutants")]
+pub(crate) fn on(mutant: Mutant) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<Mutant>> = std::sync::OnceLock::new();
+    let choose = || {
+        let name = std::env::var(VARIABLE).ok()?;
+        let chosen = Mutant::ALL.iter().find(|known| known.name() == name);
+        Some(*chosen.unwrap_or_else(|| panic!("{VARIABLE} names no planted bug: {name}")))
+    };
+    *CHOSEN.get_or_init(choose) == Some(mutant)
+}

@@ -1,0 +1,167 @@
+//! What every node applied: the first to apply an entry says what it was, the others must agree.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use queue_broker::queue::State;
+use queue_broker::queue::command::Batch;
+use queue_broker::queue::reply::Reply;
+use queue_broker::raft::{Seen, Witness};
+use queue_protocol::content::ContentSpec;
+
+/// States are compared at every so manyth entry, and where a snapshot was taken over.
+const COMPARED_EVERY: u64 = 8;
+
+/// An entry, as the first node applied it.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Raft term.
+    pub term: u64,
+    /// Its commands.
+    pub batch: Batch,
+    /// Its body table.
+    pub table: Vec<ContentSpec>,
+    /// One a command.
+    pub replies: Vec<Reply>,
+}
+
+/// Counts of what happened on the nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Entries applied, on all nodes together.
+    pub applied: u64,
+    /// States taken over from snapshots.
+    pub taken: u64,
+    /// Comparisons of two states.
+    pub compared: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: BTreeMap<u64, Applied>,
+    hashes: BTreeMap<u64, (u64, String)>,
+    newest: BTreeMap<String, (u64, State)>,
+    violations: Vec<String>,
+    tally: Tally,
+}
+
+/// What all nodes of one cluster applied. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Replicas {
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// A number for a state; equal states have equal ones.
+fn hash(state: &State) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.encode(&mut |piece| hasher.write(piece));
+    hasher.finish()
+}
+
+impl Inner {
+    fn compare(&mut self, node: &str, index: u64, state: &State) {
+        let found = hash(state);
+        self.tally.compared += 1;
+        match self.hashes.get(&index) {
+            Some((known, other)) if *known != found => {
+                self.violations.push(format!("{node} and {other} have different states after entry {index}"));
+            }
+            Some(_) => {}
+            None => {
+                self.hashes.insert(index, (found, node.to_owned()));
+            }
+        }
+    }
+
+    fn see(&mut self, node: &str, elapsed_ms: u64, seen: &Seen<'_>) {
+        let (index, state) = match seen {
+            Seen::Applied { index, term, batch, table, replies, state } => {
+                self.tally.applied += 1;
+                self.entry(node, *index, *term, batch, table, replies);
+                let clock_ms = state.lease_clock_ms();
+                if clock_ms > elapsed_ms {
+                    self.violations.push(format!(
+                        "after entry {index} the lease clock shows {clock_ms} ms, {elapsed_ms} ms have passed"
+                    ));
+                }
+                (*index, *state)
+            }
+            Seen::Taken { index, state } => {
+                self.tally.taken += 1;
+                self.compare(node, *index, state);
+                (*index, *state)
+            }
+        };
+        if index.is_multiple_of(COMPARED_EVERY) || self.hashes.contains_key(&index) {
+            self.compare(node, index, state);
+        }
+        self.newest.insert(node.to_owned(), (index, state.clone()));
+    }
+
+    fn entry(
+        &mut self,
+        node: &str,
+        index: u64,
+        term: u64,
+        batch: &Batch,
+        table: &[ContentSpec],
+        replies: &[Reply],
+    ) {
+        let Some(known) = self.entries.get(&index) else {
+            let (batch, table, replies) = (batch.clone(), table.to_vec(), replies.to_vec());
+            self.entries.insert(index, Applied { term, batch, table, replies });
+            return;
+        };
+        if known.term != term || known.batch != *batch || known.table != table {
+            self.violations.push(format!(
+                "{node} applied another entry {index}: of term {term} instead of {}, an applied one was lost",
+                known.term
+            ));
+        } else if known.replies != replies {
+            self.violations.push(format!("{node} gave other replies to entry {index}"));
+        }
+    }
+}
+
+impl Replicas {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches `node`. `elapsed_ms` is the time that has passed since the cluster was made.
+    pub fn witness(&self, node: &str, elapsed_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Witness {
+        let (this, node) = (self.clone(), node.to_owned());
+        Witness::new(move |seen| this.lock().see(&node, elapsed_ms(), seen))
+    }
+
+    /// Everything that was applied, by index.
+    pub fn entries(&self) -> BTreeMap<u64, Applied> {
+        self.lock().entries.clone()
+    }
+
+    /// Where nodes disagreed so far.
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// Counts so far.
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// The last index each node applied.
+    pub fn newest(&self) -> BTreeMap<String, u64> {
+        self.lock().newest.iter().map(|(node, (index, _))| (node.clone(), *index)).collect()
+    }
+
+    /// Compares the newest states of `nodes`, which stand at the same index.
+    pub fn compare_newest(&self, nodes: &[String]) {
+        let mut inner = self.lock();
+        for node in nodes {
+            if let Some((index, state)) = inner.newest.get(node).cloned() {
+                inner.compare(node, index, &state);
+            }
+        }
+    }
+}
