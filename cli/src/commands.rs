@@ -15,14 +15,16 @@ use crate::queue;
 use crate::settle;
 use crate::shell::Shell;
 use crate::stats;
+use crate::work;
 
-/// Runs a command to its end, its output flushed. Push, pop and lease come to an end of their own when stopped;
+/// Runs a command to its end, its output flushed. Push, pop, lease and work come to an end of their own when stopped;
 /// the others are dropped where they are.
 pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
     let done = match cmd {
         Cmd::Push(args) => push::run(shell, args).await,
         Cmd::Pop(args) => pop::run(shell, args).await,
         Cmd::Lease(args) => lease::run(shell, args).await,
+        Cmd::Work(args) => work::run(shell, *args).await,
         other => {
             let mut stop = shell.stop.clone();
             tokio::select! {
@@ -57,6 +59,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Push(args) => push::run(shell, args).await,
         Cmd::Pop(args) => pop::run(shell, args).await,
         Cmd::Lease(args) => lease::run(shell, args).await,
+        Cmd::Work(args) => work::run(shell, *args).await,
         Cmd::Ack(args) => settle::ack(shell, args).await,
         Cmd::Nack(args) => settle::nack(shell, args).await,
         Cmd::Release(args) => settle::release(shell, args).await,

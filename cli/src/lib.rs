@@ -37,6 +37,7 @@ mod take;
 mod tally;
 mod terminal;
 mod words;
+mod work;
 
 pub use program::main;
 pub use repl::{Extra, ShellOptions, shell};

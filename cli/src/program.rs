@@ -11,7 +11,7 @@ use crate::batch;
 use crate::commands;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::grammar::{Cli, Color, Completions, Settings, Top};
+use crate::grammar::{Cli, Cmd, Color, Completions, Settings, Top};
 use crate::live;
 use crate::output::{Output, Talk};
 use crate::repl::{self, ShellOptions};
@@ -75,7 +75,10 @@ pub(crate) fn colors(settings: &Settings) -> bool {
 fn run(cli: Cli, command: Option<Top>) -> i32 {
     repl::within_runtime(async {
         let (stopper, stop) = stop::pair();
-        if let Err(error) = stop::listen(&stopper, Second::Exits) {
+        // To a worker the second signal says to give back what runs.
+        let works = matches!(&command, Some(Top::Cmd(Cmd::Work(_))));
+        let second = if works { Second::Stops } else { Second::Exits };
+        if let Err(error) = stop::listen(&stopper, second) {
             return tell(&Failure::io(format!("cannot listen for signals: {error}")), cli.settings.json);
         }
         let talk = Talk::stderr(colors(&cli.settings));

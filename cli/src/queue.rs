@@ -126,7 +126,7 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName) -> Done {
 }
 
 /// The queue, or the leader's words that there is none, which name a similar one.
-async fn existing(shell: &Shell, queue: &QueueName) -> Result<QueueView, End> {
+pub(crate) async fn existing(shell: &Shell, queue: &QueueName) -> Result<QueueView, End> {
     let request = Queues { only: Some(queue.clone()), after: None, consistency: Consistency::Linearizable };
     match shell.call(Request::Queues(request), Some(queue)).await? {
         Answer::Queues(views) => views.into_iter().find(|view| view.name == *queue).ok_or_else(|| {

@@ -14,3 +14,4 @@ mod readme;
 mod repeated_pop;
 mod space;
 mod terminal;
+mod work;

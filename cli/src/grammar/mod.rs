@@ -2,6 +2,7 @@
 
 mod args;
 mod values;
+mod work;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use queue_protocol::names::QueueName;
 
 pub(crate) use self::args::*;
 pub(crate) use self::values::*;
+pub(crate) use self::work::*;
 use crate::live;
 
 /// Servers asked when none are named: the three nodes of `queued dev`.
@@ -158,6 +160,9 @@ pub(crate) enum Cmd {
     Extend(ExtendArgs),
     /// Look at messages without changing anything
     Peek(PeekArgs),
+    /// Run a handler for each message; its exit code decides
+    #[command(alias = "worker", after_help = WORK_HELP)]
+    Work(Box<WorkArgs>),
     /// Queues: list, look at, make, remove, empty
     #[command(subcommand)]
     Queue(QueueCmd),
@@ -336,7 +341,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 16, "{shared:?}");
+        assert_eq!(shared.len(), 17, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",
@@ -368,7 +373,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_a_usage_error_and_absent_from_help() {
-        for words in [&["work", "jobs"][..], &["top"], &["events"], &["push", "jobs", "x", "--ttl", "1s"]] {
+        for words in [&["top"][..], &["events"], &["push", "jobs", "x", "--ttl", "1s"]] {
             assert_eq!(cli(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         fn walk(command: &clap::Command, words: &mut Vec<String>) {
@@ -378,9 +383,7 @@ mod tests {
         }
         let mut words = Vec::new();
         walk(&Cli::command(), &mut words);
-        for word in
-            ["work", "top", "events", "context", "bench", "token", "ttl", "dedup-key", "explain", "watch"]
-        {
+        for word in ["top", "events", "context", "bench", "token", "ttl", "dedup-key", "explain", "watch"] {
             assert!(!words.iter().any(|known| known == word), "{word}");
         }
     }

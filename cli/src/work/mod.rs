@@ -1,0 +1,174 @@
+//! `work`: a handler for each message, its exit code decides. The contract is in `work --help`.
+
+mod handler;
+mod report;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue_protocol::client::worker::{Stage, Worker};
+use queue_protocol::response::QueueView;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use self::handler::Handler;
+use self::report::{Line, Lines};
+use crate::errors::{Done, End, Failure};
+use crate::exit::Exit;
+use crate::grammar::{Delays, TIMEOUT_DEFAULT, WorkArgs};
+use crate::queue;
+use crate::shell::{Shell, connect_silently};
+use crate::stop::Stop;
+
+/// Runs the command.
+pub(crate) async fn run(shell: &mut Shell, args: WorkArgs) -> Done {
+    let words = match &args.shell {
+        Some(pipeline) => vec!["sh".into(), "-c".into(), pipeline.into()],
+        None => args.handler.clone(),
+    };
+    let mut words = words;
+    words[0] = handler::find(&words[0])?.into_os_string();
+    check_codes(&args)?;
+    let mut views = Vec::with_capacity(args.queues.len());
+    for name in &args.queues {
+        views.push(queue::existing(shell, name).await?);
+    }
+    // A client of its own: its session holds the leases, and its patience is not the handler's.
+    let client = connect_silently(&shell.reach, TIMEOUT_DEFAULT);
+    let (lines, mut printed) = report::lines(shell, &args, &words, views[0].settings.max_failures);
+    let lines = Arc::new(lines);
+    let handler = Arc::new(handler_of(&args, words, &views[0], shell));
+    let (stage, stages) = watch::channel(Stage::Working);
+    let stage = Arc::new(stage);
+
+    let mut worker = Worker::new(client.clone(), args.queues[0].clone())
+        .queues(args.queues.clone())
+        .map_err(|error| Failure::usage(error.to_string()))?
+        .parallel(args.parallel.into())
+        .hold(args.batch.unwrap_or(args.parallel).into())
+        .lease(args.lease)
+        .stop_by(stages);
+    if args.once {
+        worker = worker.max(1).until_empty();
+    }
+    if args.drain {
+        worker = worker.until_empty();
+    }
+    if let Some(max) = args.max {
+        worker = worker.max(max);
+    }
+    let seen = Arc::clone(&lines);
+    let worker = worker.observe(move |event| seen.event(event));
+    let (run, told) = (Arc::clone(&lines), Arc::clone(&stage));
+    let work = worker.run(move |job| {
+        let (handler, lines, stage) = (Arc::clone(&handler), Arc::clone(&run), Arc::clone(&told));
+        async move {
+            lines.begin();
+            let ran = handler.run(job.clone()).await;
+            lines.ran(&job.delivery, &ran);
+            if ran.unusable {
+                stage.send_replace(Stage::GivingBack);
+            }
+            ran.verdict
+        }
+    });
+    let leaders = leaders(&client, &lines);
+    let signals = signals(shell.stop.clone(), &stage, &lines, args.grace);
+    let report = {
+        tokio::pin!(work, leaders, signals);
+        loop {
+            tokio::select! {
+                biased;
+                report = &mut work => break report,
+                () = &mut leaders => {}
+                () = &mut signals => {}
+                line = printed.recv() => match line {
+                    Some(line) => print(shell, line).await?,
+                    None => unreachable!("the lines outlive the loop"),
+                },
+            }
+        }
+    };
+    while let Ok(line) = printed.try_recv() {
+        print(shell, line).await?;
+    }
+    shell.talk.status(None);
+    client.close_session().await;
+    let report = report.map_err(|error| Failure::of(error, args.queues.first()))?;
+    let last = lines.done(&report, shell.started.elapsed());
+    print(shell, last).await?;
+    if let Some(why) = lines.unusable() {
+        return Err(Failure::new("handler_not_found", Exit::Usage, format!("the handler {why}"))
+            .fact("its message was given back, and counts no failure")
+            .into());
+    }
+    Ok(if args.once && report.total() == 0 { Exit::No } else { Exit::Done })
+}
+
+fn check_codes(args: &WorkArgs) -> Result<(), End> {
+    let lists = [("--ack-on", &args.ack_on), ("--retry-on", &args.retry_on), ("--dead-on", &args.dead_on)];
+    for (at, (name, codes)) in lists.iter().enumerate() {
+        for (other_name, others) in &lists[..at] {
+            if let Some(code) = codes.0.intersection(&others.0).next() {
+                return Err(Failure::usage(format!("{code} is in {other_name} and in {name}")).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn handler_of(args: &WorkArgs, words: Vec<std::ffi::OsString>, view: &QueueView, shell: &Shell) -> Handler {
+    let settings = &view.settings;
+    Handler {
+        words,
+        limit: args.limit.0,
+        grace: args.grace,
+        ack_on: args.ack_on.clone(),
+        retry_on: args.retry_on.clone(),
+        dead_on: args.dead_on.clone(),
+        backoff: args.backoff,
+        queue_backoff: Delays {
+            first: Duration::from_millis(settings.backoff_ms),
+            factor_percent: settings.backoff_factor_percent,
+            last: Duration::from_millis(settings.backoff_ms_max),
+        },
+        max_failures: settings.max_failures,
+        owns_stdout: !shell.settings.json,
+        talk: shell.talk.clone(),
+    }
+}
+
+/// A line for people goes to standard error, a document to standard output.
+async fn print(shell: &mut Shell, line: Line) -> Result<(), End> {
+    match line {
+        Line::Talk(text) if !shell.settings.quiet => shell.talk.line(&text),
+        Line::Talk(_) => {}
+        Line::Document(document) => {
+            shell.out.document(&document);
+            shell.out.flush().await?;
+        }
+    }
+    Ok(())
+}
+
+/// Says that another node leads now; never ends.
+async fn leaders(client: &queue_protocol::client::Client, lines: &Lines) {
+    let mut notices = client.notices();
+    while let Some(notice) = notices.recv().await {
+        lines.notice(&notice);
+    }
+    std::future::pending::<()>().await;
+}
+
+/// The first signal: take no more, wait for what runs. The second, or the end of the grace: give back. Never ends.
+async fn signals(mut stop: Stop, stage: &watch::Sender<Stage>, lines: &Lines, grace: Duration) {
+    stop.wait().await;
+    stage.send_replace(Stage::Finishing);
+    lines.stopping(grace);
+    tokio::select! {
+        () = stop.changed() => {}
+        () = sleep(grace) => {}
+    }
+    stage.send_replace(Stage::GivingBack);
+    std::future::pending::<()>().await;
+}
