@@ -197,6 +197,20 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| size_in(text, 64 << 10, 1 << 30).map(|size| config.node.log.segment_size = size),
     },
     Setting {
+        key: "storage.disk_reserve",
+        value: SIZE,
+        default: "auto",
+        doc: "Room of the disk below which pushes are refused: auto is 5 %, at most 1GiB; never less than four segments \
+              and two snapshots",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            let size = if text == "auto" { None } else { Some(size_in(text, 0, 1 << 50)?) };
+            config.node.raft.disk_reserve = size;
+            Ok(())
+        },
+    },
+    Setting {
         key: "limits.max_message",
         value: SIZE,
         default: "1MiB",

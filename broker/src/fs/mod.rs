@@ -22,6 +22,8 @@ pub use self::durable::{TMP_SUFFIX, create_dirs, remove_tmp, replace_file};
 
 /// [`DiskError::op`] of a failed [`Disk::sync_dir`]: never tried again, as the next one would not tell.
 pub const DIR_SYNC: &str = "fsync";
+/// [`DiskError::op`] of a failed [`File::sync`].
+pub const FILE_SYNC: &str = "fdatasync";
 
 /// A failed operation: which, on what, and why. Whoever gets it adds nothing.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,17 @@ impl DiskError {
         Self { op, path: path.into(), source: source.into() }
     }
 
+    /// There was no room, in the file system or in the quota of its user. Of a directory's sync nothing is forgiven.
+    pub fn is_full(&self) -> bool {
+        self.op != DIR_SYNC
+            && matches!(self.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    }
+
+    /// A sync failed: it is never tried again, as the next one would not tell.
+    pub fn is_sync(&self) -> bool {
+        matches!(self.op, DIR_SYNC | FILE_SYNC)
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> std::io::ErrorKind {
         self.source.kind()
@@ -52,6 +65,15 @@ pub type DiskResult<T> = Result<T, DiskError>;
 
 /// A sync that may take (simulated) time.
 pub type Syncing<'a> = Pin<Box<dyn Future<Output = DiskResult<()>> + Send + 'a>>;
+
+/// Room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Free for this process.
+    pub free: u64,
+    /// All of it, used or not.
+    pub total: u64,
+}
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +108,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Takes the lock file, made if missing, held until the guard is dropped or the process ends.
     /// The error's kind is `WouldBlock` if another process holds it, and its text names that process.
     fn lock(&self, path: &Path) -> DiskResult<Box<dyn Send + Sync>>;
-    /// Free bytes for this process on the file system of `path`.
-    fn free(&self, path: &Path) -> DiskResult<u64>;
+    /// Room on the file system of `path`.
+    fn space(&self, path: &Path) -> DiskResult<Space>;
 }
 
 /// An open file. Positions are explicit, so that readers and the writer do not meet.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, FlockOperation};
 use rustix::io::retry_on_intr;
 
-use super::{DIR_SYNC, Disk, DiskError, DiskResult, File, Open, Syncing};
+use super::{DIR_SYNC, Disk, DiskError, DiskResult, FILE_SYNC, File, Open, Space, Syncing};
 
 /// Slices of one `pwritev`; the system's `IOV_MAX`.
 const SLICES_MAX: usize = 1024;
@@ -98,9 +98,10 @@ impl Disk for OsDisk {
         Ok(Box::new(file))
     }
 
-    fn free(&self, path: &Path) -> DiskResult<u64> {
+    fn space(&self, path: &Path) -> DiskResult<Space> {
         let stat = named("statvfs", path, retry_on_intr(|| rustix::fs::statvfs(directory(path))))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
     }
 }
 
@@ -124,7 +125,7 @@ impl File for OsFile {
     }
 
     fn sync(&self) -> Syncing<'_> {
-        Box::pin(async move { named("fdatasync", &self.path, rustix::fs::fdatasync(&self.file)) })
+        Box::pin(async move { named(FILE_SYNC, &self.path, rustix::fs::fdatasync(&self.file)) })
     }
 
     fn size(&self) -> DiskResult<u64> {
@@ -258,6 +259,7 @@ mod tests {
     #[test]
     fn free_space_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(OsDisk.free(dir.path()).unwrap() > 0);
+        let space = OsDisk.space(dir.path()).unwrap();
+        assert!(0 < space.free && space.free <= space.total, "{space:?}");
     }
 }

@@ -27,7 +27,7 @@ use super::scan::Expected;
 use super::shared::{Operation, Phase, Shared, What};
 use super::state::{MaxByIndex, State};
 use super::writer::Writer;
-use super::{Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
+use super::{Ballast, Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
 use crate::fs::{Disk, DiskError, create_dirs};
 
 /// The number of the first segment.
@@ -345,6 +345,17 @@ impl Log {
     /// The disk is full: what is accepted now waits in memory until there is room.
     pub fn is_stalled(&self) -> bool {
         self.shared.accept().stalled
+    }
+
+    /// Bytes of a segment, as it was opened.
+    pub fn segment_size(&self) -> u64 {
+        self.shared.options.segment_size
+    }
+
+    /// Room that is set aside: what can be written though the disk is full.
+    pub fn ballast(&self) -> Ballast {
+        let (bytes, short) = self.shared.pool.ballast();
+        Ballast { bytes, short }
     }
 
     /// Waits until everything accepted so far is durable. If the log fails first, for ever.

@@ -9,7 +9,6 @@ use super::format::file_id::FileId;
 use super::segment::Segment;
 use super::shared::{Phase, Shared};
 use super::{LogError, clean, scrub};
-use crate::fs::DIR_SYNC;
 
 /// Pause after a spare could not be made.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -27,7 +26,7 @@ impl Keeper {
     /// Works until the writer has ended. A spare that cannot be made, as on a full disk, is tried again.
     ///
     /// # Errors
-    /// A freed file that can be neither recycled nor removed; damage that was found on the way.
+    /// A sync that fails; a freed file that can be neither recycled nor removed; damage that was found on the way.
     pub async fn run(self) -> Result<(), LogError> {
         let keeping = std::pin::pin!(self.keep());
         let cleaning = std::pin::pin!(clean::run(&self.shared));
@@ -50,15 +49,17 @@ impl Keeper {
                 self.take_back(&segment).await?;
             } else if pool.count() < options.spares {
                 if let Err(error) = pool.fill(&**disk, dir, options.segment_size).await {
-                    if error.op == DIR_SYNC {
+                    if error.is_sync() && !error.is_full() {
                         return Err(error.into());
                     }
+                    pool.set_short(true);
                     tracing::warn!(%error, "no spare segment could be made");
                     let woken = tokio::time::timeout(RETRY_AFTER, pool.wake.notified());
                     let _woken_or_not = woken.await;
                 }
                 tokio::task::yield_now().await;
             } else {
+                pool.set_short(false);
                 pool.wake.notified().await;
             }
         }

@@ -178,6 +178,15 @@ pub enum Contents {
     Without,
 }
 
+/// Room of the disk that is the log's already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ballast {
+    /// Bytes of the spares.
+    pub bytes: u64,
+    /// There should be more spares, but the last could not be made.
+    pub short: bool,
+}
+
 /// What lies in the log's directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -34,6 +34,8 @@ struct Inner {
     next: u64,
     /// Somebody is making that file.
     making: bool,
+    /// A spare could not be made, and the pool was not full since.
+    short: bool,
     /// No longer part of the log, durably so.
     freed: Vec<Arc<Segment>>,
 }
@@ -67,7 +69,7 @@ impl Pool {
         wake: Arc<Notify>,
     ) -> Self {
         let pool = Self {
-            inner: Mutex::new(Inner { ready, next, making: false, freed }),
+            inner: Mutex::new(Inner { ready, next, making: false, short: false, freed }),
             wake,
             made: Notify::new(),
         };
@@ -82,6 +84,17 @@ impl Pool {
     /// Spares that are ready.
     pub(crate) fn count(&self) -> usize {
         self.lock().ready.len()
+    }
+
+    /// Bytes of the spares, and whether more are wanted and cannot be made.
+    pub(crate) fn ballast(&self) -> (u64, bool) {
+        let inner = self.lock();
+        (inner.ready.iter().map(|spare| spare.size).sum(), inner.short)
+    }
+
+    /// Says whether spares are wanted that cannot be made.
+    pub(crate) fn set_short(&self, short: bool) {
+        self.lock().short = short;
     }
 
     /// The next file, of at least `size` bytes; made on the spot if there is none.

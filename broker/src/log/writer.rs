@@ -5,7 +5,7 @@
 //!                    gathers while the group before it syncs
 //! ```
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use queue_protocol::peer::LogId;
@@ -21,7 +21,7 @@ use super::keeper::RETRY_AFTER;
 use super::segment::Segment;
 use super::shared::{Operation, Phase, Shared, What};
 use super::{Done, LogError};
-use crate::fs::{DIR_SYNC, DiskError, File, Open};
+use crate::fs::{File, Open};
 use crate::mutants::{self, Mutant};
 
 /// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
@@ -271,7 +271,8 @@ impl Writer {
         let (disk, dir) = (&*self.shared.disk, &self.shared.dir);
         let spare = loop {
             match self.shared.pool.take(disk, dir, needed, options.segment_size).await {
-                Err(error) if is_full(&error) && self.shared.accept().phase == Phase::Open => {
+                // Nothing of the log was written: it may be tried again.
+                Err(error) if error.is_full() && self.shared.accept().phase == Phase::Open => {
                     tracing::warn!(%error, "the log waits for room on the disk");
                     self.shared.accept().stalled = true;
                     tokio::time::sleep(RETRY_AFTER).await;
@@ -319,11 +320,6 @@ impl Writer {
         assert!(self.cursor.durable < self.cursor.next.sequence);
         self.shared.located().check();
     }
-}
-
-/// Whether a file could not be made for want of room. Nothing of the log was written: it may be tried again.
-fn is_full(error: &DiskError) -> bool {
-    error.op != DIR_SYNC && matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Writes the table of `rows` at group boundary `end`, and the footer in the last block.

@@ -153,6 +153,11 @@ impl Machine {
         self.newest().as_ref().and_then(|(meta, _)| meta.last_log_id.as_ref().map(from_log_id))
     }
 
+    /// Bytes of the newest snapshot.
+    pub(crate) fn snapshot_size(&self) -> u64 {
+        self.newest().as_ref().map_or(0, |(_, pinned)| pinned.file.state_size)
+    }
+
     pub(crate) fn applied(&self) -> Option<LogId> {
         self.core().applied.as_ref().map(from_log_id)
     }

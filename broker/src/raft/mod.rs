@@ -13,6 +13,7 @@ pub(crate) mod network;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
+mod reserve;
 mod send_snapshot;
 mod status;
 mod succession;
@@ -48,6 +49,7 @@ use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore, SnapshotEvery};
 use self::network::Network;
 use self::proposer::Proposer;
+use self::reserve::{Room, Rooms};
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
@@ -89,6 +91,9 @@ pub struct RaftOptions {
     pub keep_entries: u64,
     /// Who else sees what is applied.
     pub witness: Witness,
+    /// Bytes of the disk below which pushes are refused; `None` is a twentieth of it, at most 1 GiB. Four segments and
+    /// two snapshots at least.
+    pub disk_reserve: Option<u64>,
 }
 
 impl Default for RaftOptions {
@@ -101,6 +106,7 @@ impl Default for RaftOptions {
             snapshot_bytes: 256 << 20,
             keep_entries: 10_000,
             witness: Witness::default(),
+            disk_reserve: None,
         }
     }
 }
@@ -138,6 +144,8 @@ pub(crate) struct Consensus {
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
+    rooms: Rooms,
+    room: watch::Sender<Room>,
     /// The leader says that this node is no member any more.
     removed: watch::Sender<bool>,
     /// An election after a leader that is gone is under way.
@@ -209,6 +217,8 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
+            rooms: Rooms::default(),
+            room: watch::Sender::new(Room::default()),
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -220,6 +230,8 @@ impl Consensus {
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
+        consensus.look_at_disk();
+        TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
         TypeConfig::spawn(end_with_raft(consensus.raft.clone(), Arc::clone(&consensus.outside.end)));
         Ok(consensus)

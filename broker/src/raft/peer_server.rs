@@ -106,6 +106,9 @@ async fn handle(
         return Ok(());
     }
     let request = frame.message::<PeerRequest>().map_err(io::Error::other)?;
+    if let Some(full) = consensus.refuse_peers() {
+        return Err(io::Error::other(full.message.to_string()));
+    }
     let joining = peer.node == queue_protocol::hello::JOINING;
     if joining && !matches!(request, PeerRequest::Join(_)) {
         return Err(io::Error::other("a node that is no member yet may only ask to join"));

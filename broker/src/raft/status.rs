@@ -7,21 +7,25 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::error::ErrorCode;
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
 
 use super::Consensus;
 use super::link::{Lane, RefusedBy};
+use super::reserve::{self, Room};
 use super::types::{Member, TypeConfig};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
+/// A disk takes less than the smallest reserve in this time.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Consensus {
     /// A peer told of itself.
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.seat.hear_wall(node, ping.wall_ms);
+        self.rooms.hear(node, ping);
     }
 
     /// Says so, once, when a member goes away or comes back.
@@ -40,8 +44,62 @@ impl Consensus {
 
     /// What this node tells of itself.
     pub(crate) fn own_ping(&self) -> PeerPing {
-        let disk_free_bytes = self.outside.disk.free(&self.me.data_dir).unwrap_or(0);
-        PeerPing { wall_ms: self.outside.clock.wall_ms(), disk_free_bytes, disk_low: false }
+        let room = *self.room.borrow();
+        PeerPing { wall_ms: self.outside.clock.wall_ms(), disk_free_bytes: room.free, disk_low: room.low }
+    }
+
+    /// Takes note of the room on this node's disk, and says so, once, when it gets low and when there is enough again.
+    pub(crate) fn look_at_disk(&self) {
+        let space = match self.outside.disk.space(&self.me.data_dir) {
+            Ok(space) => space,
+            Err(error) => return tracing::warn!(%error, "how much room the disk has is not known"),
+        };
+        let reserve = self.reserve(space.total);
+        let next = Room::new(space, self.log.ballast(), reserve);
+        let before = self.room.send_replace(next);
+        let free = next.free;
+        if next.low && !before.low {
+            tracing::warn!(free, reserve, "the disk is nearly full: pushes are refused, all else goes on");
+        } else if before.low && !next.low {
+            tracing::info!(free, reserve, "the disk has room again: pushes go on");
+        }
+    }
+
+    fn reserve(&self, total: u64) -> u64 {
+        let segment_size = self.log.segment_size();
+        reserve::size(self.options.disk_reserve, total, segment_size, self.machine.snapshot_size())
+    }
+
+    /// Why no push may be proposed now, if the disk of this node or of a voter it hears of is nearly full.
+    pub(crate) fn refuse_push(&self) -> Option<Error> {
+        let name = &self.me.name;
+        let own = *self.room.borrow();
+        let whose = if own.low || self.log.is_stalled() {
+            format!("its disk has {} free", human(own.free))
+        } else {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            let (node, room) = self.rooms.low(|node| membership.voter_ids().any(|voter| voter == node.0))?;
+            let voter =
+                membership.get_node(&node.0).map_or_else(|| node.to_string(), |node| node.name.clone());
+            format!("the disk of {voter} has {} free", human(room.free))
+        };
+        let what = format!(
+            "{name} refuses pushes: {whose}, less than its reserve. Nothing was stored; pops and acks still work"
+        );
+        let full = Error::refused(ErrorCode::DiskReserve, what);
+        Some(Error { retry: Retry::AfterMs(1_000), ..full })
+    }
+
+    /// A node that has nothing left to write on takes part in nothing until there is room: it could neither keep a
+    /// vote nor an entry.
+    pub(crate) fn refuse_peers(&self) -> Option<Error> {
+        self.log.is_stalled().then(|| {
+            let what =
+                format!("the disk of {} is full; what it holds is safe, free space there", self.me.name);
+            Error { retry: Retry::AfterMs(1_000), ..Error::refused(ErrorCode::DiskReserve, what) }
+        })
     }
 
     /// All this node knows of itself and its cluster.
@@ -86,6 +144,25 @@ impl Consensus {
             drained: self.drained.load(Ordering::Relaxed),
             members: Bounded::new(members).expect("no more than 64 were taken"),
         }
+    }
+}
+
+/// Bytes for people, as in `0.9 GiB`.
+fn human(bytes: u64) -> String {
+    let (unit, name) = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+        .into_iter()
+        .find(|(unit, _)| bytes >= unit / 10)
+        .unwrap_or((1, "bytes"));
+    let tenths = u128::from(bytes) * 10 / u128::from(unit);
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
+}
+
+/// Looks at the disk ten times a second. Ends with the node.
+pub(crate) async fn watch_disk(consensus: Weak<Consensus>) {
+    while let Some(this) = consensus.upgrade() {
+        this.look_at_disk();
+        drop(this);
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

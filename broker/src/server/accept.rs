@@ -181,6 +181,9 @@ impl Server {
         }
         if let HelloRole::Peer(peer) = &hello.role {
             self.consensus.admit_member(peer.node)?;
+            if let Some(full) = self.consensus.refuse_peers() {
+                return Err(full);
+            }
         }
         let peer = matches!(hello.role, HelloRole::Peer(_));
         let log = self.consensus.log().state();

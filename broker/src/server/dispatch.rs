@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec};
-use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{
     BODY_SIZE_CEILING, FUTURE_MS_MAX, HEADERS_SIZE_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX,
     WAIT_MS_MAX,
@@ -140,10 +140,8 @@ impl Dispatch {
         if !self.consensus.leads() {
             return reply.finish(Finished::NotLeader);
         }
-        if self.consensus.log().is_stalled() {
-            let full =
-                Error::refused(ErrorCode::DiskReserve, "the leader's disk is full; all but pushes goes on");
-            return reply.finish(Finished::Failed(Error { retry: Retry::AfterMs(1_000), ..full }));
+        if let Some(low) = self.consensus.refuse_push() {
+            return reply.finish(Finished::Failed(low));
         }
         if let Err(error) = self.check_push(&push, tail) {
             return reply.finish(Finished::Failed(error));

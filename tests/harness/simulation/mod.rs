@@ -290,6 +290,33 @@ impl Cluster {
         }
     }
 
+    /// Leaves the disk of node `name` no byte more than it uses, until what is returned is given to [`Cluster::widen`].
+    pub fn fill_disk(&mut self, name: &str) -> u64 {
+        let disk = &self.hosts[name].disk;
+        let space = disk.space(Path::new("data")).expect("no fault is planned");
+        disk.set_capacity(space.total - space.free);
+        space.total
+    }
+
+    /// Gives the disk of node `name` so many bytes.
+    pub fn widen(&mut self, name: &str, capacity: u64) {
+        self.hosts[name].disk.set_capacity(capacity);
+    }
+
+    /// Begins to push, and gives how many of them were stored when `time` has passed: they wait for
+    /// [`Cluster::wait_for_pushes`].
+    pub fn push_for(&mut self, count: u64, time: Duration) -> usize {
+        let before = self.shared.acknowledged.lock().unwrap().len();
+        self.begin_push(count);
+        self.idle(time);
+        self.shared.acknowledged.lock().unwrap().len() - before
+    }
+
+    /// Waits until what [`Cluster::push_for`] began is stored.
+    pub fn wait_for_pushes(&mut self) {
+        self.finish();
+    }
+
     /// Takes everything out and compares: every acknowledged message, once.
     pub fn pop_all(&mut self) {
         self.begin(Todo::PopAll);

@@ -11,7 +11,7 @@ use super::faults::{Fault, Op};
 use super::names::{Target, normal};
 use super::pages::{Pages, small};
 use super::{Contents, SimDisk, State};
-use crate::fs::{Disk, DiskError, DiskResult, File, Open, Syncing};
+use crate::fs::{Disk, DiskError, DiskResult, File, Open, Space, Syncing};
 
 /// An open file of one boot.
 struct SimFile {
@@ -226,10 +226,10 @@ impl Disk for SimDisk {
         Ok(Box::new(Guard { shared: Arc::clone(&self.shared), path: key, lock }))
     }
 
-    fn free(&self, path: &Path) -> DiskResult<u64> {
+    fn space(&self, path: &Path) -> DiskResult<Space> {
         let mut state = self.state();
         state.admit(self.boot, Op::Free, path)?;
-        Ok(state.free())
+        Ok(Space { free: state.free(), total: state.options.capacity })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::names::normal;
-use crate::fs::DIR_SYNC;
+use crate::fs::{DIR_SYNC, FILE_SYNC};
 
 /// A kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +53,7 @@ impl Op {
             Self::Free => "statvfs",
             Self::Read => "pread",
             Self::Write => "pwritev",
-            Self::Sync => "fdatasync",
+            Self::Sync => FILE_SYNC,
             Self::Size => "fstat",
             Self::SetSize => "ftruncate",
             Self::DropCache => "fadvise",

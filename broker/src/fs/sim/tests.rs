@@ -281,7 +281,7 @@ fn a_misdirected_unit_is_missing_here_and_too_much_there() {
 fn space_ends_where_the_budget_does() {
     let disk = SimDisk::new(SimOptions { capacity: 1_000, ..SimOptions::default() });
     let file = durable(&disk, "f", &[1; 600]);
-    assert_eq!(disk.free(Path::new("")).unwrap(), 400);
+    assert_eq!(disk.space(Path::new("")).unwrap().free, 400);
     let failed = file.write_at(&[IoSlice::new(&[2; 500])], 600).unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::StorageFull);
     assert_eq!(file.size().unwrap(), 1_000, "what fits was written");
@@ -291,7 +291,7 @@ fn space_ends_where_the_budget_does() {
     disk.remove(Path::new("f")).unwrap();
     other.set_size(1_000).unwrap();
     disk.set_capacity(2_000);
-    assert_eq!(disk.free(Path::new("")).unwrap(), 1_000);
+    assert_eq!(disk.space(Path::new("")).unwrap().free, 1_000);
 }
 
 #[test]

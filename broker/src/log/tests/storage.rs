@@ -1,8 +1,9 @@
 //! What is written is read: entries, votes, marks, across groups, segments and restarts.
 
 use super::*;
-use crate::fs::sim::{Fault, Latency, Op};
-use crate::log::LogState;
+use crate::fs::Disk as _;
+use crate::fs::sim::{Fault, Injection, Latency, Op};
+use crate::log::{Ballast, LogState};
 
 #[test]
 fn what_was_appended_is_read_before_and_after_a_restart() {
@@ -254,4 +255,43 @@ fn on_a_full_disk_the_log_waits_for_room_and_goes_on() {
         store.close().await;
         assert_eq!(Store::open(&disk).await.read_all().len(), 60);
     });
+}
+
+#[test]
+fn what_is_set_aside_is_written_on_a_full_disk_and_is_set_aside_again() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        settle().await;
+        let ballast = store.log.ballast();
+        assert_eq!(ballast, Ballast { bytes: 2 * options().segment_size, short: false });
+        let space = disk.space(dir()).unwrap();
+        disk.set_capacity(space.total - space.free);
+        let spares = store.log.usage().spares;
+        let mut index = 0;
+        while store.log.usage().spares == spares {
+            store.append([entry(index, 1)]).await;
+            index += 1;
+        }
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(store.log.ballast().short && !store.log.is_stalled(), "{:?}", store.log.ballast());
+        disk.set_capacity(space.total);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(store.log.ballast(), ballast);
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_spare_whose_sync_fails_ends_the_keeper_and_one_without_room_does_not() {
+    for (fault, ends) in [(Fault::Io, true), (Fault::NoSpace, false)] {
+        run(async {
+            let disk = formatted().await;
+            disk.inject(Injection { op: Op::Sync, path: ".tmp".into(), nth: 1, fault });
+            let store = Store::open_with(&disk, LogOptions { spares: 5, ..options() }).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(store.keeper.is_finished(), ends, "{fault:?}");
+            assert_eq!(store.log.usage().spares == 5, !ends, "{fault:?}");
+        });
+    }
 }

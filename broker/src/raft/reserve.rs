@@ -1,0 +1,115 @@
+//! Room on the disks: whether pushes may go on. Everything else does, from the ballast.
+//!
+//! ```text
+//! disk   [ used | free ............................ ]   room = free + ballast
+//! log      [ segments | spares = ballast ]              low  = room < reserve, or spares cannot be made
+//! ```
+//!
+//! The ballast of a log is its spares, files that are written already: what other programs take from the disk they do
+//! not take from these. The rest of the reserve is room left alone, not files: it is there for the next snapshots.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use queue_protocol::names::NodeId;
+use queue_protocol::peer::PeerPing;
+use tokio::time::Instant;
+
+use crate::fs::Space;
+use crate::log::Ballast;
+
+/// The most that is reserved if nothing is set.
+const USUAL_MAX: u64 = 1 << 30;
+/// Segments that must find room.
+const SEGMENTS_MIN: u64 = 4;
+/// A node whose last report is older counts as not reachable.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes to be kept, of a disk of `total`: as set, or the usual; room for segments and two snapshots in any case.
+pub(crate) fn size(set: Option<u64>, total: u64, segment_size: u64, snapshot_size: u64) -> u64 {
+    let usual = (total / 20).min(USUAL_MAX);
+    let min = (SEGMENTS_MIN.saturating_mul(segment_size)).saturating_add(snapshot_size.saturating_mul(2));
+    set.unwrap_or(usual).max(min)
+}
+
+/// How a node stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Free bytes of its disk.
+    pub(crate) free: u64,
+    /// Pushes must stop.
+    pub(crate) low: bool,
+}
+
+impl Room {
+    pub(crate) fn new(space: Space, ballast: Ballast, reserve: u64) -> Self {
+        let low = ballast.short || space.free.saturating_add(ballast.bytes) < reserve;
+        Self { free: space.free, low }
+    }
+}
+
+/// What every node said last of its disk.
+#[derive(Default)]
+pub(crate) struct Rooms {
+    peers: Mutex<BTreeMap<NodeId, (Room, Instant)>>,
+}
+
+impl Rooms {
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, (Room, Instant)>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer told of itself.
+    pub(crate) fn hear(&self, peer: NodeId, ping: PeerPing) {
+        let room = Room { free: ping.disk_free_bytes, low: ping.disk_low };
+        self.peers().insert(peer, (room, Instant::now()));
+    }
+
+    /// Who of the reachable `voters` has too little.
+    pub(crate) fn low(&self, voters: impl Fn(NodeId) -> bool) -> Option<(NodeId, Room)> {
+        let now = Instant::now();
+        let mut peers = self.peers();
+        peers.retain(|_, (_, at)| now.saturating_duration_since(*at) <= REPORT_AGE_MAX);
+        let mut low = peers.iter().filter(|(node, (room, _))| room.low && voters(**node));
+        low.next().map(|(node, (room, _))| (*node, *room))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_reserve_is_a_twentieth_within_bounds() {
+        assert_eq!(size(None, 10 << 30, 64 * MIB, 0), 512 * MIB);
+        assert_eq!(size(None, 1 << 40, 64 * MIB, 0), 1 << 30);
+        assert_eq!(size(None, 100 * MIB, 64 * MIB, 10 * MIB), 276 * MIB, "four segments and two snapshots");
+        assert_eq!(size(Some(5 << 30), 1 << 40, 64 * MIB, 0), 5 << 30);
+        assert_eq!(size(Some(0), 1 << 40, 64 * MIB, 0), 256 * MIB, "no setting goes below what is needed");
+        assert_eq!(size(None, 0, u64::MAX, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn spares_are_room_unless_they_cannot_be_replaced() {
+        let space = Space { free: 10, total: 100 };
+        let low = |bytes, short| Room::new(space, Ballast { bytes, short }, 50).low;
+        assert!(low(39, false) && !low(40, false) && low(40, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_voters_that_were_heard_of_lately_count() {
+        let rooms = Rooms::default();
+        let ping = |low| PeerPing { wall_ms: 0, disk_free_bytes: 7, disk_low: low };
+        rooms.hear(NodeId(2), ping(true));
+        rooms.hear(NodeId(3), ping(false));
+        assert_eq!(rooms.low(|_| true), Some((NodeId(2), Room { free: 7, low: true })));
+        assert_eq!(rooms.low(|node| node != NodeId(2)), None, "a learner stops nobody");
+        tokio::time::advance(REPORT_AGE_MAX + Duration::from_millis(1)).await;
+        assert_eq!(rooms.low(|_| true), None, "who is away stops nobody");
+        rooms.hear(NodeId(2), ping(false));
+        assert_eq!(rooms.low(|_| true), None);
+    }
+}
