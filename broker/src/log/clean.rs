@@ -112,6 +112,10 @@ pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
             Ok(()) => {}
             // The writer has ended in order; so will the keeper.
             Err(LogError::Closed) => std::future::pending().await,
+            // What was begun is removed, and what was to be copied is where it was; the next plan tries again.
+            Err(LogError::Disk(error)) if error.is_full() => {
+                tracing::warn!(%error, "no room to copy together what is left of mostly settled segments");
+            }
             Err(error) => return error,
         }
     }
