@@ -1,6 +1,8 @@
 //! The log: appends of 64 KiB, one group commit each, beside the same bytes written and synced by hand. The quotient of
-//! the two is what records, checksums and threads cost on top of the disk.
+//! the two is what records, checksums and threads cost on top of the disk. Raft has several entries in flight: with two,
+//! one is handed over while the other syncs.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{EntryKind, LogId};
 use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 const GROUP_SIZE: usize = 64 << 10;
@@ -26,6 +29,9 @@ const BODY_SIZE: usize = 1 << 10;
 const FILE_SIZE: u64 = 64 << 20;
 /// Appends after which the log is told to forget: half a segment.
 const FORGET_EVERY: u64 = 512;
+/// Groups between two looks at the clock. Both ways take turns by blocks, so that what else the disk has to do slows
+/// both alike.
+const BLOCK: u64 = 64;
 
 fn runtime() -> Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -61,7 +67,30 @@ impl Appender {
         Self { runtime, log, table: table(BODIES, BODY_SIZE).into(), contents, index: 0 }
     }
 
-    fn append(&mut self) {
+    /// Appends `count` entries, at most `depth` in flight, and waits for them.
+    fn append(&mut self, count: u64, depth: usize) {
+        let mut in_flight = VecDeque::new();
+        for _ in 0..count {
+            if in_flight.len() == depth {
+                self.wait(in_flight.pop_front());
+            }
+            in_flight.push_back(self.begin());
+        }
+        while let Some(durable) = in_flight.pop_front() {
+            self.wait(Some(durable));
+        }
+    }
+
+    fn wait(&mut self, durable: Option<oneshot::Receiver<()>>) {
+        if let Some(durable) = durable {
+            self.runtime.block_on(durable).expect("the disk works");
+        }
+    }
+
+    fn begin(&mut self) -> oneshot::Receiver<()> {
+        if self.index > 0 && self.index.is_multiple_of(FORGET_EVERY) {
+            self.forget();
+        }
         self.index += 1;
         let entry = Entry {
             id: self.id(),
@@ -70,7 +99,7 @@ impl Appender {
             table: Arc::clone(&self.table),
             contents: Some(Arc::clone(&self.contents)),
         };
-        let (done, durable) = tokio::sync::oneshot::channel();
+        let (done, durable) = oneshot::channel();
         self.log.append(
             vec![entry],
             Box::new(|| {
@@ -78,10 +107,7 @@ impl Appender {
                 let _ = done.send(());
             }),
         );
-        self.runtime.block_on(durable).expect("the disk works");
-        if self.index.is_multiple_of(FORGET_EVERY) {
-            self.forget();
-        }
+        durable
     }
 
     fn id(&self) -> LogId {
@@ -115,25 +141,44 @@ impl ByHand {
         Self { file, bytes: vec![0xa5; GROUP_SIZE], at: 0, runtime }
     }
 
-    fn write(&mut self) {
-        self.file.write_at(&[IoSlice::new(&self.bytes)], self.at).expect("the disk works");
-        self.runtime.block_on(self.file.sync()).expect("the disk works");
-        self.at = (self.at + GROUP_SIZE as u64) % FILE_SIZE;
+    fn write(&mut self, count: u64) {
+        for _ in 0..count {
+            self.file.write_at(&[IoSlice::new(&self.bytes)], self.at).expect("the disk works");
+            self.runtime.block_on(self.file.sync()).expect("the disk works");
+            self.at = (self.at + GROUP_SIZE as u64) % FILE_SIZE;
+        }
     }
 }
 
-/// The time of `measured` alone. Both are always done in turn, so that what else the disk has to do slows both alike.
-fn in_turn(count: u64, mut measured: impl FnMut(), mut other: impl FnMut()) -> Duration {
-    let mut total = Duration::ZERO;
-    for _ in 0..count {
-        let begin = Instant::now();
-        measured();
-        total += begin.elapsed();
-        other();
+fn timed(what: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    what();
+    begin.elapsed()
+}
+
+/// The time of `count` groups appended, and for each block how fast that was beside the same by hand.
+fn in_turn(
+    count: u64,
+    depth: usize,
+    appender: &mut Appender,
+    by_hand: &mut ByHand,
+    quotients: &mut Vec<f64>,
+) -> Duration {
+    let (mut total, mut rest) = (Duration::ZERO, count);
+    while rest > 0 {
+        let block = rest.min(BLOCK);
+        let hand = timed(|| by_hand.write(block));
+        let log = timed(|| appender.append(block, depth));
+        if block == BLOCK {
+            quotients.push(hand.as_secs_f64() / log.as_secs_f64());
+        }
+        total += log;
+        rest -= block;
     }
     total
 }
 
+#[expect(clippy::print_stdout, reason = "the figure that is promised; criterion knows no quotients")]
 fn log(criterion: &mut Criterion) {
     // In the build directory: a temporary one may be memory, where a sync costs nothing.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a writable build directory");
@@ -142,11 +187,19 @@ fn log(criterion: &mut Criterion) {
     let mut by_hand = ByHand::new(&dir.path().join("file"));
     let mut appender = Appender::new(&dir.path().join("log"));
     group.bench_function("write and fdatasync by hand", |b| {
-        b.iter_custom(|count| in_turn(count, || by_hand.write(), || appender.append()));
+        b.iter_custom(|count| timed(|| by_hand.write(count)));
     });
-    group.bench_function("append until durable", |b| {
-        b.iter_custom(|count| in_turn(count, || appender.append(), || by_hand.write()));
-    });
+    for depth in [1, 2] {
+        let mut quotients = Vec::new();
+        group.bench_function(format!("append until durable, {depth} in flight"), |b| {
+            b.iter_custom(|count| in_turn(count, depth, &mut appender, &mut by_hand, &mut quotients));
+        });
+        quotients.sort_by(f64::total_cmp);
+        if let Some(median) = quotients.get(quotients.len() / 2) {
+            let (percent, blocks) = (median * 100.0, quotients.len());
+            println!("{depth} in flight: {percent:.0} % of by hand, median of {blocks} blocks of {BLOCK}");
+        }
+    }
     group.finish();
 }
 
