@@ -23,7 +23,7 @@ use super::format::file_id::FileId;
 use super::format::footer::Row;
 use super::format::payload::{Compacted, Retired};
 use super::format::u64_of;
-use super::index::{Index, Run};
+use super::index::{Index, Run, Runs};
 use super::segment::{Pin, Segment};
 use super::shared::{Shared, What};
 use super::sparse::{Named, SparseFiles};
@@ -237,32 +237,34 @@ async fn copy(shared: &Arc<Shared>, live: &LiveBodies, chosen: Vec<Left>) -> Res
         places.extend(left.live.iter().cloned().flatten().map(|place| (place, &left.pin)));
     }
     places.sort_unstable_by_key(|(place, _)| *place);
-    let mut origin: BTreeMap<u64, FileId> = BTreeMap::new();
     for (place, pin) in places {
         let (entry, ordinals) = &live[place];
-        origin.insert(*entry, pin.id);
         copy_bodies(shared, &mut files, &mut budget, pin, *entry, ordinals.clone()).await?;
     }
     let named = files.name().await?;
-    let runs = named.iter().flat_map(|named| runs_of(named, &origin)).collect();
-    let gone = chosen.iter().map(|left| left.pin.id).collect();
-    let compacted = Compacted { runs, files: gone };
+    let gone: BTreeSet<FileId> = chosen.iter().map(|left| left.pin.id).collect();
+    let runs = {
+        let located = shared.located();
+        named.iter().flat_map(|named| runs_of(named, &located.state.index.runs, &gone)).collect()
+    };
+    let compacted = Compacted { runs, files: gone.into_iter().collect() };
     let segments: Vec<_> = named.into_iter().map(|named| named.segment).collect();
     files.adopt();
     shared.durable(|_| What::Compact(compacted, segments)).await
 }
 
-/// Runs of a new file: entries that came from one file and follow each other in it are one.
-fn runs_of(named: &Named, origin: &BTreeMap<u64, FileId>) -> Vec<Run> {
-    let mut runs: Vec<(Option<&FileId>, Run)> = Vec::new();
+/// Runs of a new file: entries with nothing between them but what lay in files that are `gone` are one.
+fn runs_of(named: &Named, before: &Runs, gone: &BTreeSet<FileId>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
     for row in &named.rows {
-        let from = origin.get(&row.index);
         match runs.last_mut() {
-            Some((before, run)) if *before == from => run.last = row.index,
-            _ => runs.push((from, Run { first: row.index, last: row.index, file: named.segment.id })),
+            Some(run) if before.within(run.last, row.index).all(|other| gone.contains(&other.file)) => {
+                run.last = row.index;
+            }
+            _ => runs.push(Run { first: row.index, last: row.index, file: named.segment.id }),
         }
     }
-    runs.into_iter().map(|(_, run)| run).collect()
+    runs
 }
 
 async fn copy_bodies(

@@ -37,6 +37,13 @@ impl Runs {
         (*last >= index).then_some(Run { first: *first, last: *last, file: *file })
     }
 
+    /// The runs that cover any of `from ..= to`.
+    pub(crate) fn within(&self, from: u64, to: u64) -> impl Iterator<Item = Run> + '_ {
+        let start = self.get(from).map_or(from, |run| run.first);
+        let runs = self.0.range(start..=to.max(start));
+        runs.map(|(first, (last, file))| Run { first: *first, last: *last, file: *file })
+    }
+
     /// Adds a run in place of what covered its indices.
     pub(crate) fn insert(&mut self, run: Run) {
         self.remove(run.first, run.last);
@@ -69,20 +76,6 @@ impl Runs {
                 self.0.insert(to + 1, (last, file));
             }
         }
-    }
-
-    /// Runs of one of these files that no other file comes between become one.
-    pub(crate) fn bridge(&mut self, files: BTreeSet<FileId>) {
-        let mut joined: Vec<Run> = Vec::with_capacity(self.0.len());
-        for run in self.iter() {
-            match joined.last_mut() {
-                Some(before) if before.file == run.file && files.contains(&run.file) => {
-                    before.last = run.last;
-                }
-                _ => joined.push(run),
-            }
-        }
-        self.0 = joined.into_iter().map(|run| (run.first, (run.last, run.file))).collect();
     }
 
     fn remove_file(&mut self, file: FileId) {
@@ -215,6 +208,13 @@ mod tests {
                 }
                 for slot in first..=last {
                     naive[usize::try_from(slot).unwrap()] = file;
+                }
+                for run in runs.iter() {
+                    let touched = Vec::from_iter(runs.within(run.last, run.last + length));
+                    let expected = runs.iter().filter(|other| {
+                        other.last >= run.last && other.first <= run.last + length
+                    });
+                    prop_assert_eq!(touched, Vec::from_iter(expected));
                 }
                 for (slot, file) in (0_u64..).zip(naive) {
                     prop_assert_eq!(runs.get(slot).map(|run| run.file), file);

@@ -82,7 +82,6 @@ impl State {
             self.index.runs.insert(*run);
         }
         compacted.files.iter().for_each(|file| self.index.retire(*file));
-        self.index.runs.bridge(compacted.runs.iter().map(|run| run.file).collect());
     }
 
     /// For openraft: a commit mark is never beyond the last entry.

@@ -115,6 +115,31 @@ fn many_small_files_become_one_and_no_old_message_pins_a_segment() {
     });
 }
 
+/// Copied together are the files around one that is mostly live; then most of the copies die, and are copied again.
+#[test]
+fn what_is_copied_twice_leaves_alone_what_lies_between() {
+    run(async {
+        let disk = formatted().await;
+        let mut store = Store::open(&disk).await;
+        store.append((0..150).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+        store.purge(id(149, 1)).await;
+        let between = 40..70_u64;
+        let around: [(&[u64], &[u64]); 2] = [(&[0, 1, 2, 3, 4], &[100, 101, 102, 103, 104]), (&[0], &[104])];
+        for (before, after) in around {
+            let named = before.iter().copied().chain(between.clone()).chain(after.iter().copied());
+            let live: LiveBodies = named.map(|index| (index, 0..2)).collect();
+            store.log.collect(live.clone(), 149);
+            cleaned(&store).await;
+            check_bodies(&store, live.iter().map(|(index, _)| *index));
+            assert!(store.log.read_bodies(20, &[0]).is_err() && store.log.read_bodies(90, &[0]).is_err());
+            store.close().await;
+            store = Store::open(&disk).await;
+            check_bodies(&store, live.iter().map(|(index, _)| *index));
+        }
+        assert!(store.log.read_bodies(1, &[0]).is_err(), "the copies were copied again");
+    });
+}
+
 #[test]
 fn what_is_being_read_stays() {
     run(async {
