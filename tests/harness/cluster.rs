@@ -32,23 +32,33 @@ pub fn random<const N: usize>() -> [u8; N] {
 const SETTINGS: [(&str, &str); 3] =
     [("QUEUED_STORAGE_SEGMENT_SIZE", "1MiB"), ("QUEUED_LOG_FORMAT", "text"), ("QUEUED_SHUTDOWN_GRACE", "5s")];
 
+/// Where a node lives.
+pub struct Place {
+    /// Data directory, which is made by the node.
+    pub data: PathBuf,
+    /// `127.0.0.1:12345`
+    pub address: String,
+    /// What stands before `queued` on its command line: a program that becomes the one it is told to start.
+    pub under: Vec<String>,
+}
+
+impl Place {
+    /// At a free port of this machine.
+    pub fn local(data: PathBuf) -> Self {
+        Self { data, address: format!("127.0.0.1:{}", free_port()), under: Vec::new() }
+    }
+}
+
 struct Node {
     name: String,
-    address: String,
-    dir: PathBuf,
+    place: Place,
     log: PathBuf,
     daemon: Option<Daemon>,
 }
 
 impl Node {
-    fn new(dir: &Path, number: usize, data: PathBuf) -> Self {
-        Self {
-            name: format!("n{number}"),
-            address: format!("127.0.0.1:{}", free_port()),
-            dir: data,
-            log: dir.join(format!("n{number}.log")),
-            daemon: None,
-        }
+    fn new(dir: &Path, number: usize, place: Place) -> Self {
+        Self { name: format!("n{number}"), place, log: dir.join(format!("n{number}.log")), daemon: None }
     }
 }
 
@@ -73,20 +83,20 @@ impl Cluster {
     /// If they do not become a cluster in time.
     pub async fn start_with(count: usize, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("there is a temporary directory");
-        let data = (1..=count).map(|number| dir.path().join(format!("n{number}"))).collect();
-        Self::start_in(dir, data, env).await
+        let places = (1..=count).map(|number| Place::local(dir.path().join(format!("n{number}")))).collect();
+        Self::start_in(dir, places, env).await
     }
 
-    /// One node for each of these data directories; their logs go to `dir`.
+    /// One node in each of these places; their logs go to `dir`.
     ///
     /// # Panics
     /// As [`Cluster::start_with`].
-    pub async fn start_in(dir: TempDir, data: Vec<PathBuf>, env: &[(&str, &str)]) -> Self {
+    pub async fn start_in(dir: TempDir, places: Vec<Place>, env: &[(&str, &str)]) -> Self {
         let slot = slots::slot().await;
         let env = SETTINGS.iter().chain(env).map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         let nodes: Vec<Node> =
-            (1..).zip(data).map(|(number, data)| Node::new(dir.path(), number, data)).collect();
-        let servers = nodes.iter().map(|node| node.address.clone()).collect();
+            (1..).zip(places).map(|(number, place)| Node::new(dir.path(), number, place)).collect();
+        let servers = nodes.iter().map(|node| node.place.address.clone()).collect();
         let looker = client_of(servers, Duration::from_secs(2));
         let mut cluster = Self { nodes, env: env.collect(), looker, dir, _slot: slot };
         cluster.form().await;
@@ -106,7 +116,7 @@ impl Cluster {
 
     async fn join(&self, n: usize, secret_file: &Path) -> Ran {
         let mut join = self.queued("join", n);
-        join.arg("--at").arg(&self.nodes[0].address).arg("--secret-file").arg(secret_file);
+        join.arg("--at").arg(&self.nodes[0].place.address).arg("--secret-file").arg(secret_file);
         run(&mut join, b"").await
     }
 
@@ -132,9 +142,9 @@ impl Cluster {
     /// `queued COMMAND` for node `n`, with its directory, name and address.
     pub fn queued(&self, command: &str, n: usize) -> Command {
         let node = &self.nodes[n];
-        let mut queued = program::queued();
-        queued.arg(command).args(["--name", &node.name, "--listen", &node.address]);
-        queued.arg("--data-dir").arg(&node.dir).current_dir(self.dir.path());
+        let mut queued = program::queued_under(&node.place.under);
+        queued.arg(command).args(["--name", &node.name, "--listen", &node.place.address]);
+        queued.arg("--data-dir").arg(&node.place.data).current_dir(self.dir.path());
         queued.envs(self.env.iter().map(|(name, text)| (name, text)));
         queued
     }
@@ -142,9 +152,23 @@ impl Cluster {
     /// A place for one more node, which is not formatted yet.
     pub fn new_node(&mut self) -> usize {
         let number = self.nodes.len() + 1;
-        let node = Node::new(self.dir.path(), number, self.dir.path().join(format!("n{number}")));
+        let place = Place::local(self.dir.path().join(format!("n{number}")));
+        let node = Node::new(self.dir.path(), number, place);
         self.nodes.push(node);
         number - 1
+    }
+
+    /// From its next start on node `n` runs under the program of these words; under none if there are none.
+    pub fn run_under(&mut self, n: usize, words: Vec<String>) {
+        self.nodes[n].place.under = words;
+    }
+
+    /// Process id of a node.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pid(&self, n: usize) -> u32 {
+        self.daemon(n).pid()
     }
 
     /// Starts a node that does not run; does not wait for it.
@@ -262,7 +286,7 @@ impl Cluster {
 
     /// `127.0.0.1:12345`
     pub fn address(&self, n: usize) -> &str {
-        &self.nodes[n].address
+        &self.nodes[n].place.address
     }
 
     /// Raft's number.
@@ -272,12 +296,12 @@ impl Cluster {
 
     /// Data directory.
     pub fn data_dir(&self, n: usize) -> &Path {
-        &self.nodes[n].dir
+        &self.nodes[n].place.data
     }
 
     /// The cluster's secret as node `n` has it.
     pub fn secret_file(&self, n: usize) -> PathBuf {
-        self.nodes[n].dir.join("SECRET")
+        self.nodes[n].place.data.join("SECRET")
     }
 
     /// What node `n` wrote to its standard error.
@@ -294,7 +318,7 @@ impl Cluster {
 
     /// All addresses, with commas.
     pub fn servers(&self) -> String {
-        let all: Vec<&str> = self.nodes.iter().map(|node| node.address.as_str()).collect();
+        let all: Vec<&str> = self.nodes.iter().map(|node| node.place.address.as_str()).collect();
         all.join(",")
     }
 
@@ -313,7 +337,7 @@ impl Cluster {
 
     /// A client with a session of its own.
     pub fn client(&self) -> Client {
-        client_of(self.nodes.iter().map(|node| node.address.clone()).collect(), LIMIT)
+        client_of(self.nodes.iter().map(|node| node.place.address.clone()).collect(), LIMIT)
     }
 
     /// What node `n` says of itself.
@@ -322,7 +346,7 @@ impl Cluster {
     /// Why it does not.
     pub async fn status(&self, n: usize) -> Result<StatusView, String> {
         let node = &self.nodes[n];
-        let answered = self.looker.status(&node.address).await;
+        let answered = self.looker.status(&node.place.address).await;
         answered.map(|answered| answered.answer).map_err(|error| format!("{}: {error}", node.name))
     }
 

@@ -12,6 +12,7 @@ pub mod raw;
 pub mod settings;
 pub mod simulation;
 pub mod terminal;
+pub mod trace;
 
 mod ports;
 mod slots;

@@ -70,8 +70,7 @@ fn binary(name: &str) -> PathBuf {
 }
 
 /// A command that sees nothing of this environment that concerns queues or terminals.
-fn clean(program: &str) -> Command {
-    let mut command = Command::new(binary(program));
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let ours = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("QUEUE"));
         if ours(&name) {
@@ -84,12 +83,21 @@ fn clean(program: &str) -> Command {
 
 /// `queued`
 pub fn queued() -> Command {
-    clean("queued-under-test")
+    queued_under(&[])
+}
+
+/// `queued`, started by the program of these words if there are any.
+pub fn queued_under(under: &[String]) -> Command {
+    let binary = binary("queued-under-test");
+    let Some((program, words)) = under.split_first() else { return clean(Command::new(binary)) };
+    let mut command = Command::new(program);
+    command.args(words).arg(binary);
+    clean(command)
 }
 
 /// `queuectl`, without servers named.
 pub fn queuectl() -> Command {
-    clean("queuectl-under-test")
+    clean(Command::new(binary("queuectl-under-test")))
 }
 
 /// Runs `command` to its end with `input` on standard input.

@@ -10,10 +10,10 @@ use harness::bodies::{bodies, lease, push, queue, stored};
 use harness::cluster::Cluster;
 use harness::until;
 use queue_protocol::bounded::Bounded;
-use queue_protocol::client::{Client, ClientError};
+use queue_protocol::client::{Answered, Client, ClientError};
 use queue_protocol::names::{LeaseToken, MessageId};
 use queue_protocol::request::{NackKind, Receipts};
-use queue_protocol::response::Settled;
+use queue_protocol::response::{At, Settled};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -49,15 +49,8 @@ struct History {
 pub(crate) struct Load {
     stop: AtomicBool,
     history: Mutex<History>,
-}
-
-/// Whether an answer came; errors that leave the outcome open are allowed, refusals are not.
-fn answered<T>(result: Result<T, ClientError>) -> Option<T> {
-    match result {
-        Ok(answer) => Some(answer),
-        Err(ClientError::Unavailable { .. } | ClientError::Unknown { .. }) => None,
-        Err(error) => panic!("{error}"),
-    }
+    /// The last place in the log that an answer has named.
+    newest: Mutex<At>,
 }
 
 fn receipts(held: &[Held]) -> Receipts {
@@ -68,6 +61,28 @@ fn receipts(held: &[Held]) -> Receipts {
 impl Load {
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().expect("nobody panics with it")
+    }
+
+    /// The answer, if one came: behind everything in the log that was answered before it was asked for. Errors that leave
+    /// the outcome open are allowed, refusals are not.
+    async fn ask<T>(
+        &self,
+        asked: impl Future<Output = Result<Answered<T>, ClientError>>,
+    ) -> Option<Answered<T>> {
+        let newest = || self.newest.lock().expect("nobody panics with it");
+        let before = *newest();
+        match asked.await {
+            Ok(answer) => {
+                let read = answer.at.position == u32::MAX;
+                let behind = answer.at > before || (read && answer.at == before);
+                assert!(behind, "an answer stands at {:?}, an earlier one at {before:?}", answer.at);
+                let mut newest = newest();
+                *newest = newest.max(answer.at);
+                Some(answer)
+            }
+            Err(ClientError::Unavailable { .. } | ClientError::Unknown { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Starts the workers of cycle `number`.
@@ -112,7 +127,7 @@ impl Load {
         };
         let pushed: Vec<Bytes> = (0..count).map(sized).collect();
         self.history().tried.extend(pushed.iter().cloned());
-        if let Some(answer) = answered(push(client, QUEUE, &pushed).await) {
+        if let Some(answer) = self.ask(push(client, QUEUE, &pushed)).await {
             stored(&answer, pushed.len());
             self.history().acknowledged.extend(pushed);
         }
@@ -121,7 +136,8 @@ impl Load {
     /// Leases some, acks most of them, and keeps the others.
     async fn consume(&self, client: &Client, random: &mut Random) {
         let lease_ms = u64::try_from(LEASE.as_millis()).expect("20,000");
-        let Some(answer) = answered(client.lease(lease(QUEUE, 8, Some(lease_ms), 0)).await) else { return };
+        let asked = client.lease(lease(QUEUE, 8, Some(lease_ms), 0));
+        let Some(answer) = self.ask(asked).await else { return };
         let since = Instant::now();
         let taken = answer.answer.iter().zip(bodies(&answer));
         let taken = taken.map(|(row, body)| Held { id: row.id, token: row.token, body, since });
@@ -130,7 +146,7 @@ impl Load {
         if settle.is_empty() {
             return;
         }
-        let results = answered(client.ack(receipts(&settle)).await);
+        let results = self.ask(client.ack(receipts(&settle))).await;
         let mut history = self.history();
         match results {
             None => history.perhaps_acked.extend(settle.into_iter().map(|held| held.body)),
