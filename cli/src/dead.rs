@@ -5,8 +5,8 @@ use futures_util::stream;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{MessageState, Redrive, Request};
-use queue_protocol::response::{Answer, DeadReason};
+use queue_protocol::request::{Action, MessageState, Select, Sweep};
+use queue_protocol::response::DeadReason;
 use serde_json::json;
 
 use crate::errors::{Done, End, Failure};
@@ -16,7 +16,7 @@ use crate::message::Seen;
 use crate::peek;
 use crate::queue;
 use crate::render::{self, Align};
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 
 /// Runs a `dead` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: DeadCmd) -> Done {
@@ -99,14 +99,10 @@ async fn retry_all(shell: &mut Shell, queue: &QueueName) -> Done {
         let what = format!("{} {go} back to {queue} with failures reset", render::messages(view.dead));
         shell.confirm(&what, &format!("dead retry {queue} --all")).await?;
     }
-    let request = Request::Redrive(Redrive { queue: queue.clone(), ids: None });
-    match shell.call(request, Some(queue)).await? {
-        Answer::Count(count) => {
-            moved(shell, queue, count);
-            Ok(Exit::Done)
-        }
-        other => Err(unexpected(&other)),
-    }
+    let action = Action::Redrive { to: None };
+    let count = shell.sweep(Sweep::all(queue.clone(), Select::default(), action)).await?;
+    moved(shell, queue, count);
+    Ok(Exit::Done)
 }
 
 /// One request for each message, so that each one's fate is known.
@@ -167,9 +163,9 @@ fn facts_ids(facts: &[String]) -> String {
 
 async fn retry_one(shell: &Shell, queue: &QueueName, id: MessageId) -> Result<u64, End> {
     let ids = Some(Bounded::new(vec![id]).expect("one is within the limit"));
-    match shell.call(Request::Redrive(Redrive { queue: queue.clone(), ids }), Some(queue)).await {
-        Ok(Answer::Count(count)) => Ok(count),
-        Ok(other) => Err(unexpected(&other)),
+    let select = Select { ids, ..Select::default() };
+    match shell.sweep(Sweep::all(queue.clone(), select, Action::Redrive { to: None })).await {
+        Ok(count) => Ok(count),
         Err(End::Failed(failure)) if failure.code == "message_not_found" => Ok(0),
         Err(end) => Err(end),
     }

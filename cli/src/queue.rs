@@ -1,7 +1,9 @@
 //! `queue`: list, look at, make, remove and empty queues.
 
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Consistency, CreateQueue, MessageState, Purge, Queues, RemoveQueue, Request};
+use queue_protocol::request::{
+    Action, Consistency, CreateQueue, MessageState, Queues, RemoveQueue, Request, Select, Sweep,
+};
 use queue_protocol::response::{Answer, QueueView};
 use queue_protocol::settings::QueueSettings;
 use serde_json::{Value, json};
@@ -218,11 +220,10 @@ async fn purge(shell: &mut Shell, queue: &QueueName, state: Option<State>) -> Do
         let what = format!("purge removes {}{kind} from {queue} for good", render::messages(count));
         shell.confirm(&what, &format!("queue purge {queue}{flag}")).await?;
     }
-    let request = Purge { queue: queue.clone(), state };
-    if let Answer::Count(count) = expect(shell, Request::Purge(request), queue).await? {
-        changed(shell, "queue_purge/v1", queue, "messages", count.into());
-        shell.success(&format!("purged {} from {queue}", render::messages(count)));
-    }
+    let select = Select { state, ..Select::default() };
+    let count = shell.sweep(Sweep::all(queue.clone(), select, Action::Delete)).await?;
+    changed(shell, "queue_purge/v1", queue, "messages", count.into());
+    shell.success(&format!("purged {} from {queue}", render::messages(count)));
     Ok(Exit::Done)
 }
 

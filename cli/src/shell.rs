@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use queue_protocol::client::{Client, ClientConfig, ClientError, Notice, TcpDial};
 use queue_protocol::names::{QueueName, Receipt, SessionId};
-use queue_protocol::request::{Consistency, Queues, Request};
+use queue_protocol::request::{Consistency, Queues, Request, Sweep};
 use queue_protocol::response::{Answer, QueueView};
 use tokio::time::Instant;
 
@@ -179,6 +179,18 @@ impl Shell {
         if yes { Ok(()) } else { Err(End::Quiet(Exit::No)) }
     }
 
+    /// Sweeps a queue part by part until nothing is left; how many messages it was.
+    ///
+    /// # Errors
+    /// As [`Shell::call`]; the parts before are done nevertheless.
+    pub(crate) async fn sweep(&self, sweep: Sweep) -> Result<u64, End> {
+        let queue = sweep.queue.clone();
+        match self.client.sweep(sweep, |_| {}).await {
+            Ok(answered) => Ok(answered.answer),
+            Err(error) => Err(Failure::of(error, Some(&queue)).into()),
+        }
+    }
+
     /// Asks the leader; an error is told in terms of `queue`.
     pub(crate) async fn call(&self, request: Request, queue: Option<&QueueName>) -> Result<Answer, End> {
         match self.client.call(request, Vec::new()).await {
@@ -224,6 +236,8 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Member(_) => "change of members",
         Answer::Drained(_) => "drain",
         Answer::Altered(_) => "alter",
+        Answer::Swept(_) => "sweep",
+        Answer::Edited(_) => "edit",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

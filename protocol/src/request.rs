@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::limits::{
-    ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
+    ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
 };
 use crate::membership::MemberChange;
 use crate::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
+use crate::response::DeadReason;
 use crate::settings::QueueSettings;
 
 /// A request and what surrounds it.
@@ -57,10 +58,10 @@ pub enum Request {
     CreateQueue(CreateQueue),
     /// Remove a queue with everything in it.
     RemoveQueue(RemoveQueue),
-    /// Delete the messages of a queue that are in one state, or all that are not leased.
-    Purge(Purge),
-    /// Put dead messages back, with failures reset.
-    Redrive(Redrive),
+    /// Delete, redrive or move the messages of a queue that a filter names.
+    Sweep(Sweep),
+    /// Delete, cancel, kick, move or change messages by id.
+    Edit(Edit),
     /// What this very node knows of itself and its cluster. Answered by every node.
     Status,
     /// Move leadership to a voter, or to the best one.
@@ -325,20 +326,99 @@ pub struct RemoveQueue {
     pub if_empty: bool,
 }
 
-/// Delete messages for good.
+/// Do something to the messages chosen, no more than 4,096 looked at: if the answer has a cursor, there may be more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Purge {
+pub struct Sweep {
     /// Where.
     pub queue: QueueName,
-    /// Only those in this state; `None` is ready, delayed and dead.
-    pub state: Option<MessageState>,
+    /// Which.
+    pub select: Select,
+    /// What to do.
+    pub action: Action,
+    /// At most so many; 1 or more.
+    pub limit: u64,
+    /// Only count them.
+    pub dry_run: bool,
+    /// Go on behind this, as the answer before said; `None` begins.
+    pub after: Option<Cursor>,
 }
 
-/// Put dead messages back.
+impl Sweep {
+    /// From the beginning and without limit.
+    pub fn all(queue: QueueName, select: Select, action: Action) -> Self {
+        Self { queue, select, action, limit: u64::MAX, dry_run: false, after: None }
+    }
+}
+
+/// What is done to the messages of a sweep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redrive {
+pub enum Action {
+    /// Delete for good.
+    Delete,
+    /// Put dead messages back, here or into another queue, their failures forgotten.
+    Redrive {
+        /// Here if `None`.
+        to: Option<QueueName>,
+    },
+    /// Put ready, delayed and dead messages into another queue.
+    Move {
+        /// Which must exist and be another.
+        to: QueueName,
+    },
+}
+
+/// Messages for which all that is named holds.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Select {
+    /// In this state; `None` is ready, delayed and dead. Leased messages can be deleted, and only if they are named.
+    pub state: Option<MessageState>,
+    /// One of these.
+    pub ids: Option<Bounded<MessageId, RECEIPTS_COUNT_MAX>>,
+    /// Pushed before, Unix milliseconds.
+    pub pushed_before_ms: Option<u64>,
+    /// Dead for this reason.
+    pub reason: Option<DeadReason>,
+    /// Died then or later, Unix milliseconds.
+    pub died_since_ms: Option<u64>,
+    /// Contained in the text of the last failure.
+    pub error: Option<Text<KEY_SIZE_MAX>>,
+}
+
+/// The last message a sweep looked at, and where it is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Its state.
+    pub state: MessageState,
+    /// Its priority.
+    pub priority: u8,
+    /// Which.
+    pub id: MessageId,
+    /// Messages pushed after the sweep began, with this id or a higher one, are not chosen.
+    pub below: MessageId,
+}
+
+/// Change messages by id, each by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
     /// Where.
     pub queue: QueueName,
-    /// These; `None` is all.
-    pub ids: Option<Bounded<MessageId, RECEIPTS_COUNT_MAX>>,
+    /// Which.
+    pub ids: Bounded<MessageId, RECEIPTS_COUNT_MAX>,
+    /// How.
+    pub change: Change,
+}
+
+/// What is done to a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Delete it, unless it is leased.
+    Delete,
+    /// Delete it if it is still delayed.
+    Cancel,
+    /// Make it ready now if it is delayed or dead.
+    Kick,
+    /// Give it another priority; a leased one keeps it for when it comes back.
+    Priority(u8),
+    /// Put it into another queue, unless it is leased.
+    Move(QueueName),
 }

@@ -13,7 +13,7 @@ use crate::limits::{
     RECEIPTS_COUNT_MAX,
 };
 use crate::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName};
-use crate::request::MessageState;
+use crate::request::{Cursor, MessageState};
 use crate::settings::Settings;
 
 /// An answer and where it stands in the one order of everything.
@@ -55,7 +55,7 @@ pub enum Answer {
     Queues(Bounded<QueueView, QUEUES_LISTED_MAX>),
     /// To a create: `false` if it was there already.
     Created(bool),
-    /// To a remove or purge: messages deleted; to a redrive: messages put back.
+    /// To a remove: messages deleted.
     Count(u64),
     /// To a status.
     Status(Box<StatusView>),
@@ -71,6 +71,10 @@ pub enum Answer {
     Drained(bool),
     /// To an alter: the queue's version now.
     Altered(u64),
+    /// To a sweep.
+    Swept(Swept),
+    /// To an edit: one result a message, in order.
+    Edited(Bounded<Edited, RECEIPTS_COUNT_MAX>),
 }
 
 /// A run of messages of one push that fared alike.
@@ -131,6 +135,28 @@ pub enum Settled {
     Stale,
     /// No such message any more.
     Gone,
+}
+
+/// How far a sweep came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swept {
+    /// Messages changed, or found by a dry run.
+    pub count: u64,
+    /// Where the next one is to begin; `None` if nothing is left.
+    pub next: Option<Cursor>,
+}
+
+/// What became of one message of an edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Edited {
+    /// Done.
+    Done,
+    /// No such message in that queue.
+    Gone,
+    /// Not done: it is leased.
+    Leased,
+    /// Not cancelled: it is ready, leased or dead.
+    AlreadyReady,
 }
 
 /// What became of an extend.

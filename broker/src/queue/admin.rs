@@ -1,11 +1,10 @@
-//! Making, removing, purging and redriving queues.
+//! Making, changing and removing queues.
 
 use std::sync::Arc;
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{DEAD_HOPS_MAX, QUEUES_MAX};
 use queue_protocol::names::{MessageId, QueueName, SessionId};
-use queue_protocol::request::MessageState;
 use queue_protocol::settings::{QueueSettings, Settings};
 
 use super::apply::{Apply, refusal_of};
@@ -125,62 +124,6 @@ impl Apply<'_> {
             self.unhold(session, id);
         }
         Ok(Outcome::Count(counts.messages()))
-    }
-
-    /// Deletes the messages of one state, or all but the leased.
-    ///
-    /// # Errors
-    /// Refused if there is no such queue.
-    pub(super) fn purge(
-        &mut self,
-        name: &QueueName,
-        state: Option<MessageState>,
-    ) -> Result<Outcome, Refusal> {
-        let number = self.number(name)?;
-        let is = |which| state.is_none_or(|state| state == which);
-        let (count, holders) = self.change(number, |queue| {
-            let before = queue.counts().messages();
-            let mut released = Vec::new();
-            if is(MessageState::Ready) {
-                queue.purge_ready();
-            }
-            if is(MessageState::Delayed) {
-                queue.purge_delayed();
-            }
-            if is(MessageState::Dead) {
-                queue.purge_dead();
-            }
-            if state == Some(MessageState::Leased) {
-                released = holders(queue);
-                queue.purge_leased();
-            }
-            (before - queue.counts().messages(), released)
-        });
-        for (session, id) in holders {
-            self.unhold(session, id);
-        }
-        Ok(Outcome::Count(count))
-    }
-
-    /// Puts dead messages back: these, or all. One that is not dead is passed over.
-    ///
-    /// # Errors
-    /// Refused if there is no such queue.
-    pub(super) fn redrive(
-        &mut self,
-        name: &QueueName,
-        ids: Option<&[MessageId]>,
-    ) -> Result<Outcome, Refusal> {
-        let number = self.number(name)?;
-        let wall_ms = self.state.wall_ms;
-        let count = self.change(number, |queue| match ids {
-            Some(ids) => ids.iter().filter(|id| queue.redrive(**id, wall_ms)).count(),
-            None => {
-                let all: Vec<MessageId> = queue.dead.keys().copied().collect();
-                all.iter().filter(|id| queue.redrive(**id, wall_ms)).count()
-            }
-        });
-        Ok(Outcome::Count(count as u64))
     }
 }
 

@@ -8,8 +8,8 @@ use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::response::At;
 
 use super::command::{Batch, Command, Op, SessionStamp};
+use super::dead::Leaver;
 use super::deadlines::Head;
-use super::message::Message;
 use super::messages::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
 use super::sessions::Admission;
@@ -91,8 +91,8 @@ impl Apply<'_> {
             }
             Op::AlterQueue { queue, change, if_version } => self.alter(queue, change, *if_version),
             Op::RemoveQueue { queue, if_exists, if_empty } => self.remove(queue, *if_exists, *if_empty),
-            Op::Purge { queue, state } => self.purge(queue, *state),
-            Op::Redrive { queue, ids } => self.redrive(queue, ids.as_deref()),
+            Op::Sweep(sweep) => self.sweep(sweep),
+            Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::AssignNode => {
                 let node = NodeId(self.state.next_node);
@@ -127,11 +127,11 @@ impl Apply<'_> {
     }
 
     /// Puts messages into the queues they go to.
-    fn hand_over(&mut self, from: &QueueName, leaving: Vec<(QueueNumber, MessageId, Message)>) {
+    fn hand_over(&mut self, from: &QueueName, leaving: Vec<Leaver>) {
         let wall_ms = self.state.wall_ms;
-        for run in leaving.chunk_by(|a, b| a.0 == b.0) {
-            self.change(run[0].0, |queue| {
-                run.iter().for_each(|(_, id, message)| queue.arrive(*id, message.clone(), from, wall_ms));
+        for run in leaving.chunk_by(|a, b| a.to == b.to) {
+            self.change(run[0].to, |queue| {
+                run.iter().for_each(|leaver| queue.arrive(leaver.clone(), from, wall_ms));
             });
         }
     }

@@ -4,7 +4,7 @@
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{MessageState, PushOptions};
+use queue_protocol::request::{Change, PushOptions, Sweep};
 use queue_protocol::settings::{QueueSettings, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -101,19 +101,16 @@ pub enum Op {
         /// Refused if it holds messages.
         if_empty: bool,
     },
-    /// Delete messages: those of one state, or all but the leased.
-    Purge {
+    /// Change the messages that a filter names, a part at a time.
+    Sweep(Box<Sweep>),
+    /// Change messages by id.
+    Edit {
         /// Where.
         queue: QueueName,
         /// Which.
-        state: Option<MessageState>,
-    },
-    /// Put dead messages back.
-    Redrive {
-        /// Where.
-        queue: QueueName,
-        /// These, or all.
-        ids: Option<Bounded<MessageId, RECEIPTS_COUNT_MAX>>,
+        ids: Bounded<MessageId, RECEIPTS_COUNT_MAX>,
+        /// How.
+        change: Change,
     },
     /// Forget the session.
     CloseSession,

@@ -17,8 +17,21 @@ use super::state::QueueNumber;
 pub(super) struct Leaving {
     /// The queue of `dead_to`, if there is one.
     pub(super) dead_to: Option<QueueNumber>,
-    /// Where to, and what.
-    pub(super) messages: Vec<(QueueNumber, MessageId, Message)>,
+    /// Those that leave.
+    pub(super) messages: Vec<Leaver>,
+}
+
+/// A message that leaves.
+#[derive(Clone, Debug)]
+pub(super) struct Leaver {
+    /// Where to.
+    pub(super) to: QueueNumber,
+    /// Which.
+    pub(super) id: MessageId,
+    /// What it is.
+    pub(super) message: Message,
+    /// Wall time when it is due there.
+    pub(super) due_ms: u64,
 }
 
 impl Queue {
@@ -30,7 +43,7 @@ impl Queue {
             Some(to) if message.hops < DEAD_HOPS_MAX => {
                 self.bytes -= message.size();
                 message.hops += 1;
-                self.leaving.messages.push((to, id, message));
+                self.leaving.messages.push(Leaver { to, id, message, due_ms: 0 });
             }
             _ => self.keep_dead(id, Dead { reason, died_at_ms: wall_ms, message }),
         }
@@ -51,12 +64,13 @@ impl Queue {
         Some(dead.message)
     }
 
-    /// Takes over a message of another queue, as ready.
-    pub(super) fn arrive(&mut self, id: MessageId, mut message: Message, from: &QueueName, wall_ms: u64) {
+    /// Takes over a message of another queue.
+    pub(super) fn arrive(&mut self, leaver: Leaver, from: &QueueName, wall_ms: u64) {
+        let Leaver { id, mut message, due_ms, .. } = leaver;
         message.failures = 0;
         message.note(wall_ms, EventKind::Moved(from.clone()));
         self.bytes += message.size();
-        self.wait(id, message, self.expiry(wall_ms), 0, wall_ms);
+        self.wait(id, message, self.expiry(wall_ms), due_ms, wall_ms);
     }
 
     /// The dead message that is to go first, and when: at once while there are more than may be.

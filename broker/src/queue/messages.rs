@@ -380,41 +380,11 @@ impl Queue {
         }
     }
 
-    /// Deletes all ready messages.
-    pub(super) fn purge_ready(&mut self) {
-        let ids: Vec<MessageId> = self.ready.messages().map(|(id, _)| id).collect();
-        ids.into_iter().for_each(|id| self.delete_waiting(id));
-    }
-
-    /// Deletes all leased messages.
-    pub(super) fn purge_leased(&mut self) {
-        let ids: Vec<MessageId> = self.leased.keys().copied().collect();
-        for id in ids {
-            if let Some(leased) = self.end_lease(id) {
-                self.let_go(id, &leased.message);
-            }
-        }
-    }
-
-    /// Deletes all delayed messages.
-    pub(super) fn purge_delayed(&mut self) {
-        let ids: Vec<MessageId> = self.delayed.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.delete_waiting(id));
-    }
-
     /// Deletes a message that is ready or delayed.
     pub(super) fn delete_waiting(&mut self, id: MessageId) {
         if let Some(message) = self.take_waiting(id) {
             self.let_go(id, &message);
         }
-    }
-
-    /// Deletes all dead messages.
-    pub(super) fn purge_dead(&mut self) {
-        self.bytes -= self.dead_bytes;
-        self.dead_bytes = 0;
-        self.dead = OrdMap::new();
-        self.died = OrdSet::new();
     }
 
     /// Asserts that both orders list what they should and that `bytes` is right.

@@ -26,6 +26,7 @@ mod sessions;
 mod settle;
 mod similar;
 mod state;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -34,4 +35,5 @@ pub use codec::BadState;
 pub use deadlines::{FIRED_COUNT_MAX, NextDue};
 pub use sessions::{SESSION_FORGOTTEN_MS, SESSIONS_FORGOTTEN_MAX};
 pub use state::State;
+pub use sweep::SWEPT_COUNT_MAX;
 pub use view::{Peeked, QueueStats, Totals};

@@ -4,6 +4,7 @@
 //! Only the head is ever taken, so a run is cut at its front or not at all; a message that comes back is a
 //! record of its own and finds its old place by its id.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -200,6 +201,27 @@ impl Ready {
     /// Places and what stands there, in delivery order.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Place, &Entry)> {
         self.entries.iter().map(|(place, entry)| (*place, entry))
+    }
+
+    /// Messages in delivery order, behind a place that need not be taken.
+    pub(super) fn behind(
+        &self,
+        priority: u8,
+        id: MessageId,
+    ) -> impl Iterator<Item = (MessageId, Message)> + '_ {
+        let after = Place::new(priority, id);
+        // The run before may reach beyond it.
+        let from = self.entries.get_prev(&after).map_or(after, |(place, _)| *place);
+        self.entries.range(from..).flat_map(move |(place, entry)| {
+            let passed = match place.rank.cmp(&after.rank) {
+                Ordering::Less => u64::from(entry.count()),
+                Ordering::Equal => id.0.saturating_add(1).saturating_sub(place.first.0),
+                Ordering::Greater => 0,
+            };
+            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+            (passed..entry.count())
+                .map(move |k| (MessageId(place.first.0 + u64::from(k)), entry.message(k, place.priority())))
+        })
     }
 
     /// Messages in delivery order.

@@ -2,7 +2,7 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName};
-use queue_protocol::response::{At, PushOutcome, Settled};
+use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
 use serde::{Deserialize, Serialize};
 
 /// Answer to one command.
@@ -40,8 +40,12 @@ pub enum Outcome {
     Created(bool),
     /// To an alter: the queue's version now.
     Altered(u64),
-    /// Messages deleted or put back.
+    /// Messages deleted with their queue.
     Count(u64),
+    /// To a sweep.
+    Swept(Swept),
+    /// To an edit, one a message.
+    Edited(Vec<Edited>),
     /// To a close.
     Closed,
     /// To an assign.

@@ -141,6 +141,7 @@ impl Answer {
                     grants.iter().map(|grant| GRANT_SIZE + grant.queue.as_str().len() as u64).sum()
                 }
                 Ok(Outcome::Settled(results) | Outcome::Extended { results, .. }) => results.len() as u64,
+                Ok(Outcome::Edited(results)) => results.len() as u64,
                 Ok(_) => 0,
                 Err(refusal) => (name_size(&refusal.queue) + name_size(&refusal.similar)) as u64,
             },
@@ -160,6 +161,7 @@ fn sizes_max(op: &Op) -> (u64, u64) {
         Op::Ack(receipts) | Op::Nack { leases: receipts, .. } | Op::Extend { leases: Some(receipts), .. } => {
             (receipts.receipts.len() as u64, 0)
         }
+        Op::Edit { ids, .. } => (ids.len() as u64, 0),
         _ => (0, 0),
     };
     (ANSWER_SIZE + items.max(2 * name_size), bodies)

@@ -83,7 +83,9 @@ impl Proposal {
         let named = match &self.command.op {
             Op::Ack(receipts) | Op::Extend { leases: Some(receipts), .. } => 20 * receipts.receipts.len(),
             Op::Nack { leases, .. } => 1_100 + 20 * leases.receipts.len(),
-            Op::Redrive { ids: Some(ids), .. } => 10 * ids.len(),
+            // These not for their bytes: an entry is to take no longer to apply than two sweeps.
+            Op::Edit { ids, .. } => 100 * ids.len(),
+            Op::Sweep(_) => ENTRY_SIZE_MAX / 2,
             Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
             Op::Push(push) => {
                 let keys = |(_, options): &(u32, PushOptions)| {

@@ -68,6 +68,8 @@ fn answer(outcome: Outcome) -> Answer {
         }
         Outcome::Created(made) => Answer::Created(made),
         Outcome::Altered(version) => Answer::Altered(version),
+        Outcome::Swept(swept) => Answer::Swept(swept),
+        Outcome::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
         Outcome::Count(count) => Answer::Count(count),
         Outcome::Closed => Answer::Closed,
         Outcome::Delivered(_) => unreachable!("deliveries need their contents"),

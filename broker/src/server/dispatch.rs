@@ -124,8 +124,8 @@ impl Dispatch {
                 if_exists: remove.if_exists,
                 if_empty: remove.if_empty,
             },
-            Request::Purge(purge) => Op::Purge { queue: purge.queue, state: purge.state },
-            Request::Redrive(redrive) => Op::Redrive { queue: redrive.queue, ids: redrive.ids },
+            Request::Sweep(sweep) => Op::Sweep(Box::new(sweep)),
+            Request::Edit(edit) => Op::Edit { queue: edit.queue, ids: edit.ids, change: edit.change },
             Request::CloseSession => Op::CloseSession,
             other => return Err(bad(format!("{other:?} is no command"))),
         })

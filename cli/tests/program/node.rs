@@ -14,10 +14,10 @@ use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
-use queue_protocol::request::{Call, Lease, MessageState, NackKind, Request};
+use queue_protocol::request::{Action, Call, Lease, MessageState, NackKind, Request, Sweep};
 use queue_protocol::response::{
     Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView, Response,
-    Role, Settled, StatsView, StatusView,
+    Role, Settled, StatsView, StatusView, Swept,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -308,24 +308,24 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             None if remove.if_exists => plain(Answer::Count(0)),
             None => (Err(missing(&remove.queue)), Vec::new()),
         },
-        Request::Purge(purge) => {
-            let Some(messages) = state.queues.get_mut(&purge.queue) else {
-                return (Err(missing(&purge.queue)), Vec::new());
+        Request::Sweep(Sweep { queue, action: Action::Delete, .. }) => {
+            let Some(messages) = state.queues.get_mut(&queue) else {
+                return (Err(missing(&queue)), Vec::new());
             };
             let before = messages.len();
             messages.retain(|stored| stored.state == MessageState::Leased);
-            plain(Answer::Count((before - messages.len()) as u64))
+            plain(Answer::Swept(Swept { count: (before - messages.len()) as u64, next: None }))
         }
-        Request::Redrive(redrive) => {
-            let messages = state.queues.get_mut(&redrive.queue).into_iter().flatten();
+        Request::Sweep(Sweep { queue, select, .. }) => {
+            let messages = state.queues.get_mut(&queue).into_iter().flatten();
             let mut count = 0;
             for stored in messages.filter(|stored| stored.state == MessageState::Dead) {
-                if redrive.ids.as_ref().is_none_or(|ids| ids.contains(&stored.id)) {
+                if select.ids.as_ref().is_none_or(|ids| ids.contains(&stored.id)) {
                     stored.state = MessageState::Ready;
                     count += 1;
                 }
             }
-            plain(Answer::Count(count))
+            plain(Answer::Swept(Swept { count, next: None }))
         }
         Request::Status => plain(status(address)),
         Request::Stats => plain(Answer::Stats(Box::new(StatsView { queues: 1, ..StatsView::default() }))),
@@ -335,7 +335,8 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Pop(_)
         | Request::ChangeMembers(_)
         | Request::Drain(_)
-        | Request::AlterQueue(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
+        | Request::AlterQueue(_)
+        | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }
 

@@ -9,12 +9,12 @@ use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::names::{MessageId, NodeId, QueueName};
 use crate::request::{
-    AlterQueue, CreateQueue, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Purge, Push,
-    PushMessage, PushOptions, Queues, Receipts, Redrive, RemoveQueue, Request,
+    Action, AlterQueue, Change, CreateQueue, Edit, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind,
+    Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue, Request, Select, Sweep,
 };
 use crate::response::{
-    Answer, Delivery, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
-    StatusView,
+    Answer, Delivery, Edited, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
+    StatusView, Swept,
 };
 
 /// A message to push.
@@ -201,31 +201,72 @@ impl Client {
         Ok(answered.map(pick!(Count)))
     }
 
-    /// Deletes messages for good; how many.
+    /// Deletes, redrives or moves the messages chosen, all of them up to the limit, a part at a time; how many. If
+    /// `progress` hears of a part, that part is done.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// As [`Client::call`]; parts that `progress` heard of are done nevertheless.
+    pub async fn sweep(
+        &self,
+        mut sweep: Sweep,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Answered<u64>, ClientError> {
+        let mut total = 0;
+        loop {
+            let answered = self.call(Request::Sweep(sweep.clone()), Vec::new()).await?;
+            let Answer::Swept(Swept { count, next }) = answered.answer else {
+                unreachable!("an answer to another request is not handed out");
+            };
+            total += count;
+            progress(total);
+            sweep.limit = sweep.limit.saturating_sub(count);
+            sweep.after = next;
+            if next.is_none() || sweep.limit == 0 {
+                return Ok(answered.map(|_| Some(total)));
+            }
+        }
+    }
+
+    /// Deletes messages for good: those of one state, or all that are not leased; how many.
+    ///
+    /// # Errors
+    /// As [`Client::sweep`].
     pub async fn purge(
         &self,
         queue: QueueName,
         state: Option<MessageState>,
     ) -> Result<Answered<u64>, ClientError> {
-        let answered = self.call(Request::Purge(Purge { queue, state }), Vec::new()).await?;
-        Ok(answered.map(pick!(Count)))
+        let select = Select { state, ..Select::default() };
+        self.sweep(Sweep::all(queue, select, Action::Delete), |_| {}).await
     }
 
     /// Puts dead messages back, these or all; how many.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// As [`Client::sweep`].
     pub async fn redrive(
         &self,
         queue: QueueName,
         ids: Option<Vec<MessageId>>,
     ) -> Result<Answered<u64>, ClientError> {
         let ids = ids.map(Bounded::new).transpose().map_err(too_many)?;
-        let answered = self.call(Request::Redrive(Redrive { queue, ids }), Vec::new()).await?;
-        Ok(answered.map(pick!(Count)))
+        let select = Select { ids, ..Select::default() };
+        self.sweep(Sweep::all(queue, select, Action::Redrive { to: None }), |_| {}).await
+    }
+
+    /// Changes messages by id; one result each.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn edit(
+        &self,
+        queue: QueueName,
+        ids: Vec<MessageId>,
+        change: Change,
+    ) -> Result<Answered<Vec<Edited>>, ClientError> {
+        let ids = Bounded::new(ids).map_err(too_many)?;
+        let answered = self.call(Request::Edit(Edit { queue, ids, change }), Vec::new()).await?;
+        Ok(answered.map(pick!(Edited, results => results.into_vec())))
     }
 
     /// What the node at `address` knows of itself and its cluster.

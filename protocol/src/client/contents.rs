@@ -63,9 +63,9 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::Peek(_) => matches!(answer, Answer::Peeked(_)),
         Request::Queues(_) => matches!(answer, Answer::Queues(_)),
         Request::CreateQueue(_) => matches!(answer, Answer::Created(_)),
-        Request::RemoveQueue(_) | Request::Purge(_) | Request::Redrive(_) => {
-            matches!(answer, Answer::Count(_))
-        }
+        Request::RemoveQueue(_) => matches!(answer, Answer::Count(_)),
+        Request::Sweep(_) => matches!(answer, Answer::Swept(_)),
+        Request::Edit(_) => matches!(answer, Answer::Edited(_)),
         Request::Status => matches!(answer, Answer::Status(_)),
         Request::TransferLeader(_) => matches!(answer, Answer::Transferred(_)),
         Request::ChangeMembers(_) => matches!(answer, Answer::Member(_)),

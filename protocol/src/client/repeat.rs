@@ -26,8 +26,8 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::CreateQueue(_)
         | Request::AlterQueue(_)
         | Request::RemoveQueue(_)
-        | Request::Purge(_)
-        | Request::Redrive(_)
+        | Request::Sweep(_)
+        | Request::Edit(_)
         | Request::CloseSession => Repeat::Numbered,
         Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats => Repeat::Free,
         Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) => Repeat::Not,

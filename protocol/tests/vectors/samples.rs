@@ -1,5 +1,7 @@
 //! A sample of every message, with the values that a reader of the vectors can tell apart.
 
+mod requests;
+
 use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::{self, ContentSpec};
@@ -15,13 +17,13 @@ use queue_protocol::peer::{
     PeerResponse, SnapshotBegin, SnapshotPart, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
-    AlterQueue, Call, Consistency, CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack,
-    NackKind, Peek, Purge, Push, PushMessage, PushOptions, Queues, Receipts, Redrive, RemoveQueue, Request,
-    Stamp, Unique, UniqueHeld,
+    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
+    Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
+    Request, Select, Stamp, Sweep, Unique, UniqueHeld,
 };
 use queue_protocol::response::{
-    Answer, At, DeadReason, Delivery, Event, EventKind, Extended, LeaderView, MemberView, MessageView,
-    PushOutcome, QueueView, Response, Role, Settled, StatsView, StatusView,
+    Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
+    MessageView, PushOutcome, QueueView, Response, Role, Settled, StatsView, StatusView, Swept,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 
@@ -53,8 +55,8 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Queues(_) => "queues",
     Request::CreateQueue(_) => "create_queue",
     Request::RemoveQueue(_) => "remove_queue",
-    Request::Purge(_) => "purge",
-    Request::Redrive(_) => "redrive",
+    Request::Sweep(_) => "sweep",
+    Request::Edit(_) => "edit",
     Request::Status => "status",
     Request::TransferLeader(_) => "transfer_leader",
     Request::CloseSession => "close_session",
@@ -72,7 +74,7 @@ names!(extend_name, EXTENDS, ExtendWhich, "request/extend":
     ExtendWhich::Receipts(_) => "receipts",
     ExtendWhich::Session => "session",
 );
-names!(state_name, STATES, MessageState, "request/purge":
+names!(state_name, STATES, MessageState, "request/sweep":
     MessageState::Ready => "ready",
     MessageState::Leased => "leased",
     MessageState::Delayed => "delayed",
@@ -94,6 +96,8 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Member(_) => "member",
     Answer::Drained(_) => "drained",
     Answer::Altered(_) => "altered",
+    Answer::Swept(_) => "swept",
+    Answer::Edited(_) => "edited",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -244,161 +248,8 @@ fn plain() -> Bytes {
     content::encode(&Bounded::default(), b"it works").unwrap()
 }
 
-fn receipts() -> Receipts {
-    Receipts {
-        queue: queue(),
-        receipts: list(vec![(MessageId(4_812), LeaseToken(99)), (MessageId(4_813), LeaseToken(100))]),
-    }
-}
-
-fn lease() -> Lease {
-    Lease {
-        queues: list(vec![queue(), "mail".parse().unwrap()]),
-        max_messages: 10,
-        max_bytes: 1 << 20,
-        lease_ms: Some(30_000),
-        wait_ms: 20_000,
-    }
-}
-
-fn requests() -> Vec<Sample> {
-    let message = |content: &Bytes, options| PushMessage { content: ContentSpec::of(content), options };
-    let due = |due| PushOptions { due, ..PushOptions::default() };
-    let unique = |held| Unique { key: "daily".parse().unwrap(), held };
-    let keyed = PushOptions {
-        ttl_ms: Some(60_000),
-        dedup_key: Some("order-17".parse().unwrap()),
-        unique: Some(unique(UniqueHeld::Reject)),
-        group: Some("customer-4".parse().unwrap()),
-        ..PushOptions::default()
-    };
-    let held = |held| PushOptions { unique: Some(unique(held)), ..PushOptions::default() };
-    let push = Push {
-        queue: queue(),
-        create: true,
-        atomic: true,
-        messages: list(vec![
-            message(&plain(), due(Due::Now)),
-            message(&headed(), due(Due::AfterMs(1_000))),
-            message(&plain(), due(Due::AtMs(1_800_000_000_000))),
-            message(&plain(), keyed),
-            message(&plain(), held(UniqueHeld::Replace)),
-            message(&plain(), held(UniqueHeld::Keep)),
-        ]),
-    };
-    let mut samples = vec![sample(
-        request_name(&Request::Push(push.clone())),
-        1,
-        call(301, Request::Push(push)),
-        vec![plain(), headed(), plain(), plain(), plain(), plain()],
-    )];
-    let mut add = |suffix: &str, number, request: Request| {
-        let name = format!("{}{suffix}", request_name(&request));
-        samples.push(sample(name, number, call(number, request), Vec::new()));
-    };
-    add("", 302, Request::Lease(lease()));
-    add("/defaults", 303, Request::Lease(Lease { lease_ms: None, wait_ms: 0, ..lease() }));
-    add("", 304, Request::Pop(lease()));
-    add("", 305, Request::Ack(receipts()));
-    for kind in [
-        NackKind::Release { delay_ms: 0 },
-        NackKind::Fail { delay_ms: Some(250), error: text("exit 1") },
-        NackKind::Reject { reason: text("no such file") },
-    ] {
-        let suffix = nack_name(&kind).strip_prefix("request/nack").expect("the prefix above");
-        add(suffix, 306, Request::Nack(Nack { leases: receipts(), kind: kind.clone() }));
-    }
-    for leases in [ExtendWhich::Receipts(receipts()), ExtendWhich::Session] {
-        let suffix = extend_name(&leases).strip_prefix("request/extend").expect("the prefix above");
-        add(suffix, 307, Request::Extend(Extend { leases: leases.clone(), lease_ms: 60_000 }));
-    }
-    let settings = QueueSettings {
-        max_failures: Some(5),
-        lease_ms: Some(30_000),
-        backoff_ms: Some(1_000),
-        ..QueueSettings::default()
-    };
-    add("", 308, Request::CreateQueue(CreateQueue { queue: queue(), settings, if_not_exists: true }));
-    let remove = RemoveQueue { queue: queue(), if_exists: false, if_empty: true };
-    add("", 309, Request::RemoveQueue(remove));
-    let change = QueueSettings {
-        max_failures: Some(5),
-        lease_ms: Some(30_000),
-        backoff_ms: Some(1_000),
-        backoff_factor_percent: Some(150),
-        backoff_ms_max: Some(60_000),
-        backoff_jitter_percent: Some(20),
-        ttl_ms: Some(3_600_000),
-        on_expiry: Some(OnExpiry::Drop),
-        dedup_window_ms: Some(600_000),
-        max_messages: Some(1_000_000),
-        max_bytes: Some(1 << 30),
-        on_full: Some(OnFull::DropOldest),
-        dead_to: Some(Some("jobs.dead".parse().unwrap())),
-        dead_max: Some(1_000),
-        dead_ttl_ms: Some(86_400_000),
-        pushes_paused: Some(false),
-        leases_paused: Some(true),
-        ordered: Some(true),
-        on_poison: Some(OnPoison::Block),
-        fair: Some(false),
-        group_weight: Some(2),
-        group_leased_max: Some(4),
-        rate_max: Some(100),
-        rate_ms: Some(1_000),
-        single_active: Some(true),
-    };
-    add("", 315, Request::AlterQueue(AlterQueue { queue: queue(), change, if_version: Some(3) }));
-    let unset = QueueSettings {
-        on_expiry: Some(OnExpiry::Dead),
-        on_full: Some(OnFull::Reject),
-        dead_to: Some(None),
-        on_poison: Some(OnPoison::ParkGroup),
-        ..QueueSettings::default()
-    };
-    add("/unset", 316, Request::AlterQueue(AlterQueue { queue: queue(), change: unset, if_version: None }));
-    add("", 310, Request::Purge(Purge { queue: queue(), state: None }));
-    for state in [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead] {
-        let suffix = state_name(&state).strip_prefix("request/purge").expect("the prefix above");
-        add(suffix, 311, Request::Purge(Purge { queue: queue(), state: Some(state) }));
-    }
-    add("", 312, Request::Redrive(Redrive { queue: queue(), ids: None }));
-    add("/ids", 313, Request::Redrive(Redrive { queue: queue(), ids: Some(list(vec![MessageId(5)])) }));
-    add("", 314, Request::CloseSession);
-
-    let mut read = |suffix: &str, request: Request| {
-        let name = format!("{}{suffix}", request_name(&request));
-        samples.push(sample(name, 2, Call { request, ..status() }, Vec::new()));
-    };
-    let peek = Peek {
-        queue: queue(),
-        state: Some(MessageState::Ready),
-        id: None,
-        max_messages: 10,
-        max_bytes: 65_536,
-        consistency: Consistency::Linearizable,
-    };
-    read("", Request::Peek(peek.clone()));
-    let id = Some(MessageId(4_812));
-    read("/id", Request::Peek(Peek { state: None, id, consistency: Consistency::Stale, ..peek }));
-    let queues = Queues { only: None, after: Some(queue()), consistency: Consistency::Linearizable };
-    read("", Request::Queues(queues.clone()));
-    read("/only", Request::Queues(Queues { only: Some(queue()), after: None, ..queues }));
-    read("", Request::Status);
-    read("", Request::TransferLeader(None));
-    read("/named", Request::TransferLeader(Some(NodeId(3))));
-    read("", Request::Stats);
-    let address = text("10.0.0.4:7410");
-    for (suffix, change) in [
-        ("/add", MemberChange::Add { address: address.clone(), standing: Standing::Learner }),
-        ("/replace", MemberChange::Add { address, standing: Standing::InsteadOf(NodeId(3)) }),
-        ("/promote", MemberChange::Promote(NodeId(4))),
-        ("/remove", MemberChange::Remove { node: NodeId(4), force: false }),
-    ] {
-        read(suffix, Request::ChangeMembers(change));
-    }
-    read("", Request::Drain(true));
-    samples
+fn cursor() -> Cursor {
+    Cursor { state: MessageState::Delayed, priority: 4, id: MessageId(4_812), below: MessageId(5_000) }
 }
 
 fn delivery(content: &Bytes) -> Delivery {
@@ -530,6 +381,9 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Member(member_view()), Vec::new());
     add("", Answer::Drained(true), Vec::new());
     add("", Answer::Altered(4), Vec::new());
+    add("", Answer::Swept(Swept { count: 17, next: Some(cursor()) }), Vec::new());
+    let edited = vec![Edited::Done, Edited::Gone, Edited::Leased, Edited::AlreadyReady];
+    add("", Answer::Edited(list(edited)), Vec::new());
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));
@@ -689,5 +543,5 @@ fn rest() -> Vec<Sample> {
 
 /// One of each, in the order of the file.
 pub(crate) fn all() -> Vec<Sample> {
-    [hellos(), requests(), responses(), peers(), rest()].into_iter().flatten().collect()
+    [hellos(), requests::requests(), responses(), peers(), rest()].into_iter().flatten().collect()
 }

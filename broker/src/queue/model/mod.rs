@@ -2,6 +2,7 @@
 //! written from the design, not from the code beside it.
 
 mod ops;
+mod sweep;
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;

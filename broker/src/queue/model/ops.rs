@@ -84,34 +84,8 @@ impl Model {
                 self.queues.retain(|known| known.name != *queue);
                 Ok(self.delete(|message| message.queue == *queue))
             }
-            Op::Purge { queue, state } => {
-                self.exists(queue)?;
-                Ok(self.delete(|message| {
-                    let in_state = match state {
-                        Some(state) => message.shown.state == *state,
-                        None => message.shown.state != MessageState::Leased,
-                    };
-                    message.queue == *queue && in_state
-                }))
-            }
-            Op::Redrive { queue, ids } => {
-                self.exists(queue)?;
-                let expiry = self.expiry(queue);
-                let mut count = 0;
-                for message in &mut self.messages {
-                    let named = ids.as_ref().is_none_or(|ids| ids.contains(&message.shown.id));
-                    if message.queue == *queue && message.shown.state == MessageState::Dead && named {
-                        message.shown.failures = 0;
-                        message.hops = 0;
-                        note(message, self.wall_ms, EventKind::Redriven);
-                        make_ready(message);
-                        message.shown.expires_at_ms = expiry;
-                        count += 1;
-                    }
-                }
-                self.expire(|message| message.queue == *queue);
-                Ok(Outcome::Count(count))
-            }
+            Op::Sweep(sweep) => self.sweep(sweep),
+            Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::AssignNode => {
                 self.nodes += 1;
@@ -235,7 +209,7 @@ impl Model {
         Ok(Outcome::Pushed(in_runs(outcomes)))
     }
 
-    fn expiry(&self, queue: &QueueName) -> Option<u64> {
+    pub(super) fn expiry(&self, queue: &QueueName) -> Option<u64> {
         let ttl_ms = self.settings(queue).ttl_ms;
         (ttl_ms > 0).then_some(self.wall_ms + ttl_ms)
     }
@@ -450,7 +424,7 @@ impl Model {
     }
 }
 
-fn note(message: &mut Message, at_ms: u64, kind: EventKind) {
+pub(super) fn note(message: &mut Message, at_ms: u64, kind: EventKind) {
     let fails = matches!(kind, EventKind::Failed | EventKind::LeaseEnded | EventKind::Died(_));
     let history = &mut message.shown.history;
     if fails || !history.is_empty() {

@@ -63,7 +63,7 @@ fn every_truncation_is_refused() {
 fn no_changed_byte_makes_decoding_or_what_follows_panic() {
     let bytes = encode(&sample());
     let commands = [push("jobs", 1), lease("jobs", 9), lease("mail", 9), pop("jobs", 9), Op::Tick];
-    let all = Op::Redrive { queue: name("mail"), ids: None };
+    let all = redrive("mail");
     let commands = commands.into_iter().chain([all]).map(|op| Command { session: None, op });
     let stamps = Stamps { wall_ms: u64::MAX / 2, confirmed_ms: 90_000 };
     let batch = Batch { stamps, commands: bounded(commands) };

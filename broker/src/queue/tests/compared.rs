@@ -17,7 +17,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 26] = [
+const KINDS: [&str; 28] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -35,6 +35,8 @@ const KINDS: [&str; 26] = [
     "SessionExpired",
     "SessionFull",
     "Altered",
+    "Swept",
+    "Edited",
     "QueueChanged",
     "QueueFull",
     "QueuePaused",

@@ -1,7 +1,9 @@
 //! Random histories: entries of commands as clients with sessions and receipts would send them, and as they would not.
 
 use proptest::prelude::*;
-use queue_protocol::request::{MessageState, NackKind, Unique, UniqueHeld};
+use queue_protocol::bounded::Text;
+use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld};
+use queue_protocol::response::DeadReason;
 use queue_protocol::settings::{OnExpiry, OnFull, QueueSettings};
 
 use super::super::command::ErrorText;
@@ -132,9 +134,55 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
     prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 1 => modes]
 }
 
+fn select() -> impl Strategy<Value = Select> {
+    let state = prop::option::of(prop::sample::select(STATES.to_vec()));
+    let ids = prop::option::weighted(0.2, prop::collection::vec((1u64..60).prop_map(MessageId), 0..20));
+    let reasons = vec![DeadReason::MaxFailures, DeadReason::Rejected, DeadReason::Expired];
+    let reason = prop::option::weighted(0.1, prop::sample::select(reasons));
+    let times = || prop::option::weighted(0.1, 1_000_000u64..1_020_000);
+    let error = prop::option::weighted(0.1, prop::sample::select(vec!["no", "picture"]));
+    (state, ids, reason, times(), times(), error).prop_map(
+        |(state, ids, reason, pushed_before_ms, died_since_ms, error)| Select {
+            state,
+            ids: ids.map(bounded),
+            pushed_before_ms,
+            reason,
+            died_since_ms,
+            error: error.map(Text::cut),
+        },
+    )
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let queue = || queue().prop_map(|queue| name(QUEUES[queue]));
+    prop_oneof![
+        1 => Just(Action::Delete),
+        2 => prop::option::of(queue()).prop_map(|to| Action::Redrive { to }),
+        2 => queue().prop_map(|to| Action::Move { to }),
+    ]
+}
+
+fn cursor() -> impl Strategy<Value = Option<Cursor>> {
+    let states = prop::sample::select(STATES.to_vec());
+    let at = (states, 0u8..33, (0u64..60).prop_map(MessageId), (0u64..90).prop_map(MessageId));
+    prop::option::weighted(
+        0.3,
+        at.prop_map(|(state, priority, id, below)| Cursor { state, priority, id, below }),
+    )
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Delete),
+        Just(Change::Cancel),
+        Just(Change::Kick),
+        (0u8..34).prop_map(Change::Priority),
+        queue().prop_map(|queue| Change::Move(name(QUEUES[queue]))),
+    ]
+}
+
 fn plain() -> impl Strategy<Value = Op> {
     let queue = || queue().prop_map(|queue| name(QUEUES[queue]));
-    let ids = prop::option::of(prop::collection::vec((1u64..40).prop_map(MessageId), 0..6));
     prop_oneof![
         5 => (queue(), any_settings(), any::<bool>()).prop_map(|(queue, settings, if_not_exists)| {
             Op::CreateQueue { queue, settings: Box::new(settings), if_not_exists }
@@ -144,9 +192,12 @@ fn plain() -> impl Strategy<Value = Op> {
         ),
         1 => (queue(), any::<bool>(), any::<bool>())
             .prop_map(|(queue, if_exists, if_empty)| Op::RemoveQueue { queue, if_exists, if_empty }),
-        2 => (queue(), prop::option::of(prop::sample::select(STATES.to_vec())))
-            .prop_map(|(queue, state)| Op::Purge { queue, state }),
-        3 => (queue(), ids).prop_map(|(queue, ids)| Op::Redrive { queue, ids: ids.map(bounded) }),
+        5 => (queue(), select(), action(), cursor(), prop_oneof![Just(u64::MAX), 0u64..4], any::<bool>())
+            .prop_map(|(queue, select, action, after, limit, dry_run)| {
+                Op::Sweep(Box::new(Sweep { queue, select, action, limit, dry_run, after }))
+            }),
+        5 => (queue(), prop::collection::vec((1u64..60).prop_map(MessageId), 0..20), change())
+            .prop_map(|(queue, ids, change)| Op::Edit { queue, ids: bounded(ids), change }),
         1 => Just(Op::CloseSession),
         1 => Just(Op::AssignNode),
         1 => Just(Op::Tick),

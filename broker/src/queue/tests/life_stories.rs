@@ -74,7 +74,7 @@ fn time_to_live_does_not_end_a_lease_but_meets_the_message_when_it_comes_back() 
     assert_eq!(broker.count("jobs"), [0, 0, 0, 1]);
 
     // Put back, it has the time to live of the queue, and here that is for ever.
-    broker.run(Op::Redrive { queue: name("jobs"), ids: None }).unwrap();
+    broker.run(redrive("jobs")).unwrap();
     broker.pass_wall(9_000_000);
     assert_eq!(ids(&broker.lease("jobs", 9)), [2]);
 }
@@ -109,7 +109,7 @@ fn a_dedup_key_outlives_its_message_its_queue_position_and_a_restart() {
     let grants = broker.lease("jobs", 1);
     broker.ack("jobs", &grants);
     assert_eq!(outcome(&mut broker, keyed("order-17")), duplicate(1), "acked");
-    broker.run(Op::Purge { queue: name("jobs"), state: None }).unwrap();
+    broker.run(purge("jobs", None)).unwrap();
     broker.state = State::decode(&encode(&broker.state)).unwrap();
     assert_eq!(outcome(&mut broker, keyed("order-17")), duplicate(1), "purged and restarted");
     assert_eq!(outcome(&mut broker, keyed("order-18")), stored(2), "no id was spent on duplicates");

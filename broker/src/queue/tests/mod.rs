@@ -8,13 +8,14 @@ mod limits;
 mod session_stories;
 mod settings_stories;
 mod stories;
+mod sweep_stories;
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{Due, PushOptions};
-use queue_protocol::response::Settled;
+use queue_protocol::request::{Action, Due, MessageState, PushOptions, Select, Sweep};
+use queue_protocol::response::{Settled, Swept};
 use queue_protocol::settings::Settings;
 
 use super::State;
@@ -64,6 +65,23 @@ fn push_with(queue: &str, count: u32, special: Vec<(u32, PushOptions)>) -> Op {
 
 fn push_delayed(queue: &str, delay_ms: u64) -> Op {
     push_special(queue, 1, &[(0, PRIORITY_DEFAULT, Due::AfterMs(delay_ms))])
+}
+
+fn sweep(queue: &str, state: Option<MessageState>, action: Action) -> Op {
+    let select = Select { state, ..Select::default() };
+    Op::Sweep(Box::new(Sweep::all(name(queue), select, action)))
+}
+
+fn purge(queue: &str, state: Option<MessageState>) -> Op {
+    sweep(queue, state, Action::Delete)
+}
+
+fn redrive(queue: &str) -> Op {
+    sweep(queue, None, Action::Redrive { to: None })
+}
+
+fn swept(count: u64) -> Result<Outcome, Refusal> {
+    Ok(Outcome::Swept(Swept { count, next: None }))
 }
 
 fn take(queue: &str, max_messages: u16) -> Lease {

@@ -116,7 +116,7 @@ fn failures_used_up_lead_to_the_dead_and_redrive_forgives_them() {
     let shown = broker.state.peek(&name("jobs"), Some(MessageState::Dead), None, 9, 0).unwrap().remove(0);
     assert_eq!((shown.dead, shown.attempts, shown.failures), (Some(DeadReason::MaxFailures), 3, 3));
     assert_eq!((shown.last_error.as_deref(), shown.until_ms), (Some("no answer"), Some(broker.wall_ms)));
-    assert_eq!(broker.run(Op::Redrive { queue: name("jobs"), ids: None }), Ok(Outcome::Count(1)));
+    assert_eq!(broker.run(redrive("jobs")), swept(1));
     let grants = broker.lease("jobs", 1);
     assert_eq!((grants[0].attempt, grants[0].failures), (4, 0));
 }
@@ -243,10 +243,9 @@ fn a_purge_spares_the_leased_unless_it_names_them() {
     broker.run(push("jobs", 3)).unwrap();
     broker.run(push_delayed("jobs", 1_000)).unwrap();
     let grants = delivered(broker.call(7, 1, 1, lease("jobs", 1)).result);
-    let purge = |state| Op::Purge { queue: name("jobs"), state };
-    assert_eq!(broker.run(purge(None)), Ok(Outcome::Count(3)));
+    assert_eq!(broker.run(purge("jobs", None)), swept(3));
     assert_eq!(broker.count("jobs"), [0, 1, 0, 0]);
-    assert_eq!(broker.run(purge(Some(MessageState::Leased))), Ok(Outcome::Count(1)));
+    assert_eq!(broker.run(purge("jobs", Some(MessageState::Leased))), swept(1));
     assert_eq!(broker.ack("jobs", &grants), [Settled::Gone]);
     assert_eq!(broker.state.stats().bytes, 0);
 }
