@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::bench;
 use crate::cluster;
 use crate::dead;
 use crate::errors::{Done, End};
@@ -17,7 +18,7 @@ use crate::shell::Shell;
 use crate::stats;
 use crate::work;
 
-/// Runs a command to its end, its output flushed. Push, pop, lease and work come to an end of their own when stopped;
+/// Runs a command to its end, its output flushed. Push, pop, lease, work and bench come to an end of their own when stopped;
 /// the others are dropped where they are.
 pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
     let done = match cmd {
@@ -25,6 +26,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Pop(args) => pop::run(shell, args).await,
         Cmd::Lease(args) => lease::run(shell, args).await,
         Cmd::Work(args) => work::run(shell, *args).await,
+        Cmd::Bench(args) => bench::run(shell, args).await,
         other => {
             let mut stop = shell.stop.clone();
             tokio::select! {
@@ -60,6 +62,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Pop(args) => pop::run(shell, args).await,
         Cmd::Lease(args) => lease::run(shell, args).await,
         Cmd::Work(args) => work::run(shell, *args).await,
+        Cmd::Bench(args) => bench::run(shell, args).await,
         Cmd::Ack(args) => settle::ack(shell, args).await,
         Cmd::Nack(args) => settle::nack(shell, args).await,
         Cmd::Release(args) => settle::release(shell, args).await,

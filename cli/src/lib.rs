@@ -7,6 +7,7 @@
 //! terminal; a reader that goes away ends a command quietly.
 
 mod batch;
+mod bench;
 mod clock;
 mod cluster;
 mod commands;

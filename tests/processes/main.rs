@@ -3,6 +3,7 @@
 //! `QUEUE_TESTS_LONG=1` runs each in its long setting; see `harness::settings`.
 
 mod bad_input;
+mod bench;
 mod dev;
 mod failover;
 mod kill_all;

@@ -1,0 +1,96 @@
+//! What `bench` takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use queue_protocol::limits::{BODY_SIZE_MAX, LEASE_COUNT_MAX};
+
+use super::values::duration;
+
+/// What is measured.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BenchKind {
+    /// From the push to its confirmation.
+    Push,
+    /// From the lease request to the confirmation of the ack.
+    Pop,
+    /// From the push until a waiting consumer has the message.
+    Roundtrip,
+}
+
+/// `bench`
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// What is measured
+    pub(crate) kind: BenchKind,
+    /// Clients, each with a connection and a session of its own
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) clients: u16,
+    /// Requests on their way for each client; for a roundtrip messages
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) in_flight: u16,
+    /// Size of a body
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = body_size)]
+    pub(crate) size: usize,
+    /// Messages in a request
+    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=LEASE_COUNT_MAX as i64))]
+    pub(crate) batch: u16,
+    /// Messages that are measured [default: 100,000 if --duration is not given]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) count: Option<u64>,
+    /// Measure for so long
+    #[arg(long, value_name = "DURATION", conflicts_with = "count", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Messages a second, whether or not the cluster keeps up: latency counts from when each was due
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+    /// Run for so long before anything is measured
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub(crate) warmup: Duration,
+    /// Take everything out again and look for what was lost, duplicated or out of order
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Write the result to a file, to compare with later
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) save: Option<PathBuf>,
+    /// Compare with a result that was saved
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) compare: Option<PathBuf>,
+}
+
+/// Smallest body: it holds who sent it, its number and when.
+pub(crate) const BENCH_SIZE_MIN: usize = 20;
+
+fn body_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "KiB" | "k" | "K" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" | "M" => 1 << 20,
+        other => return Err(format!("{other:?} is no unit: B, kB, KiB, MB or MiB")),
+    };
+    let size = text[..digits].parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    let range = 1..=BODY_SIZE_MAX;
+    size.filter(|size| range.contains(size)).ok_or_else(|| "expected 1B to 1MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(body_size("256B"), Ok(256));
+        assert_eq!(
+            (body_size("16"), body_size("16KiB"), body_size("1MiB")),
+            (Ok(16), Ok(16 << 10), Ok(1 << 20))
+        );
+        for bad in ["", "0", "x", "2MiB", "1GiB", "-1"] {
+            assert!(body_size(bad).is_err(), "{bad}");
+        }
+    }
+}
