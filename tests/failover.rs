@@ -1,5 +1,5 @@
-//! How long nothing is accepted when the leader goes: killed, stopped in order, or silent. Prints the distribution and
-//! fails only for what was lost: speed is for people to read.
+//! How long nothing is accepted when the leader goes: killed, stopped in order, paused, or cut off from everybody. Prints
+//! the distribution and fails only for what was lost: speed is for people to read.
 //!
 //! `FAILOVERS=100 cargo test -p tests --test failover -- --nocapture` prints the figures for a hundred of each.
 
@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use harness::bodies::{drain, push, sorted};
 use harness::cluster::Cluster;
+use harness::net::{self, Cut, End, Net};
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 const QUEUE: &str = "q";
+/// Nodes.
+const COUNT: usize = 3;
 /// Each pushes one message after the other.
 const PUSHERS: u64 = 4;
 /// Pushes accepted between two failovers, so that each meets a cluster at work.
@@ -26,8 +30,10 @@ enum Loss {
     Killed,
     /// SIGTERM: it hands leadership over first.
     Stopped,
-    /// SIGSTOP: its connections stay open and say nothing, as behind a network that drops everything.
-    Silent,
+    /// SIGSTOP: its connections stay open and say nothing.
+    Paused,
+    /// Every packet from it and to it is dropped, that of clients too.
+    CutOff,
 }
 
 /// What the pushers know.
@@ -67,33 +73,47 @@ fn longest_gap(accepted: &Mutex<Accepted>, from: usize) -> Duration {
     gaps.max().unwrap_or_default()
 }
 
-async fn lose_the_leader(cluster: &mut Cluster, loss: Loss) {
+async fn lose_the_leader(cluster: &mut Cluster, net: Option<&Net>, loss: Loss) {
     let (leader, before) = cluster.leader().await;
     match loss {
         Loss::Killed => cluster.kill(leader),
         Loss::Stopped => cluster.stop(leader).await,
-        Loss::Silent => cluster.pause(leader),
+        Loss::Paused => cluster.pause(leader),
+        Loss::CutOff => {
+            let others = (0..cluster.count()).filter(|n| *n != leader).map(End::Node).chain([End::Clients]);
+            let cuts: Vec<Cut> = others.flat_map(|other| Cut::between(End::Node(leader), other)).collect();
+            net.expect("there are networks here").cut(&cuts);
+        }
     }
-    if matches!(loss, Loss::Silent) {
-        until("another node leads", LIMIT, async || {
-            for n in (0..cluster.count()).filter(|n| *n != leader) {
-                if cluster
-                    .status(n)
-                    .await
-                    .is_ok_and(|status| status.leader.is_some_and(|new| new.term > before.term))
-                {
-                    return Ok(());
-                }
-            }
-            Err("nobody does")
-        })
-        .await;
-        cluster.resume(leader);
-    } else {
-        cluster.leader_above(before.term).await;
-        cluster.restart(leader).await;
+    match loss {
+        Loss::Killed | Loss::Stopped => {
+            cluster.leader_above(before.term).await;
+            cluster.restart(leader).await;
+        }
+        Loss::Paused => {
+            another_leads(cluster, leader, before.term).await;
+            cluster.resume(leader);
+        }
+        Loss::CutOff => {
+            another_leads(cluster, leader, before.term).await;
+            net.expect("there are networks here").cut(&[]);
+        }
     }
     cluster.all_vote().await;
+}
+
+/// Asks only the nodes that answer.
+async fn another_leads(cluster: &Cluster, lost: usize, term: u64) {
+    until("another node leads", LIMIT, async || {
+        for n in (0..cluster.count()).filter(|n| *n != lost) {
+            let status = cluster.status(n).await;
+            if status.is_ok_and(|status| status.leader.is_some_and(|new| new.term > term)) {
+                return Ok(());
+            }
+        }
+        Err("nobody does")
+    })
+    .await;
 }
 
 #[expect(clippy::print_stdout, reason = "the distribution is what this is for")]
@@ -107,22 +127,42 @@ fn print(loss: Loss, mut gaps: Vec<Duration>) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_accepted_is_lost_however_the_leader_goes() {
+#[test]
+fn nothing_accepted_is_lost_however_the_leader_goes() {
+    // Starts this program again where networks can be cut.
+    let net = net::enter().map(|()| Net::new(COUNT));
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("there are threads").block_on(lose_leaders(net.as_ref().map_err(String::as_str)));
+}
+
+#[expect(clippy::print_stdout, reason = "what is not tried is to be seen")]
+async fn lose_leaders(net: Result<&Net, &str>) {
     let times = std::env::var("FAILOVERS").ok().and_then(|times| times.parse().ok()).unwrap_or(2);
-    let mut cluster = Cluster::start().await;
+    let mut losses = vec![Loss::Killed, Loss::Stopped, Loss::Paused];
+    let mut cluster = match net {
+        Ok(net) => {
+            losses.push(Loss::CutOff);
+            let dir = tempfile::tempdir().expect("there is a temporary directory");
+            let places = (0..COUNT).map(|n| net.place(n, dir.path().join(format!("n{}", n + 1)))).collect();
+            Cluster::start_in(dir, places, &[("QUEUED_INSECURE", "true")]).await
+        }
+        Err(missing) => {
+            println!("leader CutOff: skipped, {missing}");
+            Cluster::start_with(COUNT, &[]).await
+        }
+    };
     cluster.ctl(&["queue", "create", QUEUE]).await.expect(0);
     let accepted = Arc::new(Mutex::new(Accepted::default()));
     let mut pushers = JoinSet::new();
     for lane in 0..PUSHERS {
         pushers.spawn(keep_pushing(cluster.client(), lane, Arc::clone(&accepted)));
     }
-    for loss in [Loss::Killed, Loss::Stopped, Loss::Silent] {
+    for loss in losses {
         let mut gaps = Vec::new();
         for _ in 0..times {
             wait_for(&accepted, ACCEPTED_BETWEEN).await;
             let from = count(&accepted);
-            lose_the_leader(&mut cluster, loss).await;
+            lose_the_leader(&mut cluster, net.ok(), loss).await;
             wait_for(&accepted, ACCEPTED_BETWEEN).await;
             gaps.push(longest_gap(&accepted, from));
         }

@@ -12,18 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 
-use bytes::BytesMut;
 use harness::bodies::{push, stored};
 use harness::cluster::Cluster;
 use harness::trace::{self, Call};
 use queue_broker::mutants;
-use queue_protocol::codec::{FrameCodec, FrameLimits};
-use queue_protocol::frame::{Frame, FrameKind};
+use queue_protocol::frame::FrameKind;
 use regex::Regex;
 use tokio::task::JoinSet;
-use tokio_util::codec::Decoder as _;
 
 use crate::say;
+use crate::wire::Stream;
 
 const CLIENTS: usize = 8;
 /// What is traced. Only the log of a node is below a directory `log`.
@@ -53,37 +51,6 @@ struct Seen {
     /// Mark, when the answer to it began, on which connection.
     answers: Vec<(String, u64, [String; 2])>,
     connections: BTreeSet<[String; 2]>,
-}
-
-/// One direction of a connection; nothing more is read behind what strace did not show.
-struct Stream {
-    codec: FrameCodec,
-    bytes: BytesMut,
-    open: bool,
-}
-
-impl Default for Stream {
-    fn default() -> Self {
-        let mut codec = FrameCodec::default();
-        codec.set_limits(FrameLimits::OPEN);
-        Self { codec, bytes: BytesMut::new(), open: true }
-    }
-}
-
-impl Stream {
-    /// The frames that end in this call.
-    fn frames(&mut self, call: &Call) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        self.bytes.extend_from_slice(&call.bytes());
-        while self.open {
-            match self.codec.decode(&mut self.bytes) {
-                Ok(Some(frame)) => frames.push(frame),
-                Ok(None) => break,
-                Err(_) => self.open = false,
-            }
-        }
-        frames
-    }
 }
 
 /// A connection from the side of the node.

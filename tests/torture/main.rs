@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `torture kill CYCLES [SEED]` | SIGKILL to a random node, to the leader, or to all three at once |
 //! | `torture power CYCLES [SEED]` | the file systems of all three nodes lose what was not flushed, then SIGKILL to all |
+//! | `torture eio CYCLES [SEED]` | a node starts under strace, and one of its first 100 syncs fails: it must end with 74 and answer no more |
+//! | `torture partition CYCLES [SEED]` | nodes are cut from each other or from clients, one way or both, lose packets, or are paused by SIGSTOP |
 //! | `torture audit [PUSHES]` | nothing; every answer is held against the syncs that cover it, see [`audit`] |
 //!
 //! Strikes fall on one cluster of three real nodes under load, CYCLES times, and after each everything that was
@@ -14,11 +16,14 @@
 //! left at the end of ten or more, become a line of the ledger.
 
 mod audit;
+mod eio;
 mod history;
+mod partition;
 mod power;
 mod random;
 mod strikes;
 mod terms;
+mod wire;
 
 use std::process::{Command, ExitCode};
 
@@ -31,7 +36,7 @@ const LINE_CYCLES: u64 = 100;
 /// Fewer at the end of a run are no line.
 const LINE_CYCLES_MIN: u64 = 10;
 
-const USAGE: &str = "usage: torture kill|power CYCLES [SEED] · torture audit [PUSHES]";
+const USAGE: &str = "usage: torture kill|power|eio|partition CYCLES [SEED] · torture audit [PUSHES]";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -76,8 +81,8 @@ async fn strikes(strike: Strike, cycles: u64, seed: u64) -> ExitCode {
             say(&format!("{number} cycles, {messages} acknowledged, {terms} terms, {:.0?}", began.elapsed()));
         }
     }
+    say(&format!("nothing lost; struck: {}", torture.struck()));
     torture.end();
-    say("nothing lost");
     ExitCode::SUCCESS
 }
 

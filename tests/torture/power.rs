@@ -16,29 +16,19 @@ for fd in [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]:
     fcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))
 ";
 
-/// Why power cannot be cut here.
-#[derive(Debug)]
-pub(crate) struct Missing(String);
-
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "power cannot be cut on this machine: {}", self.0)
-    }
-}
-
 /// One for each node. Unmounted when dropped.
 pub(crate) struct Disks {
     /// File and mount point.
     disks: Vec<(PathBuf, PathBuf)>,
 }
 
-fn run(program: &str, words: &[&Path]) -> Result<(), Missing> {
+fn run(program: &str, words: &[&Path]) -> Result<(), String> {
     let ran = Command::new(program).args(words).output();
-    let ran = ran.map_err(|error| Missing(format!("{program}: {error}")))?;
+    let ran = ran.map_err(|error| format!("{program}: {error}"))?;
     if ran.status.success() {
         return Ok(());
     }
-    Err(Missing(format!("{program} {words:?}: {}", String::from_utf8_lossy(&ran.stderr).trim())))
+    Err(format!("{program} {words:?}: {}", String::from_utf8_lossy(&ran.stderr).trim()))
 }
 
 fn path(word: &str) -> &Path {
@@ -47,7 +37,10 @@ fn path(word: &str) -> &Path {
 
 impl Disks {
     /// Makes `count` disks below `dir`.
-    pub(crate) fn mount(dir: &Path, count: usize) -> Result<Self, Missing> {
+    ///
+    /// # Errors
+    /// Why power cannot be cut on this machine.
+    pub(crate) fn mount(dir: &Path, count: usize) -> Result<Self, String> {
         run("python3", &[path("-c"), path("import fcntl")])?;
         let mut disks = Self { disks: Vec::new() };
         for number in 1..=count {
@@ -62,9 +55,9 @@ impl Disks {
         Ok(disks)
     }
 
-    /// Data directory of node `number`, from 1.
-    pub(crate) fn data_dir(&self, number: usize) -> PathBuf {
-        self.disks[number - 1].1.join("data")
+    /// Data directory of node `n`, from 0.
+    pub(crate) fn data_dir(&self, n: usize) -> PathBuf {
+        self.disks[n].1.join("data")
     }
 
     /// Power is gone on all of them.
