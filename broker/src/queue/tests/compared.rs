@@ -1,6 +1,6 @@
 //! Random histories against the model: every reply, every message, every live body, after every entry.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -11,9 +11,10 @@ use super::super::model::Model;
 use super::histories::{Clients, STATES, Step, step};
 use super::*;
 
-/// Histories tried; more with `QUEUE_CASES=100000 cargo test -p queue-broker compared`.
+/// Histories tried, of 50 commands on average; the long setting of ten million commands is
+/// `QUEUE_CASES=200000 cargo test --release -p queue-broker --lib compared -- --nocapture`.
 fn cases() -> u32 {
-    std::env::var("QUEUE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+    std::env::var("QUEUE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_200)
 }
 
 /// What a run of histories must have met to be worth anything.
@@ -51,14 +52,17 @@ const KINDS: [&str; 28] = [
 #[test]
 fn every_history_goes_as_in_the_model() {
     let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
-    let seen = RefCell::new(BTreeSet::new());
+    let (seen, commands) = (RefCell::new(BTreeSet::new()), Cell::new(0));
     let run = TestRunner::new(config).run(&prop::collection::vec(step(), 1..40), |steps| {
         compare(&steps, &mut seen.borrow_mut());
+        commands.set(commands.get() + steps.iter().map(Step::commands).sum::<usize>());
         Ok(())
     });
     run.unwrap_or_else(|failure| panic!("{failure}"));
     let missed: Vec<&str> = KINDS.into_iter().filter(|kind| !seen.borrow().contains(*kind)).collect();
     assert!(missed.is_empty(), "no history met {missed:?}");
+    println!("{} commands in {} histories went as in the model", commands.get(), cases());
+    assert!(commands.get() >= 45 * cases() as usize, "histories are too short: {}", commands.get());
 }
 
 fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {

@@ -274,6 +274,13 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     )
 }
 
+impl Step {
+    /// How many commands its entry has.
+    pub(super) fn commands(&self) -> usize {
+        self.commands.len()
+    }
+}
+
 /// Turns steps into entries.
 #[derive(Default)]
 pub(super) struct Clients {
