@@ -1,6 +1,7 @@
 //! What the benches share: this machine as the outside of nodes, a cluster of three of them, and bodies to push.
 
 pub mod cluster;
+pub mod core;
 pub mod machine;
 
 use bytes::Bytes;

@@ -4,7 +4,7 @@
 //! u32 version (little-endian), then postcard values one after the other:
 //! Head
 //! u64 queues ×     { QueueHead,
-//!                    u64 × ready { rank, first id, run (its sizes one by one unless they are equal) or message },
+//!                    u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
 //!                    u64 × leased, u64 × delayed, u64 × dead { id, record },   each rising
 //!                    u64 × expiries { last id, (first id, wall ms) },
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id } }
@@ -301,10 +301,10 @@ impl Reader<'_> {
             for _ in 0..stored.sizes_count() {
                 sizes.push(self.take::<u32>()?);
             }
-            let entry = stored.into_entry(sizes).filter(|(place, _)| last < Some(*place));
-            let (place, entry) =
-                entry.ok_or_else(|| self.inconsistent("ready messages are out of order or range"))?;
-            last = Some(place);
+            let (place, entry) = stored
+                .into_entry(sizes, last)
+                .ok_or_else(|| self.inconsistent("ready messages are out of order or range"))?;
+            last = Some(entry.last(place));
             self.add(queue, entry.bytes())?;
             queue.ready.restore(place, entry);
         }
@@ -350,10 +350,7 @@ impl State {
         for queue in self.queues.values() {
             let singles = queue.leased.keys().chain(queue.delayed.keys()).chain(queue.dead.keys());
             ids.extend(singles.map(|MessageId(id)| (*id, id.saturating_add(1))));
-            ids.extend(queue.ready.entries().map(|(place, entry)| {
-                let MessageId(first) = place.first();
-                (first, first.saturating_add(u64::from(entry.count())))
-            }));
+            ids.extend(queue.ready.entries().flat_map(|(place, entry)| entry.id_ranges(place)));
         }
         ids
     }

@@ -11,9 +11,8 @@ impl State {
     /// run and every single message; call it on a clone.
     pub fn live_bodies(&self) -> Vec<(u64, Range<u32>)> {
         let mut rows = Vec::new();
-        let mut add =
-            |index: u64, ordinal: u32, count: u32| rows.push((index, ordinal, ordinal.saturating_add(count)));
-        let mut one = |body: &BodyRef| add(body.index, body.ordinal, 1);
+        let row = |body: &BodyRef| (body.index, body.ordinal, body.ordinal.saturating_add(1));
+        let mut one = |body: &BodyRef| rows.push(row(body));
         for queue in self.queues.values() {
             queue.leased.values().for_each(|leased| one(&leased.message.body));
             queue.delayed.values().for_each(|delayed| one(&delayed.message.body));
@@ -26,8 +25,8 @@ impl State {
             .for_each(|grant| one(&grant.body));
         for (_, entry) in self.queues.values().flat_map(|queue| queue.ready.entries()) {
             match entry {
-                Entry::Run(run) => add(run.index, run.ordinal, run.count),
-                Entry::One(message) => add(message.body.index, message.body.ordinal, 1),
+                Entry::Run(run) => rows.extend(run.rows().map(|(index, rows)| (index, rows.start, rows.end))),
+                Entry::One(message) => rows.push(row(&message.body)),
             }
         }
         rows.sort_unstable();

@@ -18,6 +18,7 @@ mod message;
 mod messages;
 #[cfg(any(test, feature = "sim"))]
 pub mod model;
+mod piece;
 mod push;
 mod ready;
 pub mod reply;

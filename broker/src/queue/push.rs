@@ -10,8 +10,8 @@ use super::apply::{Apply, refusal_of};
 use super::command::Push;
 use super::message::Delayed;
 use super::messages::Queue;
+use super::piece::{Piece, PushedRows};
 use super::reply::{Outcome, Refusal};
-use super::run::{PushedRows, Run};
 
 impl Apply<'_> {
     /// Stores messages whose contents are the rows of the body table from `first_row` on, each unless a rule of the
@@ -184,10 +184,10 @@ impl Queue {
         match due_later(options.due, pushed.pushed_at_ms) {
             None => self.ready.push(options.priority, first, pushed),
             Some(due_ms) => {
-                let run = Run::new(pushed);
+                let piece = Piece::new(first, pushed);
                 for k in 0..pushed.count() {
-                    let message = run.message(k, options.priority);
-                    self.delay(MessageId(first.0 + u64::from(k)), Delayed { due_ms, message });
+                    let message = piece.message(k, options.priority);
+                    self.delay(piece.id(k), Delayed { due_ms, message });
                 }
             }
         }

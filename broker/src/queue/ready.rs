@@ -1,8 +1,7 @@
 //! The ready messages of one queue in delivery order: higher priority first, then by id.
 //!
-//! Plain pushes of one entry lie here as runs, so that a backlog costs memory per entry and not per message.
-//! Only the head is ever taken, so a run is cut at its front or not at all; a message that comes back is a
-//! record of its own and finds its old place by its id.
+//! Plain pushes lie here as runs, so that a backlog costs a few bytes a message. A message that comes back is a record of
+//! its own and finds its old place by its id; a run around that place falls in two, so that entries never overlap.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use queue_protocol::names::MessageId;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use super::run::{PushedRows, Run, StoredRun};
+use super::piece::PushedRows;
+use super::run::{Run, StoredRun};
 
 /// Where an entry stands: its rank, then its first id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,18 +47,13 @@ impl Place {
     pub(super) fn priority(self) -> u8 {
         PRIORITY_MAX - self.rank.min(PRIORITY_MAX)
     }
-
-    /// Of the first message here.
-    pub(super) fn first(self) -> MessageId {
-        self.first
-    }
 }
 
 impl Entry {
     /// Messages.
     pub(super) fn count(&self) -> u32 {
         match self {
-            Self::Run(run) => run.count,
+            Self::Run(run) => run.count(),
             Self::One(_) => 1,
         }
     }
@@ -71,10 +66,39 @@ impl Entry {
         }
     }
 
-    fn message(&self, k: u32, priority: u8) -> Message {
+    /// The `k`-th message of the entry that stands at `place`.
+    fn message(&self, k: u32, place: Place) -> (MessageId, Message) {
         match self {
-            Self::Run(run) => run.message(k, priority),
-            Self::One(message) => Message::clone(message),
+            Self::Run(run) => (run.id(k), run.message(k, place.priority())),
+            Self::One(message) => (place.first, Message::clone(message)),
+        }
+    }
+
+    fn id(&self, k: u32, place: Place) -> MessageId {
+        match self {
+            Self::Run(run) => run.id(k),
+            Self::One(_) => place.first,
+        }
+    }
+
+    /// The place of the last message.
+    pub(super) fn last(&self, place: Place) -> Place {
+        Place { first: self.id(self.count() - 1, place), ..place }
+    }
+
+    /// How many messages of the entry that stands at `place` have a lower id.
+    fn count_below(&self, id: MessageId, place: Place) -> u32 {
+        match self {
+            Self::Run(run) => run.count_below(id),
+            Self::One(_) => u32::from(place.first < id),
+        }
+    }
+
+    /// Ids of the messages, first and last plus one of each stretch.
+    pub(super) fn id_ranges(&self, place: Place) -> Vec<(u64, u64)> {
+        match self {
+            Self::Run(run) => run.id_ranges().collect(),
+            Self::One(_) => vec![(place.first.0, place.first.0.saturating_add(1))],
         }
     }
 }
@@ -86,26 +110,39 @@ impl Ready {
     }
 
     /// Takes over plain messages with ids from `first` on, higher than all ids before; joins them to the run before
-    /// them if nothing lies between.
+    /// them if there is one with room.
     pub(super) fn push(&mut self, priority: u8, first: MessageId, pushed: PushedRows<'_>) {
         self.count += pushed.rows.len() as u64;
         let place = Place::new(priority, first);
         let joined = match self.entries.get_prev_mut(&place) {
-            Some((before, Entry::Run(run))) => {
-                let next_id = before.first.0 + u64::from(run.count);
-                before.rank == place.rank && next_id == first.0 && run.join(pushed)
-            }
+            Some((before, Entry::Run(run))) => before.rank == place.rank && run.join(first, pushed),
             _ => false,
         };
         if !joined {
-            self.entries.insert(place, Entry::Run(Run::new(pushed)));
+            self.entries.insert(place, Entry::Run(Run::new(first, pushed)));
         }
     }
 
     /// Takes over one message.
     pub(super) fn put(&mut self, id: MessageId, message: Message) {
         self.count += 1;
-        self.entries.insert(Place::new(message.priority, id), Entry::One(Arc::new(message)));
+        let place = Place::new(message.priority, id);
+        let around = match self.entries.get_prev(&place) {
+            Some((at, Entry::Run(run))) if at.rank == place.rank => Some((*at, run.count_below(id), run)),
+            _ => None,
+        };
+        if let Some((at, k, run)) = around.filter(|(_, k, run)| *k < run.count()) {
+            let (before, behind) = run.clone().apart(k, k);
+            self.entries.remove(&at);
+            self.put_runs(place.rank, before, behind);
+        }
+        self.entries.insert(place, Entry::One(Arc::new(message)));
+    }
+
+    fn put_runs(&mut self, rank: u8, before: Option<Run>, behind: Option<Run>) {
+        for run in before.into_iter().chain(behind) {
+            self.entries.insert(Place { rank, first: run.id(0) }, Entry::Run(run));
+        }
     }
 
     /// Takes the head: at most `max` messages of at most `max_bytes` together, but at least one if there is any.
@@ -117,12 +154,12 @@ impl Ready {
             let (place, count) = (*place, entry.count());
             let mut cut = 0;
             while cut < count && taken.len() < max {
-                let message = entry.message(cut, place.priority());
-                bytes = bytes.saturating_add(u64::from(message.body.size));
+                let (id, message) = entry.message(cut, place);
+                bytes = bytes.saturating_add(message.size());
                 if bytes > max_bytes && !taken.is_empty() {
                     break;
                 }
-                taken.push((MessageId(place.first.0 + u64::from(cut)), message));
+                taken.push((id, message));
                 cut += 1;
             }
             if cut == 0 {
@@ -133,8 +170,7 @@ impl Ready {
                 && cut < count
             {
                 run.advance(cut);
-                let first = MessageId(place.first.0 + u64::from(cut));
-                self.entries.insert(Place { rank: place.rank, first }, Entry::Run(run));
+                self.put_runs(place.rank, Some(run), None);
                 break;
             }
         }
@@ -146,16 +182,10 @@ impl Ready {
     pub(super) fn remove(&mut self, id: MessageId) -> Option<Message> {
         let (place, k) = self.locate(id)?;
         let entry = self.entries.remove(&place)?;
-        let message = entry.message(k, place.priority());
+        let (_, message) = entry.message(k, place);
         if let Entry::Run(run) = entry {
-            let (before, behind) = run.without(k);
-            if let Some(before) = before {
-                self.entries.insert(place, Entry::Run(before));
-            }
-            if let Some(behind) = behind {
-                self.entries
-                    .insert(Place { rank: place.rank, first: MessageId(id.0 + 1) }, Entry::Run(behind));
-            }
+            let (before, behind) = run.apart(k, k + 1);
+            self.put_runs(place.rank, before, behind);
         }
         self.count -= 1;
         Some(message)
@@ -164,7 +194,7 @@ impl Ready {
     /// The message of that id, if it is here.
     pub(super) fn find(&self, id: MessageId) -> Option<Message> {
         let (place, k) = self.locate(id)?;
-        self.entries.get(&place).map(|entry| entry.message(k, place.priority()))
+        self.entries.get(&place).map(|entry| entry.message(k, place).1)
     }
 
     /// Where a message stands, and as the how-manieth of its entry.
@@ -172,8 +202,8 @@ impl Ready {
         self.ranks().find_map(|rank| {
             let (at, entry) = self.entries.get_prev(&Place { rank, first: id })?;
             // The entry before may be of a higher priority, with any id.
-            let k = u32::try_from(id.0.checked_sub(at.first.0)?).ok()?;
-            (at.rank == rank && k < entry.count()).then_some((*at, k))
+            let k = entry.count_below(id, *at);
+            (at.rank == rank && k < entry.count() && entry.id(k, *at) == id).then_some((*at, k))
         })
     }
 
@@ -188,7 +218,7 @@ impl Ready {
     pub(super) fn oldest_at_ms(&self) -> Option<u64> {
         let heads =
             self.ranks().filter_map(|rank| self.entries.get_next(&Place { rank, first: MessageId(0) }));
-        heads.map(|(at, entry)| entry.message(0, at.priority()).pushed_at_ms).min()
+        heads.map(|(at, entry)| entry.message(0, *at).1.pushed_at_ms).min()
     }
 
     /// Ranks in use, rising.
@@ -214,22 +244,17 @@ impl Ready {
         let from = self.entries.get_prev(&after).map_or(after, |(place, _)| *place);
         self.entries.range(from..).flat_map(move |(place, entry)| {
             let passed = match place.rank.cmp(&after.rank) {
-                Ordering::Less => u64::from(entry.count()),
-                Ordering::Equal => id.0.saturating_add(1).saturating_sub(place.first.0),
+                Ordering::Less => entry.count(),
+                Ordering::Equal => entry.count_below(MessageId(id.0.saturating_add(1)), *place),
                 Ordering::Greater => 0,
             };
-            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-            (passed..entry.count())
-                .map(move |k| (MessageId(place.first.0 + u64::from(k)), entry.message(k, place.priority())))
+            (passed..entry.count()).map(move |k| entry.message(k, *place))
         })
     }
 
     /// Messages in delivery order.
     pub(super) fn messages(&self) -> impl Iterator<Item = (MessageId, Message)> + '_ {
-        self.entries().flat_map(|(place, entry)| {
-            (0..entry.count())
-                .map(move |k| (MessageId(place.first.0 + u64::from(k)), entry.message(k, place.priority())))
-        })
+        self.entries().flat_map(|(place, entry)| (0..entry.count()).map(move |k| entry.message(k, place)))
     }
 }
 
@@ -263,15 +288,16 @@ impl Entry {
 
 impl Stored {
     /// How many sizes follow.
-    pub(super) fn sizes_count(&self) -> u32 {
+    pub(super) fn sizes_count(&self) -> u64 {
         match &self.what {
             StoredEntry::One(_) => 0,
             StoredEntry::Run(run) => run.sizes_count(),
         }
     }
 
-    /// The entry and its place, unless something is out of range.
-    pub(super) fn into_entry(self, sizes: Vec<u32>) -> Option<(Place, Entry)> {
+    /// The entry and its place, unless something is out of range or it does not lie behind `last`, the place of the last
+    /// message before.
+    pub(super) fn into_entry(self, sizes: Vec<u32>, last: Option<Place>) -> Option<(Place, Entry)> {
         let place = Place { rank: self.rank, first: self.first };
         let entry = match self.what {
             StoredEntry::One(message) if message.priority == place.priority() => {
@@ -280,7 +306,8 @@ impl Stored {
             StoredEntry::One(_) => return None,
             StoredEntry::Run(run) => Entry::Run(run.into_run(sizes)?),
         };
-        (self.rank <= PRIORITY_MAX).then_some((place, entry))
+        let in_order = last < Some(place) && entry.id(0, place) == place.first;
+        (in_order && self.rank <= PRIORITY_MAX).then_some((place, entry))
     }
 }
 

@@ -1,193 +1,262 @@
-//! A run: consecutive messages of one push entry, kept as one record however many they are.
+//! A run: plain messages with rising ids, kept in few bytes each, whether pushed together or one by one.
+//!
+//! ```text
+//! pieces   | 1 2 3 | 7 8 | 12 13 14 | 20 |     each of one push entry
+//!              [-- left -------)               `gone` of them, then `count`
+//! ```
+//!
+//! A run loses messages at its ends only, by moving those: pieces are shared with the runs that a larger one fell into
+//! and with copies of the state, and changed by a push behind the last alone.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use queue_protocol::content::ContentSpec;
+use queue_protocol::names::MessageId;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use super::reply::BodyRef;
+use super::piece::{Piece, PushedRows, StoredPiece};
 
-/// Consecutive messages of one push entry that differ in size alone.
+/// Pieces of one run, at most.
+const PIECES_MAX: usize = 64;
+
+/// Consecutive plain messages of one priority.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
+    /// How many of the pieces' messages have left before the first that is left.
+    gone: u32,
     /// How many are left; at least one.
-    pub(super) count: u32,
-    /// Row of the body table of the first that is left.
-    pub(super) ordinal: u32,
-    /// Raft index of the entry.
-    pub(super) index: u64,
-    /// Wall time of the push.
-    pub(super) pushed_at_ms: u64,
-    sizes: Sizes,
-}
-
-/// Sizes of the contents of a run.
-#[derive(Clone, Debug)]
-enum Sizes {
-    Uniform(u32),
-    /// Those from `skip` on belong to the messages that are left.
-    Each {
-        sizes: Arc<Vec<u32>>,
-        skip: u32,
-    },
-}
-
-/// Rows of the body table of entry `index`, from `ordinal` on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PushedRows<'a> {
-    /// Raft index of the entry.
-    pub(super) index: u64,
-    /// Row of the first.
-    pub(super) ordinal: u32,
-    /// Wall time of the entry.
-    pub(super) pushed_at_ms: u64,
-    /// The rows.
-    pub(super) rows: &'a [ContentSpec],
-}
-
-impl<'a> PushedRows<'a> {
-    /// How many.
-    pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.rows.len()).expect("a body table has fewer than 2^32 rows")
-    }
-
-    /// Contents together.
-    pub(super) fn bytes(&self) -> u64 {
-        self.rows.iter().map(|row| u64::from(row.size)).sum()
-    }
-
-    /// Those from `start` to before `end`.
-    pub(super) fn slice(&self, start: u32, end: u32) -> PushedRows<'a> {
-        let rows = &self.rows[start as usize..end as usize];
-        PushedRows { ordinal: self.ordinal + start, rows, ..*self }
-    }
+    count: u32,
+    pieces: Arc<Vec<Piece>>,
 }
 
 impl Run {
     /// One of these rows; at least one.
-    pub(super) fn new(pushed: PushedRows<'_>) -> Self {
-        let PushedRows { index, ordinal, pushed_at_ms, rows } = pushed;
-        let first = rows.first().map_or(0, |row| row.size);
-        let mut run = Self { count: 0, ordinal, index, pushed_at_ms, sizes: Sizes::Uniform(first) };
-        run.extend(rows);
-        run
+    pub(super) fn new(first: MessageId, pushed: PushedRows<'_>) -> Self {
+        Self { gone: 0, count: pushed.count(), pieces: Arc::new(vec![Piece::new(first, pushed)]) }
     }
 
-    /// Takes over rows that follow those of this run in the same body table. Whether they do.
-    pub(super) fn join(&mut self, pushed: PushedRows<'_>) -> bool {
-        let follows = self.index == pushed.index && self.ordinal + self.count == pushed.ordinal;
-        if follows {
-            self.extend(pushed.rows);
+    /// Takes over rows with higher ids if there is room for a piece more. Whether there was.
+    pub(super) fn join(&mut self, first: MessageId, pushed: PushedRows<'_>) -> bool {
+        let left = self.pieces_left();
+        let Some(count) = self.count.checked_add(pushed.count()) else { return false };
+        let pieces = Arc::make_mut(&mut self.pieces);
+        // Others may have what it lost at its end.
+        pieces.truncate(left.end);
+        let before = left.end.checked_sub(2).map_or(0, |k| pieces[k].end);
+        let end = self.gone + self.count;
+        let last = pieces.last_mut().expect("a run is not empty");
+        if last.end > end {
+            last.cut(end - before, end);
         }
-        follows
-    }
-
-    fn extend(&mut self, rows: &[ContentSpec]) {
-        let more = u32::try_from(rows.len()).expect("a body table has fewer than 2^32 rows");
-        match &mut self.sizes {
-            Sizes::Uniform(size) if rows.iter().all(|row| row.size == *size) => {}
-            Sizes::Uniform(size) => {
-                let mut sizes = Vec::with_capacity(self.count as usize + rows.len());
-                sizes.resize(self.count as usize, *size);
-                sizes.extend(rows.iter().map(|row| row.size));
-                self.sizes = Sizes::Each { sizes: Arc::new(sizes), skip: 0 };
+        if !last.join(end - before, first, pushed) {
+            if left.len() >= PIECES_MAX {
+                return false;
             }
-            Sizes::Each { sizes, skip } => {
-                let sizes = Arc::make_mut(sizes);
-                // A run that lost its end still shares the sizes of what was cut off.
-                sizes.truncate(*skip as usize + self.count as usize);
-                sizes.extend(rows.iter().map(|row| row.size));
+            if pieces.len() >= PIECES_MAX {
+                let base = pieces.drain(..left.start).next_back().map_or(0, |piece| piece.end);
+                pieces.iter_mut().for_each(|piece| piece.end -= base);
+                self.gone -= base;
             }
+            let mut piece = Piece::new(first, pushed);
+            piece.end += self.gone + self.count;
+            pieces.push(piece);
         }
-        self.count += more;
+        self.count = count;
+        true
     }
 
-    /// Size of the content of the `k`-th message that is left.
-    fn size(&self, k: u32) -> u32 {
-        match &self.sizes {
-            Sizes::Uniform(size) => *size,
-            Sizes::Each { sizes, skip } => sizes[*skip as usize + k as usize],
-        }
-    }
-
-    /// The one size all have, if they have one.
-    fn uniform(&self) -> Option<u32> {
-        let first = self.size(0);
-        match &self.sizes {
-            Sizes::Uniform(size) => Some(*size),
-            Sizes::Each { .. } => (1..self.count).all(|k| self.size(k) == first).then_some(first),
-        }
+    /// How many.
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
     /// Contents together.
     pub(super) fn bytes(&self) -> u64 {
-        match &self.sizes {
-            Sizes::Uniform(size) => u64::from(*size) * u64::from(self.count),
-            Sizes::Each { .. } => (0..self.count).map(|k| u64::from(self.size(k))).sum(),
-        }
+        self.left().map(|(piece, which)| piece.bytes(which)).sum()
+    }
+
+    /// Id of the `k`-th message that is left.
+    pub(super) fn id(&self, k: u32) -> MessageId {
+        let (piece, k) = self.at(k);
+        piece.id(k)
+    }
+
+    /// The `k`-th message that is left.
+    pub(super) fn message(&self, k: u32, priority: u8) -> Message {
+        let (piece, k) = self.at(k);
+        piece.message(k, priority)
+    }
+
+    /// How many messages that are left have a lower id.
+    pub(super) fn count_below(&self, id: MessageId) -> u32 {
+        let Some(k) = self.pieces.partition_point(|piece| piece.first < id).checked_sub(1) else { return 0 };
+        let (piece, begin) = (&self.pieces[k], self.begin(k));
+        let within = u32::try_from(id.0 - piece.first.0).unwrap_or(u32::MAX).min(piece.end - begin);
+        (begin + within).saturating_sub(self.gone).min(self.count)
     }
 
     /// Lets go of the first `by` messages, fewer than all.
     pub(super) fn advance(&mut self, by: u32) {
+        self.gone += by;
         self.count -= by;
-        self.ordinal += by;
-        if let Sizes::Each { skip, .. } = &mut self.sizes {
-            *skip += by;
-        }
     }
 
-    /// What lies before and behind the `k`-th message that is left.
-    pub(super) fn without(self, k: u32) -> (Option<Self>, Option<Self>) {
+    /// The first `k` messages and those from the `from`-th on.
+    pub(super) fn apart(self, k: u32, from: u32) -> (Option<Self>, Option<Self>) {
         let mut behind = self.clone();
-        let behind = (k + 1 < self.count).then(|| {
-            behind.advance(k + 1);
+        let behind = (from < self.count).then(|| {
+            behind.advance(from);
             behind
         });
         ((k > 0).then_some(Self { count: k, ..self }), behind)
     }
 
-    /// The `k`-th message that is left.
-    pub(super) fn message(&self, k: u32, priority: u8) -> Message {
-        let body = BodyRef { index: self.index, ordinal: self.ordinal + k, size: self.size(k) };
-        Message::pushed(body, self.pushed_at_ms, priority)
+    /// Raft indices and rows of the bodies.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (u64, Range<u32>)> + '_ {
+        self.left().map(|(piece, which)| piece.rows(which))
+    }
+
+    /// Ids of the messages, first and last plus one of each stretch.
+    pub(super) fn id_ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.left().map(|(piece, which)| (piece.id(which.start).0, piece.id(which.end).0))
+    }
+
+    /// Pieces with what is left of each.
+    fn left(&self) -> impl Iterator<Item = (&Piece, Range<u32>)> {
+        self.pieces_left().map(|k| {
+            let (piece, begin) = (&self.pieces[k], self.begin(k));
+            let end = piece.end.min(self.gone + self.count);
+            (piece, self.gone.saturating_sub(begin)..end - begin)
+        })
+    }
+
+    /// Which pieces have messages that are left.
+    fn pieces_left(&self) -> Range<usize> {
+        self.piece_of(self.gone)..self.piece_of(self.gone + self.count - 1) + 1
+    }
+
+    /// The piece of the `k`-th message that is left, and which one it is there.
+    fn at(&self, k: u32) -> (&Piece, u32) {
+        let piece = self.piece_of(self.gone + k);
+        (&self.pieces[piece], self.gone + k - self.begin(piece))
+    }
+
+    fn piece_of(&self, k: u32) -> usize {
+        self.pieces.partition_point(|piece| piece.end <= k)
+    }
+
+    /// How many messages stand before a piece.
+    fn begin(&self, piece: usize) -> u32 {
+        piece.checked_sub(1).map_or(0, |before| self.pieces[before].end)
     }
 
     /// This run for a snapshot, and the sizes that follow it.
     pub(super) fn to_stored(&self) -> (StoredRun, impl Iterator<Item = u32> + '_) {
-        let Self { count, ordinal, index, pushed_at_ms, .. } = *self;
-        // It may have lost the messages that differed: then it is stored as one that never had them.
-        let size = self.uniform();
-        let sizes = (0..if size.is_none() { count } else { 0 }).map(|k| self.size(k));
-        (StoredRun { count, ordinal, index, pushed_at_ms, size }, sizes)
+        let pieces: Vec<StoredPiece> = self.left().map(|(piece, which)| piece.to_stored(which)).collect();
+        let differ: Vec<bool> = pieces.iter().map(|piece| piece.sizes_count() > 0).collect();
+        let sizes = self.left().zip(differ).filter(|(_, differ)| *differ);
+        (StoredRun(pieces), sizes.flat_map(|((piece, which), _)| piece.sizes(which)))
     }
 }
 
 /// A run as a snapshot holds it; sizes that differ follow one by one.
 #[derive(Serialize, Deserialize)]
-pub(super) struct StoredRun {
-    count: u32,
-    ordinal: u32,
-    index: u64,
-    pushed_at_ms: u64,
-    /// `None` if sizes differ.
-    size: Option<u32>,
-}
+pub(super) struct StoredRun(Vec<StoredPiece>);
 
 impl StoredRun {
     /// How many sizes follow.
-    pub(super) fn sizes_count(&self) -> u32 {
-        if self.size.is_none() { self.count } else { 0 }
+    pub(super) fn sizes_count(&self) -> u64 {
+        self.0.iter().map(|piece| u64::from(piece.sizes_count())).sum()
     }
 
     /// The run, with the sizes that followed, unless something is out of range.
     pub(super) fn into_run(self, sizes: Vec<u32>) -> Option<Run> {
-        let Self { count, ordinal, index, pushed_at_ms, size } = self;
-        let sizes = match size {
-            Some(size) => Sizes::Uniform(size),
-            None => Sizes::Each { sizes: Arc::new(sizes), skip: 0 },
+        let mut sizes = sizes.into_iter();
+        let mut pieces: Vec<Piece> = Vec::with_capacity(self.0.len().min(PIECES_MAX));
+        for stored in self.0 {
+            let sizes = sizes.by_ref().take(stored.sizes_count() as usize).collect();
+            let before = pieces.last().map_or(0, |piece| piece.end);
+            let begin = pieces.len().checked_sub(2).map_or(0, |k| pieces[k].end);
+            let piece = stored.into_piece(before, sizes)?;
+            let rises = pieces.last().is_none_or(|last| last.id(before - begin) <= piece.first);
+            if !rises || pieces.len() >= PIECES_MAX {
+                return None;
+            }
+            pieces.push(piece);
+        }
+        let count = pieces.last()?.end;
+        Some(Run { gone: 0, count, pieces: Arc::new(pieces) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::content::ContentSpec;
+
+    use super::*;
+
+    fn rows(sizes: &[u32]) -> Vec<ContentSpec> {
+        sizes.iter().map(|size| ContentSpec { size: *size, crc32c: 0 }).collect()
+    }
+
+    fn pushed(index: u64, rows: &[ContentSpec]) -> PushedRows<'_> {
+        PushedRows { index, ordinal: 3, pushed_at_ms: index * 1_000, rows }
+    }
+
+    /// Index, row and size of what is left, by id.
+    fn shown(run: &Run) -> Vec<(u64, u64, u32, u32)> {
+        let (stored, sizes) = run.to_stored();
+        let twin = stored.into_run(sizes.collect()).expect("what was stored");
+        let all = |run: &Run| -> Vec<_> {
+            let body = |k| run.message(k, 4).body;
+            (0..run.count()).map(|k| (run.id(k).0, body(k).index, body(k).ordinal, body(k).size)).collect()
         };
-        let in_range = count > 0 && ordinal.checked_add(count).is_some();
-        in_range.then_some(Run { count, ordinal, index, pushed_at_ms, sizes })
+        assert_eq!(all(run), all(&twin));
+        assert_eq!(run.bytes(), (0..run.count()).map(|k| run.message(k, 4).size()).sum::<u64>());
+        let held: Vec<u64> = all(run).into_iter().map(|(id, ..)| id).collect();
+        for id in 0..50 {
+            let below = held.iter().filter(|held| **held < id).count();
+            assert_eq!(run.count_below(MessageId(id)) as usize, below, "below {id} of {held:?}");
+        }
+        all(run)
+    }
+
+    #[test]
+    fn a_run_has_gaps_and_sizes_of_any_kind_and_falls_apart_without_a_copy() {
+        let (two, three, one) = (rows(&[10, 10]), rows(&[7, 70_000, 8]), rows(&[9]));
+        let mut run = Run::new(MessageId(1), pushed(5, &two));
+        assert!(run.join(MessageId(4), pushed(6, &three)));
+        assert!(run.join(MessageId(9), pushed(7, &one)));
+        let all = [(1, 5, 3, 10), (2, 5, 4, 10), (4, 6, 3, 7), (5, 6, 4, 70_000), (6, 6, 5, 8), (9, 7, 3, 9)];
+        assert_eq!(shown(&run), all);
+        let (before, behind) = run.clone().apart(3, 4);
+        let (mut before, behind) = (before.unwrap(), behind.unwrap());
+        assert_eq!((shown(&before), shown(&behind)), (all[..3].to_vec(), all[4..].to_vec()));
+        assert!(Arc::ptr_eq(&before.pieces, &behind.pieces));
+        // What was lost at the end does not come back with what is pushed behind.
+        assert!(before.join(MessageId(20), pushed(8, &one)));
+        assert_eq!(shown(&before), [&all[..3], &[(20, 8, 3, 9)]].concat());
+        assert_eq!(shown(&behind), all[4..]);
+        assert!(run.apart(0, 6).1.is_none());
+    }
+
+    #[test]
+    fn a_run_that_is_used_up_and_refilled_stays_as_short_as_what_is_left() {
+        let one = rows(&[9]);
+        let mut run = Run::new(MessageId(1), pushed(1, &one));
+        for index in 2..1_000 {
+            assert!(run.join(MessageId(index), pushed(index, &one)));
+            run.advance(u32::from(run.count() > 10));
+            assert!(run.pieces.len() <= PIECES_MAX);
+        }
+        assert_eq!(run.id(0), MessageId(990));
+        while run.pieces_left().len() < PIECES_MAX {
+            let next = 1_000 + u64::from(run.count());
+            assert!(run.join(MessageId(next), pushed(next, &one)));
+        }
+        assert!(!run.join(MessageId(5_000), pushed(5_000, &one)), "it is full");
+        run.advance(1);
+        assert!(run.join(MessageId(5_000), pushed(5_000, &one)));
     }
 }

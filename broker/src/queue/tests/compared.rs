@@ -50,6 +50,7 @@ const KINDS: [&str; 28] = [
 ];
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the long setting wants to say what it covered")]
 fn every_history_goes_as_in_the_model() {
     let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
     let (seen, commands) = (RefCell::new(BTreeSet::new()), Cell::new(0));

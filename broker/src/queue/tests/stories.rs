@@ -2,7 +2,7 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::NodeId;
-use queue_protocol::request::{MessageState, NackKind};
+use queue_protocol::request::{Change, MessageState, NackKind};
 use queue_protocol::response::{DeadReason, PushOutcome};
 
 use super::super::FIRED_COUNT_MAX;
@@ -289,15 +289,22 @@ fn an_entry_fires_so_many_deadlines_and_says_that_more_are_due() {
 }
 
 #[test]
-fn pushes_of_one_entry_that_follow_each_other_are_one_run() {
+fn plain_pushes_stand_in_runs_whatever_lies_between_their_ids() {
     let mut broker = Broker::new();
     let command = |op| Command { session: None, op };
     broker.entry(vec![command(push("jobs", 3)), command(push("jobs", 2)), command(push("mail", 1))]);
     broker.entry(vec![command(push("jobs", 1)), command(push("mail", 1)), command(push("jobs", 1))]);
     let entries = |queue| broker.state.queue(&name(queue)).unwrap().ready.entries().count();
-    assert_eq!((entries("jobs"), entries("mail")), (3, 2));
+    assert_eq!((entries("jobs"), entries("mail")), (1, 1));
     let rows = vec![(1, 0..6), (2, 0..3)];
     assert_eq!(broker.state.live_bodies(), rows);
+    // One that comes between them parts them, and what is pushed next joins those behind.
+    let to = Change::Move(name("jobs"));
+    broker.run(Op::Edit { queue: name("mail"), ids: bounded([MessageId(6)]), change: to }).unwrap();
+    broker.run(push("jobs", 1)).unwrap();
+    let entries = broker.state.queue(&name("jobs")).unwrap().ready.entries().count();
+    assert_eq!(entries, 3);
+    assert_eq!(ids(&broker.lease("jobs", 9)), [1, 2, 3, 4, 5, 6, 7, 9, 10]);
 }
 
 #[test]
