@@ -1,6 +1,5 @@
 //! Tests of the whole log on a simulated disk, in segments so small that everything happens often.
 
-mod crash;
 mod flips;
 mod lifecycle;
 mod model;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fs::Disk as _;
-use crate::fs::sim::{Fault, Injection, Latency, Op};
+use crate::fs::sim::{Bias, Fault, Injection, Latency, Op};
 use crate::log::{Ballast, LogState};
 
 #[test]
@@ -294,4 +294,36 @@ fn a_spare_whose_sync_fails_ends_the_keeper_and_one_without_room_does_not() {
             assert_eq!(store.log.usage().spares == 5, !ends, "{fault:?}");
         });
     }
+}
+
+#[test]
+fn an_unfinished_tail_is_cut_and_counted() {
+    run(async {
+        let mut torn = 0;
+        for seed in 0..20 {
+            let disk = formatted().await;
+            let store = Store::open(&disk).await;
+            store.append([entry(0, 1)]).await;
+            let minute = Duration::from_secs(60);
+            disk.set_latency(Latency { min: minute, max: minute, ..Latency::default() });
+            store.log.append(vec![entry_of(1, 1, &[9_000])], nothing());
+            settle().await;
+            store.writer.abort();
+            store.keeper.abort();
+            disk.crash_with(seed, Bias::Half);
+            disk.set_latency(Latency::default());
+            let store = Store::open(&disk).await;
+            let torn_bytes = store.recovered.torn_bytes;
+            match store.log.state().last {
+                Some(last) if last == id(1, 1) => assert_eq!(torn_bytes, 0),
+                last => assert_eq!(last, Some(id(0, 1))),
+            }
+            assert!(torn_bytes < 4 * 4_096);
+            torn += u64::from(torn_bytes > 0);
+            store.kill(&disk);
+            let again = Store::open(&disk).await;
+            assert_eq!(again.recovered.torn_bytes, 0, "what was cut is gone");
+        }
+        assert!(torn > 5, "{torn} of 20");
+    });
 }
