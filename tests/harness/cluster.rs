@@ -10,11 +10,13 @@ use queue_protocol::names::NodeId;
 use queue_protocol::response::{Role, StatusView};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
 
 use crate::process::{Daemon, show_log};
-use crate::program::{self, Ran, run};
+use crate::program::{self, Ran, Running, run};
 use crate::raw::random_session;
+use crate::settings::patient;
 use crate::{LIMIT, free_port, slots, until};
 
 /// Random bytes of the system.
@@ -169,6 +171,23 @@ impl Cluster {
     /// If it does not run.
     pub fn pid(&self, n: usize) -> u32 {
         self.daemon(n).pid()
+    }
+
+    /// `queued join` on a new machine, `words` and its address on any other, `queued serve` on the new one. Gives the new
+    /// node, and what the command said when it was done.
+    ///
+    /// # Panics
+    /// If it is not taken in in time.
+    pub async fn take_in(&mut self, words: &[&str]) -> (usize, String) {
+        let n = self.new_node();
+        let address = self.address(n).to_owned();
+        let mut join = self.queued("join", n);
+        let joining = Running::start(join.arg("--secret-file").arg(self.secret_file(0)));
+        until("the new node listens", LIMIT, async || TcpStream::connect(&address).await.map(drop)).await;
+        let command = Running::start(self.queuectl().args(words).arg(&address));
+        joining.end().await.expect(0).says("waiting to be taken in");
+        self.start_node(n);
+        (n, command.end().await.expect(0).stdout)
     }
 
     /// Starts a node that does not run; does not wait for it.
@@ -337,7 +356,7 @@ impl Cluster {
 
     /// A client with a session of its own.
     pub fn client(&self) -> Client {
-        client_of(self.nodes.iter().map(|node| node.place.address.clone()).collect(), LIMIT)
+        client_of(self.nodes.iter().map(|node| node.place.address.clone()).collect(), patient(LIMIT))
     }
 
     /// What node `n` says of itself.

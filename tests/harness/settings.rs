@@ -4,10 +4,14 @@
 //! |---|---|---|
 //! | `QUEUE_TESTS_LONG` | | set: every test in its long setting |
 //! | `QUEUE_TESTS_CLUSTERS` | 2 | clusters at a time |
+//! | `QUEUE_TESTS_PATIENCE` | 1 | times every limit, for a machine that is busy with more important things |
 //!
 //! The long settings are 10,000 lines while the leader is killed (else 4,000), 20 rounds of `kill -9` of all nodes
 //! (else 3), outages of 10 s (else 5 s), an idle wait of 30 s (else 3 s), 1 GiB of bodies (else 64 MiB) and a simulated
 //! silence of an hour (else ten minutes).
+
+use std::str::FromStr;
+use std::time::Duration;
 
 /// `long` if the long setting is asked for, else `short`.
 pub fn choose<T>(short: T, long: T) -> T {
@@ -15,8 +19,16 @@ pub fn choose<T>(short: T, long: T) -> T {
     if set { long } else { short }
 }
 
+fn number<N: FromStr>(variable: &str) -> Option<N> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
 /// Clusters that may run at a time.
 pub(crate) fn clusters() -> usize {
-    let given = std::env::var("QUEUE_TESTS_CLUSTERS").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or(2).max(1)
+    number("QUEUE_TESTS_CLUSTERS").unwrap_or(2).max(1)
+}
+
+/// A limit as long as this machine needs it.
+pub(crate) fn patient(limit: Duration) -> Duration {
+    limit * number("QUEUE_TESTS_PATIENCE").unwrap_or(1).max(1)
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::settings::patient;
+
 /// Long enough for an election on a machine that is busy with other tests.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(20);
 
-/// What `look` finds, as soon as it finds it.
+/// What `look` finds, as soon as it finds it. The limit is longer on a machine that asks for patience.
 ///
 /// # Panics
 /// If it does not within `limit`, with its last reason.
@@ -20,6 +22,7 @@ pub async fn until<T, E: Display>(
     limit: Duration,
     mut look: impl AsyncFnMut() -> Result<T, E>,
 ) -> T {
+    let limit = patient(limit);
     let deadline = Instant::now() + limit;
     let mut reason = "never answered".to_owned();
     loop {

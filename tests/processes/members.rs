@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 
 use harness::bodies::{drain, push, sorted};
 use harness::cluster::Cluster;
-use harness::program::Running;
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
 use tokio::task::JoinHandle;
@@ -34,20 +33,6 @@ async fn more_are_accepted(accepted: &Mutex<Vec<String>>) {
     .await;
 }
 
-/// `queued join` on a new machine, `words` and its address on any other, `queued serve` on the new one.
-async fn take_in(cluster: &mut Cluster, words: &[&str]) -> (usize, String) {
-    let n = cluster.new_node();
-    let address = cluster.address(n).to_owned();
-    let mut join = cluster.queued("join", n);
-    let joining = Running::start(join.arg("--secret-file").arg(cluster.secret_file(0)));
-    until("the new node listens", LIMIT, async || tokio::net::TcpStream::connect(&address).await.map(drop))
-        .await;
-    let command = Running::start(cluster.queuectl().args(words).arg(&address));
-    joining.end().await.expect(0).says("waiting to be taken in");
-    cluster.start_node(n);
-    (n, command.end().await.expect(0).stdout)
-}
-
 async fn voters(cluster: &Cluster) -> Vec<String> {
     let (_, status) = cluster.leader().await;
     let voters = status.members.iter().filter(|member| member.voter);
@@ -64,7 +49,7 @@ async fn a_dead_node_is_replaced_and_members_come_and_go_under_load() {
     cluster.transfer(0).await;
     cluster.kill(2);
     cluster.ctl(&["cluster", "safe-to-stop", "n1"]).await.expect(1);
-    let (n4, said) = take_in(&mut cluster, &["cluster", "replace", "n3", "--yes"]).await;
+    let (n4, said) = cluster.take_in(&["cluster", "replace", "n3", "--yes"]).await;
     assert!(said.contains("votes instead of n3"), "{said}");
     assert_eq!(voters(&cluster).await, ["n1", "n2", "n4"]);
     cluster.ctl(&["cluster", "safe-to-stop", "n1"]).await.expect(0);
@@ -78,7 +63,7 @@ async fn a_dead_node_is_replaced_and_members_come_and_go_under_load() {
     assert!(cluster.log_of(2).contains("n3 was removed from its cluster"), "{}", cluster.log_of(2));
 
     // A learner has no vote until it is given one.
-    let (n5, _) = take_in(&mut cluster, &["cluster", "add", "--learner"]).await;
+    let (n5, _) = cluster.take_in(&["cluster", "add", "--learner"]).await;
     assert_eq!(voters(&cluster).await, ["n1", "n2", "n4"]);
     cluster.ctl(&["cluster", "promote", "n5"]).await.expect(0);
     assert_eq!(voters(&cluster).await, ["n1", "n2", "n4", "n5"]);

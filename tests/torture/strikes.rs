@@ -18,8 +18,8 @@ use crate::{eio, partition, say};
 /// Short elections: a cycle of waiting for one would test nothing. Small snapshots, so that they are made, sent and
 /// recovered from as well, and a restart has little to apply. A network of our own is not the loopback.
 const SETTINGS: [(&str, &str); 5] = [
-    ("QUEUED_RAFT_HEARTBEAT", "40ms"),
-    ("QUEUED_RAFT_ELECTION_TIMEOUT", "200ms..400ms"),
+    ("QUEUED_RAFT_HEARTBEAT", "80ms"),
+    ("QUEUED_RAFT_ELECTION_TIMEOUT", "400ms..600ms"),
     ("QUEUED_RAFT_SNAPSHOT_EVERY", "300"),
     ("QUEUED_RAFT_KEEP_ENTRIES", "50"),
     ("QUEUED_INSECURE", "true"),
