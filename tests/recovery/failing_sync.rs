@@ -8,7 +8,7 @@ use queue_broker::fs::sim::{Bias, Fault, Op, SimDisk, SimOptions, Unit};
 
 use crate::crash::{Asked, Totals};
 use crate::store::{Script, Store, format, settle};
-use crate::{run, setting};
+use crate::{run, setting, tell};
 
 /// The `nth` sync of a workload fails; whether it had so many.
 async fn fail(op: Op, nth: u64, seed: u64, totals: &mut Totals) -> bool {
@@ -39,7 +39,6 @@ async fn fail(op: Op, nth: u64, seed: u64, totals: &mut Totals) -> bool {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the sums are for the ledger")]
 fn a_node_whose_sync_fails_is_dead_and_has_lost_nothing() {
     let wanted = setting("RECOVERY_SYNCS", 60);
     let mut totals = Totals::default();
@@ -60,6 +59,6 @@ fn a_node_whose_sync_fails_is_dead_and_has_lost_nothing() {
             }
         }
     });
-    println!("{} failed syncs, {dirs} of them of directories: dead, no answer after", totals.recoveries);
     assert!(dirs > 0, "directories are synced");
+    tell("failing-sync", totals.recoveries, "nodes dead at it, no answer after");
 }

@@ -27,8 +27,9 @@ mod strikes;
 mod terms;
 mod wire;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use harness::ledger::note;
 use tokio::time::Instant;
 
 use self::strikes::{Strike, Torture};
@@ -88,13 +89,6 @@ async fn strikes(strike: Strike, cycles: u64, seed: u64) -> ExitCode {
     say(&format!("nothing lost; struck: {}", torture.struck()));
     torture.end();
     ExitCode::SUCCESS
-}
-
-/// Adds a line of what found nothing to the ledger.
-fn note(suite: &str, setting: &str, count: u64) {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ledger.sh");
-    let status = Command::new(script).args([suite, setting, &count.to_string(), "ok"]).status();
-    assert!(status.expect("bash is there").success(), "the ledger takes no line");
 }
 
 #[expect(clippy::print_stderr, reason = "this is for the person who started it")]

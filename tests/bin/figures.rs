@@ -1,0 +1,123 @@
+//! Prints what the long runs have shown so far, from `tests/ledger.csv`: counts are sums over its lines, measured figures
+//! are those of the newest line. Ends with 1 if a run found something or a bound is missed.
+
+#![expect(clippy::print_stdout, reason = "the table is what this is for")]
+
+use std::process::ExitCode;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+/// What a suite must show.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// So many, cumulative, all of them `ok`.
+    Sum(u64),
+    /// The newest result, a number and its unit, is at most this.
+    Most(f64, &'static str),
+    /// The newest result, a number and its unit, is at least this.
+    Least(f64, &'static str),
+}
+
+use Bound::{Least, Most, Sum};
+
+/// Suite as the ledger names it, what it counts or measures, bound, how it is run again.
+const FIGURES: &[(&str, &str, Bound, &str)] = &[
+    ("recovery", "recoveries at crash points", Sum(100_000), RECOVERY),
+    ("flips-segment", "bits flipped: segments", Sum(65_536), RECOVERY),
+    ("flips-sparse", "bits flipped: sparse files", Sum(65_536), RECOVERY),
+    ("flips-snapshot", "bits flipped: snapshots", Sum(65_536), RECOVERY),
+    ("flips-identity", "bits flipped: identity", Sum(65_536), RECOVERY),
+    ("failing-sync", "syncs that fail, simulated", Sum(200), RECOVERY),
+    ("eio", "syncs that fail, real node", Sum(10), "torture eio 20"),
+    ("power", "power losses, real nodes", Sum(1_000), "torture power 100"),
+    ("kill", "kill -9, real nodes", Sum(1_000), "torture kill 100"),
+    ("partition", "partitions and pauses, real nodes", Sum(100), "torture partition 100"),
+    ("backlog-restart", "10 M messages: restart, cold cache", Most(20.0, "s"), BACKLOG),
+    ("backlog-memory", "10 M messages: resident", Most(256.0, "MiB"), BACKLOG),
+    ("backlog-disk", "disk used after acks", Most(10.0, "%"), BACKLOG),
+    ("backlog-written", "bytes written per byte, pool warm", Most(1.3, "x"), BACKLOG),
+    ("backlog-written-cold", "bytes written per byte, pool growing", Most(2.3, "x"), BACKLOG),
+    (
+        "snapshot-stall",
+        "apply stalled by a snapshot, 10 M messages",
+        Most(10.0, "ms"),
+        "cargo bench -p benches --bench snapshot",
+    ),
+    (
+        "log-append",
+        "append of 64 KiB groups against raw writes",
+        Least(80.0, "%"),
+        "cargo bench -p benches --bench log",
+    ),
+    ("queue-model", "commands compared with the model", Sum(10_000_000), "QUEUE_CASES=200000"),
+    ("simulation", "seeds of the simulated cluster", Sum(2_000), "SIMULATION_SEEDS=0..2000"),
+    ("failover-killed", "no write after kill -9 of the leader: p99", Most(2_500.0, "ms"), FAILOVER),
+    ("failover-cut", "no write after a silent partition: p99", Most(3_000.0, "ms"), FAILOVER),
+    ("failover-stopped", "no write after a clean stop: p99", Most(200.0, "ms"), FAILOVER),
+];
+
+const RECOVERY: &str = "RECOVERY_SEEDS=21 RECOVERY_STRIDE=1 RECOVERY_SYNCS=400";
+const BACKLOG: &str = "benches/backlog.sh";
+const FAILOVER: &str = "FAILOVERS=100";
+
+struct Line<'a> {
+    suite: &'a str,
+    count: u64,
+    result: &'a str,
+}
+
+fn lines(text: &str) -> Option<Vec<Line<'_>>> {
+    let line = |line| {
+        let fields: Vec<&str> = str::split(line, ',').collect();
+        let [_date, _commit, suite, _setting, count, result] = fields[..] else { return None };
+        Some(Line { suite, count: count.parse().ok()?, result })
+    };
+    text.lines().skip(1).map(line).collect()
+}
+
+/// What is there of one figure, and whether that is enough.
+fn reached(lines: &[Line<'_>], suite: &str, bound: Bound) -> (String, bool) {
+    let mut of_suite = lines.iter().filter(|line| line.suite == suite);
+    let newest = |unit| -> Option<f64> {
+        let newest = lines.iter().rfind(|line| line.suite == suite)?;
+        newest.result.strip_suffix(unit)?.trim().parse().ok()
+    };
+    let measured = |unit, within: &dyn Fn(f64) -> bool| match newest(unit) {
+        None => ("-".to_owned(), false),
+        Some(value) => (format!("{value} {unit}"), within(value)),
+    };
+    match bound {
+        Sum(least) => {
+            let failed = of_suite.clone().filter(|line| line.result != "ok").count();
+            let sum: u64 = of_suite.by_ref().map(|line| line.count).sum();
+            let text =
+                if failed == 0 { sum.to_string() } else { format!("{sum} and {failed} found something") };
+            (text, sum >= least && failed == 0)
+        }
+        Most(bound, unit) => measured(unit, &|value| value <= bound),
+        Least(bound, unit) => measured(unit, &|value| value >= bound),
+    }
+}
+
+fn main() -> ExitCode {
+    let ledger = concat!(env!("CARGO_MANIFEST_DIR"), "/ledger.csv");
+    let text = std::fs::read_to_string(ledger).expect("the ledger is beside the tests");
+    let lines = lines(&text).expect("every line is date,commit,suite,setting,count,result");
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["what", "bound", "reached", "", "again with"]);
+    let mut missed = 0;
+    for (suite, what, bound, again) in FIGURES {
+        let (reached, enough) = reached(&lines, suite, *bound);
+        let bound = match bound {
+            Sum(least) => format!(">= {least}"),
+            Most(bound, unit) => format!("<= {bound} {unit}"),
+            Least(bound, unit) => format!(">= {bound} {unit}"),
+        };
+        missed += usize::from(!enough);
+        table.add_row([*what, &bound, &reached, if enough { "ok" } else { "missed" }, again]);
+    }
+    println!("{table}");
+    println!("{} of {} figures reached", FIGURES.len() - missed, FIGURES.len());
+    ExitCode::from(u8::from(missed > 0))
+}
