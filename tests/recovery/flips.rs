@@ -42,6 +42,8 @@ async fn read(disk: &SimDisk, kept: &Kept) -> Result<View, String> {
     };
     let read = read();
     store.kill(disk);
+    // Nothing above waits: the log's tasks end now.
+    tokio::task::yield_now().await;
     read
 }
 
