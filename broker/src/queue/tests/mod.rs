@@ -5,6 +5,7 @@ mod compared;
 mod histories;
 mod life_stories;
 mod limits;
+mod rivals;
 mod session_stories;
 mod settings_stories;
 mod stories;

@@ -48,6 +48,7 @@ fn a_refused_push_takes_its_rows_and_one_without_rows_is_refused() {
     assert!(!broker.state.has_queue(&name("mail")));
 }
 
+/// In the program this one follows a pop whose answer is lost has lost its messages.
 #[test]
 fn a_repeated_pop_hands_out_the_same_bodies() {
     let mut broker = Broker::new();
