@@ -37,6 +37,7 @@ fn deliveries(count: u64, content: &Bytes) -> Response {
         attempt: 1,
         failures: 0,
         priority: PRIORITY_DEFAULT,
+        group: None,
         pushed_at_ms: 1_800_000_000_000,
         lease_ms: 30_000,
         deadline_ms: 10_030_000,

@@ -162,6 +162,7 @@ mod tests {
                 attempt: 1,
                 failures: 0,
                 priority: 4,
+                group: None,
                 pushed_at_ms: 1_795_442_602_118,
                 lease_ms: 30_000,
                 deadline_ms: 30_000,

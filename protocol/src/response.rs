@@ -12,7 +12,7 @@ use crate::limits::{
     ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
     RECEIPTS_COUNT_MAX,
 };
-use crate::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName};
+use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
 use crate::settings::Settings;
 
@@ -116,6 +116,8 @@ pub struct Delivery {
     pub failures: u32,
     /// 0 to 31.
     pub priority: u8,
+    /// The group it belongs to.
+    pub group: Option<Key>,
     /// Wall time of the push, Unix milliseconds.
     pub pushed_at_ms: u64,
     /// The lease in milliseconds; 0 with a pop.
@@ -179,6 +181,8 @@ pub struct MessageView {
     pub state: MessageState,
     /// 0 to 31.
     pub priority: u8,
+    /// The group it belongs to.
+    pub group: Option<Key>,
     /// Leases granted.
     pub attempts: u32,
     /// Failures and ended leases.

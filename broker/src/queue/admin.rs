@@ -70,6 +70,7 @@ impl Apply<'_> {
         self.sound(name, &settings)?;
         Ok(Outcome::Altered(self.change(number, |queue| {
             if *queue.settings != settings {
+                queue.ready.follow(&settings);
                 queue.settings = Arc::new(settings);
                 queue.version += 1;
             }

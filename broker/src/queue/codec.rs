@@ -4,10 +4,12 @@
 //! u32 version (little-endian), then postcard values one after the other:
 //! Head
 //! u64 queues ×     { QueueHead,
-//!                    u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
+//!                    2 × u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
+//!                    those without a group, then those of groups,
 //!                    u64 × leased, u64 × delayed, u64 × dead { id, record },   each rising
 //!                    u64 × expiries { last id, (first id, wall ms) },
-//!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id } }
+//!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
+//!                    round, u64 × groups { key, weight, turn, parking } }
 //! u64 sessions ×   { id, done_below, used_at_ms, check_ms }                     rising
 //! u64 answers ×    { session, number, at, result }                              rising
 //! u64 forgotten ×  { id, until_ms }                                             rising
@@ -15,15 +17,20 @@
 //!
 //! Sums, deadlines and who holds what are not stored: they follow from the rest.
 
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use std::sync::Arc;
+
+use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::Head as DeadlineHead;
+use super::groups::Kept;
+use super::line::{Entry, Place, Stored};
 use super::message::{Dead, Delayed, Leased};
 use super::messages::{Counts, Queue, Turnover};
+use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
 use super::sessions::SESSIONS_FORGOTTEN_MAX;
 use super::state::{QueueNumber, State};
@@ -124,11 +131,13 @@ impl State {
                 version: *version,
                 turnover: *turnover,
             });
-            to.put(&(queue.ready.entries().count() as u64));
-            for (place, entry) in queue.ready.entries() {
-                let (head, sizes) = entry.to_stored(place);
-                to.put(&head);
-                sizes.for_each(|size| to.put(&size));
+            for (same, entries) in queue.ready.entries().into_iter().zip(queue.ready.entries()) {
+                to.put(&(same.count() as u64));
+                for (place, entry) in entries {
+                    let (head, sizes) = entry.to_stored(place);
+                    to.put(&head);
+                    sizes.for_each(|size| to.put(&size));
+                }
             }
             to.put_all(queue.leased.len(), queue.leased.iter());
             to.put_all(queue.delayed.len(), queue.delayed.iter());
@@ -136,6 +145,9 @@ impl State {
             to.put_all(queue.expiries.spans().len(), queue.expiries.spans());
             to.put_all(queue.dedup.keys().len(), queue.dedup.keys().iter());
             to.put_all(queue.unique.holders().len(), queue.unique.holders().iter());
+            let (round, kept) = queue.ready.groups.to_stored();
+            to.put(&round);
+            to.put_all(kept.len(), kept.iter());
         }
         let sessions = self.sessions.open();
         let session =
@@ -245,11 +257,13 @@ impl Reader<'_> {
         let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
         self.ensure(room.is_some(), "the queues' counters exceed the totals")?;
         self.turnover = self.turnover.grow(Turnover::default(), turnover);
-        let mut queue = Queue::new(name.clone(), settings);
+        let mut queue = Queue::new(name.clone(), Settings::default());
+        queue.settings = Arc::new(settings);
         queue.turnover = turnover;
         queue.version = version;
         self.ensure(version <= NUMBER_MAX, "a counter is out of range")?;
-        self.ready(&mut queue)?;
+        self.ready(&mut queue, Ready::restore_plain)?;
+        self.ready(&mut queue, Ready::restore_grouped)?;
         self.each(|from, id, leased: Leased| {
             from.ensure(
                 leased.token.0 < state.next_token && leased.message.attempts > 0,
@@ -285,6 +299,7 @@ impl Reader<'_> {
             Ok(())
         })?;
         self.ensure(queue.keys_hold(), "keys or expiries are of messages that are not there")?;
+        self.groups(&mut queue)?;
         self.ensure(state.names.insert(name, number).is_none(), "two queues have one name")?;
         state.counts = state.counts.replace(Counts::default(), queue.counts());
         self.ensure(state.counts.bytes <= NUMBER_MAX, "sizes are out of range")?;
@@ -293,10 +308,27 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn ready(&mut self, queue: &mut Queue) -> Result<(), BadState> {
+    fn groups(&mut self, queue: &mut Queue) -> Result<(), BadState> {
+        let round = self.take()?;
+        let mut groups = Vec::new();
+        for _ in 0..self.take::<u64>()? {
+            let (key, kept) = self.take::<(Key, Kept)>()?;
+            let rising = groups.last().is_none_or(|(last, _)| *last < key);
+            self.ensure(rising && kept != Kept::default(), "groups do not rise")?;
+            groups.push((key, kept));
+        }
+        let restored = queue.ready.restore_groups(&queue.settings, &round, groups);
+        self.ensure(restored.is_some(), "turns of groups are out of range")
+    }
+
+    fn ready(
+        &mut self,
+        queue: &mut Queue,
+        restore: fn(&mut Ready, Place, Entry) -> Option<()>,
+    ) -> Result<(), BadState> {
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
-            let stored = self.take::<super::ready::Stored>()?;
+            let stored = self.take::<Stored>()?;
             let mut sizes = Vec::new();
             for _ in 0..stored.sizes_count() {
                 sizes.push(self.take::<u32>()?);
@@ -306,7 +338,8 @@ impl Reader<'_> {
                 .ok_or_else(|| self.inconsistent("ready messages are out of order or range"))?;
             last = Some(entry.last(place));
             self.add(queue, entry.bytes())?;
-            queue.ready.restore(place, entry);
+            let restored = restore(&mut queue.ready, place, entry);
+            self.ensure(restored.is_some(), "a ready message stands in the wrong line")?;
         }
         Ok(())
     }
@@ -350,7 +383,9 @@ impl State {
         for queue in self.queues.values() {
             let singles = queue.leased.keys().chain(queue.delayed.keys()).chain(queue.dead.keys());
             ids.extend(singles.map(|MessageId(id)| (*id, id.saturating_add(1))));
-            ids.extend(queue.ready.entries().flat_map(|(place, entry)| entry.id_ranges(place)));
+            ids.extend(
+                queue.ready.entries().into_iter().flatten().flat_map(|(place, entry)| entry.id_ranges(place)),
+            );
         }
         ids
     }

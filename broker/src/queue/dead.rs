@@ -39,6 +39,13 @@ impl Queue {
     pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, wall_ms: u64) {
         message.note(wall_ms, EventKind::Died(reason));
         self.unique.free(id);
+        if let Some(group) = message
+            .group
+            .as_ref()
+            .filter(|_| matches!(reason, DeadReason::MaxFailures | DeadReason::Rejected))
+        {
+            self.ready.groups.poison(group);
+        }
         match self.leaving.dead_to {
             Some(to) if message.hops < DEAD_HOPS_MAX => {
                 self.bytes -= message.size();
@@ -52,6 +59,7 @@ impl Queue {
     /// Takes over a dead message.
     pub(super) fn keep_dead(&mut self, id: MessageId, dead: Dead) {
         self.dead_bytes += dead.message.size();
+        self.count_member(&dead.message, |members| members.dead += 1);
         self.died.insert((dead.died_at_ms, id));
         self.dead.insert(id, dead);
     }
@@ -61,6 +69,7 @@ impl Queue {
         let dead = self.dead.remove(&id)?;
         self.died.remove(&(dead.died_at_ms, id));
         self.dead_bytes -= dead.message.size();
+        self.count_member(&dead.message, |members| members.dead -= 1);
         Some(dead.message)
     }
 

@@ -6,7 +6,7 @@
 
 use imbl::OrdSet;
 use queue_protocol::names::{MessageId, SessionId};
-use queue_protocol::response::EventKind;
+use queue_protocol::response::{DeadReason, EventKind};
 
 use super::apply::Apply;
 use super::command::ErrorText;
@@ -39,6 +39,8 @@ pub(super) enum Kind {
     Delay,
     /// A time to live, on the wall clock.
     Expiry,
+    /// The life of the rest of a group whose message died, at once.
+    Parked,
     /// The stay of a dead message, on the wall clock.
     Dead,
     /// A dedup window, on the wall clock. Nothing is proposed for it: it waits for the next entry.
@@ -46,13 +48,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Lease, Self::Delay, Self::Expiry, Self::Dead, Self::Dedup];
+    const ALL: [Self; 6] = [Self::Lease, Self::Delay, Self::Expiry, Self::Parked, Self::Dead, Self::Dedup];
 
     /// Now, on the clock it is counted on.
     fn now_ms(self, state: &State) -> u64 {
         match self {
             Self::Lease => state.lease_clock_ms,
-            Self::Delay | Self::Expiry | Self::Dead | Self::Dedup => state.wall_ms,
+            Self::Delay | Self::Expiry | Self::Parked | Self::Dead | Self::Dedup => state.wall_ms,
         }
     }
 }
@@ -108,6 +110,7 @@ impl Queue {
             Kind::Lease => self.first_lease_end(),
             Kind::Delay => self.first_due(),
             Kind::Expiry => self.expiries.first(),
+            Kind::Parked => self.ready.first_parked().map(|id| (0, id)),
             Kind::Dead => self.first_dead_end(),
             Kind::Dedup => self.dedup.first(),
         }
@@ -130,6 +133,11 @@ impl Queue {
                     self.expire(id, message, wall_ms);
                 }
             }
+            Kind::Parked => {
+                if let Some(message) = self.take_waiting(id) {
+                    self.bury(id, message, DeadReason::Admin, wall_ms);
+                }
+            }
             Kind::Dead => self.delete_dead(id),
             Kind::Dedup => self.dedup.forget_first(),
         }
@@ -142,11 +150,9 @@ impl State {
     pub fn next_due(&self) -> NextDue {
         let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
         let check = self.sessions.first_check().map(|(check_ms, _)| check_ms);
+        let deadlines = [Kind::Delay, Kind::Expiry, Kind::Parked, Kind::Dead].into_iter().filter_map(first);
         NextDue {
-            wall_ms: [first(Kind::Delay), first(Kind::Expiry), first(Kind::Dead), check]
-                .into_iter()
-                .flatten()
-                .min(),
+            wall_ms: deadlines.chain(check).min(),
             lease_ms: first(Kind::Lease),
             leases: self.counts.leased,
         }

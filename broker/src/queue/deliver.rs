@@ -6,6 +6,7 @@ use queue_protocol::names::{LeaseToken, SessionId};
 
 use super::apply::{Apply, refusal};
 use super::command::Lease;
+use super::line::Room;
 use super::message::Leased;
 use super::messages::{Queue, Taken};
 use super::reply::{Grant, Outcome, Refusal};
@@ -78,26 +79,45 @@ fn hand_out(
     let max = usize::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX);
     // One answer travels in one frame.
     let max_bytes = u64::from(lease.max_bytes).min(TAIL_SIZE_MAX as u64);
-    let taken = queue.take_ready(max, max_bytes, wall_ms);
-    queue.turnover.leased += taken.len() as u64;
-    let grant = |(token, (id, mut message, expires_at_ms)): (u64, Taken)| {
-        message.attempts = message.attempts.saturating_add(1);
-        let mut grant = Grant {
-            queue: queue.name.clone(),
-            id,
-            token: LeaseToken(token),
-            attempt: message.attempts,
-            failures: message.failures,
-            priority: message.priority,
-            pushed_at_ms: message.pushed_at_ms,
-            lease_ms: 0,
-            deadline_ms: 0,
-            body: message.body,
-        };
-        (grant.lease_ms, grant.deadline_ms) = take_over(queue, grant.token, (id, message, expires_at_ms));
-        grant
+    let mut room = Room::new(max, max_bytes);
+    let mut grants = Vec::new();
+    // What is handed out decides what is next: a group may have to wait, or it is the turn of another.
+    loop {
+        let taken = queue.take_ready(&mut room, wall_ms);
+        if taken.is_empty() {
+            break;
+        }
+        for taken in taken {
+            let token = LeaseToken(first_token + grants.len() as u64);
+            grants.push(grant(queue, token, taken, &mut take_over));
+        }
+    }
+    queue.turnover.leased += grants.len() as u64;
+    grants
+}
+
+fn grant(
+    queue: &mut Queue,
+    token: LeaseToken,
+    (id, mut message, expires_at_ms): Taken,
+    take_over: &mut impl FnMut(&mut Queue, LeaseToken, Taken) -> (u64, u64),
+) -> Grant {
+    message.attempts = message.attempts.saturating_add(1);
+    let mut grant = Grant {
+        queue: queue.name.clone(),
+        id,
+        token,
+        attempt: message.attempts,
+        failures: message.failures,
+        priority: message.priority,
+        group: message.group.clone(),
+        pushed_at_ms: message.pushed_at_ms,
+        lease_ms: 0,
+        deadline_ms: 0,
+        body: message.body,
     };
-    (first_token..).zip(taken).map(grant).collect()
+    (grant.lease_ms, grant.deadline_ms) = take_over(queue, token, (id, message, expires_at_ms));
+    grant
 }
 
 /// All may have expired.

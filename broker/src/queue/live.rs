@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::ready::Entry;
+use super::line::Entry;
 use super::reply::BodyRef;
 use super::state::State;
 
@@ -23,7 +23,7 @@ impl State {
             .values()
             .flat_map(|answer| answer.grants())
             .for_each(|grant| one(&grant.body));
-        for (_, entry) in self.queues.values().flat_map(|queue| queue.ready.entries()) {
+        for (_, entry) in self.queues.values().flat_map(|queue| queue.ready.entries().into_iter().flatten()) {
             match entry {
                 Entry::Run(run) => rows.extend(run.rows().map(|(index, rows)| (index, rows.start, rows.end))),
                 Entry::One(message) => rows.push(row(&message.body)),

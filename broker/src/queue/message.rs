@@ -1,7 +1,7 @@
 //! One message outside a run: where its content lies, its counters, and what each state adds.
 
 use queue_protocol::limits::HISTORY_COUNT_MAX;
-use queue_protocol::names::{LeaseToken, MessageId, SessionId};
+use queue_protocol::names::{Key, LeaseToken, MessageId, SessionId};
 use queue_protocol::response::{DeadReason, Event, EventKind};
 use queue_protocol::settings::Settings;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub(super) struct Message {
     pub(super) pushed_at_ms: u64,
     /// 0 to 31.
     pub(super) priority: u8,
+    /// The group it belongs to.
+    pub(super) group: Option<Key>,
     /// Leases granted.
     pub(super) attempts: u32,
     /// Failures and ended leases.
@@ -39,6 +41,7 @@ impl Message {
             body,
             pushed_at_ms,
             priority,
+            group: None,
             attempts: 0,
             failures: 0,
             releases: 0,

@@ -3,17 +3,20 @@
 //! Each message is in exactly one of ready, leased, delayed, dead. `lease_ends` and `dues` list the leased and the
 //! delayed by deadline. `bytes` is the sum of the contents of all four.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use queue_protocol::names::{LeaseToken, MessageId, QueueName};
+use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind, Settled};
 use queue_protocol::settings::{OnExpiry, OnFull, Settings};
 
 use super::command::ErrorText;
 use super::dead::Leaving;
 use super::expiries::Expiries;
+use super::groups::Members;
 use super::keys::{Dedup, UniqueKeys};
+use super::line::Room;
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
 use super::ready::Ready;
 
@@ -131,9 +134,9 @@ impl Queue {
     pub(super) fn new(name: QueueName, settings: Settings) -> Self {
         Self {
             name,
+            ready: Ready::new(&settings),
             settings: Arc::new(settings),
             version: 1,
-            ready: Ready::default(),
             leased: OrdMap::new(),
             lease_ends: OrdSet::new(),
             delayed: OrdMap::new(),
@@ -161,9 +164,9 @@ impl Queue {
         }
     }
 
-    /// Ready messages that may be handed out.
+    /// Ready messages that may be handed out: not fewer than this, and none only if this is 0.
     pub(super) fn available(&self) -> u64 {
-        if self.settings.leases_paused { 0 } else { self.ready.count() }
+        if self.settings.leases_paused { 0 } else { self.ready.open_count() }
     }
 
     /// Whether so many more messages of so many bytes stay within the queue's limits.
@@ -193,13 +196,14 @@ impl Queue {
         true
     }
 
-    /// Takes the head of what is ready: at most `max` messages of at most `max_bytes` together, but at least one if there
-    /// is any; each with the time at which it expires. Those that have expired already go where that leads.
-    pub(super) fn take_ready(&mut self, max: usize, max_bytes: u64, wall_ms: u64) -> Vec<Taken> {
+    /// Takes what is next and fits into `room`, each with the time at which it expires; nothing if there is nothing to
+    /// hand out. Those that have expired already go where that leads, and take no room.
+    pub(super) fn take_ready(&mut self, room: &mut Room, wall_ms: u64) -> Vec<Taken> {
         let mut live: Vec<Taken> = Vec::new();
         let mut expired = 0;
         while live.is_empty() && expired < EXPIRED_TAKEN_MAX {
-            let taken = self.ready.take(max, max_bytes);
+            let before = *room;
+            let taken = self.ready.take(room);
             if taken.is_empty() {
                 break;
             }
@@ -211,6 +215,9 @@ impl Queue {
                 } else {
                     live.push((id, message, expires_at_ms));
                 }
+            }
+            if live.is_empty() {
+                *room = before;
             }
         }
         live
@@ -227,6 +234,9 @@ impl Queue {
     fn take_delayed(&mut self, id: MessageId) -> Option<Message> {
         let delayed = self.delayed.remove(&id)?;
         self.dues.remove(&(delayed.due_ms, id));
+        if delayed.message.attempts > 0 {
+            self.count_member(&delayed.message, |members| members.waiting -= 1);
+        }
         Some(delayed.message)
     }
 
@@ -292,6 +302,7 @@ impl Queue {
 
     /// Hands a message out that was taken from `ready`.
     pub(super) fn lend(&mut self, id: MessageId, leased: Leased) {
+        self.count_member(&leased.message, |members| members.leased += 1);
         self.lease_ends.insert((leased.deadline_ms, id));
         self.leased.insert(id, leased);
     }
@@ -300,6 +311,7 @@ impl Queue {
     pub(super) fn end_lease(&mut self, id: MessageId) -> Option<Leased> {
         let leased = self.leased.remove(&id)?;
         self.lease_ends.remove(&(leased.deadline_ms, id));
+        self.count_member(&leased.message, |members| members.leased -= 1);
         Some(leased)
     }
 
@@ -369,8 +381,18 @@ impl Queue {
 
     /// Takes over a message that is due later.
     pub(super) fn delay(&mut self, id: MessageId, delayed: Delayed) {
+        if delayed.message.attempts > 0 {
+            self.count_member(&delayed.message, |members| members.waiting += 1);
+        }
         self.dues.insert((delayed.due_ms, id));
         self.delayed.insert(id, delayed);
+    }
+
+    /// Counts a message in its group, if it has one.
+    pub(super) fn count_member(&mut self, message: &Message, change: impl FnOnce(&mut Members)) {
+        if let Some(group) = &message.group {
+            self.ready.groups.count(group, change);
+        }
     }
 
     /// Makes a delayed message ready.
@@ -402,6 +424,23 @@ impl Queue {
         assert_eq!(self.ready.messages().count() as u64, self.ready.count(), "{}: ready", self.name);
         let sizes = self.messages().map(|(_, message)| u64::from(message.body.size));
         assert_eq!(sizes.sum::<u64>(), self.bytes, "{}: bytes", self.name);
+        self.ready.check(self.members());
+    }
+
+    /// What each group holds beside its line, counted anew.
+    fn members(&self) -> BTreeMap<Key, Members> {
+        let mut members = BTreeMap::<Key, Members>::new();
+        let mut count = |message: &Message, change: fn(&mut Members)| {
+            if let Some(group) = &message.group {
+                change(members.entry(group.clone()).or_default());
+            }
+        };
+        self.leased.values().for_each(|leased| count(&leased.message, |members| members.leased += 1));
+        self.dead.values().for_each(|dead| count(&dead.message, |members| members.dead += 1));
+        for message in self.delayed.values().map(|delayed| &delayed.message).filter(|m| m.attempts > 0) {
+            count(message, |members| members.waiting += 1);
+        }
+        members
     }
 
     /// Whether expiries and keys are of messages that can have them.

@@ -8,7 +8,7 @@ use queue_protocol::response::PushOutcome;
 
 use super::apply::{Apply, refusal_of};
 use super::command::Push;
-use super::message::Delayed;
+use super::message::{Delayed, Message};
 use super::messages::Queue;
 use super::piece::{Piece, PushedRows};
 use super::reply::{Outcome, Refusal};
@@ -181,14 +181,17 @@ impl Queue {
         if let Some(Unique { key, .. }) = &options.unique {
             self.unique.hold(key.clone(), first);
         }
-        match due_later(options.due, pushed.pushed_at_ms) {
-            None => self.ready.push(options.priority, first, pushed),
-            Some(due_ms) => {
-                let piece = Piece::new(first, pushed);
-                for k in 0..pushed.count() {
-                    let message = piece.message(k, options.priority);
-                    self.delay(piece.id(k), Delayed { due_ms, message });
-                }
+        let due_ms = due_later(options.due, wall_ms);
+        if due_ms.is_none() && options.group.is_none() {
+            return self.ready.push(options.priority, first, pushed);
+        }
+        let piece = Piece::new(first, pushed);
+        for k in 0..pushed.count() {
+            let id = piece.id(k);
+            let message = Message { group: options.group.clone(), ..piece.message(k, options.priority) };
+            match due_ms {
+                None => self.ready.put(id, message),
+                Some(due_ms) => self.delay(id, Delayed { due_ms, message }),
             }
         }
     }

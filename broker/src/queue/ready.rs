@@ -1,320 +1,201 @@
-//! The ready messages of one queue in delivery order: higher priority first, then by id.
-//!
-//! Plain pushes lie here as runs, so that a backlog costs a few bytes a message. A message that comes back is a record of
-//! its own and finds its old place by its id; a run around that place falls in two, so that entries never overlap.
+//! The ready messages of one queue: those without a group, and those of groups, with [`Groups`] to say which of these may
+//! be handed out. By place higher priorities come first, then lower ids.
 
-use std::cmp::Ordering;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use imbl::OrdMap;
-use queue_protocol::limits::PRIORITY_MAX;
-use queue_protocol::names::MessageId;
-use serde::{Deserialize, Serialize};
+use queue_protocol::names::{Key, MessageId};
+use queue_protocol::settings::Settings;
 
+use super::groups::{Groups, Kept, Members, StoredRound};
+use super::line::{Entry, Line, Place, Room};
 use super::message::Message;
 use super::piece::PushedRows;
-use super::run::{Run, StoredRun};
-
-/// Where an entry stands: its rank, then its first id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    rank: u8,
-    first: MessageId,
-}
-
-/// What stands at a place.
-#[derive(Clone, Debug)]
-pub(super) enum Entry {
-    /// Plain messages.
-    Run(Run),
-    /// One that came back, or was due later when it was pushed.
-    One(Arc<Message>),
-}
 
 /// Ready messages.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Ready {
-    entries: OrdMap<Place, Entry>,
-    count: u64,
-}
-
-impl Place {
-    fn new(priority: u8, first: MessageId) -> Self {
-        Self { rank: PRIORITY_MAX - priority.min(PRIORITY_MAX), first }
-    }
-
-    /// Of all messages here.
-    pub(super) fn priority(self) -> u8 {
-        PRIORITY_MAX - self.rank.min(PRIORITY_MAX)
-    }
-}
-
-impl Entry {
-    /// Messages.
-    pub(super) fn count(&self) -> u32 {
-        match self {
-            Self::Run(run) => run.count(),
-            Self::One(_) => 1,
-        }
-    }
-
-    /// Contents together.
-    pub(super) fn bytes(&self) -> u64 {
-        match self {
-            Self::Run(run) => run.bytes(),
-            Self::One(message) => u64::from(message.body.size),
-        }
-    }
-
-    /// The `k`-th message of the entry that stands at `place`.
-    fn message(&self, k: u32, place: Place) -> (MessageId, Message) {
-        match self {
-            Self::Run(run) => (run.id(k), run.message(k, place.priority())),
-            Self::One(message) => (place.first, Message::clone(message)),
-        }
-    }
-
-    fn id(&self, k: u32, place: Place) -> MessageId {
-        match self {
-            Self::Run(run) => run.id(k),
-            Self::One(_) => place.first,
-        }
-    }
-
-    /// The place of the last message.
-    pub(super) fn last(&self, place: Place) -> Place {
-        Place { first: self.id(self.count() - 1, place), ..place }
-    }
-
-    /// How many messages of the entry that stands at `place` have a lower id.
-    fn count_below(&self, id: MessageId, place: Place) -> u32 {
-        match self {
-            Self::Run(run) => run.count_below(id),
-            Self::One(_) => u32::from(place.first < id),
-        }
-    }
-
-    /// Ids of the messages, first and last plus one of each stretch.
-    pub(super) fn id_ranges(&self, place: Place) -> Vec<(u64, u64)> {
-        match self {
-            Self::Run(run) => run.id_ranges().collect(),
-            Self::One(_) => vec![(place.first.0, place.first.0.saturating_add(1))],
-        }
-    }
+    /// Those without a group.
+    plain: Line,
+    /// Those of groups, each an entry of its own.
+    grouped: Line,
+    /// Which of `grouped` may be handed out.
+    pub(super) groups: Groups,
 }
 
 impl Ready {
+    /// Those of an empty queue.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self { plain: Line::default(), grouped: Line::default(), groups: Groups::new(settings) }
+    }
+
     /// How many.
     pub(super) fn count(&self) -> u64 {
-        self.count
+        self.plain.count() + self.grouped.count()
+    }
+
+    /// How many may be handed out: not fewer than this, and none only if this is 0.
+    pub(super) fn open_count(&self) -> u64 {
+        self.plain.count()
+            + if self.groups.are_limited() { self.groups.open_count() } else { self.grouped.count() }
     }
 
     /// Takes over plain messages with ids from `first` on, higher than all ids before; joins them to the run before
-    /// them if there is one with room.
+    /// them if nothing lies between.
     pub(super) fn push(&mut self, priority: u8, first: MessageId, pushed: PushedRows<'_>) {
-        self.count += pushed.rows.len() as u64;
-        let place = Place::new(priority, first);
-        let joined = match self.entries.get_prev_mut(&place) {
-            Some((before, Entry::Run(run))) => before.rank == place.rank && run.join(first, pushed),
-            _ => false,
-        };
-        if !joined {
-            self.entries.insert(place, Entry::Run(Run::new(first, pushed)));
-        }
+        self.plain.push(priority, first, pushed);
+        self.groups.plain_is(true);
     }
 
     /// Takes over one message.
     pub(super) fn put(&mut self, id: MessageId, message: Message) {
-        self.count += 1;
         let place = Place::new(message.priority, id);
-        let around = match self.entries.get_prev(&place) {
-            Some((at, Entry::Run(run))) if at.rank == place.rank => Some((*at, run.count_below(id), run)),
-            _ => None,
-        };
-        if let Some((at, k, run)) = around.filter(|(_, k, run)| *k < run.count()) {
-            let (before, behind) = run.clone().apart(k, k);
-            self.entries.remove(&at);
-            self.put_runs(place.rank, before, behind);
-        }
-        self.entries.insert(place, Entry::One(Arc::new(message)));
-    }
-
-    fn put_runs(&mut self, rank: u8, before: Option<Run>, behind: Option<Run>) {
-        for run in before.into_iter().chain(behind) {
-            self.entries.insert(Place { rank, first: run.id(0) }, Entry::Run(run));
+        match message.group.clone() {
+            Some(group) => {
+                self.grouped.put(id, message);
+                self.groups.join(&group, place);
+            }
+            None => {
+                self.plain.put(id, message);
+                self.groups.plain_is(true);
+            }
         }
     }
 
-    /// Takes the head: at most `max` messages of at most `max_bytes` together, but at least one if there is any.
-    pub(super) fn take(&mut self, max: usize, max_bytes: u64) -> Vec<(MessageId, Message)> {
-        let mut taken = Vec::with_capacity(max.min(usize::try_from(self.count).unwrap_or(max)));
-        let mut bytes = 0u64;
-        while taken.len() < max {
-            let Some((place, entry)) = self.entries.get_min() else { break };
-            let (place, count) = (*place, entry.count());
-            let mut cut = 0;
-            while cut < count && taken.len() < max {
-                let (id, message) = entry.message(cut, place);
-                bytes = bytes.saturating_add(message.size());
-                if bytes > max_bytes && !taken.is_empty() {
-                    break;
+    /// Takes what is next, as far as there is room: one message of a group, or those without one that come before any
+    /// group. Nothing if there is nothing that may be handed out.
+    pub(super) fn take(&mut self, room: &mut Room) -> Vec<(MessageId, Message)> {
+        let (plain_turn, credit) = self.groups.plain_turn();
+        let plain = self.plain.head().map(|place| (plain_turn, place));
+        let group = self.groups.next().map(|(turn, place, key)| ((*turn, *place), key.clone()));
+        match (plain, group) {
+            (None, None) => Vec::new(),
+            (plain, Some((next, key))) if plain.is_none_or(|plain| next < plain) => {
+                self.take_grouped(next.1, &key, room)
+            }
+            (_, group) => {
+                let before = group.filter(|(next, _)| next.0 == plain_turn).map(|(next, _)| next.1);
+                let taken = self.plain.take(credit, room, before);
+                if self.groups.are_fair() && !taken.is_empty() {
+                    self.groups.plain_served(taken.len());
+                    self.groups.plain_is(self.plain.count() > 0);
                 }
-                taken.push((id, message));
-                cut += 1;
-            }
-            if cut == 0 {
-                break;
-            }
-            let rest = self.entries.remove(&place);
-            if let Some(Entry::Run(mut run)) = rest
-                && cut < count
-            {
-                run.advance(cut);
-                self.put_runs(place.rank, Some(run), None);
-                break;
+                taken
             }
         }
-        self.count -= taken.len() as u64;
-        taken
+    }
+
+    fn take_grouped(&mut self, place: Place, key: &Key, room: &mut Room) -> Vec<(MessageId, Message)> {
+        let size = self.grouped.find(place.first()).map_or(0, |message| message.size());
+        if !room.admits(size) {
+            return Vec::new();
+        }
+        let taken = self.grouped.remove(place.first());
+        self.groups.leave(key, place, true);
+        taken.map(|message| (place.first(), message)).into_iter().collect()
     }
 
     /// Takes one message out, wherever it stands. A run around it falls in two.
     pub(super) fn remove(&mut self, id: MessageId) -> Option<Message> {
-        let (place, k) = self.locate(id)?;
-        let entry = self.entries.remove(&place)?;
-        let (_, message) = entry.message(k, place);
-        if let Entry::Run(run) = entry {
-            let (before, behind) = run.apart(k, k + 1);
-            self.put_runs(place.rank, before, behind);
+        if let Some(message) = self.plain.remove(id) {
+            self.groups.plain_is(self.plain.count() > 0);
+            return Some(message);
         }
-        self.count -= 1;
+        let message = self.grouped.remove(id)?;
+        if let Some(key) = &message.group {
+            self.groups.leave(key, Place::new(message.priority, id), false);
+        }
         Some(message)
+    }
+
+    /// The next message that follows a dead one of its group.
+    pub(super) fn first_parked(&self) -> Option<MessageId> {
+        Some(self.groups.head(self.groups.first_parking()?)?.first())
+    }
+
+    /// Follows the settings of the queue.
+    pub(super) fn follow(&mut self, settings: &Settings) {
+        self.groups.follow(settings, self.plain.count() > 0);
     }
 
     /// The message of that id, if it is here.
     pub(super) fn find(&self, id: MessageId) -> Option<Message> {
-        let (place, k) = self.locate(id)?;
-        self.entries.get(&place).map(|entry| entry.message(k, place).1)
-    }
-
-    /// Where a message stands, and as the how-manieth of its entry.
-    fn locate(&self, id: MessageId) -> Option<(Place, u32)> {
-        self.ranks().find_map(|rank| {
-            let (at, entry) = self.entries.get_prev(&Place { rank, first: id })?;
-            // The entry before may be of a higher priority, with any id.
-            let k = entry.count_below(id, *at);
-            (at.rank == rank && k < entry.count() && entry.id(k, *at) == id).then_some((*at, k))
-        })
+        self.plain.find(id).or_else(|| self.grouped.find(id))
     }
 
     /// The message that was pushed first.
     pub(super) fn oldest(&self) -> Option<MessageId> {
-        let heads =
-            self.ranks().filter_map(|rank| self.entries.get_next(&Place { rank, first: MessageId(0) }));
-        heads.map(|(at, _)| at.first).min()
+        self.plain.oldest().into_iter().chain(self.grouped.oldest()).min()
     }
 
     /// Wall time of the push of the message pushed first.
     pub(super) fn oldest_at_ms(&self) -> Option<u64> {
-        let heads =
-            self.ranks().filter_map(|rank| self.entries.get_next(&Place { rank, first: MessageId(0) }));
-        heads.map(|(at, entry)| entry.message(0, *at).1.pushed_at_ms).min()
+        self.plain.oldest_at_ms().into_iter().chain(self.grouped.oldest_at_ms()).min()
     }
 
-    /// Ranks in use, rising.
-    fn ranks(&self) -> impl Iterator<Item = u8> + '_ {
-        let next =
-            |rank: u8| self.entries.get_next(&Place { rank, first: MessageId(0) }).map(|(at, _)| at.rank);
-        std::iter::successors(next(0), move |rank| next(rank + 1))
+    /// Places and what stands there: those without a group, then those of groups.
+    pub(super) fn entries(&self) -> [impl Iterator<Item = (Place, &Entry)>; 2] {
+        [self.plain.entries(), self.grouped.entries()]
     }
 
-    /// Places and what stands there, in delivery order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Place, &Entry)> {
-        self.entries.iter().map(|(place, entry)| (*place, entry))
-    }
-
-    /// Messages in delivery order, behind a place that need not be taken.
+    /// Messages by place, behind one that need not be taken.
     pub(super) fn behind(
         &self,
         priority: u8,
         id: MessageId,
     ) -> impl Iterator<Item = (MessageId, Message)> + '_ {
-        let after = Place::new(priority, id);
-        // The run before may reach beyond it.
-        let from = self.entries.get_prev(&after).map_or(after, |(place, _)| *place);
-        self.entries.range(from..).flat_map(move |(place, entry)| {
-            let passed = match place.rank.cmp(&after.rank) {
-                Ordering::Less => entry.count(),
-                Ordering::Equal => entry.count_below(MessageId(id.0.saturating_add(1)), *place),
-                Ordering::Greater => 0,
-            };
-            (passed..entry.count()).map(move |k| entry.message(k, *place))
-        })
+        by_place(self.plain.behind(priority, id), self.grouped.behind(priority, id))
     }
 
-    /// Messages in delivery order.
+    /// Messages by place: in delivery order as far as no group is held back.
     pub(super) fn messages(&self) -> impl Iterator<Item = (MessageId, Message)> + '_ {
-        self.entries().flat_map(|(place, entry)| (0..entry.count()).map(move |k| entry.message(k, place)))
+        by_place(self.plain.messages(), self.grouped.messages())
     }
-}
 
-/// An entry as a snapshot holds it; sizes that differ follow one by one.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Stored {
-    rank: u8,
-    first: MessageId,
-    what: StoredEntry,
-}
-
-#[derive(Serialize, Deserialize)]
-enum StoredEntry {
-    One(Message),
-    Run(StoredRun),
-}
-
-impl Entry {
-    /// This entry for a snapshot, and the sizes that follow it.
-    pub(super) fn to_stored(&self, place: Place) -> (Stored, impl Iterator<Item = u32> + '_) {
-        let (what, sizes) = match self {
-            Self::One(message) => (StoredEntry::One(Message::clone(message)), None),
-            Self::Run(run) => {
-                let (stored, sizes) = run.to_stored();
-                (StoredEntry::Run(stored), Some(sizes))
-            }
-        };
-        (Stored { rank: place.rank, first: place.first, what }, sizes.into_iter().flatten())
-    }
-}
-
-impl Stored {
-    /// How many sizes follow.
-    pub(super) fn sizes_count(&self) -> u64 {
-        match &self.what {
-            StoredEntry::One(_) => 0,
-            StoredEntry::Run(run) => run.sizes_count(),
+    /// Takes over an entry of a snapshot, behind all others without a group; `None` if it has one.
+    pub(super) fn restore_plain(&mut self, place: Place, entry: Entry) -> Option<()> {
+        if matches!(&entry, Entry::One(message) if message.group.is_some()) {
+            return None;
         }
+        self.plain.restore(place, entry);
+        Some(())
     }
 
-    /// The entry and its place, unless something is out of range or it does not lie behind `last`, the place of the last
-    /// message before.
-    pub(super) fn into_entry(self, sizes: Vec<u32>, last: Option<Place>) -> Option<(Place, Entry)> {
-        let place = Place { rank: self.rank, first: self.first };
-        let entry = match self.what {
-            StoredEntry::One(message) if message.priority == place.priority() => {
-                Entry::One(Arc::new(message))
-            }
-            StoredEntry::One(_) => return None,
-            StoredEntry::Run(run) => Entry::Run(run.into_run(sizes)?),
-        };
-        let in_order = last < Some(place) && entry.id(0, place) == place.first;
-        (in_order && self.rank <= PRIORITY_MAX).then_some((place, entry))
+    /// Takes over an entry of a snapshot that is of a group; `None` if it is not.
+    pub(super) fn restore_grouped(&mut self, place: Place, entry: Entry) -> Option<()> {
+        let Entry::One(message) = entry else { return None };
+        message.group.as_ref()?;
+        self.put(place.first(), Message::clone(&message));
+        Some(())
+    }
+
+    /// Takes over what a snapshot holds of groups, when all messages are there; `None` if it cannot be.
+    pub(super) fn restore_groups(
+        &mut self,
+        settings: &Settings,
+        round: &StoredRound,
+        kept: Vec<(Key, Kept)>,
+    ) -> Option<()> {
+        self.groups.restore(settings, round, kept, self.plain.count() > 0)
+    }
+
+    /// Asserts that groups know their messages; `members` are those that are not ready.
+    pub(super) fn check(&self, mut members: BTreeMap<Key, Members>) {
+        for key in self.grouped.messages().filter_map(|(_, message)| message.group) {
+            members.entry(key).or_default().ready += 1;
+        }
+        self.groups.check(&members, self.plain.count() > 0);
     }
 }
 
-impl Ready {
-    /// Takes over an entry of a snapshot, behind all others.
-    pub(super) fn restore(&mut self, place: Place, entry: Entry) {
-        self.count = self.count.saturating_add(u64::from(entry.count()));
-        self.entries.insert(place, entry);
-    }
+fn by_place<'a>(
+    plain: impl Iterator<Item = (MessageId, Message)> + 'a,
+    grouped: impl Iterator<Item = (MessageId, Message)> + 'a,
+) -> impl Iterator<Item = (MessageId, Message)> + 'a {
+    let (mut plain, mut grouped) = (plain.peekable(), grouped.peekable());
+    let place = |(id, message): &(MessageId, Message)| Place::new(message.priority, *id);
+    std::iter::from_fn(move || match (plain.peek().map(place), grouped.peek().map(place)) {
+        (Some(first), Some(second)) if second < first => grouped.next(),
+        (None, _) => grouped.next(),
+        _ => plain.next(),
+    })
 }

@@ -1,7 +1,7 @@
 //! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName};
+use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
 use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,8 @@ pub struct Grant {
     pub failures: u32,
     /// 0 to 31.
     pub priority: u8,
+    /// The group it belongs to.
+    pub group: Option<Key>,
     /// Wall time of the push, Unix milliseconds.
     pub pushed_at_ms: u64,
     /// The lease in milliseconds; 0 with a pop.

@@ -1,7 +1,7 @@
 //! Reading: peek, listings and totals. Nothing here changes anything.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{LeaseToken, MessageId, QueueName};
+use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::{DeadReason, Event};
 use queue_protocol::settings::Settings;
@@ -22,6 +22,8 @@ pub struct Peeked {
     pub state: MessageState,
     /// 0 to 31.
     pub priority: u8,
+    /// The group it belongs to.
+    pub group: Option<Key>,
     /// Leases granted.
     pub attempts: u32,
     /// Failures and ended leases.
@@ -227,6 +229,7 @@ fn ready(id: MessageId, message: Message) -> Peeked {
         id,
         state: MessageState::Ready,
         priority: message.priority,
+        group: message.group,
         attempts: message.attempts,
         failures: message.failures,
         releases: message.releases,

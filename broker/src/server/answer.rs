@@ -98,6 +98,7 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Del
             attempt: grant.attempt,
             failures: grant.failures,
             priority: grant.priority,
+            group: grant.group,
             pushed_at_ms: grant.pushed_at_ms,
             lease_ms: grant.lease_ms,
             deadline_ms: grant.deadline_ms,

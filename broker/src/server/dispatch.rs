@@ -427,6 +427,7 @@ fn view_of(peeked: crate::queue::Peeked) -> MessageView {
         id: peeked.id,
         state: peeked.state,
         priority: peeked.priority,
+        group: peeked.group,
         attempts: peeked.attempts,
         failures: peeked.failures,
         releases: peeked.releases,

@@ -4,7 +4,7 @@
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX};
 use queue_protocol::request::{Due, PushOptions};
-use queue_protocol::settings::{OnPoison, QueueSettings};
+use queue_protocol::settings::QueueSettings;
 
 use super::dispatch::bad;
 
@@ -13,18 +13,10 @@ type Asked<T> = (&'static str, fn(&T) -> bool);
 
 /// Settings without effect, as long as they are.
 const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[
-    ("ordered", |s| s.ordered == Some(true)),
-    ("on_poison", |s| s.on_poison.is_some_and(|on| on != OnPoison::Skip)),
-    ("fair", |s| s.fair == Some(true)),
-    ("group_weight", |s| s.group_weight.is_some_and(|weight| weight != 1)),
-    ("group_leased_max", |s| s.group_leased_max.is_some_and(|max| max > 0)),
     ("rate_max", |s| s.rate_max.is_some_and(|max| max > 0)),
     ("rate_ms", |s| s.rate_ms.is_some()),
     ("single_active", |s| s.single_active == Some(true)),
 ];
-
-/// Push options without effect, as long as they are.
-const OPTIONS_NOT_BUILT: &[Asked<PushOptions>] = &[("group", |o| o.group.is_some())];
 
 fn built<T>(list: &[Asked<T>], asked: &T) -> Result<(), Error> {
     match list.iter().find(|(_, is_asked)| is_asked(asked)) {
@@ -71,7 +63,7 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
 /// Checks the ranges of what is said of a message.
 ///
 /// # Errors
-/// The first that is out of its range, or that has no effect yet.
+/// The first that is out of its range.
 pub(crate) fn check_options(options: &PushOptions) -> Result<(), Error> {
     if options.priority > PRIORITY_MAX {
         return Err(bad(format!("priority {} exceeds {PRIORITY_MAX}", options.priority)));
@@ -82,7 +74,7 @@ pub(crate) fn check_options(options: &PushOptions) -> Result<(), Error> {
     if options.ttl_ms.is_some_and(|ms| ms == 0 || ms > FUTURE_MS_MAX) {
         return Err(bad("a time to live is 1 ms to 366 days"));
     }
-    built(OPTIONS_NOT_BUILT, options)
+    Ok(())
 }
 
 /// Checks the length of a lease.

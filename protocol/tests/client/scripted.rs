@@ -193,6 +193,7 @@ pub(crate) fn delivery(content: &Bytes) -> Delivery {
         attempt: 1,
         failures: 0,
         priority: 4,
+        group: None,
         pushed_at_ms: 0,
         lease_ms: 1,
         deadline_ms: 2,

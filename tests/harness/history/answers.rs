@@ -72,10 +72,7 @@ pub(super) fn wrong_read(request: &Request, answered: &Answered, model: &Model) 
 }
 
 fn wrongly_empty(lease: &Lease, model: &Model) -> Option<String> {
-    let full = lease
-        .queues
-        .iter()
-        .find(|queue| !model.is_paused(queue) && !model.peek(queue, MessageState::Ready).is_empty())?;
+    let full = lease.queues.iter().find(|queue| model.available(queue) > 0)?;
     Some(format!("it was empty, {full} has ready messages"))
 }
 

@@ -1,6 +1,7 @@
 //! The state machine again, too simple to be wrong: vectors, linear scans, no index, nothing shared. Slow, and
 //! written from the design, not from the code beside it.
 
+mod groups;
 mod ops;
 mod sweep;
 
@@ -42,6 +43,10 @@ struct Queue {
     settings: Settings,
     version: u64,
     dedup: Vec<(Key, MessageId, u64)>,
+    /// Of a fair queue: whose turn it is, in order, and how many messages they still get.
+    round: Vec<(Option<Key>, u32)>,
+    /// Groups whose ready messages are to die.
+    parking: Vec<Key>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,26 +90,30 @@ impl Model {
     }
 
     fn fire(&mut self) {
-        let mut ended: Vec<(u64, MessageId)> = self
-            .in_state(MessageState::Leased)
-            .filter(|m| m.deadline_ms <= self.lease_clock_ms)
-            .map(|m| (m.deadline_ms, m.shown.id))
-            .collect();
-        ended.sort();
-        for (_, id) in ended {
-            self.fail(id, EventKind::LeaseEnded, None, ErrorText::new("lease ended").unwrap());
-        }
-        for message in &mut self.messages {
-            if message.shown.state == MessageState::Delayed && message.shown.until_ms.unwrap() <= self.wall_ms
-            {
-                make_ready(message);
+        // All of one queue that is due, then those of the next.
+        while let Some((_, _, queue)) = self.first_ended(|_| true) {
+            while let Some((_, id, _)) = self.first_ended(|m| m.queue == queue) {
+                self.fail(id, EventKind::LeaseEnded, None, ErrorText::new("lease ended").unwrap());
+                self.turn();
             }
         }
+        let due = self.in_state(MessageState::Delayed).map(|m| (m.shown.until_ms.unwrap(), m.shown.id));
+        let mut due: Vec<_> = due.filter(|(due_ms, _)| *due_ms <= self.wall_ms).collect();
+        due.sort();
+        for (_, id) in due {
+            make_ready(self.find(id).unwrap());
+            self.turn();
+        }
         self.expire(|_| true);
+        while let Some(id) = self.parked() {
+            self.bury(id, DeadReason::Admin);
+            self.turn();
+        }
         while let Some(id) = self.queues.clone().iter().find_map(|queue| {
             self.dead_end(queue).filter(|(at_ms, _)| *at_ms <= self.wall_ms).map(|(_, id)| id)
         }) {
             self.messages.retain(|message| message.shown.id != id);
+            self.turn();
         }
         let wall_ms = self.wall_ms;
         for session in self.sessions.clone() {
@@ -123,20 +132,29 @@ impl Model {
         self.forgotten.retain(|(_, until_ms)| *until_ms > wall_ms);
     }
 
-    /// Lets waiting messages go whose time has passed.
+    /// Lets waiting messages go whose time has passed: all of one queue, then those of the next.
     fn expire(&mut self, which: impl Fn(&Message) -> bool) {
-        let expired = |message: &&Message| {
-            let waits = matches!(message.shown.state, MessageState::Ready | MessageState::Delayed);
-            waits && message.shown.expires_at_ms.is_some_and(|at_ms| at_ms <= self.wall_ms) && which(message)
-        };
-        let expired: Vec<MessageId> = self.messages.iter().filter(expired).map(|m| m.shown.id).collect();
-        for id in expired {
-            let queue = self.find(id).unwrap().queue.clone();
-            match self.settings(&queue).on_expiry {
-                OnExpiry::Drop => self.messages.retain(|message| message.shown.id != id),
-                OnExpiry::Dead => self.bury(id, DeadReason::Expired),
+        while let Some((_, _, queue)) = self.first_expired(&which) {
+            while let Some((_, id, _)) = self.first_expired(|m| m.queue == queue && which(m)) {
+                match self.settings(&queue).on_expiry {
+                    OnExpiry::Drop => self.messages.retain(|message| message.shown.id != id),
+                    OnExpiry::Dead => self.bury(id, DeadReason::Expired),
+                }
+                self.turn();
             }
         }
+    }
+
+    fn first_expired(&self, which: impl Fn(&Message) -> bool) -> Option<(u64, MessageId, QueueName)> {
+        let waiting = [MessageState::Ready, MessageState::Delayed].map(|state| self.in_state(state));
+        let expired = waiting.into_iter().flatten().filter(|m| which(m));
+        let expired = expired.filter_map(|m| Some((m.shown.expires_at_ms?, m.shown.id, m.queue.clone())));
+        expired.filter(|(at_ms, _, _)| *at_ms <= self.wall_ms).min()
+    }
+
+    fn first_ended(&self, which: impl Fn(&Message) -> bool) -> Option<(u64, MessageId, QueueName)> {
+        let ended = self.in_state(MessageState::Leased).filter(|m| m.deadline_ms <= self.lease_clock_ms);
+        ended.filter(|m| which(m)).map(|m| (m.deadline_ms, m.shown.id, m.queue.clone())).min()
     }
 
     /// The next dead message of a queue to go, and when: at once while there are too many.
@@ -265,11 +283,6 @@ impl Model {
         shown
     }
 
-    /// Whether nothing is leased from it.
-    pub fn is_paused(&self, queue: &QueueName) -> bool {
-        self.queues.iter().any(|known| known.name == *queue && known.settings.leases_paused)
-    }
-
     /// Names of the queues.
     pub fn queues(&self) -> Vec<QueueName> {
         let mut names: Vec<QueueName> = self.queues.iter().map(|queue| queue.name.clone()).collect();
@@ -285,7 +298,7 @@ impl Model {
         let expiries = waiting.into_iter().flatten().filter_map(|message| message.shown.expires_at_ms);
         let dead = self.queues.iter().filter_map(|queue| self.dead_end(queue)).map(|(at_ms, _)| at_ms);
         NextDue {
-            wall_ms: delays.chain(looks).chain(expiries).chain(dead).min(),
+            wall_ms: delays.chain(looks).chain(expiries).chain(dead).chain(self.parked().map(|_| 0)).min(),
             lease_ms: self.in_state(MessageState::Leased).map(|message| message.deadline_ms).min(),
             leases: self.in_state(MessageState::Leased).count() as u64,
         }

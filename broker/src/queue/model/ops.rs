@@ -19,6 +19,12 @@ impl Model {
         op: &Op,
         bodies: &[BodyRef],
     ) -> Result<Outcome, Refusal> {
+        let result = self.act(session, op, bodies);
+        self.turn();
+        result
+    }
+
+    fn act(&mut self, session: Option<SessionId>, op: &Op, bodies: &[BodyRef]) -> Result<Outcome, Refusal> {
         match op {
             Op::Push(push) => self.push(push, bodies),
             Op::Lease(lease) => self.deliver(session, lease, false),
@@ -70,6 +76,9 @@ impl Model {
                 self.sound(queue, &settings)?;
                 let known = self.queues.iter_mut().find(|known| known.name == *queue).unwrap();
                 known.version += u64::from(settings != known.settings);
+                if settings.fair != known.settings.fair {
+                    known.round.clear();
+                }
                 known.settings = settings;
                 Ok(Outcome::Altered(known.version))
             }
@@ -122,6 +131,8 @@ impl Model {
             settings: settings.clone(),
             version: 1,
             dedup: Vec::new(),
+            round: Vec::new(),
+            parking: Vec::new(),
         });
         Ok(())
     }
@@ -173,6 +184,7 @@ impl Model {
                     id: MessageId(self.ids),
                     state: MessageState::Ready,
                     priority: options.priority,
+                    group: options.group.clone(),
                     attempts: 0,
                     failures: 0,
                     releases: 0,
@@ -205,6 +217,7 @@ impl Model {
                 message.shown.until_ms = Some(due_ms);
             }
             self.messages.push(message);
+            self.turn();
         }
         Ok(Outcome::Pushed(in_runs(outcomes)))
     }
@@ -276,6 +289,7 @@ impl Model {
                         && (settings.max_bytes == 0 || size <= settings.max_bytes) =>
                 {
                     self.bury(id, DeadReason::Overflow);
+                    self.turn();
                 }
                 _ => return false,
             }
@@ -289,9 +303,7 @@ impl Model {
         if !lease.queues.iter().any(|queue| self.has(queue)) {
             self.exists(&lease.queues[0])?;
         }
-        let serves = |queue: &&QueueName| {
-            self.has(queue) && !self.settings(queue).leases_paused && !self.ready(queue).is_empty()
-        };
+        let serves = |queue: &&QueueName| self.has(queue) && self.available(queue) > 0;
         let Some(queue) = lease.queues.iter().find(serves) else {
             return Ok(Outcome::Nothing);
         };
@@ -299,7 +311,7 @@ impl Model {
         let lease_ms = lease.lease_ms.unwrap_or(settings.lease_ms).clamp(1_000, 43_200_000);
         let mut grants = Vec::new();
         let mut bytes = 0;
-        for id in self.ready(queue) {
+        while let Some(id) = self.next(queue) {
             let (clock_ms, token) = (self.lease_clock_ms, LeaseToken(self.tokens + 1));
             let message = self.find(id).unwrap();
             bytes += u64::from(message.shown.body.size);
@@ -319,6 +331,7 @@ impl Model {
                 attempt: message.shown.attempts,
                 failures: message.shown.failures,
                 priority: message.shown.priority,
+                group: message.shown.group.clone(),
                 pushed_at_ms: message.shown.pushed_at_ms,
                 lease_ms: if pop { 0 } else { lease_ms },
                 deadline_ms: if pop { 0 } else { clock_ms + lease_ms },
@@ -328,6 +341,8 @@ impl Model {
             if pop {
                 self.messages.retain(|message| message.shown.id != id);
             }
+            self.served(queue);
+            self.turn();
         }
         Ok(Outcome::Delivered(grants))
     }
@@ -345,6 +360,7 @@ impl Model {
             });
             if results.last() == Some(&Settled::Ok) {
                 settle(self, *id);
+                self.turn();
             }
         }
         results
@@ -396,6 +412,11 @@ impl Model {
     pub(super) fn bury(&mut self, id: MessageId, reason: DeadReason) {
         let wall_ms = self.wall_ms;
         let queue = self.find(id).unwrap().queue.clone();
+        let group = self.find(id).unwrap().shown.group.clone();
+        if matches!(reason, DeadReason::MaxFailures | DeadReason::Rejected) {
+            let known = self.queues.iter_mut().find(|known| known.name == queue).unwrap();
+            known.parking.extend(group);
+        }
         let to = self.settings(&queue).dead_to.filter(|to| self.has(to));
         let message = self.find(id).unwrap();
         note(message, wall_ms, EventKind::Died(reason));

@@ -67,6 +67,7 @@ impl Model {
                     }
                     _ => self.redrive(*id),
                 }
+                self.turn();
             }
         }
         Ok(Outcome::Swept(Swept { count: chosen.len() as u64, next }))
@@ -109,7 +110,14 @@ impl Model {
                     Edited::Done
                 }
                 Change::Priority(priority) => {
-                    self.find(*id).unwrap().shown.priority = *priority;
+                    if is == MessageState::Ready {
+                        // It leaves its line and comes back.
+                        self.find(*id).unwrap().shown.state = MessageState::Dead;
+                        self.turn();
+                    }
+                    let message = self.find(*id).unwrap();
+                    message.shown.state = is;
+                    message.shown.priority = *priority;
                     Edited::Done
                 }
                 Change::Move(to) => {
@@ -117,6 +125,7 @@ impl Model {
                     Edited::Done
                 }
             });
+            self.turn();
         }
         Ok(Outcome::Edited(results))
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use queue_protocol::bounded::Text;
 use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld};
 use queue_protocol::response::DeadReason;
-use queue_protocol::settings::{OnExpiry, OnFull, QueueSettings};
+use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings};
 
 use super::super::command::ErrorText;
 use super::*;
@@ -127,11 +127,19 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
         (0u64..9_000).prop_map(move |ms| QueueSettings { dedup_window_ms: Some(ms), ..none() }),
     ];
     let modes = prop_oneof![
-        any::<bool>().prop_map(move |on| QueueSettings { pushes_paused: Some(on), ..none() }),
-        any::<bool>().prop_map(move |on| QueueSettings { leases_paused: Some(on), ..none() }),
-        any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), fair: Some(on), ..none() }),
+        1 => any::<bool>().prop_map(move |on| QueueSettings { pushes_paused: Some(on), ..none() }),
+        1 => any::<bool>().prop_map(move |on| QueueSettings { leases_paused: Some(on), ..none() }),
+        1 => any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), fair: Some(on), ..none() }),
+        2 => any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), ..none() }),
+        2 => any::<bool>().prop_map(move |on| QueueSettings { fair: Some(on), ..none() }),
     ];
-    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 1 => modes]
+    let on_poison = prop_oneof![Just(OnPoison::Skip), Just(OnPoison::Block), Just(OnPoison::ParkGroup)];
+    let groups = prop_oneof![
+        on_poison.prop_map(move |on| QueueSettings { on_poison: Some(on), ordered: Some(true), ..none() }),
+        (0u32..4).prop_map(move |n| QueueSettings { group_weight: Some(n), ..none() }),
+        (0u32..3).prop_map(move |n| QueueSettings { group_leased_max: Some(n), ..none() }),
+    ];
+    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 3 => modes, 3 => groups]
 }
 
 fn select() -> impl Strategy<Value = Select> {
@@ -204,6 +212,10 @@ fn plain() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn group() -> impl Strategy<Value = Option<Key>> {
+    prop::option::weighted(0.7, prop::sample::select(vec!["group 1", "group 2", "group 3"]).prop_map(key))
+}
+
 fn options() -> impl Strategy<Value = PushOptions> {
     let key = || prop::sample::select(vec!["a", "b", "c"]).prop_map(|key| key.parse().expect("a key"));
     let held = prop_oneof![Just(UniqueHeld::Reject), Just(UniqueHeld::Replace), Just(UniqueHeld::Keep)];
@@ -211,20 +223,26 @@ fn options() -> impl Strategy<Value = PushOptions> {
     let priority = prop_oneof![8 => 0u8..=31, 8 => Just(4u8), 1 => Just(32)];
     let ttl_ms = prop::option::weighted(0.3, 1u64..3_000);
     let keys = (prop::option::weighted(0.3, key()), prop::option::weighted(0.3, unique));
-    (priority, due(), ttl_ms, keys).prop_map(|(priority, due, ttl_ms, (dedup_key, unique))| PushOptions {
-        priority,
-        due,
-        ttl_ms,
-        dedup_key,
-        unique,
-        group: None,
-    })
+    (priority, due(), ttl_ms, keys, group()).prop_map(
+        |(priority, due, ttl_ms, (dedup_key, unique), group)| PushOptions {
+            priority,
+            due,
+            ttl_ms,
+            dedup_key,
+            unique,
+            group,
+        },
+    )
 }
 
 fn act() -> impl Strategy<Value = Act> {
     let special = (prop::collection::vec(options(), 0..4), prop::bool::weighted(0.05))
         .prop_map(|(options, beyond)| (if beyond { 8 } else { 0 }..).step_by(2).zip(options).collect());
-    let special = prop_oneof![1 => Just(Vec::new()), 2 => special];
+    let in_groups = prop::collection::vec(group(), 1..8).prop_map(|groups| {
+        let options = groups.into_iter().map(|group| PushOptions { group, ..PushOptions::default() });
+        (0..).zip(options).filter(|(_, options)| options.group.is_some()).collect()
+    });
+    let special = prop_oneof![1 => Just(Vec::new()), 2 => special, 2 => in_groups];
     let take = (
         prop::collection::vec(queue(), 0..4),
         0u16..6,

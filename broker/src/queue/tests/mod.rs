@@ -2,6 +2,7 @@
 
 mod bytes;
 mod compared;
+mod group_stories;
 mod histories;
 mod life_stories;
 mod limits;
@@ -14,7 +15,7 @@ mod sweep_stories;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::limits::PRIORITY_DEFAULT;
-use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Action, Due, MessageState, PushOptions, Select, Sweep};
 use queue_protocol::response::{Settled, Swept};
 use queue_protocol::settings::Settings;
@@ -33,6 +34,10 @@ struct Broker {
 
 fn name(text: &str) -> QueueName {
     text.parse().expect("a queue name")
+}
+
+fn key(text: &str) -> Key {
+    text.parse().expect("a key")
 }
 
 fn bounded<T, const N: usize>(values: impl IntoIterator<Item = T>) -> Bounded<T, N> {

@@ -1,0 +1,117 @@
+//! Groups in the model: each question is a scan of all messages.
+
+use queue_protocol::names::{Key, MessageId, QueueName};
+use queue_protocol::request::MessageState;
+use queue_protocol::settings::OnPoison;
+
+use super::Model;
+
+impl Model {
+    fn count(&self, queue: &QueueName, group: Option<&Key>, state: MessageState) -> usize {
+        let of_group = |m: &&super::Message| m.queue == *queue && m.shown.group.as_ref() == group;
+        self.in_state(state).filter(of_group).count()
+    }
+
+    /// Whether the next message of a group may be handed out.
+    fn is_open(&self, queue: &super::Queue, group: Option<&Key>) -> bool {
+        let count = |state| self.count(&queue.name, group, state);
+        let settings = &queue.settings;
+        let Some(key) = group else { return count(MessageState::Ready) > 0 };
+        let waits = self
+            .in_state(MessageState::Delayed)
+            .any(|m| m.queue == queue.name && m.shown.group.as_ref() == group && m.shown.attempts > 0);
+        let held_by_order = settings.ordered
+            && (count(MessageState::Leased) > 0
+                || waits
+                || (settings.on_poison == OnPoison::Block && count(MessageState::Dead) > 0));
+        let max = settings.group_leased_max as usize;
+        count(MessageState::Ready) > 0
+            && !queue.parking.contains(key)
+            && !held_by_order
+            && (max == 0 || count(MessageState::Leased) < max)
+    }
+
+    /// Groups that have ready messages: those with names first.
+    fn groups(&self, queue: &QueueName) -> Vec<Option<Key>> {
+        let ready = self.in_state(MessageState::Ready).filter(|m| m.queue == *queue);
+        let mut groups: Vec<Option<Key>> = ready.map(|m| m.shown.group.clone()).collect();
+        groups.sort_by_key(|group| (group.is_none(), group.clone()));
+        groups.dedup();
+        groups
+    }
+
+    /// Groups that may be served.
+    fn open(&self, queue: &super::Queue) -> Vec<Option<Key>> {
+        let groups = self.groups(&queue.name).into_iter();
+        groups.filter(|group| self.is_open(queue, group.as_ref())).collect()
+    }
+
+    /// The message that is handed out next.
+    pub(super) fn next(&self, name: &QueueName) -> Option<MessageId> {
+        let queue = self.queues.iter().find(|queue| queue.name == *name)?;
+        let mut open = self.open(queue);
+        if queue.settings.fair {
+            open = queue.round.iter().take(1).map(|(group, _)| group.clone()).collect();
+        }
+        let of_open = |id: &MessageId| {
+            let message = self.messages.iter().find(|m| m.shown.id == *id).unwrap();
+            open.contains(&message.shown.group)
+        };
+        self.ready(name).into_iter().find(of_open)
+    }
+
+    /// A message of that group was handed out.
+    pub(super) fn served(&mut self, name: &QueueName) {
+        let queue = self.queues.iter_mut().find(|queue| queue.name == *name).unwrap();
+        if let Some((_, credit)) = queue.round.first_mut() {
+            *credit -= 1;
+            if *credit == 0 {
+                queue.round.remove(0);
+            }
+        }
+    }
+
+    /// After everything that happens: groups that cannot be served leave the round, those that can now are its last.
+    pub(super) fn turn(&mut self) {
+        for k in 0..self.queues.len() {
+            let name = self.queues[k].name.clone();
+            let groups = self.groups(&name);
+            let settings = self.queues[k].settings.clone();
+            let parks = settings.ordered && settings.on_poison == OnPoison::ParkGroup;
+            self.queues[k].parking.retain(|key| parks && groups.contains(&Some(key.clone())));
+            let open = if settings.fair { self.open(&self.queues[k]) } else { Vec::new() };
+            let round = &mut self.queues[k].round;
+            round.retain(|(group, _)| open.contains(group));
+            for group in open {
+                if !round.iter().any(|(known, _)| *known == group) {
+                    round.push((group, settings.group_weight.max(1)));
+                }
+            }
+        }
+    }
+
+    /// The next message that follows a dead one of its group.
+    pub(super) fn parked(&self) -> Option<MessageId> {
+        self.queues.iter().find_map(|queue| {
+            let is_parked = |m: &super::Message| {
+                m.shown.group.as_ref().is_some_and(|group| queue.parking.contains(group))
+            };
+            let ready = self.in_state(MessageState::Ready).filter(|m| m.queue == queue.name && is_parked(m));
+            let place = |m: &super::Message| (m.shown.group.clone(), 31 - m.shown.priority, m.shown.id);
+            ready.map(place).min().map(|(_, _, id)| id)
+        })
+    }
+
+    /// Messages that leases could get, as far as that is counted.
+    pub fn available(&self, name: &QueueName) -> u64 {
+        let queue = self.queues.iter().find(|queue| queue.name == *name).unwrap();
+        let limited = queue.settings.ordered || queue.settings.group_leased_max > 0;
+        let plain = self.count(name, None, MessageState::Ready);
+        let groups = self.open(queue).iter().flatten().count();
+        match (queue.settings.leases_paused, limited) {
+            (true, _) => 0,
+            (false, true) => (plain + groups) as u64,
+            (false, false) => self.ready(name).len() as u64,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Stories of groups: in order, in turn, limited, and how one hides no other.
+
+use std::collections::BTreeMap;
+
+use queue_protocol::request::NackKind;
+use queue_protocol::response::DeadReason;
+use queue_protocol::settings::{OnPoison, QueueSettings};
+
+use super::super::command::ErrorText;
+use super::*;
+
+fn create(queue: &str, change: QueueSettings) -> Op {
+    let settings = Box::new(settings().with(&change));
+    Op::CreateQueue { queue: name(queue), settings, if_not_exists: false }
+}
+
+fn ordered(on_poison: OnPoison) -> QueueSettings {
+    QueueSettings { ordered: Some(true), on_poison: Some(on_poison), ..Default::default() }
+}
+
+/// One message a group named; an empty name is none.
+fn push_groups(groups: &[&str]) -> Op {
+    let options = |group: &&str| PushOptions {
+        group: (!group.is_empty()).then(|| key(group)),
+        ..PushOptions::default()
+    };
+    let special = (0..).zip(groups.iter().map(options)).filter(|(_, options)| options.group.is_some());
+    Op::Push(Push {
+        queue: name("jobs"),
+        create: None,
+        atomic: false,
+        count: u32::try_from(groups.len()).unwrap(),
+        special: bounded(special),
+    })
+}
+
+fn nack(grant: &Grant, kind: NackKind) -> Op {
+    Op::Nack { leases: receipts("jobs", std::slice::from_ref(grant)), kind }
+}
+
+fn fail(grant: &Grant, delay_ms: u64) -> Op {
+    nack(grant, NackKind::Fail { delay_ms: Some(delay_ms), error: ErrorText::cut("no") })
+}
+
+fn reject(grant: &Grant) -> Op {
+    nack(grant, NackKind::Reject { reason: ErrorText::cut("no") })
+}
+
+#[test]
+fn a_group_of_an_ordered_queue_is_delivered_one_by_one_in_push_order() {
+    let mut broker = Broker::new();
+    broker.run(create("jobs", ordered(OnPoison::Skip))).unwrap();
+    broker.run(push_groups(&["a", "a", "b", "", "a", ""])).unwrap();
+    // One of each group, and those that belong to none.
+    let first = broker.lease("jobs", 9);
+    assert_eq!(ids(&first), [1, 3, 4, 6]);
+    assert_eq!(first[0].group, Some(key("a")));
+    assert_eq!(broker.run(lease("jobs", 9)), Ok(Outcome::Nothing));
+    // A failure keeps its place: what comes behind waits out its back-off.
+    broker.run(fail(&first[0], 500)).unwrap();
+    assert_eq!(broker.run(lease("jobs", 9)), Ok(Outcome::Nothing));
+    broker.pass_wall(500);
+    let again = broker.lease("jobs", 9);
+    assert_eq!(ids(&again), [1]);
+    let entry = vec![Command { session: None, op: Op::Ack(receipts("jobs", &again)) }];
+    assert_eq!(broker.entry(entry).effects.ready, [name("jobs")], "who waits hears of the next one");
+    assert_eq!(ids(&broker.lease("jobs", 9)), [2]);
+    // A lease that ends frees its group, for the same message.
+    broker.pass_lease(2_000);
+    assert_eq!(broker.lease("jobs", 1)[0].id, MessageId(2));
+}
+
+#[test]
+fn a_dead_message_is_skipped_or_blocks_its_group_or_takes_it_along() {
+    for (on_poison, left) in [(OnPoison::Skip, 2), (OnPoison::Block, 2), (OnPoison::ParkGroup, 0)] {
+        let mut broker = Broker::new();
+        broker.run(create("jobs", ordered(on_poison))).unwrap();
+        broker.run(push_groups(&["a", "a", "a", "b"])).unwrap();
+        let grants = broker.lease("jobs", 9);
+        assert_eq!(ids(&grants), [1, 4]);
+        broker.run(reject(&grants[0])).unwrap();
+        broker.tick();
+        assert_eq!(broker.count("jobs"), [left, 1, 0, 3 - left], "{on_poison:?}");
+        match on_poison {
+            OnPoison::Skip => assert_eq!(ids(&broker.lease("jobs", 9)), [2]),
+            OnPoison::Block => {
+                assert_eq!(broker.run(lease("jobs", 9)), Ok(Outcome::Nothing));
+                broker.run(redrive("jobs")).unwrap();
+                assert_eq!(ids(&broker.lease("jobs", 9)), [1]);
+            }
+            OnPoison::ParkGroup => {
+                let dead = broker.state.peek(&name("jobs"), None, Some(MessageId(3)), 1, 0).unwrap();
+                assert_eq!(dead[0].dead, Some(DeadReason::Admin));
+                // What comes later is delivered, and what is redriven comes back in order.
+                broker.run(push_groups(&["a"])).unwrap();
+                broker.run(redrive("jobs")).unwrap();
+                assert_eq!(ids(&broker.lease("jobs", 9)), [1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn parking_a_large_group_goes_on_entry_by_entry() {
+    let mut broker = Broker::new();
+    broker.run(create("jobs", ordered(OnPoison::ParkGroup))).unwrap();
+    for _ in 0..5 {
+        broker.run(push_groups(&["a"; 1_000])).unwrap();
+    }
+    let grants = broker.lease("jobs", 1);
+    let applied = broker.entry(vec![Command { session: None, op: reject(&grants[0]) }]);
+    assert!(applied.effects.more_due);
+    assert!(broker.tick().effects.more_due);
+    assert_eq!(broker.count("jobs"), [4_999 - 4_096, 0, 0, 4_097]);
+    assert_eq!(broker.run(lease("jobs", 1)), Ok(Outcome::Nothing));
+    assert!(!broker.tick().effects.more_due);
+    assert_eq!(broker.count("jobs"), [0, 0, 0, 5_000]);
+}
+
+#[test]
+fn a_hot_group_hides_nobody() {
+    let mut broker = Broker::new();
+    broker.run(create("jobs", ordered(OnPoison::Skip))).unwrap();
+    broker.run(push_groups(&["hot"; 1_000])).unwrap();
+    broker.run(push_groups(&["cold", "hot", ""])).unwrap();
+    assert_eq!(ids(&broker.lease("jobs", 256)), [1, 1_001, 1_003]);
+}
+
+#[test]
+fn so_many_of_a_group_are_leased_at_once_and_no_more() {
+    let mut broker = Broker::new();
+    let change = QueueSettings { group_leased_max: Some(2), ..Default::default() };
+    broker.run(create("jobs", change)).unwrap();
+    broker.run(push_groups(&["a", "a", "a", "b", "", "", ""])).unwrap();
+    let grants = broker.lease("jobs", 9);
+    assert_eq!(ids(&grants), [1, 2, 4, 5, 6, 7]);
+    broker.ack("jobs", &grants[..1]);
+    assert_eq!(ids(&broker.lease("jobs", 9)), [3]);
+    // Popped is settled: nothing counts.
+    broker.run(push_groups(&["c", "c", "c"])).unwrap();
+    assert_eq!(ids(&delivered(broker.run(pop("jobs", 9)))), [8, 9, 10]);
+}
+
+#[test]
+fn a_fair_queue_serves_its_groups_in_turn() {
+    let mut broker = Broker::new();
+    let fair = QueueSettings { fair: Some(true), group_weight: Some(3), ..Default::default() };
+    broker.run(create("jobs", fair)).unwrap();
+    for group in ["a", "b", "", "c"] {
+        broker.run(push_groups(&[group; 600])).unwrap();
+    }
+    let mut shares = BTreeMap::<Option<Key>, i64>::new();
+    for k in 1..=1_000 {
+        let grants = broker.lease("jobs", 1);
+        *shares.entry(grants[0].group.clone()).or_default() += 1;
+        for share in shares.values() {
+            assert!((share - k / 4).abs() <= 3, "{shares:?} after {k}");
+        }
+    }
+    assert_eq!(shares.len(), 4);
+    // Who comes late waits one round and no longer.
+    broker.run(push_groups(&["late"])).unwrap();
+    let next: Vec<Option<Key>> = broker.lease("jobs", 13).into_iter().map(|grant| grant.group).collect();
+    assert!(next.contains(&Some(key("late"))));
+}
