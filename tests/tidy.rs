@@ -376,6 +376,40 @@ fn nothing_names_the_machine_it_was_written_on() {
 }
 
 #[test]
+fn every_feature_of_the_readme_names_a_test_that_exists() {
+    let named = |readme: &str| -> Vec<String> {
+        let rows = readme.lines().skip_while(|line| *line != "| feature | command | test |").skip(2);
+        let rows = rows.take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.rsplit('|').nth(1).unwrap_or("").trim().trim_matches('`').to_owned()).collect()
+    };
+    let is_test = |name: &str, code: &str| {
+        let mut lines = code.lines().map(str::trim).peekable();
+        while let Some(line) = lines.next() {
+            let function =
+                lines.peek().and_then(|line| line.trim_start_matches("async ").strip_prefix("fn "));
+            let is_named =
+                function.and_then(|rest| rest.strip_prefix(name)).is_some_and(|r| r.starts_with('('));
+            if line.starts_with("#[") && line.contains("test") && is_named {
+                return true;
+            }
+        }
+        false
+    };
+    let text = "| feature | command | test |\n|---|---|---|\n| a | | `one` |\n| b | `c` | `two` |\n\n| d |";
+    assert_eq!(named(text), ["one", "two"]);
+    assert!(is_test("one", "    #[tokio::test(x)]\n    async fn one() {"));
+    assert!(!is_test("one", "#[test]\nfn one_more() {") && !is_test("one", "fn one() {"));
+    let readme = tree().iter().find(|source| source.is_in("README.md")).expect("it is there");
+    let names = named(&readme.text);
+    assert!(names.len() >= 20, "the table is not where it was looked for");
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !tree().iter().any(|source| source.is_rust() && is_test(name, &source.text)))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn every_dependency_comes_from_the_registry() {
     let rule: Rule = |sources| {
         let lock = sources.iter().filter(|source| source.path == "Cargo.lock");

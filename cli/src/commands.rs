@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::bench;
 use crate::cluster;
 use crate::dead;
+use crate::edit;
 use crate::errors::{Done, End};
 use crate::exit::Exit;
 use crate::grammar::Cmd;
@@ -22,7 +23,7 @@ use crate::work;
 /// the others are dropped where they are.
 pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
     let done = match cmd {
-        Cmd::Push(args) => push::run(shell, args).await,
+        Cmd::Push(args) => push::run(shell, *args).await,
         Cmd::Pop(args) => pop::run(shell, args).await,
         Cmd::Lease(args) => lease::run(shell, args).await,
         Cmd::Work(args) => work::run(shell, *args).await,
@@ -58,7 +59,7 @@ async fn flush(shell: &mut Shell) -> Result<(), End> {
 
 async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
     match cmd {
-        Cmd::Push(args) => push::run(shell, args).await,
+        Cmd::Push(args) => push::run(shell, *args).await,
         Cmd::Pop(args) => pop::run(shell, args).await,
         Cmd::Lease(args) => lease::run(shell, args).await,
         Cmd::Work(args) => work::run(shell, *args).await,
@@ -68,6 +69,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Release(args) => settle::release(shell, args).await,
         Cmd::Extend(args) => settle::extend(shell, args).await,
         Cmd::Peek(args) => peek::run(shell, args).await,
+        Cmd::Message(cmd) => edit::run(shell, cmd).await,
         Cmd::Queue(cmd) => queue::run(shell, cmd).await,
         Cmd::Ls(args) => queue::ls(shell, args).await,
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,

@@ -1,4 +1,4 @@
-//! `dead`: list dead messages, put them back.
+//! `dead`: list dead messages, look at them, put them back, delete them.
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -9,22 +9,83 @@ use queue_protocol::request::{Action, MessageState, Select, Sweep};
 use queue_protocol::response::DeadReason;
 use serde_json::json;
 
+use crate::edit;
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
-use crate::grammar::DeadCmd;
+use crate::grammar::{DeadArgs, DeadCmd};
 use crate::message::Seen;
 use crate::peek;
 use crate::queue;
 use crate::render::{self, Align};
 use crate::shell::Shell;
+use crate::sweep::{self, Consent, Plan};
 
 /// Runs a `dead` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: DeadCmd) -> Done {
     match cmd {
         DeadCmd::Ls { queue } => ls(shell, queue).await,
-        DeadCmd::Retry { queue, all: true, .. } => retry_all(shell, &queue).await,
-        DeadCmd::Retry { queue, ids, .. } => retry(shell, &queue, ids).await,
+        DeadCmd::Show { queue, id } => edit::show(shell, &queue, id).await,
+        DeadCmd::Retry { which, to } => {
+            let queue = &which.queue;
+            let into = to.clone().unwrap_or_else(|| queue.clone());
+            let flag = to.as_ref().map_or_else(String::new, |to| format!(" --to {to}"));
+            let words = Words {
+                schema: "dead_retry/v1",
+                done: "moved",
+                place: format!("to {into}"),
+                consent: Consent {
+                    question: Box::new(move |count| {
+                        let go = if count == 1 { "goes" } else { "go" };
+                        format!("{} {go} back to {into} with failures reset", render::messages(count))
+                    }),
+                    command: format!("dead retry {queue} --all{flag}{}", sweep::options(&which.filter)),
+                },
+            };
+            some(shell, which, Action::Redrive { to }, words).await
+        }
+        DeadCmd::Rm(which) => {
+            let queue = which.queue.clone();
+            let words = Words {
+                schema: "dead_rm/v1",
+                done: "removed",
+                place: format!("from {queue}"),
+                consent: Consent {
+                    command: format!("dead rm {queue} --all{}", sweep::options(&which.filter)),
+                    question: Box::new(move |count| {
+                        format!(
+                            "this removes {} that are dead from {queue} for good",
+                            render::messages(count)
+                        )
+                    }),
+                },
+            };
+            some(shell, which, Action::Delete, words).await
+        }
     }
+}
+
+/// What to call an action.
+struct Words {
+    schema: &'static str,
+    done: &'static str,
+    place: String,
+    consent: Consent,
+}
+
+/// Those named, or those that the filter chooses.
+async fn some(shell: &mut Shell, which: DeadArgs, action: Action, words: Words) -> Done {
+    let Words { schema, done, place, consent } = words;
+    if which.all {
+        let (state, consent) = (Some(MessageState::Dead), Some(consent));
+        let (queue, filter) = (which.queue, which.filter);
+        return sweep::run(shell, Plan { queue, state, filter, action, schema, done, place, consent }).await;
+    }
+    if action == Action::Delete {
+        let ids: Vec<String> = which.ids.iter().map(ToString::to_string).collect();
+        let command = format!("dead rm {} {}", which.queue, ids.join(" "));
+        shell.confirm(&(consent.question)(ids.len() as u64), &command).await?;
+    }
+    each(shell, &which.queue, which.ids, &action, (schema, done, &place)).await
 }
 
 async fn ls(shell: &mut Shell, only: Option<QueueName>) -> Done {
@@ -93,33 +154,33 @@ fn row(seen: &Seen, now_ms: u64, with_queue: bool) -> Vec<String> {
     row
 }
 
-async fn retry_all(shell: &mut Shell, queue: &QueueName) -> Done {
-    if let Some(view) = shell.queue(queue).await? {
-        let go = if view.dead == 1 { "goes" } else { "go" };
-        let what = format!("{} {go} back to {queue} with failures reset", render::messages(view.dead));
-        shell.confirm(&what, &format!("dead retry {queue} --all")).await?;
-    }
-    let action = Action::Redrive { to: None };
-    let count = shell.sweep(Sweep::all(queue.clone(), Select::default(), action)).await?;
-    moved(shell, queue, count);
-    Ok(Exit::Done)
-}
-
 /// One request for each message, so that each one's fate is known.
-async fn retry(shell: &mut Shell, queue: &QueueName, mut ids: Vec<u64>) -> Done {
+async fn each(
+    shell: &mut Shell,
+    queue: &QueueName,
+    mut ids: Vec<u64>,
+    action: &Action,
+    (schema, verb, place): (&str, &str, &str),
+) -> Done {
     const AT_ONCE: usize = 16;
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));
     let asked = ids.len() as u64;
     let shared: &Shell = shell;
     let results: Vec<(u64, Result<u64, End>)> = stream::iter(ids)
-        .map(|id| async move { (id, retry_one(shared, queue, MessageId(id)).await) })
+        .map(|id| async move { (id, one(shared, queue, MessageId(id), action).await) })
         .buffered(AT_ONCE)
         .collect()
         .await;
     let done: u64 = results.iter().filter_map(|(_, result)| result.as_ref().ok()).sum();
     if done > 0 {
-        moved(shell, queue, done);
+        if shell.settings.json {
+            let elapsed = render::elapsed_ms(shell.started.elapsed());
+            let document =
+                json!({"schema": schema, "queue": queue.as_str(), "messages": done, "elapsed_ms": elapsed});
+            shell.out.document(&document);
+        }
+        shell.success(&format!("{verb} {} {place}", render::messages(done)));
     }
     let mut facts = Vec::new();
     let mut worst: Option<Failure> = None;
@@ -139,7 +200,7 @@ async fn retry(shell: &mut Shell, queue: &QueueName, mut ids: Vec<u64>) -> Done 
     if facts.is_empty() {
         return Ok(Exit::Done);
     }
-    let count = format!("{} of {asked} were not moved", facts.len());
+    let count = format!("{} of {asked} were not {verb}", facts.len());
     let mut failure = match worst {
         Some(failure) if done == 0 || failure.exit == Exit::Unknown => failure,
         _ if done == 0 => {
@@ -161,21 +222,12 @@ fn facts_ids(facts: &[String]) -> String {
     ids.join(", ")
 }
 
-async fn retry_one(shell: &Shell, queue: &QueueName, id: MessageId) -> Result<u64, End> {
+async fn one(shell: &Shell, queue: &QueueName, id: MessageId, action: &Action) -> Result<u64, End> {
     let ids = Some(Bounded::new(vec![id]).expect("one is within the limit"));
-    let select = Select { ids, ..Select::default() };
-    match shell.sweep(Sweep::all(queue.clone(), select, Action::Redrive { to: None })).await {
+    let select = Select { ids, state: Some(MessageState::Dead), ..Select::default() };
+    match shell.sweep(Sweep::all(queue.clone(), select, action.clone())).await {
         Ok(count) => Ok(count),
         Err(End::Failed(failure)) if failure.code == "message_not_found" => Ok(0),
         Err(end) => Err(end),
     }
-}
-
-fn moved(shell: &mut Shell, queue: &QueueName, count: u64) {
-    if shell.settings.json {
-        let elapsed = render::elapsed_ms(shell.started.elapsed());
-        let document = json!({"schema": "dead_retry/v1", "queue": queue.as_str(), "messages": count, "elapsed_ms": elapsed});
-        shell.out.document(&document);
-    }
-    shell.success(&format!("moved {}", render::count(count)));
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use queue_protocol::content::{self, Headers};
 use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::MessageState;
-use queue_protocol::response::{DeadReason, Delivery, MessageView};
+use queue_protocol::response::{DeadReason, Delivery, Event, EventKind, MessageView};
 use serde_json::{Map, Value, json};
 
 use crate::clock;
@@ -90,6 +90,13 @@ impl Seen {
             }
             _ => {}
         }
+        if let Some(at) = view.expires_at_ms {
+            fields.insert("expires_at".into(), clock::rfc3339(at).into());
+        }
+        if !view.history.is_empty() {
+            let events: Vec<Value> = view.history.iter().map(event).collect();
+            fields.insert("history".into(), events.into());
+        }
         if let Some(token) = view.token {
             fields.insert("token".into(), token.to_string().into());
         }
@@ -101,6 +108,42 @@ impl Seen {
         }
         add_content(&mut document, &self.headers, &self.body);
         document
+    }
+}
+
+/// Something that happened, for scripts.
+fn event(event: &Event) -> Value {
+    let mut document = json!({"at": clock::rfc3339(event.at_ms), "attempts": event.attempts});
+    let fields = document.as_object_mut().expect("built as an object");
+    let what = match &event.kind {
+        EventKind::Failed => "failed",
+        EventKind::LeaseEnded => "lease_ended",
+        EventKind::Released => "released",
+        EventKind::Died(reason) => {
+            fields.insert("reason".into(), reason_name(*reason).into());
+            "died"
+        }
+        EventKind::Redriven => "redriven",
+        EventKind::Moved(queue) => {
+            fields.insert("from".into(), queue.as_str().into());
+            "moved"
+        }
+    };
+    fields.insert("what".into(), what.into());
+    document
+}
+
+/// The state of a message and since or until when.
+pub(crate) fn where_it_stands(view: &MessageView) -> String {
+    let state = name(view.state);
+    match (view.state, view.until_ms) {
+        (MessageState::Leased, Some(left)) => format!("{state}, {} left", render::age(left)),
+        (MessageState::Delayed, Some(until)) => format!("{state} until {}", clock::rfc3339(until)),
+        (MessageState::Dead, Some(at)) => {
+            let reason = view.dead.map_or("?", reason_name);
+            format!("{state} since {}: {reason}", clock::rfc3339(at))
+        }
+        _ => state.to_owned(),
     }
 }
 

@@ -18,7 +18,8 @@ use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
-use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Request};
+use queue_protocol::names::{BadKey, Key};
+use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Request, Unique, UniqueHeld};
 use tokio::time::{Instant, sleep_until};
 
 use crate::errors::{Done, End, Failure};
@@ -42,9 +43,20 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
     let streams = matches!(source, Source::Stream { .. });
     let options = PushOptions {
         priority: args.priority.unwrap_or(PRIORITY_DEFAULT),
-        due: args.delay.map_or(Due::Now, |delay| Due::AfterMs(milliseconds(delay))),
-        ..PushOptions::default()
+        due: match (args.delay, args.not_before) {
+            (Some(delay), _) => Due::AfterMs(milliseconds(delay)),
+            (None, Some(at)) => Due::AtMs(at),
+            (None, None) => Due::Now,
+        },
+        ttl_ms: args.ttl.map(milliseconds),
+        dedup_key: args.dedup_key.clone(),
+        unique: args.unique.clone().map(|key| {
+            let held = args.on_held.map_or(UniqueHeld::Reject, Into::into);
+            Unique { key, held }
+        }),
+        group: None,
     };
+    check_keys(&args, &source)?;
     let mut pipe = Pipe {
         source,
         unit,
@@ -59,6 +71,33 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
     pipe.run(shell, &args).await;
     shell.talk.status(None);
     pipe.conclude(shell, &args, streams)
+}
+
+/// A key names one message.
+fn check_keys(args: &PushArgs, source: &Source) -> Result<(), Failure> {
+    if let Source::Bodies(bodies) = source
+        && bodies.len() > 1
+        && has_key(args)
+    {
+        return Err(one_key());
+    }
+    match args.dedup_prefix.as_deref().map(|prefix| key_of(prefix, u64::MAX)) {
+        Some(Err(error)) => Err(Failure::usage(format!("--dedup-prefix with a number behind it: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn has_key(args: &PushArgs) -> bool {
+    args.dedup_key.is_some() || args.unique.is_some()
+}
+
+fn one_key() -> Failure {
+    Failure::usage("--dedup-key and --unique are for one message, and there are more")
+        .hint("for many: `--dedup-prefix`; for one of several lines: `--whole`")
+}
+
+fn key_of(prefix: &str, number: u64) -> Result<Key, BadKey> {
+    format!("{prefix}-{number}").parse()
 }
 
 fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
@@ -160,7 +199,7 @@ impl Pipe {
             }
             let content = match self.held_back.take() {
                 Some(content) => content,
-                None => match self.next_content() {
+                None => match self.next_content(has_key(args)) {
                     Ok(Some(content)) => content,
                     Ok(None) => return false,
                     Err(failure) => {
@@ -188,7 +227,7 @@ impl Pipe {
     }
 
     /// The next body with the headers before it.
-    fn next_content(&mut self) -> Result<Option<Bytes>, Failure> {
+    fn next_content(&mut self, only_one: bool) -> Result<Option<Bytes>, Failure> {
         let body = match &mut self.source {
             Source::Bodies(bodies) => {
                 let body = bodies.pop_front();
@@ -200,6 +239,9 @@ impl Pipe {
             Source::Stream { splitter, .. } => splitter.next()?,
         };
         let Some(body) = body else { return Ok(None) };
+        if only_one && self.tally.read > 0 {
+            return Err(one_key());
+        }
         self.tally.read += 1;
         let content = content::encode(&self.headers, &body)
             .map_err(|error| Failure::new("message_too_big", Exit::BadData, error.to_string()))?;
@@ -248,10 +290,13 @@ impl Pipe {
         let batch = std::mem::take(&mut self.batch);
         let (first, count) = (self.tally.sent + 1, batch.contents.len() as u64);
         self.tally.sent += count;
-        let messages = batch
-            .contents
-            .iter()
-            .map(|content| PushMessage { content: ContentSpec::of(content), options: self.options.clone() });
+        let messages = batch.contents.iter().zip(first..).map(|(content, number)| {
+            let mut options = self.options.clone();
+            if let Some(prefix) = &args.dedup_prefix {
+                options.dedup_key = Some(key_of(prefix, number).expect("a longer one was checked"));
+            }
+            PushMessage { content: ContentSpec::of(content), options }
+        });
         let push = Push {
             queue: args.queue.clone(),
             create: args.create,
@@ -294,7 +339,9 @@ impl Pipe {
         let elapsed = shell.started.elapsed();
         let tally = self.tally;
         let file = if streams { source::stdin_file() } else { None };
-        if let Some(failure) = tally.failure(self.unit, &args.queue, file.as_deref()) {
+        if let Some(failure) =
+            tally.failure(self.unit, &args.queue, file.as_deref(), args.dedup_prefix.as_deref())
+        {
             return Err(failure.into());
         }
         if shell.settings.json {

@@ -1,28 +1,32 @@
-//! `queue`: list, look at, make, remove and empty queues.
+//! `queue`: list, look at, make, change, pause and remove queues.
 
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{
-    Action, Consistency, CreateQueue, MessageState, Queues, RemoveQueue, Request, Select, Sweep,
-};
+use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue, Request};
 use queue_protocol::response::{Answer, QueueView};
-use queue_protocol::settings::QueueSettings;
-use serde_json::{Value, json};
+use queue_protocol::settings::{QueueSettings, Settings};
+use serde_json::{Map, Value, json};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
-use crate::grammar::{QueueCmd, QueueCreateArgs, QueueLsArgs, QueueRmArgs, Sort, State, milliseconds};
-use crate::message;
+use crate::grammar::{
+    self, PauseArgs, QueueCmd, QueueCreateArgs, QueueLsArgs, QueueRmArgs, QueueSetArgs, SETTINGS, Sort,
+};
 use crate::render::{self, Align};
 use crate::shell::{Shell, unexpected};
+use crate::sweep;
 
 /// Runs a `queue` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: QueueCmd) -> Done {
     match cmd {
         QueueCmd::Ls(args) => ls(shell, args).await,
         QueueCmd::Info { queue } => info(shell, &queue).await,
-        QueueCmd::Create(args) => create(shell, args).await,
+        QueueCmd::Create(args) => create(shell, *args).await,
         QueueCmd::Rm(args) => rm(shell, args).await,
-        QueueCmd::Purge { queue, state } => purge(shell, &queue, state).await,
+        QueueCmd::Set(args) => set(shell, args).await,
+        QueueCmd::Pause(args) => pause(shell, args, true).await,
+        QueueCmd::Resume(args) => pause(shell, args, false).await,
+        QueueCmd::Purge(args) => sweep::purge(shell, args).await,
+        QueueCmd::Move(args) => sweep::move_all(shell, args).await,
     }
 }
 
@@ -74,6 +78,7 @@ fn table(queues: &[QueueView]) -> String {
         ("DELAYED", Align::Right),
         ("DEAD", Align::Right),
         ("OLDEST", Align::Right),
+        ("STATE", Align::Left),
     ];
     let rows: Vec<Vec<String>> = queues
         .iter()
@@ -82,6 +87,7 @@ fn table(queues: &[QueueView]) -> String {
             let mut row = vec![view.name.to_string()];
             row.extend(counts.map(render::count));
             row.push(oldest_ms(view).map_or_else(|| "-".into(), render::age));
+            row.push(state(&view.settings).to_owned());
             row
         })
         .collect();
@@ -96,17 +102,17 @@ fn oldest_ms(view: &QueueView) -> Option<u64> {
 pub(crate) async fn info(shell: &mut Shell, queue: &QueueName) -> Done {
     let view = existing(shell, queue).await?;
     if shell.settings.json {
-        let mut document = json!({"schema": "queue/v1"});
-        if let (Some(fields), Value::Object(more)) = (document.as_object_mut(), document_fields(&view)) {
+        let mut whole = json!({"schema": "queue/v1"});
+        if let (Some(fields), Value::Object(more)) = (whole.as_object_mut(), document(&view)) {
             fields.extend(more);
         }
-        shell.out.document(&document);
+        shell.out.document(&whole);
         return Ok(Exit::Done);
     }
-    let settings = &view.settings;
     let length = |value: Option<u64>| value.map_or_else(|| "-".into(), render::age);
-    let text = render::fields(&[
+    let mut fields = vec![
         ("queue", view.name.to_string()),
+        ("state", state(&view.settings).to_owned()),
         ("ready", render::count(view.ready)),
         ("leased", render::count(view.leased)),
         ("delayed", render::count(view.delayed)),
@@ -118,11 +124,10 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName) -> Done {
         ("leases granted", render::count(view.leased_total)),
         ("acked", render::count(view.acked_total)),
         ("waiting leases", render::count(view.waiting.into())),
-        ("max failures", render::count(settings.max_failures.into())),
-        ("lease", length(Some(settings.lease_ms))),
-        ("back-off", length(Some(settings.backoff_ms).filter(|first| *first > 0))),
-        ("back-off max", length(Some(settings.backoff_ms_max))),
-    ]);
+        ("version", view.version.to_string()),
+    ];
+    fields.extend(SETTINGS.iter().map(|setting| (setting.key, (setting.show)(&view.settings))));
+    let text = render::fields(&fields);
     shell.out.add(text.as_bytes());
     Ok(Exit::Done)
 }
@@ -141,11 +146,19 @@ pub(crate) async fn existing(shell: &Shell, queue: &QueueName) -> Result<QueueVi
     }
 }
 
-fn document(view: &QueueView) -> Value {
-    document_fields(view)
+/// What is paused.
+fn state(settings: &Settings) -> &'static str {
+    match (settings.pushes_paused, settings.leases_paused) {
+        (false, false) => "ok",
+        (true, false) => "pushes paused",
+        (false, true) => "leases paused",
+        (true, true) => "paused",
+    }
 }
 
-fn document_fields(view: &QueueView) -> Value {
+fn document(view: &QueueView) -> Value {
+    let settings: Map<String, Value> =
+        SETTINGS.iter().map(|setting| (setting.json.to_owned(), (setting.to_json)(&view.settings))).collect();
     json!({
         "name": view.name.as_str(),
         "ready": view.ready,
@@ -159,24 +172,16 @@ fn document_fields(view: &QueueView) -> Value {
         "leased_total": view.leased_total,
         "acked_total": view.acked_total,
         "waiting": view.waiting,
-        "settings": {
-            "max_failures": view.settings.max_failures,
-            "lease_ms": view.settings.lease_ms,
-            "backoff_ms": view.settings.backoff_ms,
-            "backoff_max_ms": view.settings.backoff_ms_max,
-        },
+        "version": view.version,
+        "pushes_paused": view.settings.pushes_paused,
+        "leases_paused": view.settings.leases_paused,
+        "settings": settings,
     })
 }
 
 async fn create(shell: &mut Shell, args: QueueCreateArgs) -> Done {
-    let settings = QueueSettings {
-        max_failures: args.max_failures,
-        lease_ms: args.lease.map(milliseconds),
-        backoff_ms: args.backoff.map(milliseconds),
-        backoff_ms_max: args.backoff_max.map(milliseconds),
-        ..QueueSettings::default()
-    };
     let queue = args.queue;
+    let settings = args.settings.0;
     let request = CreateQueue { queue: queue.clone(), settings, if_not_exists: args.if_not_exists };
     let Answer::Created(created) = expect(shell, Request::CreateQueue(request), &queue).await? else {
         return Ok(Exit::Done);
@@ -201,30 +206,46 @@ async fn rm(shell: &mut Shell, args: QueueRmArgs) -> Done {
     Ok(Exit::Done)
 }
 
-async fn purge(shell: &mut Shell, queue: &QueueName, state: Option<State>) -> Done {
-    let state: Option<MessageState> = state.map(Into::into);
-    if state == Some(MessageState::Leased) {
-        let message = "leased messages are not purged: whoever leased them may still settle them";
-        return Err(Failure::usage(message).into());
+async fn set(shell: &mut Shell, args: QueueSetArgs) -> Done {
+    let change = grammar::change(&args.assignments);
+    alter(shell, args.queue, change, args.if_version, "queue_set/v1", |queue| format!("changed {queue}"))
+        .await
+}
+
+/// Pauses or resumes.
+async fn pause(shell: &mut Shell, args: PauseArgs, paused: bool) -> Done {
+    let leases = args.leases || !args.pushes;
+    let change = QueueSettings {
+        pushes_paused: args.pushes.then_some(paused),
+        leases_paused: leases.then_some(paused),
+        ..QueueSettings::default()
+    };
+    let what = match (args.pushes, leases) {
+        (true, true) => "pushes and leases",
+        (true, false) => "pushes",
+        _ => "leases",
+    };
+    let (schema, done) = if paused { ("queue_pause/v1", "paused") } else { ("queue_resume/v1", "resumed") };
+    alter(shell, args.queue, change, None, schema, |queue| format!("{done} {what} of {queue}")).await
+}
+
+async fn alter(
+    shell: &mut Shell,
+    queue: QueueName,
+    change: QueueSettings,
+    if_version: Option<u64>,
+    schema: &str,
+    text: impl Fn(&QueueName) -> String,
+) -> Done {
+    let request = AlterQueue { queue: queue.clone(), change, if_version };
+    match shell.call(Request::AlterQueue(request), Some(&queue)).await? {
+        Answer::Altered(version) => {
+            changed(shell, schema, &queue, "version", version.into());
+            shell.success(&text(&queue));
+            Ok(Exit::Done)
+        }
+        other => Err(unexpected(&other)),
     }
-    if let Some(view) = shell.queue(queue).await? {
-        let count = match state {
-            None => view.ready + view.delayed + view.dead,
-            Some(MessageState::Ready) => view.ready,
-            Some(MessageState::Leased) => view.leased,
-            Some(MessageState::Delayed) => view.delayed,
-            Some(MessageState::Dead) => view.dead,
-        };
-        let kind = state.map_or_else(String::new, |state| format!(" that are {}", message::name(state)));
-        let flag = state.map_or_else(String::new, |state| format!(" --state {}", message::name(state)));
-        let what = format!("purge removes {}{kind} from {queue} for good", render::messages(count));
-        shell.confirm(&what, &format!("queue purge {queue}{flag}")).await?;
-    }
-    let select = Select { state, ..Select::default() };
-    let count = shell.sweep(Sweep::all(queue.clone(), select, Action::Delete)).await?;
-    changed(shell, "queue_purge/v1", queue, "messages", count.into());
-    shell.success(&format!("purged {} from {queue}", render::messages(count)));
-    Ok(Exit::Done)
 }
 
 /// The answer, which must be one to a change of a queue.
@@ -273,8 +294,6 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::settings::Settings;
-
     use super::*;
 
     fn view(name: &str, ready: u64, oldest: Option<u64>) -> QueueView {
@@ -301,9 +320,9 @@ mod tests {
     fn the_listing_has_the_states_in_their_order() {
         assert_eq!(
             table(&[view("emails", 12, Some(9_600)), view("jobs", 1_204, None)]),
-            "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST\n\
-             emails     12      64        0     7    0.4s\n\
-             jobs    1,204      64        0     7       -\n"
+            "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST  STATE\n\
+             emails     12      64        0     7    0.4s  ok\n\
+             jobs    1,204      64        0     7       -  ok\n"
         );
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use queue_protocol::client::{Answered, ClientError};
-use queue_protocol::error::Error;
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::QueueName;
 use queue_protocol::response::{Answer, PushOutcome};
 use serde_json::{Value, json};
@@ -74,6 +74,8 @@ pub(crate) struct Tally {
     stored: Runs,
     refused: Runs,
     unknown: Runs,
+    /// Of those stored, the ones that were there already.
+    duplicates: u64,
     ids: Vec<(u64, u64)>,
     failure: Option<Failure>,
     refusal: bool,
@@ -151,13 +153,23 @@ impl Tally {
                 }
                 PushOutcome::Duplicate { id } => {
                     self.stored.add(at, 1);
-                    self.ids.push((id.0, 1));
+                    self.duplicates += 1;
+                    match self.ids.last_mut() {
+                        Some((first, run)) if *first + *run == id.0 => *run += 1,
+                        _ => self.ids.push((id.0, 1)),
+                    }
                     at += 1;
                 }
                 PushOutcome::Refused { code, count } => {
                     let count = u64::from(count).min(end - at);
                     self.refused.add(at, count);
-                    let error = Error::refused(code, format!("{} refused", render::messages(count)));
+                    let what = match code {
+                        ErrorCode::UniqueHeld => {
+                            "a message with that key is ready, leased or delayed".to_owned()
+                        }
+                        _ => format!("{} refused", render::messages(count)),
+                    };
+                    let error = Error::refused(code, what);
                     self.refuse(Failure::of(ClientError::Refused(error), Some(queue)));
                     at += count;
                 }
@@ -180,7 +192,14 @@ impl Tally {
 
     /// The error to report, with what became of every message; `None` if all went well. `file` is what standard
     /// input was read from, if that is a file.
-    pub(crate) fn failure(&self, unit: &str, queue: &QueueName, file: Option<&str>) -> Option<Failure> {
+    /// `prefix` is that of the dedup keys.
+    pub(crate) fn failure(
+        &self,
+        unit: &str,
+        queue: &QueueName,
+        file: Option<&str>,
+        prefix: Option<&str>,
+    ) -> Option<Failure> {
         let mut failure = self.failure.clone()?;
         if self.read <= 1 {
             return Some(failure);
@@ -214,7 +233,13 @@ impl Tally {
             let repeats = self.stored.count() + 1 + self.unknown.count() - resume;
             let may =
                 if repeats > 0 { format!("    # may repeat up to {repeats} lines") } else { String::new() };
-            failure.hints.push(format!("tail -n +{resume} {file} | queuectl push {queue}{may}"));
+            failure.hints.push(match prefix {
+                // The keys count from the first line, so all of it is to come again.
+                Some(prefix) => format!(
+                    "queuectl push {queue} --dedup-prefix {prefix} < {file}    # stores nothing twice"
+                ),
+                None => format!("tail -n +{resume} {file} | queuectl push {queue}{may}"),
+            });
         }
         failure = failure.detail("stored", self.stored.count()).detail("unknown", self.unknown.count());
         Some(
@@ -242,6 +267,9 @@ impl Tally {
             (_, None) => None,
         };
         let mut facts: Vec<String> = id.into_iter().collect();
+        if self.duplicates > 0 {
+            facts.push(format!("{} there already", render::count(self.duplicates)));
+        }
         if verbose {
             facts.push(render::took(elapsed));
             if self.redirects > 0 {
@@ -252,13 +280,13 @@ impl Tally {
         let took =
             if streamed && stored > 1 { format!(" in {}", render::took(elapsed)) } else { String::new() };
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-        format!("pushed {} to {queue}{took}{facts}", render::count(stored))
+        format!("pushed {} to {queue}{took}{facts}", render::count(stored - self.duplicates))
     }
 
     /// The document for scripts.
     pub(crate) fn document(&self, queue: &QueueName, elapsed: Duration) -> Value {
-        let mut document =
-            json!({"schema": "push/v1", "queue": queue.as_str(), "count": self.stored.count()});
+        let mut document = json!({"schema": "push/v1", "queue": queue.as_str(),
+            "count": self.stored.count() - self.duplicates, "deduplicated": self.duplicates});
         let fields = document.as_object_mut().expect("built as an object");
         if self.stored.count() <= IDS_LISTED_MAX {
             let ids: Vec<String> = self
@@ -282,7 +310,6 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::error::ErrorCode;
     use queue_protocol::names::MessageId;
     use queue_protocol::response::At;
 
@@ -332,7 +359,7 @@ mod tests {
         tally.add(1, 18_500, answered(vec![stored(1, 18_500)]), &jobs());
         tally.add(18_501, 64, lost(), &jobs());
         assert_eq!(
-            tally.failure("line", &jobs(), Some("huge.txt")).unwrap().text(false, false),
+            tally.failure("line", &jobs(), Some("huge.txt"), None).unwrap().text(false, false),
             "error[not_confirmed]: lost the leader; no answer within 5.0 s\n  \
              stored      lines 1–18500\n  \
              unknown     lines 18501–18564 (sent, not confirmed)\n  \
@@ -348,13 +375,13 @@ mod tests {
         let mut tally = Tally { read: 20, sent: 20, ..Tally::default() };
         tally.add(1, 10, answered(vec![stored(1, 10)]), &jobs());
         tally.add(11, 10, refusal(), &jobs());
-        let failure = tally.failure("line", &jobs(), None).unwrap();
+        let failure = tally.failure("line", &jobs(), None, None).unwrap();
         assert_eq!((failure.exit, failure.retryable), (Exit::Part, false));
         assert!(!failure.facts.iter().any(|fact| fact == "nothing was changed"));
 
         let mut tally = Tally { read: 10, sent: 10, ..Tally::default() };
         tally.add(1, 10, refusal(), &jobs());
-        assert_eq!(tally.failure("line", &jobs(), None).unwrap().exit, Exit::Retry);
+        assert_eq!(tally.failure("line", &jobs(), None, None).unwrap().exit, Exit::Retry);
     }
 
     #[test]
@@ -362,7 +389,7 @@ mod tests {
         let mut tally = Tally { read: 3, sent: 3, ..Tally::default() };
         let refused = PushOutcome::Refused { code: ErrorCode::MessageTooBig, count: 1 };
         tally.add(1, 3, answered(vec![stored(7, 1), refused, stored(8, 1)]), &jobs());
-        let failure = tally.failure("message", &jobs(), None).unwrap();
+        let failure = tally.failure("message", &jobs(), None, None).unwrap();
         assert_eq!((failure.code, failure.exit), ("message_too_big", Exit::BadData));
         assert_eq!(failure.facts[..2], ["stored      messages 1, 3", "not stored  message 2"]);
     }
@@ -371,7 +398,7 @@ mod tests {
     fn an_answer_that_leaves_messages_out_makes_them_unknown() {
         let mut tally = Tally { read: 3, sent: 3, ..Tally::default() };
         tally.add(1, 3, answered(vec![stored(7, 2)]), &jobs());
-        assert_eq!(tally.failure("message", &jobs(), None).unwrap().exit, Exit::Unknown);
+        assert_eq!(tally.failure("message", &jobs(), None, None).unwrap().exit, Exit::Unknown);
     }
 
     #[test]
@@ -398,7 +425,7 @@ mod tests {
         tally.add(1, 2, answered(vec![stored(4812, 2)]), &jobs());
         assert_eq!(
             tally.document(&jobs(), Duration::from_micros(2_440)).to_string(),
-            r#"{"schema":"push/v1","queue":"jobs","count":2,"ids":["4812","4813"],"first_id":"4812","#
+            r#"{"schema":"push/v1","queue":"jobs","count":2,"deduplicated":0,"ids":["4812","4813"],"first_id":"4812","#
                 .to_owned()
                 + r#""last_id":"4813","leader":null,"redirects":0,"elapsed_ms":2.4}"#
         );

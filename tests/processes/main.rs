@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod commands;
 mod dev;
 mod failover;
 mod kill_all;

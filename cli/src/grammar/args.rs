@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{LEASE_COUNT_MAX, PRIORITY_MAX, PUSH_COUNT_MAX};
-use queue_protocol::names::QueueName;
+use queue_protocol::names::{Key, QueueName};
 
-use super::values::{Sort, State, duration, header, lease_length};
+use super::settings::{self, Assignment, SettingFlags};
+use super::values::{Held, Sort, State, duration, header, lease_length, moment};
 use crate::live;
 use crate::settle::ReceiptWord;
 
@@ -41,6 +42,24 @@ pub(crate) struct PushArgs {
     /// Becomes ready after this long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) delay: Option<Duration>,
+    /// Becomes ready then, UTC
+    #[arg(long, value_name = "TIME", conflicts_with = "delay", value_parser = moment)]
+    pub(crate) not_before: Option<u64>,
+    /// Time to live, from the push [default: as the queue is set]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) ttl: Option<Duration>,
+    /// Not stored again if this key came within the queue's dedup window; for one message
+    #[arg(long, value_name = "KEY")]
+    pub(crate) dedup_key: Option<Key>,
+    /// The same for many: the key of each is this and its number, so that a repeat of the whole input stores nothing twice
+    #[arg(long, value_name = "PREFIX", conflicts_with = "dedup_key")]
+    pub(crate) dedup_prefix: Option<String>,
+    /// Not beside a message with the same key that is ready, leased or delayed; for one message
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unique: Option<Key>,
+    /// If there is one: refuse, take its place, or answer with its id [default: reject]
+    #[arg(long, value_name = "WHAT", requires = "unique")]
+    pub(crate) on_held: Option<Held>,
     /// 0 to 31, higher is delivered first [default: 4]
     #[arg(long, value_parser = clap::value_parser!(u8).range(..=i64::from(PRIORITY_MAX)))]
     pub(crate) priority: Option<u8>,
@@ -180,21 +199,39 @@ pub(crate) struct QueueLsArgs {
 pub(crate) struct QueueCreateArgs {
     /// 1 to 128 of A-Z a-z 0-9 . _ -
     pub(crate) queue: QueueName,
-    /// Failures before a message is dead
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_failures: Option<u32>,
-    /// Length of a lease that names none
-    #[arg(long, value_name = "DURATION", value_parser = lease_length)]
-    pub(crate) lease: Option<Duration>,
-    /// Delay after the first failure, doubled by each further one
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) backoff: Option<Duration>,
-    /// Longest delay after a failure
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) backoff_max: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
     /// Done if it exists already
     #[arg(long)]
     pub(crate) if_not_exists: bool,
+}
+
+/// `queue set`
+#[derive(Args, Debug)]
+pub(crate) struct QueueSetArgs {
+    /// Which
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// What changes; the keys are the options of `queue create`
+    #[arg(value_name = "KEY=VALUE", required = true, add = ArgValueCompleter::new(settings::keys))]
+    pub(crate) assignments: Vec<Assignment>,
+    /// Only if the queue's version, which `queue info` shows, is still this
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<u64>,
+}
+
+/// `queue pause` and `queue resume`
+#[derive(Args, Debug)]
+pub(crate) struct PauseArgs {
+    /// Which
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// Pushes
+    #[arg(long)]
+    pub(crate) pushes: bool,
+    /// Leases and pops [default if --pushes is not given]
+    #[arg(long)]
+    pub(crate) leases: bool,
 }
 
 /// `queue rm`

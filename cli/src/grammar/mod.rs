@@ -2,6 +2,8 @@
 
 mod args;
 mod bench;
+mod settings;
+mod sweep;
 mod values;
 mod work;
 
@@ -13,6 +15,8 @@ use queue_protocol::names::QueueName;
 
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
+pub(crate) use self::settings::*;
+pub(crate) use self::sweep::*;
 pub(crate) use self::values::*;
 pub(crate) use self::work::*;
 use crate::live;
@@ -146,7 +150,7 @@ pub(crate) enum Word {
 pub(crate) enum Cmd {
     /// Store messages
     #[command(aliases = ["enqueue", "put"], after_help = PUSH_HELP)]
-    Push(PushArgs),
+    Push(Box<PushArgs>),
     /// Take messages and settle them: printed, then acked
     #[command(aliases = ["get", "dequeue"])]
     Pop(PopArgs),
@@ -165,10 +169,13 @@ pub(crate) enum Cmd {
     /// Run a handler for each message; its exit code decides
     #[command(alias = "worker", after_help = WORK_HELP)]
     Work(Box<WorkArgs>),
-    /// Queues: list, look at, make, remove, empty
+    /// Messages by id: look at, delete, move, change
+    #[command(subcommand)]
+    Message(MessageCmd),
+    /// Queues: list, look at, make, change, pause, empty, remove
     #[command(subcommand)]
     Queue(QueueCmd),
-    /// Dead messages: list, put back
+    /// Dead messages: list, look at, put back, delete
     #[command(subcommand, alias = "dlq")]
     Dead(DeadCmd),
     /// The cluster: its nodes and their state
@@ -211,41 +218,20 @@ pub(crate) enum QueueCmd {
         queue: QueueName,
     },
     /// Make a queue
-    Create(QueueCreateArgs),
+    Create(Box<QueueCreateArgs>),
     /// Remove a queue with everything in it
     Rm(QueueRmArgs),
+    /// Change how a queue behaves
+    #[command(after_help = "Example: queuectl queue set jobs max-failures=10 ttl=1h dead-to=none")]
+    Set(QueueSetArgs),
+    /// Stop taking messages out of a queue, or putting them in
+    Pause(PauseArgs),
+    /// Go on with what was paused
+    Resume(PauseArgs),
     /// Delete the messages of a queue, but not those that are leased
-    Purge {
-        /// Which
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: QueueName,
-        /// Only those in this state
-        #[arg(long)]
-        state: Option<State>,
-    },
-}
-
-/// `dead …`
-#[derive(Subcommand, Debug)]
-pub(crate) enum DeadCmd {
-    /// List dead messages
-    Ls {
-        /// Of this queue; of all if none
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: Option<QueueName>,
-    },
-    /// Put dead messages back with their failures reset
-    Retry {
-        /// Where
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: QueueName,
-        /// These
-        #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
-        ids: Vec<u64>,
-        /// All of them
-        #[arg(long)]
-        all: bool,
-    },
+    Purge(PurgeArgs),
+    /// Put the messages of a queue into another, but not those that are leased
+    Move(MoveArgs),
 }
 
 /// `cluster …`
@@ -345,7 +331,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 18, "{shared:?}");
+        assert_eq!(shared.len(), 19, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",
@@ -377,7 +363,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_a_usage_error_and_absent_from_help() {
-        for words in [&["top"][..], &["events"], &["push", "jobs", "x", "--ttl", "1s"]] {
+        for words in [&["top"][..], &["events"], &["push", "jobs", "x", "--group", "g"]] {
             assert_eq!(cli(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         fn walk(command: &clap::Command, words: &mut Vec<String>) {
@@ -387,7 +373,7 @@ mod tests {
         }
         let mut words = Vec::new();
         walk(&Cli::command(), &mut words);
-        for word in ["top", "events", "context", "token", "ttl", "dedup-key", "explain", "watch"] {
+        for word in ["top", "events", "context", "token", "group", "explain", "watch"] {
             assert!(!words.iter().any(|known| known == word), "{word}");
         }
     }
@@ -406,6 +392,13 @@ mod tests {
             &["peek", "jobs", "1", "-n", "2"],
             &["dead", "retry", "jobs"],
             &["dead", "retry", "jobs", "1", "--all"],
+            &["dead", "rm", "jobs", "1", "--reason", "expired"],
+            &["queue", "set", "jobs"],
+            &["queue", "set", "jobs", "ttl"],
+            &["queue", "create", "jobs", "--on-full", "explode"],
+            &["message", "edit", "jobs", "1"],
+            &["push", "jobs", "x", "--on-held", "keep"],
+            &["push", "jobs", "x", "--delay", "1s", "--not-before", "2026-11-23T14:03:22Z"],
             &["nack", "jobs/1/2", "--release", "--reject"],
             &["-s", "nowhere", "ping"],
         ] {

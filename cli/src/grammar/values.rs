@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use queue_protocol::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
-use queue_protocol::request::MessageState;
+use queue_protocol::request::{MessageState, UniqueHeld};
+use queue_protocol::response::DeadReason;
 
 /// When to use colours.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,47 @@ impl From<State> for MessageState {
     }
 }
 
+/// Why messages are dead, as typed.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    #[value(name = "max_failures", alias = "failures", alias = "max-failures")]
+    MaxFailures,
+    Rejected,
+    Expired,
+    Overflow,
+    Admin,
+}
+
+impl From<Reason> for DeadReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::MaxFailures => DeadReason::MaxFailures,
+            Reason::Rejected => DeadReason::Rejected,
+            Reason::Expired => DeadReason::Expired,
+            Reason::Overflow => DeadReason::Overflow,
+            Reason::Admin => DeadReason::Admin,
+        }
+    }
+}
+
+/// What a push does when a live message has its unique key.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    Reject,
+    Replace,
+    Keep,
+}
+
+impl From<Held> for UniqueHeld {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Reject => UniqueHeld::Reject,
+            Held::Replace => UniqueHeld::Replace,
+            Held::Keep => UniqueHeld::Keep,
+        }
+    }
+}
+
 /// What a listing is sorted by.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sort {
@@ -79,6 +121,33 @@ pub(crate) enum WaitFor {
 /// A duration with its units: `30s`, `1m30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// A size in bytes, with a unit or without.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "KiB" | "k" | "K" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" | "M" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" | "G" => 1 << 30,
+        other => return Err(format!("{other:?} is no unit: B, kB, KiB, MB, MiB, GB or GiB")),
+    };
+    let size = text[..digits].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    size.ok_or_else(|| "expected a size like 64KiB".to_owned())
+}
+
+/// A moment as Unix milliseconds: `2026-11-23T14:03:22Z`, or without the zone, which is then UTC, or a day.
+pub(super) fn moment(text: &str) -> Result<u64, String> {
+    let is_day = text.len() == "2026-11-23".len();
+    let whole = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let time = humantime::parse_rfc3339_weak(&whole)
+        .map_err(|error| format!("{error}: expected a time like 2026-11-23T14:03:22Z"))?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| "before 1970".to_owned())?;
+    Ok(milliseconds(since))
 }
 
 pub(super) fn lease_length(text: &str) -> Result<Duration, String> {
@@ -114,4 +183,19 @@ pub(super) fn wait_for(text: &str) -> Result<WaitFor, String> {
 /// Milliseconds of a duration; what does not fit is as good as for ever.
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_day_or_a_time_in_utc() {
+        assert_eq!(moment("2001-01-01"), Ok(978_307_200_000));
+        assert_eq!(moment("2001-01-01T00:00:01Z"), Ok(978_307_201_000));
+        assert_eq!(moment("2001-01-01 00:00:01"), Ok(978_307_201_000));
+        for bad in ["", "tomorrow", "1969-01-01", "2001-13-01", "2001-01-01T25:00:00Z"] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
 }

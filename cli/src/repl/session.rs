@@ -262,7 +262,7 @@ fn parse(words: &[String], queue: Option<&QueueName>) -> Result<Line, clap::Erro
     let Some(queue) = queue else { return Line::try_parse_from(words) };
     let inserted = || -> Option<Vec<String>> {
         let at = match words.first()?.as_str() {
-            "queue" | "dead" | "dlq" => 2,
+            "queue" | "dead" | "dlq" | "message" => 2,
             _ => 1,
         };
         let (head, tail) = words.split_at_checked(at)?;
@@ -293,15 +293,21 @@ fn parse(words: &[String], queue: Option<&QueueName>) -> Result<Line, clap::Erro
             Word::Cmd(Cmd::Peek(args)) if args.id.is_none() && number(&args.queue) => {
                 return retry(inserted(), parsed);
             }
-            Word::Cmd(Cmd::Dead(DeadCmd::Retry { queue: named, .. })) if number(named) => {
+            Word::Cmd(Cmd::Dead(DeadCmd::Retry { which, .. })) if number(&which.queue) => {
+                return retry(inserted(), parsed);
+            }
+            Word::Cmd(Cmd::Message(cmd)) if number(cmd.queue()) => {
                 return retry(inserted(), parsed);
             }
             _ => {}
         }
         return parsed;
     }
-    let destroys =
-        matches!(words, [first, second, ..] if first == "queue" && (second == "rm" || second == "purge"));
+    let words_of = |at: usize| words.get(at).map(String::as_str);
+    let destroys = matches!(
+        (words_of(0), words_of(1)),
+        (Some("queue"), Some("rm" | "purge")) | (Some("dead" | "dlq"), Some("rm"))
+    );
     if destroys { parsed } else { retry(inserted(), parsed) }
 }
 
@@ -320,7 +326,8 @@ mod tests {
             Word::Cmd(Cmd::Stats(args)) => args.queue.as_ref().map(QueueName::as_str),
             Word::Cmd(Cmd::Queue(QueueCmd::Info { queue })) => Some(queue.as_str()),
             Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue })) => queue.as_ref().map(QueueName::as_str),
-            Word::Cmd(Cmd::Dead(DeadCmd::Retry { queue, .. })) => Some(queue.as_str()),
+            Word::Cmd(Cmd::Dead(DeadCmd::Retry { which, .. })) => Some(which.queue.as_str()),
+            Word::Cmd(Cmd::Message(cmd)) => Some(cmd.queue().as_str()),
             _ => None,
         }
     }
@@ -348,6 +355,9 @@ mod tests {
             ("dead retry 12", "jobs"),
             ("dead retry --all", "jobs"),
             ("dead retry other 12", "other"),
+            ("message show 12", "jobs"),
+            ("message kick 12 13", "jobs"),
+            ("message kick other 13", "other"),
         ] {
             let line_parsed = parsed(line, Some("jobs")).unwrap_or_else(|error| panic!("{line}: {error}"));
             assert_eq!(queue_of(&line_parsed), Some(queue), "{line}");
@@ -356,7 +366,7 @@ mod tests {
 
     #[test]
     fn what_destroys_names_its_queue() {
-        for line in ["queue rm", "queue purge", "queue rm --yes"] {
+        for line in ["queue rm", "queue purge", "queue rm --yes", "dead rm --all"] {
             assert!(parsed(line, Some("jobs")).is_err(), "{line}");
         }
     }

@@ -72,7 +72,9 @@ fn a_pipe_is_one_message_a_line_in_order() {
     let document = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{document}");
     assert!(
-        document.starts_with(r#"{"schema":"push/v1","queue":"jobs","count":5000,"first_id":"1","#),
+        document.starts_with(
+            r#"{"schema":"push/v1","queue":"jobs","count":5000,"deduplicated":0,"first_id":"1","#
+        ),
         "{document}"
     );
     let expected: Vec<String> = (0..5_000).map(|number| format!("\0line {number}")).collect();
@@ -239,7 +241,10 @@ fn dead_messages_are_listed_and_put_back() {
                     1         0  3m ago  rejected  cannot decode: not a PNG  resize broken.png\n";
     assert_is(&run(&node, &["dead", "ls", "jobs"]), 0, expected, "");
     let output = run(&node, &["dead", "retry", "jobs", "1", "2"]);
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"moved 1\n"[..]));
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice()),
+        (Some(3), &b"moved 1 message to jobs\n"[..])
+    );
     assert!(stderr(&output).contains("\n  2  no dead message of that id\n"), "{}", stderr(&output));
     assert_eq!(run(&node, &["dead", "retry", "jobs", "2"]).status.code(), Some(66));
 }
@@ -266,7 +271,7 @@ fn nobody_there_is_69_and_wrong_use_is_2() {
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert!(stderr(&output).starts_with("error[unreachable]: "), "{}", stderr(&output));
     assert_eq!(run(&node, &["-s", "127.0.0.1:1", "cluster", "status"]).status.code(), Some(69));
-    assert_eq!(run(&node, &["push", "jobs", "x", "--ttl", "1s"]).status.code(), Some(2));
+    assert_eq!(run(&node, &["push", "jobs", "x", "--colour", "red"]).status.code(), Some(2));
     assert_eq!(run(&node, &["work"]).status.code(), Some(2));
     assert_eq!(run(&node, &["--help"]).status.code(), Some(0));
 }
@@ -303,9 +308,9 @@ fn queues_are_made_and_listed() {
     let node = Node::start(&["jobs"]);
     assert_is(&run(&node, &["queue", "create", "thumbs"]), 0, "created thumbs\n", "");
     assert_eq!(run(&node, &["queue", "create", "thumbs"]).status.code(), Some(73));
-    let expected = "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST\n\
-                    jobs        0       0        0     0       -\n\
-                    thumbs      0       0        0     0       -\n";
+    let expected = "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST  STATE\n\
+                    jobs        0       0        0     0       -  ok\n\
+                    thumbs      0       0        0     0       -  ok\n";
     assert_is(&run(&node, &["queue", "ls"]), 0, expected, "");
     let output = run(&node, &["ls", "t*", "--json"]);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -309,7 +309,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             None if remove.if_exists => plain(Answer::Count(0)),
             None => (Err(missing(&remove.queue)), Vec::new()),
         },
-        Request::Sweep(Sweep { queue, action: Action::Delete, .. }) => {
+        Request::Sweep(Sweep { queue, action: Action::Delete, dry_run: false, .. }) => {
             let Some(messages) = state.queues.get_mut(&queue) else {
                 return (Err(missing(&queue)), Vec::new());
             };

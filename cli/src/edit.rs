@@ -1,0 +1,164 @@
+//! `message`: what is done to single messages by their ids, and what is known of one.
+
+use queue_protocol::names::{MessageId, QueueName};
+use queue_protocol::request::Change;
+use queue_protocol::response::{Edited, EventKind};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::errors::{Done, Failure};
+use crate::exit::Exit;
+use crate::grammar::{MessageCmd, Messages};
+use crate::message::{self, Seen};
+use crate::peek;
+use crate::render;
+use crate::shell::Shell;
+
+/// Runs a `message` command.
+pub(crate) async fn run(shell: &mut Shell, cmd: MessageCmd) -> Done {
+    let (messages, change, done, place) = match cmd {
+        MessageCmd::Show { queue, id } => return show(shell, &queue, id).await,
+        MessageCmd::Kick(messages) => (messages, Change::Kick, "kicked", String::new()),
+        MessageCmd::Cancel(messages) => (messages, Change::Cancel, "cancelled", String::new()),
+        MessageCmd::Rm(messages) => {
+            let what = format!(
+                "this removes {} from {} for good",
+                render::messages(messages.ids.len() as u64),
+                messages.queue
+            );
+            let ids: Vec<String> = messages.ids.iter().map(ToString::to_string).collect();
+            let command = format!("message rm {} {}", messages.queue, ids.join(" "));
+            shell.confirm(&what, &command).await?;
+            (messages, Change::Delete, "removed", String::new())
+        }
+        MessageCmd::Edit { messages, priority } => {
+            (messages, Change::Priority(priority), "changed", format!(" to priority {priority}"))
+        }
+        MessageCmd::Move { messages, to } => {
+            let place = format!(" to {to}");
+            (messages, Change::Move(to), "moved", place)
+        }
+    };
+    edit(shell, messages, change, done, &place).await
+}
+
+async fn edit(shell: &mut Shell, messages: Messages, change: Change, done: &str, place: &str) -> Done {
+    let queue = messages.queue;
+    let ids: Vec<MessageId> = messages.ids.iter().copied().map(MessageId).collect();
+    let answered = shell.client.edit(queue.clone(), ids, change).await;
+    let results = answered.map_err(|error| Failure::of(error, Some(&queue)))?.answer;
+    let count = results.iter().filter(|result| **result == Edited::Done).count();
+    if shell.settings.json {
+        let rows: Vec<Value> = messages
+            .ids
+            .iter()
+            .zip(&results)
+            .map(|(id, result)| json!({"id": id.to_string(), "result": name(*result)}))
+            .collect();
+        let elapsed = render::elapsed_ms(shell.started.elapsed());
+        let document = json!({"schema": "message_edit/v1", "queue": queue.as_str(), "messages": rows, "elapsed_ms": elapsed});
+        shell.out.document(&document);
+    }
+    match (messages.ids.as_slice(), count) {
+        (_, 0) => {}
+        ([id], 1) => shell.success(&format!("{done} {id}{place}")),
+        _ => shell.success(&format!("{done} {}{place}", render::messages(count as u64))),
+    }
+    let failed = messages.ids.iter().zip(&results).filter(|(_, result)| **result != Edited::Done);
+    let facts: Vec<String> = failed.clone().map(|(id, result)| format!("{id}  {}", why(*result))).collect();
+    let Some((id, first)) = failed.clone().next() else { return Ok(Exit::Done) };
+    let failure = if count > 0 {
+        let what = format!("{} of {} were not {done}", facts.len(), results.len());
+        Failure::new("part_done", Exit::Part, what)
+    } else {
+        let (code, exit) = match first {
+            Edited::Leased => ("message_leased", Exit::Conflict),
+            Edited::AlreadyReady => ("already_ready", Exit::Conflict),
+            Edited::Done | Edited::Gone => ("message_not_found", Exit::NotFound),
+        };
+        let what = if results.len() == 1 {
+            format!("message {id} of {queue} was not {done}: {}", why(*first))
+        } else {
+            format!("no message was {done}")
+        };
+        Failure::new(code, exit, what)
+    };
+    let failure = if results.len() > 1 { facts.into_iter().fold(failure, Failure::fact) } else { failure };
+    Err(failure.hint(format!("look at one: `queuectl message show {queue} {id}`")).into())
+}
+
+fn name(result: Edited) -> &'static str {
+    match result {
+        Edited::Done => "done",
+        Edited::Gone => "gone",
+        Edited::Leased => "leased",
+        Edited::AlreadyReady => "already_ready",
+    }
+}
+
+fn why(result: Edited) -> &'static str {
+    match result {
+        Edited::Done => "done",
+        Edited::Gone => "there is none",
+        Edited::Leased => "it is leased",
+        Edited::AlreadyReady => "it is delayed no more",
+    }
+}
+
+/// Runs `message show`.
+pub(crate) async fn show(shell: &mut Shell, queue: &QueueName, id: u64) -> Done {
+    let seen = peek::look(shell, queue, None, Some(MessageId(id)), 1).await?;
+    let Some(seen) = seen.first() else {
+        let message = format!("no message {id} in {queue}");
+        return Err(Failure::new("message_not_found", Exit::NotFound, message)
+            .hint(format!("`queuectl peek {queue}`"))
+            .into());
+    };
+    if shell.settings.json {
+        shell.out.document(&seen.document());
+    } else {
+        shell.out.add(text(seen).as_bytes());
+    }
+    Ok(Exit::Done)
+}
+
+fn text(seen: &Seen) -> String {
+    let view = &seen.view;
+    let mut fields = vec![
+        ("message", format!("{} of {}", view.id, seen.queue)),
+        ("state", message::where_it_stands(view)),
+        ("priority", view.priority.to_string()),
+        ("pushed", clock::rfc3339(view.pushed_at_ms)),
+        ("attempts", render::count(view.attempts.into())),
+        ("failures", render::count(view.failures.into())),
+        ("releases", render::count(view.releases.into())),
+    ];
+    if let Some(at) = view.expires_at_ms {
+        fields.push(("expires", clock::rfc3339(at)));
+    }
+    if let Some(error) = view.last_error.as_deref().filter(|error| !error.is_empty()) {
+        fields.push(("last error", render::preview(error.as_bytes(), 1_000)));
+    }
+    for (name, value) in seen.headers.iter() {
+        fields.push(("header", render::preview(format!("{name}={value}").as_bytes(), 200)));
+    }
+    for event in view.history.iter() {
+        let at = clock::rfc3339(event.at_ms);
+        fields.push(("history", format!("{at}  attempt {}  {}", event.attempts, happened(&event.kind))));
+    }
+    fields.push(("size", render::size(seen.body.len() as u64)));
+    fields.push(("body", render::preview(&seen.body, 200)));
+    render::fields(&fields)
+}
+
+/// What happened, for people.
+pub(crate) fn happened(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Failed => "failed".to_owned(),
+        EventKind::LeaseEnded => "its lease ended".to_owned(),
+        EventKind::Released => "given back".to_owned(),
+        EventKind::Died(reason) => format!("died: {}", message::reason_name(*reason)),
+        EventKind::Redriven => "put back".to_owned(),
+        EventKind::Moved(queue) => format!("came from {queue}"),
+    }
+}
