@@ -28,6 +28,7 @@ const ALONE_SIZE_MAX: f64 = 64.0;
 
 /// Processor time of one entry.
 const ENTRY_MAX: Duration = Duration::from_millis(10);
+const ROUNDS: u32 = 3;
 
 fn main() -> anyhow::Result<()> {
     println!("memory of a waiting message, {MESSAGES} of them");
@@ -40,11 +41,14 @@ fn main() -> anyhow::Result<()> {
     memory("pushed alone into 1,000 queues in turn", 1, 1_000, differ, ALONE_SIZE_MAX)?;
 
     println!("longest entry and mean, {MESSAGES} messages");
-    due()?;
-    ended()?;
-    expired(OnExpiry::Drop)?;
-    expired(OnExpiry::Dead)?;
-    swept()
+    longest("delayed, all due at once", due, &Op::Tick)?;
+    longest("leases, all ended at once", leased, &Op::Tick)?;
+    longest("expired at once, dropped", || expired(OnExpiry::Drop), &Op::Tick)?;
+    longest("expired at once, dead", || expired(OnExpiry::Dead), &Op::Tick)?;
+    longest("purged as they were pushed", || filled(None), &sweep(queue(), Action::Delete))?;
+    longest("redriven", dead, &sweep(queue(), Action::Redrive { to: None }))?;
+    longest("moved", with_other, &sweep(queue(), Action::Move { to: other() }))?;
+    longest("purged where they moved", moved, &sweep(other(), Action::Delete))
 }
 
 fn memory(
@@ -90,22 +94,42 @@ fn filled(options: Option<&PushOptions>) -> Core {
     core
 }
 
-/// Applies what `next` gives, entry by entry, until it says so; processor time of the longest, and the mean.
-fn longest(
-    what: &str,
-    core: &mut Core,
-    mut next: impl FnMut(Option<Applied>) -> Option<Op>,
-) -> anyhow::Result<()> {
-    let (mut last, mut longest, mut total, mut count) = (None, Duration::ZERO, Duration::ZERO, 0);
-    while let Some(op) = next(last.take()) {
-        let begin = processor_time();
-        last = Some(core.entry(op, &[]));
-        let took = processor_time() - begin;
-        (longest, total, count) = (longest.max(took), total + took, count + 1);
+/// Applies `op` to what `prepare` gives, and what it leads to, entry by entry; processor time of the longest, and the
+/// mean. Each entry's is the least of several rounds, for what disturbs one of them is not the entry's doing.
+fn longest(what: &str, prepare: impl Fn() -> Core, op: &Op) -> anyhow::Result<()> {
+    let mut least: Vec<Duration> = Vec::new();
+    for _ in 0..ROUNDS {
+        let (mut core, mut next) = (prepare(), Some(op.clone()));
+        let mut entries = 0..;
+        while let Some((op, entry)) = next.take().zip(entries.next()) {
+            let begin = processor_time();
+            let applied = core.entry(op.clone(), &[]);
+            let took = processor_time() - begin;
+            match least.get_mut(entry) {
+                Some(least) => *least = took.min(*least),
+                None => least.push(took),
+            }
+            next = following(op, applied);
+        }
     }
-    println!("  {what:<42} {longest:8.2?} {:8.2?}  {count} entries", total / count);
+    let (count, total) = (least.len(), least.iter().sum::<Duration>());
+    let longest = least.into_iter().max().unwrap_or_default();
+    let mean = total / u32::try_from(count)?;
+    println!("  {what:<42} {longest:8.2?} {mean:8.2?}  {count} entries");
     ensure!(longest <= ENTRY_MAX, "{what}: an entry of {longest:?}");
     Ok(())
+}
+
+/// What the leader, or who asked, sends next.
+fn following(op: Op, mut applied: Applied) -> Option<Op> {
+    match (op, applied.replies.pop()?.result) {
+        (Op::Tick, _) => applied.effects.more_due.then_some(Op::Tick),
+        (Op::Sweep(mut part), Ok(Outcome::Swept(swept))) => {
+            part.after = Some(swept.next?);
+            Some(Op::Sweep(part))
+        }
+        (op, result) => panic!("{op:?} led to {result:?}"),
+    }
 }
 
 fn processor_time() -> Duration {
@@ -113,33 +137,21 @@ fn processor_time() -> Duration {
     Duration::try_from(now).expect("this clock began at 0")
 }
 
-/// Ticks while more is due.
-fn ticks(applied: Option<Applied>) -> Option<Op> {
-    applied.is_none_or(|applied| applied.effects.more_due).then_some(Op::Tick)
-}
-
-fn due() -> anyhow::Result<()> {
-    let later = PushOptions { due: Due::AtMs(60_000), ..PushOptions::default() };
-    let mut core = filled(Some(&later));
+fn due() -> Core {
+    let mut core = filled(Some(&PushOptions { due: Due::AtMs(60_000), ..PushOptions::default() }));
     core.wall_ms = 60_000;
-    longest("delayed, all due at once", &mut core, ticks)
+    core
 }
 
-fn ended() -> anyhow::Result<()> {
+fn leased() -> Core {
     let mut core = filled(None);
     core.confirmed_ms = 0;
     while let Outcome::Delivered(_) = core.apply(take(Op::Lease, 256), &[]) {}
     core.confirmed_ms = 3_600_000;
-    longest("leases, all ended at once", &mut core, ticks)
+    core
 }
 
-fn expired(on_expiry: OnExpiry) -> anyhow::Result<()> {
-    let mut core = expired_core(on_expiry);
-    longest(&format!("expired at once, then {on_expiry:?}"), &mut core, ticks)
-}
-
-/// A queue with messages that are about to expire.
-fn expired_core(on_expiry: OnExpiry) -> Core {
+fn expired(on_expiry: OnExpiry) -> Core {
     let mut core = filled(Some(&PushOptions { ttl_ms: Some(50_000), ..PushOptions::default() }));
     let change = Box::new(QueueSettings { on_expiry: Some(on_expiry), ..QueueSettings::default() });
     core.apply(Op::AlterQueue { queue: queue(), change, if_version: None }, &[]);
@@ -147,30 +159,31 @@ fn expired_core(on_expiry: OnExpiry) -> Core {
     core
 }
 
-fn swept() -> anyhow::Result<()> {
-    let other: QueueName = "other".parse().expect("a name");
-    let all = |queue, action| Sweep::all(queue, Select::default(), action);
-    let mut core = filled(None);
-    core.apply(push(other.clone(), 1, None), &table(1, |_| 9));
-    sweep("moved to another queue", &mut core, all(queue(), Action::Move { to: other.clone() }))?;
-    sweep("purged as single messages", &mut core, all(other, Action::Delete))?;
-    let mut core = filled(None);
-    sweep("purged as they were pushed", &mut core, all(queue(), Action::Delete))?;
-    let mut core = expired_core(OnExpiry::Dead);
+fn dead() -> Core {
+    let mut core = expired(OnExpiry::Dead);
     while core.entry(Op::Tick, &[]).effects.more_due {}
-    sweep("redriven", &mut core, all(queue(), Action::Redrive { to: None }))
+    core
 }
 
-fn sweep(what: &str, core: &mut Core, mut part: Sweep) -> anyhow::Result<()> {
-    let mut done = false;
-    longest(what, core, |applied| {
-        if let Some(mut applied) = applied {
-            let Some(Ok(Outcome::Swept(swept))) = applied.replies.pop().map(|reply| reply.result) else {
-                panic!("a sweep was refused")
-            };
-            part.after = swept.next;
-            done = swept.next.is_none();
-        }
-        (!done).then(|| Op::Sweep(Box::new(part.clone())))
-    })
+fn other() -> QueueName {
+    "other".parse().expect("a name")
+}
+
+fn with_other() -> Core {
+    let mut core = filled(None);
+    core.apply(push(other(), 1, None), &table(1, |_| 9));
+    core
+}
+
+fn moved() -> Core {
+    let (mut core, mut next) = (with_other(), Some(sweep(queue(), Action::Move { to: other() })));
+    while let Some(op) = next.take() {
+        let applied = core.entry(op.clone(), &[]);
+        next = following(op, applied);
+    }
+    core
+}
+
+fn sweep(queue: QueueName, action: Action) -> Op {
+    Op::Sweep(Box::new(Sweep::all(queue, Select::default(), action)))
 }
