@@ -155,7 +155,7 @@ impl Failure {
             E::NodeNotFound => (Exit::NotFound, Some("`queuectl cluster members`".into())),
             E::NodeExists => (Exit::Conflict, Some("`queuectl cluster members`".into())),
             E::AddressUnreachable => (Exit::Unreachable, None),
-            E::NodeRemoved => (Exit::NotFound, Some("`queuectl cluster members`".into())),
+            E::NodeRemoved | E::StoreRefused => (Exit::NotFound, Some("`queuectl cluster members`".into())),
             E::QuorumAtRisk => (
                 Exit::Conflict,
                 Some("bring one back, or replace it: `queuectl cluster replace`; --force if it is lost for good".into()),
@@ -307,6 +307,7 @@ mod tests {
             "message_leased 73",
             "node_removed 66",
             "quorum_at_risk 73",
+            "store_refused 66",
         ];
         assert_eq!(shown, expected);
     }

@@ -148,6 +148,8 @@ codes! {
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.
     QuorumAtRisk = 61, "quorum_at_risk";
+    /// The peer's data directory is not the one it had, or an older state of it.
+    StoreRefused = 62, "store_refused";
 }
 
 impl Serialize for ErrorCode {

@@ -115,6 +115,17 @@ pub struct PeerHello {
     pub last: Option<LogId>,
     /// Its vote.
     pub vote: Option<Vote>,
+    /// How often its log was opened, this time included; 0 while it has none.
+    pub epoch: u32,
+    /// Chosen at random when its process started: two processes of one epoch run on copies of one directory.
+    pub boot: u64,
+}
+
+impl PeerHello {
+    /// Who has nothing but a data directory yet.
+    pub fn nobody(node: NodeId, store: StoreId) -> Self {
+        Self { node, store, last: None, vote: None, epoch: 0, boot: 0 }
+    }
 }
 
 /// What the acceptor answers.
@@ -126,7 +137,7 @@ pub struct Accepted {
     pub cluster: ClusterId,
     /// Its name.
     pub name: Text<64>,
-    /// Raft's number and log of it; log id and vote are `None` to a client.
+    /// Raft's number and log of it; nothing of the log is told to a client.
     pub node: PeerHello,
     /// Who leads, as far as it knows.
     pub leader: Option<LeaderView>,

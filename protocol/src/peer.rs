@@ -172,6 +172,10 @@ pub struct PeerPing {
     pub disk_free_bytes: u64,
     /// Below its reserve: pushes must stop.
     pub disk_low: bool,
+    /// Entries up to here are committed and on its disk.
+    pub durable_index: u64,
+    /// Its vote, on its disk.
+    pub durable_vote: Option<Vote>,
 }
 
 /// What a node answers another.

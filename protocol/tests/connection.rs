@@ -32,7 +32,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Node<S> {
     async fn accept(stream: S) -> Self {
         let (read, mut writer) = split(stream);
         let mut reader = FrameReader::new(read);
-        let node = PeerHello { node: NodeId(1), store: StoreId(1), last: None, vote: None };
+        let node = PeerHello::nobody(NodeId(1), StoreId(1));
         let accepted = Accepted {
             version: 1,
             cluster: ClusterId(7),

@@ -18,7 +18,7 @@ fn secret(byte: u8) -> Secret {
 }
 
 fn node(node: u64) -> PeerHello {
-    PeerHello { node: NodeId(node), store: StoreId(u128::from(node) + 100), last: None, vote: None }
+    PeerHello::nobody(NodeId(node), StoreId(u128::from(node) + 100))
 }
 
 fn client() -> Hello {

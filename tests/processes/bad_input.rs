@@ -134,7 +134,7 @@ async fn a_node_refuses_strangers_and_serves_on() {
     assert_eq!(ask(newer).await, ErrorCode::VersionMismatch);
     let stranger = Some(ClusterId(id.0 ^ 1));
     assert_eq!(ask(hello(stranger, client_role())).await, ErrorCode::WrongCluster);
-    let me = PeerHello { node: NodeId(2), store: StoreId(7), last: None, vote: None };
+    let me = PeerHello::nobody(NodeId(2), StoreId(7));
     assert_eq!(ask(hello(stranger, HelloRole::Peer(me))).await, ErrorCode::WrongCluster);
 
     let mut peer = stream().await;

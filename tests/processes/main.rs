@@ -15,5 +15,6 @@ mod parked;
 mod readme;
 mod repeated_pop;
 mod space;
+mod stores;
 mod terminal;
 mod work;

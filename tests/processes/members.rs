@@ -33,7 +33,7 @@ async fn more_are_accepted(accepted: &Mutex<Vec<String>>) {
     .await;
 }
 
-async fn voters(cluster: &Cluster) -> Vec<String> {
+pub(crate) async fn voters(cluster: &Cluster) -> Vec<String> {
     let (_, status) = cluster.leader().await;
     let voters = status.members.iter().filter(|member| member.voter);
     voters.map(|member| member.name.to_string()).collect()

@@ -25,7 +25,7 @@ use super::pool::{self, Pool};
 use super::recovery;
 use super::scan::Expected;
 use super::shared::{Operation, Phase, Shared, What};
-use super::state::{MaxByIndex, State};
+use super::state::{Floor, MaxByIndex, State};
 use super::writer::Writer;
 use super::{Ballast, Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
 use crate::fs::{Disk, DiskError, create_dirs};
@@ -185,6 +185,19 @@ impl Log {
     pub fn save_committed(&self, committed: Option<LogId>) {
         self.shared.submit(|accept| {
             accept.state.committed = committed;
+            accept.mark = true;
+        });
+    }
+
+    /// What peers are known to have had, as it was when this log was opened or later.
+    pub fn floors(&self) -> Vec<Floor> {
+        self.shared.located().state.floors.clone()
+    }
+
+    /// All that is known now of what peers had; durable some time later, with the next commit mark.
+    pub fn save_floors(&self, floors: Vec<Floor>) {
+        self.shared.submit(|accept| {
+            accept.floors = Some(floors);
             accept.mark = true;
         });
     }

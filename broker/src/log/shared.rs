@@ -23,7 +23,7 @@ use super::index::Imported;
 use super::pool::Pool;
 use super::reader::{Reader, Spot};
 use super::segment::Segment;
-use super::state::State;
+use super::state::{Floor, State};
 use super::tail::Tail;
 use super::{Done, Entry, LogError, LogOptions, LogState};
 use crate::fs::Disk;
@@ -45,6 +45,7 @@ pub(crate) enum What {
     Import(Imported, Vec<Arc<Segment>>),
     Retire(Retired),
     Compact(Compacted, Vec<Arc<Segment>>),
+    Floors(Vec<Floor>),
     /// Only to be told when everything before is durable.
     Nothing,
 }
@@ -67,6 +68,8 @@ pub(crate) struct Accept {
     pub(crate) pending: Vec<Operation>,
     /// `state.committed` has not been handed to the writer.
     pub(crate) mark: bool,
+    /// Floors that have not been handed to the writer.
+    pub(crate) floors: Option<Vec<Floor>>,
     /// The number of the newest operation.
     pub(crate) number: u64,
     /// Counts truncations and purges, which make a read begin again.
@@ -138,6 +141,7 @@ impl Shared {
             tail: Tail::new(options.tail_size),
             pending: Vec::new(),
             mark: false,
+            floors: None,
             number: 0,
             generation: 0,
             phase: Phase::Open,

@@ -15,10 +15,16 @@ pub struct Floor {
     pub node: NodeId,
     /// Its data directory.
     pub store: StoreId,
+    /// How often its log had been opened.
+    pub epoch: u32,
+    /// The random number of the process that opened it then.
+    pub boot: u64,
     /// The highest index both acknowledged and committed.
     pub acknowledged: u64,
-    /// The highest vote seen.
-    pub vote: Vote,
+    /// Term of the highest vote it gave; 0 if none is known.
+    pub term: u64,
+    /// For whom.
+    pub voted: NodeId,
 }
 
 /// All that the records say. Orders: `purged ≤ last`; `committed` may be ahead of `last`.

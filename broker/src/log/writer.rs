@@ -12,7 +12,7 @@ use queue_protocol::peer::LogId;
 
 use super::format::file_id::FileId;
 use super::format::footer::{Footer, Row, encode_rows, reserve};
-use super::format::opening::{Opening, put_import, size_of_state};
+use super::format::opening::{FLOOR_SIZE, Opening, put_floors, put_import, size_of_state};
 use super::format::payload::{Compacted, Retired, put_compacted, put_files};
 use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
 use super::format::{block_up, record_up, u32_of, u64_of};
@@ -101,7 +101,8 @@ impl Writer {
         }
     }
 
-    /// What is pending. A commit mark comes last, behind the entries it may speak of; alone only if `mark_alone`.
+    /// What is pending. A commit mark comes behind the entries it may speak of, floors behind the mark; alone only if
+    /// `mark_alone`.
     fn take(&self, mark_alone: bool) -> (Vec<Operation>, Phase) {
         let mut accept = self.shared.accept();
         let mut operations = std::mem::take(&mut accept.pending);
@@ -109,6 +110,9 @@ impl Writer {
             accept.mark = false;
             let what = What::Commit(accept.state.committed);
             operations.push(Operation { number: accept.number, what, done: None });
+            if let Some(floors) = accept.floors.take() {
+                operations.push(Operation { number: accept.number, what: What::Floors(floors), done: None });
+            }
         }
         (operations, accept.phase)
     }
@@ -146,6 +150,7 @@ impl Writer {
             What::Compact(compacted, _) => {
                 (u64_of(HEADER_SIZE + 8 + compacted.runs.len() * 24 + compacted.files.len() * 8), 0)
             }
+            What::Floors(floors) => (u64_of(HEADER_SIZE + floors.len() * FLOOR_SIZE), 0),
             _ => (u64_of(HEADER_SIZE), 0),
         };
         let rows = self.shared.located().rows.len() + more_rows;
@@ -202,6 +207,12 @@ impl Writer {
             }
             What::Retire(retired) => self.retire(retired),
             What::Compact(compacted, segments) => self.compact(compacted, segments),
+            What::Floors(floors) => {
+                let mut payload = Vec::new();
+                put_floors(&mut payload, floors);
+                group.record(cursor, Kind::Floors, 0, NO_ID, &payload);
+                self.shared.located().state.floors.clone_from(floors);
+            }
         }
         Ok(())
     }

@@ -143,7 +143,14 @@ pub async fn join(
     };
     let listener = bind(outside, &options.listen).await?;
     let address = advertised(options, &*listener)?;
-    let me = Credentials { cluster: identity.cluster, node: JOINING, store: identity.store, secret };
+    let me = Credentials {
+        cluster: identity.cluster,
+        node: JOINING,
+        store: identity.store,
+        secret,
+        epoch: 0,
+        boot: 0,
+    };
     let (invited, mut invitations) = mpsc::channel(1);
     let answering = answer_while_joining(outside, &me, &*listener, &invited);
     let asking = async {
@@ -205,7 +212,7 @@ async fn answer_while_joining(
                 version: VERSION,
                 cluster,
                 name: Text::default(),
-                node: PeerHello { node: JOINING, store: me.store, last: None, vote: None },
+                node: PeerHello::nobody(JOINING, me.store),
                 leader: None,
                 features: 0,
                 wall_ms: outside.clock.wall_ms(),
@@ -303,8 +310,7 @@ async fn ask_once(
     address: &str,
     join: &Join,
 ) -> std::io::Result<Result<Joined, Error>> {
-    let me = Credentials { node: JOINING, ..me.clone() };
-    let mut stream = dial_peer(outside, &me, None, address, None).await?;
+    let mut stream = dial_peer(outside, me, None, address, None).await?;
     let mut outbox = Outbox::new();
     let request = OutFrame::new(1, &PeerRequest::Join(join.clone()), Vec::new());
     outbox.push(&request).map_err(std::io::Error::other)?;

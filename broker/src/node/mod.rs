@@ -120,7 +120,8 @@ impl From<IdentityError> for NodeError {
         match error {
             IdentityError::Disk(error) => error.into(),
             IdentityError::Missing { .. } => Self::new(66, "not_formatted", error.to_string()).hint(
-                "queued init formats the first node of a cluster, queued join --at HOST:PORT --secret-file FILE another",
+                "queued init formats the first node of a cluster, queued join --at HOST:PORT --secret-file FILE another; \
+                 for a member whose data is gone, queuectl cluster replace takes a new node in its place",
             ),
             IdentityError::Foreign { .. } => Self::new(66, "foreign", error.to_string()),
             corrupt => Self::corrupt(corrupt),

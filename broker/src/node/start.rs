@@ -136,8 +136,14 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         }),
     );
 
-    let credentials =
-        Credentials { cluster: identity.cluster, node: identity.node, store: identity.store, secret };
+    let credentials = Credentials {
+        cluster: identity.cluster,
+        node: identity.node,
+        store: identity.store,
+        secret,
+        epoch: recovered.epoch,
+        boot: u64::from_le_bytes(outside.random_bytes()),
+    };
     let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
     let consensus =
         Consensus::start(outside.clone(), me, log.clone(), snapshots, options.raft.clone()).await?;

@@ -14,7 +14,7 @@ use openraft::{Instant as _, Membership};
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::OutFrame;
-use queue_protocol::hello::JOINING;
+use queue_protocol::hello::{JOINING, PeerHello};
 use queue_protocol::io::Outbox;
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{NodeId, StoreId};
@@ -76,7 +76,8 @@ impl Consensus {
                 format!("{} found no node that waits to be taken in at {address}: {why}", self.me.name);
             Error::refused(ErrorCode::AddressUnreachable, what)
         };
-        let dialed = dial_peer(&self.outside, &self.me.credentials, Some(&self.log), address, Some(JOINING));
+        let dialed =
+            dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, Some(JOINING));
         let mut stream = dialed.await.map_err(|error| unreachable(error.to_string()))?;
         let invite = Invite { at: Text::cut(self.me.address.clone()), standing };
         let mut outbox = Outbox::new();
@@ -213,6 +214,14 @@ impl Consensus {
             return Err(Error::refused(ErrorCode::NodeRemoved, what));
         }
         Ok(())
+    }
+
+    /// Lets a proved peer in.
+    ///
+    /// # Errors
+    /// Its data directory is not the one it had, or an older state of it.
+    pub(crate) fn admit_peer(&self, peer: &PeerHello) -> Result<(), Error> {
+        self.floors.admit(peer, self.members().0.get(&peer.node.0))
     }
 
     /// What is left to do about the members, if this node leads: a joint membership whose leader went half-way, or a

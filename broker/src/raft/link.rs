@@ -16,12 +16,12 @@ use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{PeerRequest, PeerResponse};
+use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::types::TypeConfig;
-use crate::log::Log;
+use super::floors::Floors;
+use super::types::{Member, TypeConfig};
 use crate::outside::Outside;
 
 /// How long a dial may take.
@@ -34,6 +34,18 @@ pub(crate) struct Credentials {
     pub(crate) node: NodeId,
     pub(crate) store: StoreId,
     pub(crate) secret: Secret,
+    /// How often the log was opened, this time included.
+    pub(crate) epoch: u32,
+    /// The random number of this process.
+    pub(crate) boot: u64,
+}
+
+impl Credentials {
+    /// Who this is, without what its log holds.
+    pub(crate) fn hello(&self) -> PeerHello {
+        let Self { node, store, epoch, boot, .. } = *self;
+        PeerHello { epoch, boot, ..PeerHello::nobody(node, store) }
+    }
 }
 
 /// What goes first on a shared connection.
@@ -67,11 +79,11 @@ impl RefusedBy {
     }
 }
 
-/// Connects to `address` as a peer; `expect` must answer there.
+/// Connects to `address` as a peer; `expect` must answer there. Who joins has no floors and lets anybody in.
 pub(crate) async fn dial_peer(
     outside: &Outside,
     me: &Credentials,
-    log: Option<&Log>,
+    floors: Option<&Floors>,
     address: &str,
     expect: Option<NodeId>,
 ) -> io::Result<PeerStream> {
@@ -81,9 +93,7 @@ pub(crate) async fn dial_peer(
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer")))??;
     let (read, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read);
-    let state = log.map(Log::state).unwrap_or_default();
-    let role =
-        HelloRole::Peer(PeerHello { node: me.node, store: me.store, last: state.last, vote: state.vote });
+    let role = HelloRole::Peer(floors.map_or_else(|| me.hello(), |floors| floors.hello(me)));
     // Who joins does not know the cluster yet.
     let cluster = (me.node != JOINING).then_some(me.cluster);
     let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
@@ -109,6 +119,7 @@ struct Queues {
 
 /// One connection while it lives.
 pub(crate) struct Open {
+    peer: PeerHello,
     queues: Mutex<Queues>,
     filled: Notify,
     gone: watch::Sender<bool>,
@@ -212,30 +223,52 @@ impl Open {
 pub(crate) struct Link {
     outside: Outside,
     me: Credentials,
-    log: Log,
+    floors: Arc<Floors>,
     node: NodeId,
-    address: String,
+    member: Member,
     open: tokio::sync::Mutex<Option<Arc<Open>>>,
 }
 
 impl Link {
-    pub(crate) fn new(outside: Outside, me: Credentials, log: Log, node: NodeId, address: String) -> Self {
-        Self { outside, me, log, node, address, open: tokio::sync::Mutex::default() }
+    pub(crate) fn new(
+        outside: Outside,
+        me: Credentials,
+        floors: Arc<Floors>,
+        node: NodeId,
+        member: Member,
+    ) -> Self {
+        Self { outside, me, floors, node, member, open: tokio::sync::Mutex::default() }
     }
 
     pub(crate) fn address(&self) -> &str {
-        &self.address
+        &self.member.address
+    }
+
+    /// The node answered an append that was sent under `vote`.
+    pub(crate) fn acknowledged(&self, result: &AppendResult, vote: Vote) {
+        self.floors.acknowledged(self.node, result, vote);
+    }
+
+    /// The node gave this one its vote.
+    pub(crate) fn granted(&self, vote: Vote) {
+        self.floors.granted(self.node, vote);
     }
 
     /// The shared connection, opened if there is none. Those who come meanwhile wait for the same dial.
     pub(crate) async fn open(&self) -> io::Result<Arc<Open>> {
         let mut slot = self.open.lock().await;
-        if let Some(open) = slot.as_ref().filter(|open| !open.queues().closed) {
-            return Ok(Arc::clone(open));
+        if let Some(open) = slot.take() {
+            if self.floors.is_current(&open.peer) {
+                if !open.queues().closed {
+                    return Ok(Arc::clone(slot.insert(open)));
+                }
+            } else {
+                open.close();
+            }
         }
-        *slot = None;
         let stream = self.dial().await?;
         let open = Arc::new(Open {
+            peer: stream.hello,
             queues: Mutex::default(),
             filled: Notify::new(),
             gone: watch::Sender::new(false),
@@ -248,7 +281,10 @@ impl Link {
 
     /// A connection of its own.
     pub(crate) async fn dial(&self) -> io::Result<PeerStream> {
-        dial_peer(&self.outside, &self.me, Some(&self.log), &self.address, Some(self.node)).await
+        let address = self.address();
+        let stream = dial_peer(&self.outside, &self.me, Some(&self.floors), address, Some(self.node)).await?;
+        self.floors.admit(&stream.hello, Some(&self.member)).map_err(io::Error::other)?;
+        Ok(stream)
     }
 
     /// Asks and waits, at most `within`.
@@ -264,12 +300,12 @@ impl Link {
             open.send(lane, request, tail).await.map_err(|_| {
                 io::Error::new(
                     io::ErrorKind::ConnectionReset,
-                    format!("the connection to {} broke", self.address),
+                    format!("the connection to {} broke", self.address()),
                 )
             })
         };
         tokio::time::timeout(within, asking).await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address)))
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address())))
         })
     }
 }

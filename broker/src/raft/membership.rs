@@ -64,7 +64,11 @@ impl Consensus {
                 join.name.as_deref().filter(|name| **name == member.name).map(|name| format!("name {name}"))
             };
             if let Some(taken) = taken {
-                let what = format!("{taken} belongs to member {}", member.name);
+                let what = format!(
+                    "{taken} belongs to member {0}; if its data is gone, queuectl cluster replace {0} HOST:PORT takes a \
+                     new node in its place",
+                    member.name
+                );
                 return Err(Error::refused(ErrorCode::NodeExists, what));
             }
         }
@@ -87,7 +91,7 @@ impl Consensus {
             Err(Error::refused(ErrorCode::AddressUnreachable, what))
         };
         let joining = Some(queue_protocol::hello::JOINING);
-        match dial_peer(&self.outside, &self.me.credentials, Some(&self.log), address, joining).await {
+        match dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, joining).await {
             Ok(stream) if stream.hello.store == store => Ok(()),
             Ok(_) => refuse("another node answers there".to_owned()),
             Err(error) => refuse(error.to_string()),

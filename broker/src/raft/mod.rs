@@ -3,6 +3,7 @@
 
 mod changes;
 mod clocks;
+mod floors;
 pub(crate) mod leadership;
 mod link;
 pub(crate) mod log_store;
@@ -38,6 +39,7 @@ use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::membership::Standing;
 use tokio::sync::watch;
 
+pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
 pub(crate) use self::link::{Credentials, dial_peer};
 pub(crate) use self::machine::LoadError;
@@ -139,6 +141,7 @@ pub(crate) struct Consensus {
     proposer: Arc<Proposer>,
     network: Network,
     log: Log,
+    floors: Arc<Floors>,
     me: Me,
     outside: Outside,
     options: RaftOptions,
@@ -192,7 +195,8 @@ impl Consensus {
             ..Config::default()
         };
         let config = Arc::new(config.validate()?);
-        let network = Network::new(outside.clone(), me.credentials.clone(), log.clone());
+        let floors = Arc::new(Floors::load(log.clone()));
+        let network = Network::new(outside.clone(), me.credentials.clone(), log.clone(), Arc::clone(&floors));
         let node = me.credentials.node;
         let raft = Raft::new(
             node.0,
@@ -212,6 +216,7 @@ impl Consensus {
             proposer: Arc::new(Proposer::new()),
             network,
             log,
+            floors: Arc::clone(&floors),
             me,
             outside,
             options,
@@ -232,6 +237,7 @@ impl Consensus {
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         consensus.look_at_disk();
         TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
         TypeConfig::spawn(end_with_raft(consensus.raft.clone(), Arc::clone(&consensus.outside.end)));
         Ok(consensus)
@@ -262,6 +268,10 @@ impl Consensus {
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
+    }
+
+    pub(crate) fn floors(&self) -> &Arc<Floors> {
+        &self.floors
     }
 
     pub(crate) fn me(&self) -> &Me {

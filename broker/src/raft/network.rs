@@ -20,10 +20,13 @@ use openraft::raft::{
 };
 use queue_protocol::bounded::Bounded;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer};
+use queue_protocol::peer::{
+    Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer, Vote, VoteResult,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::floors::Floors;
 use super::link::{Credentials, Lane, Link};
 use super::machine::SnapshotData;
 use super::types::{
@@ -47,12 +50,13 @@ pub(crate) struct Network {
     outside: Outside,
     me: Credentials,
     log: Log,
+    floors: Arc<Floors>,
     links: Arc<Mutex<BTreeMap<u64, Arc<Link>>>>,
 }
 
 impl Network {
-    pub(crate) fn new(outside: Outside, me: Credentials, log: Log) -> Self {
-        Self { outside, me, log, links: Arc::default() }
+    pub(crate) fn new(outside: Outside, me: Credentials, log: Log, floors: Arc<Floors>) -> Self {
+        Self { outside, me, log, floors, links: Arc::default() }
     }
 
     /// The link to a node; a new one if its address changed.
@@ -64,9 +68,9 @@ impl Network {
         let link = Link::new(
             self.outside.clone(),
             self.me.clone(),
-            self.log.clone(),
+            Arc::clone(&self.floors),
             NodeId(node),
-            member.address.clone(),
+            member.clone(),
         );
         let link = Arc::new(link);
         links.insert(node, Arc::clone(&link));
@@ -156,7 +160,16 @@ fn append_response(result: AppendResult, last: Option<RaftLogId>) -> AppendEntri
     }
 }
 
+fn vote_response(result: VoteResult) -> VoteResponse<TypeConfig> {
+    VoteResponse {
+        vote: to_vote(result.vote),
+        vote_granted: result.granted,
+        last_log_id: result.last.map(to_log_id),
+    }
+}
+
 struct InFlight {
+    vote: Vote,
     prev: Option<RaftLogId>,
     last: Option<RaftLogId>,
     answer: oneshot::Receiver<PeerResponse>,
@@ -177,12 +190,13 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
             Some(open) => Arc::clone(open),
             None => self.open.insert(self.link.open().await?).clone(),
         };
+        let vote = from_vote(&request.vote);
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let (message, tail) = encode_append(request);
         let answer = open.send(Lane::Append, &message, tail);
         let until = Instant::now() + APPEND_TIMEOUT;
-        self.in_flight.push_back(InFlight { prev, last, answer, until });
+        self.in_flight.push_back(InFlight { vote, prev, last, answer, until });
         Ok(())
     }
 
@@ -215,6 +229,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                     let first = self.in_flight.pop_front()?;
                     let item = match answer {
                         Ok(Ok(PeerResponse::Append(result))) => {
+                            self.link.acknowledged(&result, first.vote);
                             Ok(append_result(result, first.prev, first.last))
                         }
                         Ok(Ok(other)) => Err(RPCError::Network(NetworkError::new(&unexpected(&other)))),
@@ -254,18 +269,14 @@ impl PeerClient {
         rpc: &VoteRequest<TypeConfig>,
         kind: fn(AskVote) -> PeerRequest,
         within: Duration,
-    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+    ) -> Result<VoteResult, RpcError> {
         let ask = AskVote {
             vote: from_vote(&rpc.vote),
             last: rpc.last_log_id.as_ref().map(from_log_id),
             by_transfer: rpc.leadership_transfer,
         };
         match self.ask(kind(ask), Vec::new(), within).await? {
-            PeerResponse::Vote(result) => Ok(VoteResponse {
-                vote: to_vote(result.vote),
-                vote_granted: result.granted,
-                last_log_id: result.last.map(to_log_id),
-            }),
+            PeerResponse::Vote(result) => Ok(result),
             other => Err(unreachable(&unexpected(&other))),
         }
     }
@@ -279,10 +290,14 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RpcError> {
+        let vote = from_vote(&request.vote);
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let (message, tail) = encode_append(request);
         match self.ask(message, tail, option.soft_ttl()).await? {
-            PeerResponse::Append(result) => Ok(append_response(result, last)),
+            PeerResponse::Append(result) => {
+                self.link.acknowledged(&result, vote);
+                Ok(append_response(result, last))
+            }
             other => Err(unreachable(&unexpected(&other))),
         }
     }
@@ -311,7 +326,11 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        self.ask_vote(&rpc, PeerRequest::Vote, option.soft_ttl()).await
+        let result = self.ask_vote(&rpc, PeerRequest::Vote, option.soft_ttl()).await?;
+        if result.granted {
+            self.link.granted(from_vote(&rpc.vote));
+        }
+        Ok(vote_response(result))
     }
 
     async fn pre_vote(
@@ -319,7 +338,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
-        self.ask_vote(&rpc, PeerRequest::PreVote, option.soft_ttl()).await
+        self.ask_vote(&rpc, PeerRequest::PreVote, option.soft_ttl()).await.map(vote_response)
     }
 
     async fn full_snapshot(

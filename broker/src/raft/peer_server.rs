@@ -42,6 +42,7 @@ pub(crate) async fn serve_peer(
 ) {
     let (answers, queue) = mpsc::unbounded_channel();
     let writing = TypeConfig::spawn(write_answers(writer, queue));
+    let _session = consensus.floors().enter(peer);
     let mut gatherer = Gatherer::new(64, APPEND_SIZE_MAX);
     let mut receiving = None;
     loop {
@@ -108,6 +109,9 @@ async fn handle(
     let request = frame.message::<PeerRequest>().map_err(io::Error::other)?;
     if let Some(full) = consensus.refuse_peers() {
         return Err(io::Error::other(full.message.to_string()));
+    }
+    if !consensus.floors().is_current(&peer) {
+        return Err(io::Error::other("another process of this node has taken its place"));
     }
     let joining = peer.node == queue_protocol::hello::JOINING;
     if joining && !matches!(request, PeerRequest::Join(_)) {

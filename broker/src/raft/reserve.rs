@@ -102,7 +102,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_voters_that_were_heard_of_lately_count() {
         let rooms = Rooms::default();
-        let ping = |low| PeerPing { wall_ms: 0, disk_free_bytes: 7, disk_low: low };
+        let ping = |low| PeerPing {
+            wall_ms: 0,
+            disk_free_bytes: 7,
+            disk_low: low,
+            durable_index: 0,
+            durable_vote: None,
+        };
         rooms.hear(NodeId(2), ping(true));
         rooms.hear(NodeId(3), ping(false));
         assert_eq!(rooms.low(|_| true), Some((NodeId(2), Room { free: 7, low: true })));

@@ -26,6 +26,7 @@ impl Consensus {
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.seat.hear_wall(node, ping.wall_ms);
         self.rooms.hear(node, ping);
+        self.floors.hear(node, &ping);
     }
 
     /// Says so, once, when a member goes away or comes back.
@@ -33,7 +34,13 @@ impl Consensus {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
             Some(error) if away.insert(node) => {
-                tracing::warn!(node = member.name, address = member.address, %error, "a member does not answer");
+                let refused =
+                    RefusedBy::of(&error).is_some_and(|by| by.error.code == ErrorCode::StoreRefused);
+                if refused {
+                    tracing::error!(node = member.name, %error, "a member does not let this node in");
+                } else {
+                    tracing::warn!(node = member.name, address = member.address, %error, "a member is not reached");
+                }
             }
             None if away.remove(&node) => {
                 tracing::info!(node = member.name, address = member.address, "a member answers again");
@@ -45,7 +52,14 @@ impl Consensus {
     /// What this node tells of itself.
     pub(crate) fn own_ping(&self) -> PeerPing {
         let room = *self.room.borrow();
-        PeerPing { wall_ms: self.outside.clock.wall_ms(), disk_free_bytes: room.free, disk_low: room.low }
+        let (durable_index, durable_vote) = self.floors.told();
+        PeerPing {
+            wall_ms: self.outside.clock.wall_ms(),
+            disk_free_bytes: room.free,
+            disk_low: room.low,
+            durable_index,
+            durable_vote,
+        }
     }
 
     /// Takes note of the room on this node's disk, and says so, once, when it gets low and when there is enough again.
@@ -138,7 +152,7 @@ impl Consensus {
             applied_index: index(self.machine.applied()),
             snapshot_index: index(self.machine.snapshot_last()),
             purged_index: index(log.purged),
-            disk_free_bytes: self.own_ping().disk_free_bytes,
+            disk_free_bytes: self.room.borrow().free,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             version: Text::cut(env!("CARGO_PKG_VERSION")),
             drained: self.drained.load(Ordering::Relaxed),

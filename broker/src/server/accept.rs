@@ -132,7 +132,9 @@ impl Server {
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let secret = &self.consensus.me().credentials.secret;
-        let greeted = accept(&mut reader, &mut writer, secret, |hello| self.answer(hello), |_| Ok(())).await;
+        let greeted =
+            accept(&mut reader, &mut writer, secret, |hello| self.answer(hello), |hello| self.admit(hello))
+                .await;
         drop(greeting);
         let (hello, _) = match greeted {
             Ok(greeted) => greeted,
@@ -185,23 +187,28 @@ impl Server {
                 return Err(full);
             }
         }
-        let peer = matches!(hello.role, HelloRole::Peer(_));
-        let log = self.consensus.log().state();
+        let node = match hello.role {
+            HelloRole::Peer(_) => self.consensus.floors().hello(&me.credentials),
+            HelloRole::Client { .. } => PeerHello::nobody(me.credentials.node, me.credentials.store),
+        };
         Ok(Accepted {
             version,
             cluster: me.credentials.cluster,
             name: Text::cut(me.name.clone()),
-            node: PeerHello {
-                node: me.credentials.node,
-                store: me.credentials.store,
-                last: log.last.filter(|_| peer),
-                vote: log.vote.filter(|_| peer),
-            },
+            node,
             leader: self.consensus.view().leader,
             features: 0,
             wall_ms: self.consensus.outside().clock.wall_ms(),
             nonce: self.consensus.outside().random_bytes(),
         })
+    }
+
+    /// Whether a peer that proved the secret may in.
+    fn admit(&self, hello: &Hello) -> Result<(), Error> {
+        match &hello.role {
+            HelloRole::Peer(peer) => self.consensus.admit_peer(peer),
+            HelloRole::Client { .. } => Ok(()),
+        }
     }
 
     /// Takes no more clients and requests, answers what is open, at most `grace` long.

@@ -113,7 +113,7 @@ fn leader(address: SocketAddr) -> LeaderView {
 async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>) {
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read);
-    let node = PeerHello { node: NodeId(1), store: StoreId(1), last: None, vote: None };
+    let node = PeerHello::nobody(NodeId(1), StoreId(1));
     let answer = |hello: &Hello| {
         let version = hello.check(CLUSTER, NodeId(1))?;
         let (name, leader) = (Text::cut("n1"), Some(leader(address)));

@@ -70,7 +70,7 @@ impl Listener {
     pub(crate) async fn accept_of(&mut self, leader: Option<u64>, cluster: ClusterId) -> Node {
         let (read, mut writer) = split(self.streams.recv().await.unwrap());
         let mut reader = FrameReader::new(read);
-        let node = PeerHello { node: NodeId(self.node), store: StoreId(1), last: None, vote: None };
+        let node = PeerHello::nobody(NodeId(self.node), StoreId(1));
         let answer = |hello: &Hello| {
             let version = hello.check(cluster, NodeId(self.node))?;
             let leader = leader.map(view);

@@ -460,7 +460,13 @@ fn peers() -> Vec<Sample> {
     ask("", PeerRequest::Join(join), Vec::new());
     let invite = Invite { at: text("10.0.0.1:7410"), standing: Standing::InsteadOf(NodeId(3)) };
     ask("", PeerRequest::Invite(invite), Vec::new());
-    let ping = PeerPing { wall_ms: 1_800_000_000_000, disk_free_bytes: 1 << 36, disk_low: false };
+    let ping = PeerPing {
+        wall_ms: 1_800_000_000_000,
+        disk_free_bytes: 1 << 36,
+        disk_low: false,
+        durable_index: 12,
+        durable_vote: Some(vote()),
+    };
     ask("", PeerRequest::Ping(ping), Vec::new());
 
     let mut answer = |suffix: &str, response: PeerResponse| {
@@ -489,17 +495,22 @@ fn peers() -> Vec<Sample> {
 
 fn hellos() -> Vec<Sample> {
     let client = Hello::new(None, HelloRole::Client { session: SessionId(0x42) }, 0, [1; 32]);
-    let peer =
-        PeerHello { node: NodeId(3), store: StoreId(0x33), last: Some(log_id(12)), vote: Some(vote()) };
+    let peer = PeerHello {
+        last: Some(log_id(12)),
+        vote: Some(vote()),
+        epoch: 5,
+        boot: 0xb007,
+        ..PeerHello::nobody(NodeId(3), StoreId(0x33))
+    };
     let cluster = Some(ClusterId(0x7c1e));
     let member = Hello::new(cluster, HelloRole::Peer(peer), 1_800_000_000_000, [1; 32]);
-    let none = PeerHello { node: JOINING, last: None, vote: None, ..peer };
+    let none = PeerHello::nobody(JOINING, peer.store);
     let joining = Hello::new(None, HelloRole::Peer(none), 1_800_000_000_000, [1; 32]);
     let accepted = Accepted {
         version: 1,
         cluster: ClusterId(0x7c1e),
         name: text("n2"),
-        node: PeerHello { node: NodeId(2), store: StoreId(0x22), last: None, vote: None },
+        node: PeerHello::nobody(NodeId(2), StoreId(0x22)),
         leader: Some(leader()),
         features: 0,
         wall_ms: 1_800_000_000_001,

@@ -35,7 +35,7 @@ pub(crate) const FIXED_SIZE: usize = 168;
 /// | 152 | 4 | files | count: 8 bytes each, number |
 /// | 156 | 4 | runs | count: 24 bytes each: first index, last index, file |
 /// | 160 | 4 | imports | count: 24 bytes each: from, to, count of runs as u64; its runs follow |
-/// | 164 | 4 | floors | count: 56 bytes each: node, store (16), acknowledged index, vote term, vote node, committed (8) |
+/// | 164 | 4 | floors | count: 64 bytes each: node, store (16), epoch (8), boot, acknowledged index, vote term, vote node |
 /// | 168 | | | the lists, in that order |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
@@ -46,7 +46,7 @@ pub(crate) struct Opening {
 }
 
 const _: () = assert!(FIXED_SIZE == 8 + 8 + 8 + 4 + 4 + 8 + 8 + 3 * LOG_ID_SIZE + 8 + 4 * 4);
-const FLOOR_SIZE: usize = 56;
+pub(crate) const FLOOR_SIZE: usize = 64;
 const RUN_SIZE: usize = 24;
 
 impl Opening {
@@ -79,15 +79,7 @@ impl Opening {
         for import in &index.imports {
             put_import(&mut bytes, import);
         }
-        for floor in floors {
-            bytes.extend_from_slice(&floor.node.0.to_le_bytes());
-            bytes.extend_from_slice(&floor.store.0.to_le_bytes());
-            for field in
-                [floor.acknowledged, floor.vote.term, floor.vote.node.0, u64::from(floor.vote.committed)]
-            {
-                bytes.extend_from_slice(&field.to_le_bytes());
-            }
-        }
+        put_floors(&mut bytes, floors);
         bytes
     }
 
@@ -126,20 +118,7 @@ impl Opening {
             index,
         };
         for _ in 0..floors {
-            state.floors.push(Floor {
-                node: NodeId(fields.u64()?),
-                store: StoreId(fields.u128()?),
-                acknowledged: fields.u64()?,
-                vote: Vote {
-                    term: fields.u64()?,
-                    node: NodeId(fields.u64()?),
-                    committed: match fields.u64()? {
-                        0 => false,
-                        1 => true,
-                        _ => return None,
-                    },
-                },
-            });
+            state.floors.push(take_floor(&mut fields)?);
         }
         fields.end()?;
         Some(Self { file, file_size, zeroed, state })
@@ -188,6 +167,31 @@ pub(crate) fn take_import(fields: &mut Fields<'_>) -> Option<Imported> {
     Some(Imported { from, to, runs })
 }
 
+/// Appends floors: in openings, and as the payload of a floors record.
+pub(crate) fn put_floors(bytes: &mut Vec<u8>, floors: &[Floor]) {
+    for floor in floors {
+        bytes.extend_from_slice(&floor.node.0.to_le_bytes());
+        bytes.extend_from_slice(&floor.store.0.to_le_bytes());
+        let numbers = [u64::from(floor.epoch), floor.boot, floor.acknowledged, floor.term, floor.voted.0];
+        for number in numbers {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
+/// The inverse of [`put_floors`], for one.
+pub(crate) fn take_floor(fields: &mut Fields<'_>) -> Option<Floor> {
+    Some(Floor {
+        node: NodeId(fields.u64()?),
+        store: StoreId(fields.u128()?),
+        epoch: u32::try_from(fields.u64()?).ok()?,
+        boot: fields.u64()?,
+        acknowledged: fields.u64()?,
+        term: fields.u64()?,
+        voted: NodeId(fields.u64()?),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,7 +208,15 @@ mod tests {
             runs: vec![Run { first: 16, last: 30, file: FileId::Sparse(1) }],
         });
         let vote = Vote { term: 3, node: NodeId(2), committed: true };
-        let floor = Floor { node: NodeId(1), store: StoreId(0xff), acknowledged: 18, vote };
+        let floor = Floor {
+            node: NodeId(1),
+            store: StoreId(0xff),
+            epoch: 6,
+            boot: 7,
+            acknowledged: 18,
+            term: 3,
+            voted: NodeId(2),
+        };
         Opening {
             file: FileId::Segment(5),
             file_size: 16_384,
@@ -263,10 +275,11 @@ mod tests {
             n(1),
             n(0xff),
             n(0),
+            n(6),
+            n(7),
             n(18),
             n(3),
             n(2),
-            n(1),
         ];
         assert_eq!(hex, expected.concat());
         assert_eq!(Opening::decode(&bytes), Some(example()));

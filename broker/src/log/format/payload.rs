@@ -5,10 +5,11 @@ use queue_protocol::peer::{LogId, Vote};
 use super::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::file_id::FileId;
 use super::footer::Footer;
-use super::opening::{Opening, put_run, take_import, take_run};
+use super::opening::{Opening, put_run, take_floor, take_import, take_run};
 use super::record::{FLAG_SET, HEADER_SIZE, Header, Kind, VERSION};
 use super::{Fields, usize_of};
 use crate::log::index::{Imported, Run};
+use crate::log::state::Floor;
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub(crate) enum Payload {
     Retire(Retired),
     Footer(Footer),
     Compact(Compacted),
+    Floors(Vec<Floor>),
 }
 
 /// Payload of a retire record: 8 bytes a file, its number.
@@ -81,6 +83,7 @@ impl Payload {
                 Self::Retire(Retired { files, imports_from })
             }),
             Kind::Compact => take_compacted(payload).map(Self::Compact),
+            Kind::Floors => take_floors(payload).map(Self::Floors),
             Kind::Vote => payload.is_empty().then(|| Self::Vote(header.vote())),
             Kind::Truncate => payload.is_empty().then(|| Self::Truncate(header.optional_id())),
             Kind::Purge => payload.is_empty().then_some(Self::Purge(header.id)),
@@ -99,6 +102,15 @@ fn decode_files(payload: &[u8]) -> Option<Vec<FileId>> {
         files.push(FileId::from_code(fields.u64()?));
     }
     Some(files)
+}
+
+fn take_floors(payload: &[u8]) -> Option<Vec<Floor>> {
+    let mut fields = Fields(payload);
+    let mut floors = Vec::new();
+    while fields.end().is_none() {
+        floors.push(take_floor(&mut fields)?);
+    }
+    Some(floors)
 }
 
 fn take_compacted(payload: &[u8]) -> Option<Compacted> {

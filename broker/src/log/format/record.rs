@@ -33,11 +33,13 @@ pub enum Kind {
     Footer = 11,
     /// Sparse files take the place of others, which are no longer part of the log.
     Compact = 12,
+    /// What peers are known to have had: all of the floors.
+    Floors = 13,
 }
 
 impl Kind {
     /// All of them, by number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Opening,
         Self::Vote,
         Self::Entry,
@@ -50,6 +52,7 @@ impl Kind {
         Self::Retire,
         Self::Footer,
         Self::Compact,
+        Self::Floors,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {
@@ -229,6 +232,6 @@ mod tests {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
         assert_eq!(Kind::from_number(0), None);
-        assert_eq!(Kind::from_number(13), None);
+        assert_eq!(Kind::from_number(14), None);
     }
 }
