@@ -127,6 +127,17 @@ pub struct SnapshotBegin {
     pub state_size: u64,
 }
 
+/// From where on a snapshot is needed: some of it may have come before its connection broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotFrom {
+    /// The last entry applied; bodies above it are needed.
+    pub applied: Option<LogId>,
+    /// Bodies up to this entry and ordinal are here.
+    pub staged: Option<(u64, u32)>,
+    /// So many bytes of the state are here.
+    pub state: u64,
+}
+
 /// A part of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotPart {
@@ -187,8 +198,8 @@ pub enum PeerResponse {
     Vote(VoteResult),
     /// To a transfer or a snapshot's end: the vote of the node that answers.
     Seen(Vote),
-    /// To a snapshot's begin: the last entry applied; bodies above it are needed.
-    SnapshotFrom(Option<LogId>),
+    /// To a snapshot's begin: what is needed of it.
+    SnapshotFrom(SnapshotFrom),
     /// To a snapshot's part.
     PartTaken,
     /// To a join: the number given.

@@ -25,3 +25,18 @@ fn a_full_disk_of_any_voter_stops_pushes_alone_and_only_until_there_is_room() {
         cluster.pop_all();
     }
 }
+
+#[test]
+fn a_single_node_whose_disk_is_full_pops_and_acks_and_pushes_again_when_there_is_room() {
+    let raft = RaftOptions { disk_reserve: Some(1 << 20), ..RaftOptions::default() };
+    let mut cluster = Cluster::new(seed(), Duration::from_millis(5), raft);
+    cluster.start(1);
+    cluster.push(20);
+    let capacity = cluster.fill_disk("n1");
+    cluster.idle(Duration::from_secs(1));
+    cluster.pop_all();
+    assert_eq!(cluster.push_for(20, Duration::from_secs(8)), 0, "it is full");
+    cluster.widen("n1", capacity);
+    cluster.wait_for_pushes();
+    cluster.pop_all();
+}

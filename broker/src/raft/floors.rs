@@ -70,7 +70,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         if let Some(known) = self.floors.peers().get_mut(&self.peer.node).filter(|known| known.is(&self.peer))
         {
-            known.sessions -= 1;
+            known.sessions = known.sessions.saturating_sub(1);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
@@ -22,7 +23,10 @@ use crate::outside::Tasks;
 use crate::queue::State;
 use crate::queue::command;
 use crate::queue::reply::{Effects, Outcome, Reply};
-use crate::snapshots::{SnapshotFile, Snapshots, Stage, Staged};
+use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
+
+/// Pause after a snapshot found no room.
+const ROOM_AFTER: Duration = Duration::from_secs(1);
 
 /// When a snapshot is due: after so many entries or bytes of entries.
 #[derive(Clone, Copy, Debug)]
@@ -251,8 +255,16 @@ impl Machine {
         let last = meta.last_log_id.as_ref().map(from_log_id);
         let last = last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
         let meta_bytes = encode_meta(&meta);
-        let saved = self.snapshots.publish(last, &meta_bytes, |out| state.encode(out));
-        let file = saved.await.map_err(io::Error::other)?;
+        let file = loop {
+            match self.snapshots.publish(last, &meta_bytes, |out| state.encode(out)).await {
+                // Nothing of it is left, and the one before still stands.
+                Err(SnapshotError::Disk(error)) if error.is_full() => {
+                    tracing::warn!(%error, "a snapshot waits for room on the disk");
+                    tokio::time::sleep(ROOM_AFTER).await;
+                }
+                saved => break saved.map_err(io::Error::other)?,
+            }
+        };
         let pinned = Pinned { file, live: state.live_bodies() };
         if pinned.file.last != last {
             // A newer one was installed meanwhile and stays the newest; openraft looks at the meta alone.
@@ -263,17 +275,21 @@ impl Machine {
 
     /// Makes a peer's snapshot ours. Bodies first, then the snapshot: a crash in between leaves the old state and
     /// bodies that nothing names yet.
-    async fn take_in(
-        self: Arc<Self>,
-        received: Received,
-        meta: RaftSnapshotMeta,
-        live: LiveBodies,
-    ) -> io::Result<()> {
+    async fn take_in(self: Arc<Self>, received: Received, meta: RaftSnapshotMeta) -> io::Result<State> {
+        let state = decode_state(&received.staged.read_state().map_err(io::Error::other)?)?;
+        let live = state.live_bodies();
         self.log.flush().await.map_err(io::Error::other)?;
         received.import.publish(received.applied, received.staged.last()).await.map_err(io::Error::other)?;
         let file = received.staged.publish(&encode_meta(&meta)).await.map_err(io::Error::other)?;
         self.publish(meta, Pinned { file, live });
-        Ok(())
+        Ok(state)
+    }
+
+    /// Publishes a snapshot of ours under another meta.
+    async fn take_again(self: Arc<Self>, pinned: Arc<Pinned>, meta: RaftSnapshotMeta) -> io::Result<State> {
+        let state = decode_state(&pinned.file.read_state().map_err(io::Error::other)?)?;
+        self.save(meta, state.clone()).await?;
+        Ok(state)
     }
 
     /// Runs a job where it may block, and waits for it.
@@ -332,7 +348,8 @@ pub(crate) struct MachineStore(pub(crate) Arc<Machine>);
 pub(crate) struct Builder {
     machine: Arc<Machine>,
     meta: RaftSnapshotMeta,
-    state: State,
+    /// Until it is built: giving a state back may take long, and is done where building is.
+    state: Option<State>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -342,7 +359,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         if self.meta.last_log_id.is_none() {
             return Ok(RaftSnapshot { meta: self.meta.clone(), snapshot: SnapshotData::Empty });
         }
-        let job = Arc::clone(&self.machine).save(self.meta.clone(), self.state.clone());
+        let state = self.state.take().ok_or_else(|| io::Error::other("a snapshot is built once"))?;
+        let job = Arc::clone(&self.machine).save(self.meta.clone(), state);
         let pinned = Arc::clone(&self.machine).aside("snapshot", job).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: SnapshotData::Local(pinned) })
     }
@@ -390,7 +408,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         core.since_entries = 0;
         core.since_bytes = 0;
         let meta = RaftSnapshotMeta { last_log_id: core.applied, last_membership: core.membership.clone() };
-        Builder { machine: Arc::clone(&self.0), meta, state: core.state.clone() }
+        Builder { machine: Arc::clone(&self.0), meta, state: Some(core.state.clone()) }
     }
 
     async fn install_snapshot(
@@ -404,27 +422,24 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             SnapshotData::Empty => return Ok(()),
             SnapshotData::Local(_) if applied == meta.last_log_id => return Ok(()),
             SnapshotData::Local(pinned) => {
-                let state = decode_state(&pinned.file.read_state().map_err(io::Error::other)?)?;
-                let job = Arc::clone(&self.0).save(meta.clone(), state.clone());
-                Arc::clone(&self.0).aside("install", job).await?;
-                state
+                let job = Arc::clone(&self.0).take_again(pinned, meta.clone());
+                Arc::clone(&self.0).aside("install", job).await?
             }
             SnapshotData::Received(received) => {
-                let state = decode_state(&received.staged.read_state().map_err(io::Error::other)?)?;
-                let job = Arc::clone(&self.0).take_in(*received, meta.clone(), state.live_bodies());
-                Arc::clone(&self.0).aside("install", job).await?;
-                state
+                let job = Arc::clone(&self.0).take_in(*received, meta.clone());
+                Arc::clone(&self.0).aside("install", job).await?
             }
         };
         let mut core = self.0.core();
         let index = meta.last_log_id.map_or(0, |last| last.index);
         self.0.witness.tell(&Seen::Taken { index, state: &state });
-        core.state = state;
+        let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();
         core.since_entries = 0;
         core.since_bytes = 0;
         drop(core);
+        self.0.tasks.blocking("forget", Box::pin(async move { drop(before) }));
         if let Some(on_applied) = self.0.on_applied.get() {
             on_applied(Effects::default());
         }

@@ -51,6 +51,7 @@ use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore, SnapshotEvery};
 use self::network::Network;
 use self::proposer::Proposer;
+use self::receive_snapshot::Reception;
 use self::reserve::{Room, Rooms};
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
@@ -142,6 +143,7 @@ pub(crate) struct Consensus {
     network: Network,
     log: Log,
     floors: Arc<Floors>,
+    reception: Arc<Reception>,
     me: Me,
     outside: Outside,
     options: RaftOptions,
@@ -217,6 +219,7 @@ impl Consensus {
             network,
             log,
             floors: Arc::clone(&floors),
+            reception: Arc::default(),
             me,
             outside,
             options,
@@ -272,6 +275,10 @@ impl Consensus {
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {
         &self.floors
+    }
+
+    pub(crate) fn reception(&self) -> &Arc<Reception> {
+        &self.reception
     }
 
     pub(crate) fn me(&self) -> &Me {

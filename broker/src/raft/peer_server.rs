@@ -22,7 +22,7 @@ use queue_protocol::peer::{
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
-use super::receive_snapshot::Receiving;
+use super::receive_snapshot::Attempt;
 use super::types::{Entry, TypeConfig, from_log_entry, from_log_id, from_vote, to_log_id, to_vote};
 use super::{Consensus, Raft};
 
@@ -44,7 +44,7 @@ pub(crate) async fn serve_peer(
     let writing = TypeConfig::spawn(write_answers(writer, queue));
     let _session = consensus.floors().enter(peer);
     let mut gatherer = Gatherer::new(64, APPEND_SIZE_MAX);
-    let mut receiving = None;
+    let mut attempt = None;
     loop {
         let frame = match reader.next().await {
             Ok(Some(frame)) => frame,
@@ -58,7 +58,7 @@ pub(crate) async fn serve_peer(
         match gatherer.take(frame, &mut budget) {
             Ok(None) => {}
             Ok(Some(frame)) => {
-                if let Err(error) = handle(&consensus, peer, frame, &answers, &mut receiving).await {
+                if let Err(error) = handle(&consensus, peer, frame, &answers, &mut attempt).await {
                     tracing::warn!(peer = %peer.node, %error, "a peer is disconnected");
                     break;
                 }
@@ -99,7 +99,7 @@ async fn handle(
     peer: PeerHello,
     frame: Frame,
     answers: &Answers,
-    receiving: &mut Option<Receiving>,
+    attempt: &mut Option<Attempt>,
 ) -> io::Result<()> {
     let id = frame.request_id;
     if frame.kind == FrameKind::Ping {
@@ -148,18 +148,20 @@ async fn handle(
         }
         PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
         PeerRequest::SnapshotBegin(begin) => {
-            let (response, began) = Receiving::begin(consensus, begin, &frame.tail)?;
-            *receiving = Some(began);
-            answer(answers, id, &response);
+            let reception = consensus.reception();
+            let (began, from) = reception.begin(consensus.machine(), consensus.log(), begin, frame.tail)?;
+            TypeConfig::spawn(Arc::clone(reception).expire(began));
+            *attempt = Some(began);
+            answer(answers, id, &PeerResponse::SnapshotFrom(from));
         }
         PeerRequest::SnapshotPart(part) => {
-            let receiving = receiving.as_mut().ok_or_else(|| io::Error::other("a part of no snapshot"))?;
-            receiving.take(part, frame.tail)?;
+            let attempt = attempt.ok_or_else(|| io::Error::other("a part of no snapshot"))?;
+            consensus.reception().part(attempt, part, frame.tail)?;
             answer(answers, id, &PeerResponse::PartTaken);
         }
         PeerRequest::SnapshotEnd => {
-            let receiving = receiving.take().ok_or_else(|| io::Error::other("the end of no snapshot"))?;
-            answer(answers, id, &receiving.install(&raft).await?);
+            let attempt = attempt.take().ok_or_else(|| io::Error::other("the end of no snapshot"))?;
+            answer(answers, id, &consensus.reception().install(attempt, &raft).await?);
         }
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! A snapshot on its way to a peer, over a connection of its own: the live bodies the peer does not have, then the
-//! state. In bounded memory; if it breaks it begins again.
+//! state. In bounded memory; if it breaks, the next one goes on from what the peer has by then.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +12,11 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::frame::{Frame, OutFrame};
 use queue_protocol::io::Outbox;
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
-use queue_protocol::peer::{PeerRequest, PeerResponse, SnapshotBegin, SnapshotPart, Vote};
+use queue_protocol::peer::{PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote};
 
 use super::link::{Link, PeerStream};
 use super::machine::Pinned;
-use crate::log::Log;
+use crate::log::{LiveBodies, Log};
 
 /// Parts sent and not acknowledged.
 const PARTS_IN_FLIGHT_MAX: usize = 8;
@@ -94,17 +95,17 @@ pub(crate) async fn send(
     let state_size = pinned.file.state_size;
     let begin = SnapshotBegin { vote, last: Some(pinned.file.last), state_size };
     let begun = sender.ask(&PeerRequest::SnapshotBegin(begin), vec![meta.into()]).await?;
-    let applied = match begun {
-        PeerResponse::SnapshotFrom(applied) => applied.map_or(0, |applied| applied.index),
+    let from = match begun {
+        PeerResponse::SnapshotFrom(from) => from,
         other => return Err(unexpected(&other)),
     };
-    for (index, ordinals) in pinned.live.iter().filter(|(index, _)| *index > applied) {
-        let ordinals: Vec<u32> = ordinals.clone().collect();
+    for (index, ordinals) in missing(&pinned.live, &from) {
+        let ordinals: Vec<u32> = ordinals.collect();
         for ordinals in ordinals.chunks(PART_BODIES_MAX) {
-            send_bodies(&mut sender, log, *index, ordinals).await?;
+            send_bodies(&mut sender, log, index, ordinals).await?;
         }
     }
-    let mut offset = 0;
+    let mut offset = from.state;
     while offset < state_size {
         let mut part = Vec::new();
         pinned.file.read_part(offset, &mut part).map_err(io::Error::other)?;
@@ -115,6 +116,24 @@ pub(crate) async fn send(
         PeerResponse::Seen(vote) => Ok(vote),
         other => Err(unexpected(&other)),
     }
+}
+
+/// The live bodies that the peer has neither applied nor staged.
+fn missing<'a>(
+    live: &'a LiveBodies,
+    from: &SnapshotFrom,
+) -> impl Iterator<Item = (u64, Range<u32>)> + use<'a> {
+    let applied = from.applied.map_or(0, |applied| applied.index);
+    let staged = from.staged;
+    let above = live[live.partition_point(|(index, _)| *index <= applied)..].iter();
+    above.filter_map(move |(index, ordinals)| {
+        let start = match staged {
+            Some((last, _)) if *index < last => return None,
+            Some((last, ordinal)) if *index == last => ordinals.start.max(ordinal.saturating_add(1)),
+            _ => ordinals.start,
+        };
+        (start < ordinals.end).then_some((*index, start..ordinals.end))
+    })
 }
 
 async fn send_bodies(sender: &mut Sender, log: &Log, index: u64, ordinals: &[u32]) -> io::Result<()> {
@@ -135,4 +154,29 @@ async fn send_bodies(sender: &mut Sender, log: &Log, index: u64, ordinals: &[u32
     }
     let bodies = Bounded::new(rows).expect("chunks are smaller");
     sender.part(SnapshotPart::Bodies { id, bodies }, tail).await
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::names::NodeId;
+    use queue_protocol::peer::LogId;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_neither_applied_nor_staged_is_sent() {
+        let live = vec![(3, 0..2), (5, 0..4), (5, 6..9), (8, 0..1)];
+        let applied = |index| Some(LogId { term: 1, leader: NodeId(1), index });
+        let sent = |applied, staged| {
+            let from = SnapshotFrom { applied, staged, state: 0 };
+            missing(&live, &from).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(None, None), live);
+        assert_eq!(sent(applied(3), None), live[1..]);
+        assert_eq!(sent(applied(3), Some((5, 1))), [(5, 2..4), (5, 6..9), (8, 0..1)]);
+        assert_eq!(sent(applied(3), Some((5, 7))), [(5, 8..9), (8, 0..1)]);
+        assert_eq!(sent(applied(3), Some((6, 0))), [(8, 0..1)], "another snapshot than was staged of");
+        assert_eq!(sent(None, Some((8, 0))), []);
+        assert_eq!(sent(applied(9), None), []);
+    }
 }

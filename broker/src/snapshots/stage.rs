@@ -37,6 +37,11 @@ impl Stage {
         self.draft.add(bytes)
     }
 
+    /// Bytes of state announced.
+    pub fn size(&self) -> u64 {
+        self.state_size
+    }
+
     /// Bytes of state taken so far.
     pub fn received(&self) -> u64 {
         self.draft.size()

@@ -14,7 +14,7 @@ use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, EntryKind, EntrySpec, Invite, Join, Joined, LogId, PeerPing, PeerRequest,
-    PeerResponse, SnapshotBegin, SnapshotPart, Transfer, Vote, VoteResult,
+    PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
@@ -483,7 +483,8 @@ fn peers() -> Vec<Sample> {
     }
     answer("", PeerResponse::Vote(VoteResult { vote: vote(), granted: true, last: Some(log_id(12)) }));
     answer("", PeerResponse::Seen(vote()));
-    answer("", PeerResponse::SnapshotFrom(Some(log_id(3))));
+    let from = SnapshotFrom { applied: Some(log_id(3)), staged: Some((5, 7)), state: 100 };
+    answer("", PeerResponse::SnapshotFrom(from));
     answer("", PeerResponse::PartTaken);
     let joined = Joined { cluster: ClusterId(0x7c1e), node: NodeId(4), name: text("n4") };
     answer("", PeerResponse::Joined(joined));

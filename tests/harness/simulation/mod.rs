@@ -265,14 +265,45 @@ impl Cluster {
     /// Cuts the power of the node that answered last, and gives its name.
     fn crash_leader(&mut self) -> String {
         let leader = self.shared.leader.lock().unwrap().clone().expect("somebody answered the pushes");
-        self.sim.crash(leader.as_str());
-        let host = &self.hosts[&leader];
+        self.power_off(&leader);
+        leader
+    }
+
+    /// Cuts the power of node `name`: what it had not synced is lost, nearly all of it.
+    pub fn power_off(&mut self, name: &str) {
+        self.sim.crash(name);
+        let host = &self.hosts[name];
         let contents =
             || host.disk.files().into_iter().map(|path| host.disk.bytes(&path).ok()).collect::<Vec<_>>();
         let before = contents();
         host.disk.crash_with(self.seed, Bias::AlmostNone);
         self.torn_files += before.iter().zip(contents()).filter(|(before, after)| **before != *after).count();
-        leader
+    }
+
+    /// Starts node `name` again.
+    pub fn power_on(&mut self, name: &str) {
+        self.sim.bounce(name);
+    }
+
+    /// Nothing passes between node `name` and the others.
+    pub fn cut_off(&self, name: &str) {
+        for other in self.hosts.keys().filter(|other| *other != name) {
+            self.sim.partition(name, other.as_str());
+        }
+    }
+
+    /// Undoes [`Cluster::cut_off`].
+    pub fn reconnect(&self, name: &str) {
+        for other in self.hosts.keys().filter(|other| *other != name) {
+            self.sim.repair(name, other.as_str());
+        }
+    }
+
+    /// Waits until a file whose path ends so is on the disk of node `name`.
+    pub fn wait_for_file(&mut self, name: &str, end: &str) {
+        let disk = self.hosts[name].disk.clone();
+        let there = |path: &PathBuf| path.to_string_lossy().ends_with(end);
+        self.step_until("the file", |_| disk.files().iter().any(there));
     }
 
     /// Nobody asks for anything.
