@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
 use benches::{QUEUE, table};
@@ -22,6 +22,7 @@ use queue_protocol::names::{NodeId, QueueName};
 use queue_protocol::peer::LogId;
 use queue_protocol::settings::Settings;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 /// One an entry.
 const RUNS: u64 = 1_000_000;
