@@ -41,7 +41,7 @@ fn a_snapshot_that_is_broken_off_goes_on_and_all_nodes_have_the_same_bytes() {
         witness: replicas.witness("one of three", || u64::MAX),
         ..RaftOptions::default()
     };
-    let mut cluster = Cluster::new(seed(), Duration::from_millis(4), raft);
+    let mut cluster = Cluster::new(seed(), Duration::from_millis(1), raft);
     cluster.start(3);
     cluster.push(8);
     cluster.idle(Duration::from_secs(10));
