@@ -2,7 +2,8 @@
 //!
 //! `FS_IOC_SHUTDOWN` without a log flush drops all that ext4 had not given to its device: dirty pages, sizes, names. What
 //! the device was given stays, so a missing flush of a drive's own cache is not found here. The ioctl is made by python3,
-//! since it is not to be had without `unsafe`.
+//! since it is not to be had without `unsafe`. No other program may make a mount namespace meanwhile (`torture partition`
+//! and the failover test do): its copy of the mounts keeps the dead file system alive, and a node finds EIO at its start.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
