@@ -133,6 +133,9 @@ fn text(seen: &Seen) -> String {
         ("failures", render::count(view.failures.into())),
         ("releases", render::count(view.releases.into())),
     ];
+    if let Some(group) = &view.group {
+        fields.push(("group", render::preview(group.as_str().as_bytes(), 200)));
+    }
     if let Some(at) = view.expires_at_ms {
         fields.push(("expires", clock::rfc3339(at)));
     }

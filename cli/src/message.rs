@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use queue_protocol::content::{self, Headers};
-use queue_protocol::names::{QueueName, Receipt};
+use queue_protocol::names::{Key, QueueName, Receipt};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::{DeadReason, Delivery, Event, EventKind, MessageView};
 use serde_json::{Map, Value, json};
@@ -44,6 +44,7 @@ impl Taken {
             "enqueued_at": clock::rfc3339(delivery.pushed_at_ms),
             "lease_expires_at": clock::rfc3339(expires_at_ms),
         });
+        add_group(&mut document, delivery.group.as_ref());
         add_content(&mut document, &self.headers, &self.body);
         document
     }
@@ -77,6 +78,7 @@ impl Seen {
             "priority": view.priority,
             "enqueued_at": clock::rfc3339(view.pushed_at_ms),
         });
+        add_group(&mut document, view.group.as_ref());
         let fields = document.as_object_mut().expect("built as an object");
         match (view.state, view.until_ms) {
             (MessageState::Delayed, Some(until)) => {
@@ -144,6 +146,12 @@ pub(crate) fn where_it_stands(view: &MessageView) -> String {
             format!("{state} since {}: {reason}", clock::rfc3339(at))
         }
         _ => state.to_owned(),
+    }
+}
+
+fn add_group(document: &mut Value, group: Option<&Key>) {
+    if let Some(group) = group {
+        document.as_object_mut().expect("built as an object").insert("group".into(), group.as_str().into());
     }
 }
 

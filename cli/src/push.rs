@@ -54,7 +54,7 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
             let held = args.on_held.map_or(UniqueHeld::Reject, Into::into);
             Unique { key, held }
         }),
-        group: None,
+        group: args.group.clone(),
     };
     check_keys(&args, &source)?;
     let mut pipe = Pipe {

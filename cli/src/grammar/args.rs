@@ -60,6 +60,9 @@ pub(crate) struct PushArgs {
     /// If there is one: refuse, take its place, or answer with its id [default: reject]
     #[arg(long, value_name = "WHAT", requires = "unique")]
     pub(crate) on_held: Option<Held>,
+    /// The group it belongs to, where the queue is ordered or fair or limits groups
+    #[arg(long, value_name = "KEY")]
+    pub(crate) group: Option<Key>,
     /// 0 to 31, higher is delivered first [default: 4]
     #[arg(long, value_parser = clap::value_parser!(u8).range(..=i64::from(PRIORITY_MAX)))]
     pub(crate) priority: Option<u8>,

@@ -54,6 +54,11 @@ settings! {
     "dead-to" "dead_to" dead_to queue "QUEUE" "The queue that gets what would be dead here, or none";
     "dead-max" "dead_max" dead_max limit "N" "Dead messages kept, or none for no limit; those that died first go first";
     "dead-ttl" "dead_ttl_ms" dead_ttl_ms span "DURATION" "How long a dead message is kept, or none for ever";
+    "ordered" "ordered" ordered switch "on|off" "One outstanding lease a group, the next only when it is settled";
+    "on-poison" "on_poison" on_poison on_poison "skip|block|park-group" "What a dead message does to the rest of its group, if ordered";
+    "fair" "fair" fair switch "on|off" "Groups are served in turn, by weight";
+    "group-weight" "group_weight" group_weight count "N" "Messages of a group in each turn";
+    "group-leased-max" "group_leased_max" group_leased_max limit "N" "Leases outstanding a group at most, or none for no limit";
 }
 
 /// Numbers that are at least what the broker says.
@@ -78,16 +83,16 @@ mod count {
 mod limit {
     use super::*;
 
-    pub(super) fn parse(text: &str) -> Result<u64, String> {
-        if text == NONE { Ok(0) } else { count::parse(text) }
+    pub(super) fn parse<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+        count::parse(if text == NONE { "0" } else { text })
     }
 
-    pub(super) fn show(value: &u64) -> String {
-        if *value == 0 { "-".to_owned() } else { count::show(value) }
+    pub(super) fn show<T: Copy + Into<u64>>(value: &T) -> String {
+        if (*value).into() == 0 { "-".to_owned() } else { count::show(value) }
     }
 
-    pub(super) fn to_json(value: &u64) -> Value {
-        if *value == 0 { Value::Null } else { (*value).into() }
+    pub(super) fn to_json<T: Copy + Into<u64>>(value: &T) -> Value {
+        if (*value).into() == 0 { Value::Null } else { count::to_json(value) }
     }
 }
 
@@ -174,6 +179,26 @@ mod queue {
     }
 }
 
+mod switch {
+    use super::*;
+
+    pub(super) fn parse(text: &str) -> Result<bool, String> {
+        match text {
+            "on" | "true" => Ok(true),
+            "off" | "false" => Ok(false),
+            _ => Err("expected on or off".to_owned()),
+        }
+    }
+
+    pub(super) fn show(value: &bool) -> String {
+        if *value { "on" } else { "off" }.to_owned()
+    }
+
+    pub(super) fn to_json(value: &bool) -> Value {
+        (*value).into()
+    }
+}
+
 /// One of some words.
 macro_rules! words {
     ($name:ident: $type:ident { $($word:literal => $variant:ident),* }) => {
@@ -207,6 +232,7 @@ macro_rules! words {
 }
 
 words!(on_expiry: OnExpiry { "drop" => Drop, "dead" => Dead });
+words!(on_poison: OnPoison { "skip" => Skip, "block" => Block, "park-group" => ParkGroup });
 words!(on_full: OnFull { "reject" => Reject, "drop-oldest" => DropOldest });
 
 /// What a number or a queue that is not there is called.
@@ -295,7 +321,7 @@ pub(crate) fn keys(current: &std::ffi::OsStr) -> Vec<clap_complete::engine::Comp
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::settings::{OnExpiry, OnFull};
+    use queue_protocol::settings::{OnExpiry, OnFull, OnPoison};
 
     use super::*;
 
@@ -312,6 +338,9 @@ mod tests {
             max_bytes: 3 << 20,
             on_full: OnFull::DropOldest,
             dead_to: Some("poison".parse().unwrap()),
+            ordered: true,
+            on_poison: OnPoison::ParkGroup,
+            group_leased_max: 2,
             ..Settings::default()
         };
         for setting in SETTINGS {
