@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod core;
+pub mod daemon;
 pub mod machine;
 
 use bytes::Bytes;

@@ -70,7 +70,7 @@ impl Keeper {
         // A reader that was late may have put the handle back, and a removed file that is open keeps its space.
         self.shared.reader.forget(segment.id);
         let usual = matches!(segment.id, FileId::Segment(_)) && segment.size == options.segment_size;
-        if usual && pool.count() < options.spares && pool.recycle(&**disk, dir, segment).await? {
+        if usual && pool.count() < options.spares_max && pool.recycle(&**disk, dir, segment).await? {
             return Ok(());
         }
         disk.remove(&segment.path)?;

@@ -71,8 +71,11 @@ pub struct Entry {
 pub struct LogOptions {
     /// Bytes of a segment file, header to footer; an entry larger than a segment gets one of its own size.
     pub segment_size: u64,
-    /// Zero-filled segments kept ready.
+    /// Segments kept ready: if there are fewer, one is made and filled with zeros.
     pub spares: usize,
+    /// Segments that may be ready: up to so many are recycled when they are freed. A snapshot frees what was written
+    /// since the one before, all at once; if there were no room for that, as much would have to be made again.
+    pub spares_max: usize,
     /// Bytes of recent entries kept in memory.
     pub tail_size: usize,
     /// Silence after which a seal is written.
@@ -93,7 +96,8 @@ impl LogOptions {
     pub fn new(seed: u64) -> Self {
         Self {
             segment_size: 64 << 20,
-            spares: 4,
+            spares: 3,
+            spares_max: 8,
             tail_size: 32 << 20,
             seal_after: Duration::from_millis(20),
             clean_rate: 64 << 20,

@@ -7,6 +7,7 @@ use super::LogError;
 use super::clean::Budget;
 use super::format::file_id::FileId;
 use super::format::payload::Payload;
+use super::format::{u64_of, usize_of};
 use super::scan::{Expected, Scan};
 use super::segment::{Pin, Segment};
 use super::shared::Shared;
@@ -17,7 +18,7 @@ const RATE: u64 = 32 << 20;
 
 /// Reads one closed file after the other, all of them once in a period. Ends only by finding damage.
 pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
-    let mut before = None;
+    let mut before = somewhere(shared);
     loop {
         let count = u32::try_from(shared.located().segments.len()).unwrap_or(u32::MAX).max(1);
         tokio::time::sleep(shared.options.scrub_period / count).await;
@@ -27,6 +28,15 @@ pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
             return error;
         }
     }
+}
+
+/// Where to begin: each start somewhere else, so that every file has its turn on a node that never runs for long.
+fn somewhere(shared: &Shared) -> Option<FileId> {
+    let located = shared.located();
+    // The golden ratio: the places of any number of starts lie evenly apart.
+    let part = u64::from(shared.epoch.wrapping_mul(0x9e37_79b9));
+    let place = (part * u64_of(located.segments.len())) >> 32;
+    located.segments.keys().nth(usize_of(place)).copied()
 }
 
 /// The closed file after `before`, the first one behind the last.

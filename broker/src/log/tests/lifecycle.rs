@@ -173,6 +173,36 @@ fn damage_is_found_before_anybody_needs_what_is_damaged() {
     });
 }
 
+/// Between two starts there is time for a quarter of the files.
+#[test]
+fn damage_is_found_on_a_node_that_is_started_again_and_again() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        store.append((0..300).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+        let closed = usize::try_from(store.log.usage().segments).unwrap() - 1;
+        store.close().await;
+        let segments = files(&disk, "log");
+        assert!(closed >= 8, "{segments:?}");
+        let image = disk.image();
+        for damaged in &segments[..closed] {
+            disk.restore(&image);
+            disk.flip(damaged, 8 * 16_000).unwrap();
+            let mut found = false;
+            for _ in 0..24 {
+                let mut store = Store::open(&disk).await;
+                let kept = tokio::time::timeout(options().scrub_period / 4, &mut store.keeper).await;
+                found = kept.is_ok();
+                store.kill(&disk);
+                if found {
+                    break;
+                }
+            }
+            assert!(found, "{} was never read", damaged.display());
+        }
+    });
+}
+
 #[test]
 fn nothing_above_the_purge_mark_or_the_snapshot_is_collected() {
     run(async {
@@ -210,6 +240,28 @@ fn recycled_files_never_show_what_they_held() {
             assert!(files(&disk, "log").len() <= 4, "{:?}", files(&disk, "log"));
             store.kill(&disk);
         }
+    });
+}
+
+/// Each round writes four segments or more, all of which are freed at its end.
+#[test]
+fn what_is_freed_at_once_is_kept_until_more_is_freed() {
+    run(async {
+        let disk = formatted().await;
+        let options = LogOptions { spares: 1, spares_max: 8, ..options() };
+        let store = Store::open_with(&disk, options).await.unwrap();
+        disk.record();
+        for round in 0..10_u64 {
+            let first = round * 100;
+            store.append((first..first + 100).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
+            settle().await;
+            store.purge(id(first + 99, 1)).await;
+            store.log.collect(Vec::new(), first + 99);
+            cleaned(&store).await;
+        }
+        let is_made = |line: &&String| line.contains(" open data/log/") && line.ends_with(".log.tmp");
+        let made = disk.recorded().iter().filter(is_made).count();
+        assert!((4..10).contains(&made), "{made} segments were made in all");
     });
 }
 
