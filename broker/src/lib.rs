@@ -72,3 +72,4 @@ pub mod queue;
 pub mod raft;
 pub mod server;
 pub mod snapshots;
+pub mod stages;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use queue_protocol::request::Request;
-use queue_protocol::response::Answer;
+use queue_protocol::response::{Answer, StageView};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -25,6 +25,10 @@ pub(crate) async fn run(shell: &mut Shell, args: StatsArgs) -> Done {
         Answer::Stats(stats) => stats,
         other => return Err(unexpected(&other)),
     };
+    if args.stages {
+        show_stages(shell, &stats.stages);
+        return Ok(Exit::Done);
+    }
     if shell.settings.json {
         shell.out.document(&json!({
             "schema": "stats/v1",
@@ -59,6 +63,45 @@ pub(crate) async fn run(shell: &mut Shell, args: StatsArgs) -> Done {
     ]);
     shell.out.add(text.as_bytes());
     Ok(Exit::Done)
+}
+
+fn show_stages(shell: &mut Shell, stages: &[StageView]) {
+    if shell.settings.json {
+        let stages: Vec<_> = stages
+            .iter()
+            .map(|view| {
+                json!({
+                    "stage": view.stage.as_str(),
+                    "count": view.count,
+                    "mean_us": micros(view.mean_ns),
+                    "p50_us": micros(view.p50_ns),
+                    "p90_us": micros(view.p90_ns),
+                    "p99_us": micros(view.p99_ns),
+                    "p999_us": micros(view.p999_ns),
+                    "max_us": micros(view.max_ns),
+                })
+            })
+            .collect();
+        return shell.out.document(&json!({"schema": "stages/v1", "stages": stages}));
+    }
+    let left = [("STAGE", Align::Left)];
+    let right = ["COUNT", "MEAN", "P50", "P90", "P99", "P99.9", "MAX"].map(|name| (name, Align::Right));
+    let columns: Vec<_> = left.into_iter().chain(right).collect();
+    let rows: Vec<Vec<String>> = stages
+        .iter()
+        .map(|view| {
+            let measures = [view.mean_ns, view.p50_ns, view.p90_ns, view.p99_ns, view.p999_ns, view.max_ns];
+            let mut row = vec![view.stage.as_str().to_owned(), render::count(view.count)];
+            row.extend(measures.map(|ns| format!("{:.1}us", micros(ns))));
+            row
+        })
+        .collect();
+    shell.out.add(render::table(&columns, &rows).as_bytes());
+}
+
+/// Nanoseconds as microseconds.
+fn micros(ns: u64) -> f64 {
+    Duration::from_nanos(ns).as_secs_f64() * 1e6
 }
 
 /// Runs `ping`: exit 1 if a member does not answer.

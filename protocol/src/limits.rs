@@ -75,6 +75,8 @@ pub const IN_FLIGHT_COUNT_MAX: usize = 1_024;
 pub const IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
 /// Connections kept back for peers.
 pub const PEER_CONNECTIONS_RESERVED: usize = 64;
+/// Stages that statistics tell of.
+pub const STAGES_MAX: usize = 16;
 /// Bulk is cut into frames of at most this tail.
 pub const BULK_FRAME_SIZE_MAX: usize = 256 << 10;
 

@@ -15,6 +15,7 @@ mod parked;
 mod readme;
 mod repeated_pop;
 mod space;
+mod stages;
 mod stores;
 mod terminal;
 mod work;

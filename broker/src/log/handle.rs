@@ -29,6 +29,7 @@ use super::state::{Floor, MaxByIndex, State};
 use super::writer::Writer;
 use super::{Ballast, Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
 use crate::fs::{Disk, DiskError, create_dirs};
+use crate::stages::Stages;
 
 /// The number of the first segment.
 const FIRST: u64 = 1;
@@ -402,6 +403,11 @@ impl Log {
     /// None so far: files are made when there is something to write.
     pub fn import(&self) -> Result<Import, LogError> {
         Ok(Import::new(Arc::clone(&self.shared)))
+    }
+
+    /// Where the time of writes goes.
+    pub fn stages(&self) -> &Stages {
+        &self.shared.options.stages
     }
 
     /// Files and bytes, for people and tests.

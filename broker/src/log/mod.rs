@@ -41,6 +41,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::peer::{EntryKind, LogId, Vote};
 
 use crate::fs::DiskError;
+use crate::stages::Stages;
 
 pub use clean::Reading;
 pub use format::record::Kind;
@@ -89,6 +90,8 @@ pub struct LogOptions {
     /// The last index covered by the newest snapshot published in this data directory, made here or installed. Looked
     /// at when the log is opened: it is evidence that entries were durable, and an import without it never happened.
     pub snapshot_upto: Option<u64>,
+    /// Takes note of how long writing and syncing take.
+    pub stages: Stages,
 }
 
 impl LogOptions {
@@ -104,6 +107,7 @@ impl LogOptions {
             scrub_period: Duration::from_secs(7 * 86_400),
             seed,
             snapshot_upto: None,
+            stages: Stages::default(),
         }
     }
 }

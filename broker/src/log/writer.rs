@@ -9,6 +9,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use queue_protocol::peer::LogId;
+use queue_protocol::response::WriteStage;
+use tokio::time::Instant;
 
 use super::format::file_id::FileId;
 use super::format::footer::{Footer, Row, encode_rows, reserve};
@@ -245,7 +247,9 @@ impl Writer {
     async fn sync(&mut self) -> Result<(), LogError> {
         if !self.group.is_empty() {
             let written = self.written.as_ref().expect("a group lies in a segment");
+            let begin = Instant::now();
             self.group.write(&*written.file)?;
+            let handed_over = Instant::now();
             if mutants::on(Mutant::AckBeforeSync) {
                 self.dones.drain(..).for_each(|done| done());
             }
@@ -254,6 +258,9 @@ impl Writer {
                 synced => synced,
             };
             synced?;
+            let stages = &self.shared.options.stages;
+            stages.record(WriteStage::Write, handed_over - begin);
+            stages.record(WriteStage::Sync, handed_over.elapsed());
             self.cursor.durable = self.cursor.next.sequence - 1;
         }
         let mut accept = self.shared.accept();

@@ -10,7 +10,9 @@ use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use queue_protocol::peer::LogId;
+use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::mutated;
 use super::types::{
@@ -175,6 +177,7 @@ impl Machine {
         // The section was checked when it was read; that it does not decode means another version wrote it.
         let commands: command::Batch = postcard::from_bytes(&batch.commands)
             .map_err(|e| io::Error::other(format!("commands of entry {} do not decode: {e}", id.index)))?;
+        let begin = Instant::now();
         let mut core = self.core();
         let before = core.state.bytes();
         let applied = if cfg!(feature = "mutants") {
@@ -197,6 +200,8 @@ impl Machine {
         core.applied = Some(id);
         let freed = before.saturating_sub(core.state.bytes());
         self.count(&mut core, batch, freed);
+        drop(core);
+        self.log.stages().record(WriteStage::Apply, begin.elapsed());
         Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
     }
 

@@ -215,7 +215,7 @@ impl Consensus {
             raft: raft.clone(),
             seat: Arc::clone(&seat),
             machine: Arc::clone(&machine),
-            proposer: Arc::new(Proposer::new()),
+            proposer: Arc::new(Proposer::new(log.stages().clone())),
             network,
             log,
             floors: Arc::clone(&floors),

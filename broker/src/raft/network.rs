@@ -23,6 +23,7 @@ use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer, Vote, VoteResult,
 };
+use queue_protocol::response::WriteStage;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -35,6 +36,7 @@ use super::types::{
 use super::{send_snapshot, types};
 use crate::log::Log;
 use crate::outside::Outside;
+use crate::stages::Stages;
 
 type RpcError = RPCError<TypeConfig>;
 type AppendItem = Result<StreamAppendResult<TypeConfig>, RpcError>;
@@ -173,7 +175,7 @@ struct InFlight {
     prev: Option<RaftLogId>,
     last: Option<RaftLogId>,
     answer: oneshot::Receiver<PeerResponse>,
-    until: Instant,
+    sent: Instant,
 }
 
 /// One session of streamed appends: requests go out as they come, answers come back in order.
@@ -182,6 +184,7 @@ pub(crate) struct AppendStream<S> {
     input: Option<S>,
     open: Option<Arc<super::link::Open>>,
     in_flight: VecDeque<InFlight>,
+    stages: Stages,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S> {
@@ -195,8 +198,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let (message, tail) = encode_append(request);
         let answer = open.send(Lane::Append, &message, tail);
-        let until = Instant::now() + APPEND_TIMEOUT;
-        self.in_flight.push_back(InFlight { vote, prev, last, answer, until });
+        self.in_flight.push_back(InFlight { vote, prev, last, answer, sent: Instant::now() });
         Ok(())
     }
 
@@ -208,15 +210,15 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                 (None, None) => return None,
                 (Some(input), None) => Either::Left(input.next().await),
                 (Some(input), Some(first)) if may_send => {
-                    let answer = tokio::time::timeout_at(first.until, &mut first.answer);
+                    let answer = tokio::time::timeout_at(first.sent + APPEND_TIMEOUT, &mut first.answer);
                     match select(input.next(), std::pin::pin!(answer)).await {
                         Either::Left((request, _)) => Either::Left(request),
                         Either::Right((answer, _)) => Either::Right(answer),
                     }
                 }
-                (_, Some(first)) => {
-                    Either::Right(tokio::time::timeout_at(first.until, &mut first.answer).await)
-                }
+                (_, Some(first)) => Either::Right(
+                    tokio::time::timeout_at(first.sent + APPEND_TIMEOUT, &mut first.answer).await,
+                ),
             };
             match arrived {
                 Either::Left(None) => self.input = None,
@@ -230,6 +232,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                     let item = match answer {
                         Ok(Ok(PeerResponse::Append(result))) => {
                             self.link.acknowledged(&result, first.vote);
+                            if first.prev != first.last {
+                                self.stages.record(WriteStage::Replicate, first.sent.elapsed());
+                            }
                             Ok(append_result(result, first.prev, first.last))
                         }
                         Ok(Ok(other)) => Err(RPCError::Network(NetworkError::new(&unexpected(&other)))),
@@ -315,6 +320,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             input: Some(input),
             open: None,
             in_flight: VecDeque::new(),
+            stages: self.log.stages().clone(),
         };
         let answers =
             futures_util::stream::unfold(Some(stream), |stream| async move { stream?.next().await });

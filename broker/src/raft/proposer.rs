@@ -11,7 +11,9 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::PushOptions;
+use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::Raft;
 use super::leadership::{Leadership, Seat};
@@ -19,6 +21,7 @@ use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op};
 use crate::queue::reply::Reply;
+use crate::stages::Stages;
 
 /// Contents and commands after which an entry is closed.
 const ENTRY_SIZE_MAX: usize = 1 << 20;
@@ -42,6 +45,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Committed, ProposeError>) + Send>;
 pub(crate) struct Committed {
     pub(crate) reply: Reply,
     pub(crate) lease_clock_ms: u64,
+    /// When this was known.
+    pub(crate) since: Instant,
     /// Keeps what the reply delivers readable.
     pub(crate) _reading: Option<Arc<Reading>>,
 }
@@ -65,7 +70,7 @@ pub(crate) trait Parked: Send + Sync {
 
 #[derive(Default)]
 struct Waiting {
-    proposals: VecDeque<Proposal>,
+    proposals: VecDeque<(Instant, Proposal)>,
     size: usize,
 }
 
@@ -75,6 +80,7 @@ pub(crate) struct Proposer {
     arrived: Notify,
     parked: OnceLock<Arc<dyn Parked>>,
     in_flight: Arc<Semaphore>,
+    stages: Stages,
 }
 
 impl Proposal {
@@ -103,8 +109,9 @@ impl Proposal {
 }
 
 impl Proposer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(stages: Stages) -> Self {
         Self {
+            stages,
             waiting: Mutex::default(),
             arrived: Notify::new(),
             parked: OnceLock::new(),
@@ -130,7 +137,7 @@ impl Proposer {
             return (proposal.done)(Err(ProposeError::Overloaded));
         }
         waiting.size += size;
-        waiting.proposals.push_back(proposal);
+        waiting.proposals.push_back((Instant::now(), proposal));
         drop(waiting);
         self.arrived.notify_one();
     }
@@ -139,17 +146,22 @@ impl Proposer {
     fn take(&self) -> Vec<Proposal> {
         let mut waiting = self.waiting();
         let mut taken: Vec<Proposal> = Vec::new();
+        let mut arrivals = Vec::new();
         let mut size = 0;
-        while let Some(next) = waiting.proposals.front() {
+        while let Some((_, next)) = waiting.proposals.front() {
             let next_size = next.size();
             if !taken.is_empty() && (size + next_size > ENTRY_SIZE_MAX || taken.len() == COMMANDS_COUNT_MAX) {
                 break;
             }
             size += next_size;
             waiting.size -= next_size;
-            taken.extend(waiting.proposals.pop_front());
+            let (arrived, next) = waiting.proposals.pop_front().expect("it was looked at");
+            arrivals.push(arrived);
+            taken.push(next);
         }
         drop(waiting);
+        let now = Instant::now();
+        self.stages.record_all(WriteStage::Wait, arrivals.into_iter().map(|arrived| now - arrived));
         let mut taken = together(taken);
         self.take_parked(&mut taken);
         taken
@@ -190,7 +202,9 @@ impl Proposer {
                 refuse(taken, ProposeError::NotLeader);
                 continue;
             };
+            let begin = Instant::now();
             let (batch, dones) = self.entry(taken, &seat, leadership);
+            self.stages.record(WriteStage::Encode, begin.elapsed());
             let completion = Completion::new(move |result| complete(dones, room, result));
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
@@ -271,10 +285,12 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
     match result {
         Ok(written) => {
             let applied = written.data;
+            let since = Instant::now();
             assert_eq!(applied.replies.len(), dones.0.len(), "every command has one reply");
             for (done, reply) in dones.0.drain(..).zip(applied.replies) {
                 let reading = applied.reading.clone();
-                done(Ok(Committed { reply, lease_clock_ms: applied.lease_clock_ms, _reading: reading }));
+                let lease_clock_ms = applied.lease_clock_ms;
+                done(Ok(Committed { reply, lease_clock_ms, since, _reading: reading }));
             }
         }
         Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_)) => {

@@ -11,8 +11,10 @@ use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::SessionId;
 use queue_protocol::request::Call;
+use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use super::answer::respond;
 use super::dispatch::Dispatch;
@@ -78,7 +80,7 @@ pub(crate) async fn serve_client(
     let (notes, noted) = mpsc::unbounded_channel();
     let reading =
         Reading { dispatch: Arc::clone(&dispatch), id, session, flight: Arc::clone(&flight), replies, notes };
-    let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer };
+    let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
     let write = std::pin::pin!(writing.run());
     // Reading ends first: at the end of the stream, on a bad frame, or when the node stops. Writing then ends by
@@ -182,6 +184,8 @@ pub(crate) struct Writing {
     outcomes: mpsc::UnboundedReceiver<Reply>,
     noted: mpsc::UnboundedReceiver<Note>,
     writer: WriteHalf<Box<dyn Stream>>,
+    /// When the oldest outcome was known that is about to be written.
+    oldest: Option<Instant>,
 }
 
 impl Writing {
@@ -215,6 +219,7 @@ impl Writing {
             if outbox.is_empty() {
                 continue;
             }
+            let since = self.oldest.take();
             while !outbox.is_empty() {
                 let before = outbox.size();
                 match tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await {
@@ -223,6 +228,9 @@ impl Writing {
                     Err(_) if outbox.size() < before => {}
                     Ok(Err(_)) | Err(_) => return,
                 }
+            }
+            if let Some(since) = since {
+                self.dispatch.consensus.log().stages().record(WriteStage::Answer, since.elapsed());
             }
         }
         let reason = goodbye.unwrap_or_else(|| {
@@ -239,6 +247,9 @@ impl Writing {
         let mut next = Some(reply);
         while let Some(reply) = next {
             self.flight.give_back(reply.size);
+            if let Some(Finished::Committed(committed)) = &reply.finished {
+                self.oldest.get_or_insert(committed.since);
+            }
             if let Some(finished) = reply.finished
                 && !self.encode(reply.request_id, finished, outbox)
             {

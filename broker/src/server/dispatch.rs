@@ -211,7 +211,12 @@ impl Dispatch {
             (known, reading, state.is_lost(&stamp), state.lease_clock_ms())
         });
         if let Some(recorded) = known {
-            let committed = crate::raft::Committed { reply: recorded, lease_clock_ms, _reading: reading };
+            let committed = crate::raft::Committed {
+                reply: recorded,
+                lease_clock_ms,
+                since: Instant::now(),
+                _reading: reading,
+            };
             return reply.finish(Finished::of(Ok(committed)));
         }
         if lost {
@@ -338,6 +343,7 @@ impl Dispatch {
                 connections: self.connections.load(std::sync::atomic::Ordering::Relaxed),
                 waiting,
                 wall_ms: state.wall_ms(),
+                stages: self.consensus.log().stages().view(),
             };
             let answer = Box::new(Answer::Stats(Box::new(stats)));
             Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies: Vec::new() }

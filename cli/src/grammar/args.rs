@@ -257,6 +257,9 @@ pub(crate) struct StatsArgs {
     /// Only this queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: Option<QueueName>,
+    /// Where the time of writes goes at the leader, since it started
+    #[arg(long, conflicts_with = "queue")]
+    pub(crate) stages: bool,
 }
 
 /// `ping`

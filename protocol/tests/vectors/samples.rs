@@ -23,7 +23,8 @@ use queue_protocol::request::{
 };
 use queue_protocol::response::{
     Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
-    MessageView, PushOutcome, QueueView, Response, Role, Settled, StatsView, StatusView, Swept,
+    MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView, Swept,
+    WriteStage,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 
@@ -378,7 +379,18 @@ fn responses() -> Vec<Sample> {
     }
     add("", Answer::Transferred(leader()), Vec::new());
     add("", Answer::Closed, Vec::new());
-    let stats = StatsView { queues: 2, ready: 1, wall_ms: 1_800_000_000_000, ..StatsView::default() };
+    let stage = StageView {
+        stage: WriteStage::Sync,
+        count: 7,
+        mean_ns: 130_000,
+        p50_ns: 129_023,
+        p90_ns: 151_551,
+        p99_ns: 210_943,
+        p999_ns: 210_943,
+        max_ns: 210_943,
+    };
+    let stages = Bounded::new(vec![stage]).expect("one is within the limit");
+    let stats = StatsView { queues: 2, ready: 1, wall_ms: 1_800_000_000_000, stages, ..StatsView::default() };
     add("", Answer::Stats(Box::new(stats)), Vec::new());
     add("", Answer::Member(member_view()), Vec::new());
     add("", Answer::Drained(true), Vec::new());

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use super::{Contents, Done, Entry, LiveBodies, Log, LogError, LogOptions, Recovered};
 use crate::fs::rng::Rng;
 use crate::fs::sim::{SimDisk, SimOptions};
+use crate::stages::Stages;
 
 const DIR: &str = "/data/log";
 
@@ -37,6 +38,7 @@ fn options() -> LogOptions {
         scrub_period: Duration::from_secs(3_600),
         seed: 0x5eed_0000_0000_0001,
         snapshot_upto: None,
+        stages: Stages::default(),
     }
 }
 
