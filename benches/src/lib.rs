@@ -1,9 +1,12 @@
-//! What the benches share: this machine as the outside of nodes, a cluster of three of them, and bodies to push.
+//! What the benches share: this machine as the outside of nodes, a cluster of three of them, bodies to push, and
+//! the roofline.
 
 pub mod cluster;
 pub mod core;
 pub mod daemon;
+pub mod figures;
 pub mod machine;
+pub mod roofline;
 
 use bytes::Bytes;
 use queue_protocol::content::{self, ContentSpec};

@@ -2,7 +2,9 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use queue_broker::clock::SystemClock;
 use queue_broker::fs::os::OsDisk;
 use queue_broker::outside::{Outside, Tcp, Threads};
@@ -24,4 +26,18 @@ pub fn outside(serving: tokio::runtime::Handle) -> Outside {
 pub fn fill_random(buffer: &mut [u8]) {
     let source = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(buffer));
     source.expect("the system has randomness");
+}
+
+/// Processor time that a process has used so far, all threads, user and system.
+///
+/// # Errors
+/// There is no such process, or this system does not tell.
+pub fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
+    /// Of the kernel's clock, which Linux shows in hundredths of a second everywhere.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("no process is described like that")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
+    Ok(TICK * ticks.sum::<Result<u32, _>>()?)
 }

@@ -1,0 +1,206 @@
+//! The table of what is promised about speed: reached, at least, aim, each row in pairs with the roofline.
+//!
+//! ```text
+//! cargo build --release && cargo bench -p benches --bench figures -- [--pairs 5] [--seconds 5] [--only WORDS]
+//! ```
+//!
+//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster.
+
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use benches::figures::{ROWS, Row, median, report};
+use benches::roofline::load::{self, Measured};
+use benches::roofline::node;
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// Where the run within finds when the run outside began, in milliseconds of the uptime.
+const BEGAN: &str = "FIGURES_BEGAN_AT_MS";
+/// One-shot pushes of which the middle one counts.
+const ONE_SHOTS: usize = 21;
+
+#[derive(Clone, Debug)]
+struct Settings {
+    pairs: usize,
+    seconds: u64,
+    only: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    // `cargo bench` adds a word of its own.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    if let [first, path, followers @ ..] = &words[..]
+        && first == "roofline-node"
+    {
+        return node::run(Path::new(path), followers);
+    }
+    let mut settings = Settings { pairs: 1, seconds: 2, only: String::new() };
+    let mut within = None;
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let value = rest.next().with_context(|| format!("{word} needs a value"))?;
+        match word.as_str() {
+            "--pairs" => settings.pairs = value.parse()?,
+            "--seconds" => settings.seconds = value.parse()?,
+            "--only" => settings.only.clone_from(value),
+            "--within" => within = Some(value.parse::<usize>()?),
+            other => bail!("no such word: {other}; there are --pairs, --seconds and --only"),
+        }
+    }
+    match within {
+        Some(nodes) => inside(nodes, &settings),
+        None => [3, 1]
+            .into_iter()
+            .filter(|nodes| *nodes == 3 || has_rows(*nodes, &settings))
+            .try_for_each(|nodes| outside(nodes, &words)),
+    }
+}
+
+fn rows(nodes: usize, settings: &Settings) -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(move |row| row.nodes == nodes && row.name.contains(&settings.only))
+}
+
+fn has_rows(nodes: usize, settings: &Settings) -> bool {
+    rows(nodes, settings).next().is_some()
+}
+
+/// The programs that were built beside this one.
+fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let dir = here.parent().and_then(Path::parent).context("a bench lies below the programs")?;
+    let path = dir.join(name);
+    anyhow::ensure!(path.exists(), "{} is missing: `cargo build --release` makes it", path.display());
+    Ok(path)
+}
+
+/// Milliseconds since the machine was started: the same for all processes.
+fn uptime_ms() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/uptime")?;
+    let seconds = text.split(' ').next().context("the system tells its uptime")?.parse::<f64>()?;
+    Ok(seconds * 1e3)
+}
+
+/// Starts a cluster around a run of this program.
+fn outside(nodes: usize, words: &[String]) -> anyhow::Result<()> {
+    let mut command = Command::new(program("queued")?);
+    command.args(["dev", "--any-port", "--quiet", "--nodes", &nodes.to_string(), "--"]);
+    command.arg(std::env::current_exe()?).args(["--within", &nodes.to_string()]).args(words);
+    let ended = command.env(BEGAN, uptime_ms()?.to_string()).status()?;
+    anyhow::ensure!(ended.success(), "the run within a cluster of {nodes} failed");
+    Ok(())
+}
+
+fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
+    let ready = uptime_ms()? - std::env::var(BEGAN)?.parse::<f64>()?;
+    let dir = tempfile::tempdir()?;
+    println!("cluster of {nodes}, {} pairs of {} s\n", settings.pairs, settings.seconds);
+    if nodes == 3 && settings.only.is_empty() {
+        around(ready)?;
+    }
+    let (mut loaded, mut failed) = (Vec::new(), 0);
+    for row in rows(nodes, settings) {
+        match pairs(row, settings, dir.path(), &mut loaded) {
+            Ok(pairs) => println!("{}", report(row, &pairs)),
+            Err(error) => {
+                failed += 1;
+                println!("FAILED   {}\n  {error}\n", row.name);
+            }
+        }
+    }
+    if nodes == 3 {
+        let most = loaded.iter().copied().max().unwrap_or_default();
+        println!("resident of a node after these: {:.0} MiB at most\n", mib(most));
+        print!("{}", text(ctl(&["stats", "--stages"])?)?);
+        println!();
+    }
+    anyhow::ensure!(failed == 0, "{failed} rows were not measured");
+    Ok(())
+}
+
+/// Measures a row and its roofline in turn; adds what the nodes have resident to `loaded`.
+fn pairs(
+    row: &Row,
+    settings: &Settings,
+    dir: &Path,
+    loaded: &mut Vec<u64>,
+) -> anyhow::Result<Vec<(Measured, Option<Measured>)>> {
+    let mut pairs = Vec::new();
+    for _ in 0..settings.pairs {
+        let (ours, resident) = bench(row, settings.seconds)?;
+        let seconds = Duration::from_secs(settings.seconds);
+        let roof = row.roofline.map(|workload| load::measure(dir, workload, seconds));
+        pairs.push((ours, roof.transpose()?));
+        loaded.extend(resident);
+    }
+    Ok(pairs)
+}
+
+/// What is measured around the workloads: start, memory at rest, one push by a program of its own.
+fn around(ready: f64) -> anyhow::Result<()> {
+    println!("`queued dev` ready      {ready:.0} ms          at least 2,000, aim 700");
+    let idle = resident(&run_bench(&["push", "--count", "1", "--warmup", "0s"])?);
+    let most = idle.iter().copied().max().unwrap_or_default();
+    println!("resident, idle          {:.1} MiB        at least 25, aim 12", mib(most));
+    let mut took = Vec::new();
+    for _ in 0..ONE_SHOTS {
+        let begin = Instant::now();
+        text(ctl(&["push", "figures", "x", "--create"])?)?;
+        took.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    println!("one-shot `queuectl push` {:.1} ms          at least 15, aim 6\n", median(&took));
+    Ok(())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn ctl(words: &[&str]) -> anyhow::Result<Output> {
+    Ok(Command::new(program("queuectl")?).args(words).output()?)
+}
+
+fn text(output: Output) -> anyhow::Result<String> {
+    if !output.status.success() {
+        bail!("queuectl failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn run_bench(words: &[&str]) -> anyhow::Result<Value> {
+    let all: Vec<&str> = ["bench"].iter().chain(words).chain(&["--json", "--quiet"]).copied().collect();
+    Ok(serde_json::from_str(&text(ctl(&all)?)?)?)
+}
+
+fn resident(document: &Value) -> Vec<u64> {
+    let processes = document["processes"].as_array().into_iter().flatten();
+    processes.filter_map(|process| process["resident_bytes"].as_u64()).collect()
+}
+
+/// Runs a row against the cluster; also what the nodes have resident afterwards.
+fn bench(row: &Row, seconds: u64) -> anyhow::Result<(Measured, Vec<u64>)> {
+    let duration = format!("{seconds}s");
+    // What is taken must be there before.
+    let count = (seconds * 100_000).to_string();
+    let length =
+        if row.bench.first() == Some(&"pop") { ["--count", &count] } else { ["--duration", &duration] };
+    let words: Vec<&str> = row.bench.iter().copied().chain(length).collect();
+    let document = run_bench(&words)?;
+    let number = |at: &str| {
+        document
+            .pointer(at)
+            .and_then(Value::as_f64)
+            .with_context(|| format!("{at} is no number in {document}"))
+    };
+    let measured = Measured {
+        rate: number("/msgs_per_s")?,
+        p50_us: number("/latency_us/p50")?,
+        p99_us: number("/latency_us/p99")?,
+        cpu: number("/cpu_s_per_million")?,
+    };
+    Ok((measured, resident(&document)))
+}

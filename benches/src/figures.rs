@@ -1,0 +1,233 @@
+//! What is promised about speed, row by row, and how it came out beside the roofline.
+
+use std::fmt::Write as _;
+
+use crate::roofline::load::{Measured, Workload};
+
+/// One workload, with what is promised of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// What is done.
+    pub name: &'static str,
+    /// Words for `queuectl bench`.
+    pub bench: &'static [&'static str],
+    /// The same for the roofline; `None` if it has none.
+    pub roofline: Option<Workload>,
+    /// Processor seconds of a million messages of that roofline on a quiet machine of two cores.
+    pub quiet_cpu: Option<f64>,
+    /// Nodes of the cluster.
+    pub nodes: usize,
+    /// What must be reached.
+    pub least: Goal,
+    /// What is aimed at.
+    pub aim: Goal,
+}
+
+/// A promise. What is not named is not promised.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Goal {
+    /// Messages a second.
+    pub rate: Option<f64>,
+    /// Of the roofline's rate.
+    pub ratio: Option<f64>,
+    /// Half take at most so many microseconds.
+    pub p50_us: Option<f64>,
+    /// 99 of 100 take at most so many microseconds.
+    pub p99_us: Option<f64>,
+    /// Processor seconds of all nodes for a million messages.
+    pub cpu: Option<f64>,
+}
+
+const NONE: Goal = Goal { rate: None, ratio: None, p50_us: None, p99_us: None, cpu: None };
+
+const fn load(connections: usize, in_flight: usize, size: usize, batch: usize) -> Option<Workload> {
+    Some(Workload { connections, in_flight, size, batch })
+}
+
+/// The rows that `queuectl bench` measures.
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "push 1 KiB, 1 in flight",
+        bench: &["push", "--in-flight", "1"],
+        roofline: load(1, 1, 1024, 1),
+        quiet_cpu: Some(84.0),
+        nodes: 3,
+        least: Goal { rate: Some(2_000.0), ratio: Some(0.45), p99_us: Some(1_500.0), ..NONE },
+        aim: Goal { rate: Some(3_000.0), p50_us: Some(350.0), ..NONE },
+    },
+    Row {
+        name: "push 1 KiB, 64 in flight, 8 connections",
+        bench: &["push", "--clients", "8", "--in-flight", "8"],
+        roofline: load(8, 64, 1024, 1),
+        quiet_cpu: Some(5.7),
+        nodes: 3,
+        least: Goal {
+            rate: Some(45_000.0),
+            ratio: Some(0.38),
+            p99_us: Some(4_000.0),
+            cpu: Some(22.0),
+            ..NONE
+        },
+        aim: Goal { rate: Some(80_000.0), p50_us: Some(900.0), cpu: Some(12.0), ..NONE },
+    },
+    Row {
+        name: "push 1 KiB, 1,000 in flight, 1 connection",
+        bench: &["push", "--in-flight", "1000"],
+        roofline: load(1, 1_000, 1024, 1),
+        quiet_cpu: Some(1.8),
+        nodes: 3,
+        least: Goal { rate: Some(120_000.0), ratio: Some(0.27), cpu: Some(9.0), ..NONE },
+        aim: Goal { rate: Some(250_000.0), cpu: Some(4.0), ..NONE },
+    },
+    Row {
+        name: "push 1 KiB, batches of 100, 8 in flight",
+        bench: &["push", "--in-flight", "8", "--batch", "100"],
+        roofline: load(1, 8, 1024, 100),
+        quiet_cpu: None,
+        nodes: 3,
+        least: Goal { ratio: Some(0.60), ..NONE },
+        aim: Goal { ratio: Some(0.85), ..NONE },
+    },
+    Row {
+        name: "push 16 B, 1,000 in flight, 1 connection",
+        bench: &["push", "--in-flight", "1000", "--size", "16"],
+        roofline: load(1, 1_000, 16, 1),
+        quiet_cpu: None,
+        nodes: 3,
+        least: Goal { rate: Some(250_000.0), ..NONE },
+        aim: Goal { rate: Some(500_000.0), ..NONE },
+    },
+    Row {
+        name: "push 16 KiB, 64 in flight, 8 connections",
+        bench: &["push", "--clients", "8", "--in-flight", "8", "--size", "16KiB"],
+        roofline: load(8, 64, 16 << 10, 1),
+        quiet_cpu: None,
+        nodes: 3,
+        least: Goal { rate: Some(12_000.0), ratio: Some(0.45), ..NONE },
+        aim: Goal { rate: Some(22_000.0), ..NONE },
+    },
+    Row {
+        name: "lease 100 + ack 100, 1 KiB",
+        bench: &["pop", "--batch", "100", "--in-flight", "8"],
+        roofline: None,
+        quiet_cpu: None,
+        nodes: 3,
+        least: Goal { rate: Some(120_000.0), ..NONE },
+        aim: Goal { rate: Some(300_000.0), ..NONE },
+    },
+    Row {
+        name: "push to a waiting consumer, 1 in flight",
+        bench: &["roundtrip", "--in-flight", "1"],
+        roofline: None,
+        quiet_cpu: None,
+        nodes: 3,
+        least: Goal { p50_us: Some(600.0), ..NONE },
+        aim: Goal { p50_us: Some(350.0), ..NONE },
+    },
+    Row {
+        name: "one node: push 1 KiB, 64 in flight",
+        bench: &["push", "--clients", "8", "--in-flight", "8"],
+        roofline: None,
+        quiet_cpu: None,
+        nodes: 1,
+        least: Goal { rate: Some(90_000.0), ..NONE },
+        aim: Goal { rate: Some(200_000.0), ..NONE },
+    },
+];
+
+impl Goal {
+    /// Whether `measured`, at `ratio` of the roofline, is as good. Where a ratio is promised it stands for the rate: the
+    /// machine may be busy with other things.
+    pub fn is_reached(&self, measured: &Measured, ratio: Option<f64>) -> bool {
+        let rate_counts = self.ratio.is_none() || ratio.is_none();
+        self.ratio.zip(ratio).is_none_or(|(goal, ratio)| ratio >= goal)
+            && self.rate.is_none_or(|goal| !rate_counts || measured.rate >= goal)
+            && self.p50_us.is_none_or(|goal| measured.p50_us <= goal)
+            && self.p99_us.is_none_or(|goal| measured.p99_us <= goal)
+            && self.cpu.is_none_or(|goal| measured.cpu <= goal)
+    }
+
+    fn text(&self) -> String {
+        let mut parts = Vec::new();
+        parts.extend(self.rate.map(|rate| format!("{}/s", thousands(rate))));
+        parts.extend(self.ratio.map(|ratio| format!("ratio {ratio:.2}")));
+        parts.extend(self.p50_us.map(|us| format!("p50 {:.2} ms", us / 1e3)));
+        parts.extend(self.p99_us.map(|us| format!("p99 {:.2} ms", us / 1e3)));
+        parts.extend(self.cpu.map(|cpu| format!("{cpu:.0} CPU s")));
+        parts.join(", ")
+    }
+}
+
+/// The middle one by `key`.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// The pairs of one row, ours first, as text: the middle of them, each pair, and what is promised.
+pub fn report(row: &Row, pairs: &[(Measured, Option<Measured>)]) -> String {
+    let middle =
+        |pick: fn(&Measured) -> f64| median(&pairs.iter().map(|(ours, _)| pick(ours)).collect::<Vec<_>>());
+    let ours = Measured {
+        rate: middle(|m| m.rate),
+        p50_us: middle(|m| m.p50_us),
+        p99_us: middle(|m| m.p99_us),
+        cpu: middle(|m| m.cpu),
+    };
+    let ratios: Vec<f64> =
+        pairs.iter().filter_map(|(ours, roof)| roof.map(|roof| ours.rate / roof.rate)).collect();
+    let ratio = (!ratios.is_empty()).then(|| median(&ratios));
+    let verdict = match (row.least.is_reached(&ours, ratio), row.aim.is_reached(&ours, ratio)) {
+        (true, true) => "AIM",
+        (true, false) => "reached",
+        (false, _) => "MISSED",
+    };
+    let shown_ratio = ratio.map(|ratio| format!(" = {ratio:.2} of the roofline")).unwrap_or_default();
+    let mut text = format!("{verdict:<8} {}\n", row.name);
+    let mut line = |name: &str, what: &str| {
+        let _ = writeln!(text, "  {name:<9} {what}");
+    };
+    line("measured", &format!("{}{shown_ratio}", shown(&ours)));
+    line("at least", &row.least.text());
+    line("aim", &row.aim.text());
+    for (number, (ours, roof)) in pairs.iter().enumerate() {
+        let roof_text = roof.map(|roof| format!("  |  roofline {}", shown(&roof))).unwrap_or_default();
+        line(&format!("pair {}", number + 1), &format!("{}{roof_text}", shown(ours)));
+    }
+    if let Some(quiet) = row.quiet_cpu {
+        let cpu = median(&pairs.iter().filter_map(|(_, roof)| roof.map(|roof| roof.cpu)).collect::<Vec<_>>());
+        let off = cpu / quiet - 1.0;
+        let valid = if off.abs() <= 0.2 { "valid" } else { "NOT VALID (more than 20 % off)" };
+        line(
+            "roofline",
+            &format!(
+                "{cpu:.1} CPU s a million, {quiet:.1} on a quiet machine: {:+.0} %, {valid}",
+                off * 100.0
+            ),
+        );
+    }
+    text
+}
+
+fn shown(measured: &Measured) -> String {
+    format!(
+        "{}/s, p50 {:.2} ms, p99 {:.2} ms, {:.1} CPU s",
+        thousands(measured.rate),
+        measured.p50_us / 1e3,
+        measured.p99_us / 1e3,
+        measured.cpu
+    )
+}
+
+fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
