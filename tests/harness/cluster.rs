@@ -94,15 +94,30 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start_with`].
     pub async fn start_in(dir: TempDir, places: Vec<Place>, env: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::with(dir, places, env).await;
+        cluster.form().await;
+        cluster
+    }
+
+    /// Starts the nodes whose data directories are in these places already.
+    ///
+    /// # Panics
+    /// If they do not lead and follow in time.
+    pub async fn found_in(dir: TempDir, places: Vec<Place>, env: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::with(dir, places, env).await;
+        cluster.restart_all().await;
+        cluster.all_vote().await;
+        cluster
+    }
+
+    async fn with(dir: TempDir, places: Vec<Place>, env: &[(&str, &str)]) -> Self {
         let slot = slots::slot().await;
         let env = SETTINGS.iter().chain(env).map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         let nodes: Vec<Node> =
             (1..).zip(places).map(|(number, place)| Node::new(dir.path(), number, place)).collect();
         let servers = nodes.iter().map(|node| node.place.address.clone()).collect();
         let looker = client_of(servers, Duration::from_secs(2));
-        let mut cluster = Self { nodes, env: env.collect(), looker, dir, _slot: slot };
-        cluster.form().await;
-        cluster
+        Self { nodes, env: env.collect(), looker, dir, _slot: slot }
     }
 
     async fn form(&mut self) {

@@ -7,6 +7,7 @@ mod bench;
 mod commands;
 mod dev;
 mod failover;
+mod golden;
 mod kill_all;
 mod lagging_node;
 mod members;
