@@ -83,6 +83,8 @@ async fn a_node_whose_directory_was_put_back_is_refused_until_it_is_replaced() {
 async fn copies_swapped_and_lost_directories_are_refused() {
     let mut cluster = Cluster::start().await;
     cluster.ctl(&["queue", "create", QUEUE]).await.expect(0);
+    // As a leader it has spoken to the others: they know that it runs.
+    cluster.transfer(2).await;
     cluster.transfer(0).await;
     push_some(&cluster).await;
 

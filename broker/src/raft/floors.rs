@@ -147,6 +147,7 @@ impl Floors {
     pub(crate) fn enter(self: &Arc<Self>, peer: PeerHello) -> Session {
         if let Some(known) = self.peers().get_mut(&peer.node).filter(|known| known.is(&peer)) {
             known.sessions += 1;
+            known.heard = Some(Instant::now());
         }
         Session { floors: Arc::clone(self), peer }
     }
