@@ -238,6 +238,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Altered(_) => "alter",
         Answer::Swept(_) => "sweep",
         Answer::Edited(_) => "edit",
+        Answer::Explained(_) => "explain",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

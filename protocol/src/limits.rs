@@ -40,6 +40,8 @@ pub const KEY_SIZE_MAX: usize = 128;
 pub const HISTORY_COUNT_MAX: usize = 8;
 /// Queues a dead message can go through by `dead_to`.
 pub const DEAD_HOPS_MAX: u8 = 8;
+/// Reasons in one explanation.
+pub const HOLDS_COUNT_MAX: usize = 16;
 /// Dedup keys one queue remembers.
 pub const DEDUP_KEYS_MAX: usize = 1_000_000;
 /// Longest dedup window: 30 d.

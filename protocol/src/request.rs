@@ -77,6 +77,8 @@ pub enum Request {
     Drain(bool),
     /// Change the settings of a queue; pause and resume it.
     AlterQueue(AlterQueue),
+    /// Say why a queue, or one message of it, is not delivered now.
+    Explain(Explain),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.
@@ -421,4 +423,15 @@ pub enum Change {
     Priority(u8),
     /// Put it into another queue, unless it is leased.
     Move(QueueName),
+}
+
+/// Say why a queue, or one message of it, is not delivered now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// Which queue.
+    pub queue: QueueName,
+    /// Only this message.
+    pub id: Option<MessageId>,
+    /// How fresh.
+    pub consistency: Consistency,
 }

@@ -143,6 +143,17 @@ impl Groups {
         self.plain_is(has_plain);
     }
 
+    /// Why nothing of a group is handed out, if that is so.
+    pub(super) fn closed(&self, key: &Key) -> Option<Closed> {
+        self.closed_group(&self.all.get(key).copied().unwrap_or_default())
+    }
+
+    /// Groups of which something is ready and nothing handed out, among the first `max` by name.
+    pub(super) fn closed_of(&self, max: usize) -> impl Iterator<Item = (&Key, Closed)> {
+        let ready = self.all.iter().take(max).filter(|(_, group)| group.members.ready > 0);
+        ready.filter_map(|(key, group)| Some((key, self.closed_group(group)?)))
+    }
+
     fn closed_group(&self, Group { kept, members, .. }: &Group) -> Option<Closed> {
         let Rules { ordered, on_poison, leased_max, .. } = self.rules;
         let held = [

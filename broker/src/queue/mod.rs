@@ -12,6 +12,7 @@ mod dead;
 mod deadlines;
 mod deliver;
 mod expiries;
+mod explain;
 mod groups;
 mod keys;
 mod line;

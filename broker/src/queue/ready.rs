@@ -151,6 +151,17 @@ impl Ready {
         by_place(self.plain.messages(), self.grouped.messages())
     }
 
+    /// Messages by place that stand before one, of all or, where groups are served apart, of its group; at most `max` are
+    /// counted.
+    pub(super) fn ahead(&self, id: MessageId, message: &Message, max: usize) -> usize {
+        let place = Place::new(message.priority, id);
+        let apart = self.groups.are_limited() || self.groups.are_fair();
+        match message.group.as_ref().filter(|_| apart) {
+            Some(key) => self.groups.line(key).take_while(|at| *at < place).take(max).count(),
+            None => self.messages().take_while(|(other, _)| *other != id).take(max).count(),
+        }
+    }
+
     /// Takes over an entry of a snapshot, behind all others without a group; `None` if it has one.
     pub(super) fn restore_plain(&mut self, place: Place, entry: Entry) -> Option<()> {
         if matches!(&entry, Entry::One(message) if message.group.is_some()) {

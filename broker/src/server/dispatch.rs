@@ -249,6 +249,7 @@ impl Dispatch {
             Request::Drain(on) => outcome(self.consensus.drain(on).await.map(Answer::Drained)),
             Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
             Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
+            Request::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
             Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
             other => Finished::Failed(bad(format!("{other:?} is no read"))),
         };
@@ -406,6 +407,7 @@ fn is_read(request: &Request) -> bool {
             | Request::Queues(_)
             | Request::Status
             | Request::Stats
+            | Request::Explain(_)
             | Request::TransferLeader(_)
             | Request::ChangeMembers(_)
             | Request::Drain(_)

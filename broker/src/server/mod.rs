@@ -5,6 +5,7 @@ mod accept;
 pub(crate) mod answer;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
+mod explain;
 mod options;
 pub(crate) mod reply_to;
 pub(crate) mod waiters;

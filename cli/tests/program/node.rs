@@ -337,6 +337,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::ChangeMembers(_)
         | Request::Drain(_)
         | Request::AlterQueue(_)
+        | Request::Explain(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

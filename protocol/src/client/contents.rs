@@ -69,6 +69,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::Status => matches!(answer, Answer::Status(_)),
         Request::TransferLeader(_) => matches!(answer, Answer::Transferred(_)),
         Request::ChangeMembers(_) => matches!(answer, Answer::Member(_)),
+        Request::Explain(_) => matches!(answer, Answer::Explained(_)),
         Request::AlterQueue(_) => matches!(answer, Answer::Altered(_)),
         Request::Drain(_) => matches!(answer, Answer::Drained(_)),
         Request::CloseSession => matches!(answer, Answer::Closed),

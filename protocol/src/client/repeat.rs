@@ -29,7 +29,9 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Sweep(_)
         | Request::Edit(_)
         | Request::CloseSession => Repeat::Numbered,
-        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats => Repeat::Free,
+        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::Explain(_) => {
+            Repeat::Free
+        }
         Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) => Repeat::Not,
     }
 }

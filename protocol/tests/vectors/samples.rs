@@ -11,7 +11,7 @@ use queue_protocol::hello::{
     Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
 };
 use queue_protocol::membership::{MemberChange, Standing};
-use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
+use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, EntryKind, EntrySpec, Invite, Join, Joined, LogId, PeerPing, PeerRequest,
     PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote, VoteResult,
@@ -22,9 +22,9 @@ use queue_protocol::request::{
     Request, Select, Stamp, Sweep, Unique, UniqueHeld,
 };
 use queue_protocol::response::{
-    Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
-    MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView, Swept,
-    WriteStage,
+    Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Explained, Extended, Hold, LeaderView,
+    MemberView, MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView,
+    Swept, WriteStage,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 
@@ -65,6 +65,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::ChangeMembers(_) => "change_members",
     Request::Drain(_) => "drain",
     Request::AlterQueue(_) => "alter_queue",
+    Request::Explain(_) => "explain",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -99,6 +100,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Altered(_) => "altered",
     Answer::Swept(_) => "swept",
     Answer::Edited(_) => "edited",
+    Answer::Explained(_) => "explained",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -300,6 +302,24 @@ fn message_view(content: &Bytes) -> MessageView {
     }
 }
 
+fn explained() -> Explained {
+    let group: Key = "customer-4".parse().unwrap();
+    let id = MessageId(4_812);
+    let holds = vec![
+        Hold::Paused,
+        Hold::Empty,
+        Hold::Leased { id, left_ms: 41_000 },
+        Hold::Delayed { id, due_at_ms: 1_800_000_000_000 },
+        Hold::Dead { id, reason: DeadReason::Rejected },
+        Hold::GroupLeased { group: group.clone(), id: Some(id), left_ms: Some(41_000) },
+        Hold::GroupWaits { group: group.clone(), id: Some(id), due_at_ms: Some(1_800_000_000_000) },
+        Hold::GroupBlocked { group: group.clone(), id: None },
+        Hold::GroupParked { group: group.clone() },
+        Hold::GroupFull { group },
+    ];
+    Explained { holds: list(holds), ahead: Some(3), waiting: 1 }
+}
+
 fn queue_view() -> QueueView {
     QueueView {
         name: queue(),
@@ -398,6 +418,7 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Swept(Swept { count: 17, next: Some(cursor()) }), Vec::new());
     let edited = vec![Edited::Done, Edited::Gone, Edited::Leased, Edited::AlreadyReady];
     add("", Answer::Edited(list(edited)), Vec::new());
+    add("", Answer::Explained(explained()), Vec::new());
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use queue_protocol::request::NackKind;
-use queue_protocol::response::DeadReason;
+use queue_protocol::response::{DeadReason, Hold};
 use queue_protocol::settings::{OnPoison, QueueSettings};
 
 use super::super::command::ErrorText;
@@ -162,4 +162,44 @@ fn a_fair_queue_serves_its_groups_in_turn() {
     broker.run(push_groups(&["late"])).unwrap();
     let next: Vec<Option<Key>> = broker.lease("jobs", 13).into_iter().map(|grant| grant.group).collect();
     assert!(next.contains(&Some(key("late"))));
+}
+
+#[test]
+fn each_kind_of_blockage_is_explained() {
+    let mut broker = Broker::new();
+    broker.run(create("jobs", ordered(OnPoison::Block))).unwrap();
+    let queue = name("jobs");
+    let holds = |broker: &Broker| broker.state.explain(&queue, None).unwrap().0;
+    let of = |broker: &Broker, id: u64| broker.state.explain(&queue, Some(MessageId(id))).unwrap();
+    let (group, id) = (key("a"), Some(MessageId(1)));
+    assert_eq!(holds(&broker), [Hold::Empty]);
+    assert!(broker.state.explain(&queue, id).is_err());
+    broker.run(push_groups(&["a", "a", "a"])).unwrap();
+    assert_eq!((holds(&broker), of(&broker, 3)), (Vec::new(), (Vec::new(), Some(2))));
+    let grants = broker.lease("jobs", 1);
+    let leased = Hold::GroupLeased { group: group.clone(), id, left_ms: Some(2_000) };
+    assert_eq!((holds(&broker), of(&broker, 2)), (vec![leased.clone()], (vec![leased], Some(0))));
+    assert_eq!(of(&broker, 1), (vec![Hold::Leased { id: MessageId(1), left_ms: 2_000 }], None));
+    broker.run(fail(&grants[0], 500)).unwrap();
+    let due_at_ms = broker.wall_ms + 500;
+    assert_eq!(holds(&broker), [Hold::GroupWaits { group: group.clone(), id, due_at_ms: Some(due_at_ms) }]);
+    assert_eq!(of(&broker, 1), (vec![Hold::Delayed { id: MessageId(1), due_at_ms }], None));
+    broker.pass_wall(500);
+    let grants = broker.lease("jobs", 1);
+    broker.run(reject(&grants[0])).unwrap();
+    assert_eq!(holds(&broker), [Hold::GroupBlocked { group: group.clone(), id }]);
+    let dead = Hold::Dead { id: MessageId(1), reason: DeadReason::Rejected };
+    assert_eq!(of(&broker, 1), (vec![dead], None));
+    let change = QueueSettings {
+        ordered: Some(false),
+        group_leased_max: Some(1),
+        leases_paused: Some(false),
+        ..Default::default()
+    };
+    let alter = |change| Op::AlterQueue { queue: name("jobs"), change: Box::new(change), if_version: None };
+    broker.run(alter(change)).unwrap();
+    broker.lease("jobs", 1);
+    assert_eq!(holds(&broker), [Hold::GroupFull { group: group.clone() }]);
+    broker.run(alter(QueueSettings { leases_paused: Some(true), ..Default::default() })).unwrap();
+    assert_eq!(holds(&broker), [Hold::Paused, Hold::GroupFull { group }]);
 }

@@ -168,6 +168,10 @@ pub(super) fn requests() -> Vec<Sample> {
     let queues = Queues { only: None, after: Some(queue()), consistency: Consistency::Linearizable };
     read("", Request::Queues(queues.clone()));
     read("/only", Request::Queues(Queues { only: Some(queue()), after: None, ..queues }));
+    let explain = Explain { queue: queue(), id: None, consistency: Consistency::Linearizable };
+    read("", Request::Explain(explain.clone()));
+    let id = Some(MessageId(4_812));
+    read("/id", Request::Explain(Explain { id, consistency: Consistency::Stale, ..explain }));
     read("", Request::Status);
     read("", Request::TransferLeader(None));
     read("/named", Request::TransferLeader(Some(NodeId(3))));
