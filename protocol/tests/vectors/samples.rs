@@ -17,9 +17,9 @@ use queue_protocol::peer::{
     PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
-    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
-    Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
-    Request, Select, Stamp, Sweep, Unique, UniqueHeld,
+    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Explain, Extend,
+    ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts,
+    RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld,
 };
 use queue_protocol::response::{
     Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Explained, Extended, Hold, LeaderView,
