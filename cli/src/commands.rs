@@ -8,6 +8,7 @@ use crate::dead;
 use crate::edit;
 use crate::errors::{Done, End};
 use crate::exit::Exit;
+use crate::explain;
 use crate::grammar::Cmd;
 use crate::lease;
 use crate::peek;
@@ -69,6 +70,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Release(args) => settle::release(shell, args).await,
         Cmd::Extend(args) => settle::extend(shell, args).await,
         Cmd::Peek(args) => peek::run(shell, args).await,
+        Cmd::Explain(args) => explain::run(shell, args).await,
         Cmd::Message(cmd) => edit::run(shell, cmd).await,
         Cmd::Queue(cmd) => queue::run(shell, cmd).await,
         Cmd::Ls(args) => queue::ls(shell, args).await,

@@ -15,6 +15,7 @@ mod dead;
 mod edit;
 mod errors;
 mod exit;
+mod explain;
 mod grammar;
 mod lease;
 mod lines;

@@ -65,6 +65,7 @@ async fn a_queue_that_is_paused_or_full_says_so() {
     ctl(&cluster, "queue pause jobs").await.expect(0);
     assert!(ctl(&cluster, "queue info jobs").await.stdout.contains("leases paused"));
     ctl(&cluster, "pop jobs").await.expect(1);
+    assert_eq!(explained(&cluster, "jobs").await, ["paused"]);
     push(&cluster, "jobs two").await;
     ctl(&cluster, "push jobs three").await.expect(75).says("queue_full");
     ctl(&cluster, "queue pause jobs --pushes").await.expect(0);
@@ -184,4 +185,43 @@ async fn messages_are_purged_moved_and_put_back_by_filter_and_counted_first() {
     let dead = json(&cluster, "peek jobs --state dead").await["id"].as_str().expect("an id").to_owned();
     ctl(&cluster, &format!("dead rm jobs {dead} 999999 --yes")).await.expect(3).says("no dead message");
     ctl(&cluster, "queue purge nowhere --dry-run").await.expect(66).says("queue_not_found");
+}
+
+/// The kinds of what holds a queue or a message back.
+async fn explained(cluster: &Cluster, what: &str) -> Vec<String> {
+    let ran = ctl(cluster, &format!("--json explain {what}")).await;
+    let document = ran.json();
+    let holds = document["holds"].as_array().expect("a list");
+    assert_eq!(ran.code, i32::from(!holds.is_empty()), "{ran}");
+    holds.iter().map(|hold| hold["hold"].as_str().expect("a name").to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_a_queue_or_a_message_back_is_explained() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    let create = "queue create jobs --ordered on --on-poison block --max-failures 1";
+    ctl(&cluster, create).await.expect(0);
+    assert_eq!(explained(&cluster, "jobs").await, ["empty"]);
+    let first = push(&cluster, "jobs one --group a").await;
+    let second = push(&cluster, "jobs two --group a").await;
+    assert!(explained(&cluster, "jobs").await.is_empty());
+    let of_first = json(&cluster, &format!("explain jobs {first}")).await;
+    assert_eq!((&of_first["ahead"], &of_first["waiting"]), (&0.into(), &0.into()), "{of_first}");
+
+    let leased = json(&cluster, "lease jobs").await;
+    assert_eq!(explained(&cluster, "jobs").await, ["group_leased"]);
+    assert_eq!(explained(&cluster, &format!("jobs {first}")).await, ["leased"]);
+    assert_eq!(explained(&cluster, &format!("jobs {second}")).await, ["group_leased"]);
+    let text = ctl(&cluster, "explain jobs").await.expect(1).stdout;
+    assert!(text.starts_with(&format!("group a: its message {first} is leased for ")), "{text}");
+
+    let receipt = leased["receipt"].as_str().expect("it was leased");
+    ctl(&cluster, &format!("nack {receipt} --reason broken")).await.expect(0);
+    assert_eq!(explained(&cluster, "jobs").await, ["group_blocked"]);
+    assert_eq!(explained(&cluster, &format!("jobs {first}")).await, ["dead"]);
+
+    ctl(&cluster, "push later --create x --delay 1h").await.expect(0);
+    assert_eq!(explained(&cluster, "later").await, ["delayed"]);
+    ctl(&cluster, "explain jobs 999999").await.expect(66);
+    ctl(&cluster, "explain nowhere").await.expect(66);
 }

@@ -186,6 +186,16 @@ pub(crate) struct PeekArgs {
     pub(crate) state: State,
 }
 
+/// `explain`
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// Where
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    /// Only this message
+    pub(crate) id: Option<u64>,
+}
+
 /// `queue ls`
 #[derive(Args, Debug)]
 pub(crate) struct QueueLsArgs {

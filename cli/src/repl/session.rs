@@ -293,6 +293,9 @@ fn parse(words: &[String], queue: Option<&QueueName>) -> Result<Line, clap::Erro
             Word::Cmd(Cmd::Peek(args)) if args.id.is_none() && number(&args.queue) => {
                 return retry(inserted(), parsed);
             }
+            Word::Cmd(Cmd::Explain(args)) if args.id.is_none() && number(&args.queue) => {
+                return retry(inserted(), parsed);
+            }
             Word::Cmd(Cmd::Dead(DeadCmd::Retry { which, .. })) if number(&which.queue) => {
                 return retry(inserted(), parsed);
             }
@@ -323,6 +326,7 @@ mod tests {
             Word::Cmd(Cmd::Pop(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Lease(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Peek(args)) => Some(args.queue.as_str()),
+            Word::Cmd(Cmd::Explain(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Stats(args)) => args.queue.as_ref().map(QueueName::as_str),
             Word::Cmd(Cmd::Queue(QueueCmd::Info { queue })) => Some(queue.as_str()),
             Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue })) => queue.as_ref().map(QueueName::as_str),

@@ -23,8 +23,8 @@ use queue_protocol::request::{
 };
 use queue_protocol::response::{
     Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Explained, Extended, Hold, LeaderView,
-    MemberView, MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView,
-    Swept, WriteStage,
+    MemberView, MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView,
+    StatusView, Swept, WriteStage,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 

@@ -1,0 +1,123 @@
+//! `explain`: why a queue, or one message of it, is not delivered now.
+
+use queue_protocol::names::{Key, MessageId};
+use queue_protocol::request::{Consistency, Explain, Request};
+use queue_protocol::response::{Answer, Explained, Hold};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::errors::{Done, Failure};
+use crate::exit::Exit;
+use crate::grammar::ExplainArgs;
+use crate::message;
+use crate::render;
+use crate::shell::{Shell, unexpected};
+
+/// Runs the command: 0 if something is delivered to whoever asks, 1 if something holds it back.
+pub(crate) async fn run(shell: &mut Shell, args: ExplainArgs) -> Done {
+    let id = args.id.map(MessageId);
+    let explain = Explain { queue: args.queue.clone(), id, consistency: Consistency::Linearizable };
+    let answered = shell.client.call(Request::Explain(explain), Vec::new()).await;
+    let answered = answered.map_err(|error| Failure::of(error, Some(&args.queue)))?;
+    let Answer::Explained(explained) = answered.answer else { return Err(unexpected(&answered.answer)) };
+    let subject = args.id.map_or_else(|| args.queue.to_string(), |id| format!("message {id}"));
+    if shell.settings.json {
+        shell.out.document(&document(&args, &explained));
+    } else {
+        for line in lines(&subject, &explained) {
+            shell.out.add(format!("{line}\n").as_bytes());
+        }
+    }
+    Ok(if explained.holds.is_empty() { Exit::Done } else { Exit::No })
+}
+
+fn lines(subject: &str, explained: &Explained) -> Vec<String> {
+    let mut lines: Vec<String> = explained.holds.iter().map(|hold| text(subject, hold)).collect();
+    let waiting = match explained.waiting {
+        0 => "no consumer waits at the leader".to_owned(),
+        1 => "1 consumer waits at the leader".to_owned(),
+        count => format!("{count} consumers wait at the leader"),
+    };
+    if lines.is_empty() {
+        lines.push(format!("nothing holds {subject} back; {waiting}"));
+    }
+    if let Some(ahead) = explained.ahead {
+        lines.push(format!("ready messages before it: {}", render::count(ahead)));
+    }
+    lines
+}
+
+/// What a hold says of a group: the message, if it was found.
+fn by(id: Option<MessageId>) -> String {
+    id.map_or_else(|| "one of its messages".to_owned(), |id| format!("its message {id}"))
+}
+
+fn text(subject: &str, hold: &Hold) -> String {
+    match hold {
+        Hold::Paused => "leases are paused: queuectl queue resume QUEUE".to_owned(),
+        Hold::Empty => format!("{subject} is empty"),
+        Hold::Leased { id, left_ms } => format!("message {id} is leased for {} more", render::age(*left_ms)),
+        Hold::Delayed { id, due_at_ms } => {
+            format!("message {id} is delayed until {}", clock::rfc3339(*due_at_ms))
+        }
+        Hold::Dead { id, reason } => {
+            format!("message {id} is dead: {}; queuectl dead retry QUEUE {id}", message::reason_name(*reason))
+        }
+        Hold::GroupLeased { group, id, left_ms } => {
+            let left = left_ms.map(|left| format!(" for {} more", render::age(left))).unwrap_or_default();
+            format!("group {group}: {} is leased{left}", by(*id))
+        }
+        Hold::GroupWaits { group, id, due_at_ms } => {
+            let until = due_at_ms.map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
+            format!("group {group}: {} failed and waits{until}", by(*id))
+        }
+        Hold::GroupBlocked { group, id } => {
+            format!("group {group} is blocked: {} is dead; retry or remove it", by(*id))
+        }
+        Hold::GroupParked { group } => format!("group {group} is being parked: one of its messages died"),
+        Hold::GroupFull { group } => {
+            format!("group {group}: as many messages are leased as its queue allows")
+        }
+    }
+}
+
+fn document(args: &ExplainArgs, explained: &Explained) -> Value {
+    json!({
+        "schema": "explain/v1",
+        "queue": args.queue.as_str(),
+        "id": args.id.map(|id| id.to_string()),
+        "holds": explained.holds.iter().map(hold_document).collect::<Vec<_>>(),
+        "ahead": explained.ahead,
+        "waiting": explained.waiting,
+    })
+}
+
+fn hold_document(hold: &Hold) -> Value {
+    let of_group = |what: &str, group: &Key, id: Option<MessageId>| json!({"hold": what, "group": group.as_str(), "id": id.map(|id| id.to_string())});
+    let with = |mut document: Value, name: &str, value: Value| {
+        document.as_object_mut().expect("built as an object").insert(name.into(), value);
+        document
+    };
+    match hold {
+        Hold::Paused => json!({"hold": "paused"}),
+        Hold::Empty => json!({"hold": "empty"}),
+        Hold::Leased { id, left_ms } => {
+            json!({"hold": "leased", "id": id.to_string(), "lease_left_ms": left_ms})
+        }
+        Hold::Delayed { id, due_at_ms } => {
+            json!({"hold": "delayed", "id": id.to_string(), "ready_at": clock::rfc3339(*due_at_ms)})
+        }
+        Hold::Dead { id, reason } => {
+            json!({"hold": "dead", "id": id.to_string(), "reason": message::reason_name(*reason)})
+        }
+        Hold::GroupLeased { group, id, left_ms } => {
+            with(of_group("group_leased", group, *id), "lease_left_ms", (*left_ms).into())
+        }
+        Hold::GroupWaits { group, id, due_at_ms } => {
+            with(of_group("group_waits", group, *id), "ready_at", due_at_ms.map(clock::rfc3339).into())
+        }
+        Hold::GroupBlocked { group, id } => of_group("group_blocked", group, *id),
+        Hold::GroupParked { group } => of_group("group_parked", group, None),
+        Hold::GroupFull { group } => of_group("group_full", group, None),
+    }
+}
