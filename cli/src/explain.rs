@@ -1,8 +1,9 @@
 //! `explain`: why a queue, or one message of it, is not delivered now.
 
+use queue_protocol::explain::{Explain, Explained, Hold};
 use queue_protocol::names::{Key, MessageId};
-use queue_protocol::request::{Consistency, Explain, Request};
-use queue_protocol::response::{Answer, Explained, Hold};
+use queue_protocol::request::{Consistency, Request};
+use queue_protocol::response::Answer;
 use serde_json::{Value, json};
 
 use crate::clock;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod codec;
 pub mod content;
 pub mod error;
+pub mod explain;
 pub mod frame;
 pub mod gather;
 #[cfg(feature = "client")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
+use crate::explain::Explain;
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
 };
@@ -423,15 +424,4 @@ pub enum Change {
     Priority(u8),
     /// Put it into another queue, unless it is leased.
     Move(QueueName),
-}
-
-/// Say why a queue, or one message of it, is not delivered now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explain {
-    /// Which queue.
-    pub queue: QueueName,
-    /// Only this message.
-    pub id: Option<MessageId>,
-    /// How fresh.
-    pub consistency: Consistency,
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
+use crate::explain::Explained;
 use crate::limits::{
-    ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, HOLDS_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX,
-    QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX, STAGES_MAX,
+    ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
+    RECEIPTS_COUNT_MAX, STAGES_MAX,
 };
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
@@ -250,82 +251,6 @@ pub enum EventKind {
     Redriven,
     /// It came from this queue.
     Moved(QueueName),
-}
-
-/// Why a queue or a message is not delivered now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explained {
-    /// What holds it back; nothing, if it is delivered to whoever asks.
-    pub holds: Bounded<Hold, HOLDS_COUNT_MAX>,
-    /// Ready messages that come before the message, if it is ready; at most 100,000 are counted.
-    pub ahead: Option<u64>,
-    /// Leases and pops parked at the node that answers.
-    pub waiting: u32,
-}
-
-/// Something that keeps messages from being delivered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hold {
-    /// Leases of the queue are paused.
-    Paused,
-    /// The queue holds nothing.
-    Empty,
-    /// The message is leased; of a queue, the one whose lease ends first.
-    Leased {
-        /// Which.
-        id: MessageId,
-        /// Until its lease may end, milliseconds on the lease clock.
-        left_ms: u64,
-    },
-    /// The message is delayed; of a queue, the one that is due first.
-    Delayed {
-        /// Which.
-        id: MessageId,
-        /// Wall time when it is due.
-        due_at_ms: u64,
-    },
-    /// The message is dead; of a queue, all are.
-    Dead {
-        /// Which.
-        id: MessageId,
-        /// Why.
-        reason: DeadReason,
-    },
-    /// The queue is ordered, and a message of the group is leased.
-    GroupLeased {
-        /// Which group.
-        group: Key,
-        /// The message, unless it was not found among the first 100,000.
-        id: Option<MessageId>,
-        /// Until its lease may end, milliseconds on the lease clock.
-        left_ms: Option<u64>,
-    },
-    /// The queue is ordered, and a message of the group waits to be tried again.
-    GroupWaits {
-        /// Which group.
-        group: Key,
-        /// The message, unless it was not found among the first 100,000.
-        id: Option<MessageId>,
-        /// Wall time when it is due.
-        due_at_ms: Option<u64>,
-    },
-    /// The queue is ordered, and a dead message blocks the group.
-    GroupBlocked {
-        /// Which group.
-        group: Key,
-        /// The message, unless it was not found among the first 100,000.
-        id: Option<MessageId>,
-    },
-    /// A message of the group died, and the others are on their way.
-    GroupParked {
-        /// Which group.
-        group: Key,
-    },
-    /// As many messages of the group are leased as may be.
-    GroupFull {
-        /// Which group.
-        group: Key,
-    },
 }
 
 /// A queue with its counts.

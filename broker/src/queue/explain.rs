@@ -2,9 +2,9 @@
 //! out, and which groups are closed. Changes nothing.
 
 use queue_protocol::error::ErrorCode;
+use queue_protocol::explain::Hold;
 use queue_protocol::limits::HOLDS_COUNT_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName};
-use queue_protocol::response::Hold;
 
 use super::apply::refusal_of;
 use super::groups::Closed;

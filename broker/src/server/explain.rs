@@ -1,8 +1,8 @@
 //! Explanations: what the state says of itself, and who waits here.
 
 use queue_protocol::bounded::Bounded;
-use queue_protocol::request::Explain;
-use queue_protocol::response::{Answer, Explained};
+use queue_protocol::explain::{Explain, Explained};
+use queue_protocol::response::Answer;
 
 use super::answer::error;
 use super::dispatch::Dispatch;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
+use queue_protocol::explain::{Explain, Explained, Hold};
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
 use queue_protocol::hello::{
     Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
@@ -17,14 +18,14 @@ use queue_protocol::peer::{
     PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
-    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Explain, Extend,
-    ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts,
-    RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld,
+    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
+    Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
+    Request, Select, Stamp, Sweep, Unique, UniqueHeld,
 };
 use queue_protocol::response::{
-    Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Explained, Extended, Hold, LeaderView,
-    MemberView, MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView,
-    StatusView, Swept, WriteStage,
+    Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
+    MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView, Swept,
+    WriteStage,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use queue_protocol::explain::Hold;
 use queue_protocol::request::NackKind;
-use queue_protocol::response::{DeadReason, Hold};
+use queue_protocol::response::DeadReason;
 use queue_protocol::settings::{OnPoison, QueueSettings};
 
 use super::super::command::ErrorText;

@@ -1,0 +1,96 @@
+//! Explanations: why a queue, or one message of it, is not delivered now.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounded::Bounded;
+use crate::limits::HOLDS_COUNT_MAX;
+use crate::names::{Key, MessageId, QueueName};
+use crate::request::Consistency;
+use crate::response::DeadReason;
+
+/// Say why a queue, or one message of it, is not delivered now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explain {
+    /// Which queue.
+    pub queue: QueueName,
+    /// Only this message.
+    pub id: Option<MessageId>,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// Why a queue or a message is not delivered now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// What holds it back; nothing, if it is delivered to whoever asks.
+    pub holds: Bounded<Hold, HOLDS_COUNT_MAX>,
+    /// Ready messages that come before the message, if it is ready; at most 100,000 are counted.
+    pub ahead: Option<u64>,
+    /// Leases and pops parked at the node that answers.
+    pub waiting: u32,
+}
+
+/// Something that keeps messages from being delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Leases of the queue are paused.
+    Paused,
+    /// The queue holds nothing.
+    Empty,
+    /// The message is leased; of a queue, the one whose lease ends first.
+    Leased {
+        /// Which.
+        id: MessageId,
+        /// Until its lease may end, milliseconds on the lease clock.
+        left_ms: u64,
+    },
+    /// The message is delayed; of a queue, the one that is due first.
+    Delayed {
+        /// Which.
+        id: MessageId,
+        /// Wall time when it is due.
+        due_at_ms: u64,
+    },
+    /// The message is dead; of a queue, all are.
+    Dead {
+        /// Which.
+        id: MessageId,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// The queue is ordered, and a message of the group is leased.
+    GroupLeased {
+        /// Which group.
+        group: Key,
+        /// The message, unless it was not found among the first 100,000.
+        id: Option<MessageId>,
+        /// Until its lease may end, milliseconds on the lease clock.
+        left_ms: Option<u64>,
+    },
+    /// The queue is ordered, and a message of the group waits to be tried again.
+    GroupWaits {
+        /// Which group.
+        group: Key,
+        /// The message, unless it was not found among the first 100,000.
+        id: Option<MessageId>,
+        /// Wall time when it is due.
+        due_at_ms: Option<u64>,
+    },
+    /// The queue is ordered, and a dead message blocks the group.
+    GroupBlocked {
+        /// Which group.
+        group: Key,
+        /// The message, unless it was not found among the first 100,000.
+        id: Option<MessageId>,
+    },
+    /// A message of the group died, and the others are on their way.
+    GroupParked {
+        /// Which group.
+        group: Key,
+    },
+    /// As many messages of the group are leased as may be.
+    GroupFull {
+        /// Which group.
+        group: Key,
+    },
+}
