@@ -139,15 +139,21 @@ impl Run {
         let client = self.daemon.client();
         // Answered as soon as it leads.
         client.stats().await?;
-        let (before, begin) = (self.daemon.written()?, Instant::now());
+        let (before, begin) = (self.written()?, Instant::now());
         let firsts = (0..self.count).step_by(usize::try_from(BATCH)?);
         let pushes = stream::iter(firsts).map(|first| push(&client, first)).buffered(IN_FLIGHT);
         self.watched(pushes.try_collect::<()>()).await?;
         self.rate("pushed", begin);
-        let written = self.daemon.written()? - before;
+        let written = self.written()? - before;
         let bodies = self.count * BODY_SIZE as u64;
         self.figure("written per byte pushed, while segments are made", per(written, bodies), 2.3, "");
         Ok(())
+    }
+
+    /// Bytes written so far, none of them on their way.
+    fn written(&self) -> anyhow::Result<u64> {
+        rustix::fs::sync();
+        self.daemon.written()
     }
 
     fn rate(&self, what: &str, begin: Instant) {
@@ -226,11 +232,11 @@ impl Run {
         let batches = self.count / BATCH / 10;
         let mut before = 0;
         for (round, batches) in [batches, 2 * batches].into_iter().enumerate() {
-            before = if round == 0 { 0 } else { self.daemon.written()? };
+            before = if round == 0 { 0 } else { self.written()? };
             let steps = stream::iter(0..batches).map(|batch| step(batch * BATCH)).buffer_unordered(IN_FLIGHT);
             self.watched(steps.try_collect::<()>()).await?;
         }
-        let written = self.daemon.written()? - before;
+        let written = self.written()? - before;
         let bodies = 2 * batches * BATCH * BODY_SIZE as u64;
         self.figure("written per byte pushed, with acks, segments recycled", per(written, bodies), 1.3, "");
         Ok(())
