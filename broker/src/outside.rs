@@ -53,6 +53,16 @@ pub struct Fatal {
     pub what: String,
 }
 
+impl Fatal {
+    /// Something on this node's disk is not what was written.
+    pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
+        let what = format!(
+            "{what}. Nothing was served from it; the other nodes have it. Replace this node's data directory"
+        );
+        Self { status: 65, what }
+    }
+}
+
 /// A source of random bytes: fills the buffer.
 pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 

@@ -57,6 +57,15 @@ impl Runs {
         }
     }
 
+    /// `run` in place of what lies in `files` of its indices. Others between them stay where they are: bodies that a
+    /// snapshot brought may fill a gap in an older file.
+    pub(crate) fn replace(&mut self, run: Run, files: &BTreeSet<FileId>) {
+        let gone = self.within(run.first, run.last).filter(|old| files.contains(&old.file));
+        let part = |old: Run| Run { first: old.first.max(run.first), last: old.last.min(run.last), ..run };
+        let parts: Vec<Run> = gone.map(part).collect();
+        parts.into_iter().for_each(|part| self.insert(part));
+    }
+
     /// Nothing covers `from ..= to` any more.
     pub(crate) fn remove(&mut self, from: u64, to: u64) {
         if from > to {
@@ -221,6 +230,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_copy_of_what_is_left_of_a_file_takes_nothing_from_files_in_between() {
+        let [old, brought, copy] = [1, 2, 3].map(FileId::Sparse);
+        let mut runs = Runs::default();
+        runs.insert(Run { first: 1, last: 50, file: old });
+        runs.insert(Run { first: 21, last: 40, file: brought });
+        runs.replace(Run { first: 5, last: 45, file: copy }, &[old].into());
+        let found = [4, 5, 20, 21, 40, 41, 45, 46].map(|index| runs.get(index).map(|run| run.file));
+        assert_eq!(found, [old, copy, copy, brought, brought, copy, copy, old].map(Some));
     }
 
     #[test]

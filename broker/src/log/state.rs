@@ -83,9 +83,10 @@ impl State {
     }
 
     pub(crate) fn compact(&mut self, compacted: &Compacted) {
+        let gone = compacted.files.iter().copied().collect();
         for run in &compacted.runs {
             self.index.files.insert(run.file);
-            self.index.runs.insert(*run);
+            self.index.runs.replace(*run, &gone);
         }
         compacted.files.iter().for_each(|file| self.index.retire(*file));
     }

@@ -207,7 +207,7 @@ impl From<StartError> for NodeError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Config(_) => Self::new(78, "config", error.to_string()),
-            StartError::Load(_) => Self::corrupt(error),
+            StartError::Load(_) | StartError::Damaged(_) => Self::corrupt(error),
             StartError::Raft(_) => Self::new(70, "raft", error.to_string()),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
+use std::sync::{Arc, OnceLock};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -12,7 +13,7 @@ use super::types::{
     Entry, RaftLogId as Id, RaftVote, TypeConfig, from_log_entry, from_log_id, from_vote, to_log_entry,
     to_log_id, to_vote,
 };
-use crate::log::{Contents, Done, Log};
+use crate::log::{Contents, Done, Log, LogError};
 use crate::mutants::{self, Mutant};
 
 /// Bytes of contents read for one append to a follower.
@@ -21,18 +22,30 @@ const READ_SIZE: usize = 1 << 20;
 /// The log as openraft sees it.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    log: Log,
+    reader: LogReader,
 }
+
+/// What a read found damaged. openraft stops on it and keeps no more than a text.
+pub(crate) type Damage = Arc<OnceLock<String>>;
 
 /// Reads of one follower's stream, or of apply.
 #[derive(Clone)]
 pub(crate) struct LogReader {
     log: Log,
+    damage: Damage,
 }
 
 impl LogStore {
     pub(crate) fn new(log: Log) -> Self {
-        Self { log }
+        Self { reader: LogReader { log, damage: Damage::default() } }
+    }
+
+    pub(crate) fn damage(&self) -> Damage {
+        Arc::clone(&self.reader.damage)
+    }
+
+    fn log(&self) -> &Log {
+        &self.reader.log
     }
 }
 
@@ -62,8 +75,16 @@ fn exclusive(range: &impl RangeBounds<u64>) -> Range<u64> {
 }
 
 impl LogReader {
+    fn failed(&self, error: &LogError) -> io::Error {
+        if matches!(error, LogError::Corrupt { .. }) {
+            self.damage.get_or_init(|| error.to_string());
+        }
+        io::Error::other(error.to_string())
+    }
+
     fn read(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, io::Error> {
-        let entries = self.log.read(range, bytes_max, contents).map_err(io::Error::other)?;
+        let read = self.log.read(range, bytes_max, contents);
+        let entries = read.map_err(|error| self.failed(&error))?;
         entries.into_iter().map(|entry| from_log_entry(entry).map_err(io::Error::other)).collect()
     }
 }
@@ -144,7 +165,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
 
 impl LogReader {
     fn id_at(&self, index: u64) -> Result<Id, io::Error> {
-        let id = self.log.id_at(index).map_err(io::Error::other)?;
+        let id = self.log.id_at(index).map_err(|error| self.failed(&error))?;
         id.map(to_log_id).ok_or_else(|| io::Error::other(format!("entry {index} is not in the log")))
     }
 }
@@ -153,7 +174,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogReader;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        let state = self.log.state();
+        let state = self.log().state();
         Ok(LogState {
             last_purged_log_id: state.purged.map(to_log_id),
             last_log_id: state.last.map(to_log_id),
@@ -161,25 +182,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
-        LogReader { log: self.log.clone() }
+        self.reader.clone()
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
         if mutants::on(Mutant::VoteBeforeSync) {
-            self.log.save_vote(from_vote(vote), Box::new(|| {}));
+            self.log().save_vote(from_vote(vote), Box::new(|| {}));
             return Ok(());
         }
-        durable(|done| self.log.save_vote(from_vote(vote), done)).await;
+        durable(|done| self.log().save_vote(from_vote(vote), done)).await;
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<Id>) -> Result<(), io::Error> {
-        self.log.save_committed(committed.as_ref().map(from_log_id));
+        self.log().save_committed(committed.as_ref().map(from_log_id));
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<Id>, io::Error> {
-        Ok(self.log.state().committed.map(to_log_id))
+        Ok(self.log().state().committed.map(to_log_id))
     }
 
     async fn append<I>(&mut self, entries: I, flushed: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -189,22 +210,22 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries = entries.into_iter().map(to_log_entry).collect();
         if mutants::on(Mutant::FollowerAnswersEarly) {
-            self.log.append(entries, Box::new(|| {}));
+            self.log().append(entries, Box::new(|| {}));
             flushed.io_completed(Ok(()));
             return Ok(());
         }
-        self.log.append(entries, Box::new(move || flushed.io_completed(Ok(()))));
+        self.log().append(entries, Box::new(move || flushed.io_completed(Ok(()))));
         Ok(())
     }
 
     /// Durable before it returns: a snapshot installed later must never find the cut entries again.
     async fn truncate_after(&mut self, last: Option<Id>) -> Result<(), io::Error> {
-        durable(|done| self.log.truncate_after(last.as_ref().map(from_log_id), done)).await;
+        durable(|done| self.log().truncate_after(last.as_ref().map(from_log_id), done)).await;
         Ok(())
     }
 
     async fn purge(&mut self, upto: Id) -> Result<(), io::Error> {
-        durable(|done| self.log.purge_upto(from_log_id(&upto), done)).await;
+        durable(|done| self.log().purge_upto(from_log_id(&upto), done)).await;
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
 pub use self::witness::{Seen, Witness};
 
-use self::log_store::LogStore;
+use self::log_store::{Damage, LogStore};
 use self::machine::{Machine, MachineStore, SnapshotEvery};
 use self::network::Network;
 use self::proposer::Proposer;
@@ -130,6 +130,8 @@ pub(crate) enum StartError {
     Config(#[from] openraft::ConfigError),
     #[error(transparent)]
     Load(#[from] LoadError),
+    #[error("{0}")]
+    Damaged(String),
     #[error("raft did not start: {0}")]
     Raft(String),
 }
@@ -200,14 +202,13 @@ impl Consensus {
         let floors = Arc::new(Floors::load(log.clone()));
         let network = Network::new(outside.clone(), me.credentials.clone(), log.clone(), Arc::clone(&floors));
         let node = me.credentials.node;
-        let raft = Raft::new(
-            node.0,
-            config,
-            network.clone(),
-            LogStore::new(log.clone()),
-            MachineStore(Arc::clone(&machine)),
-        );
-        let raft = raft.await.map_err(|error| StartError::Raft(error.to_string()))?;
+        let store = LogStore::new(log.clone());
+        let damage = store.damage();
+        let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
+        let raft = raft.await.map_err(|error| match damage.get() {
+            Some(what) => StartError::Damaged(what.clone()),
+            None => StartError::Raft(error.to_string()),
+        })?;
         // Raft waits a lease of one timeout and the timeout itself before it elects.
         let silence_max = 2 * options.election_max;
         let seat = Arc::new(Seat::new(node, options.heartbeat, silence_max, Arc::clone(&outside.clock)));
@@ -242,7 +243,7 @@ impl Consensus {
         TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), Arc::clone(&consensus.outside.end)));
+        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), damage, Arc::clone(&consensus.outside.end)));
         Ok(consensus)
     }
 
@@ -400,7 +401,7 @@ impl Consensus {
 }
 
 /// A node whose Raft has stopped on an error answers nobody any more.
-async fn end_with_raft(raft: Raft, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
+async fn end_with_raft(raft: Raft, damage: Damage, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
     let mut metrics = raft.metrics();
     loop {
         let failed = match &metrics.borrow_watched().running_state {
@@ -408,6 +409,9 @@ async fn end_with_raft(raft: Raft, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
             Err(error) => Some(error.to_string()),
         };
         if let Some(error) = failed {
+            if let Some(what) = damage.get() {
+                return end(Fatal::damaged(what));
+            }
             let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
             return end(Fatal { status: 74, what });
         }

@@ -267,11 +267,8 @@ impl Writing {
         let (response, contents) = match respond(&self.dispatch.consensus, finished) {
             Ok(response) => response,
             Err(error) => {
-                let what = format!(
-                    "a message cannot be read back: {error}. Nothing was served from it; the other nodes have it. \
-                     Replace this node's data directory"
-                );
-                (self.dispatch.consensus.outside().end)(Fatal { status: 65, what });
+                let damaged = Fatal::damaged(format!("a message cannot be read back: {error}"));
+                (self.dispatch.consensus.outside().end)(damaged);
                 return false;
             }
         };
