@@ -78,19 +78,16 @@ fn lines(text: &str) -> Option<Vec<Line<'_>>> {
 
 /// What is there of one figure, and whether that is enough.
 fn reached(lines: &[Line<'_>], suite: &str, bound: Bound) -> (String, bool) {
-    let mut of_suite = lines.iter().filter(|line| line.suite == suite);
-    let newest = |unit| -> Option<f64> {
-        let newest = lines.iter().rfind(|line| line.suite == suite)?;
-        newest.result.strip_suffix(unit)?.trim().parse().ok()
-    };
+    let of_suite: Vec<&Line<'_>> = lines.iter().filter(|line| line.suite == suite).collect();
+    let newest = |unit| -> Option<f64> { of_suite.last()?.result.strip_suffix(unit)?.trim().parse().ok() };
     let measured = |unit, within: &dyn Fn(f64) -> bool| match newest(unit) {
         None => ("-".to_owned(), false),
         Some(value) => (format!("{value} {unit}"), within(value)),
     };
     match bound {
         Sum(least) => {
-            let failed = of_suite.clone().filter(|line| line.result != "ok").count();
-            let sum: u64 = of_suite.by_ref().map(|line| line.count).sum();
+            let failed = of_suite.iter().filter(|line| line.result != "ok").count();
+            let sum: u64 = of_suite.iter().map(|line| line.count).sum();
             let text =
                 if failed == 0 { sum.to_string() } else { format!("{sum} and {failed} found something") };
             (text, sum >= least && failed == 0)

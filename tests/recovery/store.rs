@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use queue_broker::fs::rng::Rng;
 use queue_broker::fs::sim::SimDisk;
 use queue_broker::fs::{Disk, create_dirs};
+use queue_broker::log::examples::{body, entry, id, joined, vote};
 use queue_broker::log::{Contents, Done, Entry, LiveBodies, Log, LogError, LogOptions, Recovered};
 use queue_broker::node::identity::{Identity, IdentityError};
 use queue_broker::node::{LOG_DIR, SNAPSHOTS_DIR};
 use queue_broker::snapshots::{SnapshotError, Snapshots};
 use queue_protocol::bounded::Text;
-use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{EntryKind, LogId, Vote};
+use queue_protocol::peer::{LogId, Vote};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -41,48 +40,9 @@ pub(crate) fn options() -> LogOptions {
     }
 }
 
-pub(crate) fn id(index: u64, term: u64) -> LogId {
-    LogId { term, leader: NodeId(term % 3 + 1), index }
-}
-
-fn vote(term: u64) -> Vote {
-    Vote { term, node: NodeId(1), committed: term.is_multiple_of(2) }
-}
-
 pub(crate) fn identity() -> Identity {
     let (cluster, node, store) = (ClusterId(7), NodeId(3), StoreId(9));
     Identity { cluster, node, store, name: Text::cut("n3"), removed: false }
-}
-
-/// An entry that its index and term decide.
-fn entry(index: u64, term: u64) -> Entry {
-    let sizes: &[usize] = match index % 5 {
-        0 => &[],
-        1 => &[300, 0, 17],
-        2 => &[1_000],
-        3 => &[5, 5, 5, 5, 2_000],
-        _ => &[40],
-    };
-    let mut rng = Rng::new(index << 8 ^ term);
-    let mut bytes = |size: usize| -> Vec<u8> { (0..size).map(|_| rng.next_u64().to_le_bytes()[0]).collect() };
-    let commands = Bytes::from(bytes(10 + sizes.len()));
-    let bodies: Vec<Vec<u8>> = sizes.iter().map(|size| bytes(*size)).collect();
-    let table = bodies.iter().map(|body| ContentSpec::of(body)).collect();
-    let contents = Some([Bytes::from(bodies.concat())].into());
-    Entry { id: id(index, term), kind: EntryKind::Commands, commands, table, contents }
-}
-
-fn body(entry: &Entry, ordinal: u32) -> (ContentSpec, Bytes) {
-    let start: usize = entry.table[..ordinal as usize].iter().map(|spec| spec.size as usize).sum();
-    let spec = entry.table[ordinal as usize];
-    let all = &entry.contents.as_ref().expect("made with contents")[0];
-    (spec, all.slice(start..start + spec.size as usize))
-}
-
-/// With the contents in one piece: entries read from disk and from memory compare equal.
-fn joined(entry: &Entry) -> Entry {
-    let contents = entry.contents.as_deref().map(|parts| [Bytes::from(parts.concat())].into());
-    Entry { contents, ..entry.clone() }
 }
 
 /// Lets the other tasks do what they can without time passing.
@@ -288,14 +248,14 @@ impl Script {
         let (last, others) = entries.split_last().expect("count is not zero");
         for entry in others {
             view.last = Some(entry.id);
-            view.entries.insert(entry.id.index, entry.clone());
+            view.entries.insert(entry.id.index, joined(entry));
             self.views.push(view.clone());
         }
         let last = last.clone();
         self.ask(
             |view| {
                 view.last = Some(last.id);
-                view.entries.insert(last.id.index, last.clone());
+                view.entries.insert(last.id.index, joined(&last));
             },
             |log, done| log.append(entries, done),
         );

@@ -10,6 +10,8 @@
 mod cache;
 mod clean;
 mod evidence;
+#[cfg(any(test, feature = "sim"))]
+pub mod examples;
 mod format;
 mod group;
 mod handle;
