@@ -79,6 +79,16 @@ fn text(subject: &str, hold: &Hold) -> String {
         Hold::GroupFull { group } => {
             format!("group {group}: as many messages are leased as its queue allows")
         }
+        Hold::Rate { next_at_ms } => {
+            format!(
+                "{subject} has given as many messages as its rate allows; next at {}",
+                clock::rfc3339(*next_at_ms)
+            )
+        }
+        Hold::GroupRate { group, next_at_ms } => {
+            let next = next_at_ms.map(|at| format!("; next at {}", clock::rfc3339(at))).unwrap_or_default();
+            format!("group {group} was given as many messages as its rate allows{next}")
+        }
     }
 }
 
@@ -120,5 +130,9 @@ fn hold_document(hold: &Hold) -> Value {
         Hold::GroupBlocked { group, id } => of_group("group_blocked", group, *id),
         Hold::GroupParked { group } => of_group("group_parked", group, None),
         Hold::GroupFull { group } => of_group("group_full", group, None),
+        Hold::Rate { next_at_ms } => json!({"hold": "rate", "next_at": clock::rfc3339(*next_at_ms)}),
+        Hold::GroupRate { group, next_at_ms } => {
+            with(of_group("group_rate", group, None), "next_at", next_at_ms.map(clock::rfc3339).into())
+        }
     }
 }

@@ -93,4 +93,16 @@ pub enum Hold {
         /// Which group.
         group: Key,
     },
+    /// As many messages were delivered as the queue's rate allows.
+    Rate {
+        /// Wall time from when on there is a next one.
+        next_at_ms: u64,
+    },
+    /// As many messages of the group were delivered as its rate allows.
+    GroupRate {
+        /// Which group.
+        group: Key,
+        /// Wall time from when on there is a next one.
+        next_at_ms: Option<u64>,
+    },
 }

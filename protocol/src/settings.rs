@@ -111,12 +111,16 @@ settings! {
     group_weight: u32 = 1;
     /// Leases outstanding a group, at most; 0 is no limit.
     group_leased_max: u32 = 0;
-    /// Deliveries in every `rate_ms`, at most; 0 is no limit.
+    /// Deliveries in every `rate_ms`, refilled evenly, and at once at most; 0 is no limit.
     rate_max: u32 = 0;
     /// The time that `rate_max` speaks of, in milliseconds.
     rate_ms: u64 = 1_000;
     /// One session at a time is served.
     single_active: bool = false;
+    /// Deliveries of a group in every `group_rate_ms`, refilled evenly, and at once at most; 0 is no limit.
+    group_rate_max: u32 = 0;
+    /// The time that `group_rate_max` speaks of, in milliseconds.
+    group_rate_ms: u64 = 1_000;
 }
 
 #[cfg(test)]

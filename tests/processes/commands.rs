@@ -225,3 +225,24 @@ async fn what_holds_a_queue_or_a_message_back_is_explained() {
     ctl(&cluster, "explain jobs 999999").await.expect(66);
     ctl(&cluster, "explain nowhere").await.expect(66);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_holds_messages_back_and_who_waits_gets_the_next_one_in_time() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    ctl(&cluster, "queue create jobs --rate-max 2 --rate-per 1s").await.expect(0);
+    ctl(&cluster, "push jobs a b c d").await.expect(0);
+    assert_eq!(ctl(&cluster, "pop jobs -n 9").await.expect(0).stdout, "a\nb\n");
+    ctl(&cluster, "queue set jobs rate-max=1 rate-per=1h").await.expect(0);
+    assert_eq!(ctl(&cluster, "pop jobs -n 9").await.expect(0).stdout, "c\n");
+    ctl(&cluster, "pop jobs").await.expect(1);
+    assert_eq!(explained(&cluster, "jobs").await, ["rate"]);
+    let text = ctl(&cluster, "explain jobs").await.expect(1).stdout;
+    assert!(text.starts_with("jobs has given as many messages as its rate allows; next at "), "{text}");
+
+    ctl(&cluster, "queue set jobs rate-max=none group-rate-max=1 group-rate-per=500ms").await.expect(0);
+    ctl(&cluster, "push jobs e f --group g").await.expect(0);
+    assert_eq!(ctl(&cluster, "pop jobs -n 9").await.expect(0).stdout, "d\ne\n");
+    // Parked at the leader until the group may be served again.
+    assert_eq!(ctl(&cluster, "pop jobs --wait 30s").await.expect(0).stdout, "f\n");
+    ctl(&cluster, "queue set jobs rate-per=2h").await.expect(65).says("1 h");
+}

@@ -10,6 +10,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use super::apply::{Apply, refusal_of};
 use super::deadlines::Head;
 use super::messages::{Counts, Queue};
+use super::rate::Bucket;
 use super::reply::{Outcome, Refusal};
 use super::state::QueueNumber;
 
@@ -70,8 +71,12 @@ impl Apply<'_> {
         self.sound(name, &settings)?;
         Ok(Outcome::Altered(self.change(number, |queue| {
             if *queue.settings != settings {
+                let rate = queue.rate();
                 queue.ready.follow(&settings);
                 queue.settings = Arc::new(settings);
+                if queue.rate() != rate {
+                    queue.bucket = Bucket::default();
+                }
                 queue.version += 1;
             }
             queue.version

@@ -9,7 +9,7 @@
 //!                    u64 × leased, u64 × delayed, u64 × dead { id, record },   each rising
 //!                    u64 × expiries { last id, (first id, wall ms) },
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
-//!                    round, u64 × groups { key, weight, turn, parking } }
+//!                    round, u64 × groups { key, weight, turn, parking, bucket } }
 //! u64 sessions ×   { id, done_below, used_at_ms, check_ms }                     rising
 //! u64 answers ×    { session, number, at, result }                              rising
 //! u64 forgotten ×  { id, until_ms }                                             rising
@@ -30,6 +30,7 @@ use super::groups::Kept;
 use super::line::{Entry, Place, Stored};
 use super::message::{Dead, Delayed, Leased};
 use super::messages::{Counts, Queue, Turnover};
+use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
 use super::sessions::SESSIONS_FORGOTTEN_MAX;
@@ -85,6 +86,7 @@ struct QueueHead {
     settings: Settings,
     version: u64,
     turnover: Turnover,
+    bucket: Bucket,
 }
 
 struct Writer<'a> {
@@ -123,13 +125,14 @@ impl State {
         });
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
-            let Queue { name, settings, version, turnover, .. } = queue;
+            let Queue { name, settings, version, turnover, bucket, .. } = queue;
             to.put(&QueueHead {
                 number: *number,
                 name: name.clone(),
                 settings: Settings::clone(settings),
                 version: *version,
                 turnover: *turnover,
+                bucket: *bucket,
             });
             for (same, entries) in queue.ready.entries().into_iter().zip(queue.ready.entries()) {
                 to.put(&(same.count() as u64));
@@ -251,7 +254,7 @@ impl Reader<'_> {
     }
 
     fn queue(&mut self, state: &mut State) -> Result<(), BadState> {
-        let QueueHead { number, name, settings, version, turnover } = self.take()?;
+        let QueueHead { number, name, settings, version, turnover, bucket } = self.take()?;
         let last = state.queues.get_max().map(|(last, _)| *last);
         self.ensure(last < Some(number) && number < state.next_queue, "queue numbers do not rise")?;
         let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
@@ -261,6 +264,8 @@ impl Reader<'_> {
         queue.settings = Arc::new(settings);
         queue.turnover = turnover;
         queue.version = version;
+        queue.bucket = bucket;
+        self.ensure(bucket.fits(queue.rate()), "a rate was exceeded")?;
         self.ensure(version <= NUMBER_MAX, "a counter is out of range")?;
         self.ready(&mut queue, Ready::restore_plain)?;
         self.ready(&mut queue, Ready::restore_grouped)?;
@@ -318,7 +323,7 @@ impl Reader<'_> {
             groups.push((key, kept));
         }
         let restored = queue.ready.restore_groups(&queue.settings, &round, groups);
-        self.ensure(restored.is_some(), "turns of groups are out of range")
+        self.ensure(restored.is_some(), "turns or rates of groups are out of range")
     }
 
     fn ready(

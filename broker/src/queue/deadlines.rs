@@ -10,6 +10,7 @@ use queue_protocol::response::{DeadReason, EventKind};
 
 use super::apply::Apply;
 use super::command::ErrorText;
+use super::groups::Refill;
 use super::messages::{Deadline, Failure, Queue};
 use super::state::{QueueNumber, State};
 
@@ -30,6 +31,9 @@ pub struct NextDue {
     pub leases: u64,
 }
 
+/// The message of a deadline that is of none.
+const NONE: MessageId = MessageId(0);
+
 /// What a deadline ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -45,16 +49,38 @@ pub(super) enum Kind {
     Dead,
     /// A dedup window, on the wall clock. Nothing is proposed for it: it waits for the next entry.
     Dedup,
+    /// The wait for the queue's rate, on the wall clock.
+    Rate,
+    /// The same while nothing waits for it. Nothing is proposed for it.
+    RateIdle,
+    /// The wait for the rate of a group, on the wall clock.
+    GroupRate,
+    /// The same while nothing waits for it, or the use of the group's bucket. Nothing is proposed for it.
+    GroupRateIdle,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Lease, Self::Delay, Self::Expiry, Self::Parked, Self::Dead, Self::Dedup];
+    const ALL: [Self; 10] = [
+        Self::Lease,
+        Self::Delay,
+        Self::Expiry,
+        Self::Parked,
+        Self::Dead,
+        Self::Dedup,
+        Self::Rate,
+        Self::RateIdle,
+        Self::GroupRate,
+        Self::GroupRateIdle,
+    ];
+    /// Those on the wall clock that entries are proposed for.
+    const PROPOSED: [Self; 6] =
+        [Self::Delay, Self::Expiry, Self::Parked, Self::Dead, Self::Rate, Self::GroupRate];
 
     /// Now, on the clock it is counted on.
     fn now_ms(self, state: &State) -> u64 {
         match self {
             Self::Lease => state.lease_clock_ms,
-            Self::Delay | Self::Expiry | Self::Parked | Self::Dead | Self::Dedup => state.wall_ms,
+            _ => state.wall_ms,
         }
     }
 }
@@ -113,6 +139,14 @@ impl Queue {
             Kind::Parked => self.ready.first_parked().map(|id| (0, id)),
             Kind::Dead => self.first_dead_end(),
             Kind::Dedup => self.dedup.first(),
+            Kind::Rate | Kind::RateIdle => {
+                let (at_ms, holds) = self.rate_allows_at_ms()?;
+                (holds == (kind == Kind::Rate)).then_some((at_ms, NONE))
+            }
+            Kind::GroupRate => self.ready.groups.first_refill(Refill::Opens).map(|(at_ms, _)| (at_ms, NONE)),
+            Kind::GroupRateIdle => {
+                self.ready.groups.first_refill(Refill::Idle).map(|(at_ms, _)| (at_ms, NONE))
+            }
         }
     }
 
@@ -140,6 +174,9 @@ impl Queue {
             }
             Kind::Dead => self.delete_dead(id),
             Kind::Dedup => self.dedup.forget_first(),
+            Kind::Rate | Kind::RateIdle => self.bucket = self.bucket.refilled(self.rate(), wall_ms),
+            Kind::GroupRate => self.ready.groups.refill(Refill::Opens, wall_ms),
+            Kind::GroupRateIdle => self.ready.groups.refill(Refill::Idle, wall_ms),
         }
         None
     }
@@ -150,7 +187,7 @@ impl State {
     pub fn next_due(&self) -> NextDue {
         let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
         let check = self.sessions.first_check().map(|(check_ms, _)| check_ms);
-        let deadlines = [Kind::Delay, Kind::Expiry, Kind::Parked, Kind::Dead].into_iter().filter_map(first);
+        let deadlines = Kind::PROPOSED.into_iter().filter_map(first);
         NextDue {
             wall_ms: deadlines.chain(check).min(),
             lease_ms: first(Kind::Lease),

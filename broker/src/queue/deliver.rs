@@ -76,7 +76,9 @@ fn hand_out(
     wall_ms: u64,
     mut take_over: impl FnMut(&mut Queue, LeaseToken, Taken) -> (u64, u64),
 ) -> Vec<Grant> {
-    let max = usize::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX);
+    queue.bucket = queue.bucket.refilled(queue.rate(), wall_ms);
+    let allowed = usize::try_from(queue.bucket.count(queue.rate())).unwrap_or(usize::MAX);
+    let max = usize::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX).min(allowed);
     // One answer travels in one frame.
     let max_bytes = u64::from(lease.max_bytes).min(TAIL_SIZE_MAX as u64);
     let mut room = Room::new(max, max_bytes);
@@ -93,6 +95,7 @@ fn hand_out(
         }
     }
     queue.turnover.leased += grants.len() as u64;
+    queue.bucket = queue.bucket.less(queue.rate(), grants.len() as u64, wall_ms);
     grants
 }
 

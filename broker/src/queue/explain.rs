@@ -29,7 +29,9 @@ impl State {
     ) -> Result<(Vec<Hold>, Option<u64>), Refusal> {
         let queue = self.queue(name).ok_or_else(|| self.queue_not_found(name))?;
         let paused = queue.settings.leases_paused.then_some(Hold::Paused);
-        let mut holds: Vec<Hold> = paused.into_iter().collect();
+        let rate = queue.rate_allows_at_ms().filter(|(_, holds)| *holds);
+        let rate = rate.map(|(next_at_ms, _)| Hold::Rate { next_at_ms });
+        let mut holds: Vec<Hold> = paused.into_iter().chain(rate).collect();
         let mut ahead = None;
         match id {
             None => holds.extend(self.queue_holds(queue)),
@@ -98,6 +100,10 @@ impl State {
                 let mut dead = queue.dead.iter().take(LOOKED_COUNT_MAX);
                 let found = dead.find(|(_, dead)| of_group(&dead.message)).map(|(id, _)| *id);
                 Hold::GroupBlocked { group, id: found }
+            }
+            Closed::Rate => {
+                let next_at_ms = queue.ready.groups.rate_allows_at_ms(key);
+                Hold::GroupRate { group, next_at_ms }
             }
             Closed::Parking => Hold::GroupParked { group },
             Closed::Full | Closed::Empty => Hold::GroupFull { group },

@@ -15,6 +15,7 @@ use queue_protocol::settings::{OnPoison, Settings};
 use serde::{Deserialize, Serialize};
 
 use super::line::Place;
+use super::rate::{Bucket, Rate};
 
 /// What the settings of a queue say about groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,7 @@ struct Rules {
     fair: bool,
     weight: u32,
     leased_max: u32,
+    rate: Rate,
 }
 
 /// A place in the round of a fair queue.
@@ -43,6 +45,8 @@ pub(super) struct Kept {
     turn: Turn,
     /// Its line is on its way to the dead.
     parking: bool,
+    /// Of the rate of a group.
+    bucket: Bucket,
 }
 
 /// Messages of a group that hold it back or wait in it.
@@ -64,6 +68,17 @@ struct Group {
     members: Members,
     /// Where it is listed among the open.
     listed: Option<(u64, Place)>,
+    /// When its bucket is to be refilled.
+    refill: Option<(Refill, u64)>,
+}
+
+/// What refilling the bucket of a group is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refill {
+    /// The group has messages, and they wait for it.
+    Opens,
+    /// The next message need not wait, or the group may be forgotten.
+    Idle,
 }
 
 /// Why nothing of a group is handed out.
@@ -81,6 +96,8 @@ pub(super) enum Closed {
     Parking,
     /// As many of its messages are leased as may be.
     Full,
+    /// As many of its messages were handed out as its rate allows.
+    Rate,
 }
 
 /// All groups of a queue.
@@ -93,6 +110,8 @@ pub(super) struct Groups {
     open: OrdSet<(u64, Place, Key)>,
     /// Groups whose lines are on their way to the dead.
     parking: OrdSet<Key>,
+    /// Groups whose buckets are to be refilled, by what for and when.
+    refills: [OrdSet<(u64, Key)>; 2],
     /// Of the messages without a group.
     plain: Turn,
     next_turn: u64,
@@ -100,8 +119,10 @@ pub(super) struct Groups {
 
 impl Rules {
     fn of(settings: &Settings) -> Self {
-        let Settings { ordered, on_poison, fair, group_weight, group_leased_max, .. } = *settings;
-        Self { ordered, on_poison, fair, weight: group_weight.max(1), leased_max: group_leased_max }
+        let Settings { ordered, on_poison, fair, group_leased_max, .. } = *settings;
+        let rate = Rate::new(settings.group_rate_max, settings.group_rate_ms);
+        let weight = settings.group_weight.max(1);
+        Self { ordered, on_poison, fair, weight, leased_max: group_leased_max, rate }
     }
 
     /// Whether a group follows a message of it that died.
@@ -119,6 +140,7 @@ impl Groups {
             lines: OrdSet::new(),
             open: OrdSet::new(),
             parking: OrdSet::new(),
+            refills: Default::default(),
             plain: Turn::default(),
             next_turn: 1,
         }
@@ -131,6 +153,7 @@ impl Groups {
             return;
         }
         let restart = rules.fair != self.rules.fair;
+        let other_rate = rules.rate != self.rules.rate;
         self.rules = rules;
         if restart {
             self.plain = Turn::default();
@@ -138,6 +161,9 @@ impl Groups {
         self.for_all(|group| {
             if restart {
                 group.kept.turn = Turn::default();
+            }
+            if other_rate {
+                group.kept.bucket = Bucket::default();
             }
         });
         self.plain_is(has_plain);
@@ -155,7 +181,7 @@ impl Groups {
     }
 
     fn closed_group(&self, Group { kept, members, .. }: &Group) -> Option<Closed> {
-        let Rules { ordered, on_poison, leased_max, .. } = self.rules;
+        let Rules { ordered, on_poison, leased_max, rate, .. } = self.rules;
         let held = [
             (members.ready == 0, Closed::Empty),
             (kept.parking, Closed::Parking),
@@ -163,13 +189,14 @@ impl Groups {
             (ordered && members.waiting > 0, Closed::Waiting),
             (ordered && on_poison == OnPoison::Block && members.dead > 0, Closed::Poisoned),
             (leased_max > 0 && members.leased >= u64::from(leased_max), Closed::Full),
+            (kept.bucket.count(rate) == 0, Closed::Rate),
         ];
         held.into_iter().find(|(is_so, _)| *is_so).map(|(_, why)| why)
     }
 
-    /// Whether a group may be held back by what is leased of it.
+    /// Whether a group may be held back by what is or was handed out of it.
     pub(super) fn are_limited(&self) -> bool {
-        self.rules.ordered || self.rules.leased_max > 0
+        self.rules.ordered || self.rules.leased_max > 0 || self.rules.rate.is_limit()
     }
 
     /// Whether groups are served in turn.
@@ -216,19 +243,40 @@ impl Groups {
         self.edit(key, |group| group.members.ready += 1);
     }
 
-    /// A message leaves the line of its group, handed out or otherwise.
-    pub(super) fn leave(&mut self, key: &Key, place: Place, served: bool) {
+    /// A message leaves the line of its group; `served_ms` is the wall time if it is handed out.
+    pub(super) fn leave(&mut self, key: &Key, place: Place, served_ms: Option<u64>) {
+        let rate = self.rules.rate;
         self.lines.remove(&(key.clone(), place));
         self.edit(key, |group| {
             group.members.ready -= 1;
+            let Some(wall_ms) = served_ms else { return };
+            group.kept.bucket = group.kept.bucket.less(rate, 1, wall_ms);
             let turn = &mut group.kept.turn;
-            if served && turn.at > 0 {
+            if turn.at > 0 {
                 turn.credit = turn.credit.saturating_sub(1);
                 if turn.credit == 0 {
                     *turn = Turn::default();
                 }
             }
         });
+    }
+
+    /// The group whose bucket is to be refilled first for that purpose, and when.
+    pub(super) fn first_refill(&self, what_for: Refill) -> Option<(u64, &Key)> {
+        self.refills[what_for as usize].get_min().map(|(at_ms, key)| (*at_ms, key))
+    }
+
+    /// Refills the bucket of the group that [`Groups::first_refill`] names.
+    pub(super) fn refill(&mut self, what_for: Refill, wall_ms: u64) {
+        let rate = self.rules.rate;
+        if let Some(key) = self.first_refill(what_for).map(|(_, key)| key.clone()) {
+            self.edit(&key, |group| group.kept.bucket = group.kept.bucket.refilled(rate, wall_ms));
+        }
+    }
+
+    /// When the next message of a group is allowed by its rate, if none is now.
+    pub(super) fn rate_allows_at_ms(&self, key: &Key) -> Option<u64> {
+        self.all.get(key)?.kept.bucket.next_ms(self.rules.rate)
     }
 
     /// So many messages without a group were handed out.
@@ -293,6 +341,16 @@ impl Groups {
                 self.open.insert((turn, place, key.clone()));
             }
         }
+        let refill_before = group.refill;
+        group.refill = self.refill_of(&group);
+        if group.refill != refill_before {
+            if let Some((what_for, at_ms)) = refill_before {
+                self.refills[what_for as usize].remove(&(at_ms, key.clone()));
+            }
+            if let Some((what_for, at_ms)) = group.refill {
+                self.refills[what_for as usize].insert((at_ms, key.clone()));
+            }
+        }
         if group.kept.parking {
             self.parking.insert(key.clone());
         } else {
@@ -303,6 +361,15 @@ impl Groups {
         } else {
             self.all.insert(key.clone(), group);
         }
+    }
+}
+
+impl Groups {
+    fn refill_of(&self, group: &Group) -> Option<(Refill, u64)> {
+        let (bucket, rate) = (group.kept.bucket, self.rules.rate);
+        let at_ms = bucket.next_ms(rate).or_else(|| bucket.full_ms(rate))?;
+        let opens = group.members.ready > 0 && bucket.count(rate) == 0;
+        Some((if opens { Refill::Opens } else { Refill::Idle }, at_ms))
     }
 }
 
@@ -332,7 +399,9 @@ impl Groups {
         let given = |turn: Turn| (turn.at == 0) == (turn.credit == 0) && turn.at < round.next_turn;
         let turns = || kept.iter().map(|(_, kept)| kept.turn).chain([round.plain]);
         let plain_fits = (round.plain.at > 0) == (has_plain && settings.fair);
-        if !turns().all(given) || !plain_fits || round.next_turn >= 1 << 62 {
+        let rate = Rules::of(settings).rate;
+        let fits = kept.iter().all(|(_, kept)| kept.bucket.fits(rate));
+        if !fits || !turns().all(given) || !plain_fits || round.next_turn >= 1 << 62 {
             return None;
         }
         self.rules = Rules::of(settings);
@@ -350,16 +419,20 @@ impl Groups {
         let counted = self.all.iter().filter(|(_, group)| group.members != Members::default());
         let counted = counted.map(|(key, group)| (key.clone(), group.members)).collect();
         assert_eq!(*members, counted, "messages by group");
-        let mut listed = OrdSet::new();
+        let (mut listed, mut refills) = (OrdSet::new(), 0);
         for (key, group) in &self.all {
             let open = self.closed_group(group).is_none();
             assert_eq!(group.listed.is_some(), open, "{key}: open");
             assert_eq!(group.kept.turn.at > 0, open && self.rules.fair, "{key}: turn");
             assert_eq!(self.line(key).count() as u64, group.members.ready, "{key}: line");
             assert_eq!(self.parking.contains(key), group.kept.parking, "{key}: parking");
+            assert!(group.kept.bucket.fits(self.rules.rate), "{key}: bucket");
+            assert_eq!(group.refill, self.refill_of(group), "{key}: refill");
+            refills += usize::from(group.refill.is_some());
             listed.extend(group.listed.map(|(turn, place)| (turn, place, key.clone())));
         }
         assert!(listed == self.open, "open groups");
+        assert_eq!(self.refills.iter().map(OrdSet::len).sum::<usize>(), refills, "refills");
         assert_eq!(self.plain.at > 0, has_plain && self.rules.fair, "turn of what has no group");
     }
 }

@@ -18,6 +18,7 @@ use super::groups::Members;
 use super::keys::{Dedup, UniqueKeys};
 use super::line::Room;
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
+use super::rate::{Bucket, Rate};
 use super::ready::Ready;
 
 /// Messages that one push may force out, at most.
@@ -40,6 +41,8 @@ pub(super) struct Queue {
     /// 1 when it was made; 1 more with each change of its settings.
     pub(super) version: u64,
     pub(super) ready: Ready,
+    /// Of the queue's rate.
+    pub(super) bucket: Bucket,
     pub(super) leased: OrdMap<MessageId, Leased>,
     lease_ends: OrdSet<Deadline>,
     pub(super) delayed: OrdMap<MessageId, Delayed>,
@@ -135,6 +138,7 @@ impl Queue {
         Self {
             name,
             ready: Ready::new(&settings),
+            bucket: Bucket::default(),
             settings: Arc::new(settings),
             version: 1,
             leased: OrdMap::new(),
@@ -166,7 +170,21 @@ impl Queue {
 
     /// Ready messages that may be handed out: not fewer than this, and none only if this is 0.
     pub(super) fn available(&self) -> u64 {
-        if self.settings.leases_paused { 0 } else { self.ready.open_count() }
+        if self.settings.leases_paused {
+            return 0;
+        }
+        self.ready.open_count().min(self.bucket.count(self.rate()))
+    }
+
+    /// How often it hands messages out.
+    pub(super) fn rate(&self) -> Rate {
+        Rate::new(self.settings.rate_max, self.settings.rate_ms)
+    }
+
+    /// When the rate lets the next message go, if it lets none go now, and whether it alone holds messages back.
+    pub(super) fn rate_allows_at_ms(&self) -> Option<(u64, bool)> {
+        let at_ms = self.bucket.next_ms(self.rate())?;
+        Some((at_ms, !self.settings.leases_paused && self.ready.open_count() > 0))
     }
 
     /// Whether so many more messages of so many bytes stay within the queue's limits.
@@ -203,7 +221,7 @@ impl Queue {
         let mut expired = 0;
         while live.is_empty() && expired < EXPIRED_TAKEN_MAX {
             let before = *room;
-            let taken = self.ready.take(room);
+            let taken = self.ready.take(room, wall_ms);
             if taken.is_empty() {
                 break;
             }
@@ -424,6 +442,7 @@ impl Queue {
         assert_eq!(self.ready.messages().count() as u64, self.ready.count(), "{}: ready", self.name);
         let sizes = self.messages().map(|(_, message)| u64::from(message.body.size));
         assert_eq!(sizes.sum::<u64>(), self.bytes, "{}: bytes", self.name);
+        assert!(self.bucket.fits(self.rate()), "{}: bucket", self.name);
         self.ready.check(self.members());
     }
 

@@ -23,6 +23,7 @@ mod messages;
 pub mod model;
 mod piece;
 mod push;
+mod rate;
 mod ready;
 pub mod reply;
 mod run;

@@ -63,14 +63,14 @@ impl Ready {
 
     /// Takes what is next, as far as there is room: one message of a group, or those without one that come before any
     /// group. Nothing if there is nothing that may be handed out.
-    pub(super) fn take(&mut self, room: &mut Room) -> Vec<(MessageId, Message)> {
+    pub(super) fn take(&mut self, room: &mut Room, wall_ms: u64) -> Vec<(MessageId, Message)> {
         let (plain_turn, credit) = self.groups.plain_turn();
         let plain = self.plain.head().map(|place| (plain_turn, place));
         let group = self.groups.next().map(|(turn, place, key)| ((*turn, *place), key.clone()));
         match (plain, group) {
             (None, None) => Vec::new(),
             (plain, Some((next, key))) if plain.is_none_or(|plain| next < plain) => {
-                self.take_grouped(next.1, &key, room)
+                self.take_grouped(next.1, &key, room, wall_ms)
             }
             (_, group) => {
                 let before = group.filter(|(next, _)| next.0 == plain_turn).map(|(next, _)| next.1);
@@ -84,13 +84,19 @@ impl Ready {
         }
     }
 
-    fn take_grouped(&mut self, place: Place, key: &Key, room: &mut Room) -> Vec<(MessageId, Message)> {
+    fn take_grouped(
+        &mut self,
+        place: Place,
+        key: &Key,
+        room: &mut Room,
+        wall_ms: u64,
+    ) -> Vec<(MessageId, Message)> {
         let size = self.grouped.find(place.first()).map_or(0, |message| message.size());
         if !room.admits(size) {
             return Vec::new();
         }
         let taken = self.grouped.remove(place.first());
-        self.groups.leave(key, place, true);
+        self.groups.leave(key, place, Some(wall_ms));
         taken.map(|message| (place.first(), message)).into_iter().collect()
     }
 
@@ -102,7 +108,7 @@ impl Ready {
         }
         let message = self.grouped.remove(id)?;
         if let Some(key) = &message.group {
-            self.groups.leave(key, Place::new(message.priority, id), false);
+            self.groups.leave(key, Place::new(message.priority, id), None);
         }
         Some(message)
     }

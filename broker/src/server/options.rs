@@ -12,11 +12,7 @@ use super::dispatch::bad;
 type Asked<T> = (&'static str, fn(&T) -> bool);
 
 /// Settings without effect, as long as they are.
-const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[
-    ("rate_max", |s| s.rate_max.is_some_and(|max| max > 0)),
-    ("rate_ms", |s| s.rate_ms.is_some()),
-    ("single_active", |s| s.single_active == Some(true)),
-];
+const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[("single_active", |s| s.single_active == Some(true))];
 
 fn built<T>(list: &[Asked<T>], asked: &T) -> Result<(), Error> {
     match list.iter().find(|(_, is_asked)| is_asked(asked)) {
@@ -54,8 +50,14 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
     if settings.group_weight.is_some_and(|weight| !(1..=1_000).contains(&weight)) {
         return Err(bad("the weight of a group is 1 to 1,000"));
     }
-    if settings.rate_ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
-        return Err(bad("a rate speaks of 1 ms to 1 h"));
+    let rates = [(settings.rate_max, settings.rate_ms), (settings.group_rate_max, settings.group_rate_ms)];
+    for (max, ms) in rates {
+        if ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
+            return Err(bad("a rate speaks of 1 ms to 1 h"));
+        }
+        if max.is_some_and(|max| max > 10_000_000) {
+            return Err(bad("a rate is at most 10,000,000 messages"));
+        }
     }
     built(SETTINGS_NOT_BUILT, settings)
 }
@@ -106,6 +108,7 @@ mod tests {
             QueueSettings { dedup_window_ms: Some(DEDUP_WINDOW_MS_MAX + 1), ..Default::default() },
             QueueSettings { group_weight: Some(0), ..Default::default() },
             QueueSettings { rate_ms: Some(0), ..Default::default() },
+            QueueSettings { group_rate_ms: Some(3_600_001), ..Default::default() },
         ];
         for settings in refused {
             let error = check_settings(&settings).unwrap_err();

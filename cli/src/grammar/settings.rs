@@ -59,6 +59,10 @@ settings! {
     "fair" "fair" fair switch "on|off" "Groups are served in turn, by weight";
     "group-weight" "group_weight" group_weight count "N" "Messages of a group in each turn";
     "group-leased-max" "group_leased_max" group_leased_max limit "N" "Leases outstanding a group at most, or none for no limit";
+    "rate-max" "rate_max" rate_max limit "N" "Messages handed out in every --rate-per at most, or none for no limit";
+    "rate-per" "rate_ms" rate_ms span "DURATION" "The time that --rate-max speaks of";
+    "group-rate-max" "group_rate_max" group_rate_max limit "N" "The same for each group";
+    "group-rate-per" "group_rate_ms" group_rate_ms span "DURATION" "The time that --group-rate-max speaks of";
 }
 
 /// Numbers that are at least what the broker says.
@@ -341,6 +345,8 @@ mod tests {
             ordered: true,
             on_poison: OnPoison::ParkGroup,
             group_leased_max: 2,
+            group_rate_max: 7,
+            group_rate_ms: 60_000,
             ..Settings::default()
         };
         for setting in SETTINGS {

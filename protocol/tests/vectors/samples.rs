@@ -316,7 +316,9 @@ fn explained() -> Explained {
         Hold::GroupWaits { group: group.clone(), id: Some(id), due_at_ms: Some(1_800_000_000_000) },
         Hold::GroupBlocked { group: group.clone(), id: None },
         Hold::GroupParked { group: group.clone() },
-        Hold::GroupFull { group },
+        Hold::GroupFull { group: group.clone() },
+        Hold::Rate { next_at_ms: 1_800_000_000_000 },
+        Hold::GroupRate { group, next_at_ms: Some(1_800_000_000_000) },
     ];
     Explained { holds: list(holds), ahead: Some(3), waiting: 1 }
 }

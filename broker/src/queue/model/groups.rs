@@ -7,7 +7,7 @@ use queue_protocol::settings::OnPoison;
 use super::Model;
 
 impl Model {
-    fn count(&self, queue: &QueueName, group: Option<&Key>, state: MessageState) -> usize {
+    pub(super) fn count(&self, queue: &QueueName, group: Option<&Key>, state: MessageState) -> usize {
         let of_group = |m: &&super::Message| m.queue == *queue && m.shown.group.as_ref() == group;
         self.in_state(state).filter(of_group).count()
     }
@@ -28,6 +28,7 @@ impl Model {
         count(MessageState::Ready) > 0
             && !queue.parking.contains(key)
             && !held_by_order
+            && queue.allowed(Some(key)) > 0
             && (max == 0 || count(MessageState::Leased) < max)
     }
 
@@ -41,7 +42,7 @@ impl Model {
     }
 
     /// Groups that may be served.
-    fn open(&self, queue: &super::Queue) -> Vec<Option<Key>> {
+    pub(super) fn open(&self, queue: &super::Queue) -> Vec<Option<Key>> {
         let groups = self.groups(&queue.name).into_iter();
         groups.filter(|group| self.is_open(queue, group.as_ref())).collect()
     }
@@ -105,13 +106,11 @@ impl Model {
     /// Messages that leases could get, as far as that is counted.
     pub fn available(&self, name: &QueueName) -> u64 {
         let queue = self.queues.iter().find(|queue| queue.name == *name).unwrap();
-        let limited = queue.settings.ordered || queue.settings.group_leased_max > 0;
+        let settings = &queue.settings;
+        let limited = settings.ordered || settings.group_leased_max > 0 || settings.group_rate_max > 0;
         let plain = self.count(name, None, MessageState::Ready);
         let groups = self.open(queue).iter().flatten().count();
-        match (queue.settings.leases_paused, limited) {
-            (true, _) => 0,
-            (false, true) => (plain + groups) as u64,
-            (false, false) => self.ready(name).len() as u64,
-        }
+        let open = if limited { plain + groups } else { self.ready(name).len() } as u64;
+        if settings.leases_paused { 0 } else { open.min(queue.allowed(None)) }
     }
 }

@@ -3,6 +3,7 @@
 
 mod groups;
 mod ops;
+mod rates;
 mod sweep;
 
 use queue_protocol::content::ContentSpec;
@@ -47,6 +48,8 @@ struct Queue {
     round: Vec<(Option<Key>, u32)>,
     /// Groups whose ready messages are to die.
     parking: Vec<Key>,
+    /// What was taken from the bucket of the queue (no key) and of its groups.
+    spent: Vec<rates::Spent>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -115,6 +118,7 @@ impl Model {
             self.messages.retain(|message| message.shown.id != id);
             self.turn();
         }
+        self.refill();
         let wall_ms = self.wall_ms;
         for session in self.sessions.clone() {
             if session.check_ms > wall_ms {
@@ -298,7 +302,13 @@ impl Model {
         let expiries = waiting.into_iter().flatten().filter_map(|message| message.shown.expires_at_ms);
         let dead = self.queues.iter().filter_map(|queue| self.dead_end(queue)).map(|(at_ms, _)| at_ms);
         NextDue {
-            wall_ms: delays.chain(looks).chain(expiries).chain(dead).chain(self.parked().map(|_| 0)).min(),
+            wall_ms: delays
+                .chain(looks)
+                .chain(expiries)
+                .chain(dead)
+                .chain(self.parked().map(|_| 0))
+                .chain(self.next_refill())
+                .min(),
             lease_ms: self.in_state(MessageState::Leased).map(|message| message.deadline_ms).min(),
             leases: self.in_state(MessageState::Leased).count() as u64,
         }

@@ -79,6 +79,7 @@ impl Model {
                 if settings.fair != known.settings.fair {
                     known.round.clear();
                 }
+                known.change_rates(&settings);
                 known.settings = settings;
                 Ok(Outcome::Altered(known.version))
             }
@@ -133,6 +134,7 @@ impl Model {
             dedup: Vec::new(),
             round: Vec::new(),
             parking: Vec::new(),
+            spent: Vec::new(),
         });
         Ok(())
     }
@@ -307,7 +309,9 @@ impl Model {
         let Some(queue) = lease.queues.iter().find(serves) else {
             return Ok(Outcome::Nothing);
         };
+        self.refill_one(queue, None);
         let settings = self.settings(queue);
+        let allowed = self.allowed(queue);
         let lease_ms = lease.lease_ms.unwrap_or(settings.lease_ms).clamp(1_000, 43_200_000);
         let mut grants = Vec::new();
         let mut bytes = 0;
@@ -315,7 +319,7 @@ impl Model {
             let (clock_ms, token) = (self.lease_clock_ms, LeaseToken(self.tokens + 1));
             let message = self.find(id).unwrap();
             bytes += u64::from(message.shown.body.size);
-            let full = grants.len() >= usize::from(lease.max_messages.clamp(1, 256));
+            let full = grants.len() as u64 >= u64::from(lease.max_messages.clamp(1, 256)).min(allowed);
             if full || (!grants.is_empty() && bytes > u64::from(lease.max_bytes)) {
                 break;
             }
@@ -342,6 +346,8 @@ impl Model {
                 self.messages.retain(|message| message.shown.id != id);
             }
             self.served(queue);
+            let group = grants.last().and_then(|grant| grant.group.clone());
+            self.spend(queue, group);
             self.turn();
         }
         Ok(Outcome::Delivered(grants))

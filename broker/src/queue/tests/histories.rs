@@ -139,7 +139,20 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
         (0u32..4).prop_map(move |n| QueueSettings { group_weight: Some(n), ..none() }),
         (0u32..3).prop_map(move |n| QueueSettings { group_leased_max: Some(n), ..none() }),
     ];
-    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 3 => modes, 3 => groups]
+    let per_ms = || prop_oneof![1 => Just(1_000u64), 1 => Just(1), 3 => 1u64..4_000];
+    let rates = prop_oneof![
+        (0u32..5, per_ms()).prop_map(move |(n, ms)| QueueSettings {
+            rate_max: Some(n),
+            rate_ms: Some(ms),
+            ..none()
+        }),
+        (0u32..3, per_ms()).prop_map(move |(n, ms)| QueueSettings {
+            group_rate_max: Some(n),
+            group_rate_ms: Some(ms),
+            ..none()
+        }),
+    ];
+    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 3 => modes, 3 => groups, 2 => rates]
 }
 
 fn select() -> impl Strategy<Value = Select> {

@@ -6,6 +6,7 @@ mod group_stories;
 mod histories;
 mod life_stories;
 mod limits;
+mod rate_stories;
 mod rivals;
 mod session_stories;
 mod settings_stories;

@@ -105,6 +105,8 @@ pub(super) fn requests() -> Vec<Sample> {
         rate_max: Some(100),
         rate_ms: Some(1_000),
         single_active: Some(true),
+        group_rate_max: Some(10),
+        group_rate_ms: Some(60_000),
     };
     add("", 315, Request::AlterQueue(AlterQueue { queue: queue(), change, if_version: Some(3) }));
     let unset = QueueSettings {
