@@ -10,6 +10,7 @@ use crate::errors::{Done, End};
 use crate::exit::Exit;
 use crate::explain;
 use crate::grammar::Cmd;
+use crate::group;
 use crate::lease;
 use crate::peek;
 use crate::pop;
@@ -73,6 +74,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Explain(args) => explain::run(shell, args).await,
         Cmd::Message(cmd) => edit::run(shell, cmd).await,
         Cmd::Queue(cmd) => queue::run(shell, cmd).await,
+        Cmd::Group(cmd) => group::run(shell, cmd).await,
         Cmd::Ls(args) => queue::ls(shell, args).await,
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,
         Cmd::Cluster(cmd) => cluster::run(shell, cmd).await,

@@ -169,6 +169,9 @@ impl Failure {
             }
             E::QueuePaused => (Exit::Retry, None),
             E::UniqueHeld | E::AlreadyReady | E::MessageLeased | E::DeadToCycle => (Exit::Conflict, None),
+            E::GroupLimit => {
+                (Exit::Retry, Some(format!("take one back: `queuectl group weight {name} GROUP none`")))
+            }
             E::QueueLimit => (Exit::Retry, Some("remove one that is not needed: `queuectl queue ls`".into())),
             E::SessionLimit | E::SessionFull | E::Overloaded | E::ShuttingDown | E::TimedOut => {
                 (Exit::Retry, None)
@@ -305,6 +308,7 @@ mod tests {
             "dead_to_cycle 73",
             "already_ready 73",
             "message_leased 73",
+            "group_limit 75",
             "node_removed 66",
             "quorum_at_risk 73",
             "store_refused 66",

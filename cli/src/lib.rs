@@ -17,6 +17,7 @@ mod errors;
 mod exit;
 mod explain;
 mod grammar;
+mod group;
 mod lease;
 mod lines;
 mod live;

@@ -239,6 +239,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Swept(_) => "sweep",
         Answer::Edited(_) => "edit",
         Answer::Explained(_) => "explain",
+        Answer::Weighed(_) => "weighing",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

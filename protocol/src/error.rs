@@ -144,6 +144,8 @@ codes! {
     AlreadyReady = 35, "already_ready";
     /// The message is leased.
     MessageLeased = 36, "message_leased";
+    /// As many groups of the queue have a weight of their own as can.
+    GroupLimit = 37, "group_limit";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

@@ -36,6 +36,10 @@ pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
 pub const WAIT_MS_MAX: u64 = 300_000;
 /// A dedup key, unique key or group of a message.
 pub const KEY_SIZE_MAX: usize = 128;
+/// Groups of one queue that have a weight of their own.
+pub const GROUP_WEIGHTS_MAX: usize = 10_000;
+/// Highest weight of a group.
+pub const GROUP_WEIGHT_MAX: u32 = 1_000;
 /// Events kept of a message.
 pub const HISTORY_COUNT_MAX: usize = 8;
 /// Queues a dead message can go through by `dead_to`.

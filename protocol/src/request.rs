@@ -80,6 +80,8 @@ pub enum Request {
     AlterQueue(AlterQueue),
     /// Say why a queue, or one message of it, is not delivered now.
     Explain(Explain),
+    /// Give a group a weight of its own.
+    WeighGroup(WeighGroup),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.
@@ -316,6 +318,17 @@ pub struct AlterQueue {
     pub change: QueueSettings,
     /// Refused if the queue's version is another.
     pub if_version: Option<u64>,
+}
+
+/// Give a group of a queue a weight of its own, for its next turn on, whether it has messages or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeighGroup {
+    /// Where.
+    pub queue: QueueName,
+    /// Which.
+    pub group: Key,
+    /// Messages a turn, 1 to 1,000; the queue's weight if `None`.
+    pub weight: Option<u32>,
 }
 
 /// Remove a queue.

@@ -78,6 +78,8 @@ pub enum Answer {
     Edited(Bounded<Edited, RECEIPTS_COUNT_MAX>),
     /// To an explain.
     Explained(Explained),
+    /// To a weighing: the weight the group had; `None` if it had the queue's.
+    Weighed(Option<u32>),
 }
 
 /// A run of messages of one push that fared alike.

@@ -246,3 +246,18 @@ async fn a_rate_holds_messages_back_and_who_waits_gets_the_next_one_in_time() {
     assert_eq!(ctl(&cluster, "pop jobs --wait 30s").await.expect(0).stdout, "f\n");
     ctl(&cluster, "queue set jobs rate-per=2h").await.expect(65).says("1 h");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_a_fair_queue_is_given_a_weight() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    ctl(&cluster, "queue create jobs --fair on").await.expect(0);
+    let weighed = ctl(&cluster, "group weight jobs big 2").await.expect(0);
+    assert_eq!(weighed.stdout, "group big of jobs weighs 2\n");
+    ctl(&cluster, "push jobs b1 b2 b3 b4 --group big").await.expect(0);
+    ctl(&cluster, "push jobs s1 s2 s3 --group small").await.expect(0);
+    assert_eq!(ctl(&cluster, "pop jobs -n 6").await.expect(0).stdout, "b1\nb2\ns1\nb3\nb4\ns2\n");
+    let before = json(&cluster, "group weight jobs big none").await;
+    assert_eq!((&before["weight_before"], &before["weight"]), (&2.into(), &Value::Null), "{before}");
+    ctl(&cluster, "group weight jobs big 0").await.expect(2).says("1 to 1,000");
+    ctl(&cluster, "group weight nowhere big 1").await.expect(66).says("queue_not_found");
+}

@@ -93,6 +93,7 @@ impl Apply<'_> {
             Op::RemoveQueue { queue, if_exists, if_empty } => self.remove(queue, *if_exists, *if_empty),
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
+            Op::WeighGroup(weigh) => self.weigh(weigh),
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::AssignNode => {
                 let node = NodeId(self.state.next_node);

@@ -4,7 +4,7 @@
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{Change, PushOptions, Sweep};
+use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
 use queue_protocol::settings::{QueueSettings, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,8 @@ pub enum Op {
     AssignNode,
     /// Nothing but the clocks.
     Tick,
+    /// Give a group a weight of its own.
+    WeighGroup(Box<WeighGroup>),
 }
 
 /// Messages for one queue.

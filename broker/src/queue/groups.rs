@@ -10,6 +10,7 @@
 //! and places decide.
 
 use imbl::{OrdMap, OrdSet};
+use queue_protocol::limits::GROUP_WEIGHTS_MAX;
 use queue_protocol::names::Key;
 use queue_protocol::settings::{OnPoison, Settings};
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,8 @@ pub(super) struct Groups {
     /// Of the messages without a group.
     plain: Turn,
     next_turn: u64,
+    /// Groups with a weight of their own.
+    weighed: usize,
 }
 
 impl Rules {
@@ -143,6 +146,7 @@ impl Groups {
             refills: Default::default(),
             plain: Turn::default(),
             next_turn: 1,
+            weighed: 0,
         }
     }
 
@@ -309,6 +313,16 @@ impl Groups {
         }
     }
 
+    /// Gives a group a weight of its own, 0 for none; the one it had, or `None` if as many groups have one as may.
+    pub(super) fn weigh(&mut self, key: &Key, weight: u32) -> Option<u32> {
+        let before = self.all.get(key).map_or(0, |group| group.kept.weight);
+        if before == 0 && weight > 0 && self.weighed >= GROUP_WEIGHTS_MAX {
+            return None;
+        }
+        self.edit(key, |group| group.kept.weight = weight);
+        Some(before)
+    }
+
     fn for_all(&mut self, change: impl Fn(&mut Group)) {
         let keys: Vec<Key> = self.all.keys().cloned().collect();
         keys.iter().for_each(|key| self.edit(key, &change));
@@ -323,8 +337,9 @@ impl Groups {
     /// Changes a group; whether and where it is listed follows. Every change goes through here.
     fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Group)) {
         let mut group = self.all.get(key).copied().unwrap_or_default();
+        let (listed, weighed) = (group.listed, group.kept.weight > 0);
         change(&mut group);
-        let listed = group.listed;
+        self.weighed = self.weighed + usize::from(group.kept.weight > 0) - usize::from(weighed);
         group.kept.parking &= self.rules.parks() && group.members.ready > 0;
         if self.closed_group(&group).is_some() || !self.rules.fair {
             group.kept.turn = Turn::default();
@@ -411,7 +426,7 @@ impl Groups {
             self.edit(&key, |group| group.kept = kept);
         }
         self.for_all(|_| {});
-        (self.next_turn == round.next_turn).then_some(())
+        (self.next_turn == round.next_turn && self.weighed <= GROUP_WEIGHTS_MAX).then_some(())
     }
 
     /// Asserts that what is counted and listed follows from `members`, the messages by group.
@@ -432,6 +447,8 @@ impl Groups {
             listed.extend(group.listed.map(|(turn, place)| (turn, place, key.clone())));
         }
         assert!(listed == self.open, "open groups");
+        let weighed = self.all.values().filter(|group| group.kept.weight > 0).count();
+        assert!(weighed == self.weighed && weighed <= GROUP_WEIGHTS_MAX, "weights");
         assert_eq!(self.refills.iter().map(OrdSet::len).sum::<usize>(), refills, "refills");
         assert_eq!(self.plain.at > 0, has_plain && self.rules.fair, "turn of what has no group");
     }

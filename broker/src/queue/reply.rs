@@ -52,6 +52,8 @@ pub enum Outcome {
     Node(NodeId),
     /// To a tick.
     Ticked,
+    /// To a weighing: the weight the group had of its own.
+    Weighed(Option<u32>),
 }
 
 /// A message handed out, without its body.

@@ -101,7 +101,7 @@ impl Proposal {
                 };
                 push.special.iter().map(|special| 48 + keys(special)).sum()
             }
-            Op::CreateQueue { .. } | Op::AlterQueue { .. } => 512,
+            Op::CreateQueue { .. } | Op::AlterQueue { .. } | Op::WeighGroup(_) => 512,
             _ => 0,
         };
         256 + named + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()

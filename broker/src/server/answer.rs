@@ -68,6 +68,7 @@ fn answer(outcome: Outcome) -> Answer {
         }
         Outcome::Created(made) => Answer::Created(made),
         Outcome::Altered(version) => Answer::Altered(version),
+        Outcome::Weighed(before) => Answer::Weighed(before),
         Outcome::Swept(swept) => Answer::Swept(swept),
         Outcome::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
         Outcome::Count(count) => Answer::Count(count),
@@ -139,6 +140,7 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
             "answers this session has not confirmed hold as much as they may".to_owned()
         }
         ErrorCode::QueueChanged => format!("queue {queue} has another version"),
+        ErrorCode::GroupLimit => format!("as many groups of {queue} have a weight of their own as can"),
         ErrorCode::QueueFull => format!("queue {queue} holds as much as it may"),
         ErrorCode::QueuePaused => format!("pushes to {queue} are paused"),
         ErrorCode::DedupFull => format!("queue {queue} remembers as many dedup keys as it can"),

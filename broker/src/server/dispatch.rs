@@ -21,7 +21,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
-use super::options::{check_lease_ms, check_options, check_settings};
+use super::options::{check_lease_ms, check_options, check_settings, check_weight};
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use crate::queue::command::{self, Command, Op, SessionStamp};
@@ -124,6 +124,10 @@ impl Dispatch {
                 if_exists: remove.if_exists,
                 if_empty: remove.if_empty,
             },
+            Request::WeighGroup(weigh) => {
+                check_weight(weigh.weight)?;
+                Op::WeighGroup(Box::new(weigh))
+            }
             Request::Sweep(sweep) => Op::Sweep(Box::new(sweep)),
             Request::Edit(edit) => Op::Edit { queue: edit.queue, ids: edit.ids, change: edit.change },
             Request::CloseSession => Op::CloseSession,

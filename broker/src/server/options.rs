@@ -2,7 +2,9 @@
 //! no effect yet, which is refused.
 
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::limits::{DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX};
+use queue_protocol::limits::{
+    DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX,
+};
 use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::settings::QueueSettings;
 
@@ -47,9 +49,7 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
     if settings.backoff_factor_percent.is_some_and(|percent| !(100..=10_000).contains(&percent)) {
         return Err(bad("a back-off is multiplied by 100 to 10,000 percent"));
     }
-    if settings.group_weight.is_some_and(|weight| !(1..=1_000).contains(&weight)) {
-        return Err(bad("the weight of a group is 1 to 1,000"));
-    }
+    check_weight(settings.group_weight)?;
     let rates = [(settings.rate_max, settings.rate_ms), (settings.group_rate_max, settings.group_rate_ms)];
     for (max, ms) in rates {
         if ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
@@ -60,6 +60,19 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
         }
     }
     built(SETTINGS_NOT_BUILT, settings)
+}
+
+/// Checks the weight of a group, if one is given.
+///
+/// # Errors
+/// If it is out of its range.
+pub(crate) fn check_weight(weight: Option<u32>) -> Result<(), Error> {
+    match weight {
+        Some(weight) if !(1..=GROUP_WEIGHT_MAX).contains(&weight) => {
+            Err(bad(format!("the weight of a group is 1 to {GROUP_WEIGHT_MAX}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks the ranges of what is said of a message.

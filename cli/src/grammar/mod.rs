@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use queue_protocol::names::QueueName;
+use queue_protocol::names::{Key, QueueName};
 
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
@@ -177,6 +177,9 @@ pub(crate) enum Cmd {
     /// Queues: list, look at, make, change, pause, empty, remove
     #[command(subcommand)]
     Queue(QueueCmd),
+    /// Groups of a queue: their weights
+    #[command(subcommand)]
+    Group(GroupCmd),
     /// Dead messages: list, look at, put back, delete
     #[command(subcommand, alias = "dlq")]
     Dead(DeadCmd),
@@ -234,6 +237,22 @@ pub(crate) enum QueueCmd {
     Purge(PurgeArgs),
     /// Put the messages of a queue into another, but not those that are leased
     Move(MoveArgs),
+}
+
+/// `group …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum GroupCmd {
+    /// Give a group a weight of its own: messages in each of its turns, in a fair queue
+    Weight {
+        /// Where
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+        /// Which; it need not have messages
+        group: Key,
+        /// 1 to 1,000, or none for the queue's
+        #[arg(value_name = "N", value_parser = weight)]
+        weight: Weight,
+    },
 }
 
 /// `cluster …`
@@ -333,7 +352,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 20, "{shared:?}");
+        assert_eq!(shared.len(), 21, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",

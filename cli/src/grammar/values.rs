@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use queue_protocol::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
+use queue_protocol::limits::{GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
 use queue_protocol::request::{MessageState, UniqueHeld};
 use queue_protocol::response::DeadReason;
 
@@ -55,6 +55,19 @@ impl From<State> for MessageState {
             State::Dead => MessageState::Dead,
         }
     }
+}
+
+/// The weight of a group, as typed; `None` is the queue's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Weight(pub(crate) Option<u32>);
+
+/// Reads a weight.
+pub(super) fn weight(text: &str) -> Result<Weight, String> {
+    if text == "none" {
+        return Ok(Weight(None));
+    }
+    let weight = text.parse().ok().filter(|weight| (1..=GROUP_WEIGHT_MAX).contains(weight));
+    weight.map(|weight| Weight(Some(weight))).ok_or_else(|| "expected 1 to 1,000, or none".to_owned())
 }
 
 /// Why messages are dead, as typed.

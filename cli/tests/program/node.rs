@@ -338,6 +338,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Drain(_)
         | Request::AlterQueue(_)
         | Request::Explain(_)
+        | Request::WeighGroup(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorCode};
 use crate::names::{MessageId, NodeId, QueueName};
 use crate::request::{
     Action, AlterQueue, Change, CreateQueue, Edit, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind,
-    Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue, Request, Select, Sweep,
+    Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue, Request, Select, Sweep, WeighGroup,
 };
 use crate::response::{
     Answer, Delivery, Edited, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
@@ -190,6 +190,15 @@ impl Client {
     pub async fn alter_queue(&self, alter: AlterQueue) -> Result<Answered<u64>, ClientError> {
         let answered = self.call(Request::AlterQueue(alter), Vec::new()).await?;
         Ok(answered.map(pick!(Altered)))
+    }
+
+    /// Gives a group a weight of its own; the one it had.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn weigh_group(&self, weigh: WeighGroup) -> Result<Answered<Option<u32>>, ClientError> {
+        let answered = self.call(Request::WeighGroup(weigh), Vec::new()).await?;
+        Ok(answered.map(pick!(Weighed)))
     }
 
     /// Removes a queue; how many messages were in it.

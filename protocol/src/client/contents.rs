@@ -71,6 +71,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::ChangeMembers(_) => matches!(answer, Answer::Member(_)),
         Request::Explain(_) => matches!(answer, Answer::Explained(_)),
         Request::AlterQueue(_) => matches!(answer, Answer::Altered(_)),
+        Request::WeighGroup(_) => matches!(answer, Answer::Weighed(_)),
         Request::Drain(_) => matches!(answer, Answer::Drained(_)),
         Request::CloseSession => matches!(answer, Answer::Closed),
         Request::Stats => matches!(answer, Answer::Stats(_)),

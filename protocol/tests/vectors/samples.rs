@@ -20,7 +20,7 @@ use queue_protocol::peer::{
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
     Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
-    Request, Select, Stamp, Sweep, Unique, UniqueHeld,
+    Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
 };
 use queue_protocol::response::{
     Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
@@ -67,6 +67,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Drain(_) => "drain",
     Request::AlterQueue(_) => "alter_queue",
     Request::Explain(_) => "explain",
+    Request::WeighGroup(_) => "weigh_group",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -102,6 +103,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Swept(_) => "swept",
     Answer::Edited(_) => "edited",
     Answer::Explained(_) => "explained",
+    Answer::Weighed(_) => "weighed",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -422,6 +424,7 @@ fn responses() -> Vec<Sample> {
     let edited = vec![Edited::Done, Edited::Gone, Edited::Leased, Edited::AlreadyReady];
     add("", Answer::Edited(list(edited)), Vec::new());
     add("", Answer::Explained(explained()), Vec::new());
+    add("", Answer::Weighed(Some(2)), Vec::new());
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));

@@ -53,6 +53,7 @@ pub(super) fn wrong(
         (Answer::Created(told), Replied::Created(replied)) => told == replied,
         (Answer::Count(told), Replied::Count(replied)) => told == replied,
         (Answer::Altered(told), Replied::Altered(replied)) => told == replied,
+        (Answer::Weighed(told), Replied::Weighed(replied)) => told == replied,
         (Answer::Closed, Replied::Closed) => true,
         _ => false,
     };

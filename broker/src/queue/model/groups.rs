@@ -81,11 +81,13 @@ impl Model {
             let parks = settings.ordered && settings.on_poison == OnPoison::ParkGroup;
             self.queues[k].parking.retain(|key| parks && groups.contains(&Some(key.clone())));
             let open = if settings.fair { self.open(&self.queues[k]) } else { Vec::new() };
+            let weights = self.queues[k].weights.clone();
             let round = &mut self.queues[k].round;
             round.retain(|(group, _)| open.contains(group));
             for group in open {
                 if !round.iter().any(|(known, _)| *known == group) {
-                    round.push((group, settings.group_weight.max(1)));
+                    let own = weights.iter().find(|(key, _)| Some(key) == group.as_ref());
+                    round.push((group, own.map_or(settings.group_weight.max(1), |(_, weight)| *weight)));
                 }
             }
         }

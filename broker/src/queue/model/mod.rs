@@ -46,6 +46,8 @@ struct Queue {
     dedup: Vec<(Key, MessageId, u64)>,
     /// Of a fair queue: whose turn it is, in order, and how many messages they still get.
     round: Vec<(Option<Key>, u32)>,
+    /// Groups with a weight of their own.
+    weights: Vec<(Key, u32)>,
     /// Groups whose ready messages are to die.
     parking: Vec<Key>,
     /// What was taken from the bucket of the queue (no key) and of its groups.

@@ -96,6 +96,15 @@ impl Model {
             }
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
+            Op::WeighGroup(weigh) => {
+                self.exists(&weigh.queue)?;
+                let known = self.queues.iter_mut().find(|known| known.name == weigh.queue).unwrap();
+                let before =
+                    known.weights.iter().find(|(key, _)| *key == weigh.group).map(|(_, weight)| *weight);
+                known.weights.retain(|(key, _)| *key != weigh.group);
+                known.weights.extend(weigh.weight.map(|weight| (weigh.group.clone(), weight)));
+                Ok(Outcome::Weighed(before))
+            }
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::AssignNode => {
                 self.nodes += 1;
@@ -134,6 +143,7 @@ impl Model {
             dedup: Vec::new(),
             round: Vec::new(),
             parking: Vec::new(),
+            weights: Vec::new(),
             spent: Vec::new(),
         });
         Ok(())

@@ -18,7 +18,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 29] = [
+const KINDS: [&str; 30] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -38,6 +38,7 @@ const KINDS: [&str; 29] = [
     "Altered",
     "Swept",
     "Edited",
+    "Weighed",
     "QueueChanged",
     "QueueFull",
     "QueuePaused",

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use queue_protocol::error::ErrorCode;
 use queue_protocol::explain::Hold;
-use queue_protocol::request::NackKind;
+use queue_protocol::request::{NackKind, WeighGroup};
 use queue_protocol::response::DeadReason;
 use queue_protocol::settings::{OnPoison, QueueSettings};
 
@@ -163,6 +164,63 @@ fn a_fair_queue_serves_its_groups_in_turn() {
     broker.run(push_groups(&["late"])).unwrap();
     let next: Vec<Option<Key>> = broker.lease("jobs", 13).into_iter().map(|grant| grant.group).collect();
     assert!(next.contains(&Some(key("late"))));
+}
+
+fn weigh(group: &str, weight: Option<u32>) -> Op {
+    Op::WeighGroup(Box::new(WeighGroup { queue: name("jobs"), group: key(group), weight }))
+}
+
+#[test]
+fn each_share_of_a_thousand_deliveries_is_within_one_quantum_of_its_weight() {
+    let mut broker = Broker::new();
+    let fair = QueueSettings { fair: Some(true), group_weight: Some(2), ..Default::default() };
+    broker.run(create("jobs", fair)).unwrap();
+    let weights = [("a", 7), ("b", 1), ("c", 4), ("", 2), ("d", 2), ("e", 30)];
+    for (group, weight) in weights.iter().filter(|(_, weight)| *weight != 2) {
+        assert_eq!(broker.run(weigh(group, Some(*weight))), Ok(Outcome::Weighed(None)));
+    }
+    for (group, _) in weights {
+        broker.run(push_groups(&[group; 1_000])).unwrap();
+    }
+    let total: u32 = weights.iter().map(|(_, weight)| weight).sum();
+    let mut shares = [0; 6];
+    for k in 1..=1_000 {
+        let grants = broker.lease("jobs", 1);
+        let group = grants[0].group.as_ref().map_or("", Key::as_str);
+        let of = weights.iter().position(|(known, _)| *known == group).unwrap();
+        shares[of] += 1;
+        for (share, (group, weight)) in shares.iter().zip(weights) {
+            // Its part of k, exactly: within one quantum either way.
+            let off = (share * total).abs_diff(k * weight);
+            assert!(off <= weight * total, "{group} has {share} after {k}");
+        }
+    }
+    // From the next turn on it weighs what the queue says.
+    assert_eq!(broker.run(weigh("e", None)), Ok(Outcome::Weighed(Some(30))));
+    broker.lease("jobs", 60);
+    let round = broker.lease("jobs", 18);
+    assert_eq!(round.iter().filter(|grant| grant.group == Some(key("e"))).count(), 2);
+}
+
+#[test]
+fn a_weight_waits_for_its_group_and_there_are_not_too_many() {
+    let mut broker = Broker::new();
+    let fair = QueueSettings { fair: Some(true), ..Default::default() };
+    broker.run(create("jobs", fair)).unwrap();
+    broker.run(weigh("later", Some(3))).unwrap();
+    broker.run(push_groups(&["later", "later", "later", "later", "a", "a"])).unwrap();
+    assert_eq!(ids(&broker.lease("jobs", 9)), [1, 2, 3, 5, 4, 6]);
+    for k in 1..queue_protocol::limits::GROUP_WEIGHTS_MAX {
+        broker.state.apply(0, &of_one(weigh(&k.to_string(), Some(1))), &[]);
+    }
+    let refused = broker.run(weigh("one more", Some(1))).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::GroupLimit);
+    broker.run(weigh("later", None)).unwrap();
+    broker.run(weigh("one more", Some(1))).unwrap();
+}
+
+fn of_one(op: Op) -> Batch {
+    Batch { stamps: Stamps::default(), commands: bounded([Command { session: None, op }]) }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use queue_protocol::bounded::Text;
-use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld};
+use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld, WeighGroup};
 use queue_protocol::response::DeadReason;
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings};
 
@@ -219,6 +219,10 @@ fn plain() -> impl Strategy<Value = Op> {
             }),
         5 => (queue(), prop::collection::vec((1u64..60).prop_map(MessageId), 0..20), change())
             .prop_map(|(queue, ids, change)| Op::Edit { queue, ids: bounded(ids), change }),
+        2 => (queue(), group(), prop::option::of(1u32..5)).prop_map(|(queue, group, weight)| {
+            let group = group.unwrap_or_else(|| key("group 1"));
+            Op::WeighGroup(Box::new(WeighGroup { queue, group, weight }))
+        }),
         1 => Just(Op::CloseSession),
         1 => Just(Op::AssignNode),
         1 => Just(Op::Tick),

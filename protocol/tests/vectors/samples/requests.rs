@@ -150,6 +150,9 @@ pub(super) fn requests() -> Vec<Sample> {
         let ids = list(vec![MessageId(5), MessageId(7)]);
         add(suffix, 317, Request::Edit(Edit { queue: queue(), ids, change }));
     }
+    let weigh = |weight| WeighGroup { queue: queue(), group: "customer-4".parse().unwrap(), weight };
+    add("", 318, Request::WeighGroup(weigh(Some(3))));
+    add("/unset", 319, Request::WeighGroup(weigh(None)));
     add("", 314, Request::CloseSession);
 
     let mut read = |suffix: &str, request: Request| {
