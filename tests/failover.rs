@@ -1,5 +1,5 @@
-//! How long nothing is accepted when the leader goes: killed, stopped in order, paused, or cut off from everybody. Prints
-//! the distribution and fails only for what was lost: speed is for people to read.
+//! How long nothing is accepted when the leader goes: killed, stopped in order, paused, cut off from everybody, or only
+//! from what the others say. Prints the distribution and fails only for what was lost: speed is for people to read.
 //!
 //! `FAILOVERS=100 cargo test -p tests --test failover -- --nocapture` prints the figures for a hundred of each.
 
@@ -34,6 +34,8 @@ enum Loss {
     Paused,
     /// Every packet from it and to it is dropped, that of clients too.
     CutOff,
+    /// It is heard, and hears none of the other nodes.
+    Deafened,
 }
 
 /// What the pushers know.
@@ -79,6 +81,11 @@ async fn lose_the_leader(cluster: &mut Cluster, net: Option<&Net>, loss: Loss) {
         Loss::Killed => cluster.kill(leader),
         Loss::Stopped => cluster.stop(leader).await,
         Loss::Paused => cluster.pause(leader),
+        Loss::Deafened => {
+            let others = (0..cluster.count()).filter(|n| *n != leader);
+            let cuts = others.map(|n| Cut { from: End::Node(n), to: End::Node(leader), percent: 100 });
+            net.expect("there are networks here").cut(&cuts.collect::<Vec<_>>());
+        }
         Loss::CutOff => {
             let others = (0..cluster.count()).filter(|n| *n != leader).map(End::Node).chain([End::Clients]);
             let cuts: Vec<Cut> = others.flat_map(|other| Cut::between(End::Node(leader), other)).collect();
@@ -94,7 +101,7 @@ async fn lose_the_leader(cluster: &mut Cluster, net: Option<&Net>, loss: Loss) {
             another_leads(cluster, leader, before.term).await;
             cluster.resume(leader);
         }
-        Loss::CutOff => {
+        Loss::CutOff | Loss::Deafened => {
             another_leads(cluster, leader, before.term).await;
             net.expect("there are networks here").cut(&[]);
         }
@@ -141,13 +148,13 @@ async fn lose_leaders(net: Result<&Net, &str>) {
     let mut losses = vec![Loss::Killed, Loss::Stopped, Loss::Paused];
     let mut cluster = match net {
         Ok(net) => {
-            losses.push(Loss::CutOff);
+            losses.extend([Loss::CutOff, Loss::Deafened]);
             let dir = tempfile::tempdir().expect("there is a temporary directory");
             let places = (0..COUNT).map(|n| net.place(n, dir.path().join(format!("n{}", n + 1)))).collect();
             Cluster::start_in(dir, places, &[("QUEUED_INSECURE", "true")]).await
         }
         Err(missing) => {
-            println!("leader CutOff: skipped, {missing}");
+            println!("leader CutOff and Deafened: skipped, {missing}");
             Cluster::start_with(COUNT, &[]).await
         }
     };

@@ -35,6 +35,7 @@ const WIRE: &[&str] = &[
     "frame",
     "gather",
     "hello",
+    "level",
     "limits",
     "membership",
     "names",

@@ -47,7 +47,7 @@ pub trait Tasks: Send + Sync + 'static {
 /// Why a node ends by itself; the process exit status is `status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fatal {
-    /// 65 corrupt, 66 identity, 70 bug, 74 disk.
+    /// 65 corrupt, 66 identity, 70 bug, 74 disk, 76 feature level.
     pub status: i32,
     /// What happened, what it means for the data, what to do.
     pub what: String,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
 use queue_protocol::request::Request;
 use queue_protocol::response::{Answer, LeaderView};
@@ -33,6 +34,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
         ClusterCmd::Remove { node, force } => members::remove(shell, &node, force).await,
         ClusterCmd::Replace { old, address } => members::replace(shell, &old, &address).await,
         ClusterCmd::Drain { node, undo } => members::drain(shell, &node, undo).await,
+        ClusterCmd::Upgrade { level } => upgrade(shell, level).await,
         ClusterCmd::SafeToStop { node } => members::safe_to_stop(shell, &node).await,
     }
 }
@@ -48,8 +50,9 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
         shell.out.document(&nodes.document());
     } else {
         shell.out.add(nodes.table().as_bytes());
-        shell.out.add(nodes.verdict().as_bytes());
-        shell.out.add(b"\n");
+        for line in [nodes.verdict(), nodes.feature_level()] {
+            shell.out.add(format!("{line}\n").as_bytes());
+        }
     }
     Ok(Exit::Done)
 }
@@ -153,6 +156,23 @@ async fn transfer(shell: &mut Shell, to: Option<String>) -> Done {
     }
     let took = if shell.is_interactive() { String::new() } else { format!(", {}", render::took(elapsed)) };
     shell.success(&format!("leader is {} (term {}{took})", leader.name, leader.term));
+    Ok(Exit::Done)
+}
+
+/// Raises the cluster's feature level.
+async fn upgrade(shell: &mut Shell, level: Option<u32>) -> Done {
+    let level = match shell.call(Request::RaiseLevel(level.map(Level)), None).await? {
+        Answer::Level(level) => level,
+        other => return Err(unexpected(&other)),
+    };
+    if shell.settings.json {
+        let elapsed_ms = render::elapsed_ms(shell.started.elapsed());
+        shell.out.document(
+            &json!({"schema": "cluster_upgraded/v1", "feature_level": level.0, "elapsed_ms": elapsed_ms}),
+        );
+    } else {
+        shell.success(&format!("the cluster is at feature level {level}"));
+    }
     Ok(Exit::Done)
 }
 

@@ -160,6 +160,8 @@ impl Failure {
                 Exit::Conflict,
                 Some("bring one back, or replace it: `queuectl cluster replace`; --force if it is lost for good".into()),
             ),
+            E::LevelUnknown => (Exit::Protocol, Some("`queuectl cluster status`".into())),
+            E::LevelNotSpoken => (Exit::Conflict, Some("`queuectl cluster status`".into())),
             E::DiskReserve => (Exit::Retry, Some("free space, or pop: pops and acks still work".into())),
             E::QueueChanged => {
                 (Exit::Conflict, Some(format!("look at it again: `queuectl queue info {name}`")))
@@ -312,6 +314,8 @@ mod tests {
             "node_removed 66",
             "quorum_at_risk 73",
             "store_refused 66",
+            "level_unknown 76",
+            "level_not_spoken 73",
         ];
         assert_eq!(shown, expected);
     }

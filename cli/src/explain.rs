@@ -2,7 +2,7 @@
 
 use queue_protocol::explain::{Explain, Explained, Hold};
 use queue_protocol::names::{Key, MessageId};
-use queue_protocol::request::{Consistency, Request};
+use queue_protocol::request::Request;
 use queue_protocol::response::Answer;
 use serde_json::{Value, json};
 
@@ -11,19 +11,20 @@ use crate::errors::{Done, Failure};
 use crate::exit::Exit;
 use crate::grammar::ExplainArgs;
 use crate::message;
-use crate::render;
+use crate::render::{self, with_age};
 use crate::shell::{Shell, unexpected};
 
 /// Runs the command: 0 if something is delivered to whoever asks, 1 if something holds it back.
 pub(crate) async fn run(shell: &mut Shell, args: ExplainArgs) -> Done {
     let id = args.id.map(MessageId);
-    let explain = Explain { queue: args.queue.clone(), id, consistency: Consistency::Linearizable };
+    let explain = Explain { queue: args.queue.clone(), id, consistency: args.reading.consistency() };
     let answered = shell.client.call(Request::Explain(explain), Vec::new()).await;
     let answered = answered.map_err(|error| Failure::of(error, Some(&args.queue)))?;
     let Answer::Explained(explained) = answered.answer else { return Err(unexpected(&answered.answer)) };
+    shell.tell_age(args.reading, answered.age);
     let subject = args.id.map_or_else(|| args.queue.to_string(), |id| format!("message {id}"));
     if shell.settings.json {
-        shell.out.document(&document(&args, &explained));
+        shell.out.document(&with_age(document(&args, &explained), args.reading, answered.age));
     } else {
         for line in lines(&subject, &explained) {
             shell.out.add(format!("{line}\n").as_bytes());

@@ -1,20 +1,21 @@
 //! What every node says of itself, put side by side. A node that does not answer is a row too.
 
+mod show;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use queue_protocol::client::{Client, ClientError};
+use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
 use queue_protocol::request::Request;
 use queue_protocol::response::{Answer, LeaderView, MemberView, Role, StatusView};
-use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
 use crate::grammar::WaitFor;
-use crate::render::{self, Align};
 use crate::shell::unexpected;
 
 /// How long one node may take; a cluster with a dead machine in it must not look slow.
@@ -261,114 +262,30 @@ impl Nodes {
         }
     }
 
-    /// The table.
-    pub(crate) fn table(&self) -> String {
-        use Align::{Left, Right};
-        let columns = [
-            ("NODE", Left),
-            ("ROLE", Left),
-            ("CLIENT ADDRESS", Left),
-            ("TERM", Right),
-            ("COMMIT", Right),
-            ("APPLIED", Right),
-            ("LAG", Right),
-            ("RTT", Right),
-            ("DISK FREE", Right),
-            ("UPTIME", Right),
-            ("VERSION", Left),
-        ];
-        let commit = self.commit();
-        let rows: Vec<Vec<String>> = self.0.iter().map(|node| row(node, commit)).collect();
-        render::table(&columns, &rows)
+    /// The level the cluster is at: nobody who answers knows of a higher one.
+    fn level(&self) -> Option<Level> {
+        self.answers().map(|status| status.level).max()
     }
 
-    /// The document `cluster/v1`.
-    pub(crate) fn document(&self) -> Value {
-        let (have, need, of) = self.quorum();
-        let commit = self.commit();
-        let leader = self.leader();
-        let cluster = self.answers().next().map(|status| status.cluster.to_string());
-        json!({
-            "schema": "cluster/v1",
-            "cluster_id": cluster,
-            "term": self.answers().map(|status| status.term).max().map(|term| term.to_string()),
-            "leader": leader.as_ref().map(|leader| leader.name.to_string()),
-            "quorum": {"need": need, "have": have, "of": of},
-            "healthy": leader.is_some() && have == of,
-            "nodes": self.0.iter().map(|node| node_document(node, commit)).collect::<Vec<_>>(),
-        })
-    }
-}
-
-fn role(status: &StatusView) -> &'static str {
-    match status.role {
-        Role::Leader => "leader",
-        Role::Follower if status.drained => "drained",
-        Role::Follower => "follower",
-        Role::Candidate => "candidate",
-        Role::Learner => "learner",
-    }
-}
-
-fn row(node: &Node, commit: u64) -> Vec<String> {
-    let mut row = vec![node.name()];
-    let Ok((status, round_trip)) = &node.status else {
-        row.extend(["UNREACHABLE", &node.address, "?", "?", "?", "?", "-", "?", "?", "?"].map(str::to_owned));
-        return row;
-    };
-    row.extend([
-        role(status).to_owned(),
-        node.address.clone(),
-        status.term.to_string(),
-        render::count(status.commit_index),
-        render::count(status.applied_index),
-        render::count(commit.saturating_sub(status.applied_index)),
-        format!("{:.1}ms", round_trip.as_secs_f64() * 1_000.0),
-        render::size(status.disk_free_bytes),
-        render::age(status.uptime_ms),
-        status.version.to_string(),
-    ]);
-    row
-}
-
-fn node_document(node: &Node, commit: u64) -> Value {
-    match &node.status {
-        Ok((status, round_trip)) => json!({
-            "id": node.name(),
-            "raft_id": status.node.to_string(),
-            "role": role(status),
-            "voter": node.is_voter(),
-            "drained": status.drained,
-            "reachable": true,
-            "client": node.address,
-            "term": status.term.to_string(),
-            "last": status.last_index.to_string(),
-            "commit": status.commit_index.to_string(),
-            "applied": status.applied_index.to_string(),
-            "snapshot": status.snapshot_index.to_string(),
-            "purged": status.purged_index.to_string(),
-            "lag": commit.saturating_sub(status.applied_index),
-            "rtt_ms": render::elapsed_ms(*round_trip),
-            "disk_free_bytes": status.disk_free_bytes,
-            "uptime_ms": status.uptime_ms,
-            "version": &*status.version,
-        }),
-        Err(error) => json!({
-            "id": node.name(),
-            "raft_id": node.id().map(|id| id.to_string()),
-            "role": "unknown",
-            "voter": node.is_voter(),
-            "reachable": false,
-            "client": node.address,
-            "error": error,
-        }),
+    /// The cluster's feature level, and what could be done about it.
+    pub(crate) fn feature_level(&self) -> String {
+        let Some(level) = self.level() else { return "feature level unknown".into() };
+        let highest = self.answers().map(|status| status.levels.max).min().unwrap_or(level);
+        let (have, of) = self.reachable();
+        if have == of && highest > level {
+            format!("feature level {level}; all nodes speak {highest}: `queuectl cluster upgrade`")
+        } else {
+            format!("feature level {level}")
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use queue_protocol::bounded::Text;
+    use queue_protocol::level::Levels;
     use queue_protocol::names::ClusterId;
+    use serde_json::json;
 
     use super::*;
 
@@ -404,6 +321,8 @@ mod tests {
             uptime_ms: 273_600_000,
             version: Text::cut("0.4.1"),
             drained: false,
+            level: Level(1),
+            levels: Levels { min: Level(1), max: Level(u32::try_from(id.min(2)).unwrap()) },
             members: vec![member(1), member(2), member(3)].try_into().unwrap(),
         }
     }
@@ -442,6 +361,7 @@ mod tests {
         );
         assert_eq!(one_down().verdict(), "quorum 2 of 3: works, but one more loss stops writes");
         assert_eq!(one_down().summary(), "leader n1, 2 of 3 members");
+        assert_eq!(one_down().feature_level(), "feature level 1");
     }
 
     #[test]
@@ -468,6 +388,16 @@ mod tests {
             vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
         let nodes = arrange(electing, newest_members);
         assert_eq!((nodes.leader(), nodes.is(WaitFor::Leader)), (None, false));
+    }
+
+    #[test]
+    fn a_level_that_all_nodes_speak_is_offered() {
+        let asked = vec![up(2, Role::Leader, 7, Some(2), 5), up(3, Role::Follower, 7, Some(2), 5)];
+        let mut members = vec![member(2), member(3)];
+        let offered = arrange(asked.clone(), |_| members.clone()).feature_level();
+        assert_eq!(offered, "feature level 1; all nodes speak 2: `queuectl cluster upgrade`");
+        members.push(member(4));
+        assert_eq!(arrange(asked, |_| members.clone()).feature_level(), "feature level 1");
     }
 
     #[test]

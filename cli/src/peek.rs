@@ -3,13 +3,13 @@
 use queue_protocol::bounded::Bounded;
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::request::{Consistency, MessageState, Peek, Request};
-use queue_protocol::response::{Answer, MessageView};
+use queue_protocol::response::{Age, Answer, MessageView};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::PeekArgs;
 use crate::message::{self, Seen};
-use crate::render;
+use crate::render::{self, with_age};
 use crate::shell::{Shell, unexpected};
 
 /// Contents in one answer.
@@ -21,7 +21,9 @@ pub(crate) async fn run(shell: &mut Shell, args: PeekArgs) -> Done {
         Some(_) => (None, 1),
         None => (Some(args.state.into()), args.count),
     };
-    let seen = look(shell, &args.queue, state, args.id.map(MessageId), max).await?;
+    let id = args.id.map(MessageId);
+    let (seen, age) = look_as(shell, &args.queue, state, id, max, args.reading.consistency()).await?;
+    shell.tell_age(args.reading, age);
     if seen.is_empty() {
         if let Some(id) = args.id {
             let message = format!("no message {id} in {}", args.queue);
@@ -32,7 +34,7 @@ pub(crate) async fn run(shell: &mut Shell, args: PeekArgs) -> Done {
     }
     for seen in &seen {
         if shell.settings.json {
-            shell.out.document(&seen.document());
+            shell.out.document(&with_age(seen.document(), args.reading, age));
             continue;
         }
         if shell.out.is_terminal() {
@@ -58,26 +60,33 @@ pub(crate) async fn look(
     id: Option<MessageId>,
     max_messages: u16,
 ) -> Result<Vec<Seen>, End> {
-    let peek = Peek {
-        queue: queue.clone(),
-        state,
-        id,
-        max_messages,
-        max_bytes: ANSWER_SIZE_MAX,
-        consistency: Consistency::Linearizable,
-    };
+    let looked = look_as(shell, queue, state, id, max_messages, Consistency::Linearizable).await;
+    looked.map(|(seen, _)| seen)
+}
+
+async fn look_as(
+    shell: &Shell,
+    queue: &QueueName,
+    state: Option<MessageState>,
+    id: Option<MessageId>,
+    max_messages: u16,
+    consistency: Consistency,
+) -> Result<(Vec<Seen>, Age), End> {
+    let peek =
+        Peek { queue: queue.clone(), state, id, max_messages, max_bytes: ANSWER_SIZE_MAX, consistency };
     let answered = shell.client.call(Request::Peek(peek), Vec::new()).await;
     let answered = answered.map_err(|error| Failure::of(error, Some(queue)))?;
     let Answer::Peeked(views) = answered.answer else { return Err(unexpected(&answered.answer)) };
     let views: Bounded<MessageView, _> = views;
-    views
+    let seen: Result<Vec<Seen>, End> = views
         .into_iter()
         .zip(&answered.contents)
         .map(|(view, content)| {
             let (headers, body) = message::split(content, &format!("message {} of {queue}", view.id))?;
             Ok(Seen { queue: queue.clone(), view, headers, body })
         })
-        .collect()
+        .collect();
+    Ok((seen?, answered.age))
 }
 
 /// One line about a message.

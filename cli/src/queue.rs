@@ -2,16 +2,17 @@
 
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue, Request};
-use queue_protocol::response::{Answer, QueueView};
+use queue_protocol::response::{Age, Answer, QueueView};
 use queue_protocol::settings::{QueueSettings, Settings};
 use serde_json::{Map, Value, json};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{
-    self, PauseArgs, QueueCmd, QueueCreateArgs, QueueLsArgs, QueueRmArgs, QueueSetArgs, SETTINGS, Sort,
+    self, PauseArgs, QueueCmd, QueueCreateArgs, QueueLsArgs, QueueRmArgs, QueueSetArgs, Reading, SETTINGS,
+    Sort,
 };
-use crate::render::{self, Align};
+use crate::render::{self, Align, with_age};
 use crate::shell::{Shell, unexpected};
 use crate::sweep;
 
@@ -19,7 +20,7 @@ use crate::sweep;
 pub(crate) async fn run(shell: &mut Shell, cmd: QueueCmd) -> Done {
     match cmd {
         QueueCmd::Ls(args) => ls(shell, args).await,
-        QueueCmd::Info { queue } => info(shell, &queue).await,
+        QueueCmd::Info { queue, reading } => info(shell, &queue, reading).await,
         QueueCmd::Create(args) => create(shell, *args).await,
         QueueCmd::Rm(args) => rm(shell, args).await,
         QueueCmd::Set(args) => set(shell, args).await,
@@ -35,12 +36,20 @@ pub(crate) async fn run(shell: &mut Shell, cmd: QueueCmd) -> Done {
 /// # Errors
 /// As the leader says.
 pub(crate) async fn all(shell: &Shell) -> Result<Vec<QueueView>, End> {
-    let mut queues: Vec<QueueView> = Vec::new();
+    all_as(shell, Consistency::Linearizable).await.map(|(queues, _)| queues)
+}
+
+async fn all_as(shell: &Shell, consistency: Consistency) -> Result<(Vec<QueueView>, Age), End> {
+    let (mut queues, mut age) = (Vec::<QueueView>::new(), None);
     loop {
         let after = queues.last().map(|view| view.name.clone());
-        let request = Queues { only: None, after, consistency: Consistency::Linearizable };
-        match shell.call(Request::Queues(request), None).await? {
-            Answer::Queues(page) if page.is_empty() => return Ok(queues),
+        let request = Request::Queues(Queues { only: None, after, consistency });
+        let answered =
+            shell.client.call(request, Vec::new()).await.map_err(|error| Failure::of(error, None))?;
+        // The first page is the oldest.
+        let age = *age.get_or_insert(answered.age);
+        match answered.answer {
+            Answer::Queues(page) if page.is_empty() => return Ok((queues, age)),
             Answer::Queues(page) => queues.extend(page),
             other => return Err(unexpected(&other)),
         }
@@ -49,7 +58,8 @@ pub(crate) async fn all(shell: &Shell) -> Result<Vec<QueueView>, End> {
 
 /// Runs `queue ls`.
 pub(crate) async fn ls(shell: &mut Shell, args: QueueLsArgs) -> Done {
-    let mut queues = all(shell).await?;
+    let (mut queues, age) = all_as(shell, args.reading.consistency()).await?;
+    shell.tell_age(args.reading, age);
     if let Some(pattern) = &args.pattern {
         queues.retain(|view| matches(pattern.as_bytes(), view.name.as_str().as_bytes()));
     }
@@ -61,7 +71,8 @@ pub(crate) async fn ls(shell: &mut Shell, args: QueueLsArgs) -> Done {
     }
     if shell.settings.json {
         let queues: Vec<Value> = queues.iter().map(document).collect();
-        shell.out.document(&json!({"schema": "queue_list/v1", "queues": queues}));
+        let document = json!({"schema": "queue_list/v1", "queues": queues});
+        shell.out.document(&with_age(document, args.reading, age));
     } else if queues.is_empty() {
         shell.remark("no queues");
     } else {
@@ -99,14 +110,15 @@ fn oldest_ms(view: &QueueView) -> Option<u64> {
 }
 
 /// Runs `queue info`.
-pub(crate) async fn info(shell: &mut Shell, queue: &QueueName) -> Done {
-    let view = existing(shell, queue).await?;
+pub(crate) async fn info(shell: &mut Shell, queue: &QueueName, reading: Reading) -> Done {
+    let (view, age) = existing_as(shell, queue, reading.consistency()).await?;
+    shell.tell_age(reading, age);
     if shell.settings.json {
         let mut whole = json!({"schema": "queue/v1"});
         if let (Some(fields), Value::Object(more)) = (whole.as_object_mut(), document(&view)) {
             fields.extend(more);
         }
-        shell.out.document(&whole);
+        shell.out.document(&with_age(whole, reading, age));
         return Ok(Exit::Done);
     }
     let length = |value: Option<u64>| value.map_or_else(|| "-".into(), render::age);
@@ -134,14 +146,27 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName) -> Done {
 
 /// The queue, or the leader's words that there is none, which name a similar one.
 pub(crate) async fn existing(shell: &Shell, queue: &QueueName) -> Result<QueueView, End> {
-    let request = Queues { only: Some(queue.clone()), after: None, consistency: Consistency::Linearizable };
-    match shell.call(Request::Queues(request), Some(queue)).await? {
-        Answer::Queues(views) => views.into_iter().find(|view| view.name == *queue).ok_or_else(|| {
-            Failure::new("queue_not_found", Exit::NotFound, format!("no queue named \"{queue}\""))
-                .hint(format!("create it: `queuectl queue create {queue}`"))
-                .detail("queue", queue.as_str())
-                .into()
-        }),
+    existing_as(shell, queue, Consistency::Linearizable).await.map(|(view, _)| view)
+}
+
+async fn existing_as(
+    shell: &Shell,
+    queue: &QueueName,
+    consistency: Consistency,
+) -> Result<(QueueView, Age), End> {
+    let request = Request::Queues(Queues { only: Some(queue.clone()), after: None, consistency });
+    let answered =
+        shell.client.call(request, Vec::new()).await.map_err(|error| Failure::of(error, Some(queue)))?;
+    let age = answered.age;
+    match answered.answer {
+        Answer::Queues(views) => {
+            views.into_iter().find(|view| view.name == *queue).map(|view| (view, age)).ok_or_else(|| {
+                Failure::new("queue_not_found", Exit::NotFound, format!("no queue named \"{queue}\""))
+                    .hint(format!("create it: `queuectl queue create {queue}`"))
+                    .detail("queue", queue.as_str())
+                    .into()
+            })
+        }
         other => Err(unexpected(&other)),
     }
 }

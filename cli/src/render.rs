@@ -3,6 +3,23 @@
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use queue_protocol::response::Age;
+use serde_json::{Value, json};
+
+use crate::grammar::Reading;
+
+/// The document of a read, with how old what it shows may be if the leader was not asked; `null` if nobody can tell.
+pub(crate) fn with_age(mut document: Value, reading: Reading, age: Age) -> Value {
+    if reading.stale {
+        let age_ms = match age {
+            Age::Now => json!(0),
+            Age::AtMostMs(ms) => json!(ms),
+            Age::Unknown => Value::Null,
+        };
+        document.as_object_mut().expect("documents are objects").insert("age_ms".into(), age_ms);
+    }
+    document
+}
 
 /// `1204` as `1,204`.
 pub(crate) fn count(value: u64) -> String {

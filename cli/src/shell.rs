@@ -9,12 +9,12 @@ use futures_util::future::BoxFuture;
 use queue_protocol::client::{Client, ClientConfig, ClientError, Notice, TcpDial};
 use queue_protocol::names::{QueueName, Receipt, SessionId};
 use queue_protocol::request::{Consistency, Queues, Request, Sweep};
-use queue_protocol::response::{Answer, QueueView};
+use queue_protocol::response::{Age, Answer, QueueView};
 use tokio::time::Instant;
 
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
-use crate::grammar::{Reach, Settings, TIMEOUT_DEFAULT};
+use crate::grammar::{Reach, Reading, Settings, TIMEOUT_DEFAULT};
 use crate::output::{Output, Talk};
 use crate::render;
 use crate::stop::Stop;
@@ -191,6 +191,18 @@ impl Shell {
         }
     }
 
+    /// Says, of a read that did not ask the leader, how old what it shows may be; in a document it is `age_ms`.
+    pub(crate) fn tell_age(&self, reading: Reading, age: Age) {
+        if !reading.stale || self.settings.quiet || self.settings.json {
+            return;
+        }
+        self.talk.line(&match age {
+            Age::Now => "as it is now".to_owned(),
+            Age::AtMostMs(ms) => format!("as it was at most {} ago", render::took(Duration::from_millis(ms))),
+            Age::Unknown => "as old as it may be: this node has heard of no leader yet".to_owned(),
+        });
+    }
+
     /// Asks the leader; an error is told in terms of `queue`.
     pub(crate) async fn call(&self, request: Request, queue: Option<&QueueName>) -> Result<Answer, End> {
         match self.client.call(request, Vec::new()).await {
@@ -235,6 +247,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Stats(_) => "stats",
         Answer::Member(_) => "change of members",
         Answer::Drained(_) => "drain",
+        Answer::Level(_) => "raise level",
         Answer::Altered(_) => "alter",
         Answer::Swept(_) => "sweep",
         Answer::Edited(_) => "edit",

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::errors::Done;
 use crate::exit::Exit;
-use crate::grammar::{PingArgs, StatsArgs};
+use crate::grammar::{PingArgs, Reading, StatsArgs};
 use crate::nodes::{self, Node};
 use crate::queue;
 use crate::render::{self, Align};
@@ -19,7 +19,7 @@ use crate::shell::{Shell, unexpected};
 /// Runs `stats`.
 pub(crate) async fn run(shell: &mut Shell, args: StatsArgs) -> Done {
     if let Some(name) = &args.queue {
-        return queue::info(shell, name).await;
+        return queue::info(shell, name, Reading { stale: false }).await;
     }
     let stats = match shell.call(Request::Stats, None).await? {
         Answer::Stats(stats) => stats,

@@ -311,7 +311,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use queue_protocol::names::MessageId;
-    use queue_protocol::response::At;
+    use queue_protocol::response::{Age, At};
 
     use super::*;
 
@@ -330,6 +330,7 @@ mod tests {
             at: At::default(),
             repeated: false,
             lease_clock_ms: 0,
+            age: Age::Now,
             leader: None,
             redirects: 0,
             elapsed: Duration::ZERO,

@@ -152,6 +152,10 @@ codes! {
     QuorumAtRisk = 61, "quorum_at_risk";
     /// The peer's data directory is not the one it had, or an older state of it.
     StoreRefused = 62, "store_refused";
+    /// The node does not speak the cluster's feature level.
+    LevelUnknown = 63, "level_unknown";
+    /// Not all members are known to speak that feature level.
+    LevelNotSpoken = 64, "level_not_spoken";
 }
 
 impl Serialize for ErrorCode {

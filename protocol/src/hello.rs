@@ -20,6 +20,7 @@ use sha2::Sha256;
 use crate::bounded::{Bounded, Text};
 use crate::error::{Error, ErrorCode};
 use crate::frame::{FrameKind, Message};
+use crate::level::Levels;
 use crate::names::{ClusterId, NodeId, SessionId, StoreId};
 use crate::peer::{LogId, Vote};
 use crate::response::LeaderView;
@@ -119,12 +120,14 @@ pub struct PeerHello {
     pub epoch: u32,
     /// Chosen at random when its process started: two processes of one epoch run on copies of one directory.
     pub boot: u64,
+    /// The feature levels it speaks.
+    pub levels: Levels,
 }
 
 impl PeerHello {
     /// Who has nothing but a data directory yet.
     pub fn nobody(node: NodeId, store: StoreId) -> Self {
-        Self { node, store, last: None, vote: None, epoch: 0, boot: 0 }
+        Self { node, store, last: None, vote: None, epoch: 0, boot: 0, levels: Levels::OURS }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod hello;
 #[cfg(feature = "client")]
 pub mod io;
+pub mod level;
 pub mod limits;
 pub mod membership;
 pub mod names;

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
+use crate::level::Levels;
 use crate::membership::Standing;
 use crate::names::{ClusterId, NodeId, StoreId};
 
@@ -79,6 +80,8 @@ pub enum PeerRequest {
     Ping(PeerPing),
     /// To a node that waits to be taken in: ask me for membership.
     Invite(Invite),
+    /// I lead. Answered, unlike an append, before what came earlier is durable.
+    Heartbeat(Heartbeat),
 }
 
 /// Raft's AppendEntries without the bytes.
@@ -92,6 +95,17 @@ pub struct Append {
     pub commit: Option<LogId>,
     /// In order; their bytes are in the tail.
     pub entries: Bounded<EntrySpec, 4096>,
+}
+
+/// Raft's AppendEntries without entries, to tell who leads and what is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The leader's vote.
+    pub vote: Vote,
+    /// An entry that the follower is known to have.
+    pub prev: Option<LogId>,
+    /// What the leader has committed.
+    pub commit: Option<LogId>,
 }
 
 /// Raft's RequestVote.
@@ -187,6 +201,19 @@ pub struct PeerPing {
     pub durable_index: u64,
     /// Its vote, on its disk.
     pub durable_vote: Option<Vote>,
+    /// The feature levels it speaks.
+    pub levels: Levels,
+    /// What it has committed, if it leads.
+    pub lead: Option<Lead>,
+}
+
+/// What a leader says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lead {
+    /// It has committed up to here.
+    pub commit_index: u64,
+    /// So many milliseconds ago a majority followed it.
+    pub confirmed_age_ms: u64,
 }
 
 /// What a node answers another.
@@ -196,7 +223,7 @@ pub enum PeerResponse {
     Append(AppendResult),
     /// To a vote or pre-vote.
     Vote(VoteResult),
-    /// To a transfer or a snapshot's end: the vote of the node that answers.
+    /// To a transfer, a snapshot's end or a heartbeat: the vote of the node that answers.
     Seen(Vote),
     /// To a snapshot's begin: what is needed of it.
     SnapshotFrom(SnapshotFrom),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::explain::Explain;
+use crate::level::Level;
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
 };
@@ -82,6 +83,8 @@ pub enum Request {
     Explain(Explain),
     /// Give a group a weight of its own.
     WeighGroup(WeighGroup),
+    /// Raise the cluster's feature level to this one, or to the highest that all members speak.
+    RaiseLevel(Option<Level>),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

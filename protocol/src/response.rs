@@ -9,6 +9,7 @@ use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::explain::Explained;
+use crate::level::{Level, Levels};
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
     RECEIPTS_COUNT_MAX, STAGES_MAX,
@@ -28,6 +29,20 @@ pub struct Response {
     pub lease_clock_ms: u64,
     /// What came of it.
     pub result: Result<Answer, Error>,
+    /// How old what was read may be.
+    pub age: Age,
+}
+
+/// How old the state may be that an answer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Age {
+    /// Everything is in it that was acknowledged before the request was made.
+    #[default]
+    Now,
+    /// Everything is in it that was acknowledged so many milliseconds before the answer, or earlier.
+    AtMostMs(u64),
+    /// Nobody who leads was heard of yet.
+    Unknown,
 }
 
 /// A place in the log: entry, and command within it.
@@ -80,6 +95,8 @@ pub enum Answer {
     Explained(Explained),
     /// To a weighing: the weight the group had; `None` if it had the queue's.
     Weighed(Option<u32>),
+    /// To a raise of the feature level: what it is now.
+    Level(Level),
 }
 
 /// A run of messages of one push that fared alike.
@@ -349,6 +366,10 @@ pub struct StatusView {
     pub version: Text<64>,
     /// It was drained and does not want to lead.
     pub drained: bool,
+    /// The cluster's feature level, as far as it has applied.
+    pub level: Level,
+    /// The feature levels it speaks.
+    pub levels: Levels,
     /// The members as it knows them.
     pub members: Bounded<MemberView, 64>,
 }

@@ -19,7 +19,7 @@ use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
 use queue_protocol::peer::PeerRequest;
 use queue_protocol::request::{Call, Request};
-use queue_protocol::response::{Answer, At, Response};
+use queue_protocol::response::{Age, Answer, At, Response};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split};
 use tokio::time::Instant;
 
@@ -96,7 +96,7 @@ fn stats() -> Call {
 
 fn answer(id: u64) -> OutFrame {
     let result = Ok(Answer::Count(id));
-    let response = Response { at: At::default(), repeated: false, lease_clock_ms: 0, result };
+    let response = Response { at: At::default(), repeated: false, lease_clock_ms: 0, result, age: Age::Now };
     OutFrame::new(id, &response, Vec::new())
 }
 

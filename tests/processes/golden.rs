@@ -25,17 +25,22 @@ fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().take(4_096).all(|byte| *byte == 0)
 }
 
-/// Copies what is in `from`, and what is below it.
+/// Copies what is in `from`, and what is below it, but not the blank files at the end: one in between has its number.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("the place is ours");
-    for entry in fs::read_dir(from).expect("it is there").flatten() {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(from).expect("it is there").flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    let mut at_the_end = true;
+    for from in entries.into_iter().rev() {
+        let to = to.join(from.file_name().expect("of an entry"));
         if from.is_dir() {
             copy(&from, &to);
             continue;
         }
         let bytes = fs::read(&from).expect("it is readable");
-        if !is_blank(&bytes) && !from.ends_with("LOCK") {
+        at_the_end &= is_blank(&bytes);
+        if !at_the_end && !from.ends_with("LOCK") {
             fs::write(&to, bytes).expect("the place is ours");
         }
     }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use harness::bodies::{drain, push, sorted};
 use harness::cluster::Cluster;
+use harness::program::run;
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
 use tokio::task::JoinHandle;
 
-const QUEUE: &str = "q";
+pub(crate) const QUEUE: &str = "q";
 
-fn keep_pushing(client: Client) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
+pub(crate) fn keep_pushing(client: Client) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
     let accepted = Arc::new(Mutex::new(Vec::new()));
     let pushed = Arc::clone(&accepted);
     let pushing = tokio::spawn(async move {
@@ -24,7 +25,7 @@ fn keep_pushing(client: Client) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
     (accepted, pushing)
 }
 
-async fn more_are_accepted(accepted: &Mutex<Vec<String>>) {
+pub(crate) async fn more_are_accepted(accepted: &Mutex<Vec<String>>) {
     let count = || accepted.lock().unwrap().len();
     let goal = count() + 20;
     until("pushes are accepted", LIMIT, async || {
@@ -96,6 +97,58 @@ async fn a_dead_node_is_replaced_and_members_come_and_go_under_load() {
     let found = sorted(&drain(&cluster.client(), QUEUE).await);
     let lost: Vec<String> =
         accepted.lock().unwrap().iter().filter(|body| found.binary_search(body).is_err()).cloned().collect();
+    assert!(lost.is_empty(), "accepted and lost: {lost:?}");
+    assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "a push was stored twice");
+}
+
+/// `queued join` on a new machine, through a member, and `queued serve`.
+async fn join(cluster: &mut Cluster) {
+    let n = cluster.new_node();
+    let mut join = cluster.queued("join", n);
+    join.args(["--at", cluster.address(0)]).arg("--secret-file").arg(cluster.secret_file(0));
+    run(&mut join, b"").await.expect(0);
+    cluster.start_node(n);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_grows_from_one_to_five_and_shrinks_to_one_under_load() {
+    let mut cluster = Cluster::start_with(1, &[]).await;
+    cluster.ctl(&["queue", "create", QUEUE]).await.expect(0);
+    let (accepted, pushing) = keep_pushing(cluster.client());
+    more_are_accepted(&accepted).await;
+    for _ in 0..2 {
+        join(&mut cluster).await;
+    }
+    cluster.ctl(&["cluster", "wait", "--for", "members=3"]).await.expect(0);
+    until("three nodes vote", LIMIT, async || {
+        let voters = voters(&cluster).await;
+        if voters == ["n1", "n2", "n3"] { Ok(()) } else { Err(voters.join(" ")) }
+    })
+    .await;
+    more_are_accepted(&accepted).await;
+    for _ in 0..2 {
+        let (_, said) = cluster.take_in(&["cluster", "add"]).await;
+        assert!(said.contains("is a voter"), "{said}");
+    }
+    assert_eq!(voters(&cluster).await, ["n1", "n2", "n3", "n4", "n5"]);
+    cluster.ctl(&["cluster", "wait", "--for", "applied", "--timeout", "60s"]).await.expect(0);
+    more_are_accepted(&accepted).await;
+
+    // The leader is removed too, and hands over first.
+    cluster.ctl(&["cluster", "transfer", "n5"]).await.expect(0);
+    for n in [1, 4, 2, 3] {
+        let name = cluster.name(n).to_owned();
+        cluster.ctl(&["cluster", "remove", &name, "--yes"]).await.expect(0);
+        assert_eq!(cluster.ended(n).await.code(), Some(66), "{}", cluster.log_of(n));
+        more_are_accepted(&accepted).await;
+    }
+    assert_eq!(voters(&cluster).await, ["n1"]);
+    cluster.ctl(&["cluster", "remove", "n1", "--yes"]).await.expect(73).says("the last voter");
+
+    pushing.abort();
+    let found = sorted(&drain(&cluster.client(), QUEUE).await);
+    let accepted = accepted.lock().unwrap().clone();
+    let lost: Vec<&String> = accepted.iter().filter(|body| found.binary_search(body).is_err()).collect();
     assert!(lost.is_empty(), "accepted and lost: {lost:?}");
     assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "a push was stored twice");
 }

@@ -17,12 +17,15 @@ use std::io::Write as _;
 use std::path::Path;
 
 use clap::{Parser, Subcommand};
+#[cfg(feature = "sim")]
+use queue_protocol::level::Level;
+use queue_protocol::level::Levels;
 
 use self::failure::Failure;
 use crate::config::{Flags, Loaded, Sources, load};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 2 usage, 65 data corrupt, 66 identity or lock, \
-69 port in use or nobody reachable, 70 bug, 74 disk, 77 secret, 78 settings.";
+69 port in use or nobody reachable, 70 bug, 74 disk, 76 feature level or version, 77 secret, 78 settings.";
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -88,11 +91,25 @@ pub fn main(args: Vec<OsString>) -> i32 {
 
 /// Reads the settings of this process; warnings are told.
 fn settings(flags: &Flags) -> Result<Loaded, Failure> {
-    let loaded = load(&Sources::of_process(flags))?;
+    let mut loaded = load(&Sources::of_process(flags))?;
+    loaded.config.node.raft.levels.max = level_max();
     for warning in &loaded.warnings {
         say(&format!("warning: {warning}"));
     }
     Ok(loaded)
+}
+
+/// The highest feature level that this process speaks.
+#[cfg(not(feature = "sim"))]
+fn level_max() -> queue_protocol::level::Level {
+    Levels::OURS.max
+}
+
+/// A build for tests knows one more than this one, which it speaks if it is told to.
+#[cfg(feature = "sim")]
+fn level_max() -> Level {
+    let told = std::env::var("QUEUED_LEVEL_MAX").ok().and_then(|max| max.parse().ok());
+    told.map_or(Levels::OURS.max, Level)
 }
 
 /// A line of talk, on standard error.

@@ -446,6 +446,8 @@ mod tests {
             uptime_ms: 0,
             version: Text::cut("0"),
             drained: false,
+            level: queue_protocol::level::Level::FIRST,
+            levels: queue_protocol::level::Levels::OURS,
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
         })
     }

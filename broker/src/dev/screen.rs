@@ -150,6 +150,8 @@ mod tests {
             uptime_ms: 0,
             version: Text::cut("0"),
             drained: false,
+            level: queue_protocol::level::Level::FIRST,
+            levels: queue_protocol::level::Levels::OURS,
             members: Bounded::default(),
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }

@@ -152,6 +152,21 @@ pub enum LogError {
         /// What is wrong, with the Raft index if known.
         what: String,
     },
+    /// A record that was durable is of a layout that another program writes.
+    #[error(
+        "{} holds a record of kind {kind}, version {version}, at offset {offset}, which this program does not know",
+        path.display()
+    )]
+    Unknown {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// The record's kind, by number.
+        kind: u8,
+        /// The version of its layout.
+        version: u8,
+    },
     /// A content that should be here is not.
     #[error("no body {ordinal} of entry {index}")]
     NoBody {

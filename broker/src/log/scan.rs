@@ -168,10 +168,7 @@ impl Scan {
     }
 
     fn unknown(&self, offset: u64, header: &Header) -> LogError {
-        let Header { kind, version, .. } = header;
-        self.corrupt(
-            offset,
-            format!("a record of kind {kind}, version {version} is not known to this program"),
-        )
+        let Header { kind, version, .. } = *header;
+        LogError::Unknown { path: self.path.clone(), offset, kind, version }
     }
 }

@@ -356,6 +356,11 @@ fn push_error(report: &mut Report, error: LogError) -> Result<(), LogError> {
             report.findings.push(Finding { path, offset, index: None, what });
             Ok(())
         }
+        LogError::Unknown { path, offset, kind, version } => {
+            let what = format!("a record of kind {kind}, version {version} is not known to this program");
+            report.findings.push(Finding { path, offset, index: None, what });
+            Ok(())
+        }
         other => Err(other),
     }
 }

@@ -23,7 +23,7 @@ use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::fs::create_dirs;
 use crate::log::{Log, LogError, LogOptions};
 use crate::outside::{Listener, Outside};
-use crate::raft::{Credentials, dial_peer};
+use crate::raft::{Credentials, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.
@@ -150,6 +150,7 @@ pub async fn join(
         secret,
         epoch: 0,
         boot: 0,
+        spoken: Spoken::new(options.raft.levels),
     };
     let (invited, mut invitations) = mpsc::channel(1);
     let answering = answer_while_joining(outside, &me, &*listener, &invited);
@@ -212,7 +213,7 @@ async fn answer_while_joining(
                 version: VERSION,
                 cluster,
                 name: Text::default(),
-                node: PeerHello::nobody(JOINING, me.store),
+                node: PeerHello { levels: me.spoken.own(), ..PeerHello::nobody(JOINING, me.store) },
                 leader: None,
                 features: 0,
                 wall_ms: outside.clock.wall_ms(),
@@ -284,6 +285,11 @@ async fn ask(
             }
             Err(error) => {
                 let refused = error.to_string();
+                let level = |by: &&RefusedBy| by.error.code == ErrorCode::LevelUnknown;
+                if let Some(by) = RefusedBy::of(&error).filter(level) {
+                    let what = format!("{}. Nothing was joined", by.error.message);
+                    return Err(NodeError::new(76, "level_unknown", what));
+                }
                 if refused.contains("secret") {
                     return Err(NodeError::new(77, "not_permitted", refused)
                         .hint("--secret-file is the file SECRET of any member's data directory"));

@@ -53,7 +53,7 @@ pub struct NodeOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct NodeError {
-    /// Exit status: 65 corrupt, 66 identity or lock, 69 port in use or nobody reachable, 74 disk, 77 secret,
+    /// Exit status: 65 corrupt, 66 identity or lock, 69 port in use or nobody reachable, 74 disk, 76 another build's, 77 secret,
     /// 78 settings.
     pub status: i32,
     /// Text code, as in `error[code]`.
@@ -78,6 +78,12 @@ impl NodeError {
             .hint("queued store verify DIR names every damage; a new node takes this one's place with `queued join`")
     }
 
+    /// What another build has written, in a layout that this one does not know.
+    fn unknown(what: impl std::fmt::Display) -> Self {
+        Self::new(76, "format_unknown", format!("{what}. Nothing was changed"))
+            .hint("start the queued that wrote it, or a newer one: queued version tells which this is")
+    }
+
     /// Another process has the data directory.
     fn locked(dir: &Path) -> Self {
         Self::new(66, "locked", format!("{} is in use by another process", dir.display()))
@@ -95,6 +101,7 @@ impl From<LogError> for NodeError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Disk(error) => error.into(),
+            unknown @ LogError::Unknown { .. } => Self::unknown(unknown),
             corrupt => Self::corrupt(corrupt),
         }
     }
@@ -104,6 +111,7 @@ impl From<SnapshotError> for NodeError {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Disk(error) => error.into(),
+            unknown @ SnapshotError::Format { .. } => Self::unknown(unknown),
             corrupt => Self::corrupt(corrupt),
         }
     }

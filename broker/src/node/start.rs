@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::log::{Log, LogError, LogOptions, Recovered};
 use crate::outside::{Fatal, Listener, Outside};
-use crate::raft::{Consensus, Credentials, Me, StartError};
+use crate::raft::{Consensus, Credentials, LoadError, Me, Spoken, StartError};
 use crate::server::Server;
 use crate::snapshots::Snapshots;
 
@@ -143,6 +143,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         secret,
         epoch: recovered.epoch,
         boot: u64::from_le_bytes(outside.random_bytes()),
+        spoken: Spoken::new(options.raft.levels),
     };
     let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
     let consensus =
@@ -207,6 +208,10 @@ impl From<StartError> for NodeError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Config(_) => Self::new(78, "config", error.to_string()),
+            StartError::Level(_) | StartError::Load(LoadError::Level(_)) => {
+                Self::new(76, "level_unknown", error.to_string())
+                    .hint("start a queued that speaks it; queuectl cluster status shows what the others run")
+            }
             StartError::Load(_) | StartError::Damaged(_) => Self::corrupt(error),
             StartError::Raft(_) => Self::new(70, "raft", error.to_string()),
         }

@@ -10,6 +10,7 @@ use queue_protocol::response::At;
 use super::command::{Batch, Command, Op, SessionStamp};
 use super::dead::Leaver;
 use super::deadlines::Head;
+use super::level::is_known;
 use super::messages::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
 use super::sessions::Admission;
@@ -101,6 +102,11 @@ impl Apply<'_> {
                 Ok(Outcome::Node(node))
             }
             Op::Tick => Ok(Outcome::Ticked),
+            Op::RaiseLevel(level) if !is_known(*level) => Err(refusal(ErrorCode::BadRequest)),
+            Op::RaiseLevel(level) => {
+                self.state.level = self.state.level.max(*level);
+                Ok(Outcome::Raised(self.state.level))
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! A state as bytes: equal states give equal bytes, and no bytes make [`State::decode`] panic.
 //!
 //! ```text
-//! u32 version (little-endian), then postcard values one after the other:
+//! u32 feature level (little-endian), then postcard values one after the other:
+//! from level 2 on, which is for tests alone, the level again
 //! Head
 //! u64 queues ×     { QueueHead,
 //!                    2 × u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
@@ -19,6 +20,7 @@
 
 use std::sync::Arc;
 
+use queue_protocol::level::Level;
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 use queue_protocol::settings::Settings;
@@ -27,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deadlines::Head as DeadlineHead;
 use super::groups::Kept;
+use super::level::is_known;
 use super::line::{Entry, Place, Stored};
 use super::message::{Dead, Delayed, Leased};
 use super::messages::{Counts, Queue, Turnover};
@@ -34,10 +37,8 @@ use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
 use super::sessions::SESSIONS_FORGOTTEN_MAX;
-use super::state::{QueueNumber, State};
+use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
 
-/// Version of the layout above.
-const VERSION: u32 = 1;
 /// Bytes gathered before they are handed out.
 const PIECE_SIZE: usize = 64 << 10;
 /// No counter that starts at 0 or 1 gets here: a state that says so is not one.
@@ -46,12 +47,9 @@ const NUMBER_MAX: u64 = 1 << 62;
 /// Why bytes are not a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadState {
-    /// Written by another version.
-    #[error("the state has version {found}, this program reads version {VERSION}")]
-    Version {
-        /// The version named.
-        found: u32,
-    },
+    /// Written at a level that this build does not know.
+    #[error("the state is of feature level {0}, which this program does not know")]
+    Level(Level),
     /// They end too early or do not decode.
     #[error("the state does not decode at byte {at}")]
     Malformed {
@@ -113,7 +111,10 @@ impl Writer<'_> {
 impl State {
     /// Writes the state in pieces of about 64 KiB. Equal states, whatever they share with whom, give equal bytes.
     pub fn encode(&self, out: &mut dyn FnMut(&[u8])) {
-        let mut to = Writer { out, piece: VERSION.to_le_bytes().to_vec() };
+        let mut to = Writer { out, piece: self.level.0.to_le_bytes().to_vec() };
+        if self.level > Level::FIRST {
+            to.put(&self.level);
+        }
         to.put(&Head {
             wall_ms: self.wall_ms,
             lease_clock_ms: self.lease_clock_ms,
@@ -167,13 +168,17 @@ impl State {
     /// # Errors
     /// [`BadState`] if they are not a whole state and nothing else.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadState> {
-        let (version, rest) = bytes.split_first_chunk().ok_or(BadState::Malformed { at: 0 })?;
-        let found = u32::from_le_bytes(*version);
-        if found != VERSION {
-            return Err(BadState::Version { found });
+        let (level, rest) = bytes.split_first_chunk().ok_or(BadState::Malformed { at: 0 })?;
+        let level = Level(u32::from_le_bytes(*level));
+        if !is_known(level) {
+            return Err(BadState::Level(level));
         }
         let mut from = Reader { size: bytes.len(), rest, turnover: Turnover::default() };
-        let mut state = from.head()?;
+        if level > Level::FIRST {
+            let again: Level = from.take()?;
+            from.ensure(again == level, "its two levels differ")?;
+        }
+        let mut state = State { level, ..from.head()? };
         for _ in 0..from.take::<u64>()? {
             from.queue(&mut state)?;
         }
@@ -240,7 +245,8 @@ impl Reader<'_> {
         let numbers = [head.next_id, head.next_token, head.next_node, head.next_queue];
         let turnover = [head.turnover.pushed, head.turnover.leased, head.turnover.acked];
         let in_range = numbers.iter().chain(&turnover).all(|number| *number <= NUMBER_MAX);
-        self.ensure(in_range, "a counter is out of range")?;
+        let given = head.next_id > 0 && head.next_token > 0 && head.next_node >= FIRST_JOINED_NODE;
+        self.ensure(in_range && given, "a counter is out of range")?;
         Ok(State {
             wall_ms: head.wall_ms,
             lease_clock_ms: head.lease_clock_ms,

@@ -2,6 +2,7 @@
 //! reads only the state and this; the proposing leader has filled every default in.
 
 use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::level::Level;
 use queue_protocol::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const COMMANDS_COUNT_MAX: usize = 4_096;
 
 /// The command section of an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// When it was proposed.
     pub stamps: Stamps,
@@ -120,6 +121,8 @@ pub enum Op {
     Tick,
     /// Give a group a weight of its own.
     WeighGroup(Box<WeighGroup>),
+    /// From the next entry on the cluster is at this feature level, if it is not at a higher one.
+    RaiseLevel(Level),
 }
 
 /// Messages for one queue.

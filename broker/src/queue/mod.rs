@@ -15,6 +15,7 @@ mod expiries;
 mod explain;
 mod groups;
 mod keys;
+mod level;
 mod line;
 mod live;
 mod message;
@@ -38,6 +39,7 @@ pub mod view;
 
 pub use codec::BadState;
 pub use deadlines::{FIRED_COUNT_MAX, NextDue};
+pub use level::{BadSection, LEVEL_KNOWN_MAX};
 pub use sessions::{SESSION_FORGOTTEN_MS, SESSIONS_FORGOTTEN_MAX};
 pub use state::State;
 pub use sweep::SWEPT_COUNT_MAX;

@@ -1,6 +1,7 @@
 //! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
 
 use queue_protocol::error::ErrorCode;
+use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
 use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub enum Outcome {
     Ticked,
     /// To a weighing: the weight the group had of its own.
     Weighed(Option<u32>),
+    /// To a raise of the feature level: what it is now.
+    Raised(Level),
 }
 
 /// A message handed out, without its body.

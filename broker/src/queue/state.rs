@@ -4,6 +4,7 @@
 //! chunk (`imbl`'s B-trees, 16 entries a leaf), so a snapshot being written does not stop apply.
 
 use imbl::OrdMap;
+use queue_protocol::level::Level;
 use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::settings::Settings;
 
@@ -17,11 +18,12 @@ use super::sessions::Sessions;
 pub(super) type QueueNumber = u64;
 
 /// Raft's number of the first node that joins; the one that made the cluster has 1.
-const FIRST_JOINED_NODE: u64 = 2;
+pub(super) const FIRST_JOINED_NODE: u64 = 2;
 
 /// The state machine.
 #[derive(Clone, Debug)]
 pub struct State {
+    pub(super) level: Level,
     pub(super) wall_ms: u64,
     pub(super) lease_clock_ms: u64,
     pub(super) next_id: u64,
@@ -51,6 +53,7 @@ impl State {
     /// That of a cluster just made.
     pub fn new() -> Self {
         Self {
+            level: Level::FIRST,
             wall_ms: 0,
             lease_clock_ms: 0,
             next_id: 1,
@@ -65,6 +68,11 @@ impl State {
             counts: Counts::default(),
             turnover: Turnover::default(),
         }
+    }
+
+    /// The cluster's feature level.
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// The replicated wall clock, Unix milliseconds.

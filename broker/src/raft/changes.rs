@@ -219,8 +219,9 @@ impl Consensus {
     /// Lets a proved peer in.
     ///
     /// # Errors
-    /// Its data directory is not the one it had, or an older state of it.
+    /// It does not speak the cluster's feature level, or its data directory is not the one it had, or an older state of it.
     pub(crate) fn admit_peer(&self, peer: &PeerHello) -> Result<(), Error> {
+        self.me.credentials.spoken.admit(peer.levels)?;
         self.floors.admit(peer, self.members().0.get(&peer.node.0))
     }
 

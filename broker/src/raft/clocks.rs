@@ -9,7 +9,7 @@ use crate::mutants::{self, Mutant};
 use crate::queue::command::Stamps;
 
 /// Monotonic time as openraft reports it.
-type Instant = InstantOf<TypeConfig>;
+pub(super) type Instant = InstantOf<TypeConfig>;
 
 /// How far a leader's wall clock may be from the median of the voters before it stamps the median instead.
 const WALL_OFF_MS_MAX: u64 = 600_000;
@@ -42,6 +42,11 @@ impl Stamper {
             }
         }
         self.acked = Some(self.acked.map_or(acked, |before| before.max(acked)));
+    }
+
+    /// The newest acknowledgement.
+    pub(crate) fn acked(&self) -> Option<Instant> {
+        self.acked
     }
 
     /// Milliseconds confirmed and not stamped yet.

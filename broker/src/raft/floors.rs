@@ -258,7 +258,7 @@ mod tests {
     fn hello() -> PeerHello {
         let last = Some(LogId { term: 4, leader: NodeId(2), index: 100 });
         let vote = Some(Vote { term: 4, node: NodeId(2), committed: false });
-        PeerHello { node: NodeId(3), store: STORE, last, vote, epoch: 6, boot: 60 }
+        PeerHello { last, vote, epoch: 6, boot: 60, ..PeerHello::nobody(NodeId(3), STORE) }
     }
 
     fn says(peer: &PeerHello) -> Option<String> {
@@ -343,7 +343,13 @@ mod tests {
                 let (follower, epoch) = open(&disk).await;
                 let state = follower.state();
                 let (node, store) = (NodeId(3), STORE);
-                let hello = PeerHello { node, store, last: state.last, vote: state.vote, epoch, boot };
+                let hello = PeerHello {
+                    last: state.last,
+                    vote: state.vote,
+                    epoch,
+                    boot,
+                    ..PeerHello::nobody(node, store)
+                };
                 floors.admit(&hello, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
                 let vote = Vote { term: boot, node: NodeId(1), committed: true };
                 leader.save_vote(vote, Box::new(|| {}));
@@ -401,7 +407,7 @@ mod tests {
             follower.save_vote(vote, Box::new(|| {}));
             let hello = |log: &Log, epoch, boot| {
                 let LogState { last, vote, .. } = log.state();
-                PeerHello { node: NodeId(3), store: STORE, last, vote, epoch, boot }
+                PeerHello { last, vote, epoch, boot, ..PeerHello::nobody(NodeId(3), STORE) }
             };
             floors.admit(&hello(&follower, epoch, 1), None).expect("nothing is known of it");
             let mut image = None;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::clocks::{Stamper, bounded_wall};
+use super::clocks::{self, Stamper, bounded_wall};
 use super::types::TypeConfig;
 use crate::clock::Clock;
 use crate::queue::command::Stamps;
@@ -41,6 +41,8 @@ pub(crate) struct View {
 
 struct Inner {
     leading: Option<(Leadership, Stamper)>,
+    /// This node is a quorum by itself.
+    alone: bool,
     walls: BTreeMap<u64, (i64, Instant)>,
     wall_alarm: bool,
     /// The last that sent entries or a snapshot, and when: only a leader does.
@@ -66,7 +68,8 @@ impl Seat {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
-        let inner = Inner { leading: None, walls: BTreeMap::new(), wall_alarm: false, heard: None };
+        let inner =
+            Inner { leading: None, alone: false, walls: BTreeMap::new(), wall_alarm: false, heard: None };
         Self { node, heartbeat, silence_max, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
     }
 
@@ -148,6 +151,19 @@ impl Seat {
         }
     }
 
+    /// When what a quorum has answered was sent, if this node leads and was ever answered.
+    pub(super) fn acked(&self) -> Option<clocks::Instant> {
+        let inner = self.inner();
+        let (_, stamper) = inner.leading.as_ref()?;
+        if inner.alone { Some(TypeConfig::now()) } else { stamper.acked() }
+    }
+
+    /// How long ago that was.
+    pub(super) fn acked_age(&self) -> Option<Duration> {
+        let (acked, now) = (self.acked()?, TypeConfig::now());
+        Some(if now > acked { now - acked } else { Duration::ZERO })
+    }
+
     /// Milliseconds a quorum has confirmed that no entry carries yet.
     pub(crate) fn pending_ms(&self) -> u64 {
         self.inner().leading.as_ref().map_or(0, |(_, stamper)| stamper.pending_ms())
@@ -181,6 +197,7 @@ impl Seat {
             }
             let mut voters = metrics.membership_config.membership().voter_ids();
             let alone = voters.next() == Some(self.node.0) && voters.next().is_none();
+            inner.alone = alone;
             let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
             if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
                 stamper.acknowledge(acked);

@@ -21,6 +21,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::floors::Floors;
+use super::levels::Spoken;
 use super::types::{Member, TypeConfig};
 use crate::outside::Outside;
 
@@ -38,13 +39,15 @@ pub(crate) struct Credentials {
     pub(crate) epoch: u32,
     /// The random number of this process.
     pub(crate) boot: u64,
+    /// What it speaks, and what the cluster does.
+    pub(crate) spoken: Spoken,
 }
 
 impl Credentials {
     /// Who this is, without what its log holds.
     pub(crate) fn hello(&self) -> PeerHello {
         let Self { node, store, epoch, boot, .. } = *self;
-        PeerHello { epoch, boot, ..PeerHello::nobody(node, store) }
+        PeerHello { epoch, boot, levels: self.spoken.own(), ..PeerHello::nobody(node, store) }
     }
 }
 
@@ -283,6 +286,7 @@ impl Link {
     pub(crate) async fn dial(&self) -> io::Result<PeerStream> {
         let address = self.address();
         let stream = dial_peer(&self.outside, &self.me, Some(&self.floors), address, Some(self.node)).await?;
+        self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
         self.floors.admit(&stream.hello, Some(&self.member)).map_err(io::Error::other)?;
         Ok(stream)
     }

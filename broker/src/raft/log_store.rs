@@ -3,12 +3,12 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
-use std::sync::{Arc, OnceLock};
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 
+use super::cause::Cause;
 use super::types::{
     Entry, RaftLogId as Id, RaftVote, TypeConfig, from_log_entry, from_log_id, from_vote, to_log_entry,
     to_log_id, to_vote,
@@ -25,23 +25,16 @@ pub(crate) struct LogStore {
     reader: LogReader,
 }
 
-/// What a read found damaged. openraft stops on it and keeps no more than a text.
-pub(crate) type Damage = Arc<OnceLock<String>>;
-
 /// Reads of one follower's stream, or of apply.
 #[derive(Clone)]
 pub(crate) struct LogReader {
     log: Log,
-    damage: Damage,
+    cause: Cause,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log) -> Self {
-        Self { reader: LogReader { log, damage: Damage::default() } }
-    }
-
-    pub(crate) fn damage(&self) -> Damage {
-        Arc::clone(&self.reader.damage)
+    pub(crate) fn new(log: Log, cause: Cause) -> Self {
+        Self { reader: LogReader { log, cause } }
     }
 
     fn log(&self) -> &Log {
@@ -76,10 +69,10 @@ fn exclusive(range: &impl RangeBounds<u64>) -> Range<u64> {
 
 impl LogReader {
     fn failed(&self, error: &LogError) -> io::Error {
-        if matches!(error, LogError::Corrupt { .. }) {
-            self.damage.get_or_init(|| error.to_string());
+        match error {
+            LogError::Corrupt { .. } => self.cause.damaged(error),
+            error => io::Error::other(error.to_string()),
         }
-        io::Error::other(error.to_string())
     }
 
     fn read(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, io::Error> {

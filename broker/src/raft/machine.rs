@@ -14,6 +14,8 @@ use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::cause::Cause;
+use super::levels::{NotSpoken, Spoken};
 use super::mutated;
 use super::types::{
     Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
@@ -22,9 +24,9 @@ use super::types::{
 use super::witness::{Seen, Witness};
 use crate::log::{Import, LiveBodies, Log, Reading};
 use crate::outside::Tasks;
-use crate::queue::State;
-use crate::queue::command;
+use crate::queue::command::Batch as Commands;
 use crate::queue::reply::{Effects, Outcome, Reply};
+use crate::queue::{BadSection, BadState, State};
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
 
 /// Pause after a snapshot found no room.
@@ -80,6 +82,8 @@ pub(crate) struct Machine {
     every: SnapshotEvery,
     tasks: Arc<dyn Tasks>,
     witness: Witness,
+    spoken: Spoken,
+    cause: Cause,
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
@@ -94,6 +98,8 @@ pub(crate) enum LoadError {
     Snapshot(#[from] crate::snapshots::SnapshotError),
     #[error("snapshot of entry {index} does not decode: {what}")]
     Decode { index: u64, what: String },
+    #[error(transparent)]
+    Level(#[from] NotSpoken),
 }
 
 impl Machine {
@@ -104,6 +110,8 @@ impl Machine {
         every: SnapshotEvery,
         tasks: Arc<dyn Tasks>,
         witness: Witness,
+        spoken: Spoken,
+        cause: Cause,
     ) -> Result<Self, LoadError> {
         let mut core = Core {
             state: State::new(),
@@ -117,8 +125,11 @@ impl Machine {
             let index = file.last.index;
             let decode = |what: String| LoadError::Decode { index, what };
             let meta = decode_meta(&file.meta).map_err(|e| decode(e.to_string()))?;
-            let state = State::decode(&file.read_state()?).map_err(|e| decode(e.to_string()))?;
-            let state = mutated::taken(state);
+            let state = match State::decode(&file.read_state()?) {
+                Err(BadState::Level(level)) => return Err(spoken.unknown(level).into()),
+                state => mutated::taken(state.map_err(|e| decode(e.to_string()))?),
+            };
+            spoken.reach(state.level())?;
             core.applied = meta.last_log_id;
             core.membership = meta.last_membership.clone();
             let live = state.live_bodies();
@@ -133,6 +144,8 @@ impl Machine {
             every,
             tasks,
             witness,
+            spoken,
+            cause,
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
@@ -174,9 +187,7 @@ impl Machine {
 
     /// Applies the commands of an entry; `proposed` here, what they deliver is kept readable.
     fn apply_batch(&self, id: RaftLogId, batch: &Batch, proposed: bool) -> io::Result<(Applied, Effects)> {
-        // The section was checked when it was read; that it does not decode means another version wrote it.
-        let commands: command::Batch = postcard::from_bytes(&batch.commands)
-            .map_err(|e| io::Error::other(format!("commands of entry {} do not decode: {e}", id.index)))?;
+        let commands = self.commands(id.index, &batch.commands)?;
         let begin = Instant::now();
         let mut core = self.core();
         let before = core.state.bytes();
@@ -195,6 +206,7 @@ impl Machine {
             replies: &applied.replies,
             state: &core.state,
         });
+        self.spoken.reach(core.state.level()).expect("it was looked at before");
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
         core.applied = Some(id);
@@ -203,6 +215,30 @@ impl Machine {
         drop(core);
         self.log.stages().record(WriteStage::Apply, begin.elapsed());
         Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
+    }
+
+    /// The commands of an entry. Their section was checked when it was read: if it does not decode, or not here, another
+    /// build wrote it, and this node must not go on.
+    fn commands(&self, index: u64, section: &[u8]) -> io::Result<Commands> {
+        let unspoken = |error: NotSpoken| self.cause.level(error);
+        match Commands::decode(section) {
+            Ok((level, commands)) => {
+                self.spoken.check_batch(level, &commands).map_err(unspoken)?;
+                Ok(commands)
+            }
+            Err(BadSection::Level(level)) => Err(unspoken(self.spoken.unknown(level))),
+            Err(bad) => Err(io::Error::other(format!("commands of entry {index}: {bad}"))),
+        }
+    }
+
+    /// A state that came as bytes.
+    fn decode(&self, bytes: &[u8]) -> io::Result<State> {
+        let state = match State::decode(bytes) {
+            Err(BadState::Level(level)) => return Err(self.cause.level(self.spoken.unknown(level))),
+            state => state.map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))?,
+        };
+        self.spoken.reach(state.level()).map_err(|error| self.cause.level(error))?;
+        Ok(mutated::taken(state))
     }
 
     /// What was settled counts like what was written: the space of both comes back with a snapshot.
@@ -281,7 +317,7 @@ impl Machine {
     /// Makes a peer's snapshot ours. Bodies first, then the snapshot: a crash in between leaves the old state and
     /// bodies that nothing names yet.
     async fn take_in(self: Arc<Self>, received: Received, meta: RaftSnapshotMeta) -> io::Result<State> {
-        let state = decode_state(&received.staged.read_state().map_err(io::Error::other)?)?;
+        let state = self.decode(&received.staged.read_state().map_err(io::Error::other)?)?;
         let live = state.live_bodies();
         self.log.flush().await.map_err(io::Error::other)?;
         received.import.publish(received.applied, received.staged.last()).await.map_err(io::Error::other)?;
@@ -292,7 +328,7 @@ impl Machine {
 
     /// Publishes a snapshot of ours under another meta.
     async fn take_again(self: Arc<Self>, pinned: Arc<Pinned>, meta: RaftSnapshotMeta) -> io::Result<State> {
-        let state = decode_state(&pinned.file.read_state().map_err(io::Error::other)?)?;
+        let state = self.decode(&pinned.file.read_state().map_err(io::Error::other)?)?;
         self.save(meta, state.clone()).await?;
         Ok(state)
     }
@@ -324,11 +360,6 @@ pub(super) fn reading<'a>(log: &Log, replies: impl IntoIterator<Item = &'a Reply
     }
     indices.dedup();
     (!indices.is_empty()).then(|| Arc::new(log.reading(indices)))
-}
-
-fn decode_state(bytes: &[u8]) -> io::Result<State> {
-    let decoded = State::decode(bytes).map(mutated::taken);
-    decoded.map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))
 }
 
 /// Union of two sorted sets of live bodies.

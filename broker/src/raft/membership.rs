@@ -16,7 +16,7 @@ use queue_protocol::response::LeaderView;
 use super::types::Member;
 use super::{Consensus, Proposal, StartError, dial_peer};
 use crate::queue::command::{Command, Op};
-use crate::queue::reply::Outcome;
+use crate::queue::reply::{Outcome, Refusal};
 
 impl Consensus {
     /// Makes this node the only member of its cluster, unless the cluster has begun already.
@@ -99,19 +99,24 @@ impl Consensus {
     }
 
     async fn assign_node(&self) -> Result<NodeId, Error> {
+        match self.ask_state(Op::AssignNode).await {
+            Some(Ok(Outcome::Node(node))) => Ok(node),
+            _ => Err(Error::again(ErrorCode::NoLeader, "leadership was lost while a number was assigned")),
+        }
+    }
+
+    /// Proposes a command of the broker's own; `None` if its outcome is not known.
+    pub(super) async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
         let (done, wait) = tokio::sync::oneshot::channel();
         self.propose(Proposal {
-            command: Command { session: None, op: Op::AssignNode },
+            command: Command { session: None, op },
             table: Vec::new(),
             contents: Vec::new(),
             done: Box::new(move |result| {
                 let _ = done.send(result);
             }),
         });
-        match wait.await.map(|result| result.map(|committed| committed.reply.result)) {
-            Ok(Ok(Ok(Outcome::Node(node)))) => Ok(node),
-            _ => Err(Error::again(ErrorCode::NoLeader, "leadership was lost while a number was assigned")),
-        }
+        Some(wait.await.ok()?.ok()?.reply.result)
     }
 
     /// Moves leadership and waits until another node leads.

@@ -1,10 +1,13 @@
 //! The only place that names openraft: it joins the log, the queues and the peers into one replicated machine, and
 //! offers the rest of the broker [`Consensus`].
 
+mod age;
+mod cause;
 mod changes;
 mod clocks;
 mod floors;
 pub(crate) mod leadership;
+pub(crate) mod levels;
 mod link;
 pub(crate) mod log_store;
 pub(crate) mod machine;
@@ -20,6 +23,7 @@ mod status;
 mod succession;
 #[cfg(test)]
 mod suite;
+mod tenure;
 mod ticker;
 mod types;
 mod witness;
@@ -36,18 +40,23 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::level::Levels;
 use queue_protocol::membership::Standing;
 use tokio::sync::watch;
 
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
-pub(crate) use self::link::{Credentials, dial_peer};
+pub(crate) use self::levels::Spoken;
+pub(crate) use self::link::{Credentials, RefusedBy, dial_peer};
 pub(crate) use self::machine::LoadError;
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
 pub use self::witness::{Seen, Witness};
 
-use self::log_store::{Damage, LogStore};
+use self::age::Told;
+use self::cause::{Cause, Why};
+use self::levels::NotSpoken;
+use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore, SnapshotEvery};
 use self::network::Network;
 use self::proposer::Proposer;
@@ -97,6 +106,16 @@ pub struct RaftOptions {
     /// Bytes of the disk below which pushes are refused; `None` is a twentieth of it, at most 1 GiB. Four segments and
     /// two snapshots at least.
     pub disk_reserve: Option<u64>,
+    /// The feature levels this node speaks.
+    pub levels: Levels,
+}
+
+impl RaftOptions {
+    /// How long a heartbeat may be on its way, and openraft's own pause between two: most of an election, for an answer
+    /// that comes later than that counts for nothing. [`tenure`] sends more often.
+    fn heartbeat_timeout(&self) -> Duration {
+        self.heartbeat.max(self.election_min * 4 / 5)
+    }
 }
 
 impl Default for RaftOptions {
@@ -110,6 +129,7 @@ impl Default for RaftOptions {
             keep_entries: 10_000,
             witness: Witness::default(),
             disk_reserve: None,
+            levels: Levels::OURS,
         }
     }
 }
@@ -132,6 +152,8 @@ pub(crate) enum StartError {
     Load(#[from] LoadError),
     #[error("{0}")]
     Damaged(String),
+    #[error(transparent)]
+    Level(NotSpoken),
     #[error("raft did not start: {0}")]
     Raft(String),
 }
@@ -152,6 +174,7 @@ pub(crate) struct Consensus {
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Rooms,
+    told: Told,
     room: watch::Sender<Room>,
     /// The leader says that this node is no member any more.
     removed: watch::Sender<bool>,
@@ -173,17 +196,20 @@ impl Consensus {
         options: RaftOptions,
     ) -> Result<Arc<Self>, StartError> {
         let every = SnapshotEvery { entries: options.snapshot_entries, bytes: options.snapshot_bytes };
+        let cause = Cause::default();
         let machine = Arc::new(Machine::load(
             log.clone(),
             snapshots,
             every,
             Arc::clone(&outside.tasks),
             options.witness.clone(),
+            me.credentials.spoken.clone(),
+            cause.clone(),
         )?);
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             cluster_name: me.credentials.cluster.to_string(),
-            heartbeat_interval: millis(options.heartbeat),
+            heartbeat_interval: millis(options.heartbeat_timeout()),
             election_timeout_min: millis(options.election_min),
             election_timeout_max: millis(options.election_max),
             max_payload_entries: 1_024,
@@ -202,11 +228,11 @@ impl Consensus {
         let floors = Arc::new(Floors::load(log.clone()));
         let network = Network::new(outside.clone(), me.credentials.clone(), log.clone(), Arc::clone(&floors));
         let node = me.credentials.node;
-        let store = LogStore::new(log.clone());
-        let damage = store.damage();
+        let store = LogStore::new(log.clone(), cause.clone());
         let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
-        let raft = raft.await.map_err(|error| match damage.get() {
-            Some(what) => StartError::Damaged(what.clone()),
+        let raft = raft.await.map_err(|error| match cause.get() {
+            Some(Why::Damaged(what)) => StartError::Damaged(what.clone()),
+            Some(Why::Level(error)) => StartError::Level(*error),
             None => StartError::Raft(error.to_string()),
         })?;
         // Raft waits a lease of one timeout and the timeout itself before it elects.
@@ -216,7 +242,7 @@ impl Consensus {
             raft: raft.clone(),
             seat: Arc::clone(&seat),
             machine: Arc::clone(&machine),
-            proposer: Arc::new(Proposer::new(log.stages().clone())),
+            proposer: Arc::new(Proposer::new(log.stages().clone(), me.credentials.spoken.clone())),
             network,
             log,
             floors: Arc::clone(&floors),
@@ -227,6 +253,7 @@ impl Consensus {
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
             rooms: Rooms::default(),
+            told: Told::default(),
             room: watch::Sender::new(Room::default()),
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
@@ -239,11 +266,13 @@ impl Consensus {
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(tenure::watch_disk_speed(Arc::downgrade(&consensus)));
         consensus.look_at_disk();
         TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), damage, Arc::clone(&consensus.outside.end)));
+        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), cause, Arc::clone(&consensus.outside.end)));
         Ok(consensus)
     }
 
@@ -401,7 +430,7 @@ impl Consensus {
 }
 
 /// A node whose Raft has stopped on an error answers nobody any more.
-async fn end_with_raft(raft: Raft, damage: Damage, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
+async fn end_with_raft(raft: Raft, cause: Cause, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
     let mut metrics = raft.metrics();
     loop {
         let failed = match &metrics.borrow_watched().running_state {
@@ -409,8 +438,8 @@ async fn end_with_raft(raft: Raft, damage: Damage, end: Arc<dyn Fn(Fatal) + Send
             Err(error) => Some(error.to_string()),
         };
         if let Some(error) = failed {
-            if let Some(what) = damage.get() {
-                return end(Fatal::damaged(what));
+            if let Some(why) = cause.get() {
+                return end(why.fatal());
             }
             let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
             return end(Fatal { status: 74, what });

@@ -21,7 +21,8 @@ use openraft::raft::{
 use queue_protocol::bounded::Bounded;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer, Vote, VoteResult,
+    Append, AppendResult, AskVote, EntrySpec, Heartbeat, PeerRequest, PeerResponse, Transfer, Vote,
+    VoteResult,
 };
 use queue_protocol::response::WriteStage;
 use tokio::sync::oneshot;
@@ -84,14 +85,26 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> PeerClient {
-        PeerClient { link: self.link(target, node), log: self.log.clone() }
+        PeerClient { link: self.link(target, node), log: self.log.clone(), traffic: Traffic::Entries }
     }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> PeerClient {
+        PeerClient { traffic: Traffic::Heartbeats, ..self.new_client(target, node).await }
+    }
+}
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    Entries,
+    Heartbeats,
 }
 
 /// Speaks to one node for openraft.
 pub(crate) struct PeerClient {
     link: Arc<Link>,
     log: Log,
+    traffic: Traffic,
 }
 
 fn unreachable(error: &io::Error) -> RpcError {
@@ -269,6 +282,22 @@ impl PeerClient {
         self.link.ask(Lane::Urgent, &request, tail, within).await.map_err(|error| unreachable(&error))
     }
 
+    /// Sends a heartbeat past all appends. It waits for no disk, so its answer says nothing of what is durable.
+    async fn heartbeat(&self, request: AppendEntriesRequest<TypeConfig>, within: Duration) -> AppendItem {
+        let vote = from_vote(&request.vote);
+        let prev = request.prev_log_id;
+        let heartbeat = Heartbeat {
+            vote,
+            prev: prev.as_ref().map(from_log_id),
+            commit: request.leader_commit.as_ref().map(from_log_id),
+        };
+        match self.ask(PeerRequest::Heartbeat(heartbeat), Vec::new(), within).await? {
+            PeerResponse::Seen(seen) if seen == vote => Ok(Ok(prev)),
+            PeerResponse::Append(result) => Ok(append_result(result, prev, prev)),
+            other => Err(RPCError::Network(NetworkError::new(&unexpected(&other)))),
+        }
+    }
+
     async fn ask_vote(
         &self,
         rpc: &VoteRequest<TypeConfig>,
@@ -310,11 +339,16 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        _option: RPCOption,
+        option: RPCOption,
     ) -> BoxFuture<'s, Result<BoxStream<'s, AppendItem>, RpcError>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
+        if self.traffic == Traffic::Heartbeats {
+            let client = &*self;
+            let answers = input.then(move |request| client.heartbeat(request, option.soft_ttl()));
+            return Box::pin(async move { Ok(Box::pin(answers) as BoxStream<'s, AppendItem>) });
+        }
         let stream = AppendStream {
             link: Arc::clone(&self.link),
             input: Some(input),

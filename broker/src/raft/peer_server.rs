@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::{Buf, Bytes};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
@@ -17,7 +18,8 @@ use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntrySpec, PeerRequest, PeerResponse, Transfer, VoteResult,
+    Append, AppendResult, AskVote, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse, Transfer,
+    VoteResult,
 };
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -118,11 +120,12 @@ async fn handle(
         return Err(io::Error::other("a node that is no member yet may only ask to join"));
     }
     let raft = consensus.raft().clone();
-    if let PeerRequest::Append(_) | PeerRequest::SnapshotPart(_) = &request {
+    if let PeerRequest::Append(_) | PeerRequest::Heartbeat(_) | PeerRequest::SnapshotPart(_) = &request {
         consensus.hear_leader(peer.node);
     }
     match request {
         PeerRequest::Append(append) => handle_append(&raft, id, append, frame.tail, answers).await?,
+        PeerRequest::Heartbeat(heartbeat) => spawn_heartbeat(raft, id, heartbeat, answers.clone()),
         PeerRequest::Vote(ask) => spawn_vote(raft, id, ask, false, answers.clone()),
         PeerRequest::PreVote(ask) => spawn_vote(raft, id, ask, true, answers.clone()),
         PeerRequest::TransferLeader(transfer) => spawn_transfer(raft, id, transfer, answers.clone()),
@@ -220,26 +223,62 @@ pub(crate) async fn handle_append(
     let prev = append.prev;
     let (raft, answers) = (raft.clone(), answers.clone());
     let mut appending = Box::pin(async move {
-        let result = match raft.append_entries(request).await {
-            Ok(AppendEntriesResponse::Success) => AppendResult::Durable(last),
-            Ok(AppendEntriesResponse::PartialSuccess(upto)) => {
-                AppendResult::Durable(upto.as_ref().map(from_log_id))
-            }
-            Ok(AppendEntriesResponse::Conflict) => match prev {
-                Some(prev) => AppendResult::Conflict(prev),
-                None => return,
-            },
-            Ok(AppendEntriesResponse::HigherVote(vote)) => AppendResult::HigherVote(from_vote(&vote)),
-            // Raft has stopped, and the process with it.
-            Err(_) => return,
-        };
-        answer(&answers, id, &PeerResponse::Append(result));
+        // If Raft has stopped, the process ends.
+        let Ok(response) = raft.append_entries(request).await else { return };
+        if let Some(result) = append_result(&response, prev, last) {
+            answer(&answers, id, &PeerResponse::Append(result));
+        }
     });
     // The first poll puts the request into Raft's queue: that is what keeps the order.
     if futures_util::poll!(&mut appending).is_pending() {
         TypeConfig::spawn(appending);
     }
     Ok(())
+}
+
+/// What to answer; `None` for what cannot be.
+fn append_result(
+    response: &AppendEntriesResponse<TypeConfig>,
+    prev: Option<LogId>,
+    last: Option<LogId>,
+) -> Option<AppendResult> {
+    Some(match response {
+        AppendEntriesResponse::Success => AppendResult::Durable(last),
+        AppendEntriesResponse::PartialSuccess(upto) => AppendResult::Durable(upto.as_ref().map(from_log_id)),
+        AppendEntriesResponse::Conflict => AppendResult::Conflict(prev?),
+        AppendEntriesResponse::HigherVote(vote) => AppendResult::HigherVote(from_vote(vote)),
+    })
+}
+
+/// Answers as soon as Raft has taken the heartbeat in and follows its leader. Raft's own answer may wait for a slow disk
+/// to take earlier entries; a leader that waits for it would think that nobody hears it.
+fn spawn_heartbeat(raft: Raft, id: u64, heartbeat: Heartbeat, answers: Answers) {
+    let Heartbeat { vote, prev, commit } = heartbeat;
+    TypeConfig::spawn(async move {
+        let request = AppendEntriesRequest::<TypeConfig> {
+            vote: to_vote(vote),
+            prev_log_id: prev.map(to_log_id),
+            entries: Vec::new(),
+            leader_commit: commit.map(to_log_id),
+        };
+        let mut appending = std::pin::pin!(raft.append_entries(request));
+        let mut appended = futures_util::poll!(&mut appending);
+        if appended.is_pending() {
+            // Behind the heartbeat in Raft's queue: the vote it leaves, whatever is durable.
+            let Ok(follows) = raft.with_raft_state(|state| from_vote(state.vote_ref())).await else { return };
+            appended = futures_util::poll!(&mut appending);
+            if appended.is_pending() && follows == vote {
+                return answer(&answers, id, &PeerResponse::Seen(follows));
+            }
+        }
+        let response = match appended {
+            Poll::Ready(response) => response,
+            Poll::Pending => appending.await,
+        };
+        if let Some(result) = response.ok().and_then(|response| append_result(&response, prev, prev)) {
+            answer(&answers, id, &PeerResponse::Append(result));
+        }
+    });
 }
 
 fn spawn_vote(raft: Raft, id: u64, ask: AskVote, pre: bool, answers: Answers) {

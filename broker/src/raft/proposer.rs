@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::Raft;
 use super::leadership::{Leadership, Seat};
+use super::levels::Spoken;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op};
@@ -81,6 +82,7 @@ pub(crate) struct Proposer {
     parked: OnceLock<Arc<dyn Parked>>,
     in_flight: Arc<Semaphore>,
     stages: Stages,
+    spoken: Spoken,
 }
 
 impl Proposal {
@@ -109,9 +111,10 @@ impl Proposal {
 }
 
 impl Proposer {
-    pub(crate) fn new(stages: Stages) -> Self {
+    pub(crate) fn new(stages: Stages, spoken: Spoken) -> Self {
         Self {
             stages,
+            spoken,
             waiting: Mutex::default(),
             arrived: Notify::new(),
             parked: OnceLock::new(),
@@ -226,12 +229,8 @@ impl Proposer {
         }
         let stamps = seat.stamp(leadership);
         let commands = Bounded::new(commands).expect("take stops at the limit");
-        let section = postcard::to_allocvec(&command::Batch { stamps, commands });
-        let batch = Batch {
-            commands: section.expect("commands hold nothing that does not encode").into(),
-            table: table.into(),
-            contents: Some(contents.into()),
-        };
+        let section = command::Batch { stamps, commands }.encode(self.spoken.cluster());
+        let batch = Batch { commands: section.into(), table: table.into(), contents: Some(contents.into()) };
         (batch, Dones(dones))
     }
 }

@@ -108,6 +108,8 @@ mod tests {
             disk_low: low,
             durable_index: 0,
             durable_vote: None,
+            levels: queue_protocol::level::Levels::OURS,
+            lead: None,
         };
         rooms.hear(NodeId(2), ping(true));
         rooms.hear(NodeId(3), ping(false));

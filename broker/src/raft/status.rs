@@ -11,11 +11,13 @@ use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
+use tokio::time::Instant;
 
 use super::Consensus;
 use super::link::{Lane, RefusedBy};
 use super::reserve::{self, Room};
 use super::types::{Member, TypeConfig};
+use crate::outside::Fatal;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// A disk takes less than the smallest reserve in this time.
@@ -26,6 +28,7 @@ impl Consensus {
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.seat.hear_wall(node, ping.wall_ms);
         self.rooms.hear(node, ping);
+        self.me.credentials.spoken.hear(node, ping.levels);
         self.floors.hear(node, &ping);
     }
 
@@ -59,7 +62,14 @@ impl Consensus {
             disk_low: room.low,
             durable_index,
             durable_vote,
+            levels: self.me.credentials.spoken.own(),
+            lead: self.lead(),
         }
+    }
+
+    /// Highest index known here to be committed.
+    pub(super) fn commit_index(&self) -> u64 {
+        self.raft.metrics().borrow_watched().local_committed.map_or(0, |id| id.index)
     }
 
     /// Takes note of the room on this node's disk, and says so, once, when it gets low and when there is enough again.
@@ -156,6 +166,8 @@ impl Consensus {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             version: Text::cut(env!("CARGO_PKG_VERSION")),
             drained: self.drained.load(Ordering::Relaxed),
+            level: self.me.credentials.spoken.cluster(),
+            levels: self.me.credentials.spoken.own(),
             members: Bounded::new(members).expect("no more than 64 were taken"),
         }
     }
@@ -195,18 +207,29 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
             TypeConfig::spawn(async move {
                 let link = this.network.link(node, &member);
                 let ping = PeerRequest::Ping(this.own_ping());
+                let asked = Instant::now();
                 let answer = link.ask(Lane::Urgent, &ping, Vec::new(), PING_EVERY).await;
                 let refused = match &answer {
                     Ok(PeerResponse::Pong(pong)) => {
                         this.hear(NodeId(node), *pong);
+                        if let Some(lead) = pong.lead {
+                            this.told.hear(lead, asked);
+                        }
                         None
                     }
                     Ok(PeerResponse::Failed(error)) => Some(error),
                     Ok(_) => None,
                     Err(error) => RefusedBy::of(error).map(|refused| &refused.error),
                 };
-                if refused.is_some_and(|error| error.code == ErrorCode::NodeRemoved) {
-                    this.removed.send_replace(true);
+                match refused {
+                    Some(error) if error.code == ErrorCode::NodeRemoved => {
+                        this.removed.send_replace(true);
+                    }
+                    Some(error) if error.code == ErrorCode::LevelUnknown => {
+                        let what = format!("{}. Nothing was changed", error.message);
+                        (this.outside.end)(Fatal { status: 76, what });
+                    }
+                    _ => {}
                 }
                 this.note_presence(node, &member, answer.err());
             });

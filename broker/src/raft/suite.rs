@@ -7,9 +7,12 @@ use openraft::StorageError;
 use openraft::entry::EntryPayload;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
+use queue_protocol::level::Levels;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::LogId;
 
+use super::cause::Cause;
+use super::levels::Spoken;
 use super::log_store::LogStore;
 use super::machine::{Machine, MachineStore, SnapshotData, SnapshotEvery};
 use super::types::{Entry, TypeConfig, to_log_id};
@@ -46,10 +49,11 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, ()> for Stores {
         Snapshots::format(&*disk, snapshots_dir).await.unwrap();
         let (snapshots, _) = Snapshots::open(disk, snapshots_dir).await.unwrap();
         let every = SnapshotEvery { entries: 100, bytes: 1 << 20 };
+        let (tasks, witness) = (Arc::new(OnThisRuntime), Witness::default());
+        let (spoken, cause) = (Spoken::new(Levels::OURS), Cause::default());
         let machine =
-            Machine::load(log.clone(), snapshots, every, Arc::new(OnThisRuntime), Witness::default())
-                .unwrap();
-        Ok(((), LogStore::new(log), MachineStore(Arc::new(machine))))
+            Machine::load(log.clone(), snapshots, every, tasks, witness, spoken, cause.clone()).unwrap();
+        Ok(((), LogStore::new(log, cause), MachineStore(Arc::new(machine))))
     }
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::response::{Answer, At, Delivery, Extended, Response};
+use queue_protocol::response::{Age, Answer, At, Delivery, Extended, Response};
 
 use super::reply_to::{Finished, read_at};
 use crate::log::LogError;
@@ -19,7 +19,8 @@ type Delivered = (Result<Answer, Error>, Vec<Bytes>);
 /// # Errors
 /// A content could not be read back as it was written: this node must not go on.
 pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Response, Vec<Bytes>), LogError> {
-    let plain = |at, lease_clock_ms, result| Response { at, repeated: false, lease_clock_ms, result };
+    let plain =
+        |at, lease_clock_ms, result| Response { at, repeated: false, lease_clock_ms, result, age: Age::Now };
     match finished {
         Finished::Committed(committed) => {
             let reply = committed.reply;
@@ -33,6 +34,7 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
                 repeated: reply.repeated,
                 lease_clock_ms: committed.lease_clock_ms,
                 result,
+                age: Age::Now,
             };
             Ok((response, contents))
         }
@@ -51,6 +53,10 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
                 contents => contents?,
             };
             Ok((plain(read_at(index), lease_clock_ms, Ok(*answer)), contents))
+        }
+        Finished::Stale { age, read } => {
+            let (response, contents) = respond(consensus, *read)?;
+            Ok((Response { age, ..response }, contents))
         }
         Finished::Failed(error) => Ok((plain(At::default(), 0, Err(error)), Vec::new())),
         Finished::NotLeader => Ok((plain(At::default(), 0, Err(consensus.not_leader())), Vec::new())),
@@ -74,7 +80,7 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Count(count) => Answer::Count(count),
         Outcome::Closed => Answer::Closed,
         Outcome::Delivered(_) => unreachable!("deliveries need their contents"),
-        Outcome::Node(_) | Outcome::Ticked => unreachable!("no client can ask for this"),
+        Outcome::Node(_) | Outcome::Ticked | Outcome::Raised(_) => unreachable!("no client can ask for this"),
     }
 }
 

@@ -251,6 +251,7 @@ impl Dispatch {
                 outcome(self.consensus.change_members(change).await.map(Answer::Member))
             }
             Request::Drain(on) => outcome(self.consensus.drain(on).await.map(Answer::Drained)),
+            Request::RaiseLevel(level) => outcome(self.consensus.raise_level(level).await.map(Answer::Level)),
             Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
             Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
             Request::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
@@ -261,12 +262,14 @@ impl Dispatch {
     }
 
     async fn fresh(&self, consistency: Consistency, look: impl FnOnce() -> Finished) -> Finished {
-        if consistency == Consistency::Linearizable
-            && let Err(error) = self.consensus.read_index().await
-        {
-            return Finished::Failed(error);
+        match consistency {
+            Consistency::Linearizable => match self.consensus.read_index().await {
+                Ok(_) => look(),
+                Err(error) => Finished::Failed(error),
+            },
+            // Before the look: what is applied meanwhile only makes it younger.
+            Consistency::Stale => Finished::Stale { age: self.consensus.age(), read: Box::new(look()) },
         }
-        look()
     }
 
     fn peek(&self, peek: &Peek) -> Finished {
@@ -415,6 +418,7 @@ fn is_read(request: &Request) -> bool {
             | Request::TransferLeader(_)
             | Request::ChangeMembers(_)
             | Request::Drain(_)
+            | Request::RaiseLevel(_)
     )
 }
 

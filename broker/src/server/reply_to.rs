@@ -2,7 +2,7 @@
 
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
-use queue_protocol::response::{Answer, At};
+use queue_protocol::response::{Age, Answer, At};
 use tokio::sync::mpsc;
 
 use crate::raft::{Committed, ProposeError};
@@ -28,6 +28,13 @@ pub(crate) enum Finished {
         answer: Box<Answer>,
         /// Whose contents go into the tail, in this order.
         bodies: Vec<crate::queue::reply::BodyRef>,
+    },
+    /// A read that asked nobody.
+    Stale {
+        /// How old what it shows may be.
+        age: Age,
+        /// What it shows.
+        read: Box<Finished>,
     },
     /// Not done, or not known.
     Failed(Error),

@@ -8,6 +8,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{LEASE_COUNT_MAX, PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::{Key, QueueName};
+use queue_protocol::request::Consistency;
 
 use super::settings::{self, Assignment, SettingFlags};
 use super::values::{Held, Sort, State, duration, header, lease_length, moment};
@@ -184,6 +185,23 @@ pub(crate) struct PeekArgs {
     /// Messages in this state
     #[arg(long, default_value = "ready")]
     pub(crate) state: State,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// Whom a read asks.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// Ask any node instead of the leader, and say how old the answer may be
+    #[arg(long)]
+    pub(crate) stale: bool,
+}
+
+impl Reading {
+    /// As a request has it.
+    pub(crate) fn consistency(self) -> Consistency {
+        if self.stale { Consistency::Stale } else { Consistency::Linearizable }
+    }
 }
 
 /// `explain`
@@ -194,6 +212,8 @@ pub(crate) struct ExplainArgs {
     pub(crate) queue: QueueName,
     /// Only this message
     pub(crate) id: Option<u64>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 /// `queue ls`
@@ -205,6 +225,8 @@ pub(crate) struct QueueLsArgs {
     /// Largest first
     #[arg(long, default_value = "name")]
     pub(crate) sort: Sort,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 /// `queue create`

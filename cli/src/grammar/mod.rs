@@ -221,6 +221,8 @@ pub(crate) enum QueueCmd {
         /// Which
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
+        #[command(flatten)]
+        reading: Reading,
     },
     /// Make a queue
     Create(Box<QueueCreateArgs>),
@@ -315,6 +317,11 @@ pub(crate) enum ClusterCmd {
         /// Let it lead again
         #[arg(long)]
         undo: bool,
+    },
+    /// Raise the cluster's feature level, once every node runs a build that speaks the next one; there is no way back
+    Upgrade {
+        /// To this level; to the highest that all members speak if none
+        level: Option<u32>,
     },
     /// Would the cluster work on without this node? Exit 0 or 1
     SafeToStop {

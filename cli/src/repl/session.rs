@@ -328,7 +328,7 @@ mod tests {
             Word::Cmd(Cmd::Peek(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Explain(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Stats(args)) => args.queue.as_ref().map(QueueName::as_str),
-            Word::Cmd(Cmd::Queue(QueueCmd::Info { queue })) => Some(queue.as_str()),
+            Word::Cmd(Cmd::Queue(QueueCmd::Info { queue, .. })) => Some(queue.as_str()),
             Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue })) => queue.as_ref().map(QueueName::as_str),
             Word::Cmd(Cmd::Dead(DeadCmd::Retry { which, .. })) => Some(which.queue.as_str()),
             Word::Cmd(Cmd::Message(cmd)) => Some(cmd.queue().as_str()),

@@ -256,7 +256,7 @@ fn the_cluster_has_a_row_for_the_node_that_is_away() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(text.contains("\nn2    UNREACHABLE  127.0.0.1:1 "), "{text}");
-    assert!(text.ends_with("no quorum: 1 of 2 voters answer, 2 are needed\n"), "{text}");
+    assert!(text.ends_with("no quorum: 1 of 2 voters answer, 2 are needed\nfeature level 1\n"), "{text}");
     assert_eq!(run(&node, &["cluster", "wait", "--for", "leader"]).status.code(), Some(0));
     let output = run(&node, &["cluster", "wait", "--for", "members=2", "--timeout", "300ms"]);
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));

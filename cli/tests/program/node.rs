@@ -13,11 +13,12 @@ use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
 use queue_protocol::request::{Action, Call, Lease, MessageState, NackKind, Request, Sweep};
 use queue_protocol::response::{
-    Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView, Response,
-    Role, Settled, StatsView, StatusView, Swept,
+    Age, Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView,
+    Response, Role, Settled, StatsView, StatusView, Swept,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -158,7 +159,7 @@ async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>)
                 request => handle(&mut state.lock().unwrap(), address, request, &tail),
             };
             let at = At { index: 1, position: 0 };
-            let response = Response { at, repeated: false, lease_clock_ms: 5, result };
+            let response = Response { at, repeated: false, lease_clock_ms: 5, result, age: Age::Now };
             let _ = sender.send(OutFrame::new(id, &response, contents));
         });
     }
@@ -336,6 +337,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Pop(_)
         | Request::ChangeMembers(_)
         | Request::Drain(_)
+        | Request::RaiseLevel(_)
         | Request::AlterQueue(_)
         | Request::Explain(_)
         | Request::WeighGroup(_)
@@ -439,6 +441,8 @@ fn status(address: SocketAddr) -> Answer {
         uptime_ms: 61_000,
         version: Text::cut("0.1.0"),
         drained: false,
+        level: Level::FIRST,
+        levels: Levels::OURS,
         members: Bounded::new(members).unwrap(),
     }))
 }

@@ -44,6 +44,7 @@ impl Answered {
             at: self.at,
             repeated: self.repeated,
             lease_clock_ms: self.lease_clock_ms,
+            age: self.age,
             leader: self.leader,
             redirects: self.redirects,
             elapsed: self.elapsed,

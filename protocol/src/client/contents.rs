@@ -72,6 +72,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::Explain(_) => matches!(answer, Answer::Explained(_)),
         Request::AlterQueue(_) => matches!(answer, Answer::Altered(_)),
         Request::WeighGroup(_) => matches!(answer, Answer::Weighed(_)),
+        Request::RaiseLevel(_) => matches!(answer, Answer::Level(_)),
         Request::Drain(_) => matches!(answer, Answer::Drained(_)),
         Request::CloseSession => matches!(answer, Answer::Closed),
         Request::Stats => matches!(answer, Answer::Stats(_)),

@@ -28,7 +28,7 @@ pub use self::dial::{Dial, Dialing, Stream, TcpDial};
 pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 use crate::error::Error;
 use crate::names::SessionId;
-use crate::response::{Answer, At, LeaderView};
+use crate::response::{Age, Answer, At, LeaderView};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -89,6 +89,8 @@ pub struct Answered<T = Answer> {
     pub repeated: bool,
     /// The replicated lease clock, milliseconds.
     pub lease_clock_ms: u64,
+    /// How old what was read may be.
+    pub age: Age,
     /// Who answered, if it leads.
     pub leader: Option<LeaderView>,
     /// Redirects followed.

@@ -216,7 +216,7 @@ impl<'a> Pursuit<'a> {
             () = hurried(self.hurry.as_ref()) => return Err(Failure::Hurried),
         };
         let (response, tail) = asked.map_err(Failure::Call)?;
-        let Response { at, repeated, lease_clock_ms, result } = response;
+        let Response { at, repeated, lease_clock_ms, result, age } = response;
         let answer = result.map_err(Failure::Refused)?;
         let contents = if answers(&self.call.request, &answer) {
             split_answer(&answer, tail)
@@ -237,6 +237,7 @@ impl<'a> Pursuit<'a> {
             at,
             repeated,
             lease_clock_ms,
+            age,
             leader: target.leader.clone(),
             redirects: self.redirects,
             elapsed: self.begin.elapsed(),

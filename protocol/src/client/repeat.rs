@@ -33,7 +33,10 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::Explain(_) => {
             Repeat::Free
         }
-        Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) => Repeat::Not,
+        Request::TransferLeader(_)
+        | Request::ChangeMembers(_)
+        | Request::Drain(_)
+        | Request::RaiseLevel(_) => Repeat::Not,
     }
 }
 
@@ -43,6 +46,7 @@ pub(super) fn needs_leader(request: &Request) -> bool {
         Request::Status | Request::Drain(_) => false,
         Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
         Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
+        Request::Explain(explain) => explain.consistency == Consistency::Linearizable,
         _ => true,
     }
 }

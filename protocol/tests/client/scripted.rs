@@ -14,9 +14,12 @@ use queue_protocol::frame::{Frame, FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, SessionId, StoreId};
 use queue_protocol::request::{Call, Lease};
-use queue_protocol::response::{Answer, At, Delivery, LeaderView, PushOutcome, Response, Role, StatusView};
+use queue_protocol::response::{
+    Age, Answer, At, Delivery, LeaderView, PushOutcome, Response, Role, StatusView,
+};
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::sync::mpsc;
 
@@ -107,7 +110,7 @@ impl Node {
 
     pub(crate) async fn answer_with(&mut self, id: u64, result: Result<Answer, Error>, tail: Vec<Bytes>) {
         let at = At { index: 100 + self.node, position: 0 };
-        let response = Response { at, repeated: false, lease_clock_ms: 5, result };
+        let response = Response { at, repeated: false, lease_clock_ms: 5, result, age: Age::Now };
         self.send(&OutFrame::new(id, &response, tail)).await;
     }
 
@@ -153,6 +156,8 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         uptime_ms: 0,
         version: Text::cut("0"),
         drained: false,
+        level: Level::FIRST,
+        levels: Levels::OURS,
         members: Bounded::default(),
     }))
 }

@@ -11,11 +11,13 @@ use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame}
 use queue_protocol::hello::{
     Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
 };
+use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntryKind, EntrySpec, Invite, Join, Joined, LogId, PeerPing, PeerRequest,
-    PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote, VoteResult,
+    Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead, LogId,
+    PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote,
+    VoteResult,
 };
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
@@ -23,7 +25,7 @@ use queue_protocol::request::{
     Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
 };
 use queue_protocol::response::{
-    Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
+    Age, Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
     MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView, Swept,
     WriteStage,
 };
@@ -68,6 +70,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::AlterQueue(_) => "alter_queue",
     Request::Explain(_) => "explain",
     Request::WeighGroup(_) => "weigh_group",
+    Request::RaiseLevel(_) => "raise_level",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -104,6 +107,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Edited(_) => "edited",
     Answer::Explained(_) => "explained",
     Answer::Weighed(_) => "weighed",
+    Answer::Level(_) => "level",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -128,6 +132,7 @@ names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
     PeerRequest::Join(_) => "join",
     PeerRequest::Ping(_) => "ping",
     PeerRequest::Invite(_) => "invite",
+    PeerRequest::Heartbeat(_) => "heartbeat",
 );
 names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
     SnapshotPart::Bodies { .. } => "bodies",
@@ -235,7 +240,13 @@ pub(crate) fn goodbye() -> Goodbye {
 }
 
 fn answered(result: Result<Answer, Error>) -> Response {
-    Response { at: At { index: 4_812, position: 3 }, repeated: false, lease_clock_ms: 90_000, result }
+    Response {
+        at: At { index: 4_812, position: 3 },
+        repeated: false,
+        lease_clock_ms: 90_000,
+        result,
+        age: Age::Now,
+    }
 }
 
 pub(crate) fn refusal(code: ErrorCode) -> Response {
@@ -372,6 +383,8 @@ fn status_view(role: Role) -> StatusView {
         uptime_ms: 123_456,
         version: text("0.1.0"),
         drained: false,
+        level: Level::FIRST,
+        levels: Levels::OURS,
         members: list(vec![member_view()]),
     }
 }
@@ -425,6 +438,7 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Edited(list(edited)), Vec::new());
     add("", Answer::Explained(explained()), Vec::new());
     add("", Answer::Weighed(Some(2)), Vec::new());
+    add("", Answer::Level(Level(2)), Vec::new());
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));
@@ -499,12 +513,17 @@ fn peers() -> Vec<Sample> {
     ask("", PeerRequest::Join(join), Vec::new());
     let invite = Invite { at: text("10.0.0.1:7410"), standing: Standing::InsteadOf(NodeId(3)) };
     ask("", PeerRequest::Invite(invite), Vec::new());
+    let prev = Some(LogId { term: 6, leader: NodeId(1), index: 48_210 });
+    let commit = Some(LogId { term: 7, leader: NodeId(2), index: 48_211 });
+    ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
     let ping = PeerPing {
         wall_ms: 1_800_000_000_000,
         disk_free_bytes: 1 << 36,
         disk_low: false,
         durable_index: 12,
         durable_vote: Some(vote()),
+        levels: Levels { min: Level(1), max: Level(2) },
+        lead: Some(Lead { commit_index: 48_211, confirmed_age_ms: 90 }),
     };
     ask("", PeerRequest::Ping(ping), Vec::new());
 

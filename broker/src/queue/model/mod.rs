@@ -8,6 +8,7 @@ mod sweep;
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
+use queue_protocol::level::Level;
 use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
@@ -54,9 +55,10 @@ struct Queue {
     spent: Vec<rates::Spent>,
 }
 
-#[derive(Clone, Debug, Default)]
 /// The state, again.
+#[derive(Clone, Debug)]
 pub struct Model {
+    level: Level,
     wall_ms: u64,
     lease_clock_ms: u64,
     ids: u64,
@@ -66,6 +68,23 @@ pub struct Model {
     messages: Vec<Message>,
     sessions: Vec<Session>,
     forgotten: Vec<(SessionId, u64)>,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            level: Level(1),
+            wall_ms: 0,
+            lease_clock_ms: 0,
+            ids: 0,
+            tokens: 0,
+            nodes: 0,
+            queues: Vec::new(),
+            messages: Vec::new(),
+            sessions: Vec::new(),
+            forgotten: Vec::new(),
+        }
+    }
 }
 
 impl Model {

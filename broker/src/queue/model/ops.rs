@@ -1,12 +1,14 @@
 //! What each command does to the vectors.
 
 use queue_protocol::error::ErrorCode;
+use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::request::{Due, MessageState, NackKind, PushOptions, UniqueHeld};
 use queue_protocol::response::{DeadReason, Event, EventKind, PushOutcome, Settled};
 use queue_protocol::settings::{OnFull, Settings};
 
 use super::super::command::{ErrorText, Lease, Op, Push, Receipts};
+use super::super::level::LEVEL_KNOWN_MAX;
 use super::super::message::backoff_ms;
 use super::super::reply::{BodyRef, Grant, Outcome, Refusal};
 use super::super::view::Peeked;
@@ -111,6 +113,13 @@ impl Model {
                 Ok(Outcome::Node(NodeId(1 + self.nodes)))
             }
             Op::Tick => Ok(Outcome::Ticked),
+            Op::RaiseLevel(level) if *level < Level(1) || *level > LEVEL_KNOWN_MAX => {
+                Err(refusal(ErrorCode::BadRequest))
+            }
+            Op::RaiseLevel(level) => {
+                self.level = self.level.max(*level);
+                Ok(Outcome::Raised(self.level))
+            }
         }
     }
 

@@ -55,8 +55,22 @@ fn every_truncation_is_refused() {
     }
     let longer = [&bytes[..], &[0]].concat();
     assert!(matches!(State::decode(&longer), Err(BadState::Inconsistent { .. })));
-    let newer = [&[2, 0, 0, 0], &bytes[4..]].concat();
-    assert!(matches!(State::decode(&newer), Err(BadState::Version { found: 2 })));
+    let newer = [&[3, 0, 0, 0], &bytes[4..]].concat();
+    assert!(matches!(State::decode(&newer), Err(BadState::Level(Level(3)))));
+}
+
+#[test]
+fn a_raised_level_is_part_of_the_state_and_of_how_it_is_written() {
+    let mut broker = Broker::new();
+    assert_eq!(broker.run(Op::RaiseLevel(Level(2))), Ok(Outcome::Raised(Level(2))));
+    assert_eq!(broker.run(Op::RaiseLevel(Level(1))), Ok(Outcome::Raised(Level(2))), "it never falls");
+    let unknown = broker.run(Op::RaiseLevel(Level(3))).unwrap_err();
+    assert_eq!(unknown.code, ErrorCode::BadRequest);
+    let bytes = encode(&broker.state);
+    assert_eq!(bytes[..4], [2, 0, 0, 0]);
+    assert_eq!(State::decode(&bytes).unwrap().level(), Level(2));
+    let claimed = [&[1, 0, 0, 0], &bytes[4..]].concat();
+    assert!(State::decode(&claimed).is_err(), "one level is not read as the other");
 }
 
 #[test]

@@ -225,6 +225,7 @@ fn plain() -> impl Strategy<Value = Op> {
         }),
         1 => Just(Op::CloseSession),
         1 => Just(Op::AssignNode),
+        1 => (1..4_u32).prop_map(|level| Op::RaiseLevel(Level(level))),
         1 => Just(Op::Tick),
     ]
 }

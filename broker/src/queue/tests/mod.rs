@@ -15,6 +15,8 @@ mod sweep_stories;
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
+use queue_protocol::error::ErrorCode;
+use queue_protocol::level::Level;
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Action, Due, MessageState, PushOptions, Select, Sweep};

@@ -191,5 +191,7 @@ pub(super) fn requests() -> Vec<Sample> {
         read(suffix, Request::ChangeMembers(change));
     }
     read("", Request::Drain(true));
+    read("", Request::RaiseLevel(None));
+    read("/to", Request::RaiseLevel(Some(Level(2))));
     samples
 }
