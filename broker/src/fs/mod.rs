@@ -5,6 +5,7 @@
 //! simulated time. In production it blocks in the first poll and is ready then, so the log writer's thread simply
 //! blocks in it.
 
+mod blocks;
 mod durable;
 pub mod os;
 #[cfg(any(test, feature = "sim"))]
@@ -20,6 +21,8 @@ use std::sync::Arc;
 
 pub use self::durable::{TMP_SUFFIX, create_dirs, remove_tmp, replace_file};
 
+/// Bytes of a block: what the log writes starts and ends on one.
+pub const BLOCK_SIZE: usize = 4 << 10;
 /// [`DiskError::op`] of a failed [`Disk::sync_dir`]: never tried again, as the next one would not tell.
 pub const DIR_SYNC: &str = "fsync";
 /// [`DiskError::op`] of a failed [`File::sync`].
@@ -82,8 +85,12 @@ pub enum Open {
     Read,
     /// It must exist; read and write.
     Write,
+    /// The same; writes of whole blocks go past the system's cache where they can.
+    WriteBlocks,
     /// It must not exist; read and write.
     Create,
+    /// The same; writes of whole blocks go past the system's cache where they can.
+    CreateBlocks,
     /// The same, for the eyes of this user only: mode 0600.
     CreatePrivate,
 }

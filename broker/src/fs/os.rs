@@ -12,6 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{Advice, FlockOperation};
 use rustix::io::retry_on_intr;
 
+use super::blocks::{self, Blocks};
 use super::{DIR_SYNC, Disk, DiskError, DiskResult, FILE_SYNC, File, Open, Space, Syncing};
 
 /// Slices of one `pwritev`; the system's `IOV_MAX`.
@@ -23,6 +24,8 @@ pub struct OsDisk;
 
 struct OsFile {
     file: StdFile,
+    /// For whole blocks, if it was opened for them and the file system knows how.
+    blocks: Option<Blocks>,
     path: PathBuf,
 }
 
@@ -42,12 +45,16 @@ impl Disk for OsDisk {
         options.read(true);
         match how {
             Open::Read => &mut options,
-            Open::Write => options.write(true),
-            Open::Create => options.write(true).create_new(true),
+            Open::Write | Open::WriteBlocks => options.write(true),
+            Open::Create | Open::CreateBlocks => options.write(true).create_new(true),
             Open::CreatePrivate => options.write(true).create_new(true).mode(0o600),
         };
         let file = named("open", path, options.open(path))?;
-        Ok(Arc::new(OsFile { file, path: path.to_owned() }))
+        let blocks = match how {
+            Open::WriteBlocks | Open::CreateBlocks => named("open", path, Blocks::open(path))?,
+            _ => None,
+        };
+        Ok(Arc::new(OsFile { file, blocks, path: path.to_owned() }))
     }
 
     fn create_dir_all(&self, path: &Path) -> DiskResult<()> {
@@ -120,8 +127,11 @@ impl File for OsFile {
     }
 
     fn write_at(&self, slices: &[IoSlice<'_>], offset: u64) -> DiskResult<()> {
-        let mut slices = slices.to_vec();
-        named("pwritev", &self.path, write_all(&self.file, &mut slices, offset))
+        let written = match &self.blocks {
+            Some(blocks) if blocks::whole(slices, offset) => blocks.write(slices, offset),
+            _ => write_all(&self.file, &mut slices.to_vec(), offset),
+        };
+        named("pwritev", &self.path, written)
     }
 
     fn sync(&self) -> Syncing<'_> {
@@ -143,7 +153,7 @@ impl File for OsFile {
 }
 
 /// Writes all of `slices` in as few calls as the system allows.
-fn write_all(file: &StdFile, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+pub(super) fn write_all(file: &StdFile, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     IoSlice::advance_slices(&mut slices, 0);
     while !slices.is_empty() {
         let batch = &slices[..slices.len().min(SLICES_MAX)];
@@ -190,6 +200,29 @@ mod tests {
         let mut again = vec![0xff; expected.len()];
         file.read_at(&mut again, 10).unwrap();
         assert_eq!(again, expected);
+    }
+
+    #[test]
+    fn whole_blocks_and_parts_of_blocks_go_to_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let bytes: Vec<u8> = (0..3_u32 << 20).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let file = OsDisk.open(&path, Open::CreateBlocks).unwrap();
+        let parts = [&bytes[..5], &bytes[5..2_000_000], &bytes[2_000_000..]].map(IoSlice::new);
+        file.write_at(&parts, 8 << 10).unwrap();
+        file.write_at(&[IoSlice::new(b"part of a block")], 12 << 10).unwrap();
+        drop(file);
+        let file = OsDisk.open(&path, Open::WriteBlocks).unwrap();
+        file.write_at(&[IoSlice::new(&[7; 4 << 10])], 16 << 10).unwrap();
+        ready(file.sync()).unwrap();
+        let mut expected = [vec![0; 8 << 10], bytes].concat();
+        expected[12 << 10..][..15].copy_from_slice(b"part of a block");
+        expected[16 << 10..][..4 << 10].fill(7);
+        file.drop_cache().unwrap();
+        let mut found = vec![0xff; expected.len()];
+        file.read_at(&mut found, 0).unwrap();
+        assert!(found == expected);
+        assert_eq!(file.size().unwrap(), expected.len() as u64);
     }
 
     #[test]

@@ -16,7 +16,11 @@ use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
 use crate::mutants::{self, Mutant};
 
-static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+/// On a block's boundary, so that it goes to the disk without a copy.
+#[repr(align(4096))]
+struct Zeros([u8; 1 << 20]);
+
+static ZEROS: Zeros = Zeros([0; 1 << 20]);
 
 /// A file with a name and a size, and nothing in it that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,11 +217,11 @@ pub(crate) fn make_aside<'a>(disk: &'a dyn Disk, dir: &Path, id: FileId, size: u
     if disk.exists(&path)? {
         disk.remove(&path)?;
     }
-    let aside = Aside { file: disk.open(&path, Open::Create)?, path, disk: Some(disk) };
+    let aside = Aside { file: disk.open(&path, Open::CreateBlocks)?, path, disk: Some(disk) };
     let mut offset = 0;
     while offset < size {
-        let count = u64_of(ZEROS.len()).min(size - offset);
-        aside.file.write_at(&[IoSlice::new(&ZEROS[..usize_of(count)])], offset)?;
+        let count = u64_of(ZEROS.0.len()).min(size - offset);
+        aside.file.write_at(&[IoSlice::new(&ZEROS.0[..usize_of(count)])], offset)?;
         offset += count;
     }
     Ok(aside)

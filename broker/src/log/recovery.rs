@@ -194,7 +194,7 @@ pub(crate) async fn recover(
         file.sync().await?;
         file.drop_cache()?;
     }
-    let Some((mut scan, opening)) = last_opened(disk, dir, &files, seed, Open::Write)? else {
+    let Some((mut scan, opening)) = last_opened(disk, dir, &files, seed, Open::WriteBlocks)? else {
         return Err(LogError::Corrupt {
             path: dir.to_owned(),
             offset: 0,
@@ -221,7 +221,7 @@ pub(crate) async fn recover(
     let mut spares = spares(disk, dir, &after)?;
     let mut torn_bytes = 0;
     let mut next = match after.first() {
-        Some(id) if footer.is_some() => Some(Scan::open(disk, dir, *id, seed, Open::Write)?),
+        Some(id) if footer.is_some() => Some(Scan::open(disk, dir, *id, seed, Open::WriteBlocks)?),
         _ => None,
     };
     let (scan_at_x, x) = match (&mut next, footer) {

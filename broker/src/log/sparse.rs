@@ -184,7 +184,7 @@ impl Sparse {
             FileId::Sparse(located.sparse_next - 1)
         };
         let aside = shared.dir.join(format!("{}.tmp", id.name()));
-        let file = shared.disk.open(&aside, Open::Create)?;
+        let file = shared.disk.open(&aside, Open::CreateBlocks)?;
         let first = Expected { sequence: 1, chain: 0 };
         let mut cursor = Cursor::new(id.salt(shared.options.seed), shared.epoch, first, 0);
         let mut group = Group::new(0);

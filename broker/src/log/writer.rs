@@ -301,7 +301,7 @@ impl Writer {
         self.shared.accept().stalled = false;
         let id = FileId::Segment(spare.number);
         let path = dir.join(id.name());
-        let file = disk.open(&path, Open::Write)?;
+        let file = disk.open(&path, Open::WriteBlocks)?;
         let wake = Arc::clone(&self.shared.pool.wake);
         let segment = Segment::new(id, path, spare.size, wake);
         let state = {

@@ -115,8 +115,8 @@ impl Disk for SimDisk {
         let mut state = self.state();
         let (op, writable) = match how {
             Open::Read => (Op::Open, false),
-            Open::Write => (Op::Open, true),
-            Open::Create | Open::CreatePrivate => (Op::Create, true),
+            Open::Write | Open::WriteBlocks => (Op::Open, true),
+            Open::Create | Open::CreateBlocks | Open::CreatePrivate => (Op::Create, true),
         };
         state.admit(self.boot, op, path)?;
         let file = match op {
