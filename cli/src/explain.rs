@@ -86,6 +86,12 @@ fn text(subject: &str, hold: &Hold) -> String {
                 clock::rfc3339(*next_at_ms)
             )
         }
+        Hold::Active { session, epoch, left_ms } => {
+            let left = render::age(*left_ms);
+            format!(
+                "{subject} is for one consumer: session {session} has it (epoch {epoch}), for {left} unless it goes on"
+            )
+        }
         Hold::GroupRate { group, next_at_ms } => {
             let next = next_at_ms.map(|at| format!("; next at {}", clock::rfc3339(at))).unwrap_or_default();
             format!("group {group} was given as many messages as its rate allows{next}")
@@ -131,6 +137,9 @@ fn hold_document(hold: &Hold) -> Value {
         Hold::GroupBlocked { group, id } => of_group("group_blocked", group, *id),
         Hold::GroupParked { group } => of_group("group_parked", group, None),
         Hold::GroupFull { group } => of_group("group_full", group, None),
+        Hold::Active { session, epoch, left_ms } => {
+            json!({"hold": "active", "session": session.to_string(), "epoch": epoch.to_string(), "left_ms": left_ms})
+        }
         Hold::Rate { next_at_ms } => json!({"hold": "rate", "next_at": clock::rfc3339(*next_at_ms)}),
         Hold::GroupRate { group, next_at_ms } => {
             with(of_group("group_rate", group, None), "next_at", next_at_ms.map(clock::rfc3339).into())

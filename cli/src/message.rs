@@ -44,6 +44,9 @@ impl Taken {
             "enqueued_at": clock::rfc3339(delivery.pushed_at_ms),
             "lease_expires_at": clock::rfc3339(expires_at_ms),
         });
+        if delivery.epoch > 0 {
+            document["epoch"] = delivery.epoch.to_string().into();
+        }
         add_group(&mut document, delivery.group.as_ref());
         add_content(&mut document, &self.headers, &self.body);
         document
@@ -216,6 +219,7 @@ mod tests {
                 group: None,
                 pushed_at_ms: 1_795_442_602_118,
                 lease_ms: 30_000,
+                epoch: 0,
                 deadline_ms: 30_000,
                 content: ContentSpec::of(body),
             },

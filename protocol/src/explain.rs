@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::Bounded;
 use crate::limits::HOLDS_COUNT_MAX;
-use crate::names::{Key, MessageId, QueueName};
+use crate::names::{Key, MessageId, QueueName, SessionId};
 use crate::request::Consistency;
 use crate::response::DeadReason;
 
@@ -104,5 +104,14 @@ pub enum Hold {
         group: Key,
         /// Wall time from when on there is a next one.
         next_at_ms: Option<u64>,
+    },
+    /// The queue serves one session at a time, and this one has it.
+    Active {
+        /// Whose.
+        session: SessionId,
+        /// Sessions that had it until now, this one included.
+        epoch: u64,
+        /// Until it may go to another unless that one renews it, milliseconds on the lease clock.
+        left_ms: u64,
     },
 }

@@ -148,6 +148,8 @@ pub struct Delivery {
     pub deadline_ms: u64,
     /// Measures the content in the tail.
     pub content: ContentSpec,
+    /// Of a queue of one active consumer: sessions that had the queue until now, this one included; else 0.
+    pub epoch: u64,
 }
 
 /// What became of one receipt.

@@ -129,3 +129,30 @@ async fn leases_that_nobody_waits_for_give_their_places_back() {
     let message = NewMessage::of_body(b"still served");
     client.push(queue("left"), false, vec![message]).await.expect("there is room");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_of_an_active_consumer_that_was_killed_goes_to_the_one_that_waits() {
+    let cluster = Cluster::start().await;
+    let create = ["queue", "create", "solo", "--single-active", "on", "--lease", "1s", "--backoff", "none"];
+    cluster.ctl(&create).await.expect(0);
+    let client = cluster.client();
+    stored(&bodies::push(&client, "solo", &["one", "two"]).await.expect("they are stored"), 2);
+    let first = cluster.client();
+    let leased = first.lease(lease("solo", 1, Some(1_000), 0)).await.expect("it has messages").answer;
+    assert_eq!(leased[0].epoch, 1);
+    // Another one waits while there are messages, and is told why.
+    let waiting = park(&cluster, "solo").await;
+    let explained = cluster.ctl(&["explain", "solo", "--json"]).await.expect(1).json();
+    assert_eq!((&explained["holds"][0]["hold"], &explained["waiting"]), (&"active".into(), &1.into()));
+    let receipts = Receipts {
+        queue: queue("solo"),
+        receipts: Bounded::new(vec![(leased[0].id, leased[0].token)]).expect("one is within the limit"),
+    };
+    first.ack(receipts).await.expect("the lease is its own");
+    assert!(!waiting.is_finished());
+    // It is gone without a word: nothing closes its session.
+    drop(first);
+    let (delivery, body) = waiting.await.expect("it is served");
+    assert_eq!((delivery.epoch, body.as_str()), (2, "two"));
+    assert_eq!(delivery.attempt, 1);
+}

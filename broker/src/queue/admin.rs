@@ -75,6 +75,9 @@ impl Apply<'_> {
                 let rate = queue.rate();
                 queue.ready.follow(&settings);
                 queue.settings = Arc::new(settings);
+                if !queue.settings.single_active {
+                    queue.active.end(None);
+                }
                 if queue.rate() != rate {
                     queue.bucket = Bucket::default();
                 }
@@ -136,6 +139,8 @@ impl Apply<'_> {
         }
         self.state.heads.shift(number, Head::of(queue), Head::default());
         let holders = holders(queue);
+        let holder = queue.active.holder();
+        holder.map(|holder| self.state.claims.remove(&(holder, number)));
         self.state.counts = self.state.counts.replace(counts, Counts::default());
         self.state.queues.remove(&number);
         self.state.names.remove(name);

@@ -58,6 +58,7 @@ impl Apply<'_> {
             (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
             (Some(stamp), Op::CloseSession) => {
                 self.state.sessions.close(stamp.session, self.state.wall_ms);
+                self.resign(stamp.session);
                 Reply { at, repeated: false, result: Ok(Outcome::Closed) }
             }
             (Some(stamp), op) => self.once(at, stamp, op, first_row),
@@ -83,9 +84,9 @@ impl Apply<'_> {
         match op {
             Op::Push(push) => self.push(push, first_row),
             Op::Lease(lease) => self.lease(session, lease),
-            Op::Pop(lease) => self.pop(lease),
-            Op::Ack(receipts) => Ok(self.ack(receipts)),
-            Op::Nack { leases, kind } => Ok(self.nack(leases, kind)),
+            Op::Pop(lease) => self.pop(session, lease),
+            Op::Ack(receipts) => Ok(self.ack(session, receipts)),
+            Op::Nack { leases, kind } => Ok(self.nack(session, leases, kind)),
             Op::Extend { leases, lease_ms } => self.extend(session, leases.as_ref(), *lease_ms),
             Op::CreateQueue { queue, settings, if_not_exists } => {
                 self.create(queue, settings, *if_not_exists)
@@ -114,15 +115,20 @@ impl Apply<'_> {
     pub(super) fn change<R>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> R) -> R {
         let queue = self.state.queues.get_mut(&number).expect("a number names a queue");
         let (counts, turnover, head) = (queue.counts(), queue.turnover, Head::of(queue));
-        let available = queue.available();
+        let (available, holder) = (queue.available(), queue.active.holder());
         let dead_to = queue.settings.dead_to.as_ref().and_then(|to| self.state.names.get(to)).copied();
         queue.leaving.dead_to = dead_to;
         let result = change(queue);
         let leaving = std::mem::take(&mut queue.leaving).messages;
         let from = (!leaving.is_empty()).then(|| queue.name.clone());
         let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
-        if queue.available() > available {
+        let holder_after = queue.active.holder();
+        if queue.available() > available || (holder.is_some() && holder_after != holder) {
             self.gained.insert(number);
+        }
+        if holder_after != holder {
+            holder.map(|holder| self.state.claims.remove(&(holder, number)));
+            holder_after.map(|holder| self.state.claims.insert((holder, number)));
         }
         self.state.counts = self.state.counts.replace(counts, counts_after);
         self.state.turnover = self.state.turnover.grow(turnover, turnover_after);

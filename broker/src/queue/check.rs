@@ -1,6 +1,6 @@
 //! What must always hold of a state; asserted by tests after each step.
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use queue_protocol::limits::QUEUES_MAX;
 
 use super::messages::{Counts, Turnover};
@@ -21,9 +21,11 @@ impl State {
         }
         let mut counts = Counts::default();
         let mut held = OrdMap::new();
+        let mut claims = OrdSet::new();
         let mut turnover = Turnover::default();
         for (number, queue) in &self.queues {
             queue.check();
+            claims.extend(queue.active.holder().map(|holder| (holder, *number)));
             counts = counts.replace(Counts::default(), queue.counts());
             turnover = turnover.grow(Turnover::default(), queue.turnover);
             for (id, leased) in &queue.leased {
@@ -36,6 +38,7 @@ impl State {
         }
         assert_eq!(counts, self.counts);
         assert!(held == self.held, "leases of sessions");
+        assert!(claims == self.claims, "claims of sessions");
         assert!(turnover.pushed <= self.turnover.pushed, "pushed");
         assert!(turnover.leased <= self.turnover.leased, "leased");
         assert!(turnover.acked <= self.turnover.acked, "acked");

@@ -27,6 +27,7 @@ use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::active::Active;
 use super::deadlines::Head as DeadlineHead;
 use super::groups::Kept;
 use super::level::is_known;
@@ -85,6 +86,7 @@ struct QueueHead {
     version: u64,
     turnover: Turnover,
     bucket: Bucket,
+    active: Active,
 }
 
 struct Writer<'a> {
@@ -126,7 +128,7 @@ impl State {
         });
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
-            let Queue { name, settings, version, turnover, bucket, .. } = queue;
+            let Queue { name, settings, version, turnover, bucket, active, .. } = queue;
             to.put(&QueueHead {
                 number: *number,
                 name: name.clone(),
@@ -134,6 +136,7 @@ impl State {
                 version: *version,
                 turnover: *turnover,
                 bucket: *bucket,
+                active: *active,
             });
             for (same, entries) in queue.ready.entries().into_iter().zip(queue.ready.entries()) {
                 to.put(&(same.count() as u64));
@@ -260,7 +263,7 @@ impl Reader<'_> {
     }
 
     fn queue(&mut self, state: &mut State) -> Result<(), BadState> {
-        let QueueHead { number, name, settings, version, turnover, bucket } = self.take()?;
+        let QueueHead { number, name, settings, version, turnover, bucket, active } = self.take()?;
         let last = state.queues.get_max().map(|(last, _)| *last);
         self.ensure(last < Some(number) && number < state.next_queue, "queue numbers do not rise")?;
         let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
@@ -272,6 +275,9 @@ impl Reader<'_> {
         queue.version = version;
         queue.bucket = bucket;
         self.ensure(bucket.fits(queue.rate()), "a rate was exceeded")?;
+        queue.active = active;
+        self.ensure(active.fits(queue.settings.single_active), "a claim is out of range")?;
+        state.claims.extend(active.holder().map(|holder| (holder, number)));
         self.ensure(version <= NUMBER_MAX, "a counter is out of range")?;
         self.ready(&mut queue, Ready::restore_plain)?;
         self.ready(&mut queue, Ready::restore_grouped)?;

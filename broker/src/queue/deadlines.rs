@@ -25,7 +25,7 @@ pub(super) const LEASE_ENDED: &str = "lease ended";
 pub struct NextDue {
     /// Wall clock of the next delay to pass or session to be looked at, Unix milliseconds.
     pub wall_ms: Option<u64>,
-    /// Lease clock at which the next lease ends.
+    /// Lease clock at which the next lease ends, or the next claim that keeps messages from others.
     pub lease_ms: Option<u64>,
     /// Leases outstanding: while there are any, the lease clock must be carried by entries now and then.
     pub leases: u64,
@@ -57,10 +57,13 @@ pub(super) enum Kind {
     GroupRate,
     /// The same while nothing waits for it, or the use of the group's bucket. Nothing is proposed for it.
     GroupRateIdle,
+    /// The claim of the session that a queue serves alone, on the lease clock, while it keeps messages from others. The
+    /// last one: what happens before may leave nothing to be kept.
+    Claim,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Lease,
         Self::Delay,
         Self::Expiry,
@@ -71,6 +74,7 @@ impl Kind {
         Self::RateIdle,
         Self::GroupRate,
         Self::GroupRateIdle,
+        Self::Claim,
     ];
     /// Those on the wall clock that entries are proposed for.
     const PROPOSED: [Self; 6] =
@@ -79,7 +83,7 @@ impl Kind {
     /// Now, on the clock it is counted on.
     fn now_ms(self, state: &State) -> u64 {
         match self {
-            Self::Lease => state.lease_clock_ms,
+            Self::Lease | Self::Claim => state.lease_clock_ms,
             _ => state.wall_ms,
         }
     }
@@ -144,6 +148,7 @@ impl Queue {
                 (holds == (kind == Kind::Rate)).then_some((at_ms, NONE))
             }
             Kind::GroupRate => self.ready.groups.first_refill(Refill::Opens).map(|(at_ms, _)| (at_ms, NONE)),
+            Kind::Claim => self.claim_end().map(|at_ms| (at_ms, NONE)),
             Kind::GroupRateIdle => {
                 self.ready.groups.first_refill(Refill::Idle).map(|(at_ms, _)| (at_ms, NONE))
             }
@@ -177,6 +182,7 @@ impl Queue {
             Kind::Rate | Kind::RateIdle => self.bucket = self.bucket.refilled(self.rate(), wall_ms),
             Kind::GroupRate => self.ready.groups.refill(Refill::Opens, wall_ms),
             Kind::GroupRateIdle => self.ready.groups.refill(Refill::Idle, wall_ms),
+            Kind::Claim => self.active.end(None),
         }
         None
     }
@@ -190,7 +196,7 @@ impl State {
         let deadlines = Kind::PROPOSED.into_iter().filter_map(first);
         NextDue {
             wall_ms: deadlines.chain(check).min(),
-            lease_ms: first(Kind::Lease),
+            lease_ms: [Kind::Lease, Kind::Claim].into_iter().filter_map(first).min(),
             leases: self.counts.leased,
         }
     }
@@ -240,6 +246,9 @@ impl Apply<'_> {
                 left -= 1;
                 let has_leases = self.state.has_leases(id);
                 self.state.sessions.look(id, has_leases, wall_ms);
+                if !self.state.sessions.open().contains_key(&id) {
+                    self.resign(id);
+                }
             } else {
                 break;
             }

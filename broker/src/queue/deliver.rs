@@ -18,13 +18,14 @@ impl Apply<'_> {
     /// # Errors
     /// Refused if none of the queues exists.
     pub(super) fn lease(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
-        let Some(number) = self.first_ready(lease)? else { return Ok(Outcome::Nothing) };
+        let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
         let (clock_ms, wall_ms, token) =
             (self.state.lease_clock_ms, self.state.wall_ms, self.state.next_token);
         let grants = self.change(number, |queue| {
             let lease_ms = clamp_lease(lease.lease_ms.unwrap_or(queue.settings.lease_ms));
             let deadline_ms = clock_ms.saturating_add(lease_ms);
-            hand_out(queue, lease, token, wall_ms, |queue, token, (id, message, expires_at_ms)| {
+            let served = (session, lease_ms, clock_ms);
+            hand_out(queue, lease, served, token, wall_ms, |queue, token, (id, message, expires_at_ms)| {
                 queue.lend(id, Leased { token, deadline_ms, session, expires_at_ms, message });
                 (lease_ms, deadline_ms)
             })
@@ -42,11 +43,13 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// Refused if none of the queues exists.
-    pub(super) fn pop(&mut self, lease: &Lease) -> Result<Outcome, Refusal> {
-        let Some(number) = self.first_ready(lease)? else { return Ok(Outcome::Nothing) };
-        let (wall_ms, token) = (self.state.wall_ms, self.state.next_token);
+    pub(super) fn pop(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
+        let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
+        let (clock_ms, wall_ms, token) =
+            (self.state.lease_clock_ms, self.state.wall_ms, self.state.next_token);
         let grants = self.change(number, |queue| {
-            hand_out(queue, lease, token, wall_ms, |queue, _, (id, message, _)| {
+            let served = (session, queue.settings.lease_ms, clock_ms);
+            hand_out(queue, lease, served, token, wall_ms, |queue, _, (id, message, _)| {
                 queue.turnover.acked += 1;
                 queue.let_go(id, &message);
                 (0, 0)
@@ -56,22 +59,27 @@ impl Apply<'_> {
         Ok(delivered(grants))
     }
 
-    /// The first of the queues that has ready messages.
-    fn first_ready(&self, lease: &Lease) -> Result<Option<QueueNumber>, Refusal> {
+    /// The first of the queues that has ready messages for the session.
+    fn first_ready(&self, session: Option<SessionId>, lease: &Lease) -> Result<Option<QueueNumber>, Refusal> {
         let first = lease.queues.first().ok_or_else(|| refusal(ErrorCode::BadRequest))?;
         let mut known = lease.queues.iter().filter_map(|name| self.state.names.get(name)).copied().peekable();
         if known.peek().is_none() {
             return Err(self.state.queue_not_found(first));
         }
-        Ok(known.find(|number| self.state.queues.get(number).is_some_and(|queue| queue.available() > 0)))
+        let gives = |queue: &Queue| queue.serves(session) && queue.available() > 0;
+        Ok(known.find(|number| self.state.queues.get(number).is_some_and(gives)))
     }
 }
+
+/// Who is served, for how long, as of which lease clock.
+type Served = (Option<SessionId>, u64, u64);
 
 /// Takes the head of a queue under tokens from `first_token` on and gives each message to `take_over`, which answers
 /// with the lease and its deadline.
 fn hand_out(
     queue: &mut Queue,
     lease: &Lease,
+    (session, lease_ms, clock_ms): Served,
     first_token: u64,
     wall_ms: u64,
     mut take_over: impl FnMut(&mut Queue, LeaseToken, Taken) -> (u64, u64),
@@ -90,6 +98,7 @@ fn hand_out(
             break;
         }
         for taken in taken {
+            queue.claim(session, lease_ms, clock_ms);
             let token = LeaseToken(first_token + grants.len() as u64);
             grants.push(grant(queue, token, taken, &mut take_over));
         }
@@ -118,6 +127,7 @@ fn grant(
         lease_ms: 0,
         deadline_ms: 0,
         body: message.body,
+        epoch: queue.epoch(),
     };
     (grant.lease_ms, grant.deadline_ms) = take_over(queue, token, (id, message, expires_at_ms));
     grant

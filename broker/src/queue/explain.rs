@@ -31,7 +31,11 @@ impl State {
         let paused = queue.settings.leases_paused.then_some(Hold::Paused);
         let rate = queue.rate_allows_at_ms().filter(|(_, holds)| *holds);
         let rate = rate.map(|(next_at_ms, _)| Hold::Rate { next_at_ms });
-        let mut holds: Vec<Hold> = paused.into_iter().chain(rate).collect();
+        let active = queue.claim_end().and_then(|until_ms| {
+            let left_ms = until_ms.saturating_sub(self.lease_clock_ms);
+            Some(Hold::Active { session: queue.active.holder()?, epoch: queue.active.epoch(), left_ms })
+        });
+        let mut holds: Vec<Hold> = paused.into_iter().chain(rate).chain(active).collect();
         let mut ahead = None;
         match id {
             None => holds.extend(self.queue_holds(queue)),

@@ -11,6 +11,7 @@ use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind, Settled};
 use queue_protocol::settings::{OnExpiry, OnFull, Settings};
 
+use super::active::Active;
 use super::command::ErrorText;
 use super::dead::Leaving;
 use super::expiries::Expiries;
@@ -43,6 +44,8 @@ pub(super) struct Queue {
     pub(super) ready: Ready,
     /// Of the queue's rate.
     pub(super) bucket: Bucket,
+    /// Whom it serves, if that is one session.
+    pub(super) active: Active,
     pub(super) leased: OrdMap<MessageId, Leased>,
     lease_ends: OrdSet<Deadline>,
     pub(super) delayed: OrdMap<MessageId, Delayed>,
@@ -139,6 +142,7 @@ impl Queue {
             name,
             ready: Ready::new(&settings),
             bucket: Bucket::default(),
+            active: Active::default(),
             settings: Arc::new(settings),
             version: 1,
             leased: OrdMap::new(),
@@ -443,6 +447,7 @@ impl Queue {
         let sizes = self.messages().map(|(_, message)| u64::from(message.body.size));
         assert_eq!(sizes.sum::<u64>(), self.bytes, "{}: bytes", self.name);
         assert!(self.bucket.fits(self.rate()), "{}: bucket", self.name);
+        assert!(self.active.fits(self.settings.single_active), "{}: active", self.name);
         self.ready.check(self.members());
     }
 

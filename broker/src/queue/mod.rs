@@ -3,6 +3,7 @@
 //! [`State::apply`] reads the state and one entry, nothing else: no clock, no disk, no randomness, no setting of
 //! this node. So equal logs give equal states, and equal states give equal bytes ([`State::encode`]).
 
+mod active;
 mod admin;
 pub(crate) mod apply;
 mod check;
@@ -37,6 +38,7 @@ mod sweep;
 mod tests;
 pub mod view;
 
+pub use active::Consumer;
 pub use codec::BadState;
 pub use deadlines::{FIRED_COUNT_MAX, NextDue};
 pub use level::{BadSection, LEVEL_KNOWN_MAX};

@@ -84,6 +84,8 @@ pub struct Grant {
     pub deadline_ms: u64,
     /// Where its content lies.
     pub body: BodyRef,
+    /// Sessions that had the queue until now, where one has it at a time; else 0.
+    pub epoch: u64,
 }
 
 /// Where a content lies: the same on every node, unlike a file position.

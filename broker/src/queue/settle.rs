@@ -15,17 +15,22 @@ use super::state::QueueNumber;
 
 impl Apply<'_> {
     /// Settles leases for good.
-    pub(super) fn ack(&mut self, receipts: &Receipts) -> Outcome {
-        self.settle(receipts, |queue, id, leased| {
+    pub(super) fn ack(&mut self, session: Option<SessionId>, receipts: &Receipts) -> Outcome {
+        self.settle(session, receipts, |queue, id, leased| {
             queue.turnover.acked += 1;
             queue.let_go(id, &leased.message);
         })
     }
 
     /// Gives leased messages back.
-    pub(super) fn nack(&mut self, receipts: &Receipts, kind: &NackKind) -> Outcome {
+    pub(super) fn nack(
+        &mut self,
+        session: Option<SessionId>,
+        receipts: &Receipts,
+        kind: &NackKind,
+    ) -> Outcome {
         let wall_ms = self.state.wall_ms;
-        self.settle(receipts, |queue, id, mut leased| match kind {
+        self.settle(session, receipts, |queue, id, mut leased| match kind {
             NackKind::Release { delay_ms } => {
                 let message = &mut leased.message;
                 message.releases = message.releases.saturating_add(1);
@@ -44,7 +49,13 @@ impl Apply<'_> {
     }
 
     /// Takes leases back and gives each to `take_over`. A receipt of a queue that was removed is gone.
-    fn settle(&mut self, receipts: &Receipts, take_over: impl Fn(&mut Queue, MessageId, Leased)) -> Outcome {
+    fn settle(
+        &mut self,
+        session: Option<SessionId>,
+        receipts: &Receipts,
+        take_over: impl Fn(&mut Queue, MessageId, Leased),
+    ) -> Outcome {
+        let clock_ms = self.state.lease_clock_ms;
         let Some(number) = self.state.names.get(&receipts.queue).copied() else {
             return Outcome::Settled(gone(receipts));
         };
@@ -58,7 +69,11 @@ impl Apply<'_> {
                 }
                 Err(settled) => settled,
             };
-            receipts.receipts.iter().map(settle).collect()
+            let results: Vec<Settled> = receipts.receipts.iter().map(settle).collect();
+            if results.contains(&Settled::Ok) {
+                queue.renew(session, queue.settings.lease_ms, clock_ms);
+            }
+            results
         });
         for (session, id) in released {
             self.unhold(session, id);
@@ -76,35 +91,52 @@ impl Apply<'_> {
         receipts: Option<&Receipts>,
         lease_ms: u64,
     ) -> Result<Outcome, Refusal> {
-        let deadline_ms = self.state.lease_clock_ms.saturating_add(clamp_lease(lease_ms));
+        let lease_ms = clamp_lease(lease_ms);
+        let deadline_ms = self.state.lease_clock_ms.saturating_add(lease_ms);
         let (results, count) = match (receipts, session) {
             (Some(receipts), _) => {
-                let results = self.extend_receipts(receipts, deadline_ms);
+                let results = self.extend_receipts(session, receipts, lease_ms);
                 let count = results.iter().filter(|settled| **settled == Settled::Ok).count() as u64;
                 (results, count)
             }
-            (None, Some(session)) => (Vec::new(), self.extend_session(session, deadline_ms)),
+            (None, Some(session)) => (Vec::new(), self.extend_session(session, lease_ms)),
             (None, None) => return Err(refusal(ErrorCode::BadRequest)),
         };
         Ok(Outcome::Extended { results, count, deadline_ms })
     }
 
-    fn extend_receipts(&mut self, receipts: &Receipts, deadline_ms: u64) -> Vec<Settled> {
+    fn extend_receipts(
+        &mut self,
+        session: Option<SessionId>,
+        receipts: &Receipts,
+        lease_ms: u64,
+    ) -> Vec<Settled> {
+        let clock_ms = self.state.lease_clock_ms;
+        let deadline_ms = clock_ms.saturating_add(lease_ms);
         let Some(number) = self.state.names.get(&receipts.queue).copied() else { return gone(receipts) };
         self.change(number, |queue| {
             let extend = |(id, token): &(MessageId, LeaseToken)| {
                 queue.extend(*id, *token, deadline_ms).err().unwrap_or(Settled::Ok)
             };
-            receipts.receipts.iter().map(extend).collect()
+            let results: Vec<Settled> = receipts.receipts.iter().map(extend).collect();
+            if results.contains(&Settled::Ok) {
+                queue.renew(session, lease_ms, clock_ms);
+            }
+            results
         })
     }
 
-    fn extend_session(&mut self, session: SessionId, deadline_ms: u64) -> u64 {
+    fn extend_session(&mut self, session: SessionId, lease_ms: u64) -> u64 {
+        let clock_ms = self.state.lease_clock_ms;
+        let deadline_ms = clock_ms.saturating_add(lease_ms);
         let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
         let held: Vec<(MessageId, QueueNumber)> =
             self.state.held.range(all).map(|((_, id), number)| (*id, *number)).collect();
         for run in held.chunk_by(|a, b| a.1 == b.1) {
-            self.change(run[0].1, |queue| run.iter().for_each(|(id, _)| queue.extend_held(*id, deadline_ms)));
+            self.change(run[0].1, |queue| {
+                run.iter().for_each(|(id, _)| queue.extend_held(*id, deadline_ms));
+                queue.renew(Some(session), lease_ms, clock_ms);
+            });
         }
         held.len() as u64
     }

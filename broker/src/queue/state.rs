@@ -3,7 +3,7 @@
 //! A clone shares everything and costs a handful of reference counts; what changes afterwards is copied chunk by
 //! chunk (`imbl`'s B-trees, 16 entries a leaf), so a snapshot being written does not stop apply.
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use queue_protocol::level::Level;
 use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::settings::Settings;
@@ -37,6 +37,8 @@ pub struct State {
     /// Where the leases of each session are; it may be closed.
     pub(super) held: OrdMap<(SessionId, MessageId), QueueNumber>,
     pub(super) sessions: Sessions,
+    /// Queues that a session claims, by session.
+    pub(super) claims: OrdSet<(SessionId, QueueNumber)>,
     /// Sums over the queues.
     pub(super) counts: Counts,
     /// Since the cluster was made, removed queues included.
@@ -65,6 +67,7 @@ impl State {
             heads: Heads::default(),
             held: OrdMap::new(),
             sessions: Sessions::default(),
+            claims: OrdSet::new(),
             counts: Counts::default(),
             turnover: Turnover::default(),
         }

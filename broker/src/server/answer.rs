@@ -110,6 +110,7 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Del
             lease_ms: grant.lease_ms,
             deadline_ms: grant.deadline_ms,
             content,
+            epoch: grant.epoch,
         })
         .collect();
     let deliveries = Bounded::new(deliveries).expect("a lease gives no more than it may");

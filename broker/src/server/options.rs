@@ -1,7 +1,6 @@
-//! What may be asked of queues and messages: ranges of settings and of push options, and what is understood but has
-//! no effect yet, which is refused.
+//! What may be asked of queues and messages: ranges of settings and of push options.
 
-use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::error::Error;
 use queue_protocol::limits::{
     DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX,
 };
@@ -10,25 +9,10 @@ use queue_protocol::settings::QueueSettings;
 
 use super::dispatch::bad;
 
-/// A thing that is asked for by some of `T`.
-type Asked<T> = (&'static str, fn(&T) -> bool);
-
-/// Settings without effect, as long as they are.
-const SETTINGS_NOT_BUILT: &[Asked<QueueSettings>] = &[("single_active", |s| s.single_active == Some(true))];
-
-fn built<T>(list: &[Asked<T>], asked: &T) -> Result<(), Error> {
-    match list.iter().find(|(_, is_asked)| is_asked(asked)) {
-        Some((what, _)) => {
-            Err(Error::refused(ErrorCode::Unsupported, format!("this version cannot do: {what}")))
-        }
-        None => Ok(()),
-    }
-}
-
 /// Checks the ranges of settings.
 ///
 /// # Errors
-/// The first that is out of its range, or that has no effect yet.
+/// The first that is out of its range.
 pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
     let long = |what: &str, ms: Option<u64>, max: u64| match ms {
         Some(ms) if ms > max => Err(bad(format!("{what} of {ms} ms exceeds {max}"))),
@@ -59,7 +43,7 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
             return Err(bad("a rate is at most 10,000,000 messages"));
         }
     }
-    built(SETTINGS_NOT_BUILT, settings)
+    Ok(())
 }
 
 /// Checks the weight of a group, if one is given.
@@ -106,6 +90,8 @@ pub(crate) fn check_lease_ms(lease_ms: u64) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use queue_protocol::error::ErrorCode;
+
     use super::*;
 
     #[test]
@@ -135,13 +121,5 @@ mod tests {
         for options in refused {
             assert_eq!(check_options(&options).unwrap_err().code, ErrorCode::BadRequest, "{options:?}");
         }
-    }
-
-    #[test]
-    fn what_has_no_effect_yet_is_refused() {
-        let named = QueueSettings { single_active: Some(true), ..Default::default() };
-        assert_eq!(check_settings(&named).unwrap_err().code, ErrorCode::Unsupported);
-        let unset = QueueSettings { single_active: Some(false), ..Default::default() };
-        assert_eq!(check_settings(&unset), Ok(()));
     }
 }

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use super::reply_to::{Finished, ReplyTo};
 use crate::mutants::{self, Mutant};
-use crate::queue::State;
 use crate::queue::command::{Command, Lease, Op};
 use crate::queue::reply::Outcome;
+use crate::queue::{Consumer, State};
 use crate::raft::{Committed, Consensus, Parked, Proposal, ProposeError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,10 @@ impl Waiter {
         }
     }
 
+    fn session(&self) -> Option<SessionId> {
+        self.command.session.map(|stamp| stamp.session)
+    }
+
     fn key(&self) -> Option<(SessionId, u64)> {
         self.command.session.map(|stamp| (stamp.session, stamp.number))
     }
@@ -65,6 +69,20 @@ struct Inner {
 }
 
 impl Inner {
+    /// Those who wait for a queue and may be served by it, in order.
+    fn of_queue(&self, queue: &QueueName, consumer: Consumer) -> impl Iterator<Item = u64> + '_ {
+        let ids = || self.by_queue.get(queue).into_iter().flatten().copied();
+        let session = |id: u64| self.all[&id].session();
+        let only = match consumer {
+            Consumer::Any => None,
+            Consumer::Only(holder) => Some(Some(holder)),
+            Consumer::One(last) => {
+                ids().map(session).find(|asks| *asks == last).or_else(|| ids().next().map(session))
+            }
+        };
+        ids().filter(move |id| only.is_none_or(|only| session(*id) == only))
+    }
+
     fn enter(&mut self, id: u64, stage: Stage) {
         let waiter = self.all.get_mut(&id).expect("stages are changed of waiters that exist");
         waiter.stage = stage;
@@ -189,7 +207,8 @@ impl Waiters {
     fn wait_or_propose(&self, consensus: &Consensus, mut inner: MutexGuard<'_, Inner>, id: u64) {
         inner.enter(id, Stage::Waiting);
         let lease = inner.all[&id].lease().clone();
-        if consensus.read(|state, _| worth_proposing(state, &lease)) {
+        let session = inner.all[&id].session();
+        if consensus.read(|state, _| worth_proposing(state, &lease, session)) {
             inner.enter(id, Stage::Proposed);
             let proposal = self.proposal(&inner, id);
             drop(inner);
@@ -248,15 +267,18 @@ impl Waiters {
         let Some(consensus) = self.consensus.upgrade() else { return };
         for queue in queues {
             let mut inner = self.inner();
-            let Some(ids) = inner.by_queue.get(queue) else { continue };
-            let mut ready = consensus.read(|state, _| state.available(queue));
+            if !inner.by_queue.contains_key(queue) {
+                continue;
+            }
+            let (mut ready, consumer) =
+                consensus.read(|state, _| (state.available(queue), state.consumer(queue)));
             let mut chosen = Vec::new();
-            for id in ids {
+            for id in inner.of_queue(queue, consumer) {
                 if ready == 0 {
                     break;
                 }
-                ready = ready.saturating_sub(inner.all[id].lease().max_messages.into());
-                chosen.push(*id);
+                ready = ready.saturating_sub(inner.all[&id].lease().max_messages.into());
+                chosen.push(id);
             }
             let proposals: Vec<_> = chosen
                 .into_iter()
@@ -360,9 +382,9 @@ impl Waiters {
         };
         let mut inner = self.inner();
         let Some(waiter) = inner.all.get(&id) else { return };
-        let lease = waiter.lease().clone();
+        let (lease, session) = (waiter.lease().clone(), waiter.session());
         match read {
-            Ok(_) if consensus.read(|state, _| worth_proposing(state, &lease)) => {
+            Ok(_) if consensus.read(|state, _| worth_proposing(state, &lease, session)) => {
                 inner.enter(id, Stage::Proposed);
                 let proposal = self.proposal(&inner, id);
                 drop(inner);
@@ -383,17 +405,21 @@ impl Waiters {
 }
 
 /// Proposing gives messages, or a refusal because no queue of that name exists.
-fn worth_proposing(state: &State, lease: &Lease) -> bool {
+fn worth_proposing(state: &State, lease: &Lease, session: Option<SessionId>) -> bool {
     let queues = &lease.queues;
-    queues.iter().any(|queue| state.available(queue) > 0)
+    queues.iter().any(|queue| state.available_to(queue, session) > 0)
         || !queues.iter().any(|queue| state.has_queue(queue))
 }
 
 impl Parked for Waiters {
     fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal> {
+        let Some(consensus) = self.consensus.upgrade() else { return Vec::new() };
         let mut inner = self.inner();
-        let Some(ids) = inner.by_queue.get(queue) else { return Vec::new() };
-        let ids: Vec<u64> = ids.iter().take(count).copied().collect();
+        if !inner.by_queue.contains_key(queue) {
+            return Vec::new();
+        }
+        let consumer = consensus.read(|state, _| state.consumer(queue));
+        let ids: Vec<u64> = inner.of_queue(queue, consumer).take(count).collect();
         ids.into_iter()
             .map(|id| {
                 inner.enter(id, Stage::Proposed);

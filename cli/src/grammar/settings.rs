@@ -63,6 +63,7 @@ settings! {
     "rate-per" "rate_ms" rate_ms span "DURATION" "The time that --rate-max speaks of";
     "group-rate-max" "group_rate_max" group_rate_max limit "N" "The same for each group";
     "group-rate-per" "group_rate_ms" group_rate_ms span "DURATION" "The time that --group-rate-max speaks of";
+    "single-active" "single_active" single_active switch "on|off" "One session at a time is served";
 }
 
 /// Numbers that are at least what the broker says.

@@ -213,6 +213,7 @@ fn take(state: &mut State, lease: &Lease) -> Handled {
             group: None,
             pushed_at_ms: NOW_MS,
             lease_ms: lease.lease_ms.unwrap_or(30_000),
+            epoch: 0,
             deadline_ms: 30_005,
             content: ContentSpec::of(&stored.content),
         });

@@ -201,6 +201,7 @@ pub(crate) fn delivery(content: &Bytes) -> Delivery {
         group: None,
         pushed_at_ms: 0,
         lease_ms: 1,
+        epoch: 0,
         deadline_ms: 2,
         content: ContentSpec::of(content),
     }

@@ -280,6 +280,7 @@ fn delivery(content: &Bytes) -> Delivery {
         group: None,
         pushed_at_ms: 1_800_000_000_000,
         lease_ms: 30_000,
+        epoch: 3,
         deadline_ms: 120_000,
         content: ContentSpec::of(content),
     }
@@ -332,6 +333,7 @@ fn explained() -> Explained {
         Hold::GroupFull { group: group.clone() },
         Hold::Rate { next_at_ms: 1_800_000_000_000 },
         Hold::GroupRate { group, next_at_ms: Some(1_800_000_000_000) },
+        Hold::Active { session: SessionId(0x42), epoch: 3, left_ms: 41_000 },
     ];
     Explained { holds: list(holds), ahead: Some(3), waiting: 1 }
 }

@@ -5,6 +5,7 @@ use queue_broker::queue::reply::{Grant, Outcome as Replied, Reply};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Answered;
 use queue_protocol::content::ContentSpec;
+use queue_protocol::names::SessionId;
 use queue_protocol::request::{Lease, MessageState, Peek, Request};
 use queue_protocol::response::{Answer, Delivery, QueueView};
 
@@ -61,10 +62,15 @@ pub(super) fn wrong(
 }
 
 /// What is wrong with a read that stands behind what `model` has applied.
-pub(super) fn wrong_read(request: &Request, answered: &Answered, model: &Model) -> Option<String> {
+pub(super) fn wrong_read(
+    session: SessionId,
+    request: &Request,
+    answered: &Answered,
+    model: &Model,
+) -> Option<String> {
     match (request, &answered.answer) {
         (Request::Lease(lease) | Request::Pop(lease), Answer::Delivered(told)) if told.is_empty() => {
-            wrongly_empty(lease, model)
+            wrongly_empty(lease, session, model)
         }
         (Request::Peek(peek), Answer::Peeked(_)) => wrong_peek(peek, answered, model),
         (Request::Queues(_), Answer::Queues(told)) => told.iter().find_map(|view| wrong_counts(view, model)),
@@ -72,8 +78,8 @@ pub(super) fn wrong_read(request: &Request, answered: &Answered, model: &Model) 
     }
 }
 
-fn wrongly_empty(lease: &Lease, model: &Model) -> Option<String> {
-    let full = lease.queues.iter().find(|queue| model.available(queue) > 0)?;
+fn wrongly_empty(lease: &Lease, session: SessionId, model: &Model) -> Option<String> {
+    let full = lease.queues.iter().find(|queue| model.available_to(queue, Some(session)) > 0)?;
     Some(format!("it was empty, {full} has ready messages"))
 }
 

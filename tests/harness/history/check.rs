@@ -182,7 +182,7 @@ fn wrong_answer(
     checked.repeated += u64::from(answered.repeated);
     if answered.at.position == u32::MAX {
         checked.reads += 1;
-        return wrong_read(&operation.request, answered, model);
+        return wrong_read(operation.session, &operation.request, answered, model);
     }
     let Some(applied) = entries.get(&index) else { return Some("there is no such entry".to_owned()) };
     let position = answered.at.position as usize;

@@ -1,8 +1,10 @@
 //! The state machine again, too simple to be wrong: vectors, linear scans, no index, nothing shared. Slow, and
 //! written from the design, not from the code beside it.
 
+mod claims;
 mod groups;
 mod ops;
+mod push;
 mod rates;
 mod sweep;
 
@@ -51,6 +53,8 @@ struct Queue {
     weights: Vec<(Key, u32)>,
     /// Groups whose ready messages are to die.
     parking: Vec<Key>,
+    /// Who claims or claimed it, if it serves one session: how many did until now, and until when this one does.
+    active: (Option<SessionId>, u64, Option<u64>),
     /// What was taken from the bucket of the queue (no key) and of its groups.
     spent: Vec<rates::Spent>,
 }
@@ -140,6 +144,7 @@ impl Model {
             self.turn();
         }
         self.refill();
+        self.end_claims();
         let wall_ms = self.wall_ms;
         for session in self.sessions.clone() {
             if session.check_ms > wall_ms {
@@ -197,6 +202,7 @@ impl Model {
 
     fn forget(&mut self, id: SessionId) {
         self.sessions.retain(|session| session.id != id);
+        self.resign(id);
         if !self.forgotten.iter().any(|(forgotten, _)| *forgotten == id) {
             self.forgotten.push((id, self.wall_ms + SESSION_FORGOTTEN_MS));
         }
@@ -330,7 +336,11 @@ impl Model {
                 .chain(self.parked().map(|_| 0))
                 .chain(self.next_refill())
                 .min(),
-            lease_ms: self.in_state(MessageState::Leased).map(|message| message.deadline_ms).min(),
+            lease_ms: self
+                .in_state(MessageState::Leased)
+                .map(|message| message.deadline_ms)
+                .chain(self.claim_ends())
+                .min(),
             leases: self.in_state(MessageState::Leased).count() as u64,
         }
     }

@@ -2,16 +2,15 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
-use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName, SessionId};
-use queue_protocol::request::{Due, MessageState, NackKind, PushOptions, UniqueHeld};
-use queue_protocol::response::{DeadReason, Event, EventKind, PushOutcome, Settled};
-use queue_protocol::settings::{OnFull, Settings};
+use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::request::{MessageState, NackKind};
+use queue_protocol::response::{DeadReason, Event, EventKind, Settled};
+use queue_protocol::settings::Settings;
 
-use super::super::command::{ErrorText, Lease, Op, Push, Receipts};
+use super::super::command::{ErrorText, Lease, Op, Receipts};
 use super::super::level::LEVEL_KNOWN_MAX;
 use super::super::message::backoff_ms;
 use super::super::reply::{BodyRef, Grant, Outcome, Refusal};
-use super::super::view::Peeked;
 use super::{Message, Model, Queue, make_ready, refusal, refusal_of};
 
 impl Model {
@@ -31,11 +30,17 @@ impl Model {
             Op::Push(push) => self.push(push, bodies),
             Op::Lease(lease) => self.deliver(session, lease, false),
             Op::Pop(lease) => self.deliver(session, lease, true),
-            Op::Ack(receipts) => Ok(Outcome::Settled(self.settle(receipts, |model, id| {
-                model.messages.retain(|message| message.shown.id != id);
-            }))),
+            Op::Ack(receipts) => {
+                let results = self.settle(receipts, |model, id| {
+                    model.messages.retain(|message| message.shown.id != id);
+                });
+                self.show(session, &receipts.queue, &results, None);
+                Ok(Outcome::Settled(results))
+            }
             Op::Nack { leases, kind } => {
-                Ok(Outcome::Settled(self.settle(leases, |model, id| model.nack(id, kind))))
+                let results = self.settle(leases, |model, id| model.nack(id, kind));
+                self.show(session, &leases.queue, &results, None);
+                Ok(Outcome::Settled(results))
             }
             Op::Extend { leases, lease_ms } => {
                 let deadline_ms = self.lease_clock_ms + (*lease_ms).clamp(1_000, 43_200_000);
@@ -43,6 +48,7 @@ impl Model {
                 let (results, count) = match (leases, session) {
                     (Some(receipts), _) => {
                         let results = self.settle(receipts, extend);
+                        self.show(session, &receipts.queue, &results, Some(*lease_ms));
                         let count = results.iter().filter(|result| **result == Settled::Ok).count();
                         (results, count)
                     }
@@ -50,6 +56,10 @@ impl Model {
                         let held = self.in_state(MessageState::Leased).filter(|m| m.holder == Some(session));
                         let held: Vec<MessageId> = held.map(|m| m.shown.id).collect();
                         held.iter().for_each(|id| extend(self, *id));
+                        for id in &held {
+                            let queue = self.find(*id).unwrap().queue.clone();
+                            self.show(Some(session), &queue, &[Settled::Ok], Some(*lease_ms));
+                        }
                         (Vec::new(), held.len())
                     }
                     (None, None) => return Err(refusal(ErrorCode::BadRequest)),
@@ -82,6 +92,9 @@ impl Model {
                     known.round.clear();
                 }
                 known.change_rates(&settings);
+                if !settings.single_active {
+                    known.active.2 = None;
+                }
                 known.settings = settings;
                 Ok(Outcome::Altered(known.version))
             }
@@ -143,7 +156,7 @@ impl Model {
         Ok(())
     }
 
-    fn make_queue(&mut self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
+    pub(super) fn make_queue(&mut self, name: &QueueName, settings: &Settings) -> Result<(), Refusal> {
         self.sound(name, settings)?;
         self.queues.push(Queue {
             name: name.clone(),
@@ -154,167 +167,9 @@ impl Model {
             parking: Vec::new(),
             weights: Vec::new(),
             spent: Vec::new(),
+            active: (None, 0, None),
         });
         Ok(())
-    }
-
-    fn push(&mut self, push: &Push, bodies: &[BodyRef]) -> Result<Outcome, Refusal> {
-        let rising = push.special.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        let in_range = push.special.iter().all(|(k, options)| *k < push.count && options.priority <= 31);
-        if !rising || !in_range || push.count == 0 || push.count > 1_000 || bodies.len() < push.count as usize
-        {
-            return Err(refusal_of(ErrorCode::BadRequest, &push.queue));
-        }
-        let before = self.clone();
-        match &push.create {
-            Some(settings) if !self.has(&push.queue) => self.make_queue(&push.queue, settings)?,
-            _ => self.exists(&push.queue)?,
-        }
-        if self.settings(&push.queue).pushes_paused {
-            return Err(refusal_of(ErrorCode::QueuePaused, &push.queue));
-        }
-        let mut outcomes = Vec::new();
-        for (k, body) in (0..).zip(bodies) {
-            let options = push
-                .special
-                .iter()
-                .find(|(special, _)| *special == k)
-                .map(|(_, options)| options.clone())
-                .unwrap_or_default();
-            match self.admit(&push.queue, u64::from(body.size), &options) {
-                Some(PushOutcome::Refused { code, .. }) if push.atomic => {
-                    *self = before;
-                    return Err(refusal_of(code, &push.queue));
-                }
-                Some(other) => {
-                    outcomes.push(other);
-                    continue;
-                }
-                None => {}
-            }
-            self.ids += 1;
-            outcomes.push(PushOutcome::Stored { first_id: MessageId(self.ids), count: 1 });
-            let due_ms = match options.due {
-                Due::Now => 0,
-                Due::AfterMs(ms) => self.wall_ms + ms,
-                Due::AtMs(ms) => ms,
-            };
-            let mut message = Message {
-                queue: push.queue.clone(),
-                shown: Peeked {
-                    id: MessageId(self.ids),
-                    state: MessageState::Ready,
-                    priority: options.priority,
-                    group: options.group.clone(),
-                    attempts: 0,
-                    failures: 0,
-                    releases: 0,
-                    pushed_at_ms: self.wall_ms,
-                    until_ms: None,
-                    token: None,
-                    dead: None,
-                    last_error: None,
-                    history: Vec::new(),
-                    expires_at_ms: options
-                        .ttl_ms
-                        .map(|ttl_ms| self.wall_ms + ttl_ms)
-                        .or(self.expiry(&push.queue)),
-                    body: *body,
-                },
-                deadline_ms: 0,
-                holder: None,
-                hops: 0,
-                unique: options.unique.map(|unique| unique.key),
-            };
-            if let Some(key) = options.dedup_key {
-                let (wall_ms, id) = (self.wall_ms, MessageId(self.ids));
-                let queue = self.queues.iter_mut().find(|known| known.name == push.queue).unwrap();
-                if queue.settings.dedup_window_ms > 0 {
-                    queue.dedup.push((key, id, wall_ms + queue.settings.dedup_window_ms));
-                }
-            }
-            if due_ms > self.wall_ms {
-                message.shown.state = MessageState::Delayed;
-                message.shown.until_ms = Some(due_ms);
-            }
-            self.messages.push(message);
-            self.turn();
-        }
-        Ok(Outcome::Pushed(in_runs(outcomes)))
-    }
-
-    pub(super) fn expiry(&self, queue: &QueueName) -> Option<u64> {
-        let ttl_ms = self.settings(queue).ttl_ms;
-        (ttl_ms > 0).then_some(self.wall_ms + ttl_ms)
-    }
-
-    /// Why a message may not come in, if it may not.
-    fn admit(&mut self, queue: &QueueName, size: u64, options: &PushOptions) -> Option<PushOutcome> {
-        let refused = |code| Some(PushOutcome::Refused { code, count: 1 });
-        let known = self.queues.iter().find(|known| known.name == *queue).unwrap();
-        let remembered = |(key, _, until_ms): &&(Key, MessageId, u64)| {
-            Some(key) == options.dedup_key.as_ref() && *until_ms > self.wall_ms
-        };
-        if let Some((_, id, _)) = known.dedup.iter().find(remembered) {
-            return Some(PushOutcome::Duplicate { id: *id });
-        }
-        if let Some(unique) = &options.unique {
-            let holds = |m: &&Message| {
-                let live = m.shown.state != MessageState::Dead;
-                live && m.queue == *queue && m.unique.as_ref() == Some(&unique.key)
-            };
-            if let Some(holder) = self.messages.iter().find(holds).cloned() {
-                match unique.held {
-                    UniqueHeld::Keep => return Some(PushOutcome::Duplicate { id: holder.shown.id }),
-                    UniqueHeld::Replace if holder.shown.state != MessageState::Leased => {
-                        let before = self.messages.clone();
-                        self.messages.retain(|message| message.shown.id != holder.shown.id);
-                        let shrinks = size <= u64::from(holder.shown.body.size);
-                        if shrinks || self.has_room(queue, size) {
-                            return None;
-                        }
-                        self.messages = before;
-                        return refused(ErrorCode::QueueFull);
-                    }
-                    _ => return refused(ErrorCode::UniqueHeld),
-                }
-            }
-        }
-        if self.make_room(queue, size) { None } else { refused(ErrorCode::QueueFull) }
-    }
-
-    fn has_room(&self, queue: &QueueName, size: u64) -> bool {
-        let settings = self.settings(queue);
-        let waits = |m: &&Message| m.queue == *queue && m.shown.state != MessageState::Dead;
-        let count = self.messages.iter().filter(waits).count() as u64;
-        let bytes: u64 = self.messages.iter().filter(waits).map(|m| u64::from(m.shown.body.size)).sum();
-        let over = |max: u64, value: u64| max > 0 && value > max;
-        !over(settings.max_messages, count + 1) && !over(settings.max_bytes, bytes + size)
-    }
-
-    /// Whether one more message of that size may wait, after letting others die for it.
-    fn make_room(&mut self, queue: &QueueName, size: u64) -> bool {
-        let settings = self.settings(queue);
-        loop {
-            if self.has_room(queue, size) {
-                return true;
-            }
-            let first = |state| {
-                let of_queue = self.in_state(state).filter(|message| message.queue == *queue);
-                of_queue.map(|message| message.shown.id).min()
-            };
-            let oldest = first(MessageState::Ready).or(first(MessageState::Delayed));
-            match oldest {
-                Some(id)
-                    if settings.on_full == OnFull::DropOldest
-                        && (settings.max_bytes == 0 || size <= settings.max_bytes) =>
-                {
-                    self.bury(id, DeadReason::Overflow);
-                    self.turn();
-                }
-                _ => return false,
-            }
-        }
     }
 
     fn deliver(&mut self, session: Option<SessionId>, lease: &Lease, pop: bool) -> Result<Outcome, Refusal> {
@@ -324,7 +179,7 @@ impl Model {
         if !lease.queues.iter().any(|queue| self.has(queue)) {
             self.exists(&lease.queues[0])?;
         }
-        let serves = |queue: &&QueueName| self.has(queue) && self.available(queue) > 0;
+        let serves = |queue: &&QueueName| self.has(queue) && self.available_to(queue, session) > 0;
         let Some(queue) = lease.queues.iter().find(serves) else {
             return Ok(Outcome::Nothing);
         };
@@ -342,6 +197,8 @@ impl Model {
             if full || (!grants.is_empty() && bytes > u64::from(lease.max_bytes)) {
                 break;
             }
+            let epoch = self.claim(session, queue, if pop { settings.lease_ms } else { lease_ms });
+            let message = self.find(id).unwrap();
             message.shown.state = MessageState::Leased;
             message.shown.attempts += 1;
             message.shown.token = Some(token);
@@ -359,6 +216,7 @@ impl Model {
                 lease_ms: if pop { 0 } else { lease_ms },
                 deadline_ms: if pop { 0 } else { clock_ms + lease_ms },
                 body: message.shown.body,
+                epoch,
             });
             self.tokens += 1;
             if pop {
@@ -477,24 +335,4 @@ pub(super) fn note(message: &mut Message, at_ms: u64, kind: EventKind) {
         history.push(Event { at_ms, attempts: message.shown.attempts, kind });
         *history = history[history.len().saturating_sub(8)..].to_vec();
     }
-}
-
-/// Outcomes of single messages, joined where they fared alike.
-fn in_runs(outcomes: Vec<PushOutcome>) -> Vec<PushOutcome> {
-    let mut runs: Vec<PushOutcome> = Vec::new();
-    for outcome in outcomes {
-        match (runs.last_mut(), outcome) {
-            (
-                Some(PushOutcome::Stored { first_id, count }),
-                PushOutcome::Stored { first_id: MessageId(id), .. },
-            ) if first_id.0 + u64::from(*count) == id => *count += 1,
-            (Some(PushOutcome::Refused { code, count }), PushOutcome::Refused { code: same, .. })
-                if *code == same =>
-            {
-                *count += 1;
-            }
-            _ => runs.push(outcome),
-        }
-    }
-    runs
 }

@@ -18,7 +18,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 30] = [
+const KINDS: [&str; 31] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -47,6 +47,7 @@ const KINDS: [&str; 30] = [
     "DeadToCycle",
     "moved",
     "held back",
+    "kept from others",
     "repeated",
     "dead",
 ];
@@ -89,6 +90,8 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         seen.extend(
             model.queues().iter().any(|queue| hides_some(&model, queue)).then(|| "held back".to_owned()),
         );
+        let kept = |queue: &QueueName| model.available_to(queue, None) < model.available(queue);
+        seen.extend(model.queues().iter().any(kept).then(|| "kept from others".to_owned()));
         seen.extend(model.was_moved().then(|| "moved".to_owned()));
 
         for twin in &mut twins {
@@ -144,6 +147,9 @@ fn assert_same(state: &State, model: &Model) {
         }
         assert_eq!(stats.bytes, bytes);
         assert_eq!(state.available(&queue), model.available(&queue));
+        for session in [None, Some(SessionId(0)), Some(SessionId(1)), Some(SessionId(2))] {
+            assert_eq!(state.available_to(&queue, session), model.available_to(&queue, session));
+        }
         let ready = model.peek(&queue, MessageState::Ready);
         assert_eq!(stats.oldest_ready_at_ms, ready.iter().map(|shown| shown.pushed_at_ms).min());
         let delayed = model.peek(&queue, MessageState::Delayed);

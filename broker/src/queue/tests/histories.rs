@@ -132,6 +132,7 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
         1 => any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), fair: Some(on), ..none() }),
         2 => any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), ..none() }),
         2 => any::<bool>().prop_map(move |on| QueueSettings { fair: Some(on), ..none() }),
+        2 => any::<bool>().prop_map(move |on| QueueSettings { single_active: Some(on), ..none() }),
     ];
     let on_poison = prop_oneof![Just(OnPoison::Skip), Just(OnPoison::Block), Just(OnPoison::ParkGroup)];
     let groups = prop_oneof![

@@ -1,5 +1,6 @@
 //! The state machine as a whole: stories, limits, bytes, and the comparison with the model.
 
+mod active_stories;
 mod bytes;
 mod compared;
 mod group_stories;
