@@ -42,6 +42,7 @@ const WIRE: &[&str] = &[
     "peer",
     "request",
     "response",
+    "txn",
 ];
 
 /// Which part of a file is looked at.

@@ -19,6 +19,7 @@ use crate::queue;
 use crate::settle;
 use crate::shell::Shell;
 use crate::stats;
+use crate::txn;
 use crate::work;
 
 /// Runs a command to its end, its output flushed. Push, pop, lease, work and bench come to an end of their own when stopped;
@@ -74,6 +75,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Explain(args) => explain::run(shell, args).await,
         Cmd::Message(cmd) => edit::run(shell, cmd).await,
         Cmd::Queue(cmd) => queue::run(shell, cmd).await,
+        Cmd::Txn(args) => txn::run(shell, args).await,
         Cmd::Group(cmd) => group::run(shell, cmd).await,
         Cmd::Ls(args) => queue::ls(shell, args).await,
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,

@@ -170,7 +170,12 @@ impl Failure {
                 (Exit::Retry, Some(format!("pop, or see its limits: `queuectl queue info {name}`")))
             }
             E::QueuePaused => (Exit::Retry, None),
-            E::UniqueHeld | E::AlreadyReady | E::MessageLeased | E::DeadToCycle => (Exit::Conflict, None),
+            E::UniqueHeld
+            | E::AlreadyReady
+            | E::MessageLeased
+            | E::DeadToCycle
+            | E::ConditionFailed => (Exit::Conflict, None),
+            E::ReceiptStale => (Exit::NotFound, None),
             E::GroupLimit => {
                 (Exit::Retry, Some(format!("take one back: `queuectl group weight {name} GROUP none`")))
             }
@@ -311,6 +316,8 @@ mod tests {
             "already_ready 73",
             "message_leased 73",
             "group_limit 75",
+            "receipt_stale 66",
+            "condition_failed 73",
             "node_removed 66",
             "quorum_at_risk 73",
             "store_refused 66",

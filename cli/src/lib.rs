@@ -41,6 +41,7 @@ mod sweep;
 mod take;
 mod tally;
 mod terminal;
+mod txn;
 mod words;
 mod work;
 

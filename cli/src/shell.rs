@@ -253,6 +253,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Edited(_) => "edit",
         Answer::Explained(_) => "explain",
         Answer::Weighed(_) => "weighing",
+        Answer::Txn(_) => "txn",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

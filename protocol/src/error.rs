@@ -146,6 +146,10 @@ codes! {
     MessageLeased = 36, "message_leased";
     /// As many groups of the queue have a weight of their own as can.
     GroupLimit = 37, "group_limit";
+    /// The lease has ended or was settled before.
+    ReceiptStale = 38, "receipt_stale";
+    /// A condition of the transaction does not hold.
+    ConditionFailed = 39, "condition_failed";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

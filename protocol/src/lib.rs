@@ -23,3 +23,4 @@ pub mod peer;
 pub mod request;
 pub mod response;
 pub mod settings;
+pub mod txn;

@@ -16,6 +16,10 @@ pub const LEASE_COUNT_MAX: usize = 256;
 pub const LEASE_QUEUES_MAX: usize = 16;
 /// Receipts in one ack, nack or extend.
 pub const RECEIPTS_COUNT_MAX: usize = 1_000;
+/// Conditions, and steps, of one transaction.
+pub const TXN_COUNT_MAX: usize = 256;
+/// Messages, receipts and ids of one transaction.
+pub const TXN_ITEMS_MAX: usize = 1_000;
 /// Queues in one answer of a listing.
 pub const QUEUES_LISTED_MAX: usize = 1_000;
 /// Queues of a cluster.

@@ -16,6 +16,7 @@ use crate::membership::MemberChange;
 use crate::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::response::DeadReason;
 use crate::settings::QueueSettings;
+use crate::txn::Txn;
 
 /// A request and what surrounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +86,8 @@ pub enum Request {
     WeighGroup(WeighGroup),
     /// Raise the cluster's feature level to this one, or to the highest that all members speak.
     RaiseLevel(Option<Level>),
+    /// Do several things or nothing. Tail: the contents of its pushes.
+    Txn(Txn),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
 use crate::settings::Settings;
+use crate::txn::TxnOutcome;
 
 /// An answer and where it stands in the one order of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,8 @@ pub enum Answer {
     Weighed(Option<u32>),
     /// To a raise of the feature level: what it is now.
     Level(Level),
+    /// To a transaction.
+    Txn(TxnOutcome),
 }
 
 /// A run of messages of one push that fared alike.

@@ -261,3 +261,33 @@ async fn a_group_of_a_fair_queue_is_given_a_weight() {
     ctl(&cluster, "group weight jobs big 0").await.expect(2).says("1 to 1,000");
     ctl(&cluster, "group weight nowhere big 1").await.expect(66).says("queue_not_found");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_does_all_of_its_steps_or_none() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    ctl(&cluster, "queue create jobs").await.expect(0);
+    ctl(&cluster, "queue create results").await.expect(0);
+    push(&cluster, "jobs work").await;
+    let spare = push(&cluster, "jobs spare").await;
+    let leased = json(&cluster, "lease jobs").await;
+    let receipt = leased["receipt"].as_str().expect("it was leased");
+    let file = format!(
+        r#"{{"if": [{{"leased": "{receipt}"}}, {{"queue": "results", "at_most": 5}}],
+            "do": [{{"push": "results", "body": "done", "headers": {{"of": "work"}}}},
+                   {{"ack": "{receipt}"}}, {{"rm": "jobs/{spare}"}}]}}"#
+    );
+    let run_file = async |file: &str, json: bool| {
+        let mut command = cluster.queuectl();
+        command.args(["txn", "-"]).args(json.then_some("--json"));
+        run(&mut command, file.as_bytes()).await
+    };
+    let done = run_file(&file, true).await.expect(0).json();
+    assert_eq!(done["steps"].as_array().map(Vec::len), Some(3), "{done}");
+    assert_eq!((counts(&cluster, "jobs").await, counts(&cluster, "results").await), ([0; 4], [1, 0, 0, 0]));
+    assert_eq!(ctl(&cluster, "pop results").await.expect(0).stdout, "done\n");
+    run_file(&file, false).await.expect(73).says("condition 1 does not hold").says("nothing was done");
+    let stale = format!(r#"{{"do": [{{"push": "results", "body": "again"}}, {{"ack": "{receipt}"}}]}}"#);
+    run_file(&stale, false).await.expect(66).says("step 2 cannot be done");
+    assert_eq!(counts(&cluster, "results").await, [0; 4]);
+    run_file(r#"{"do": [{"ack": 5}]}"#, false).await.expect(65).says("step 1");
+}

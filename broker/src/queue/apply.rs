@@ -51,9 +51,7 @@ impl Apply<'_> {
     fn command(&mut self, position: u32, command: &Command) -> Reply {
         let at = At { index: self.index, position };
         let first_row = self.rows_taken;
-        if let Op::Push(push) = &command.op {
-            self.rows_taken = self.rows_taken.saturating_add(u64::from(push.count));
-        }
+        self.rows_taken = self.rows_taken.saturating_add(command.op.rows());
         match (&command.session, &command.op) {
             (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
             (Some(stamp), Op::CloseSession) => {
@@ -96,6 +94,7 @@ impl Apply<'_> {
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
             Op::WeighGroup(weigh) => self.weigh(weigh),
+            Op::Txn(txn) => self.txn(session, txn, first_row),
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::AssignNode => {
                 let node = NodeId(self.state.next_node);

@@ -3,10 +3,13 @@
 
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::level::Level;
-use queue_protocol::limits::{ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX};
+use queue_protocol::limits::{
+    ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX, TXN_COUNT_MAX,
+};
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
 use queue_protocol::settings::{QueueSettings, Settings};
+use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
 
 /// Commands of one entry, at most.
@@ -123,6 +126,25 @@ pub enum Op {
     WeighGroup(Box<WeighGroup>),
     /// From the next entry on the cluster is at this feature level, if it is not at a higher one.
     RaiseLevel(Level),
+    /// Do several things or nothing.
+    Txn(Box<Txn>),
+}
+
+impl Op {
+    /// Its pushes, in order.
+    pub fn pushes(&self) -> impl Iterator<Item = &Push> {
+        let (one, steps) = match self {
+            Self::Push(push) => (Some(push), &[][..]),
+            Self::Txn(txn) => (None, &txn.steps[..]),
+            _ => (None, &[][..]),
+        };
+        one.into_iter().chain(steps.iter().filter_map(Step::push))
+    }
+
+    /// How many rows of the entry's body table it takes.
+    pub fn rows(&self) -> u64 {
+        self.pushes().map(|push| u64::from(push.count)).sum()
+    }
 }
 
 /// Messages for one queue.
@@ -138,6 +160,72 @@ pub struct Push {
     pub count: u32,
     /// Those that are not plain ([`PushOptions::default`]): ordinal within this push, rising.
     pub special: Bounded<(u32, PushOptions), PUSH_COUNT_MAX>,
+}
+
+/// Several changes, if conditions hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn {
+    /// What must be so.
+    pub conditions: Bounded<Condition, TXN_COUNT_MAX>,
+    /// What is done, in order.
+    pub steps: Bounded<Step, TXN_COUNT_MAX>,
+}
+
+/// One change of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Store messages.
+    Push(Push),
+    /// Settle for good.
+    Ack(Receipts),
+    /// Give back.
+    Nack {
+        /// Which.
+        leases: Receipts,
+        /// Why.
+        kind: queue_protocol::request::NackKind,
+    },
+    /// Make leases longer.
+    Extend {
+        /// Which.
+        leases: Receipts,
+        /// From this entry on.
+        lease_ms: u64,
+    },
+    /// Change messages by id.
+    Edit {
+        /// Where.
+        queue: QueueName,
+        /// Which.
+        ids: Bounded<MessageId, RECEIPTS_COUNT_MAX>,
+        /// How.
+        change: Change,
+    },
+}
+
+impl Step {
+    /// The push that it is.
+    pub fn push(&self) -> Option<&Push> {
+        if let Self::Push(push) = self { Some(push) } else { None }
+    }
+
+    /// Messages, receipts or ids.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Push(push) => push.count as usize,
+            Self::Ack(leases) | Self::Nack { leases, .. } | Self::Extend { leases, .. } => {
+                leases.receipts.len()
+            }
+            Self::Edit { ids, .. } => ids.len(),
+        }
+    }
+}
+
+impl Txn {
+    /// Messages, receipts and ids of all steps.
+    pub fn items(&self) -> usize {
+        self.steps.iter().map(Step::items).sum()
+    }
 }
 
 /// Take messages from the first of `queues` that has any ready.

@@ -36,6 +36,7 @@ mod state;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod txn;
 pub mod view;
 
 pub use active::Consumer;

@@ -4,6 +4,7 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
 use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
+use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
 /// Answer to one command.
@@ -57,6 +58,8 @@ pub enum Outcome {
     Weighed(Option<u32>),
     /// To a raise of the feature level: what it is now.
     Raised(Level),
+    /// To a transaction.
+    Txn(TxnOutcome),
 }
 
 /// A message handed out, without its body.

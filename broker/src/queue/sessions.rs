@@ -25,8 +25,9 @@ use queue_protocol::limits::{
 };
 use queue_protocol::names::{MessageId, SessionId};
 use queue_protocol::response::{At, PushOutcome};
+use queue_protocol::txn::{StepDone, TxnOutcome};
 
-use super::command::{Op, SessionStamp};
+use super::command::{Op, Push, SessionStamp};
 use super::reply::{Outcome, Refusal, Reply};
 
 /// The id of a forgotten session is refused for so long on the wall clock: 1 h.
@@ -40,6 +41,21 @@ const ANSWER_SIZE: u64 = 48;
 const GRANT_SIZE: u64 = 64;
 /// One result of a push.
 const PUSH_OUTCOME_SIZE: u64 = 16;
+
+/// One step of a transaction, besides its results.
+const STEP_SIZE: u64 = 16;
+
+/// What a step counts.
+fn step_size(step: &StepDone) -> u64 {
+    let runs = if let StepDone::Pushed(runs) = step { runs.len() as u64 } else { 0 };
+    STEP_SIZE + runs * PUSH_OUTCOME_SIZE
+}
+
+/// The most the results of a push can count: those without options fare alike, or the last ones are refused.
+fn push_size_max(push: &Push) -> u64 {
+    let runs = (2 * push.special.len() as u64 + 2).min(push.count.into());
+    runs * PUSH_OUTCOME_SIZE
+}
 
 /// All sessions and their answers.
 #[derive(Clone, Debug, Default)]
@@ -142,6 +158,7 @@ impl Answer {
                 }
                 Ok(Outcome::Settled(results) | Outcome::Extended { results, .. }) => results.len() as u64,
                 Ok(Outcome::Edited(results)) => results.len() as u64,
+                Ok(Outcome::Txn(TxnOutcome::Done(steps))) => steps.iter().map(step_size).sum(),
                 Ok(_) => 0,
                 Err(refusal) => (name_size(&refusal.queue) + name_size(&refusal.similar)) as u64,
             },
@@ -162,6 +179,11 @@ fn sizes_max(op: &Op) -> (u64, u64) {
             (receipts.receipts.len() as u64, 0)
         }
         Op::Edit { ids, .. } => (ids.len() as u64, 0),
+        Op::Push(push) => (push_size_max(push), 0),
+        Op::Txn(txn) => {
+            let pushes = op.pushes().map(push_size_max).sum::<u64>();
+            (txn.steps.len() as u64 * STEP_SIZE + pushes, 0)
+        }
         _ => (0, 0),
     };
     (ANSWER_SIZE + items.max(2 * name_size), bodies)

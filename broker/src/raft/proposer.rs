@@ -20,7 +20,7 @@ use super::leadership::{Leadership, Seat};
 use super::levels::Spoken;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
-use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op};
+use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Push, Step};
 use crate::queue::reply::Reply;
 use crate::stages::Stages;
 
@@ -95,19 +95,28 @@ impl Proposal {
             Op::Edit { ids, .. } => 100 * ids.len(),
             Op::Sweep(_) => ENTRY_SIZE_MAX / 2,
             Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
-            Op::Push(push) => {
-                let keys = |(_, options): &(u32, PushOptions)| {
-                    let unique = options.unique.as_ref().map(|unique| &unique.key);
-                    let keys = [options.dedup_key.as_ref(), unique, options.group.as_ref()];
-                    keys.into_iter().flatten().map(|key| key.as_str().len()).sum::<usize>()
-                };
-                push.special.iter().map(|special| 48 + keys(special)).sum()
+            Op::Push(push) => push_size(push),
+            // As with an edit. A nack brings its text.
+            Op::Txn(txn) => {
+                let pushes = self.command.op.pushes().map(push_size).sum::<usize>();
+                let texts = txn.steps.iter().filter(|step| matches!(step, Step::Nack { .. })).count() * 1_100;
+                512 * (txn.conditions.len() + txn.steps.len()) + 100 * txn.items() + pushes + texts
             }
             Op::CreateQueue { .. } | Op::AlterQueue { .. } | Op::WeighGroup(_) => 512,
             _ => 0,
         };
         256 + named + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()
     }
+}
+
+/// Bytes of what a push says of its messages, at most.
+fn push_size(push: &Push) -> usize {
+    let keys = |(_, options): &(u32, PushOptions)| {
+        let unique = options.unique.as_ref().map(|unique| &unique.key);
+        let keys = [options.dedup_key.as_ref(), unique, options.group.as_ref()];
+        keys.into_iter().flatten().map(|key| key.as_str().len()).sum::<usize>()
+    };
+    push.special.iter().map(|special| 48 + keys(special)).sum()
 }
 
 impl Proposer {
@@ -175,7 +184,7 @@ impl Proposer {
         let Some(parked) = self.parked.get() else { return };
         let mut pushed: Vec<(QueueName, usize)> = Vec::new();
         for proposal in taken.iter() {
-            if let Op::Push(push) = &proposal.command.op {
+            for push in proposal.command.op.pushes() {
                 match pushed.iter_mut().find(|(queue, _)| *queue == push.queue) {
                     Some((_, count)) => *count += push.count as usize,
                     None => pushed.push((push.queue.clone(), push.count as usize)),
@@ -306,7 +315,7 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::command::{Push, SessionStamp};
+    use crate::queue::command::SessionStamp;
 
     fn push(session: u128, number: u64, queue: &str) -> Proposal {
         let push = Push {

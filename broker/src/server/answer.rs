@@ -75,6 +75,7 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Created(made) => Answer::Created(made),
         Outcome::Altered(version) => Answer::Altered(version),
         Outcome::Weighed(before) => Answer::Weighed(before),
+        Outcome::Txn(outcome) => Answer::Txn(outcome),
         Outcome::Swept(swept) => Answer::Swept(swept),
         Outcome::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
         Outcome::Count(count) => Answer::Count(count),

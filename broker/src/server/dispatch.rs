@@ -5,23 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
-use queue_protocol::content::{self, ContentSpec};
+use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::limits::{
-    BODY_SIZE_CEILING, FUTURE_MS_MAX, HEADERS_SIZE_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX,
-    WAIT_MS_MAX,
-};
+use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Push, PushOptions, Queues, Receipts,
-    Request, Stamp,
+    Call, Consistency, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Queues, Receipts, Request, Stamp,
 };
 use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
 use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
-use super::options::{check_lease_ms, check_options, check_settings, check_weight};
+use super::options::{check_lease_ms, check_settings, check_weight};
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use crate::queue::command::{self, Command, Op, SessionStamp};
@@ -77,7 +73,7 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
 impl Dispatch {
     /// Starts on a request; its outcome goes to `reply`.
     pub(crate) fn handle(self: &Arc<Self>, session: SessionId, call: Call, tail: Bytes, reply: ReplyTo) {
-        if !matches!(call.request, Request::Push(_)) && !tail.is_empty() {
+        if !matches!(call.request, Request::Push(_) | Request::Txn(_)) && !tail.is_empty() {
             return reply.finish(Finished::Failed(bad("only a push has a tail")));
         }
         let stamp = match session_stamp(session, call.stamp, &call.request) {
@@ -86,6 +82,7 @@ impl Dispatch {
         };
         let op = match call.request {
             Request::Push(push) => return self.push(stamp, push, &tail, reply),
+            Request::Txn(txn) => return self.txn(stamp, txn, &tail, reply),
             Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
             Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
             Request::Status => return reply.finish(self.status()),
@@ -135,61 +132,15 @@ impl Dispatch {
         })
     }
 
-    fn propose(&self, command: Command, table: Vec<ContentSpec>, contents: Vec<Bytes>, reply: ReplyTo) {
+    pub(super) fn propose(
+        &self,
+        command: Command,
+        table: Vec<ContentSpec>,
+        contents: Vec<Bytes>,
+        reply: ReplyTo,
+    ) {
         let done = Box::new(move |result| reply.finish(Finished::of(result)));
         self.consensus.propose(Proposal { command, table, contents, done });
-    }
-
-    fn push(&self, session: Option<SessionStamp>, push: Push, tail: &Bytes, reply: ReplyTo) {
-        if !self.consensus.leads() {
-            return reply.finish(Finished::NotLeader);
-        }
-        if let Some(low) = self.consensus.refuse_push() {
-            return reply.finish(Finished::Failed(low));
-        }
-        if let Err(error) = self.check_push(&push, tail) {
-            return reply.finish(Finished::Failed(error));
-        }
-        let table: Vec<ContentSpec> = push.messages.iter().map(|message| message.content).collect();
-        let options = push.messages.into_vec().into_iter().map(|message| message.options);
-        let plain = PushOptions::default();
-        let special: Vec<_> = (0..).zip(options).filter(|(_, options)| *options != plain).collect();
-        let op = Op::Push(command::Push {
-            queue: push.queue,
-            create: (push.create || self.options.auto_create)
-                .then(|| Box::new(self.options.defaults.clone())),
-            atomic: push.atomic,
-            count: u32::try_from(table.len()).expect("a push has at most 1,000 messages"),
-            special: Bounded::new(special).expect("no more than there are messages"),
-        });
-        self.propose(Command { session, op }, table, vec![tail.clone()], reply);
-    }
-
-    /// Everything about a push that needs no state: counts, ranges, sizes, checksums, headers.
-    fn check_push(&self, push: &Push, tail: &Bytes) -> Result<(), Error> {
-        if push.messages.is_empty() {
-            return Err(bad("a push holds at least one message"));
-        }
-        let mut rest = tail.clone();
-        for message in push.messages.iter() {
-            check_options(&message.options)?;
-            let size = message.content.size as usize;
-            let body_max = self.options.message_size_max;
-            if size > body_max + HEADERS_SIZE_MAX || size > BODY_SIZE_CEILING {
-                return Err(too_big(size, body_max));
-            }
-            if rest.len() < size {
-                return Err(bad("the tail is shorter than its messages"));
-            }
-            let bytes = rest.split_to(size);
-            let corrupt = |e: content::BadContent| Error::refused(ErrorCode::ContentCorrupt, e.to_string());
-            message.content.verify(&bytes).map_err(corrupt)?;
-            let (_, body) = content::decode(&bytes).map_err(corrupt)?;
-            if body.len() > body_max {
-                return Err(too_big(body.len(), body_max));
-            }
-        }
-        if rest.is_empty() { Ok(()) } else { Err(bad("the tail is longer than its messages")) }
     }
 
     fn lease(
@@ -359,10 +310,6 @@ impl Dispatch {
     }
 }
 
-fn too_big(size: usize, max: usize) -> Error {
-    Error::refused(ErrorCode::MessageTooBig, format!("a body of {size} bytes exceeds the limit of {max}"))
-}
-
 fn lease_op(lease: Lease) -> Result<command::Lease, Error> {
     if !(1..=LEASE_COUNT_MAX).contains(&usize::from(lease.max_messages)) {
         return Err(bad(format!("a lease gives 1 to {LEASE_COUNT_MAX} messages")));
@@ -381,11 +328,11 @@ fn lease_op(lease: Lease) -> Result<command::Lease, Error> {
     })
 }
 
-fn to_receipts(receipts: Receipts) -> command::Receipts {
+pub(super) fn to_receipts(receipts: Receipts) -> command::Receipts {
     command::Receipts { queue: receipts.queue, receipts: receipts.receipts }
 }
 
-fn nack_op(nack: Nack) -> Result<Op, Error> {
+pub(super) fn nack_op(nack: Nack) -> Result<Op, Error> {
     let delay_ms = match &nack.kind {
         NackKind::Release { delay_ms } => Some(*delay_ms),
         NackKind::Fail { delay_ms, .. } => *delay_ms,

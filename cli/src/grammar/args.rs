@@ -312,3 +312,11 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) keep_going: bool,
 }
+
+/// `txn`
+#[derive(Args, Debug)]
+pub(crate) struct TxnArgs {
+    /// What to do, in JSON; - is standard input
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+}

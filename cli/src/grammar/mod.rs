@@ -171,6 +171,9 @@ pub(crate) enum Cmd {
     /// Run a handler for each message; its exit code decides
     #[command(alias = "worker", after_help = WORK_HELP)]
     Work(Box<WorkArgs>),
+    /// Do several things or nothing, as a file says
+    #[command(after_help = TXN_HELP)]
+    Txn(TxnArgs),
     /// Messages by id: look at, delete, move, change
     #[command(subcommand)]
     Message(MessageCmd),
@@ -210,6 +213,22 @@ Examples:
   queuectl push hello \"text\"          one message
   queuectl push hello < file          one message per line
   queuectl push hello --file a.png    one message, the whole file";
+
+const TXN_HELP: &str = r#"The file is JSON:
+  { "if": [ {"leased": "jobs/1006/1005"},             the receipt still holds
+            {"exists": "jobs/1007"},                  the message is there
+            {"queue": "mail", "at_most": 100},        ready, leased and delayed
+            {"queue": "mail", "version": 3},
+            {"queue": "mail", "no_dedup_key": "invoice-7"} ],
+    "do": [ {"push": "mail", "body": "text"},         also headers, priority, delay, ttl, dedup_key, group
+            {"ack": "jobs/1006/1005"},
+            {"nack": "jobs/1007/1006"},               also delay, reason
+            {"release": "jobs/1007/1006"},            also delay
+            {"reject": "jobs/1007/1006"},             also reason
+            {"extend": "jobs/1008/1007", "for": "1m"},
+            {"move": "jobs/1009", "to": "other"},
+            {"rm": "jobs/1010"}, {"cancel": "jobs/1011"}, {"kick": "jobs/1012"},
+            {"edit": "jobs/1013", "priority": 9} ] }"#;
 
 /// `queue …`
 #[derive(Subcommand, Debug)]
@@ -359,7 +378,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 21, "{shared:?}");
+        assert_eq!(shared.len(), 22, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",

@@ -132,7 +132,7 @@ pub(crate) enum WaitFor {
 }
 
 /// A duration with its units: `30s`, `1m30s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 

@@ -342,6 +342,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::AlterQueue(_)
         | Request::Explain(_)
         | Request::WeighGroup(_)
+        | Request::Txn(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

@@ -16,6 +16,7 @@ use crate::response::{
     Answer, Delivery, Edited, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
     StatusView, Swept,
 };
+use crate::txn::{Txn, TxnOutcome};
 
 /// A message to push.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,6 +278,15 @@ impl Client {
         let ids = Bounded::new(ids).map_err(too_many)?;
         let answered = self.call(Request::Edit(Edit { queue, ids, change }), Vec::new()).await?;
         Ok(answered.map(pick!(Edited, results => results.into_vec())))
+    }
+
+    /// Does several things or nothing. `contents` are those of its pushes, in order.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn txn(&self, txn: Txn, contents: Vec<Bytes>) -> Result<Answered<TxnOutcome>, ClientError> {
+        let answered = self.call(Request::Txn(txn), contents).await?;
+        Ok(answered.map(pick!(Txn)))
     }
 
     /// What the node at `address` knows of itself and its cluster.

@@ -6,26 +6,33 @@ use bytes::Bytes;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::limits::TAIL_SIZE_MAX;
-use crate::request::Request;
+use crate::request::{Push, Request};
 use crate::response::Answer;
+use crate::txn::Step;
 
 /// Sizes of `contents` are those that `request` names, and fit a frame.
 ///
 /// # Errors
 /// `bad_request` or `message_too_big`.
 pub(super) fn check_request(request: &Request, contents: &[Bytes]) -> Result<(), Error> {
-    let specs: &[_] = match request {
-        Request::Push(push) => &push.messages,
-        _ => &[],
+    let pushes: Vec<&Push> = match request {
+        Request::Push(push) => vec![push],
+        Request::Txn(txn) => txn
+            .steps
+            .iter()
+            .filter_map(|step| if let Step::Push(push) = step { Some(push) } else { None })
+            .collect(),
+        _ => Vec::new(),
     };
-    let sizes = specs.iter().map(|message| message.content.size as usize);
+    let specs = pushes.into_iter().flat_map(|push| push.messages.iter());
+    let sizes = specs.map(|message| message.content.size as usize);
     if !sizes.eq(contents.iter().map(Bytes::len)) {
         let what = "the contents are not the ones that the request describes";
         return Err(Error::refused(ErrorCode::BadRequest, what));
     }
     let size: usize = contents.iter().map(Bytes::len).sum();
     if size > TAIL_SIZE_MAX {
-        let what = format!("{size} bytes of messages in one push; {TAIL_SIZE_MAX} is the limit");
+        let what = format!("{size} bytes of messages in one request; {TAIL_SIZE_MAX} is the limit");
         return Err(Error::refused(ErrorCode::MessageTooBig, what));
     }
     Ok(())
@@ -71,6 +78,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::ChangeMembers(_) => matches!(answer, Answer::Member(_)),
         Request::Explain(_) => matches!(answer, Answer::Explained(_)),
         Request::AlterQueue(_) => matches!(answer, Answer::Altered(_)),
+        Request::Txn(_) => matches!(answer, Answer::Txn(_)),
         Request::WeighGroup(_) => matches!(answer, Answer::Weighed(_)),
         Request::RaiseLevel(_) => matches!(answer, Answer::Level(_)),
         Request::Drain(_) => matches!(answer, Answer::Drained(_)),

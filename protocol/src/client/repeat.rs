@@ -29,6 +29,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Sweep(_)
         | Request::Edit(_)
         | Request::WeighGroup(_)
+        | Request::Txn(_)
         | Request::CloseSession => Repeat::Numbered,
         Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::Explain(_) => {
             Repeat::Free

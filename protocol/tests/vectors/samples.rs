@@ -30,6 +30,7 @@ use queue_protocol::response::{
     WriteStage,
 };
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
+use queue_protocol::txn::{Condition, Step, StepDone, Txn, TxnOutcome, TxnPart};
 
 /// A frame with its name and a check that what was decoded is what was encoded.
 pub(crate) struct Sample {
@@ -71,6 +72,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Explain(_) => "explain",
     Request::WeighGroup(_) => "weigh_group",
     Request::RaiseLevel(_) => "raise_level",
+    Request::Txn(_) => "txn",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -108,6 +110,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Explained(_) => "explained",
     Answer::Weighed(_) => "weighed",
     Answer::Level(_) => "level",
+    Answer::Txn(_) => "txn",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -441,6 +444,13 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Explained(explained()), Vec::new());
     add("", Answer::Weighed(Some(2)), Vec::new());
     add("", Answer::Level(Level(2)), Vec::new());
+    let stored = list(vec![PushOutcome::Stored { first_id: MessageId(4_814), count: 1 }]);
+    let done = vec![StepDone::Pushed(stored), StepDone::Extended(91_000), StepDone::Done];
+    add("", Answer::Txn(TxnOutcome::Done(list(done))), Vec::new());
+    for (suffix, at) in [("/condition", TxnPart::Condition(1)), ("/step", TxnPart::Step(2))] {
+        let failed = TxnOutcome::Failed { at, code: ErrorCode::ReceiptStale };
+        add(suffix, Answer::Txn(failed), Vec::new());
+    }
 
     let repeated = Response { repeated: true, ..answered(Ok(Answer::Count(17))) };
     samples.push(sample("response/repeated", 1, repeated, Vec::new()));

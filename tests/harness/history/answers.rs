@@ -55,6 +55,7 @@ pub(super) fn wrong(
         (Answer::Count(told), Replied::Count(replied)) => told == replied,
         (Answer::Altered(told), Replied::Altered(replied)) => told == replied,
         (Answer::Weighed(told), Replied::Weighed(replied)) => told == replied,
+        (Answer::Txn(told), Replied::Txn(replied)) => told == replied,
         (Answer::Closed, Replied::Closed) => true,
         _ => false,
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use queue_broker::queue::command::{Command, Op};
+use queue_broker::queue::command::Command;
 use queue_broker::queue::model::Model;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::request::{MessageState, Request};
@@ -75,10 +75,7 @@ fn real_time(operations: &[Operation], checked: &mut Checked) {
 
 /// The rows of a push in the table of its entry.
 fn rows(applied: &Applied, position: usize) -> &[ContentSpec] {
-    let count = |command: &Command| match &command.op {
-        Op::Push(push) => push.count as usize,
-        _ => 0,
-    };
+    let count = |command: &Command| usize::try_from(command.op.rows()).unwrap_or(usize::MAX);
     let first: usize = applied.batch.commands.iter().take(position).map(count).sum();
     let size = applied.batch.commands.get(position).map_or(0, count);
     applied.table.get(first..first + size).unwrap_or_default()

@@ -7,6 +7,7 @@ mod ops;
 mod push;
 mod rates;
 mod sweep;
+mod txn;
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
@@ -101,12 +102,8 @@ impl Model {
         let mut taken = 0;
         let mut replies = Vec::new();
         for (position, command) in (0..).zip(batch.commands.iter()) {
-            let mine = if let Op::Push(push) = &command.op {
-                let rest = rows.split_off(rows.len().min(push.count as usize));
-                std::mem::replace(&mut rows, rest)
-            } else {
-                Vec::new()
-            };
+            let rest = rows.split_off(rows.len().min(usize::try_from(command.op.rows()).unwrap()));
+            let mine = std::mem::replace(&mut rows, rest);
             let first = taken;
             taken += u32::try_from(mine.len()).unwrap();
             let body =

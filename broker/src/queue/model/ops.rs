@@ -25,7 +25,12 @@ impl Model {
         result
     }
 
-    fn act(&mut self, session: Option<SessionId>, op: &Op, bodies: &[BodyRef]) -> Result<Outcome, Refusal> {
+    pub(super) fn act(
+        &mut self,
+        session: Option<SessionId>,
+        op: &Op,
+        bodies: &[BodyRef],
+    ) -> Result<Outcome, Refusal> {
         match op {
             Op::Push(push) => self.push(push, bodies),
             Op::Lease(lease) => self.deliver(session, lease, false),
@@ -111,6 +116,7 @@ impl Model {
             }
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
+            Op::Txn(txn) => self.txn(session, txn, bodies),
             Op::WeighGroup(weigh) => {
                 self.exists(&weigh.queue)?;
                 let known = self.queues.iter_mut().find(|known| known.name == weigh.queue).unwrap();

@@ -18,7 +18,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 31] = [
+const KINDS: [&str; 34] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -47,6 +47,9 @@ const KINDS: [&str; 31] = [
     "DeadToCycle",
     "moved",
     "held back",
+    "Done(",
+    "Condition(",
+    "Step(",
     "kept from others",
     "repeated",
     "dead",
@@ -123,8 +126,8 @@ fn kinds(reply: &Reply) -> impl Iterator<Item = String> {
         Err(refusal) => format!("{:?}", refusal.code),
     };
     let kind: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
-    let within =
-        ["UniqueHeld", "QueueFull", "Duplicate"].map(|part| text.contains(part).then(|| part.to_owned()));
+    let within = ["UniqueHeld", "QueueFull", "Duplicate", "Done(", "Condition(", "Step("]
+        .map(|part| text.contains(part).then(|| part.to_owned()));
     [Some(kind), reply.repeated.then(|| "repeated".to_owned())].into_iter().chain(within).flatten()
 }
 

@@ -5,8 +5,9 @@ use queue_protocol::bounded::Text;
 use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld, WeighGroup};
 use queue_protocol::response::DeadReason;
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings};
+use queue_protocol::txn::Condition;
 
-use super::super::command::ErrorText;
+use super::super::command::{ErrorText, Step as TxnStep, Txn};
 use super::*;
 
 pub(super) const QUEUES: [&str; 4] = ["jobs", "jobz", "mail", "z.audit-log"];
@@ -44,7 +45,16 @@ pub(super) enum Act {
     Ack(Chosen),
     Nack(Chosen, NackKind),
     Extend(Option<Chosen>, u64),
+    Txn(Vec<If>, Vec<Act>),
     Plain(Op),
+}
+
+/// A condition; messages are chosen as receipts are.
+#[derive(Clone, Debug)]
+pub(super) enum If {
+    Leased(Chosen),
+    Exists(Chosen),
+    Plain(Condition),
 }
 
 #[derive(Clone, Debug)]
@@ -254,7 +264,30 @@ fn options() -> impl Strategy<Value = PushOptions> {
     )
 }
 
+fn condition() -> impl Strategy<Value = If> {
+    let queue = || queue().prop_map(|queue| name(QUEUES[queue]));
+    prop_oneof![
+        2 => chosen().prop_map(If::Leased),
+        2 => chosen().prop_map(If::Exists),
+        1 => (queue(), 0u64..9).prop_map(|(queue, count)| If::Plain(Condition::AtMost { queue, count })),
+        1 => (queue(), 1u64..4).prop_map(|(queue, version)| If::Plain(Condition::Version { queue, version })),
+        1 => queue().prop_map(|queue| If::Plain(Condition::NoDedupKey { queue, key: key("a") })),
+    ]
+}
+
 fn act() -> impl Strategy<Value = Act> {
+    let edit = (queue(), prop::collection::vec((1u64..60).prop_map(MessageId), 0..2), change())
+        .prop_map(|(queue, ids, change)| Op::Edit { queue: name(QUEUES[queue]), ids: bounded(ids), change });
+    let step = prop_oneof![
+        9 => single().prop_filter("leases are no steps", |act| !matches!(act, Act::Take { .. } | Act::Plain(_))),
+        1 => edit.prop_map(Act::Plain).boxed(),
+    ];
+    let txn = (prop::collection::vec(condition(), 0..2), prop::collection::vec(step, 0..4));
+    prop_oneof![12 => single(), 1 => txn.prop_map(|(conditions, steps)| Act::Txn(conditions, steps)).boxed()]
+}
+
+/// One that is no transaction. Boxed, as are others: a tree of all of them would not fit the stack of a test.
+fn single() -> BoxedStrategy<Act> {
     let special = (prop::collection::vec(options(), 0..4), prop::bool::weighted(0.05))
         .prop_map(|(options, beyond)| (if beyond { 8 } else { 0 }..).step_by(2).zip(options).collect());
     let in_groups = prop::collection::vec(group(), 1..8).prop_map(|groups| {
@@ -279,8 +312,9 @@ fn act() -> impl Strategy<Value = Act> {
         3 => chosen().prop_map(Act::Ack),
         5 => (chosen(), kind()).prop_map(|(chosen, kind)| Act::Nack(chosen, kind)),
         2 => (prop::option::of(chosen()), 500u64..3_000).prop_map(|(chosen, ms)| Act::Extend(chosen, ms)),
-        6 => plain().prop_map(Act::Plain),
+        6 => plain().prop_map(Act::Plain).boxed(),
     ]
+    .boxed()
 }
 
 fn stamp() -> impl Strategy<Value = Stamp> {
@@ -334,10 +368,10 @@ impl Clients {
         let wall_ms = (1_000_000 + self.wall_ms).saturating_sub(back_ms);
         let commands: Vec<Command> =
             step.commands.iter().map(|(stamp, act)| self.command(stamp, act)).collect();
-        let rows =
-            commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
+        let rows = commands.iter().map(|command| command.op.rows());
         let sizes = step.sizes.iter().cycle().map(|size| ContentSpec { size: *size, crc32c: 0 });
-        let mut table: Vec<ContentSpec> = sizes.take(rows.map(|rows| rows as usize).sum()).collect();
+        let mut table: Vec<ContentSpec> =
+            sizes.take(usize::try_from(rows.sum::<u64>()).expect("a few")).collect();
         if step.short {
             table.pop();
         }
@@ -405,7 +439,25 @@ impl Clients {
                 leases: chosen.as_ref().map(|chosen| self.receipts(chosen)),
                 lease_ms: *lease_ms,
             },
+            Act::Txn(conditions, steps) => Op::Txn(Box::new(Txn {
+                conditions: bounded(conditions.iter().filter_map(|condition| self.condition(condition))),
+                steps: bounded(steps.iter().filter_map(|act| step_of(self.op(act)))),
+            })),
             Act::Plain(op) => op.clone(),
+        }
+    }
+
+    fn condition(&self, condition: &If) -> Option<Condition> {
+        let first = |chosen| {
+            let Receipts { queue, receipts } = self.receipts(chosen);
+            receipts.first().map(|(id, token)| (queue, *id, *token))
+        };
+        match condition {
+            If::Leased(chosen) => {
+                first(chosen).map(|(queue, id, token)| Condition::Leased { queue, id, token })
+            }
+            If::Exists(chosen) => first(chosen).map(|(queue, id, _)| Condition::Exists { queue, id }),
+            If::Plain(condition) => Some(condition.clone()),
         }
     }
 
@@ -416,4 +468,16 @@ impl Clients {
         let token = |token: LeaseToken| LeaseToken(token.0 + u64::from(chosen.stale));
         Receipts { queue, receipts: bounded(back.map(|(_, id, given)| (*id, token(*given)))) }
     }
+}
+
+/// The step that does what a command does, if there is one.
+fn step_of(op: Op) -> Option<TxnStep> {
+    Some(match op {
+        Op::Push(push) => TxnStep::Push(push),
+        Op::Ack(leases) => TxnStep::Ack(leases),
+        Op::Nack { leases, kind } => TxnStep::Nack { leases, kind },
+        Op::Extend { leases: Some(leases), lease_ms } => TxnStep::Extend { leases, lease_ms },
+        Op::Edit { queue, ids, change } => TxnStep::Edit { queue, ids, change },
+        _ => return None,
+    })
 }

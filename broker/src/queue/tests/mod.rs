@@ -13,6 +13,7 @@ mod session_stories;
 mod settings_stories;
 mod stories;
 mod sweep_stories;
+mod txn_stories;
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
@@ -123,9 +124,8 @@ impl Broker {
 
     /// One entry; every content has 10 bytes.
     fn entry(&mut self, commands: Vec<Command>) -> Applied {
-        let rows =
-            commands.iter().map(|command| if let Op::Push(push) = &command.op { push.count } else { 0 });
-        let rows = rows.map(|rows| rows as usize).sum();
+        let rows: u64 = commands.iter().map(|command| command.op.rows()).sum();
+        let rows = usize::try_from(rows).expect("a few");
         self.entry_with(commands, &vec![ContentSpec { size: 10, crc32c: 0 }; rows])
     }
 

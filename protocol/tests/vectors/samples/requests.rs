@@ -155,6 +155,30 @@ pub(super) fn requests() -> Vec<Sample> {
     add("/unset", 319, Request::WeighGroup(weigh(None)));
     add("", 314, Request::CloseSession);
 
+    let message = PushMessage { content: ContentSpec::of(&plain()), options: due(Due::Now) };
+    let push = Push { queue: queue(), create: false, atomic: false, messages: list(vec![message]) };
+    let nack = Nack { leases: receipts(), kind: NackKind::Release { delay_ms: 0 } };
+    let edit = Edit { queue: queue(), ids: list(vec![MessageId(5)]), change: Change::Delete };
+    let (id, key) = (MessageId(4_812), "order-17".parse().unwrap());
+    let txn = Txn {
+        conditions: list(vec![
+            Condition::Leased { queue: queue(), id, token: LeaseToken(99) },
+            Condition::Exists { queue: queue(), id },
+            Condition::AtMost { queue: queue(), count: 100 },
+            Condition::Version { queue: queue(), version: 3 },
+            Condition::NoDedupKey { queue: queue(), key },
+        ]),
+        steps: list(vec![
+            Step::Push(push),
+            Step::Ack(receipts()),
+            Step::Nack(nack),
+            Step::Extend { leases: receipts(), lease_ms: 60_000 },
+            Step::Edit(edit),
+        ]),
+    };
+    let name = request_name(&Request::Txn(txn.clone()));
+    samples.push(sample(name, 320, call(320, Request::Txn(txn)), vec![plain()]));
+
     let mut read = |suffix: &str, request: Request| {
         let name = format!("{}{suffix}", request_name(&request));
         samples.push(sample(name, 2, Call { request, ..status() }, Vec::new()));
