@@ -137,12 +137,13 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
         (0u64..9_000).prop_map(move |ms| QueueSettings { dedup_window_ms: Some(ms), ..none() }),
     ];
     let modes = prop_oneof![
-        1 => any::<bool>().prop_map(move |on| QueueSettings { pushes_paused: Some(on), ..none() }),
+        4 => any::<bool>().prop_map(move |on| QueueSettings { pushes_paused: Some(on), ..none() }),
         1 => any::<bool>().prop_map(move |on| QueueSettings { leases_paused: Some(on), ..none() }),
         1 => any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), fair: Some(on), ..none() }),
         2 => any::<bool>().prop_map(move |on| QueueSettings { ordered: Some(on), ..none() }),
         2 => any::<bool>().prop_map(move |on| QueueSettings { fair: Some(on), ..none() }),
-        2 => any::<bool>().prop_map(move |on| QueueSettings { single_active: Some(on), ..none() }),
+        6 => prop::bool::weighted(0.8)
+            .prop_map(move |on| QueueSettings { single_active: Some(on), ..none() }),
     ];
     let on_poison = prop_oneof![Just(OnPoison::Skip), Just(OnPoison::Block), Just(OnPoison::ParkGroup)];
     let groups = prop_oneof![
@@ -163,7 +164,7 @@ fn any_change() -> impl Strategy<Value = QueueSettings> {
             ..none()
         }),
     ];
-    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 3 => modes, 3 => groups, 2 => rates]
+    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 6 => modes, 3 => groups, 2 => rates]
 }
 
 fn select() -> impl Strategy<Value = Select> {
