@@ -11,7 +11,7 @@ use crate::mutants::{self, Mutant};
 pub(crate) struct Facts {
     /// A record at a later group boundary, valid under this file's salt, was built when the one at X was synced.
     pub(crate) proven: bool,
-    /// A later segment has a valid opening, which is written only after all before it is synced.
+    /// A later segment holds a record, which is written only after all before it is synced.
     pub(crate) succeeded: bool,
     /// A published snapshot covers an index at or after X; it is published only after the log is synced that far.
     pub(crate) covered: bool,

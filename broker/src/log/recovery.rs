@@ -20,7 +20,7 @@ use super::format::file_id::FileId;
 use super::format::footer::{Footer, Row, encode_rows};
 use super::format::payload::Payload;
 use super::format::record::{HEADER_SIZE, Kind};
-use super::format::{BLOCK_SIZE, block_up, u64_of};
+use super::format::{BLOCK_SIZE, block_up, u64_of, usize_of};
 use super::group::Cursor;
 use super::pool::Spare;
 use super::scan::{Found, Scan};
@@ -29,6 +29,9 @@ use super::shared::Located;
 use super::state::State;
 use super::{LogError, LogOptions};
 use crate::fs::{Disk, File, Open};
+
+/// Bytes of a segment that are looked at for a record: the groups behind a damaged opening.
+const WRITTEN_LOOK_SIZE: u64 = 256 << 10;
 
 /// What the files say.
 pub(crate) struct Outcome {
@@ -230,14 +233,12 @@ pub(crate) async fn recover(
         (None, None) => (Some(&mut scan), end),
     };
     let beyond = options.snapshot_upto > state.covered();
+    let successors = &after[usize::from(footer.is_some()).min(after.len())..];
+    let succeeded = is_written(disk, dir, successors, seed)?;
     if let Some(at_x) = scan_at_x {
         let rest = evidence::look(at_x, x, cursor.next.sequence, zeroed && footer.is_none())?;
-        let facts = Facts {
-            proven: rest.proof.is_some(),
-            succeeded: false,
-            covered: beyond,
-            remains: rest.remains > 0,
-        };
+        let facts =
+            Facts { proven: rest.proof.is_some(), succeeded, covered: beyond, remains: rest.remains > 0 };
         if let Verdict::Corrupt(why) = evidence::judge(facts) {
             return Err(corrupt(at_x, rest.place, &state, why));
         }
@@ -283,6 +284,19 @@ pub(crate) async fn recover(
         freed,
         torn_bytes,
     })
+}
+
+/// One of these segments was written to, though its opening is not there: everything before it was synced first.
+fn is_written(disk: &dyn Disk, dir: &Path, segments: &[FileId], seed: u64) -> Result<bool, LogError> {
+    for id in segments {
+        let mut scan = Scan::open(disk, dir, *id, seed, Open::Read)?;
+        for offset in (0..scan.size.min(WRITTEN_LOOK_SIZE)).step_by(usize_of(BLOCK_SIZE)) {
+            if scan.header_at(offset)?.is_some() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn corrupt(scan: &Scan, offset: u64, state: &State, why: &str) -> LogError {

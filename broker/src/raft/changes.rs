@@ -3,7 +3,7 @@
 //! One change at a time, and never one that a majority of what remains could not carry: a member that is gone is
 //! replaced or removed, a cluster is not sawn off the branch it sits on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -21,11 +21,12 @@ use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
 use queue_protocol::response::MemberView;
 
+use super::leadership::Leadership;
 use super::types::Member;
 use super::{Consensus, dial_peer};
 
-/// A learner this close to the leader's log may vote.
-const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// A learner that has all that the leader's log held so long ago may vote: it keeps pace, however large entries are.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
 const PROMOTE_EVERY: Duration = Duration::from_millis(100);
 /// How long an invited node may take to ask for membership.
 const INVITED_TIMEOUT: Duration = Duration::from_secs(10);
@@ -227,25 +228,48 @@ impl Consensus {
 
     /// What is left to do about the members, if this node leads: a joint membership whose leader went half-way, or a
     /// learner that has caught up.
-    fn next_change(&self) -> Option<Change> {
-        self.seat.leadership()?;
+    fn next_change(&self, pace: &mut Pace) -> Option<Change> {
+        let leadership = self.seat.leadership()?;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         if let [_, .., target] = &membership.get_joint_config()[..] {
             return Some(ChangeMembers::ReplaceAllVoters(target.clone()));
         }
-        let last = metrics.last_log_index?;
+        let goal = pace.goal(leadership, metrics.last_log_index?, tokio::time::Instant::now())?;
         let replication = metrics.replication.as_ref()?;
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let caught_up = |node: &u64| {
             let matched = replication.get(node).and_then(Option::as_ref);
-            matched.is_some_and(|matched| matched.index + CAUGHT_UP_ENTRIES >= last)
+            matched.is_some_and(|matched| matched.index >= goal)
         };
         membership
             .nodes()
             .filter(|(node, _)| !voters.contains(*node) && caught_up(node))
             .find_map(|(node, member)| promotion(membership, &voters, *node, member.standing))
+    }
+}
+
+/// Where the log of this leader ended, look by look.
+#[derive(Default)]
+struct Pace {
+    leadership: Option<Leadership>,
+    ends: VecDeque<(tokio::time::Instant, u64)>,
+}
+
+impl Pace {
+    /// Takes note of where the log ends now, and tells where it did [`CAUGHT_UP_WITHIN`] ago; `None` if this node did not
+    /// lead then.
+    fn goal(&mut self, leadership: Leadership, last: u64, now: tokio::time::Instant) -> Option<u64> {
+        if self.leadership.replace(leadership) != Some(leadership) {
+            self.ends.clear();
+        }
+        self.ends.push_back((now, last));
+        let old = |(at, _): &(tokio::time::Instant, u64)| now.duration_since(*at) >= CAUGHT_UP_WITHIN;
+        while self.ends.get(1).is_some_and(old) {
+            self.ends.pop_front();
+        }
+        self.ends.front().filter(|end| old(end)).map(|(_, last)| *last)
     }
 }
 
@@ -271,9 +295,10 @@ fn promotion(
 
 /// Makes voters of learners that have caught up, while this node leads. Ends with the node.
 pub(super) async fn promote(consensus: Weak<Consensus>) {
+    let mut pace = Pace::default();
     loop {
         let Some(this) = consensus.upgrade() else { return };
-        if let Some(change) = this.next_change() {
+        if let Some(change) = this.next_change(&mut pace) {
             let what = format!("{change:?}");
             match this.change(change).await {
                 Ok(()) => tracing::info!(change = what, "the members changed"),
@@ -283,5 +308,24 @@ pub(super) async fn promote(consensus: Weak<Consensus>) {
         }
         drop(this);
         tokio::time::sleep(PROMOTE_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_learner_must_have_what_the_log_held_a_second_ago() {
+        let begin = tokio::time::Instant::now();
+        let after = |ms| begin + Duration::from_millis(ms);
+        let (first, second) = (Leadership { term: 1 }, Leadership { term: 2 });
+        let mut pace = Pace::default();
+        assert_eq!(pace.goal(first, 10, begin), None);
+        assert_eq!(pace.goal(first, 90, after(500)), None);
+        assert_eq!(pace.goal(first, 95, after(1_000)), Some(10));
+        assert_eq!(pace.goal(first, 99, after(1_499)), Some(10));
+        assert_eq!(pace.goal(first, 99, after(1_500)), Some(90));
+        assert_eq!(pace.goal(second, 99, after(3_000)), None, "another leader knows nothing of that");
     }
 }

@@ -43,6 +43,8 @@ struct Inner {
     leading: Option<(Leadership, Stamper)>,
     /// This node is a quorum by itself.
     alone: bool,
+    /// It leads, and sends nothing that would keep others from electing another.
+    silent: bool,
     walls: BTreeMap<u64, (i64, Instant)>,
     wall_alarm: bool,
     /// The last that sent entries or a snapshot, and when: only a leader does.
@@ -68,8 +70,14 @@ impl Seat {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
-        let inner =
-            Inner { leading: None, alone: false, walls: BTreeMap::new(), wall_alarm: false, heard: None };
+        let inner = Inner {
+            leading: None,
+            alone: false,
+            silent: false,
+            walls: BTreeMap::new(),
+            wall_alarm: false,
+            heard: None,
+        };
         Self { node, heartbeat, silence_max, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
     }
 
@@ -149,6 +157,16 @@ impl Seat {
             Some((leading, stamper)) if *leading == leadership => stamper.stamp(wall_ms),
             _ => Stamps { wall_ms, confirmed_ms: 0 },
         }
+    }
+
+    /// Sends nothing more that tells others that this node leads, or does again.
+    pub(super) fn set_silent(&self, silent: bool) {
+        self.inner().silent = silent;
+    }
+
+    /// A read would ask the followers whether they still follow, which keeps them from electing another.
+    pub(super) fn is_silent(&self) -> bool {
+        self.inner().silent
     }
 
     /// When what a quorum has answered was sent, if this node leads and was ever answered.
@@ -233,7 +251,7 @@ impl Seat {
     /// Nothing is parked or answered `empty` before the first entry of this term is applied.
     async fn make_ready(self: Arc<Self>, raft: Raft, leadership: Leadership) {
         while self.leadership() == Some(leadership) {
-            if raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok() {
+            if !self.is_silent() && raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok() {
                 self.view.send_if_modified(|view| {
                     let still = self.leadership() == Some(leadership);
                     if still {

@@ -356,14 +356,19 @@ impl Consensus {
         if mutants::on(Mutant::ReadWithoutQuorum) && self.leads() {
             return Ok(self.machine.read(|_, index| index));
         }
+        if self.seat.is_silent() {
+            return Err(self.no_quorum());
+        }
         let reading = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
         match tokio::time::timeout(READ_TIMEOUT, reading).await {
             Ok(Ok(_)) => Ok(self.machine.read(|_, index| index)),
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(self.not_leader()),
-            Ok(Err(_)) | Err(_) => {
-                Err(Error::again(ErrorCode::NoLeader, format!("{} has no quorum behind it", self.me.name)))
-            }
+            Ok(Err(_)) | Err(_) => Err(self.no_quorum()),
         }
+    }
+
+    fn no_quorum(&self) -> Error {
+        Error::again(ErrorCode::NoLeader, format!("{} has no quorum behind it", self.me.name))
     }
 
     /// Contents by reference, in the order asked for, verified.

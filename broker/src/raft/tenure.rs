@@ -79,8 +79,9 @@ pub(super) async fn beat(consensus: Weak<Consensus>) {
         let was_silent = tenure.as_ref().is_some_and(|tenure| tenure.silent_since.is_some());
         let patience = 2 * this.options.election_max;
         let beat = tenure.as_mut().map(|tenure| tenure.beat(this.seat.acked(), now, patience));
-        // Raft beats too, now and then.
+        // Raft beats too, now and then, and for every read.
         this.raft.runtime_config().heartbeat(beat != Some(Beat::BeSilent));
+        this.seat.set_silent(beat == Some(Beat::BeSilent));
         match beat {
             Some(Beat::Send) if this.raft.trigger().heartbeat().await.is_err() => return,
             Some(Beat::BeSilent) if !was_silent => {

@@ -441,3 +441,26 @@ fn what_should_be_there_and_is_not_is_corruption() {
         }
     });
 }
+
+#[test]
+fn a_record_in_a_segment_that_lost_its_opening_proves_all_before_it() {
+    run(async {
+        let disk = formatted().await;
+        let store = Store::open(&disk).await;
+        // Each a group of its own, so that there are some behind the opening's.
+        let mut written = Vec::new();
+        for index in 0.. {
+            store.append([entry(index, 1)]).await;
+            written = files(&disk, "log");
+            written.retain(|path| disk.bytes(path).unwrap()[8_192..8_200] != [0; 8]);
+            if written.len() == 3 {
+                break;
+            }
+        }
+        store.kill(&disk);
+        disk.flip(&written[1], (options().segment_size - 4_096) * 8).unwrap();
+        disk.flip(&written[2], 0).unwrap();
+        let error = Store::open_with(&disk, options()).await.map(drop).expect_err("entries are gone");
+        assert!(error.to_string().contains("a later segment proves"), "{error}");
+    });
+}
