@@ -6,6 +6,9 @@ use queue_protocol::names::NodeId;
 use queue_protocol::peer::{EntryKind, LogId, Vote};
 
 use super::Entry;
+use super::format::entry::PREFIX_SIZE;
+use super::format::file_id::FileId;
+use super::format::record::{HEADER_SIZE, Kind};
 use crate::fs::rng::Rng;
 
 /// The entry of a term at an index.
@@ -58,4 +61,20 @@ pub fn body(entry: &Entry, ordinal: u32) -> (ContentSpec, Bytes) {
     let spec = entry.table[ordinal as usize];
     let all = joined(entry).contents.expect("made with contents")[0].clone();
     (spec, all.slice(start..start + spec.size as usize))
+}
+
+/// Gives the record at `offset` of a file the checksums that its bytes ask for, as no accident would: those of the
+/// header, and of the payload or, of an entry, its first part. `name` is the file's, whose salt goes in.
+pub fn seal(name: &str, file: &mut [u8], offset: usize, seed: u64) {
+    let Some(salt) = FileId::parse(name).map(|id| id.salt(seed)) else { return };
+    let Some(record) = file.get_mut(offset..).filter(|rest| rest.len() >= HEADER_SIZE) else { return };
+    let size = u32::from_le_bytes(record[4..8].try_into().expect("four bytes"));
+    let is_entry = [Kind::Entry as u8, Kind::SparseEntry as u8].contains(&record[32]);
+    let checked = if is_entry { PREFIX_SIZE } else { size as usize };
+    if let Some(payload) = record.get(HEADER_SIZE..checked) {
+        let check = crc32c::crc32c(payload);
+        record[36..40].copy_from_slice(&check.to_le_bytes());
+    }
+    let crc = crc32c::crc32c_append(salt, &record[4..HEADER_SIZE]);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
 }

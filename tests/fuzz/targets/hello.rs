@@ -1,0 +1,145 @@
+//! What somebody says who has not proved anything yet: both sides of the handshake.
+//!
+//! ```text
+//! how 1 | stream      how: bit 0 this side dials, bit 1 checksums are made right first, bit 2 it dials as a peer
+//! ```
+
+use bytes::BytesMut;
+use queue_protocol::bounded::Text;
+use queue_protocol::codec::FrameCodec;
+use queue_protocol::error::Error;
+use queue_protocol::frame::OutFrame;
+use queue_protocol::handshake::{accept, client_handshake, peer_handshake};
+use queue_protocol::hello::{
+    Accepted, Hello, HelloMessage, HelloRole, PeerHello, Proof, Secret, Side, Transcript, VERSION,
+};
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
+use tokio_util::codec::Encoder;
+
+use super::frames::seal;
+
+const DIALS: u8 = 1;
+const SEALED: u8 = 2;
+const AS_PEER: u8 = 4;
+const CLUSTER: ClusterId = ClusterId(7);
+const ME: NodeId = NodeId(3);
+const SECRET: Secret = Secret([5; 32]);
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime needs nothing");
+}
+
+/// Nobody becomes a peer whose bytes do not hold the proof of the secret, and nobody gets in from another cluster. True
+/// if somebody got in.
+///
+/// # Panics
+/// If not.
+pub(crate) fn run(input: &[u8]) -> bool {
+    let Some((how, stream)) = input.split_first() else { return false };
+    let mut stream = stream.to_vec();
+    if how & SEALED != 0 {
+        seal(&mut stream);
+    }
+    let handshake = async {
+        let (reader, writer) = (FrameReader::new(&stream[..]), Vec::new());
+        match how & DIALS {
+            0 => accepts(reader, writer, &stream).await,
+            _ => dials(reader, writer, how & AS_PEER != 0, &stream).await,
+        }
+    };
+    RUNTIME.with(|runtime| runtime.block_on(handshake))
+}
+
+fn assert_proved(stream: &[u8], proof: Proof) {
+    assert!(stream.windows(proof.0.len()).any(|bytes| bytes == proof.0), "a peer without the secret");
+}
+
+fn answer(hello: &Hello) -> Result<Accepted, Error> {
+    hello.check(CLUSTER, ME).map(|version| accepted(version, ME))
+}
+
+fn accepted(version: u16, node: NodeId) -> Accepted {
+    Accepted {
+        version,
+        cluster: CLUSTER,
+        name: Text::cut("n3"),
+        node: PeerHello::nobody(node, StoreId(9)),
+        leader: None,
+        features: 0,
+        wall_ms: 1,
+        nonce: [1; 32],
+    }
+}
+
+async fn accepts(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, stream: &[u8]) -> bool {
+    let outcome = accept(&mut reader, &mut writer, &SECRET, answer, |_| Ok(())).await;
+    let Ok((hello, accepted)) = outcome else { return false };
+    assert_eq!(answer(&hello), Ok(accepted.clone()));
+    if let Some(transcript) = Transcript::new(&hello, &accepted) {
+        assert_proved(stream, transcript.prove(&SECRET, Side::Dialer));
+    }
+    true
+}
+
+fn hello(role: HelloRole) -> Hello {
+    Hello::new(Some(CLUSTER), role, 1, [2; 32])
+}
+
+fn client() -> HelloRole {
+    HelloRole::Client { session: SessionId(11) }
+}
+
+fn peer() -> HelloRole {
+    HelloRole::Peer(PeerHello::nobody(NodeId(4), StoreId(10)))
+}
+
+async fn dials(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, as_peer: bool, stream: &[u8]) -> bool {
+    if !as_peer {
+        let accepted = client_handshake(&mut reader, &mut writer, hello(client())).await;
+        return accepted.is_ok_and(|accepted| accepted.cluster == CLUSTER && accepted.version == VERSION);
+    }
+    let mine = hello(peer());
+    let outcome = peer_handshake(&mut reader, &mut writer, mine.clone(), &SECRET, Some(ME)).await;
+    let Ok(accepted) = outcome else { return false };
+    assert_eq!((accepted.cluster, accepted.node.node, accepted.version), (CLUSTER, ME, VERSION));
+    let transcript = Transcript::new(&mine, &accepted).expect("of a peer");
+    assert_proved(stream, transcript.prove(&SECRET, Side::Acceptor));
+    true
+}
+
+/// All that should get in, said as it should be, and a peer with the proof of another secret.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let said = |how: u8, messages: &[HelloMessage]| {
+        let mut stream = BytesMut::from(&[how][..]);
+        for message in messages {
+            let mut outbox = Outbox::new();
+            outbox.push_message(0, message, &[]).expect("a step of the handshake is small");
+            let mut bytes = Vec::new();
+            super::ready(outbox.write_to(&mut bytes)).expect("memory takes all");
+            stream.extend_from_slice(&bytes);
+        }
+        stream.to_vec()
+    };
+    let proof = |secret: &Secret, side| {
+        let transcript = Transcript::new(&hello(peer()), &accepted(VERSION, ME)).expect("of a peer");
+        HelloMessage::Proof(transcript.prove(secret, side))
+    };
+    let says = |role| HelloMessage::Hello(Box::new(hello(role)));
+    let answers = || HelloMessage::Accepted(Box::new(accepted(VERSION, ME)));
+    let other = Secret([6; 32]);
+    let mut goodbye = BytesMut::from(&[0][..]);
+    let frame = OutFrame::bare(1, queue_protocol::frame::FrameKind::Ping);
+    FrameCodec::default().encode(&frame, &mut goodbye).expect("small");
+    vec![
+        said(SEALED, &[says(client())]),
+        said(SEALED, &[says(peer()), proof(&SECRET, Side::Dialer)]),
+        said(SEALED, &[says(peer()), proof(&other, Side::Dialer)]),
+        said(SEALED | DIALS, &[answers()]),
+        said(SEALED | DIALS | AS_PEER, &[answers(), proof(&SECRET, Side::Acceptor)]),
+        goodbye.to_vec(),
+    ]
+}
