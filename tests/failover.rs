@@ -1,13 +1,15 @@
 //! How long nothing is accepted when the leader goes: killed, stopped in order, paused, cut off from everybody, or only
 //! from what the others say. Prints the distribution and fails only for what was lost: speed is for people to read.
 //!
-//! `FAILOVERS=100 cargo test -p tests --test failover -- --nocapture` prints the figures for a hundred of each.
+//! `FAILOVERS=100 cargo test -p tests --test failover -- --nocapture` prints the figures for a hundred of each;
+//! `FAILOVER_LOSS=killed` is about one of them alone, and `FAILOVER_LEDGER=1` adds the figures to `tests/ledger.csv`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::bodies::{drain, push, sorted};
 use harness::cluster::Cluster;
+use harness::ledger::note_result;
 use harness::net::{self, Cut, End, Net};
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
@@ -24,7 +26,7 @@ const PUSHERS: u64 = 4;
 const ACCEPTED_BETWEEN: usize = 200;
 
 /// How a leader goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
     /// `kill -9`
     Killed,
@@ -36,6 +38,19 @@ enum Loss {
     CutOff,
     /// It is heard, and hears none of the other nodes.
     Deafened,
+}
+
+impl Loss {
+    /// As the ledger and `FAILOVER_LOSS` name it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Stopped => "stopped",
+            Self::Paused => "paused",
+            Self::CutOff => "cut",
+            Self::Deafened => "deafened",
+        }
+    }
 }
 
 /// What the pushers know.
@@ -132,6 +147,11 @@ fn print(loss: Loss, mut gaps: Vec<Duration>) {
         "leader {loss:?}: {} times; without an accepted push p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, max {max} ms",
         gaps.len()
     );
+    if std::env::var_os("FAILOVER_LEDGER").is_some() {
+        let count = gaps.len() as u64;
+        let setting = format!("3 nodes; p50 {p50} ms");
+        note_result(&format!("failover-{}", loss.name()), &setting, count, &format!("{p99} ms"));
+    }
 }
 
 #[test]
@@ -158,6 +178,10 @@ async fn lose_leaders(net: Result<&Net, &str>) {
             Cluster::start_with(COUNT, &[]).await
         }
     };
+    if let Ok(only) = std::env::var("FAILOVER_LOSS") {
+        losses.retain(|loss| loss.name() == only);
+        assert!(!losses.is_empty(), "FAILOVER_LOSS names none that can be tried here");
+    }
     cluster.ctl(&["queue", "create", QUEUE]).await.expect(0);
     let accepted = Arc::new(Mutex::new(Accepted::default()));
     let mut pushers = JoinSet::new();

@@ -7,7 +7,7 @@
 //! | `torture eio CYCLES [SEED]` | a node starts under strace, and one of its first 100 syncs fails: it must end with 74 and answer no more |
 //! | `torture partition CYCLES [SEED]` | nodes are cut from each other or from clients, one way or both, lose packets, or are paused by SIGSTOP |
 //! | `torture audit [PUSHES]` | nothing; every answer is held against the syncs that cover it, see [`audit`] |
-//! | `torture replace MIB` | a node that holds so much is lost, and replaced with one command; what it took goes to the ledger |
+//! | `torture replace MIB` | a node that holds so much is lost, and replaced with one command; what it took for 1,024 or more goes to the ledger |
 //!
 //! Strikes fall on one cluster of three real nodes under load, CYCLES times, and after each everything that was
 //! acknowledged is accounted for. A cycle fails, and with it the program, if: an acknowledged message is neither there nor
