@@ -30,6 +30,11 @@ const ALONE_SIZE_MAX: f64 = 64.0;
 const ENTRY_MAX: Duration = Duration::from_millis(10);
 const ROUNDS: u32 = 3;
 
+/// Groups of a queue, leases measured, and processor time of one.
+const GROUPS: u32 = 100_000;
+const LEASES: u32 = 10_000;
+const GROUP_LEASE_MAX: Duration = Duration::from_micros(20);
+
 fn main() -> anyhow::Result<()> {
     println!("memory of a waiting message, {MESSAGES} of them");
     let equal = |_| 1_024;
@@ -48,7 +53,37 @@ fn main() -> anyhow::Result<()> {
     longest("purged as they were pushed", || filled(None), &sweep(queue(), Action::Delete))?;
     longest("redriven", dead, &sweep(queue(), Action::Redrive { to: None }))?;
     longest("moved", with_other, &sweep(queue(), Action::Move { to: other() }))?;
-    longest("purged where they moved", moved, &sweep(other(), Action::Delete))
+    longest("purged where they moved", moved, &sweep(other(), Action::Delete))?;
+
+    println!("lease of one message, {GROUPS} groups of which one holds {MESSAGES} messages");
+    lease_of_another_group()
+}
+
+/// In an ordered queue whose first group is all but endless and held back: what is leased is of others.
+fn lease_of_another_group() -> anyhow::Result<()> {
+    let mut core = Core { confirmed_ms: 0, ..Core::default() };
+    core.apply(push(queue(), 1, None), &table(1, |_| 9));
+    let change = Box::new(QueueSettings { ordered: Some(true), ..QueueSettings::default() });
+    core.apply(Op::AlterQueue { queue: queue(), change, if_version: None }, &[]);
+    let of_group =
+        |group: String| PushOptions { group: Some(group.parse().expect("a key")), ..Default::default() };
+    let (hot, rows) = (push(queue(), 1_000, Some(&of_group("hot".to_owned()))), table(1_000, |k| 900 + k));
+    for _ in 0..MESSAGES / 1_000 {
+        core.apply(hot.clone(), &rows);
+    }
+    for k in 0..GROUPS {
+        core.apply(push(queue(), 1, Some(&of_group(format!("group {k}")))), &table(1, |_| 9));
+    }
+    // The message without a group and the head of the hot one are the first.
+    core.lease(2);
+    let begin = processor_time();
+    for _ in 0..LEASES {
+        core.lease(1);
+    }
+    let each = (processor_time() - begin) / LEASES;
+    println!("  from another group {each:8.2?} of {GROUP_LEASE_MAX:?}");
+    ensure!(each <= GROUP_LEASE_MAX, "a lease of another group takes {each:?}");
+    Ok(())
 }
 
 fn memory(

@@ -12,7 +12,7 @@ use queue_protocol::frame::{Message, OutFrame};
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName};
 use queue_protocol::request::{Call, Push, PushMessage, Request, Stamp};
-use queue_protocol::response::{Answer, At, Delivery, Response};
+use queue_protocol::response::{Age, Answer, At, Delivery, Response};
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
 const BODY_SIZE: usize = 1 << 10;
@@ -46,7 +46,13 @@ fn deliveries(count: u64, content: &Bytes) -> Response {
     };
     let deliveries = Bounded::new((0..count).map(delivery).collect()).expect("no more than a lease gives");
     let at = At { index: 3_000_000, position: 7 };
-    Response { at, repeated: false, lease_clock_ms: 10_000_000, result: Ok(Answer::Delivered(deliveries)) }
+    Response {
+        at,
+        repeated: false,
+        lease_clock_ms: 10_000_000,
+        age: Age::Now,
+        result: Ok(Answer::Delivered(deliveries)),
+    }
 }
 
 fn there_and_back<M: Message>(codec: &mut FrameCodec, message: &M, tail: &[Bytes]) -> M {

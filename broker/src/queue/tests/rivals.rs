@@ -31,6 +31,36 @@ fn a_late_ack_does_not_touch_the_message_that_another_worker_has() {
     assert_eq!(broker.ack("jobs", &slow), [Settled::Gone]);
 }
 
+/// What every queue with leases leaves to its users: a worker that was stopped writes after another has taken over. The
+/// table of the README, with a token beside each row.
+#[test]
+fn a_database_that_keeps_the_highest_token_refuses_the_late_worker() {
+    let mut row = ("new", LeaseToken(0));
+    let mut update = |state, token: LeaseToken| {
+        let may = row.1 <= token;
+        if may {
+            row = (state, token);
+        }
+        may
+    };
+    let mut broker = Broker::new();
+    broker.run(push("jobs", 1)).unwrap();
+    let stopped = broker.lease("jobs", 1);
+    assert!(update("begun by the first", stopped[0].token));
+    // Its lease ends, also across a restart and whatever else is leased meanwhile.
+    broker.run(push("mail", 3)).unwrap();
+    broker.lease("mail", 3);
+    broker.pass_lease(2_000);
+    broker.state = State::decode(&encode(&broker.state)).unwrap();
+    let second = broker.lease("jobs", 1);
+    assert_eq!(second[0].id, stopped[0].id);
+    assert!(update("done by the second", second[0].token));
+    assert_eq!(broker.ack("jobs", &second), [Settled::Ok]);
+    assert!(!update("done by the first", stopped[0].token), "it is fenced off");
+    assert_eq!(row.0, "done by the second");
+    assert_eq!(broker.ack("jobs", &stopped), [Settled::Gone]);
+}
+
 /// RabbitMQ #124, #10937: a message that dies is published and then deleted, and a crash between leaves two or none.
 #[test]
 fn a_message_that_dies_is_in_one_queue_whichever_entry_was_the_last() {
