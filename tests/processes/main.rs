@@ -8,6 +8,7 @@ mod commands;
 mod dev;
 mod failover;
 mod golden;
+mod groups;
 mod isolated;
 mod kill_all;
 mod lagging_node;
