@@ -42,6 +42,8 @@ const WIRE: &[&str] = &[
     "peer",
     "request",
     "response",
+    "schedule",
+    "stages",
     "txn",
 ];
 
@@ -215,6 +217,7 @@ fn layers_do_not_call_upwards() {
                 "crate::queue",
                 "crate::raft",
                 "crate::outside",
+                "crate::recurrence",
                 "crate::clock",
                 "crate::mutants",
                 "crate::log::LogError",

@@ -70,6 +70,7 @@ pub mod node;
 pub mod outside;
 pub mod queue;
 pub mod raft;
+mod recurrence;
 pub mod server;
 pub mod snapshots;
 pub mod stages;

@@ -16,6 +16,7 @@ use crate::peek;
 use crate::pop;
 use crate::push;
 use crate::queue;
+use crate::schedule;
 use crate::settle;
 use crate::shell::Shell;
 use crate::stats;
@@ -76,6 +77,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Message(cmd) => edit::run(shell, cmd).await,
         Cmd::Queue(cmd) => queue::run(shell, cmd).await,
         Cmd::Txn(args) => txn::run(shell, args).await,
+        Cmd::Schedule(cmd) => schedule::run(shell, cmd).await,
         Cmd::Group(cmd) => group::run(shell, cmd).await,
         Cmd::Ls(args) => queue::ls(shell, args).await,
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,

@@ -176,6 +176,9 @@ impl Failure {
             | E::DeadToCycle
             | E::ConditionFailed => (Exit::Conflict, None),
             E::ReceiptStale => (Exit::NotFound, None),
+            E::ScheduleExists => (Exit::Conflict, Some("replace it: `queuectl schedule add --replace`".into())),
+            E::ScheduleNotFound => (Exit::NotFound, Some("`queuectl schedule ls`".into())),
+            E::ScheduleLimit => (Exit::Retry, Some("remove one: `queuectl schedule ls`".into())),
             E::GroupLimit => {
                 (Exit::Retry, Some(format!("take one back: `queuectl group weight {name} GROUP none`")))
             }
@@ -318,6 +321,9 @@ mod tests {
             "group_limit 75",
             "receipt_stale 66",
             "condition_failed 73",
+            "schedule_exists 73",
+            "schedule_not_found 66",
+            "schedule_limit 75",
             "node_removed 66",
             "quorum_at_risk 73",
             "store_refused 66",

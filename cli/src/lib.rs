@@ -32,6 +32,7 @@ mod push;
 mod queue;
 mod render;
 mod repl;
+mod schedule;
 mod settle;
 mod shell;
 mod source;

@@ -100,7 +100,7 @@ fn key_of(prefix: &str, number: u64) -> Result<Key, BadKey> {
     format!("{prefix}-{number}").parse()
 }
 
-fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
+pub(crate) fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
     let bad = |error: &dyn std::fmt::Display| {
         Failure::new("message_too_big", Exit::BadData, format!("headers: {error}"))
     };

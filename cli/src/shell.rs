@@ -254,6 +254,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Explained(_) => "explain",
         Answer::Weighed(_) => "weighing",
         Answer::Txn(_) => "txn",
+        Answer::Schedules(_) => "schedules",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

@@ -150,6 +150,12 @@ codes! {
     ReceiptStale = 38, "receipt_stale";
     /// A condition of the transaction does not hold.
     ConditionFailed = 39, "condition_failed";
+    /// A schedule of that name exists.
+    ScheduleExists = 40, "schedule_exists";
+    /// No such schedule.
+    ScheduleNotFound = 41, "schedule_not_found";
+    /// The cluster has as many schedules as it can.
+    ScheduleLimit = 42, "schedule_limit";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

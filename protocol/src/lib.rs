@@ -22,5 +22,7 @@ pub mod names;
 pub mod peer;
 pub mod request;
 pub mod response;
+pub mod schedule;
 pub mod settings;
+pub mod stages;
 pub mod txn;

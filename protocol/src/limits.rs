@@ -16,6 +16,18 @@ pub const LEASE_COUNT_MAX: usize = 256;
 pub const LEASE_QUEUES_MAX: usize = 16;
 /// Receipts in one ack, nack or extend.
 pub const RECEIPTS_COUNT_MAX: usize = 1_000;
+/// Schedules of a cluster.
+pub const SCHEDULES_MAX: usize = 10_000;
+/// Schedules in one answer of a listing.
+pub const SCHEDULES_LISTED_MAX: usize = 1_000;
+/// Cron pattern of a schedule.
+pub const CRON_SIZE_MAX: usize = 128;
+/// Name of a time zone.
+pub const ZONE_SIZE_MAX: usize = 64;
+/// Most messages that a schedule catches up with.
+pub const CATCH_UP_MAX: u32 = 100;
+/// Shortest time between two messages of a schedule.
+pub const EVERY_MS_MIN: u64 = 1_000;
 /// Conditions, and steps, of one transaction.
 pub const TXN_COUNT_MAX: usize = 256;
 /// Messages, receipts and ids of one transaction.

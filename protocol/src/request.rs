@@ -15,6 +15,7 @@ use crate::limits::{
 use crate::membership::MemberChange;
 use crate::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::response::DeadReason;
+use crate::schedule::{Schedules, SetSchedule};
 use crate::settings::QueueSettings;
 use crate::txn::Txn;
 
@@ -88,6 +89,12 @@ pub enum Request {
     RaiseLevel(Option<Level>),
     /// Do several things or nothing. Tail: the contents of its pushes.
     Txn(Txn),
+    /// Push a message again and again. Tail: its content.
+    SetSchedule(SetSchedule),
+    /// Remove a schedule; what it pushed stays.
+    RemoveSchedule(Key),
+    /// List schedules.
+    Schedules(Schedules),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

@@ -16,7 +16,9 @@ use crate::limits::{
 };
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
+use crate::schedule::ScheduleList;
 use crate::settings::Settings;
+pub use crate::stages::{StageView, WriteStage};
 use crate::txn::TxnOutcome;
 
 /// An answer and where it stands in the one order of everything.
@@ -70,9 +72,9 @@ pub enum Answer {
     Peeked(Bounded<MessageView, LEASE_COUNT_MAX>),
     /// To a listing, by name.
     Queues(Bounded<QueueView, QUEUES_LISTED_MAX>),
-    /// To a create: `false` if it was there already.
+    /// To a create: `false` if it was there already. To the setting of a schedule: `false` if it replaced one.
     Created(bool),
-    /// To a remove: messages deleted.
+    /// To a remove: messages deleted. To the removal of a schedule: 1.
     Count(u64),
     /// To a status.
     Status(Box<StatusView>),
@@ -100,6 +102,8 @@ pub enum Answer {
     Level(Level),
     /// To a transaction.
     Txn(TxnOutcome),
+    /// To a listing of schedules, by name.
+    Schedules(ScheduleList),
 }
 
 /// A run of messages of one push that fared alike.
@@ -425,72 +429,4 @@ pub struct StatsView {
     pub wall_ms: u64,
     /// Where the time of writes went at the node that answers, since it started; in the order of the way of a write.
     pub stages: Bounded<StageView, STAGES_MAX>,
-}
-
-/// A stage of the way of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum WriteStage {
-    /// Of each command: from its arrival until an entry takes it.
-    Wait,
-    /// Of each entry: its commands become bytes.
-    Encode,
-    /// Of each group of entries: handed to the system.
-    Write,
-    /// Of each group of entries: until it is on this disk.
-    Sync,
-    /// Of each append to a follower: from its being sent until the follower has said that it is on its disk.
-    Replicate,
-    /// Of each entry: what comes of its commands.
-    Apply,
-    /// Of each write to a client: from the outcome of its oldest answer until the system has taken it.
-    Answer,
-}
-
-impl WriteStage {
-    /// All of them, in order.
-    pub const ALL: &[WriteStage] = &[
-        WriteStage::Wait,
-        WriteStage::Encode,
-        WriteStage::Write,
-        WriteStage::Sync,
-        WriteStage::Replicate,
-        WriteStage::Apply,
-        WriteStage::Answer,
-    ];
-
-    /// Its name in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            WriteStage::Wait => "wait",
-            WriteStage::Encode => "encode",
-            WriteStage::Write => "write",
-            WriteStage::Sync => "sync",
-            WriteStage::Replicate => "replicate",
-            WriteStage::Apply => "apply",
-            WriteStage::Answer => "answer",
-        }
-    }
-}
-
-const _: () = assert!(WriteStage::ALL.len() <= STAGES_MAX);
-
-/// How long one stage took: durations in nanoseconds, exact to a hundredth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageView {
-    /// Which.
-    pub stage: WriteStage,
-    /// How often it was measured.
-    pub count: u64,
-    /// The average.
-    pub mean_ns: u64,
-    /// Half took at most so long.
-    pub p50_ns: u64,
-    /// Nine of ten took at most so long.
-    pub p90_ns: u64,
-    /// 99 of 100 took at most so long.
-    pub p99_ns: u64,
-    /// 999 of 1,000 took at most so long.
-    pub p999_ns: u64,
-    /// The longest.
-    pub max_ns: u64,
 }

@@ -17,6 +17,7 @@ mod outage;
 mod parked;
 mod readme;
 mod repeated_pop;
+mod schedules;
 mod slow_disk;
 mod space;
 mod stages;

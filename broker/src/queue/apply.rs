@@ -95,6 +95,9 @@ impl Apply<'_> {
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
             Op::WeighGroup(weigh) => self.weigh(weigh),
             Op::Txn(txn) => self.txn(session, txn, first_row),
+            Op::SetSchedule(set) => self.set_schedule(set, first_row),
+            Op::RemoveSchedule(name) => self.remove_schedule(name),
+            Op::Fire(fire) => Ok(self.fire_schedule(fire)),
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::AssignNode => {
                 let node = NodeId(self.state.next_node);

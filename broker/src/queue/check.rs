@@ -44,6 +44,7 @@ impl State {
         assert!(turnover.acked <= self.turnover.acked, "acked");
         self.heads.check(self);
         self.sessions.check();
+        self.schedules.check();
         self.check_ids();
     }
 

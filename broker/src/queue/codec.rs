@@ -14,6 +14,7 @@
 //! u64 sessions ×   { id, done_below, used_at_ms, check_ms }                     rising
 //! u64 answers ×    { session, number, at, result }                              rising
 //! u64 forgotten ×  { id, until_ms }                                             rising
+//! u64 schedules ×  { name, schedule }                                           rising
 //! ```
 //!
 //! Sums, deadlines and who holds what are not stored: they follow from the rest.
@@ -21,6 +22,7 @@
 use std::sync::Arc;
 
 use queue_protocol::level::Level;
+use queue_protocol::limits::SCHEDULES_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 use queue_protocol::settings::Settings;
@@ -37,6 +39,7 @@ use super::messages::{Counts, Queue, Turnover};
 use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
+use super::schedules::Schedule;
 use super::sessions::SESSIONS_FORGOTTEN_MAX;
 use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
 
@@ -163,6 +166,7 @@ impl State {
         let answers = self.sessions.answers();
         to.put_all(answers.len(), answers.iter().map(|(key, answer)| (*key, answer.at, answer.result())));
         to.put_all(self.sessions.forgotten().len(), self.sessions.forgotten().iter());
+        to.put_all(self.schedules.by_name().len(), self.schedules.by_name().iter());
         (to.out)(&to.piece);
     }
 
@@ -186,6 +190,11 @@ impl State {
             from.queue(&mut state)?;
         }
         from.sessions(&mut state)?;
+        from.each(|_, name, schedule: Schedule| {
+            state.schedules.put(name, schedule);
+            Ok(())
+        })?;
+        from.ensure(state.schedules.by_name().len() <= SCHEDULES_MAX, "there are too many schedules")?;
         if !from.rest.is_empty() {
             return Err(from.inconsistent("something follows"));
         }

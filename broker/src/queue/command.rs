@@ -6,8 +6,9 @@ use queue_protocol::level::Level;
 use queue_protocol::limits::{
     ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX, TXN_COUNT_MAX,
 };
-use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
+use queue_protocol::schedule::{Missed, When};
 use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,12 @@ pub enum Op {
     RaiseLevel(Level),
     /// Do several things or nothing.
     Txn(Box<Txn>),
+    /// Push a message again and again; takes one row of the entry's body table.
+    SetSchedule(Box<SetSchedule>),
+    /// Remove a schedule.
+    RemoveSchedule(Key),
+    /// Push what a schedule says; only the broker itself does that.
+    Fire(Box<Fire>),
 }
 
 impl Op {
@@ -143,7 +150,8 @@ impl Op {
 
     /// How many rows of the entry's body table it takes.
     pub fn rows(&self) -> u64 {
-        self.pushes().map(|push| u64::from(push.count)).sum()
+        let scheduled = u64::from(matches!(self, Self::SetSchedule(_)));
+        self.pushes().map(|push| u64::from(push.count)).sum::<u64>() + scheduled
     }
 }
 
@@ -160,6 +168,38 @@ pub struct Push {
     pub count: u32,
     /// Those that are not plain ([`PushOptions::default`]): ordinal within this push, rising.
     pub special: Bounded<(u32, PushOptions), PUSH_COUNT_MAX>,
+}
+
+/// A schedule, its first time computed by the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetSchedule {
+    /// Its name.
+    pub name: Key,
+    /// Also if there is one.
+    pub replace: bool,
+    /// Where to.
+    pub queue: QueueName,
+    /// When.
+    pub when: When,
+    /// What becomes of missed times.
+    pub missed: Missed,
+    /// How the message is to be treated.
+    pub options: PushOptions,
+    /// Wall time of the first push.
+    pub next_ms: Option<u64>,
+}
+
+/// A time of a schedule has come, and what follows from it, computed by the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fire {
+    /// Which schedule.
+    pub name: Key,
+    /// The time that it waits for; otherwise nothing is done.
+    pub due_ms: u64,
+    /// Messages to push.
+    pub count: u32,
+    /// The time that it waits for next.
+    pub next_ms: Option<u64>,
 }
 
 /// Several changes, if conditions hold.

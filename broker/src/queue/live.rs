@@ -1,4 +1,4 @@
-//! Which bodies must stay on disk: those of messages in any state and those named by recorded answers.
+//! Which bodies must stay on disk: those of messages in any state, of schedules, and those named by recorded answers.
 
 use std::ops::Range;
 
@@ -18,6 +18,7 @@ impl State {
             queue.delayed.values().for_each(|delayed| one(&delayed.message.body));
             queue.dead.values().for_each(|dead| one(&dead.message.body));
         }
+        self.schedules.by_name().values().for_each(|schedule| one(&schedule.body));
         self.sessions
             .answers()
             .values()

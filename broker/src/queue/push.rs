@@ -58,7 +58,7 @@ impl Apply<'_> {
 
 /// What became of the messages of a push, in runs.
 #[derive(Default)]
-struct Outcomes(Vec<PushOutcome>);
+pub(super) struct Outcomes(Vec<PushOutcome>);
 
 impl Outcomes {
     fn stored(&mut self, id: MessageId, more: u32) {
@@ -75,6 +75,15 @@ impl Outcomes {
             Some(PushOutcome::Refused { code, count }) if *code == why => *count += 1,
             _ => self.0.push(PushOutcome::Refused { code: why, count: 1 }),
         }
+    }
+
+    /// How many were stored.
+    pub(super) fn stored_count(&self) -> u64 {
+        let stored = self.0.iter().map(|outcome| match outcome {
+            PushOutcome::Stored { count, .. } => u64::from(*count),
+            _ => 0,
+        });
+        stored.sum()
     }
 
     /// Why the first was refused that was.
@@ -95,7 +104,7 @@ enum Admitted {
 
 impl Queue {
     /// Stores messages under ids from `next_id` on: stretches of plain ones as a whole if there is room for all.
-    fn push(
+    pub(super) fn push(
         &mut self,
         pushed: PushedRows<'_>,
         special: &[(u32, PushOptions)],

@@ -12,6 +12,7 @@ use super::command::SessionStamp;
 use super::deadlines::Heads;
 use super::messages::{Counts, Queue, Turnover};
 use super::reply::Reply;
+use super::schedules::Schedules;
 use super::sessions::Sessions;
 
 /// A queue inside the state: given in order of creation, never reused.
@@ -37,6 +38,7 @@ pub struct State {
     /// Where the leases of each session are; it may be closed.
     pub(super) held: OrdMap<(SessionId, MessageId), QueueNumber>,
     pub(super) sessions: Sessions,
+    pub(super) schedules: Schedules,
     /// Queues that a session claims, by session.
     pub(super) claims: OrdSet<(SessionId, QueueNumber)>,
     /// Sums over the queues.
@@ -67,6 +69,7 @@ impl State {
             heads: Heads::default(),
             held: OrdMap::new(),
             sessions: Sessions::default(),
+            schedules: Schedules::default(),
             claims: OrdSet::new(),
             counts: Counts::default(),
             turnover: Turnover::default(),

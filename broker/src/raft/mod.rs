@@ -18,6 +18,7 @@ pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
 mod reserve;
+mod schedules;
 mod send_snapshot;
 mod status;
 mod succession;
@@ -264,6 +265,7 @@ impl Consensus {
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(schedules::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));

@@ -103,6 +103,7 @@ impl Proposal {
                 512 * (txn.conditions.len() + txn.steps.len()) + 100 * txn.items() + pushes + texts
             }
             Op::CreateQueue { .. } | Op::AlterQueue { .. } | Op::WeighGroup(_) => 512,
+            Op::SetSchedule(_) => 1_024,
             _ => 0,
         };
         256 + named + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()

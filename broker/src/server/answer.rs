@@ -149,6 +149,9 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
         }
         ErrorCode::QueueChanged => format!("queue {queue} has another version"),
         ErrorCode::GroupLimit => format!("as many groups of {queue} have a weight of their own as can"),
+        ErrorCode::ScheduleExists => "a schedule of that name exists".to_owned(),
+        ErrorCode::ScheduleNotFound => "no schedule of that name".to_owned(),
+        ErrorCode::ScheduleLimit => "the cluster has as many schedules as it can".to_owned(),
         ErrorCode::QueueFull => format!("queue {queue} holds as much as it may"),
         ErrorCode::QueuePaused => format!("pushes to {queue} are paused"),
         ErrorCode::DedupFull => format!("queue {queue} remembers as many dedup keys as it can"),

@@ -73,8 +73,10 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
 impl Dispatch {
     /// Starts on a request; its outcome goes to `reply`.
     pub(crate) fn handle(self: &Arc<Self>, session: SessionId, call: Call, tail: Bytes, reply: ReplyTo) {
-        if !matches!(call.request, Request::Push(_) | Request::Txn(_)) && !tail.is_empty() {
-            return reply.finish(Finished::Failed(bad("only a push has a tail")));
+        if !matches!(call.request, Request::Push(_) | Request::Txn(_) | Request::SetSchedule(_))
+            && !tail.is_empty()
+        {
+            return reply.finish(Finished::Failed(bad("only what pushes has a tail")));
         }
         let stamp = match session_stamp(session, call.stamp, &call.request) {
             Ok(stamp) => stamp,
@@ -83,6 +85,7 @@ impl Dispatch {
         let op = match call.request {
             Request::Push(push) => return self.push(stamp, push, &tail, reply),
             Request::Txn(txn) => return self.txn(stamp, txn, &tail, reply),
+            Request::SetSchedule(set) => return self.set_schedule(stamp, set, &tail, reply),
             Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
             Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
             Request::Status => return reply.finish(self.status()),
@@ -127,6 +130,7 @@ impl Dispatch {
             }
             Request::Sweep(sweep) => Op::Sweep(Box::new(sweep)),
             Request::Edit(edit) => Op::Edit { queue: edit.queue, ids: edit.ids, change: edit.change },
+            Request::RemoveSchedule(name) => Op::RemoveSchedule(name),
             Request::CloseSession => Op::CloseSession,
             other => return Err(bad(format!("{other:?} is no command"))),
         })
@@ -206,6 +210,7 @@ impl Dispatch {
             Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
             Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
             Request::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
+            Request::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
             Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
             other => Finished::Failed(bad(format!("{other:?} is no read"))),
         };
@@ -362,6 +367,7 @@ fn is_read(request: &Request) -> bool {
             | Request::Status
             | Request::Stats
             | Request::Explain(_)
+            | Request::Schedules(_)
             | Request::TransferLeader(_)
             | Request::ChangeMembers(_)
             | Request::Drain(_)

@@ -9,6 +9,7 @@ mod explain;
 mod options;
 mod push;
 pub(crate) mod reply_to;
+mod schedules;
 pub(crate) mod waiters;
 
 pub use self::accept::ServerOptions;

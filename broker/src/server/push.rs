@@ -5,7 +5,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{BODY_SIZE_CEILING, HEADERS_SIZE_MAX};
-use queue_protocol::request::{Push, PushOptions};
+use queue_protocol::request::{Push, PushMessage, PushOptions};
 use queue_protocol::txn::{Step, Txn};
 
 use super::dispatch::{Dispatch, bad, nack_op, to_receipts};
@@ -38,7 +38,7 @@ impl Dispatch {
     }
 
     /// Proposes what `open` makes of the tail, all of which it must take.
-    fn bring(
+    pub(super) fn bring(
         &self,
         session: Option<SessionStamp>,
         tail: &Bytes,
@@ -113,23 +113,26 @@ impl Dispatch {
         if push.messages.is_empty() {
             return Err(bad("a push holds at least one message"));
         }
-        for message in push.messages.iter() {
-            check_options(&message.options)?;
-            let size = message.content.size as usize;
-            let body_max = self.options.message_size_max;
-            if size > body_max + HEADERS_SIZE_MAX || size > BODY_SIZE_CEILING {
-                return Err(too_big(size, body_max));
-            }
-            if rest.len() < size {
-                return Err(bad("the tail is shorter than its messages"));
-            }
-            let bytes = rest.split_to(size);
-            let corrupt = |e: content::BadContent| Error::refused(ErrorCode::ContentCorrupt, e.to_string());
-            message.content.verify(&bytes).map_err(corrupt)?;
-            let (_, body) = content::decode(&bytes).map_err(corrupt)?;
-            if body.len() > body_max {
-                return Err(too_big(body.len(), body_max));
-            }
+        push.messages.iter().try_for_each(|message| self.check_message(message, rest))
+    }
+
+    /// The same of one message, whose content is taken off `rest`.
+    pub(super) fn check_message(&self, message: &PushMessage, rest: &mut Bytes) -> Result<(), Error> {
+        check_options(&message.options)?;
+        let size = message.content.size as usize;
+        let body_max = self.options.message_size_max;
+        if size > body_max + HEADERS_SIZE_MAX || size > BODY_SIZE_CEILING {
+            return Err(too_big(size, body_max));
+        }
+        if rest.len() < size {
+            return Err(bad("the tail is shorter than its messages"));
+        }
+        let bytes = rest.split_to(size);
+        let corrupt = |e: content::BadContent| Error::refused(ErrorCode::ContentCorrupt, e.to_string());
+        message.content.verify(&bytes).map_err(corrupt)?;
+        let (_, body) = content::decode(&bytes).map_err(corrupt)?;
+        if body.len() > body_max {
+            return Err(too_big(body.len(), body_max));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod schedule;
 mod settings;
 mod sweep;
 mod values;
@@ -15,6 +16,7 @@ use queue_protocol::names::{Key, QueueName};
 
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
+pub(crate) use self::schedule::*;
 pub(crate) use self::settings::*;
 pub(crate) use self::sweep::*;
 pub(crate) use self::values::*;
@@ -183,6 +185,9 @@ pub(crate) enum Cmd {
     /// Groups of a queue: their weights
     #[command(subcommand)]
     Group(GroupCmd),
+    /// Recurring pushes: list, add, remove
+    #[command(subcommand)]
+    Schedule(ScheduleCmd),
     /// Dead messages: list, look at, put back, delete
     #[command(subcommand, alias = "dlq")]
     Dead(DeadCmd),
@@ -378,7 +383,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 22, "{shared:?}");
+        assert_eq!(shared.len(), 23, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",

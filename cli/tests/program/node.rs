@@ -343,6 +343,9 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Explain(_)
         | Request::WeighGroup(_)
         | Request::Txn(_)
+        | Request::SetSchedule(_)
+        | Request::RemoveSchedule(_)
+        | Request::Schedules(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

@@ -7,7 +7,7 @@ use super::{Answered, Client, ClientError};
 use crate::bounded::{Bounded, TooMany};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
-use crate::names::{MessageId, NodeId, QueueName};
+use crate::names::{Key, MessageId, NodeId, QueueName};
 use crate::request::{
     Action, AlterQueue, Change, CreateQueue, Edit, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind,
     Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue, Request, Select, Sweep, WeighGroup,
@@ -16,6 +16,7 @@ use crate::response::{
     Answer, Delivery, Edited, Extended, LeaderView, MessageView, PushOutcome, QueueView, Settled, StatsView,
     StatusView, Swept,
 };
+use crate::schedule::{ScheduleView, Schedules, SetSchedule};
 use crate::txn::{Txn, TxnOutcome};
 
 /// A message to push.
@@ -287,6 +288,37 @@ impl Client {
     pub async fn txn(&self, txn: Txn, contents: Vec<Bytes>) -> Result<Answered<TxnOutcome>, ClientError> {
         let answered = self.call(Request::Txn(txn), contents).await?;
         Ok(answered.map(pick!(Txn)))
+    }
+
+    /// Pushes a message, whose content this is, each time that a schedule says; `false` if it replaced one.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn set_schedule(
+        &self,
+        set: SetSchedule,
+        content: Bytes,
+    ) -> Result<Answered<bool>, ClientError> {
+        let answered = self.call(Request::SetSchedule(set), vec![content]).await?;
+        Ok(answered.map(pick!(Created)))
+    }
+
+    /// Removes a schedule.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn remove_schedule(&self, name: Key) -> Result<Answered<u64>, ClientError> {
+        let answered = self.call(Request::RemoveSchedule(name), Vec::new()).await?;
+        Ok(answered.map(pick!(Count)))
+    }
+
+    /// One page of schedules, by name.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn schedules(&self, schedules: Schedules) -> Result<Answered<Vec<ScheduleView>>, ClientError> {
+        let answered = self.call(Request::Schedules(schedules), Vec::new()).await?;
+        Ok(answered.map(pick!(Schedules, views => views.into_vec())))
     }
 
     /// What the node at `address` knows of itself and its cluster.

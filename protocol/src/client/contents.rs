@@ -24,7 +24,8 @@ pub(super) fn check_request(request: &Request, contents: &[Bytes]) -> Result<(),
             .collect(),
         _ => Vec::new(),
     };
-    let specs = pushes.into_iter().flat_map(|push| push.messages.iter());
+    let scheduled = if let Request::SetSchedule(set) = request { Some(&set.message) } else { None };
+    let specs = pushes.into_iter().flat_map(|push| push.messages.iter()).chain(scheduled);
     let sizes = specs.map(|message| message.content.size as usize);
     if !sizes.eq(contents.iter().map(Bytes::len)) {
         let what = "the contents are not the ones that the request describes";
@@ -78,6 +79,9 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::ChangeMembers(_) => matches!(answer, Answer::Member(_)),
         Request::Explain(_) => matches!(answer, Answer::Explained(_)),
         Request::AlterQueue(_) => matches!(answer, Answer::Altered(_)),
+        Request::SetSchedule(_) => matches!(answer, Answer::Created(_)),
+        Request::RemoveSchedule(_) => matches!(answer, Answer::Count(_)),
+        Request::Schedules(_) => matches!(answer, Answer::Schedules(_)),
         Request::Txn(_) => matches!(answer, Answer::Txn(_)),
         Request::WeighGroup(_) => matches!(answer, Answer::Weighed(_)),
         Request::RaiseLevel(_) => matches!(answer, Answer::Level(_)),

@@ -30,10 +30,15 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Edit(_)
         | Request::WeighGroup(_)
         | Request::Txn(_)
+        | Request::SetSchedule(_)
+        | Request::RemoveSchedule(_)
         | Request::CloseSession => Repeat::Numbered,
-        Request::Peek(_) | Request::Queues(_) | Request::Status | Request::Stats | Request::Explain(_) => {
-            Repeat::Free
-        }
+        Request::Peek(_)
+        | Request::Queues(_)
+        | Request::Schedules(_)
+        | Request::Status
+        | Request::Stats
+        | Request::Explain(_) => Repeat::Free,
         Request::TransferLeader(_)
         | Request::ChangeMembers(_)
         | Request::Drain(_)

@@ -29,6 +29,7 @@ use queue_protocol::response::{
     MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView, Swept,
     WriteStage,
 };
+use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 use queue_protocol::txn::{Condition, Step, StepDone, Txn, TxnOutcome, TxnPart};
 
@@ -73,6 +74,9 @@ names!(request_name, REQUESTS, Request, "request":
     Request::WeighGroup(_) => "weigh_group",
     Request::RaiseLevel(_) => "raise_level",
     Request::Txn(_) => "txn",
+    Request::SetSchedule(_) => "set_schedule",
+    Request::RemoveSchedule(_) => "remove_schedule",
+    Request::Schedules(_) => "schedules",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -111,6 +115,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Weighed(_) => "weighed",
     Answer::Level(_) => "level",
     Answer::Txn(_) => "txn",
+    Answer::Schedules(_) => "schedules",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -447,6 +452,18 @@ fn responses() -> Vec<Sample> {
     let stored = list(vec![PushOutcome::Stored { first_id: MessageId(4_814), count: 1 }]);
     let done = vec![StepDone::Pushed(stored), StepDone::Extended(91_000), StepDone::Done];
     add("", Answer::Txn(TxnOutcome::Done(list(done))), Vec::new());
+    let daily = When::Cron { pattern: text("0 9 * * MON-FRI"), zone: text("Europe/Berlin") };
+    let view = ScheduleView {
+        name: "report".parse().unwrap(),
+        queue: queue(),
+        when: daily,
+        missed: Missed::Once,
+        next_at_ms: Some(1_800_000_000_000),
+        last_at_ms: None,
+        stored: 7,
+        refused: 1,
+    };
+    add("", Answer::Schedules(list(vec![view])), Vec::new());
     for (suffix, at) in [("/condition", TxnPart::Condition(1)), ("/step", TxnPart::Step(2))] {
         let failed = TxnOutcome::Failed { at, code: ErrorCode::ReceiptStale };
         add(suffix, Answer::Txn(failed), Vec::new());

@@ -6,6 +6,7 @@ mod groups;
 mod ops;
 mod push;
 mod rates;
+mod schedules;
 mod sweep;
 mod txn;
 
@@ -73,6 +74,7 @@ pub struct Model {
     messages: Vec<Message>,
     sessions: Vec<Session>,
     forgotten: Vec<(SessionId, u64)>,
+    schedules: Vec<schedules::Schedule>,
 }
 
 impl Default for Model {
@@ -88,6 +90,7 @@ impl Default for Model {
             messages: Vec::new(),
             sessions: Vec::new(),
             forgotten: Vec::new(),
+            schedules: Vec::new(),
         }
     }
 }
@@ -371,6 +374,7 @@ impl Model {
                 rows.extend(grants.iter().map(|grant| (grant.body.index, grant.body.ordinal)));
             }
         }
+        rows.extend(self.schedules.iter().map(|schedule| (schedule.body.index, schedule.body.ordinal)));
         rows.sort();
         rows.dedup();
         rows

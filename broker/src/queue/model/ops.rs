@@ -117,6 +117,9 @@ impl Model {
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
             Op::Txn(txn) => self.txn(session, txn, bodies),
+            Op::SetSchedule(set) => self.set_schedule(set, bodies),
+            Op::RemoveSchedule(name) => self.remove_schedule(name),
+            Op::Fire(fire) => Ok(self.fire_schedule(fire)),
             Op::WeighGroup(weigh) => {
                 self.exists(&weigh.queue)?;
                 let known = self.queues.iter_mut().find(|known| known.name == weigh.queue).unwrap();

@@ -18,7 +18,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 34] = [
+const KINDS: [&str; 37] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -47,6 +47,9 @@ const KINDS: [&str; 34] = [
     "DeadToCycle",
     "moved",
     "held back",
+    "fired",
+    "ScheduleExists",
+    "ScheduleNotFound",
     "Done(",
     "Condition(",
     "Step(",
@@ -95,6 +98,8 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         );
         let kept = |queue: &QueueName| model.available_to(queue, None) < model.available(queue);
         seen.extend(model.queues().iter().any(kept).then(|| "kept from others".to_owned()));
+        let fired = model.schedules().iter().any(|schedule| schedule.stored > 0);
+        seen.extend(fired.then(|| "fired".to_owned()));
         seen.extend(model.was_moved().then(|| "moved".to_owned()));
 
         for twin in &mut twins {
@@ -162,6 +167,13 @@ fn assert_same(state: &State, model: &Model) {
     assert_eq!([totals.ready, totals.leased, totals.delayed, totals.dead], sums);
     assert_eq!(totals.sessions, model.sessions() as u64);
     assert_eq!(state.next_due(), model.next_due());
+    assert_eq!(state.schedules(None, usize::MAX), model.schedules());
+    let first = model
+        .schedules()
+        .into_iter()
+        .filter_map(|schedule| Some((schedule.next_at_ms?, schedule.name)))
+        .min();
+    assert_eq!(state.next_fire().map(|fire| (fire.due_ms, fire.name)), first);
     let live = state.live_bodies();
     let apart =
         |pair: &[(u64, std::ops::Range<u32>)]| pair[0].0 < pair[1].0 || pair[0].1.end < pair[1].1.start;

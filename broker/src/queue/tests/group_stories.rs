@@ -179,8 +179,9 @@ fn each_share_of_a_thousand_deliveries_is_within_one_quantum_of_its_weight() {
     for (group, weight) in weights.iter().filter(|(_, weight)| *weight != 2) {
         assert_eq!(broker.run(weigh(group, Some(*weight))), Ok(Outcome::Weighed(None)));
     }
-    for (group, _) in weights {
-        broker.run(push_groups(&[group; 1_000])).unwrap();
+    // Enough that nobody runs dry.
+    for (group, weight) in weights {
+        broker.run(push_groups(&vec![group; 30 * weight as usize])).unwrap();
     }
     let total: u32 = weights.iter().map(|(_, weight)| weight).sum();
     let mut shares = [0; 6];

@@ -1,6 +1,7 @@
 //! The state machine as a whole: stories, limits, bytes, and the comparison with the model.
 
 mod active_stories;
+mod any_settings;
 mod bytes;
 mod compared;
 mod group_stories;
@@ -9,6 +10,7 @@ mod life_stories;
 mod limits;
 mod rate_stories;
 mod rivals;
+mod schedule_stories;
 mod session_stories;
 mod settings_stories;
 mod stories;

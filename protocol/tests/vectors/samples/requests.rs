@@ -179,6 +179,22 @@ pub(super) fn requests() -> Vec<Sample> {
     let name = request_name(&Request::Txn(txn.clone()));
     samples.push(sample(name, 320, call(320, Request::Txn(txn)), vec![plain()]));
 
+    let cron = When::Cron { pattern: text("0 9 * * MON-FRI"), zone: text("Europe/Berlin") };
+    for (suffix, when, missed) in [
+        ("/cron", cron, Missed::Once),
+        ("/every", When::Every(60_000), Missed::CatchUp(3)),
+        ("/skip", When::Every(60_000), Missed::Skip),
+    ] {
+        let message = PushMessage { content: ContentSpec::of(&plain()), options: due(Due::Now) };
+        let name = "report".parse().unwrap();
+        let set =
+            Request::SetSchedule(SetSchedule { name, replace: true, queue: queue(), when, missed, message });
+        let name = format!("{}{suffix}", request_name(&set));
+        samples.push(sample(name, 321, call(321, set), vec![plain()]));
+    }
+    let remove = Request::RemoveSchedule("report".parse().unwrap());
+    samples.push(sample(request_name(&remove), 322, call(322, remove), Vec::new()));
+
     let mut read = |suffix: &str, request: Request| {
         let name = format!("{}{suffix}", request_name(&request));
         samples.push(sample(name, 2, Call { request, ..status() }, Vec::new()));
@@ -201,6 +217,8 @@ pub(super) fn requests() -> Vec<Sample> {
     read("", Request::Explain(explain.clone()));
     let id = Some(MessageId(4_812));
     read("/id", Request::Explain(Explain { id, consistency: Consistency::Stale, ..explain }));
+    let after = Some("report".parse().unwrap());
+    read("", Request::Schedules(Schedules { after, consistency: Consistency::Linearizable }));
     read("", Request::Status);
     read("", Request::TransferLeader(None));
     read("/named", Request::TransferLeader(Some(NodeId(3))));

@@ -1,0 +1,197 @@
+//! Schedules: what is pushed again and again. When is computed by the leader and comes with the command; here are the
+//! message, whose body lies in the entry that set the schedule, and the time that it waits for.
+
+use imbl::{OrdMap, OrdSet};
+use queue_protocol::content::ContentSpec;
+use queue_protocol::error::ErrorCode;
+use queue_protocol::limits::{CATCH_UP_MAX, PRIORITY_MAX, SCHEDULES_MAX};
+use queue_protocol::names::{Key, QueueName};
+use queue_protocol::request::PushOptions;
+use queue_protocol::schedule::{Missed, ScheduleView, When};
+use serde::{Deserialize, Serialize};
+
+use super::apply::{Apply, refusal, refusal_of};
+use super::command::{Fire, SetSchedule};
+use super::piece::PushedRows;
+use super::reply::{BodyRef, Outcome, Refusal};
+use super::state::State;
+
+/// One schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Schedule {
+    queue: QueueName,
+    when: When,
+    missed: Missed,
+    options: PushOptions,
+    pub(super) body: BodyRef,
+    crc32c: u32,
+    /// Wall time that it waits for.
+    next_ms: Option<u64>,
+    /// Wall time of the last message.
+    last_ms: Option<u64>,
+    stored: u64,
+    refused: u64,
+}
+
+/// All schedules.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Schedules {
+    by_name: OrdMap<Key, Schedule>,
+    dues: OrdSet<(u64, Key)>,
+}
+
+/// A schedule whose time is the first to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextFire {
+    /// Which.
+    pub name: Key,
+    /// Wall time.
+    pub due_ms: u64,
+    /// Times.
+    pub when: When,
+    /// What becomes of missed ones.
+    pub missed: Missed,
+}
+
+impl Schedules {
+    /// All, by name.
+    pub(super) fn by_name(&self) -> &OrdMap<Key, Schedule> {
+        &self.by_name
+    }
+
+    /// Takes one over, in the place of the one of that name.
+    pub(super) fn put(&mut self, name: Key, schedule: Schedule) -> Option<Schedule> {
+        let before = self.take(&name);
+        if let Some(next_ms) = schedule.next_ms {
+            self.dues.insert((next_ms, name.clone()));
+        }
+        self.by_name.insert(name, schedule);
+        before
+    }
+
+    fn take(&mut self, name: &Key) -> Option<Schedule> {
+        let schedule = self.by_name.remove(name)?;
+        if let Some(next_ms) = schedule.next_ms {
+            self.dues.remove(&(next_ms, name.clone()));
+        }
+        Some(schedule)
+    }
+
+    /// Asserts that those with a next time are listed under it.
+    pub(super) fn check(&self) {
+        let due = |(name, schedule): (&Key, &Schedule)| Some((schedule.next_ms?, name.clone()));
+        let dues: OrdSet<(u64, Key)> = self.by_name.iter().filter_map(due).collect();
+        assert!(dues == self.dues && self.by_name.len() <= SCHEDULES_MAX, "times of schedules");
+    }
+}
+
+impl Apply<'_> {
+    /// Takes a schedule over; its message's content is the row `first_row` of the body table. Whether it is a new one.
+    ///
+    /// # Errors
+    /// Refused if an option is out of its range, if the queue does not exist, if there is one of that name and it is not
+    /// to be replaced, or if there are as many as there may be.
+    pub(super) fn set_schedule(&mut self, set: &SetSchedule, first_row: u64) -> Result<Outcome, Refusal> {
+        let bad = || refusal_of(ErrorCode::BadRequest, &set.queue);
+        let ordinal = u32::try_from(first_row).map_err(|_| bad())?;
+        let ContentSpec { size, crc32c } = *self.table.get(ordinal as usize).ok_or_else(bad)?;
+        if set.options.priority > PRIORITY_MAX {
+            return Err(bad());
+        }
+        self.number(&set.queue)?;
+        let schedules = &mut self.state.schedules;
+        let exists = schedules.by_name.contains_key(&set.name);
+        if exists && !set.replace {
+            return Err(refusal(ErrorCode::ScheduleExists));
+        }
+        if !exists && schedules.by_name.len() >= SCHEDULES_MAX {
+            return Err(refusal(ErrorCode::ScheduleLimit));
+        }
+        let schedule = Schedule {
+            queue: set.queue.clone(),
+            when: set.when.clone(),
+            missed: set.missed,
+            options: set.options.clone(),
+            body: BodyRef { index: self.index, ordinal, size },
+            crc32c,
+            next_ms: set.next_ms,
+            last_ms: None,
+            stored: 0,
+            refused: 0,
+        };
+        Ok(Outcome::Created(schedules.put(set.name.clone(), schedule).is_none()))
+    }
+
+    /// Removes a schedule; what it pushed stays.
+    ///
+    /// # Errors
+    /// Refused if there is none of that name.
+    pub(super) fn remove_schedule(&mut self, name: &Key) -> Result<Outcome, Refusal> {
+        let removed = self.state.schedules.take(name);
+        removed.map(|_| Outcome::Count(1)).ok_or_else(|| refusal(ErrorCode::ScheduleNotFound))
+    }
+
+    /// Pushes the message of a schedule, unless it was changed since the leader looked.
+    pub(super) fn fire_schedule(&mut self, fire: &Fire) -> Outcome {
+        let wall_ms = self.state.wall_ms;
+        let waits = |schedule: &&Schedule| schedule.next_ms == Some(fire.due_ms);
+        let Some(mut schedule) = self.state.schedules.by_name.get(&fire.name).filter(waits).cloned() else {
+            return Outcome::Ticked;
+        };
+        for _ in 0..fire.count.min(CATCH_UP_MAX) {
+            if self.push_scheduled(&schedule) {
+                schedule.stored += 1;
+                schedule.last_ms = Some(wall_ms);
+            } else {
+                schedule.refused += 1;
+            }
+        }
+        schedule.next_ms = fire.next_ms;
+        self.state.schedules.put(fire.name.clone(), schedule);
+        Outcome::Ticked
+    }
+
+    /// Whether the message was stored.
+    fn push_scheduled(&mut self, schedule: &Schedule) -> bool {
+        let Some(number) = self.state.names.get(&schedule.queue).copied() else { return false };
+        let BodyRef { index, ordinal, size } = schedule.body;
+        let rows = &[ContentSpec { size, crc32c: schedule.crc32c }];
+        let pushed = PushedRows { index, ordinal, pushed_at_ms: self.state.wall_ms, rows };
+        let mut next_id = self.state.next_id;
+        let stored = self.change(number, |queue| {
+            if queue.settings.pushes_paused {
+                return 0;
+            }
+            let outcomes = queue.push(pushed, &[(0, schedule.options.clone())], &mut next_id);
+            outcomes.stored_count()
+        });
+        self.state.next_id = next_id;
+        stored > 0
+    }
+}
+
+impl State {
+    /// The schedule whose time is the first to come.
+    pub fn next_fire(&self) -> Option<NextFire> {
+        let (due_ms, name) = self.schedules.dues.get_min()?.clone();
+        let Schedule { when, missed, .. } = self.schedules.by_name.get(&name)?.clone();
+        Some(NextFire { name, due_ms, when, missed })
+    }
+
+    /// Schedules by name, behind one if it is given.
+    pub fn schedules(&self, after: Option<&Key>, max: usize) -> Vec<ScheduleView> {
+        let view = |(name, schedule): (&Key, &Schedule)| ScheduleView {
+            name: name.clone(),
+            queue: schedule.queue.clone(),
+            when: schedule.when.clone(),
+            missed: schedule.missed,
+            next_at_ms: schedule.next_ms,
+            last_at_ms: schedule.last_ms,
+            stored: schedule.stored,
+            refused: schedule.refused,
+        };
+        let behind =
+            self.schedules.by_name.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
+        behind.take(max).map(view).collect()
+    }
+}

@@ -1,0 +1,183 @@
+//! When a schedule is due: computed by the node that leads, from the schedule and a time alone, and carried in the entry.
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use queue_protocol::limits::{CATCH_UP_MAX, EVERY_MS_MIN, FUTURE_MS_MAX};
+use queue_protocol::schedule::{Missed, When};
+
+/// What is later than this was missed.
+const LATE_MS: u64 = 10_000;
+
+/// What a schedule is to do when a time of it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Messages to push.
+    pub(crate) count: u32,
+    /// The next time, Unix milliseconds.
+    pub(crate) next_ms: Option<u64>,
+}
+
+/// The times of a schedule.
+enum Times {
+    Cron(Box<Cron>, TimeZone),
+    /// From a time on, so many milliseconds apart.
+    Every(u64, u64),
+}
+
+impl Times {
+    /// `base_ms` is one of the times of an interval.
+    fn of(when: &When, base_ms: u64) -> Result<Self, String> {
+        match when {
+            When::Every(ms) if (EVERY_MS_MIN..=FUTURE_MS_MAX).contains(ms) => Ok(Self::Every(base_ms, *ms)),
+            When::Every(_) => Err("a schedule goes off every 1 s to 366 d".to_owned()),
+            When::Cron { pattern, zone } => {
+                let parser = CronParser::builder().seconds(Seconds::Optional).build();
+                let cron = parser
+                    .parse(pattern)
+                    .map_err(|error| format!("cron pattern {:?}: {error}", &**pattern))?;
+                let zone = TimeZone::get(zone).map_err(|_| format!("no time zone {:?}", &**zone))?;
+                Ok(Self::Cron(Box::new(cron), zone))
+            }
+        }
+    }
+
+    /// The first time after one.
+    fn after(&self, ms: u64) -> Option<u64> {
+        match self {
+            Self::Every(base_ms, every_ms) => {
+                let passed = ms.checked_sub(*base_ms).map_or(0, |since_ms| since_ms / every_ms + 1);
+                base_ms.checked_add(passed.checked_mul(*every_ms)?)
+            }
+            Self::Cron(cron, zone) => {
+                let from = Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?.to_zoned(zone.clone());
+                let next = cron.find_next_occurrence(&from, false).ok()?;
+                u64::try_from(next.timestamp().as_millisecond()).ok()
+            }
+        }
+    }
+}
+
+/// The first time of a schedule that is set now.
+///
+/// # Errors
+/// What is wrong with it, for a person.
+pub(crate) fn first_ms(when: &When, missed: Missed, now_ms: u64) -> Result<u64, String> {
+    if matches!(missed, Missed::CatchUp(count) if !(1..=CATCH_UP_MAX).contains(&count)) {
+        return Err(format!("a schedule catches up with 1 to {CATCH_UP_MAX} messages"));
+    }
+    let times = Times::of(when, now_ms)?;
+    times.after(now_ms).ok_or_else(|| "no time of this schedule is to come".to_owned())
+}
+
+/// What is to be done at `now_ms` for a schedule that waited for `due_ms`.
+pub(crate) fn due(when: &When, missed: Missed, due_ms: u64, now_ms: u64) -> Due {
+    // What was checked when it was set can only fail if another version knows less: it is not tried again.
+    let Ok(times) = Times::of(when, due_ms) else { return Due { count: 1, next_ms: None } };
+    let now_ms = now_ms.max(due_ms);
+    let next_ms = times.after(now_ms);
+    let passed = |max: usize| {
+        let rest = std::iter::successors(Some(due_ms), |ms| times.after(*ms));
+        rest.take_while(|ms| *ms <= now_ms).take(max).count()
+    };
+    let count = match missed {
+        Missed::Once => 1,
+        Missed::CatchUp(max) => u32::try_from(passed(max as usize)).unwrap_or(max),
+        // The last time is near only if one lies within the span before now.
+        Missed::Skip => {
+            let near = due_ms.saturating_add(LATE_MS) >= now_ms
+                || times.after(now_ms - LATE_MS - 1).is_some_and(|ms| ms <= now_ms);
+            near.into()
+        }
+    };
+    Due { count, next_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::bounded::Text;
+
+    use super::*;
+
+    fn cron(pattern: &str, zone: &str) -> When {
+        When::Cron { pattern: Text::cut(pattern), zone: Text::cut(zone) }
+    }
+
+    fn ms(text: &str) -> u64 {
+        u64::try_from(text.parse::<Timestamp>().unwrap().as_millisecond()).unwrap()
+    }
+
+    fn shown(ms: u64) -> String {
+        Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap().to_string()
+    }
+
+    /// The first times after one.
+    fn times(when: &When, from: &str, count: usize) -> Vec<String> {
+        let times = Times::of(when, ms(from)).unwrap();
+        let next = std::iter::successors(times.after(ms(from)), |ms| times.after(*ms));
+        next.take(count).map(shown).collect()
+    }
+
+    #[test]
+    fn a_pattern_is_read_in_its_time_zone() {
+        let weekdays = cron("0 9 * * MON-FRI", "Europe/Berlin");
+        let expected = ["2026-11-27T08:00:00Z", "2026-11-30T08:00:00Z", "2026-12-01T08:00:00Z"];
+        assert_eq!(times(&weekdays, "2026-11-26T10:00:00Z", 3), expected);
+        assert_eq!(times(&weekdays, "2026-06-30T10:00:00Z", 1), ["2026-07-01T07:00:00Z"]);
+        let seconds = cron("*/20 * * * * *", "UTC");
+        assert_eq!(
+            times(&seconds, "2026-11-26T10:00:05Z", 2),
+            ["2026-11-26T10:00:20Z", "2026-11-26T10:00:40Z"]
+        );
+    }
+
+    #[test]
+    fn a_day_whose_clock_is_set_has_each_time_once() {
+        let night = cron("30 2 * * *", "Europe/Berlin");
+        // 02:30 is left out on 28 March 2027, and comes twice on 31 October.
+        let spring = times(&night, "2027-03-27T12:00:00Z", 2);
+        assert!(spring[0].starts_with("2027-03-28T01:"), "{spring:?}");
+        assert_eq!(spring[1], "2027-03-29T00:30:00Z");
+        let autumn = times(&night, "2027-10-30T12:00:00Z", 2);
+        assert!(autumn[0].starts_with("2027-10-31T0"), "{autumn:?}");
+        assert_eq!(autumn[1], "2027-11-01T01:30:00Z");
+    }
+
+    #[test]
+    fn an_interval_keeps_its_pace_whenever_it_is_looked_at() {
+        let minute = When::Every(60_000);
+        assert_eq!(first_ms(&minute, Missed::Once, 5), Ok(60_005));
+        assert_eq!(due(&minute, Missed::Once, 60_005, 60_030), Due { count: 1, next_ms: Some(120_005) });
+        assert_eq!(due(&minute, Missed::Once, 60_005, 600_000), Due { count: 1, next_ms: Some(600_005) });
+    }
+
+    #[test]
+    fn missed_times_are_made_up_for_as_the_schedule_says() {
+        let minute = When::Every(60_000);
+        let count = |missed, now_ms| due(&minute, missed, 60_000, now_ms).count;
+        assert_eq!(count(Missed::CatchUp(3), 60_000), 1);
+        assert_eq!(count(Missed::CatchUp(3), 120_000), 2);
+        assert_eq!(count(Missed::CatchUp(3), 900_000), 3);
+        assert_eq!(count(Missed::Skip, 60_900), 1);
+        assert_eq!(count(Missed::Skip, 100_000), 0, "40 s late");
+        assert_eq!(count(Missed::Skip, 600_900), 1, "the last of them is just now");
+        let daily = cron("0 9 * * *", "UTC");
+        let late = due(&daily, Missed::Skip, ms("2026-11-26T09:00:00Z"), ms("2026-11-28T12:00:00Z"));
+        assert_eq!(late, Due { count: 0, next_ms: Some(ms("2026-11-29T09:00:00Z")) });
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_words() {
+        for (when, missed, why) in [
+            (cron("0 25 * * *", "UTC"), Missed::Once, "0 25 * * *"),
+            (cron("0 9 * * *", "Europe/Atlantis"), Missed::Once, "Europe/Atlantis"),
+            (cron("0 0 30 2 *", "UTC"), Missed::Once, "no time"),
+            (When::Every(999), Missed::Once, "1 s"),
+            (When::Every(1_000), Missed::CatchUp(0), "1 to 100"),
+        ] {
+            let error = first_ms(&when, missed, 0).unwrap_err();
+            assert!(error.contains(why), "{when:?}: {error}");
+        }
+    }
+}

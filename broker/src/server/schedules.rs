@@ -1,0 +1,53 @@
+//! Schedules: checked, and their first time computed, by the node that proposes; listed.
+
+use bytes::Bytes;
+use queue_protocol::bounded::Bounded;
+use queue_protocol::limits::SCHEDULES_LISTED_MAX;
+use queue_protocol::request::Due;
+use queue_protocol::response::Answer;
+use queue_protocol::schedule::{Schedules, SetSchedule};
+
+use super::dispatch::{Dispatch, bad};
+use super::reply_to::{Finished, ReplyTo};
+use crate::queue::command::{self, Op, SessionStamp};
+use crate::recurrence;
+
+impl Dispatch {
+    pub(super) fn set_schedule(
+        &self,
+        session: Option<SessionStamp>,
+        set: SetSchedule,
+        tail: &Bytes,
+        reply: ReplyTo,
+    ) {
+        let now_ms = self.consensus.read(|state, _| state.wall_ms());
+        let now_ms = now_ms.max(self.consensus.outside().clock.wall_ms());
+        self.bring(session, tail, reply, true, |rest| {
+            self.check_message(&set.message, rest)?;
+            if set.message.options.due != Due::Now {
+                return Err(bad("what is scheduled is due at once"));
+            }
+            let next_ms = recurrence::first_ms(&set.when, set.missed, now_ms).map_err(bad)?;
+            let op = Op::SetSchedule(Box::new(command::SetSchedule {
+                name: set.name,
+                replace: set.replace,
+                queue: set.queue,
+                when: set.when,
+                missed: set.missed,
+                options: set.message.options,
+                next_ms: Some(next_ms),
+            }));
+            Ok((op, vec![set.message.content]))
+        });
+    }
+
+    /// A page of schedules.
+    pub(super) fn schedules(&self, schedules: &Schedules) -> Finished {
+        self.consensus.read(|state, index| {
+            let views = state.schedules(schedules.after.as_ref(), SCHEDULES_LISTED_MAX);
+            let views = Bounded::new(views).expect("no more than were asked for");
+            let (answer, lease_clock_ms) = (Box::new(Answer::Schedules(views)), state.lease_clock_ms());
+            Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! `schedule`: recurring pushes.
+
+use std::os::unix::ffi::OsStringExt;
+
+use bytes::Bytes;
+use queue_protocol::bounded::Text;
+use queue_protocol::content::{self, ContentSpec};
+use queue_protocol::limits::{PRIORITY_DEFAULT, SCHEDULES_LISTED_MAX};
+use queue_protocol::request::{Consistency, Due, PushMessage, PushOptions, Unique, UniqueHeld};
+use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::errors::{Done, Failure};
+use crate::exit::Exit;
+use crate::grammar::{ScheduleAddArgs, ScheduleCmd, milliseconds};
+use crate::push;
+use crate::render::{self, Align};
+use crate::shell::Shell;
+
+/// Runs a `schedule` command.
+pub(crate) async fn run(shell: &mut Shell, cmd: ScheduleCmd) -> Done {
+    match cmd {
+        ScheduleCmd::Ls => ls(shell).await,
+        ScheduleCmd::Add(args) => add(shell, *args).await,
+        ScheduleCmd::Rm { name } => {
+            let removed = shell.client.remove_schedule(name.clone()).await;
+            removed.map_err(|error| Failure::of(error, None))?;
+            if shell.settings.json {
+                shell.out.document(&json!({"schema": "schedule_rm/v1", "name": name.as_str()}));
+            }
+            shell.success(&format!("removed schedule {name}"));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn add(shell: &mut Shell, args: ScheduleAddArgs) -> Done {
+    let bad = |what: String| Failure::new("bad_request", Exit::BadData, what);
+    let when = match (&args.cron, args.every) {
+        (Some(pattern), _) => When::Cron {
+            pattern: Text::new(pattern).map_err(|error| bad(format!("--cron: {error}")))?,
+            zone: Text::new(&args.zone).map_err(|error| bad(format!("--zone: {error}")))?,
+        },
+        (None, every) => When::Every(milliseconds(every.expect("one of both is given"))),
+    };
+    let body = Bytes::from(args.body.into_vec());
+    let content =
+        content::encode(&push::headers(&args.headers)?, &body).map_err(|error| bad(error.to_string()))?;
+    let options = PushOptions {
+        priority: args.priority.unwrap_or(PRIORITY_DEFAULT),
+        due: Due::Now,
+        ttl_ms: args.ttl.map(milliseconds),
+        dedup_key: None,
+        unique: args.unique.map(|key| Unique { key, held: UniqueHeld::Keep }),
+        group: args.group,
+    };
+    let set = SetSchedule {
+        name: args.name.clone(),
+        replace: args.replace,
+        queue: args.queue.clone(),
+        when,
+        missed: args.missed,
+        message: PushMessage { content: ContentSpec::of(&content), options },
+    };
+    let made = shell.client.set_schedule(set, content).await;
+    let made = made.map_err(|error| Failure::of(error, Some(&args.queue)))?.answer;
+    if shell.settings.json {
+        let name = args.name.as_str();
+        shell.out.document(&json!({"schema": "schedule_add/v1", "name": name, "replaced": !made}));
+    }
+    let done = if made { "added" } else { "replaced" };
+    shell.success(&format!("{done} schedule {} for {}", args.name, args.queue));
+    Ok(Exit::Done)
+}
+
+async fn ls(shell: &mut Shell) -> Done {
+    let mut all: Vec<ScheduleView> = Vec::new();
+    loop {
+        let after = all.last().map(|view| view.name.clone());
+        let page = Schedules { after, consistency: Consistency::Linearizable };
+        let answered = shell.client.schedules(page).await.map_err(|error| Failure::of(error, None))?;
+        let full = answered.answer.len() >= SCHEDULES_LISTED_MAX;
+        all.extend(answered.answer);
+        if !full {
+            break;
+        }
+    }
+    if shell.settings.json {
+        let schedules: Vec<Value> = all.iter().map(document).collect();
+        shell.out.document(&json!({"schema": "schedule_list/v1", "schedules": schedules}));
+    } else if all.is_empty() {
+        shell.remark("no schedules");
+    } else {
+        shell.out.add(table(&all).as_bytes());
+    }
+    Ok(Exit::Done)
+}
+
+fn table(all: &[ScheduleView]) -> String {
+    let columns = [
+        ("NAME", Align::Left),
+        ("QUEUE", Align::Left),
+        ("WHEN", Align::Left),
+        ("NEXT", Align::Left),
+        ("LAST", Align::Left),
+        ("STORED", Align::Right),
+        ("REFUSED", Align::Right),
+    ];
+    let time = |at_ms: Option<u64>| at_ms.map_or_else(|| "-".to_owned(), clock::rfc3339);
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|view| {
+            vec![
+                view.name.to_string(),
+                view.queue.to_string(),
+                match &view.when {
+                    When::Cron { pattern, zone } => format!("{} {}", &**pattern, &**zone),
+                    When::Every(ms) => format!("every {}", span(*ms)),
+                },
+                time(view.next_at_ms),
+                time(view.last_at_ms),
+                render::count(view.stored),
+                render::count(view.refused),
+            ]
+        })
+        .collect();
+    render::table(&columns, &rows)
+}
+
+fn span(ms: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_millis(ms)).to_string()
+}
+
+fn document(view: &ScheduleView) -> Value {
+    let (cron, zone, every_ms) = match &view.when {
+        When::Cron { pattern, zone } => (Some(&**pattern), Some(&**zone), None),
+        When::Every(ms) => (None, None, Some(*ms)),
+    };
+    let (missed, catch_up) = match view.missed {
+        Missed::Once => ("once", None),
+        Missed::Skip => ("skip", None),
+        Missed::CatchUp(count) => ("catch_up", Some(count)),
+    };
+    json!({
+        "name": view.name.as_str(),
+        "queue": view.queue.as_str(),
+        "cron": cron,
+        "zone": zone,
+        "every_ms": every_ms,
+        "missed": missed,
+        "catch_up": catch_up,
+        "next_at": view.next_at_ms.map(clock::rfc3339),
+        "last_at": view.last_at_ms.map(clock::rfc3339),
+        "stored": view.stored,
+        "refused": view.refused,
+    })
+}
