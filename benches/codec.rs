@@ -41,6 +41,7 @@ fn deliveries(count: u64, content: &Bytes) -> Response {
         pushed_at_ms: 1_800_000_000_000,
         lease_ms: 30_000,
         epoch: 0,
+        checkpoint: None,
         deadline_ms: 10_030_000,
         content: ContentSpec::of(content),
     };

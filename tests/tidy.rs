@@ -29,6 +29,7 @@ const USER_FILES: &[&str] = &[
 /// The parts of the protocol that are sans I/O.
 const WIRE: &[&str] = &[
     "bounded",
+    "checkpoint",
     "codec",
     "content",
     "error",

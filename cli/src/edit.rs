@@ -139,6 +139,9 @@ fn text(seen: &Seen) -> String {
     if let Some(at) = view.expires_at_ms {
         fields.push(("expires", clock::rfc3339(at)));
     }
+    if let Some(size) = view.checkpoint_size {
+        fields.push(("checkpoint", render::size(size.into())));
+    }
     if let Some(error) = view.last_error.as_deref().filter(|error| !error.is_empty()) {
         fields.push(("last error", render::preview(error.as_bytes(), 1_000)));
     }

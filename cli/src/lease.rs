@@ -51,6 +51,9 @@ fn show(shell: &mut Shell, message: &Taken) {
         let (until, receipt) = (clock::time_of_day(until), message.receipt());
         shell.talk.line(&format!("{queue} {id}  attempt {attempt}  lease until {until}  receipt {receipt}"));
     }
+    if let Some(checkpoint) = &delivery.checkpoint {
+        shell.talk.line(&format!("checkpoint {}", render::preview(checkpoint.as_bytes(), 200)));
+    }
     shell.out.add(&message.body);
     shell.out.add(b"\n");
 }

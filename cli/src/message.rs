@@ -44,6 +44,12 @@ impl Taken {
             "enqueued_at": clock::rfc3339(delivery.pushed_at_ms),
             "lease_expires_at": clock::rfc3339(expires_at_ms),
         });
+        if let Some(checkpoint) = &delivery.checkpoint {
+            match std::str::from_utf8(checkpoint.as_bytes()) {
+                Ok(text) => document["checkpoint"] = text.into(),
+                Err(_) => document["checkpoint_base64"] = render::base64(checkpoint.as_bytes()).into(),
+            }
+        }
         if delivery.epoch > 0 {
             document["epoch"] = delivery.epoch.to_string().into();
         }
@@ -220,6 +226,7 @@ mod tests {
                 pushed_at_ms: 1_795_442_602_118,
                 lease_ms: 30_000,
                 epoch: 0,
+                checkpoint: None,
                 deadline_ms: 30_000,
                 content: ContentSpec::of(body),
             },

@@ -1,9 +1,11 @@
 //! `ack`, `nack`, `extend` and `release`: what becomes of leases, by receipt.
 
+use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::client::Client;
 use queue_protocol::limits::RECEIPTS_COUNT_MAX;
 use queue_protocol::names::{BadReceipt, QueueName, Receipt};
@@ -47,6 +49,8 @@ pub(crate) enum Settle {
     Nack(NackKind),
     /// Made this long from now, in milliseconds.
     Extend(u64),
+    /// The same of one, with how far the work has come.
+    Save(u64, Checkpoint),
 }
 
 impl Settle {
@@ -54,6 +58,11 @@ impl Settle {
         match self {
             Settle::Ack => Request::Ack(leases),
             Settle::Nack(kind) => Request::Nack(Nack { leases, kind: kind.clone() }),
+            Settle::Save(lease_ms, checkpoint) => {
+                let (id, token) = *leases.receipts.first().expect("it is for one");
+                let (queue, checkpoint) = (leases.queue, checkpoint.clone());
+                Request::SaveCheckpoint(SaveCheckpoint { queue, id, token, lease_ms: *lease_ms, checkpoint })
+            }
             Settle::Extend(lease_ms) => {
                 Request::Extend(Extend { leases: ExtendWhich::Receipts(leases), lease_ms: *lease_ms })
             }
@@ -64,7 +73,7 @@ impl Settle {
         match self {
             Settle::Ack => "ack/v1",
             Settle::Nack(_) => "nack/v1",
-            Settle::Extend(_) => "extend/v1",
+            Settle::Extend(_) | Settle::Save(..) => "extend/v1",
         }
     }
 
@@ -74,7 +83,7 @@ impl Settle {
             Settle::Nack(NackKind::Release { .. }) => "released",
             Settle::Nack(NackKind::Fail { .. }) => "nacked",
             Settle::Nack(NackKind::Reject { .. }) => "rejected",
-            Settle::Extend(_) => "extended",
+            Settle::Extend(_) | Settle::Save(..) => "extended",
         }
     }
 }
@@ -200,7 +209,19 @@ pub(crate) async fn release(shell: &mut Shell, args: ReleaseArgs) -> Done {
 
 /// Runs `extend`.
 pub(crate) async fn extend(shell: &mut Shell, args: ExtendArgs) -> Done {
-    run(shell, Settle::Extend(milliseconds(args.length)), "extend", args.receipts).await
+    let what = match args.checkpoint {
+        None => Settle::Extend(milliseconds(args.length)),
+        Some(text) => {
+            let checkpoint = Checkpoint::new(text.into_vec()).map_err(|error| {
+                Failure::new("message_too_big", Exit::BadData, format!("the checkpoint: {error}"))
+            })?;
+            Settle::Save(milliseconds(args.length), checkpoint)
+        }
+    };
+    if matches!(what, Settle::Save(..)) && args.receipts.len() != 1 {
+        return Err(Failure::usage("a checkpoint is of one message: name its receipt").into());
+    }
+    run(shell, what, "extend", args.receipts).await
 }
 
 async fn run(shell: &mut Shell, what: Settle, word: &str, words: Vec<ReceiptWord>) -> Done {
@@ -208,7 +229,7 @@ async fn run(shell: &mut Shell, what: Settle, word: &str, words: Vec<ReceiptWord
     let settlements = settle(&shell.client, &what, receipts).await;
     for settlement in &settlements {
         match (&what, &settlement.result) {
-            (Settle::Extend(length), Ok(Settled::Ok)) => {
+            (Settle::Extend(length) | Settle::Save(length, _), Ok(Settled::Ok)) => {
                 let until = Instant::now() + Duration::from_millis(*length);
                 shell.held.extend(&settlement.receipt, until);
             }

@@ -2,6 +2,7 @@
 #![doc = include_str!("../PROTOCOL.md")]
 
 pub mod bounded;
+pub mod checkpoint;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;

@@ -38,6 +38,10 @@ pub const QUEUES_LISTED_MAX: usize = 1_000;
 pub const QUEUES_MAX: usize = 10_000;
 /// Length of a queue's name.
 pub const QUEUE_NAME_SIZE_MAX: usize = 128;
+/// Checkpoint of a message.
+pub const CHECKPOINT_SIZE_MAX: usize = 4 << 10;
+/// Checkpoints of one lease or pop together.
+pub const CHECKPOINTS_SIZE_MAX: usize = 64 << 10;
 /// Error text of a nack.
 pub const ERROR_TEXT_SIZE_MAX: usize = 1 << 10;
 /// Lowest and highest priority, and the one used when none is given; higher is delivered first.
@@ -104,5 +108,7 @@ pub const BULK_FRAME_SIZE_MAX: usize = 256 << 10;
 
 const _: () = assert!(BODY_SIZE_MAX <= BODY_SIZE_CEILING && BODY_SIZE_CEILING <= TAIL_SIZE_MAX);
 const _: () = assert!(LEASE_MS_MIN < LEASE_MS_MAX && LEASE_MS_MAX <= FUTURE_MS_MAX);
+const _: () =
+    assert!(CHECKPOINT_SIZE_MAX <= CHECKPOINTS_SIZE_MAX && CHECKPOINTS_SIZE_MAX <= HEADER_SIZE_MAX / 2);
 const _: () = assert!(PRIORITY_DEFAULT <= PRIORITY_MAX);
 const _: () = assert!(IN_FLIGHT_COUNT_MAX as u64 <= SESSION_NUMBERS_MAX);

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
+use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
 use crate::explain::Explain;
 use crate::level::Level;
@@ -95,6 +96,8 @@ pub enum Request {
     RemoveSchedule(Key),
     /// List schedules.
     Schedules(Schedules),
+    /// Make a lease longer, and keep how far the work has come.
+    SaveCheckpoint(SaveCheckpoint),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
+use crate::checkpoint::Checkpoint;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::explain::Explained;
@@ -157,6 +158,8 @@ pub struct Delivery {
     pub content: ContentSpec,
     /// Of a queue of one active consumer: sessions that had the queue until now, this one included; else 0.
     pub epoch: u64,
+    /// What an earlier attempt left.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// What became of one receipt.
@@ -236,6 +239,8 @@ pub struct MessageView {
     pub expires_at_ms: Option<u64>,
     /// Measures the content in the tail.
     pub content: ContentSpec,
+    /// Size of the checkpoint that its next attempt gets.
+    pub checkpoint_size: Option<u32>,
 }
 
 /// Why a message is dead.

@@ -205,3 +205,20 @@ async fn a_worker_that_is_told_to_end_finishes_and_gives_the_rest_back() {
     left.sort();
     assert_eq!(left, ["3", "4"], "those that were pushed first were taken first");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_goes_on_where_the_attempt_before_it_stopped() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    cluster.ctl(&["queue", "create", "jobs", "--backoff", "none"]).await.expect(0);
+    stored(&push(&cluster.client(), "jobs", &["long"]).await.expect("it is stored"), 1);
+    let leased = cluster.ctl(&["lease", "jobs", "--json"]).await.expect(0).json();
+    let receipt = leased["receipt"].as_str().expect("a lease has one");
+    assert_eq!(leased["checkpoint"], Value::Null);
+    cluster.ctl(&["extend", receipt, "--checkpoint", "row 31"]).await.expect(0);
+    cluster.ctl(&["extend", "--checkpoint", "row 32"]).await.expect(2);
+    cluster.ctl(&["nack", receipt, "--reason", "stopped"]).await.expect(0);
+    cluster.ctl(&["extend", receipt, "--checkpoint", "row 33"]).await.expect(66);
+    let script = handler(&cluster, r#"echo "from ${QUEUE_CHECKPOINT:-the beginning}""#);
+    let ran = cluster.ctl(&["work", "jobs", "--drain", "--", &script]).await.expect(0);
+    assert!(ran.stdout.contains("from row 31\n"), "{ran}");
+}

@@ -94,6 +94,7 @@ impl Apply<'_> {
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
             Op::WeighGroup(weigh) => self.weigh(weigh),
+            Op::SaveCheckpoint(save) => Ok(self.save_checkpoint(session, save)),
             Op::Txn(txn) => self.txn(session, txn, first_row),
             Op::SetSchedule(set) => self.set_schedule(set, first_row),
             Op::RemoveSchedule(name) => self.remove_schedule(name),

@@ -2,6 +2,7 @@
 //! reads only the state and this; the proposing leader has filled every default in.
 
 use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::checkpoint::SaveCheckpoint;
 use queue_protocol::level::Level;
 use queue_protocol::limits::{
     ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX, TXN_COUNT_MAX,
@@ -135,6 +136,8 @@ pub enum Op {
     RemoveSchedule(Key),
     /// Push what a schedule says; only the broker itself does that.
     Fire(Box<Fire>),
+    /// Make a lease longer, and keep how far the work has come.
+    SaveCheckpoint(Box<SaveCheckpoint>),
 }
 
 impl Op {

@@ -128,6 +128,7 @@ fn grant(
         deadline_ms: 0,
         body: message.body,
         epoch: queue.epoch(),
+        checkpoint: message.checkpoint.clone(),
     };
     (grant.lease_ms, grant.deadline_ms) = take_over(queue, token, (id, message, expires_at_ms));
     grant

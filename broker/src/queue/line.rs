@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use queue_protocol::limits::PRIORITY_MAX;
+use queue_protocol::limits::{CHECKPOINTS_SIZE_MAX, PRIORITY_MAX};
 use queue_protocol::names::MessageId;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,7 @@ pub(super) struct Line {
 pub(super) struct Room {
     count: usize,
     bytes: u64,
+    checkpoints: usize,
     /// Nothing was taken yet: the first message is given however large.
     empty: bool,
 }
@@ -50,16 +51,18 @@ pub(super) struct Room {
 impl Room {
     /// For at most so many messages of so many bytes together.
     pub(super) fn new(count: usize, bytes: u64) -> Self {
-        Self { count, bytes, empty: true }
+        Self { count, bytes, checkpoints: CHECKPOINTS_SIZE_MAX, empty: true }
     }
 
-    /// Whether one of `size` bytes still fits; it is taken off if so.
-    pub(super) fn admits(&mut self, size: u64) -> bool {
-        let fits = self.count > 0 && (self.empty || size <= self.bytes);
+    /// Whether a message still fits; it is taken off if so.
+    pub(super) fn admits(&mut self, message: &Message) -> bool {
+        let (size, checkpoint) = (message.size(), message.checkpoint_size());
+        let fits = self.count > 0 && (self.empty || (size <= self.bytes && checkpoint <= self.checkpoints));
         if fits {
             // One that is too large leaves no room.
             self.count = if size > self.bytes { 0 } else { self.count - 1 };
             self.bytes = self.bytes.saturating_sub(size);
+            self.checkpoints = self.checkpoints.saturating_sub(checkpoint);
             self.empty = false;
         }
         fits
@@ -203,7 +206,7 @@ impl Line {
             while cut < count && taken.len() < max {
                 let (id, message) = entry.message(cut, place);
                 let before_end = end.is_none_or(|end| Place { first: id, ..place } < end);
-                if !before_end || !room.admits(message.size()) {
+                if !before_end || !room.admits(&message) {
                     break;
                 }
                 taken.push((id, message));

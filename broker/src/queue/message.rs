@@ -1,5 +1,6 @@
 //! One message outside a run: where its content lies, its counters, and what each state adds.
 
+use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::limits::HISTORY_COUNT_MAX;
 use queue_protocol::names::{Key, LeaseToken, MessageId, SessionId};
 use queue_protocol::response::{DeadReason, Event, EventKind};
@@ -32,6 +33,8 @@ pub(super) struct Message {
     pub(super) last_error: Option<ErrorText>,
     /// What happened last, from the first failure on, oldest first; at most [`HISTORY_COUNT_MAX`].
     pub(super) history: Vec<Event>,
+    /// How far an attempt has come.
+    pub(super) checkpoint: Option<Checkpoint>,
 }
 
 impl Message {
@@ -48,12 +51,18 @@ impl Message {
             hops: 0,
             last_error: None,
             history: Vec::new(),
+            checkpoint: None,
         }
     }
 
     /// Size of its content.
     pub(super) fn size(&self) -> u64 {
         self.body.size.into()
+    }
+
+    /// Size of its checkpoint.
+    pub(super) fn checkpoint_size(&self) -> usize {
+        self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.as_bytes().len())
     }
 
     /// Notes what happened, if a failure began it all.

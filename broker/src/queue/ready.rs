@@ -91,8 +91,7 @@ impl Ready {
         room: &mut Room,
         wall_ms: u64,
     ) -> Vec<(MessageId, Message)> {
-        let size = self.grouped.find(place.first()).map_or(0, |message| message.size());
-        if !room.admits(size) {
+        if !self.grouped.find(place.first()).is_some_and(|message| room.admits(&message)) {
             return Vec::new();
         }
         let taken = self.grouped.remove(place.first());

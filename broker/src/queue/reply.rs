@@ -1,5 +1,6 @@
 //! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
 
+use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
@@ -89,6 +90,8 @@ pub struct Grant {
     pub body: BodyRef,
     /// Sessions that had the queue until now, where one has it at a time; else 0.
     pub epoch: u64,
+    /// What an earlier attempt left.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Where a content lies: the same on every node, unlike a file position.

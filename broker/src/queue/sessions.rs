@@ -20,15 +20,16 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{
-    LEASE_COUNT_MAX, QUEUE_NAME_SIZE_MAX, SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_IDLE_MS,
-    SESSION_NUMBERS_MAX, SESSIONS_MAX, TAIL_SIZE_MAX,
+    CHECKPOINT_SIZE_MAX, CHECKPOINTS_SIZE_MAX, LEASE_COUNT_MAX, QUEUE_NAME_SIZE_MAX,
+    SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_IDLE_MS, SESSION_NUMBERS_MAX, SESSIONS_MAX,
+    TAIL_SIZE_MAX,
 };
 use queue_protocol::names::{MessageId, SessionId};
 use queue_protocol::response::{At, PushOutcome};
 use queue_protocol::txn::{StepDone, TxnOutcome};
 
 use super::command::{Op, Push, SessionStamp};
-use super::reply::{Outcome, Refusal, Reply};
+use super::reply::{Grant, Outcome, Refusal, Reply};
 
 /// The id of a forgotten session is refused for so long on the wall clock: 1 h.
 pub const SESSION_FORGOTTEN_MS: u64 = 3_600_000;
@@ -44,6 +45,12 @@ const PUSH_OUTCOME_SIZE: u64 = 16;
 
 /// One step of a transaction, besides its results.
 const STEP_SIZE: u64 = 16;
+
+/// What a message of a delivery counts.
+fn grant_size(grant: &Grant) -> u64 {
+    let checkpoint = grant.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.as_bytes().len());
+    GRANT_SIZE + (grant.queue.as_str().len() + checkpoint) as u64
+}
 
 /// What a step counts.
 fn step_size(step: &StepDone) -> u64 {
@@ -134,7 +141,7 @@ impl Answer {
     }
 
     /// Messages it hands out, whose bodies are live.
-    pub(super) fn grants(&self) -> &[super::reply::Grant] {
+    pub(super) fn grants(&self) -> &[Grant] {
         match &self.result {
             Recorded::Other(result) => match &**result {
                 Ok(Outcome::Delivered(grants)) => grants,
@@ -153,9 +160,7 @@ impl Answer {
             Recorded::Pushed { .. } => PUSH_OUTCOME_SIZE,
             Recorded::Other(result) => match &**result {
                 Ok(Outcome::Pushed(outcomes)) => outcomes.len() as u64 * PUSH_OUTCOME_SIZE,
-                Ok(Outcome::Delivered(grants)) => {
-                    grants.iter().map(|grant| GRANT_SIZE + grant.queue.as_str().len() as u64).sum()
-                }
+                Ok(Outcome::Delivered(grants)) => grants.iter().map(grant_size).sum(),
                 Ok(Outcome::Settled(results) | Outcome::Extended { results, .. }) => results.len() as u64,
                 Ok(Outcome::Edited(results)) => results.len() as u64,
                 Ok(Outcome::Txn(TxnOutcome::Done(steps))) => steps.iter().map(step_size).sum(),
@@ -173,7 +178,8 @@ fn sizes_max(op: &Op) -> (u64, u64) {
     let (items, bodies) = match op {
         Op::Lease(lease) | Op::Pop(lease) => {
             let count = u64::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX as u64);
-            (count * (GRANT_SIZE + name_size), TAIL_SIZE_MAX as u64)
+            let checkpoints = (count * CHECKPOINT_SIZE_MAX as u64).min(CHECKPOINTS_SIZE_MAX as u64);
+            (count * (GRANT_SIZE + name_size) + checkpoints, TAIL_SIZE_MAX as u64)
         }
         Op::Ack(receipts) | Op::Nack { leases: receipts, .. } | Op::Extend { leases: Some(receipts), .. } => {
             (receipts.receipts.len() as u64, 0)

@@ -1,5 +1,6 @@
 //! Ack, nack and extend: only the newest token of a message speaks for it.
 
+use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
 use queue_protocol::request::NackKind;
@@ -105,6 +106,25 @@ impl Apply<'_> {
         Ok(Outcome::Extended { results, count, deadline_ms })
     }
 
+    /// Lets a lease end later, and keeps a checkpoint with its message.
+    pub(super) fn save_checkpoint(&mut self, session: Option<SessionId>, save: &SaveCheckpoint) -> Outcome {
+        let SaveCheckpoint { queue, id, token, lease_ms, checkpoint } = save;
+        let (clock_ms, lease_ms) = (self.state.lease_clock_ms, clamp_lease(*lease_ms));
+        let deadline_ms = clock_ms.saturating_add(lease_ms);
+        let number = self.state.names.get(queue).copied();
+        let result = number.map_or(Settled::Gone, |number| {
+            self.change(number, |queue| match queue.extend(*id, *token, deadline_ms) {
+                Ok(()) => {
+                    queue.keep_checkpoint(*id, checkpoint.clone());
+                    queue.renew(session, lease_ms, clock_ms);
+                    Settled::Ok
+                }
+                Err(settled) => settled,
+            })
+        });
+        Outcome::Extended { results: vec![result], count: u64::from(result == Settled::Ok), deadline_ms }
+    }
+
     fn extend_receipts(
         &mut self,
         session: Option<SessionId>,
@@ -144,4 +164,13 @@ impl Apply<'_> {
 
 fn gone(receipts: &Receipts) -> Vec<Settled> {
     vec![Settled::Gone; receipts.receipts.len()]
+}
+
+impl Queue {
+    /// Keeps a checkpoint with a message that is leased.
+    fn keep_checkpoint(&mut self, id: MessageId, checkpoint: Checkpoint) {
+        if let Some(leased) = self.leased.get_mut(&id) {
+            leased.message.checkpoint = Some(checkpoint);
+        }
+    }
 }

@@ -46,6 +46,8 @@ pub struct Peeked {
     pub expires_at_ms: Option<u64>,
     /// Where its content lies.
     pub body: BodyRef,
+    /// Size of the checkpoint that its next attempt gets.
+    pub checkpoint_size: Option<u32>,
 }
 
 /// A queue with its counts.
@@ -240,6 +242,10 @@ fn ready(id: MessageId, message: Message) -> Peeked {
         last_error: message.last_error,
         history: message.history,
         expires_at_ms: None,
+        checkpoint_size: message
+            .checkpoint
+            .as_ref()
+            .map(|c| u32::try_from(c.as_bytes().len()).unwrap_or(u32::MAX)),
         body: message.body,
     }
 }

@@ -96,6 +96,7 @@ impl Proposal {
             Op::Sweep(_) => ENTRY_SIZE_MAX / 2,
             Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
             Op::Push(push) => push_size(push),
+            Op::SaveCheckpoint(save) => 256 + save.checkpoint.as_bytes().len(),
             // As with an edit. A nack brings its text.
             Op::Txn(txn) => {
                 let pushes = self.command.op.pushes().map(push_size).sum::<usize>();

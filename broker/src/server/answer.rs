@@ -112,6 +112,7 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Del
             deadline_ms: grant.deadline_ms,
             content,
             epoch: grant.epoch,
+            checkpoint: grant.checkpoint,
         })
         .collect();
     let deliveries = Bounded::new(deliveries).expect("a lease gives no more than it may");

@@ -124,6 +124,10 @@ impl Dispatch {
                 if_exists: remove.if_exists,
                 if_empty: remove.if_empty,
             },
+            Request::SaveCheckpoint(save) => {
+                check_lease_ms(save.lease_ms)?;
+                Op::SaveCheckpoint(Box::new(save))
+            }
             Request::WeighGroup(weigh) => {
                 check_weight(weigh.weight)?;
                 Op::WeighGroup(Box::new(weigh))
@@ -408,5 +412,6 @@ fn view_of(peeked: crate::queue::Peeked) -> MessageView {
         history: Bounded::new(peeked.history).expect("no more is kept"),
         expires_at_ms: peeked.expires_at_ms,
         content: ContentSpec { size: peeked.body.size, crc32c: 0 },
+        checkpoint_size: peeked.checkpoint_size,
     }
 }

@@ -164,6 +164,9 @@ pub(crate) struct ExtendArgs {
     /// As `lease` prints them; in the shell also #1, and none for all leased here
     #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
     pub(crate) receipts: Vec<ReceiptWord>,
+    /// How far the work has come, for the next attempt; with one receipt
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) checkpoint: Option<OsString>,
     /// Length of the lease, counted from now
     #[arg(long = "for", value_name = "DURATION", value_parser = lease_length, default_value = "30s")]
     pub(crate) length: Duration,

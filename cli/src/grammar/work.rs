@@ -16,7 +16,8 @@ use crate::live;
 pub(crate) const WORK_HELP: &str = "\
 The handler gets the body on its standard input; {} among its arguments becomes the name of a file with it. Its
 environment names the message: QUEUE_NAME, QUEUE_MESSAGE_ID, QUEUE_LEASE_TOKEN, QUEUE_RECEIPT, QUEUE_ATTEMPT,
-QUEUE_MAX_FAILURES, QUEUE_ENQUEUED_AT, QUEUE_LEASE_EXPIRES_AT, QUEUE_HEADER_<NAME>.
+QUEUE_MAX_FAILURES, QUEUE_ENQUEUED_AT, QUEUE_LEASE_EXPIRES_AT, QUEUE_HEADER_<NAME>; QUEUE_CHECKPOINT is what an
+earlier attempt left with `queuectl extend $QUEUE_RECEIPT --checkpoint TEXT`.
 
 Its exit code decides:
   0          done: acked

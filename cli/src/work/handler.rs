@@ -193,6 +193,11 @@ impl Handler {
             .env("QUEUE_MAX_FAILURES", self.max_failures.to_string())
             .env("QUEUE_ENQUEUED_AT", clock::rfc3339(delivery.pushed_at_ms))
             .env("QUEUE_LEASE_EXPIRES_AT", clock::rfc3339(expires));
+        let checkpoint = delivery.checkpoint.as_ref().map(|checkpoint| checkpoint.as_bytes());
+        // What no environment can hold is left out.
+        if let Some(checkpoint) = checkpoint.filter(|checkpoint| !checkpoint.contains(&0)) {
+            command.env("QUEUE_CHECKPOINT", OsStr::from_bytes(checkpoint));
+        }
         for (name, value) in job.headers.iter() {
             // What no environment can hold is left out.
             if !value.contains('\0') {

@@ -214,6 +214,7 @@ fn take(state: &mut State, lease: &Lease) -> Handled {
             pushed_at_ms: NOW_MS,
             lease_ms: lease.lease_ms.unwrap_or(30_000),
             epoch: 0,
+            checkpoint: None,
             deadline_ms: 30_005,
             content: ContentSpec::of(&stored.content),
         });
@@ -342,6 +343,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::AlterQueue(_)
         | Request::Explain(_)
         | Request::WeighGroup(_)
+        | Request::SaveCheckpoint(_)
         | Request::Txn(_)
         | Request::SetSchedule(_)
         | Request::RemoveSchedule(_)
@@ -396,6 +398,7 @@ fn look(stored: &Stored) -> MessageView {
         history: Bounded::default(),
         expires_at_ms: None,
         content: ContentSpec::of(&stored.content),
+        checkpoint_size: None,
     }
 }
 

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Answered, Client, ClientError};
 use crate::bounded::{Bounded, TooMany};
+use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::names::{Key, MessageId, NodeId, QueueName};
@@ -156,6 +157,15 @@ impl Client {
         lease_ms: u64,
     ) -> Result<Answered<Extended>, ClientError> {
         let answered = self.call(Request::Extend(Extend { leases, lease_ms }), Vec::new()).await?;
+        Ok(answered.map(pick!(Extended)))
+    }
+
+    /// Makes a lease longer, and keeps how far the work has come for the next attempt.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn save_checkpoint(&self, save: SaveCheckpoint) -> Result<Answered<Extended>, ClientError> {
+        let answered = self.call(Request::SaveCheckpoint(save), Vec::new()).await?;
         Ok(answered.map(pick!(Extended)))
     }
 

@@ -67,7 +67,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::Push(_) => matches!(answer, Answer::Pushed(_)),
         Request::Lease(_) | Request::Pop(_) => matches!(answer, Answer::Delivered(_)),
         Request::Ack(_) | Request::Nack(_) => matches!(answer, Answer::Settled(_)),
-        Request::Extend(_) => matches!(answer, Answer::Extended(_)),
+        Request::Extend(_) | Request::SaveCheckpoint(_) => matches!(answer, Answer::Extended(_)),
         Request::Peek(_) => matches!(answer, Answer::Peeked(_)),
         Request::Queues(_) => matches!(answer, Answer::Queues(_)),
         Request::CreateQueue(_) => matches!(answer, Answer::Created(_)),

@@ -29,6 +29,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Sweep(_)
         | Request::Edit(_)
         | Request::WeighGroup(_)
+        | Request::SaveCheckpoint(_)
         | Request::Txn(_)
         | Request::SetSchedule(_)
         | Request::RemoveSchedule(_)

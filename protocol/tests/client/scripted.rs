@@ -202,6 +202,7 @@ pub(crate) fn delivery(content: &Bytes) -> Delivery {
         pushed_at_ms: 0,
         lease_ms: 1,
         epoch: 0,
+        checkpoint: None,
         deadline_ms: 2,
         content: ContentSpec::of(content),
     }

@@ -4,6 +4,7 @@ mod requests;
 
 use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::explain::{Explain, Explained, Hold};
@@ -72,6 +73,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::AlterQueue(_) => "alter_queue",
     Request::Explain(_) => "explain",
     Request::WeighGroup(_) => "weigh_group",
+    Request::SaveCheckpoint(_) => "save_checkpoint",
     Request::RaiseLevel(_) => "raise_level",
     Request::Txn(_) => "txn",
     Request::SetSchedule(_) => "set_schedule",
@@ -289,6 +291,7 @@ fn delivery(content: &Bytes) -> Delivery {
         pushed_at_ms: 1_800_000_000_000,
         lease_ms: 30_000,
         epoch: 3,
+        checkpoint: Some(Checkpoint::new(&b"row 31"[..]).unwrap()),
         deadline_ms: 120_000,
         content: ContentSpec::of(content),
     }
@@ -322,6 +325,7 @@ fn message_view(content: &Bytes) -> MessageView {
         ),
         expires_at_ms: Some(1_800_000_120_000),
         content: ContentSpec::of(content),
+        checkpoint_size: Some(6),
     }
 }
 

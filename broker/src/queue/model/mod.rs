@@ -10,6 +10,7 @@ mod schedules;
 mod sweep;
 mod txn;
 
+use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
@@ -32,6 +33,7 @@ struct Message {
     holder: Option<SessionId>,
     hops: u8,
     unique: Option<Key>,
+    checkpoint: Option<Checkpoint>,
 }
 
 #[derive(Clone, Debug)]

@@ -120,6 +120,22 @@ impl Model {
             Op::SetSchedule(set) => self.set_schedule(set, bodies),
             Op::RemoveSchedule(name) => self.remove_schedule(name),
             Op::Fire(fire) => Ok(self.fire_schedule(fire)),
+            Op::SaveCheckpoint(save) => {
+                let receipts = Receipts {
+                    queue: save.queue.clone(),
+                    receipts: queue_protocol::bounded::Bounded::new(vec![(save.id, save.token)]).unwrap(),
+                };
+                let deadline_ms = self.lease_clock_ms + save.lease_ms.clamp(1_000, 43_200_000);
+                let results = self.settle(&receipts, |model, id| {
+                    let message = model.find(id).unwrap();
+                    message.deadline_ms = deadline_ms;
+                    message.shown.checkpoint_size = u32::try_from(save.checkpoint.as_bytes().len()).ok();
+                    message.checkpoint = Some(save.checkpoint.clone());
+                });
+                self.show(session, &save.queue, &results, Some(save.lease_ms));
+                let count = u64::from(results == [Settled::Ok]);
+                Ok(Outcome::Extended { results, count, deadline_ms })
+            }
             Op::WeighGroup(weigh) => {
                 self.exists(&weigh.queue)?;
                 let known = self.queues.iter_mut().find(|known| known.name == weigh.queue).unwrap();
@@ -197,13 +213,15 @@ impl Model {
         let allowed = self.allowed(queue);
         let lease_ms = lease.lease_ms.unwrap_or(settings.lease_ms).clamp(1_000, 43_200_000);
         let mut grants = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut checkpoints) = (0, 0);
         while let Some(id) = self.next(queue) {
             let (clock_ms, token) = (self.lease_clock_ms, LeaseToken(self.tokens + 1));
             let message = self.find(id).unwrap();
             bytes += u64::from(message.shown.body.size);
+            checkpoints += message.shown.checkpoint_size.unwrap_or(0);
             let full = grants.len() as u64 >= u64::from(lease.max_messages.clamp(1, 256)).min(allowed);
-            if full || (!grants.is_empty() && bytes > u64::from(lease.max_bytes)) {
+            let large = bytes > u64::from(lease.max_bytes) || checkpoints > 64 << 10;
+            if full || (!grants.is_empty() && large) {
                 break;
             }
             let epoch = self.claim(session, queue, if pop { settings.lease_ms } else { lease_ms });
@@ -226,6 +244,7 @@ impl Model {
                 deadline_ms: if pop { 0 } else { clock_ms + lease_ms },
                 body: message.shown.body,
                 epoch,
+                checkpoint: message.checkpoint.clone(),
             });
             self.tokens += 1;
             if pop {

@@ -74,11 +74,13 @@ impl Model {
                         .map(|ttl_ms| self.wall_ms + ttl_ms)
                         .or(self.expiry(&push.queue)),
                     body: *body,
+                    checkpoint_size: None,
                 },
                 deadline_ms: 0,
                 holder: None,
                 hops: 0,
                 unique: options.unique.map(|unique| unique.key),
+                checkpoint: None,
             };
             if let Some(key) = options.dedup_key {
                 let (wall_ms, id) = (self.wall_ms, MessageId(self.ids));

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use queue_protocol::bounded::Text;
+use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld, WeighGroup};
 use queue_protocol::response::DeadReason;
 use queue_protocol::schedule::{Missed, When};
@@ -47,6 +48,7 @@ pub(super) enum Act {
     Nack(Chosen, NackKind),
     Extend(Option<Chosen>, u64),
     Txn(Vec<If>, Vec<Act>),
+    Save(Chosen, u64, Vec<u8>),
     Plain(Op),
 }
 
@@ -215,7 +217,7 @@ fn act() -> impl Strategy<Value = Act> {
     let edit = (queue(), prop::collection::vec((1u64..60).prop_map(MessageId), 0..2), change())
         .prop_map(|(queue, ids, change)| Op::Edit { queue: name(QUEUES[queue]), ids: bounded(ids), change });
     let step = prop_oneof![
-        9 => single().prop_filter("leases are no steps", |act| !matches!(act, Act::Take { .. } | Act::Plain(_))),
+        9 => single().prop_filter("leases are no steps", |act| !matches!(act, Act::Take { .. } | Act::Save(..) | Act::Plain(_))),
         1 => edit.prop_map(Act::Plain).boxed(),
     ];
     let txn = (prop::collection::vec(condition(), 0..2), prop::collection::vec(step, 0..4));
@@ -248,6 +250,8 @@ fn single() -> BoxedStrategy<Act> {
         3 => chosen().prop_map(Act::Ack),
         5 => (chosen(), kind()).prop_map(|(chosen, kind)| Act::Nack(chosen, kind)),
         2 => (prop::option::of(chosen()), 500u64..3_000).prop_map(|(chosen, ms)| Act::Extend(chosen, ms)),
+        2 => (chosen(), 500u64..3_000, prop::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(chosen, ms, bytes)| Act::Save(chosen, ms, bytes)),
         6 => plain().prop_map(Act::Plain).boxed(),
     ]
     .boxed()
@@ -379,6 +383,18 @@ impl Clients {
                 conditions: bounded(conditions.iter().filter_map(|condition| self.condition(condition))),
                 steps: bounded(steps.iter().filter_map(|act| step_of(self.op(act)))),
             })),
+            Act::Save(chosen, lease_ms, bytes) => {
+                let Receipts { queue, receipts } = self.receipts(chosen);
+                let (id, token) = receipts.first().copied().unwrap_or((MessageId(1), LeaseToken(1)));
+                let checkpoint = Checkpoint::new(bytes.clone()).expect("it is short");
+                Op::SaveCheckpoint(Box::new(SaveCheckpoint {
+                    queue,
+                    id,
+                    token,
+                    lease_ms: *lease_ms,
+                    checkpoint,
+                }))
+            }
             Act::Plain(op) => op.clone(),
         }
     }

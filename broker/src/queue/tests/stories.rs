@@ -1,5 +1,6 @@
 //! What happens to messages, told one thing at a time.
 
+use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::NodeId;
 use queue_protocol::request::{Change, MessageState, NackKind};
@@ -15,6 +16,40 @@ fn fail(delay_ms: Option<u64>) -> NackKind {
 
 fn nack(queue: &str, grants: &[Grant], kind: NackKind) -> Op {
     Op::Nack { leases: receipts(queue, grants), kind }
+}
+
+#[test]
+fn a_checkpoint_reaches_the_next_attempt_whatever_ended_the_last() {
+    let mut broker = Broker::new();
+    broker.run(push("jobs", 20)).unwrap();
+    let save = |grant: &Grant, bytes: Vec<u8>| {
+        let checkpoint = Checkpoint::new(bytes).unwrap();
+        let (queue, id, token) = (name("jobs"), grant.id, grant.token);
+        Op::SaveCheckpoint(Box::new(SaveCheckpoint { queue, id, token, lease_ms: 5_000, checkpoint }))
+    };
+    let grants = broker.lease("jobs", 1);
+    assert_eq!(grants[0].checkpoint, None);
+    let saved = broker.run(save(&grants[0], b"row 31".to_vec()));
+    let deadline_ms = broker.state.lease_clock_ms() + 5_000;
+    assert_eq!(saved, Ok(Outcome::Extended { results: vec![Settled::Ok], count: 1, deadline_ms }));
+    broker.pass_lease(4_999);
+    assert_eq!(broker.count("jobs"), [19, 1, 0, 0], "its lease is longer");
+    broker.pass_lease(1);
+    let again = broker.lease("jobs", 1);
+    assert_eq!(again[0].checkpoint.as_ref().map(Checkpoint::as_bytes), Some(&b"row 31"[..]));
+    // Who lost the lease changes nothing.
+    let late = broker.run(save(&grants[0], b"row 1".to_vec())).unwrap();
+    assert!(matches!(late, Outcome::Extended { count: 0, results, .. } if results == [Settled::Stale]));
+    let shown = broker.state.peek(&name("jobs"), None, Some(again[0].id), 1, 0).unwrap();
+    assert_eq!(shown[0].checkpoint_size, Some(6));
+    // All of one delivery fit one answer.
+    let grants = broker.lease("jobs", 19);
+    for grant in again.iter().chain(&grants) {
+        broker.run(save(grant, vec![7; 4 << 10])).unwrap();
+    }
+    broker.pass_lease(5_000);
+    assert_eq!(broker.lease("jobs", 20).len(), 16);
+    assert_eq!(broker.lease("jobs", 20).len(), 4);
 }
 
 #[test]

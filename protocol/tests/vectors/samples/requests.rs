@@ -150,6 +150,14 @@ pub(super) fn requests() -> Vec<Sample> {
         let ids = list(vec![MessageId(5), MessageId(7)]);
         add(suffix, 317, Request::Edit(Edit { queue: queue(), ids, change }));
     }
+    let save = SaveCheckpoint {
+        queue: queue(),
+        id: MessageId(4_812),
+        token: LeaseToken(99),
+        lease_ms: 60_000,
+        checkpoint: Checkpoint::new(&b"row 31"[..]).unwrap(),
+    };
+    add("", 323, Request::SaveCheckpoint(save));
     let weigh = |weight| WeighGroup { queue: queue(), group: "customer-4".parse().unwrap(), weight };
     add("", 318, Request::WeighGroup(weigh(Some(3))));
     add("/unset", 319, Request::WeighGroup(weigh(None)));
