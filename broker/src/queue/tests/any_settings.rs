@@ -38,7 +38,7 @@ pub(super) fn any_change() -> impl Strategy<Value = QueueSettings> {
         on_full.prop_map(move |on| QueueSettings { on_full: Some(on), ..none() }),
     ];
     let dead = prop_oneof![
-        2 => prop::option::of(queue()).prop_map(move |to| QueueSettings {
+        6 => prop::option::weighted(0.8, queue()).prop_map(move |to| QueueSettings {
             dead_to: Some(to.map(|queue| name(QUEUES[queue]))),
             ..none()
         }),
@@ -79,5 +79,5 @@ pub(super) fn any_change() -> impl Strategy<Value = QueueSettings> {
             ..none()
         }),
     ];
-    prop_oneof![2 => counters, 3 => limits, 4 => dead, 3 => times, 6 => modes, 3 => groups, 2 => rates]
+    prop_oneof![2 => counters, 3 => limits, 10 => dead, 3 => times, 6 => modes, 3 => groups, 2 => rates]
 }
