@@ -89,7 +89,7 @@ pub fn missing() -> Option<String> {
 /// What stands before a program so that its calls of these names go to the file `output`. Its process stays the one that
 /// was started. `more` are further options of strace.
 pub fn under(output: &Path, names: &[&str], more: &[&str]) -> Vec<String> {
-    let fixed = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-T", "-yy", "-s", "4096", "-e"];
+    let fixed = ["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-T", "-yy", "-s", "65536", "-e"];
     let mut words: Vec<String> = fixed.map(str::to_owned).into();
     words.push(format!("trace={}", names.join(",")));
     words.extend(more.iter().map(|word| (*word).to_owned()));

@@ -40,6 +40,8 @@ const CALLS: [&str; 13] = [
     "fdatasync",
     "fsync",
 ];
+/// Every sync takes so much longer, in microseconds: an answer that does not wait for it is then far ahead.
+const SYNC_DELAY: &str = "inject=fdatasync:delay_enter=3000";
 /// Exceptions that are shown.
 const SHOWN: usize = 10;
 
@@ -190,7 +192,7 @@ pub(crate) async fn audit(pushes: usize) -> ExitCode {
     let mut dir = tempfile::tempdir().expect("there is a temporary directory");
     let traces: Vec<_> = (0..3).map(|n| dir.path().join(format!("n{}.trace", n + 1))).collect();
     for (n, trace) in traces.iter().enumerate() {
-        cluster.run_under(n, trace::under(trace, &CALLS, &[]));
+        cluster.run_under(n, trace::under(trace, &CALLS, &["-e", SYNC_DELAY]));
     }
     cluster.restart_all().await;
     cluster.leader().await;
