@@ -48,16 +48,21 @@ impl Keeper {
             if let Some(segment) = pool.unpinned() {
                 self.take_back(&segment).await?;
             } else if pool.count() < options.spares {
-                if let Err(error) = pool.fill(&**disk, dir, options.segment_size).await {
-                    if error.is_sync() && !error.is_full() {
-                        return Err(error.into());
+                let filled = match pool.fill(&**disk, dir, options.segment_size).await {
+                    Ok(filled) => filled,
+                    Err(error) if error.is_sync() && !error.is_full() => return Err(error.into()),
+                    Err(error) => {
+                        pool.set_short(true);
+                        tracing::warn!(%error, "no spare segment could be made");
+                        false
                     }
-                    pool.set_short(true);
-                    tracing::warn!(%error, "no spare segment could be made");
+                };
+                if filled {
+                    tokio::task::yield_now().await;
+                } else {
                     let woken = tokio::time::timeout(RETRY_AFTER, pool.wake.notified());
                     let _woken_or_not = woken.await;
                 }
-                tokio::task::yield_now().await;
             } else {
                 pool.set_short(false);
                 pool.wake.notified().await;

@@ -125,12 +125,12 @@ impl Pool {
         }
     }
 
-    /// One more spare, zero-filled. Nothing is done if another is being made.
-    pub(crate) async fn fill(&self, disk: &dyn Disk, dir: &Path, size: u64) -> DiskResult<()> {
-        match self.begin() {
-            Some((making, number)) => self.make_as(making, disk, dir, number, size).await,
-            None => Ok(()),
-        }
+    /// One more spare, zero-filled. False, and nothing is done, if another is being made: who makes it for himself
+    /// wakes the keeper when he takes it.
+    pub(crate) async fn fill(&self, disk: &dyn Disk, dir: &Path, size: u64) -> DiskResult<bool> {
+        let Some((making, number)) = self.begin() else { return Ok(false) };
+        self.make_as(making, disk, dir, number, size).await?;
+        Ok(true)
     }
 
     /// `segment`, which nobody reads, under the next number. False, and nothing is done, if another file is being made.
@@ -252,6 +252,19 @@ impl Drop for Aside<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::sim::{SimDisk, SimOptions};
+
+    #[test]
+    fn while_a_spare_is_made_nobody_makes_another() {
+        let pool = Pool::new(VecDeque::new(), 1, Vec::new(), Arc::default());
+        let disk = SimDisk::new(SimOptions::default());
+        let fill = || futures_util::FutureExt::now_or_never(pool.fill(&disk, Path::new(""), 4_096));
+        let making = pool.begin().expect("nobody else does");
+        assert!(matches!(fill(), Some(Ok(false))));
+        drop(making);
+        assert!(matches!(fill(), Some(Ok(true))));
+        assert_eq!(pool.count(), 1);
+    }
 
     #[test]
     fn a_file_that_is_read_is_not_taken_back_before() {
