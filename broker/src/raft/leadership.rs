@@ -45,7 +45,8 @@ struct Inner {
     alone: bool,
     /// It leads, and sends nothing that would keep others from electing another.
     silent: bool,
-    walls: BTreeMap<u64, (i64, Instant)>,
+    /// What time peers said it was, and when: seen from here it goes on, whatever this node's own clock does.
+    walls: BTreeMap<u64, (u64, Instant)>,
     wall_alarm: bool,
     /// The last that sent entries or a snapshot, and when: only a leader does.
     heard: Option<(NodeId, Instant)>,
@@ -135,8 +136,7 @@ impl Seat {
 
     /// A peer said what time it is.
     pub(crate) fn hear_wall(&self, peer: NodeId, wall_ms: u64) {
-        let offset = wall_ms.cast_signed().wrapping_sub(self.clock.wall_ms().cast_signed());
-        self.inner().walls.insert(peer.0, (offset, Instant::now()));
+        self.inner().walls.insert(peer.0, (wall_ms, Instant::now()));
     }
 
     /// Stamps an entry proposed under `leadership`.
@@ -145,8 +145,11 @@ impl Seat {
         let mut inner = self.inner();
         let now = Instant::now();
         inner.walls.retain(|_, (_, at)| now.saturating_duration_since(*at) <= WALL_REPORT_AGE_MAX);
-        let mut voters: Vec<u64> =
-            inner.walls.values().map(|(offset, _)| own.saturating_add_signed(*offset)).collect();
+        let on = |(said, at): &(u64, Instant)| {
+            let since = now.saturating_duration_since(*at).as_millis();
+            said.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+        };
+        let mut voters: Vec<u64> = inner.walls.values().map(on).collect();
         voters.push(own);
         let (wall_ms, off) = bounded_wall(own, &mut voters);
         if off && !inner.wall_alarm {
@@ -263,5 +266,33 @@ impl Seat {
             }
             tokio::time::sleep(self.heartbeat).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn wall_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_of_the_leaders_own_clock_moves_no_other_voice() {
+        const BEGIN_MS: u64 = 1_000_000_000;
+        let clock = Arc::new(Hand(AtomicU64::new(BEGIN_MS)));
+        let second = Duration::from_secs(1);
+        let seat = Seat::new(NodeId(1), second, second, clock.clone());
+        seat.hear_wall(NodeId(2), BEGIN_MS + 5);
+        seat.hear_wall(NodeId(3), BEGIN_MS);
+        tokio::time::advance(second).await;
+        clock.0.store(BEGIN_MS + 3_600_000, Ordering::Relaxed);
+        assert_eq!(seat.stamp(Leadership { term: 1 }).wall_ms, BEGIN_MS + 1_005);
     }
 }
