@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use queue_broker::queue::command::Command;
 use queue_broker::queue::model::Model;
+use queue_broker::queue::reply::Outcome as Replied;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::request::{MessageState, Request};
-use queue_protocol::response::At;
+use queue_protocol::response::{Answer, At, PushOutcome};
 
 use super::answers::{wrong, wrong_read};
 use super::{Applied, Operation, Outcome};
@@ -88,9 +89,9 @@ fn contents(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked:
         pushes().flat_map(|op| op.contents.iter().map(|c| key(&ContentSpec::of(c)))).collect();
     let mut stored: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     for applied in entries.values() {
-        let executed = applied.replies.iter().map(|reply| !reply.repeated && reply.result.is_ok());
-        for (position, _) in executed.enumerate().filter(|(_, executed)| *executed) {
-            for spec in rows(applied, position) {
+        for (position, reply) in applied.replies.iter().enumerate().filter(|(_, reply)| !reply.repeated) {
+            let Ok(Replied::Pushed(runs)) = &reply.result else { continue };
+            for (spec, _) in rows(applied, position).iter().zip(each(runs)).filter(|(_, stored)| *stored) {
                 *stored.entry(key(spec)).or_default() += 1;
             }
         }
@@ -106,11 +107,16 @@ fn contents(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked:
         }
     }
     for operation in pushes() {
+        let told = told(&operation.outcome);
         let specs = operation.contents.iter().map(|content| key(&ContentSpec::of(content)));
-        for spec in specs {
+        for (spec, is_told) in specs.zip(told.into_iter().map(Some).chain(std::iter::repeat(None))) {
             match &operation.outcome {
-                Outcome::Ok(_) if !stored.contains_key(&spec) => {
+                Outcome::Ok(_) if is_told.is_none() => wrong("is not told of by its answer", &spec),
+                Outcome::Ok(_) if is_told == Some(true) && !stored.contains_key(&spec) => {
                     wrong("was acknowledged and is not stored", &spec);
+                }
+                Outcome::Ok(_) if is_told == Some(false) && stored.contains_key(&spec) => {
+                    wrong("was stored, its client was told that it was not", &spec);
                 }
                 Outcome::Fail(why) if stored.contains_key(&spec) => {
                     wrong(&format!("was stored, its client was told that it was not: {why}"), &spec);
@@ -119,6 +125,22 @@ fn contents(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked:
             }
         }
     }
+}
+
+/// Of each message of a push, whether it is stored.
+fn each(runs: &[PushOutcome]) -> impl Iterator<Item = bool> {
+    runs.iter().flat_map(|run| match run {
+        PushOutcome::Stored { count, .. } => std::iter::repeat_n(true, *count as usize),
+        PushOutcome::Refused { count, .. } => std::iter::repeat_n(false, *count as usize),
+        PushOutcome::Duplicate { .. } => std::iter::repeat_n(false, 1),
+    })
+}
+
+/// The same as its client was told.
+fn told(outcome: &Outcome) -> Vec<bool> {
+    let Outcome::Ok(answered) = outcome else { return Vec::new() };
+    let Answer::Pushed(runs) = &answered.answer else { return Vec::new() };
+    each(runs).collect()
 }
 
 fn key(spec: &ContentSpec) -> (u32, u32) {
@@ -186,7 +208,7 @@ fn wrong_answer(
     let Some(reply) = applied.replies.get(position) else {
         return Some("there is no such command".to_owned());
     };
-    if let Ok(queue_broker::queue::reply::Outcome::Delivered(grants)) = &reply.result {
+    if let Ok(Replied::Delivered(grants)) = &reply.result {
         checked.redelivered += grants.iter().filter(|grant| grant.attempt > 1).count() as u64;
     }
     if let Request::Push(_) = &operation.request {

@@ -1,6 +1,7 @@
 //! A cluster of simulated nodes and one client, driven step by step from outside of simulated time.
 
 mod outside;
+mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{Lease, Push, PushMessage, Request};
 use queue_protocol::response::Answer;
 
-use self::outside::{SimNet, outside};
+pub use self::outside::{SimNet, outside};
+pub use self::wires::Wires;
 
 const PORT: u16 = 7410;
 /// Pushes in flight.
@@ -35,15 +37,6 @@ pub fn seed() -> u64 {
     std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7)
 }
 
-/// What a run has met, so that no run is empty.
-#[derive(Clone, Copy, Debug)]
-pub struct Covered {
-    /// Terms in which something was answered.
-    pub terms: usize,
-    /// Files that a crash changed: something in them was written and not synced.
-    pub torn_files: usize,
-}
-
 /// What client and driver share.
 #[derive(Default)]
 struct Shared {
@@ -51,8 +44,6 @@ struct Shared {
     done: AtomicBool,
     acknowledged: Mutex<BTreeSet<u64>>,
     popped: Mutex<Vec<u64>>,
-    leader: Mutex<Option<String>>,
-    terms: Mutex<BTreeSet<u64>>,
     failures: Mutex<Vec<String>>,
 }
 
@@ -74,7 +65,6 @@ pub struct Cluster {
     hosts: BTreeMap<String, Host>,
     shared: Arc<Shared>,
     next: u64,
-    torn_files: usize,
     raft: RaftOptions,
 }
 
@@ -109,7 +99,7 @@ async fn live(
     let end = Arc::new(move |fatal: queue_broker::outside::Fatal| {
         *tell.lock().unwrap() = Some(fatal.what);
     });
-    let outside = outside(disk.boot(), offset_ms, boot, end);
+    let outside = outside(disk.boot(), Wires::default(), offset_ms, boot, end);
     let options = options(&name, raft);
     if !formatted.load(Ordering::Relaxed) {
         if name == "n1" {
@@ -152,15 +142,7 @@ impl Cluster {
             .max_message_latency(Duration::from_millis(4))
             .tcp_capacity(4_096)
             .simulation_duration(Duration::from_secs(20_000));
-        Self {
-            sim: builder.build(),
-            seed,
-            hosts: BTreeMap::new(),
-            shared: Arc::default(),
-            next: 0,
-            torn_files: 0,
-            raft,
-        }
+        Self { sim: builder.build(), seed, hosts: BTreeMap::new(), shared: Arc::default(), next: 0, raft }
     }
 
     /// Formats and starts `count` nodes, and the client.
@@ -195,7 +177,7 @@ impl Cluster {
         let session = SessionId(u128::from(self.seed) + 1);
         self.sim.client("client", async move {
             let config = ClientConfig { servers, timeout: Duration::from_secs(60), follow: true, session };
-            let client = Client::new(config, Arc::new(SimNet));
+            let client = Client::new(config, Arc::new(SimNet::default()));
             loop {
                 let todo = shared.todo.lock().unwrap().take();
                 match todo {
@@ -239,45 +221,16 @@ impl Cluster {
         self.begin(Todo::Push { first, count });
     }
 
-    /// The client pushes so many messages, and half-way the power of the leader goes; it comes back `away` later.
-    /// Waits for every answer.
-    pub fn push_through_a_crash(&mut self, count: u64, away: Duration) {
-        let half = self.shared.acknowledged.lock().unwrap().len() as u64 + count / 2;
-        self.begin_push(count);
-        self.step_until("half of the pushes", |shared| {
-            shared.acknowledged.lock().unwrap().len() as u64 >= half
-        });
-        // The answers came together; some steps later the next requests are half-way to the disk.
-        let steps = 3 + (self.seed + self.next) % 5;
-        (0..steps).for_each(|_| self.step());
-        let leader = self.crash_leader();
-        self.idle(away);
-        self.sim.bounce(leader.as_str());
-        self.finish();
-    }
-
     /// The client pushes so many messages and waits for every answer.
     pub fn push(&mut self, count: u64) {
         self.begin_push(count);
         self.finish();
     }
 
-    /// Cuts the power of the node that answered last, and gives its name.
-    fn crash_leader(&mut self) -> String {
-        let leader = self.shared.leader.lock().unwrap().clone().expect("somebody answered the pushes");
-        self.power_off(&leader);
-        leader
-    }
-
     /// Cuts the power of node `name`: what it had not synced is lost, nearly all of it.
     pub fn power_off(&mut self, name: &str) {
         self.sim.crash(name);
-        let host = &self.hosts[name];
-        let contents =
-            || host.disk.files().into_iter().map(|path| host.disk.bytes(&path).ok()).collect::<Vec<_>>();
-        let before = contents();
-        host.disk.crash_with(self.seed, Bias::AlmostNone);
-        self.torn_files += before.iter().zip(contents()).filter(|(before, after)| **before != *after).count();
+        self.hosts[name].disk.crash_with(self.seed, Bias::AlmostNone);
     }
 
     /// Starts node `name` again.
@@ -358,11 +311,6 @@ impl Cluster {
         let expected: Vec<u64> = acknowledged.iter().copied().collect();
         assert_eq!(popped, expected, "seed {}: not every acknowledged message came out once", self.seed);
     }
-
-    /// What the run has met so far.
-    pub fn covered(&self) -> Covered {
-        Covered { terms: self.shared.terms.lock().unwrap().len(), torn_files: self.torn_files }
-    }
 }
 
 fn queue() -> QueueName {
@@ -391,12 +339,8 @@ async fn push_one(client: &Client, shared: &Shared, number: u64) {
     let messages = Bounded::new(vec![message]).expect("one");
     let request = Request::Push(Push { queue: queue(), create: true, atomic: false, messages });
     match client.call(request, vec![content]).await {
-        Ok(answered) => {
+        Ok(_) => {
             shared.acknowledged.lock().unwrap().insert(number);
-            if let Some(leader) = answered.leader {
-                *shared.leader.lock().unwrap() = Some(leader.name.to_string());
-                shared.terms.lock().unwrap().insert(leader.term);
-            }
         }
         Err(error) => shared.failures.lock().unwrap().push(format!("push {number}: {error}")),
     }

@@ -8,17 +8,24 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use queue_broker::clock::Clock;
 use queue_broker::fs::rng::Rng;
 use queue_broker::outside::{Accepting, Binding, Fatal, Job, Listener, Net, Outside, Tasks};
-use queue_protocol::client::{Dial, Dialing, Stream};
+use queue_protocol::client::{Dial, Dialing, TcpDial};
+
+use super::wires::Wires;
 
 /// Simulated TCP.
-pub(crate) struct SimNet;
+#[derive(Clone, Default)]
+pub struct SimNet {
+    /// Its sockets.
+    pub wires: Wires,
+}
 
 impl Dial for SimNet {
     fn dial(&self, address: &str) -> Dialing {
-        let address = address.to_owned();
+        let (address, wires) = (address.to_owned(), self.wires.clone());
         Box::pin(async move {
-            let stream = turmoil::net::TcpStream::connect(address).await?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            let connecting = turmoil::net::TcpStream::connect(address);
+            let connected = tokio::time::timeout(TcpDial::default().timeout, connecting).await;
+            wires.wire(connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
         })
     }
 }
@@ -26,25 +33,29 @@ impl Dial for SimNet {
 impl Net for SimNet {
     fn listen(&self, address: &str) -> Binding {
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        let wires = self.wires.clone();
         Box::pin(async move {
             let port = port.ok_or_else(|| io::Error::other("no port"))?;
             let listener = turmoil::net::TcpListener::bind(("0.0.0.0", port)).await?;
-            Ok(Box::new(SimPort(listener)) as Box<dyn Listener>)
+            Ok(Box::new(SimPort { listener, wires }) as Box<dyn Listener>)
         })
     }
 }
 
-struct SimPort(turmoil::net::TcpListener);
+struct SimPort {
+    listener: turmoil::net::TcpListener,
+    wires: Wires,
+}
 
 impl Listener for SimPort {
     fn accept(&self) -> Accepting<'_> {
         Box::pin(async move {
-            let (stream, from) = self.0.accept().await?;
-            Ok((Box::new(stream) as Box<dyn Stream>, from))
+            let (stream, from) = self.listener.accept().await?;
+            Ok((self.wires.wire(stream)?, from))
         })
     }
     fn address(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
@@ -76,8 +87,9 @@ impl Tasks for SimTasks {
 }
 
 /// The outside of one boot of one node.
-pub(crate) fn outside(
+pub fn outside(
     disk: Arc<dyn queue_broker::fs::Disk>,
+    wires: Wires,
     offset_ms: Arc<AtomicI64>,
     seed: u64,
     end: Arc<dyn Fn(Fatal) + Send + Sync>,
@@ -85,7 +97,7 @@ pub(crate) fn outside(
     let counter = AtomicU64::new(seed);
     Outside {
         disk,
-        net: Arc::new(SimNet),
+        net: Arc::new(SimNet { wires }),
         clock: Arc::new(SimClock { offset_ms }),
         tasks: Arc::new(SimTasks),
         random: Arc::new(move |buffer| {

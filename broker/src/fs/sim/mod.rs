@@ -227,6 +227,11 @@ impl SimDisk {
         std::mem::take(&mut self.state().faults.injections).len()
     }
 
+    /// Faults that have not happened yet.
+    pub fn planned_faults(&self) -> usize {
+        self.state().faults.injections.len()
+    }
+
     /// Changes the bytes that all files may have together.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().options.capacity = bytes;

@@ -1,0 +1,123 @@
+//! The sockets of one boot of one machine, so that all of them can end at once: reset from outside, or with the process.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use queue_protocol::client::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+#[derive(Default)]
+struct Ends {
+    cut: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+type Wire = Mutex<Ends>;
+
+#[derive(Default)]
+struct Inner {
+    wires: Vec<Weak<Wire>>,
+    ended: bool,
+}
+
+/// All sockets of one boot. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Wires(Arc<Mutex<Inner>>);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn reset() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the simulation reset it")
+}
+
+impl Wires {
+    /// Resets every socket that is open; how many.
+    pub fn reset(&self) -> usize {
+        let open: Vec<Arc<Wire>> =
+            locked(&self.0).wires.drain(..).filter_map(|wire| wire.upgrade()).collect();
+        for wire in &open {
+            let wakers = {
+                let mut ends = locked(wire);
+                ends.cut = true;
+                [ends.reader.take(), ends.writer.take()]
+            };
+            wakers.into_iter().flatten().for_each(Waker::wake);
+        }
+        open.len()
+    }
+
+    /// The process is gone: not a byte leaves it any more.
+    pub fn end(&self) {
+        locked(&self.0).ended = true;
+        self.reset();
+    }
+
+    /// Takes a new socket in.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(super) fn wire(&self, stream: turmoil::net::TcpStream) -> io::Result<Box<dyn Stream>> {
+        let mut inner = locked(&self.0);
+        if inner.ended {
+            return Err(reset());
+        }
+        let wire = Arc::new(Wire::default());
+        inner.wires.retain(|wire| wire.strong_count() > 0);
+        inner.wires.push(Arc::downgrade(&wire));
+        Ok(Box::new(Wired { stream, wire }))
+    }
+}
+
+struct Wired {
+    stream: turmoil::net::TcpStream,
+    wire: Arc<Wire>,
+}
+
+/// Remembers who is to be woken when the wire is cut.
+///
+/// # Errors
+/// It is cut.
+fn whole(wire: &Wire, cx: &Context<'_>, end: fn(&mut Ends) -> &mut Option<Waker>) -> io::Result<()> {
+    let mut ends = locked(wire);
+    if ends.cut {
+        return Err(reset());
+    }
+    let waker = end(&mut ends);
+    if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+        *waker = Some(cx.waker().clone());
+    }
+    Ok(())
+}
+
+impl AsyncRead for Wired {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        whole(&self.wire, cx, |ends| &mut ends.reader)?;
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wired {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        whole(&self.wire, cx, |ends| &mut ends.writer)?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        whole(&self.wire, cx, |ends| &mut ends.writer)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        whole(&self.wire, cx, |ends| &mut ends.writer)?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,125 @@
+//! Data that goes away, and directories that lie: put back, swapped, with a bit that flipped.
+
+use std::time::Duration;
+
+use queue_broker::fs::sim::{Bias, Image};
+
+use super::faults::{Chaos, wake_within};
+use super::machine::{Machine, Power, Role};
+use super::members::MACHINES_MAX;
+use super::world::{Checked, Violation, World};
+
+/// Steps in which a node must see that its directory is another's.
+const SWAPPED_STEPS: u64 = 2_000;
+/// An image is older than this when it is put back.
+const IMAGE_AGE: Duration = Duration::from_secs(5);
+
+impl Chaos {
+    /// Takes the data of one node away, or makes it lie.
+    pub(super) fn take_data(&mut self, world: &mut World, kind: &'static str, name: &str) -> bool {
+        let Some(picture) = world.picture() else { return false };
+        let coming = world.machines.values().any(|machine| machine.role == Role::Joining);
+        if world.lost().is_some() || coming || world.made() >= MACHINES_MAX || picture.voters() < 3 {
+            return false;
+        }
+        if kind == "wipe" {
+            if !world.is_member(&picture, name) {
+                return false;
+            }
+            world.power_off(name, None);
+            let machine = world.at(name);
+            machine.restore(&Image::default());
+            lose(machine);
+            wake_within(world, name, 50..500);
+            return true;
+        }
+        if kind == "put_back" && self.image.is_none() {
+            let image = world.machines[name].disk().image();
+            self.image = Some((world.now(), name.to_owned(), image));
+            return false;
+        }
+        // First everybody else is well, and has heard it from the others.
+        self.end(world);
+        self.lie = Some((kind, world.now()));
+        true
+    }
+
+    pub(super) fn tell_lie(&mut self, world: &mut World, kind: &'static str) -> Checked {
+        let whole = world.whole();
+        let well = |name: &String| world.seen(name).is_some();
+        let Some(picture) = world.picture().filter(|_| whole.iter().all(well) && whole.len() >= 3) else {
+            return Ok(());
+        };
+        world.note(&format!("lie: {kind}"));
+        match kind {
+            "swap" => {
+                let Some(names) = whole.first_chunk::<2>() else { return Ok(()) };
+                let images = names.each_ref().map(|name| world.machines[name].disk().image());
+                for (name, image) in names.iter().zip(images.iter().rev()) {
+                    world.power_off(name, Some(Bias::All));
+                    world.at(name).restore(image);
+                    world.at(name).role = Role::Lost;
+                    world.start(name);
+                }
+                // Both refuse, and the operator swaps them back.
+                let refused =
+                    |world: &World| names.iter().all(|name| world.machines[name].power == Power::Idle);
+                for _ in 0..SWAPPED_STEPS {
+                    if !refused(world) {
+                        world.step()?;
+                    }
+                }
+                if !refused(world) {
+                    return Err(Violation("a directory that belongs to another node starts".to_owned()));
+                }
+                for (name, image) in names.iter().zip(&images) {
+                    world.sim.crash(name.as_str());
+                    world.at(name).restore(image);
+                    world.at(name).role = Role::Member;
+                    world.at(name).owed = 0;
+                    world.start(name);
+                }
+                return Ok(());
+            }
+            "put_back" => {
+                let Some((at, name, image)) = self.image.take() else { return Ok(()) };
+                let old = world.now().saturating_sub(at) >= IMAGE_AGE;
+                if !old || !whole.contains(&name) || !world.is_member(&picture, &name) {
+                    return Ok(());
+                }
+                world.power_off(&name, None);
+                world.at(&name).restore(&image);
+                lose(world.at(&name));
+                wake_within(world, &name, 50..500);
+            }
+            _ => {
+                let Some(name) = world.dice.pick(&whole) else { return Ok(()) };
+                world.power_off(&name, Some(Bias::All));
+                let files = world.machines[&name].disk().files();
+                let files: Vec<_> = files.into_iter().filter(|path| !path.ends_with("LOCK")).collect();
+                let Some(path) = world.dice.pick(&files) else { return Ok(()) };
+                let size = world.machines[&name].disk().bytes(&path).map_or(0, |bytes| bytes.len() as u64);
+                if size == 0 {
+                    wake_within(world, &name, 50..500);
+                    return Ok(());
+                }
+                let bit = world.dice.within(0..8 * size);
+                world.machines[&name].disk().flip(&path, bit).expect("it is within the file");
+                world.note(&format!("bit {bit} of {} at {name}", path.display()));
+                // What it owes it still owes: it has it or says that it has not.
+                world.at(&name).role = Role::Lost;
+                wake_within(world, &name, 50..500);
+            }
+        }
+        world.covered.add("lies", 1);
+        self.quiet = true;
+        Ok(())
+    }
+}
+
+/// It owes nothing any more.
+fn lose(machine: &mut Machine) {
+    machine.role = Role::Lost;
+    machine.owed = 0;
+    machine.told.clear();
+}

@@ -1,0 +1,159 @@
+//! What an operator does: starts what has stopped, takes a new node in for one whose data is gone, turns off what was
+//! removed.
+
+use std::time::Duration;
+
+use queue_protocol::membership::Standing;
+use queue_protocol::names::NodeId;
+
+use super::machine::{Job, Power, Role};
+use super::operator::Picture;
+use super::plan::address;
+use super::world::{Checked, Violation, World};
+
+/// Machines of one run, those that are gone included.
+pub(crate) const MACHINES_MAX: u64 = 9;
+/// A removal that was not done after so long will not be.
+const LEAVING_MAX: Duration = Duration::from_secs(12);
+/// Steps that the first nodes may take to become a cluster.
+const SETUP_STEPS: u64 = 60_000;
+
+impl World {
+    /// Makes the first nodes and waits until all of them vote.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(crate) fn set_up(&mut self) -> Checked {
+        let names: Vec<String> = (0..self.plan.nodes).map(|_| self.machine()).collect();
+        self.boot(&names[0], Job::Found);
+        let mut next = 1;
+        for _ in 0..SETUP_STEPS {
+            self.step()?;
+            if self.secret.is_none() {
+                let disk = self.machines[&names[0]].disk().clone();
+                self.secret = queue_broker::node::secret::read(&disk, "data".as_ref()).ok();
+            }
+            let Some(picture) = self.picture() else { continue };
+            for name in &names {
+                if self.is_voter(&picture, name) {
+                    self.at(name).role = Role::Member;
+                }
+            }
+            self.tend()?;
+            let all = picture.voters() == next;
+            match names.get(next) {
+                Some(name) if all => {
+                    let name = name.clone();
+                    next += 1;
+                    self.join(&name, Standing::Voter);
+                }
+                None if all => return Ok(()),
+                _ => {}
+            }
+        }
+        Err(Violation("the first nodes do not become a cluster".to_owned()))
+    }
+
+    fn is_voter(&self, picture: &Picture, name: &str) -> bool {
+        let node = self.machines[name].node();
+        node.and_then(|node| picture.member(node)).is_some_and(|member| member.voter)
+    }
+
+    /// Whether the node of `name` is a member, as the leader says.
+    pub(crate) fn is_member(&self, picture: &Picture, name: &str) -> bool {
+        self.machines[name].node().is_some_and(|node| picture.member(node).is_some())
+    }
+
+    /// Somebody to join through: the leader, else anybody who runs.
+    fn sponsor(&mut self) -> Option<String> {
+        if let Some(picture) = self.picture() {
+            return Some(picture.leader);
+        }
+        let running =
+            |machine: &&super::machine::Machine| machine.power == Power::On && machine.role == Role::Member;
+        let names: Vec<String> = self.machines.values().filter(running).map(|m| m.name.clone()).collect();
+        self.dice.pick(&names)
+    }
+
+    /// Starts the node of `name`, which is to become a member, through whoever can take it in now.
+    pub(crate) fn join(&mut self, name: &str, standing: Standing) {
+        self.at(name).standing = standing;
+        let (Some(sponsor), Some(secret)) = (self.sponsor(), self.secret.clone()) else {
+            let later = self.now() + self.dice.ms(100..500);
+            self.at(name).wake = Some(later);
+            return;
+        };
+        self.boot(name, Job::Join { through: address(&sponsor), standing, secret });
+    }
+
+    /// Starts the node of `name`.
+    pub(crate) fn start(&mut self, name: &str) {
+        match self.machines[name].role {
+            Role::Joining => self.join(name, self.machines[name].standing),
+            Role::Member | Role::Leaving | Role::Lost | Role::Removed => self.boot(name, Job::Serve),
+        }
+    }
+
+    /// Does what is due, as of now.
+    ///
+    /// # Errors
+    /// Something is not as it must be.
+    pub(crate) fn tend(&mut self) -> Checked {
+        let now = self.now();
+        let due = |machine: &&super::machine::Machine| machine.wake.is_some_and(|at| at <= now);
+        let due: Vec<String> = self.machines.values().filter(due).map(|m| m.name.clone()).collect();
+        for name in due {
+            self.start(&name);
+        }
+        let Some(picture) = self.picture() else { return Ok(()) };
+        let names: Vec<String> = self.machines.keys().cloned().collect();
+        for name in names {
+            let is_member = self.is_member(&picture, &name);
+            let role = self.machines[&name].role;
+            match role {
+                Role::Joining if is_member => self.at(&name).role = Role::Member,
+                Role::Lost if !is_member => {
+                    self.covered.add("replaced", 1);
+                    self.at(&name).role = Role::Removed;
+                    // Nobody talks to it, so it may never learn; what it holds is nobody's any more.
+                    if self.machines[&name].power == Power::On {
+                        self.kill(&name);
+                    }
+                }
+                Role::Lost => self.replace(&name),
+                Role::Leaving if !is_member => {
+                    self.covered.add("removed", 1);
+                    self.at(&name).role = Role::Removed;
+                }
+                // The order was lost on its way, or refused.
+                Role::Leaving if now >= self.machines[&name].leaving + LEAVING_MAX => {
+                    self.at(&name).role = Role::Member;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a new node in for the lost one of `name`, unless one is coming.
+    fn replace(&mut self, name: &str) {
+        let Some(node) = self.machines[name].node() else { return };
+        let standing = Standing::InsteadOf(NodeId(node));
+        if self.machines.values().any(|machine| machine.standing == standing) || self.made() >= MACHINES_MAX {
+            return;
+        }
+        let new = self.machine();
+        self.join(&new, standing);
+    }
+
+    /// Members whose data is whole.
+    pub(crate) fn whole(&self) -> Vec<String> {
+        let whole = self.machines.values().filter(|machine| machine.role == Role::Member);
+        whole.map(|machine| machine.name.clone()).collect()
+    }
+
+    /// The machine whose data is gone and that no other has replaced.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.machines.values().find(|machine| machine.role == Role::Lost).map(|machine| machine.name.clone())
+    }
+}

@@ -1,0 +1,126 @@
+//! Many seeds: each in a process of its own, as many at a time as there are cores; what they say, together.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use queue_broker::mutants::{Mutant, VARIABLE};
+use tokio::process::Command;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::chaos::{self, Covered};
+use crate::{SEED, TEST};
+
+/// Real time that one seed may take.
+const SEED_MAX: Duration = Duration::from_secs(300);
+
+/// What a process said of its seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) seed: u64,
+    pub(crate) covered: Covered,
+    pub(crate) trace: String,
+    /// Why it failed.
+    pub(crate) violation: Option<String>,
+}
+
+/// Runs a seed in this process and says what came of it.
+#[expect(clippy::print_stdout, reason = "whoever started this process reads it")]
+pub(crate) fn here(seed: u64) {
+    let report = chaos::run(seed);
+    println!("\ncovered {}", report.covered);
+    println!("trace {:016x}", report.trace);
+    match report.violation {
+        None => println!("seed {seed} held"),
+        Some(what) => panic!("seed {seed}: {what}\nto repeat it: {}", repeat(seed)),
+    }
+}
+
+/// What to type to see a seed again.
+pub(crate) fn repeat(seed: u64) -> String {
+    let mutant = std::env::var(VARIABLE).map(|name| format!("{VARIABLE}={name} ")).unwrap_or_default();
+    format!(
+        "{mutant}{SEED}={seed} SIMULATION_TRACE=1 cargo test -p tests --test simulation -- --exact {TEST} --nocapture"
+    )
+}
+
+/// Runs a seed in a process of its own, with a planted bug if one is named.
+pub(crate) async fn elsewhere(seed: u64, mutant: Option<Mutant>) -> Said {
+    let myself = std::env::current_exe().expect("it runs");
+    let mut command = Command::new(myself);
+    command.args(["--exact", TEST, "--nocapture"]).env(SEED, seed.to_string()).env_remove(VARIABLE);
+    if let Some(mutant) = mutant {
+        command.env(VARIABLE, mutant.name());
+    }
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let Ok(output) = tokio::time::timeout(SEED_MAX, command.output()).await else {
+        let violation = Some(format!("it did not end within {SEED_MAX:?}"));
+        return Said { seed, covered: Covered::default(), trace: String::new(), violation };
+    };
+    let output = output.expect("it runs once more");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let line = |begin: &str| out.lines().find_map(|line| line.strip_prefix(begin)).unwrap_or_default();
+    let covered = Covered::parse(line("covered "));
+    let trace = line("trace ").to_owned();
+    let held = output.status.success()
+        && !line(&format!("seed {seed} held")).contains("failed")
+        && !trace.is_empty();
+    Said { seed, covered, trace, violation: (!held).then(|| why(seed, &err)) }
+}
+
+/// The line that says why a process failed.
+fn why(seed: u64, err: &str) -> String {
+    let mark = format!("seed {seed}: ");
+    let said = err.lines().find_map(|line| line.strip_prefix(&mark).map(str::to_owned));
+    let panicked = || {
+        let mut lines = err.lines().skip_while(|line| !line.contains("panicked at"));
+        let two: Vec<&str> = lines.by_ref().take(2).map(str::trim).collect();
+        (!two.is_empty()).then(|| two.join(" "))
+    };
+    said.or_else(panicked).unwrap_or_else(|| err.lines().last().unwrap_or("it said nothing").to_owned())
+}
+
+/// Runs `todo`, as many at a time as there are cores, and hands on what each said.
+pub(crate) async fn all(
+    todo: impl IntoIterator<Item = (u64, Option<Mutant>)>,
+    mut then: impl FnMut(Said, Option<Mutant>),
+) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let places = Arc::new(Semaphore::new(cores));
+    let mut running = JoinSet::new();
+    for (seed, mutant) in todo {
+        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
+        running.spawn(async move {
+            let said = elsewhere(seed, mutant).await;
+            drop(place);
+            (said, mutant)
+        });
+        while let Some(done) = running.try_join_next() {
+            let (said, mutant) = done.expect("no seed panics here");
+            then(said, mutant);
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        let (said, mutant) = done.expect("no seed panics here");
+        then(said, mutant);
+    }
+}
+
+/// Runs all seeds of a range; the violations, and what was covered by how many seeds.
+#[expect(clippy::print_stdout, reason = "a sweep says how it goes")]
+pub(crate) async fn sweep(seeds: Range<u64>) -> (Vec<Said>, Covered, BTreeMap<u64, String>) {
+    let (mut failed, mut covered, mut traces) = (Vec::new(), Covered::default(), BTreeMap::new());
+    all(seeds.map(|seed| (seed, None)), |said, _| {
+        covered.merge(&said.covered);
+        traces.insert(said.seed, said.trace.clone());
+        if let Some(what) = &said.violation {
+            println!("seed {}: {what}\n  {}", said.seed, repeat(said.seed));
+            failed.push(said);
+        }
+    })
+    .await;
+    (failed, covered, traces)
+}
