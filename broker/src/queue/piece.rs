@@ -119,9 +119,11 @@ impl Piece {
         Self { first, index, pushed_at_ms, ordinal, end: pushed.count(), sizes }
     }
 
-    /// Takes over rows that follow those of this piece, which has `count`, in id and body table. Whether they do.
+    /// Takes over rows that follow those of this piece, which has `count`, in id and body table, pushed at the same time.
+    /// Whether they do: a schedule pushes rows of the entry that set it later.
     pub(super) fn join(&mut self, count: u32, first: MessageId, pushed: PushedRows<'_>) -> bool {
         let follows = self.index == pushed.index
+            && self.pushed_at_ms == pushed.pushed_at_ms
             && self.ordinal + count == pushed.ordinal
             && self.first.0 + u64::from(count) == first.0;
         if follows {

@@ -242,6 +242,16 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_one_entry_pushed_later_keep_their_time() {
+        let (two, one) = (rows(&[9, 9]), rows(&[9]));
+        let mut run = Run::new(MessageId(1), pushed(5, &two));
+        assert!(run.join(MessageId(3), PushedRows { ordinal: 5, pushed_at_ms: 9_000, ..pushed(5, &one) }));
+        let times: Vec<u64> = (0..3).map(|k| run.message(k, 4).pushed_at_ms).collect();
+        assert_eq!(times, [5_000, 5_000, 9_000]);
+        assert_eq!(shown(&run).len(), 3);
+    }
+
+    #[test]
     fn a_run_that_is_used_up_and_refilled_stays_as_short_as_what_is_left() {
         let one = rows(&[9]);
         let mut run = Run::new(MessageId(1), pushed(1, &one));

@@ -61,7 +61,13 @@ const KINDS: [&str; 37] = [
 #[test]
 #[expect(clippy::print_stdout, reason = "the long setting wants to say what it covered")]
 fn every_history_goes_as_in_the_model() {
-    let config = ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() };
+    // Values that a strategy passes over are as many as there are histories to make.
+    let config = ProptestConfig {
+        cases: cases(),
+        max_local_rejects: cases().saturating_mul(100),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     let (seen, commands) = (RefCell::new(BTreeSet::new()), Cell::new(0));
     let run = TestRunner::new(config).run(&prop::collection::vec(step(), 1..40), |steps| {
         compare(&steps, &mut seen.borrow_mut());
