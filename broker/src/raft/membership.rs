@@ -14,9 +14,9 @@ use queue_protocol::peer::{Join, Joined};
 use queue_protocol::response::LeaderView;
 
 use super::types::Member;
-use super::{Consensus, Proposal, StartError, dial_peer};
-use crate::queue::command::{Command, Op};
-use crate::queue::reply::{Outcome, Refusal};
+use super::{Consensus, StartError, dial_peer};
+use crate::queue::command::Op;
+use crate::queue::reply::Outcome;
 
 impl Consensus {
     /// Makes this node the only member of its cluster, unless the cluster has begun already.
@@ -103,20 +103,6 @@ impl Consensus {
             Some(Ok(Outcome::Node(node))) => Ok(node),
             _ => Err(Error::again(ErrorCode::NoLeader, "leadership was lost while a number was assigned")),
         }
-    }
-
-    /// Proposes a command of the broker's own; `None` if its outcome is not known.
-    pub(super) async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
-        let (done, wait) = tokio::sync::oneshot::channel();
-        self.propose(Proposal {
-            command: Command { session: None, op },
-            table: Vec::new(),
-            contents: Vec::new(),
-            done: Box::new(move |result| {
-                let _ = done.send(result);
-            }),
-        });
-        Some(wait.await.ok()?.ok()?.reply.result)
     }
 
     /// Moves leadership and waits until another node leads.

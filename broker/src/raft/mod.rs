@@ -18,7 +18,6 @@ pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
 mod reserve;
-mod schedules;
 mod send_snapshot;
 mod status;
 mod succession;
@@ -68,7 +67,8 @@ use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
 use crate::outside::{Fatal, Outside};
 use crate::queue::State;
-use crate::queue::reply::{BodyRef, Effects, Reply};
+use crate::queue::command::{Command, Op};
+use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
 use crate::snapshots::Snapshots;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
@@ -265,7 +265,6 @@ impl Consensus {
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(schedules::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
@@ -342,6 +341,20 @@ impl Consensus {
     /// Proposes a command; its outcome goes to `proposal.done`.
     pub(crate) fn propose(&self, proposal: Proposal) {
         self.proposer.propose(proposal);
+    }
+
+    /// Proposes a command of the broker's own; `None` if its outcome is not known.
+    async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        self.propose(Proposal {
+            command: Command { session: None, op },
+            table: Vec::new(),
+            contents: Vec::new(),
+            done: Box::new(move |result| {
+                let _ = done.send(result);
+            }),
+        });
+        Some(wait.await.ok()?.ok()?.reply.result)
     }
 
     /// Reads what this node has applied, with the index of the last entry.

@@ -1,11 +1,14 @@
-//! What happens by itself: ticks while something is due or leased, and snapshots when enough has been written.
+//! What happens by itself: ticks while something is due or leased, what schedules say when their time has come, and
+//! snapshots when enough has been written.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use super::{Consensus, Proposal};
-use crate::queue::NextDue;
-use crate::queue::command::{Command, Op};
+use super::Consensus;
+use crate::queue::command::{Fire, Op};
+use crate::queue::reply::{Outcome, Refusal};
+use crate::queue::{NextDue, NextFire};
+use crate::recurrence;
 
 /// While a lease is outstanding the clocks are committed at least so often, so that a leader change loses no more.
 const LEASED_TICK_MS: u64 = 10_000;
@@ -20,48 +23,63 @@ fn wait_ms(due: NextDue, wall_ms: u64, lease_clock_ms: u64, pending_ms: u64) -> 
     [wall, lease, leased].into_iter().flatten().min()
 }
 
-/// Proposes ticks while this node leads. Ends with the node.
-pub(crate) async fn run(consensus: Weak<Consensus>) {
-    loop {
-        let Some(this) = consensus.upgrade() else { return };
-        let applied = this.applied.notified();
-        let wait = this.seat.leadership().and_then(|_| {
-            let own_ms = this.seat.wall_ms();
-            let pending = this.seat.pending_ms();
-            this.read(|state, _| {
-                wait_ms(state.next_due(), own_ms.max(state.wall_ms()), state.lease_clock_ms(), pending)
-            })
-        });
-        let heartbeat = this.options.heartbeat;
-        match wait {
-            Some(0) => {
-                tick(&this).await;
-            }
-            // Clocks may be confirmed late or jump: look again at every heartbeat while something is due.
-            wait => {
-                let at_most = wait.map_or(heartbeat, |ms| Duration::from_millis(ms).min(heartbeat));
-                let _ = tokio::time::timeout(at_most, applied).await;
-                // Many applies in a row are one look.
-                tokio::task::yield_now().await;
-            }
+/// What this leader has to propose of itself, or how long it may wait.
+enum Task {
+    Tick,
+    Fire(NextFire),
+    Wait(Duration),
+}
+
+/// What is due first: of schedules, of deadlines. Clocks may be confirmed late or jump, and leadership comes without an
+/// entry of ours: it is looked at again at every heartbeat at the latest.
+fn next_task(consensus: &Consensus) -> Task {
+    let heartbeat = consensus.options.heartbeat;
+    let own_ms = consensus.seat.wall_ms();
+    let pending = consensus.seat.pending_ms();
+    let looked = consensus.seat.leadership().map(|_| {
+        consensus.read(|state, _| {
+            let wall_ms = own_ms.max(state.wall_ms());
+            (state.next_fire(), wait_ms(state.next_due(), wall_ms, state.lease_clock_ms(), pending))
+        })
+    });
+    let (fire, tick) = looked.unwrap_or_default();
+    match (fire, tick) {
+        (Some(fire), _) if fire.due_ms <= own_ms => Task::Fire(fire),
+        (_, Some(0)) => Task::Tick,
+        (fire, tick) => {
+            let waits = [fire.map(|fire| fire.due_ms - own_ms), tick];
+            let first = waits.into_iter().flatten().min().map(Duration::from_millis);
+            Task::Wait(first.map_or(heartbeat, |first| first.min(heartbeat)))
         }
     }
 }
 
-/// One tick, and its outcome: at most one is under way.
-async fn tick(consensus: &Consensus) {
-    let (done, wait) = tokio::sync::oneshot::channel();
-    consensus.propose(Proposal {
-        command: Command { session: None, op: Op::Tick },
-        table: Vec::new(),
-        contents: Vec::new(),
-        done: Box::new(move |result| {
-            let _ = done.send(result.is_ok());
-        }),
-    });
-    if !matches!(wait.await, Ok(true)) {
-        tokio::time::sleep(consensus.options.heartbeat).await;
+/// Proposes ticks, and what schedules say, while this node leads. Ends with the node.
+pub(crate) async fn run(consensus: Weak<Consensus>) {
+    loop {
+        let Some(this) = consensus.upgrade() else { return };
+        let applied = this.applied.notified();
+        let proposed = match next_task(&this) {
+            Task::Tick => this.ask_state(Op::Tick).await,
+            Task::Fire(next) => fire(&this, next).await,
+            Task::Wait(at_most) => {
+                let _ = tokio::time::timeout(at_most, applied).await;
+                // Many applies in a row are one look.
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        if proposed.is_none() {
+            tokio::time::sleep(this.options.heartbeat).await;
+        }
     }
+}
+
+/// One time of one schedule; what follows it is computed here.
+async fn fire(consensus: &Consensus, next: NextFire) -> Option<Result<Outcome, Refusal>> {
+    let NextFire { name, due_ms, when, missed } = next;
+    let recurrence::Due { count, next_ms } = recurrence::due(&when, missed, due_ms, consensus.seat.wall_ms());
+    consensus.ask_state(Op::Fire(Box::new(Fire { name, due_ms, count, next_ms }))).await
 }
 
 /// Builds snapshots when they are due, and gives segments back that nothing needs. Ends with the node.

@@ -10,7 +10,7 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, Nack, NackKind, Peek, Queues, Receipts, Request, Stamp,
+    Call, Consistency, Extend, ExtendWhich, Lease, NackKind, Peek, Queues, Receipts, Request, Stamp,
 };
 use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
 use queue_protocol::settings::{QueueSettings, Settings};
@@ -104,7 +104,10 @@ impl Dispatch {
     fn op(&self, request: Request) -> Result<Op, Error> {
         Ok(match request {
             Request::Ack(receipts) => Op::Ack(to_receipts(receipts)),
-            Request::Nack(nack) => nack_op(nack)?,
+            Request::Nack(nack) => {
+                check_nack(&nack.kind)?;
+                Op::Nack { leases: to_receipts(nack.leases), kind: nack.kind }
+            }
             Request::Extend(extend) => extend_op(extend)?,
             Request::CreateQueue(create) => Op::CreateQueue {
                 queue: create.queue,
@@ -341,8 +344,9 @@ pub(super) fn to_receipts(receipts: Receipts) -> command::Receipts {
     command::Receipts { queue: receipts.queue, receipts: receipts.receipts }
 }
 
-pub(super) fn nack_op(nack: Nack) -> Result<Op, Error> {
-    let delay_ms = match &nack.kind {
+/// Refused if the delay is too long.
+pub(super) fn check_nack(kind: &NackKind) -> Result<(), Error> {
+    let delay_ms = match kind {
         NackKind::Release { delay_ms } => Some(*delay_ms),
         NackKind::Fail { delay_ms, .. } => *delay_ms,
         NackKind::Reject { .. } => None,
@@ -350,7 +354,7 @@ pub(super) fn nack_op(nack: Nack) -> Result<Op, Error> {
     if delay_ms.is_some_and(|delay_ms| delay_ms > FUTURE_MS_MAX) {
         return Err(bad("a delay is at most 366 days"));
     }
-    Ok(Op::Nack { leases: to_receipts(nack.leases), kind: nack.kind })
+    Ok(())
 }
 
 fn extend_op(extend: Extend) -> Result<Op, Error> {

@@ -8,7 +8,7 @@ use queue_protocol::limits::{BODY_SIZE_CEILING, HEADERS_SIZE_MAX};
 use queue_protocol::request::{Push, PushMessage, PushOptions};
 use queue_protocol::txn::{Step, Txn};
 
-use super::dispatch::{Dispatch, bad, nack_op, to_receipts};
+use super::dispatch::{Dispatch, bad, check_nack, to_receipts};
 use super::options::{check_lease_ms, check_options};
 use super::reply_to::{Finished, ReplyTo};
 use crate::queue::command::{self, Command, Op, SessionStamp};
@@ -78,10 +78,10 @@ impl Dispatch {
                 command::Step::Push(push)
             }
             Step::Ack(leases) => command::Step::Ack(to_receipts(leases)),
-            Step::Nack(nack) => match nack_op(nack)? {
-                Op::Nack { leases, kind } => command::Step::Nack { leases, kind },
-                other => unreachable!("a nack is no {other:?}"),
-            },
+            Step::Nack(nack) => {
+                check_nack(&nack.kind)?;
+                command::Step::Nack { leases: to_receipts(nack.leases), kind: nack.kind }
+            }
             Step::Extend { leases, lease_ms } => {
                 check_lease_ms(lease_ms)?;
                 command::Step::Extend { leases: to_receipts(leases), lease_ms }

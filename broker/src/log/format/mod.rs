@@ -20,7 +20,7 @@ pub(crate) mod payload;
 pub(crate) mod record;
 
 /// Groups start at multiples of this; so no page that holds acknowledged bytes is written again.
-pub(crate) const BLOCK_SIZE: u64 = 4_096;
+pub(crate) const BLOCK_SIZE: u64 = crate::fs::BLOCK_SIZE as u64;
 /// Records start at multiples of this.
 pub(crate) const RECORD_ALIGN: u64 = 8;
 /// A log id where one may be missing: flag, seven zeros, term, leader, index.
