@@ -137,7 +137,7 @@ impl Apply<'_> {
         if if_empty && counts.messages() > 0 {
             return Err(refusal_of(ErrorCode::QueueNotEmpty, name));
         }
-        self.state.heads.shift(number, Head::of(queue), Head::default());
+        self.state.heads.shift(number, queue.head, Head::default());
         let holders = holders(queue);
         let holder = queue.active.holder();
         holder.map(|holder| self.state.claims.remove(&(holder, number)));

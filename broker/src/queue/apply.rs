@@ -117,7 +117,7 @@ impl Apply<'_> {
     /// Changes one queue; everything that is kept about queues as a whole follows.
     pub(super) fn change<R>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> R) -> R {
         let queue = self.state.queues.get_mut(&number).expect("a number names a queue");
-        let (counts, turnover, head) = (queue.counts(), queue.turnover, Head::of(queue));
+        let (counts, turnover) = (queue.counts(), queue.turnover);
         let (available, holder) = (queue.available(), queue.active.holder());
         let dead_to = queue.settings.dead_to.as_ref().and_then(|to| self.state.names.get(to)).copied();
         queue.leaving.dead_to = dead_to;
@@ -125,6 +125,7 @@ impl Apply<'_> {
         let leaving = std::mem::take(&mut queue.leaving).messages;
         let from = (!leaving.is_empty()).then(|| queue.name.clone());
         let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
+        let head = std::mem::replace(&mut queue.head, head_after);
         let holder_after = queue.active.holder();
         if queue.available() > available || (holder.is_some() && holder_after != holder) {
             self.gained.insert(number);

@@ -163,8 +163,8 @@ impl State {
         let session =
             |(id, s): (&SessionId, &super::sessions::Session)| (*id, s.done_below, s.used_at_ms, s.check_ms);
         to.put_all(sessions.len(), sessions.iter().map(session));
-        let answers = self.sessions.answers();
-        to.put_all(answers.len(), answers.iter().map(|(key, answer)| (*key, answer.at, answer.result())));
+        let answers = self.sessions.answers().map(|(key, answer)| (key, answer.at, answer.result()));
+        to.put_all(self.sessions.answers().count(), answers);
         to.put_all(self.sessions.forgotten().len(), self.sessions.forgotten().iter());
         to.put_all(self.schedules.by_name().len(), self.schedules.by_name().iter());
         (to.out)(&to.piece);
@@ -329,7 +329,8 @@ impl Reader<'_> {
         self.ensure(state.names.insert(name, number).is_none(), "two queues have one name")?;
         state.counts = state.counts.replace(Counts::default(), queue.counts());
         self.ensure(state.counts.bytes <= NUMBER_MAX, "sizes are out of range")?;
-        state.heads.shift(number, DeadlineHead::default(), DeadlineHead::of(&queue));
+        queue.head = DeadlineHead::of(&queue);
+        state.heads.shift(number, DeadlineHead::default(), queue.head);
         state.queues.insert(number, queue);
         Ok(())
     }

@@ -127,7 +127,8 @@ impl Heads {
     pub(super) fn check(&self, state: &State) {
         let mut fresh = Self::default();
         for (number, queue) in &state.queues {
-            fresh.shift(*number, Head::default(), Head::of(queue));
+            assert_eq!(queue.head, Head::of(queue), "head of {}", queue.name);
+            fresh.shift(*number, Head::default(), queue.head);
         }
         assert!(fresh.0 == self.0, "heads of the queues");
     }

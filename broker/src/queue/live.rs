@@ -19,11 +19,7 @@ impl State {
             queue.dead.values().for_each(|dead| one(&dead.message.body));
         }
         self.schedules.by_name().values().for_each(|schedule| one(&schedule.body));
-        self.sessions
-            .answers()
-            .values()
-            .flat_map(|answer| answer.grants())
-            .for_each(|grant| one(&grant.body));
+        self.sessions.answers().flat_map(|(_, answer)| answer.grants()).for_each(|grant| one(&grant.body));
         for (_, entry) in self.queues.values().flat_map(|queue| queue.ready.entries().into_iter().flatten()) {
             match entry {
                 Entry::Run(run) => rows.extend(run.rows().map(|(index, rows)| (index, rows.start, rows.end))),

@@ -14,6 +14,7 @@ use queue_protocol::settings::{OnExpiry, OnFull, Settings};
 use super::active::Active;
 use super::command::ErrorText;
 use super::dead::Leaving;
+use super::deadlines::Head;
 use super::expiries::Expiries;
 use super::groups::Members;
 use super::keys::{Dedup, UniqueKeys};
@@ -64,6 +65,8 @@ pub(super) struct Queue {
     /// Messages on their way to another queue, while the queue is being changed.
     pub(super) leaving: Leaving,
     pub(super) turnover: Turnover,
+    /// Its first deadlines, as the state lists them.
+    pub(super) head: Head,
 }
 
 /// How a delivery failed.
@@ -158,6 +161,7 @@ impl Queue {
             dead_bytes: 0,
             leaving: Leaving::default(),
             turnover: Turnover::default(),
+            head: Head::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Push: rules of the queue first, ids given in commit order, plain messages stored as runs.
 
+use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::MessageId;
@@ -31,8 +32,8 @@ impl Apply<'_> {
         if !rising || !in_range || rows.is_empty() || rows.len() > PUSH_COUNT_MAX {
             return Err(bad());
         }
-        // A copy shares everything: what it costs is what the push changes.
-        let before = push.atomic.then(|| self.state.clone());
+        // A copy shares everything, and so makes everything that changes a copy of its own.
+        let before = (push.atomic && !self.is_sure(push, rows)).then(|| self.state.clone());
         let number = match (self.state.names.get(&push.queue), &push.create) {
             (Some(number), _) => *number,
             (None, Some(settings)) => self.make_queue(&push.queue, settings)?,
@@ -53,6 +54,15 @@ impl Apply<'_> {
             return Err(refusal_of(code, &push.queue));
         }
         Ok(Outcome::Pushed(outcomes.0))
+    }
+
+    /// All of it will be stored, if the queue takes pushes: there is room, and no message has a key.
+    fn is_sure(&self, push: &Push, rows: &[ContentSpec]) -> bool {
+        let queue = self.state.names.get(&push.queue).and_then(|number| self.state.queues.get(number));
+        let bytes = rows.iter().map(|row| u64::from(row.size)).sum();
+        let keyed = |options: &PushOptions| options.dedup_key.is_some() || options.unique.is_some();
+        queue.is_some_and(|queue| queue.has_room(u64::from(push.count), bytes))
+            && !push.special.iter().any(|(_, options)| keyed(options))
     }
 }
 

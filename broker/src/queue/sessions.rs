@@ -15,6 +15,7 @@
 //!
 //! At [`SESSIONS_FORGOTTEN_MAX`] ids no session opens until some have aged out: nothing is forgotten early.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -68,7 +69,6 @@ fn push_size_max(push: &Push) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sessions {
     open: OrdMap<SessionId, Session>,
-    answers: OrdMap<(SessionId, u64), Answer>,
     /// When to look whether a session is unused, on the wall clock; each open session once.
     checks: OrdSet<(u64, SessionId)>,
     /// Until when an id is refused, on the wall clock.
@@ -77,7 +77,7 @@ pub(super) struct Sessions {
 }
 
 /// An open session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     /// Answers below are not kept.
     pub(super) done_below: u64,
@@ -89,7 +89,13 @@ pub(super) struct Session {
     pub(super) answers_size: u64,
     /// Contents named by its answers.
     pub(super) bodies_size: u64,
+    answers: Answers,
 }
+
+/// The answers of one session that are kept, by number: the first place is that of `done_below`, and the last one is
+/// taken. Numbers come nearly in order and leave in order. Copied as a whole when it changes while a snapshot has it.
+#[derive(Clone, Debug, Default)]
+struct Answers(Arc<VecDeque<Option<Answer>>>);
 
 /// A recorded answer.
 #[derive(Clone, Debug)]
@@ -195,6 +201,71 @@ fn sizes_max(op: &Op) -> (u64, u64) {
     (ANSWER_SIZE + items.max(2 * name_size), bodies)
 }
 
+impl Answers {
+    fn get(&self, done_below: u64, number: u64) -> Option<&Answer> {
+        self.0.get(place(done_below, number)?)?.as_ref()
+    }
+
+    /// Puts one in its place.
+    fn put(&mut self, done_below: u64, number: u64, answer: Answer) {
+        let place = place(done_below, number).expect("an admitted command is in the window");
+        let kept = Arc::make_mut(&mut self.0);
+        if kept.len() <= place {
+            kept.resize_with(place + 1, || None);
+        }
+        kept[place] = Some(answer);
+    }
+
+    /// Numbers and answers, rising.
+    fn iter(&self, done_below: u64) -> impl Iterator<Item = (u64, &Answer)> {
+        (done_below..).zip(self.0.iter()).filter_map(|(number, answer)| Some((number, answer.as_ref()?)))
+    }
+}
+
+fn place(done_below: u64, number: u64) -> Option<usize> {
+    let place = number.checked_sub(done_below).filter(|place| *place < SESSION_NUMBERS_MAX)?;
+    Some(usize::try_from(place).expect("the window is small"))
+}
+
+impl Session {
+    fn new(done_below: u64, used_at_ms: u64, check_ms: u64) -> Self {
+        let answers = Answers::default();
+        Self { done_below, used_at_ms, check_ms, answers_size: 0, bodies_size: 0, answers }
+    }
+
+    fn answer(&self, number: u64) -> Option<&Answer> {
+        self.answers.get(self.done_below, number)
+    }
+
+    /// Keeps an answer whose number is in the window; `None` if its size cannot be counted.
+    fn keep(&mut self, number: u64, answer: Answer) -> Option<()> {
+        let (answers_size, bodies_size) = answer.sizes();
+        self.answers_size = self.answers_size.checked_add(answers_size)?;
+        self.bodies_size = self.bodies_size.checked_add(bodies_size)?;
+        self.answers.put(self.done_below, number, answer);
+        Some(())
+    }
+
+    /// Lets the answers below a number go.
+    fn drop_answers(&mut self, below: u64) {
+        let gone = usize::try_from(below - self.done_below).unwrap_or(usize::MAX);
+        self.done_below = below;
+        if self.answers.0.is_empty() {
+            return;
+        }
+        let kept = Arc::make_mut(&mut self.answers.0);
+        for answer in kept.drain(..gone.min(kept.len())).flatten() {
+            let (answers_size, bodies_size) = answer.sizes();
+            self.answers_size -= answers_size;
+            self.bodies_size -= bodies_size;
+        }
+        // A client that once had many requests on their way need not have them again.
+        if kept.capacity() > 4 * kept.len().max(16) {
+            kept.shrink_to(2 * kept.len());
+        }
+    }
+}
+
 impl Sessions {
     /// Why a command can never be executed under this stamp: its session or its answer is no longer known.
     pub(super) fn lost(&self, stamp: &SessionStamp) -> Option<ErrorCode> {
@@ -214,32 +285,29 @@ impl Sessions {
     pub(super) fn admit(&mut self, stamp: &SessionStamp, op: &Op, wall_ms: u64) -> Admission {
         let SessionStamp { session: id, number, done_below } = *stamp;
         let lost = self.lost(stamp);
-        if let Some(session) = self.open.get_mut(&id) {
-            session.used_at_ms = wall_ms;
-        }
+        let Some(session) = self.open.get_mut(&id) else {
+            let full = self.open.len() >= SESSIONS_MAX || self.forgotten.len() >= SESSIONS_FORGOTTEN_MAX;
+            return match lost {
+                Some(code) => Admission::Refused(code),
+                None if full => Admission::Refused(ErrorCode::SessionLimit),
+                None if number > SESSION_NUMBERS_MAX => Admission::Refused(ErrorCode::SessionFull),
+                None => Admission::Execute,
+            };
+        };
+        session.used_at_ms = wall_ms;
         if let Some(code) = lost {
             return Admission::Refused(code);
         }
-        if let Some(session) = self.open.get_mut(&id) {
-            if done_below > session.done_below {
-                session.done_below = done_below;
-                self.drop_answers(id, done_below);
-            }
-        } else if self.open.len() >= SESSIONS_MAX || self.forgotten.len() >= SESSIONS_FORGOTTEN_MAX {
-            return Admission::Refused(ErrorCode::SessionLimit);
+        if done_below > session.done_below {
+            session.drop_answers(done_below);
         }
-        if let Some(answer) = self.answers.get(&(id, number)) {
+        if let Some(answer) = session.answer(number) {
             return Admission::Answered(answer.reply());
         }
         let (answers_size, bodies_size) = sizes_max(op);
-        let full = match self.open.get(&id) {
-            Some(session) => {
-                number - session.done_below >= SESSION_NUMBERS_MAX
-                    || session.answers_size + answers_size > SESSION_ANSWERS_SIZE_MAX as u64
-                    || session.bodies_size + bodies_size > SESSION_BODIES_SIZE_MAX
-            }
-            None => number > SESSION_NUMBERS_MAX,
-        };
+        let full = number - session.done_below >= SESSION_NUMBERS_MAX
+            || session.answers_size + answers_size > SESSION_ANSWERS_SIZE_MAX as u64
+            || session.bodies_size + bodies_size > SESSION_BODIES_SIZE_MAX;
         if full { Admission::Refused(ErrorCode::SessionFull) } else { Admission::Execute }
     }
 
@@ -252,42 +320,19 @@ impl Sessions {
         wall_ms: u64,
     ) {
         let id = stamp.session;
-        let answer = Answer::new(at, result);
-        let (answers_size, bodies_size) = answer.sizes();
-        if let Some(session) = self.open.get_mut(&id) {
-            session.answers_size += answers_size;
-            session.bodies_size += bodies_size;
-        } else {
+        if !self.open.contains_key(&id) {
             let check_ms = wall_ms.saturating_add(SESSION_IDLE_MS);
             self.checks.insert((check_ms, id));
-            let session = Session { done_below: 1, used_at_ms: wall_ms, check_ms, answers_size, bodies_size };
-            self.open.insert(id, session);
+            self.open.insert(id, Session::new(1, wall_ms, check_ms));
         }
-        self.answers.insert((id, stamp.number), answer);
-    }
-
-    fn drop_answers(&mut self, id: SessionId, below: u64) {
-        let mut freed = (0, 0);
-        while let Some((&key, answer)) = self.answers.get_next(&(id, 0))
-            && key.0 == id
-            && key.1 < below
-        {
-            let (answers_size, bodies_size) = answer.sizes();
-            freed = (freed.0 + answers_size, freed.1 + bodies_size);
-            self.answers.remove(&key);
-        }
-        if let Some(session) = self.open.get_mut(&id) {
-            session.answers_size -= freed.0;
-            session.bodies_size -= freed.1;
-        }
+        let session = self.open.get_mut(&id).expect("it is open");
+        session.keep(stamp.number, Answer::new(at, result)).expect("sizes are bounded");
     }
 
     /// Forgets a session, known or not, and refuses its id from now on.
     pub(super) fn close(&mut self, id: SessionId, wall_ms: u64) {
-        self.drop_answers(id, u64::MAX);
-        self.answers.remove(&(id, u64::MAX));
         let known = self.open.remove(&id);
-        if let Some(session) = known {
+        if let Some(session) = &known {
             self.checks.remove(&(session.check_ms, id));
         }
         let room = known.is_some() || self.forgotten.len() < SESSIONS_FORGOTTEN_MAX;
@@ -331,7 +376,7 @@ impl Sessions {
 
     /// The recorded answer.
     pub(super) fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
-        self.answers.get(&(session, number)).map(Answer::reply)
+        self.open.get(&session)?.answer(number).map(Answer::reply)
     }
 
     /// How many are open.
@@ -345,8 +390,10 @@ impl Sessions {
     }
 
     /// All recorded answers, by session and number.
-    pub(super) fn answers(&self) -> &OrdMap<(SessionId, u64), Answer> {
-        &self.answers
+    pub(super) fn answers(&self) -> impl Iterator<Item = ((SessionId, u64), &Answer)> {
+        self.open.iter().flat_map(|(id, session)| {
+            session.answers.iter(session.done_below).map(|(number, answer)| ((*id, number), answer))
+        })
     }
 
     /// Ids that are refused, and until when.
@@ -356,8 +403,7 @@ impl Sessions {
 
     /// Puts a session back as it was; its answers follow by [`Sessions::restore_answer`].
     pub(super) fn restore(&mut self, id: SessionId, done_below: u64, used_at_ms: u64, check_ms: u64) {
-        let session = Session { done_below, used_at_ms, check_ms, answers_size: 0, bodies_size: 0 };
-        self.open.insert(id, session);
+        self.open.insert(id, Session::new(done_below, used_at_ms, check_ms));
         self.checks.insert((check_ms, id));
     }
 
@@ -369,16 +415,9 @@ impl Sessions {
         at: At,
         result: &Result<Outcome, Refusal>,
     ) -> Option<()> {
-        let answer = Answer::new(at, result);
         let session = self.open.get_mut(&id)?;
-        if number.checked_sub(session.done_below)? >= SESSION_NUMBERS_MAX {
-            return None;
-        }
-        let (answers_size, bodies_size) = answer.sizes();
-        session.answers_size = session.answers_size.checked_add(answers_size)?;
-        session.bodies_size = session.bodies_size.checked_add(bodies_size)?;
-        self.answers.insert((id, number), answer);
-        Some(())
+        place(session.done_below, number)?;
+        session.keep(number, Answer::new(at, result))
     }
 
     /// Puts the id of a forgotten session back.
@@ -393,18 +432,13 @@ impl Sessions {
         assert!(checks == self.checks, "session checks");
         let until = self.forgotten.iter().map(|(id, until_ms)| (*until_ms, *id)).collect::<OrdSet<_>>();
         assert!(until == self.forgotten_until, "forgotten sessions");
-        let mut sums = std::collections::BTreeMap::<SessionId, (u64, u64)>::new();
-        for ((id, number), answer) in &self.answers {
-            let session = self.open.get(id).expect("an answer belongs to a session");
-            assert!(*number >= session.done_below && number - session.done_below < SESSION_NUMBERS_MAX);
-            let (answers_size, bodies_size) = answer.sizes();
-            let sum = sums.entry(*id).or_default();
-            *sum = (sum.0 + answers_size, sum.1 + bodies_size);
-        }
         for (id, session) in &self.open {
             assert!(!self.forgotten.contains_key(id), "session {id} is open and forgotten");
-            let sum = sums.remove(id).unwrap_or_default();
-            assert_eq!(sum, (session.answers_size, session.bodies_size), "session {id}");
+            let kept = &session.answers.0;
+            assert!(kept.len() as u64 <= SESSION_NUMBERS_MAX && kept.back().is_none_or(Option::is_some));
+            let sizes = session.answers.iter(session.done_below).map(|(_, answer)| answer.sizes());
+            let sums = sizes.fold((0, 0), |sums, sizes| (sums.0 + sizes.0, sums.1 + sizes.1));
+            assert_eq!(sums, (session.answers_size, session.bodies_size), "session {id}");
             assert!(session.answers_size <= SESSION_ANSWERS_SIZE_MAX as u64);
             assert!(session.bodies_size <= SESSION_BODIES_SIZE_MAX);
         }

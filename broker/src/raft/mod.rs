@@ -263,7 +263,7 @@ impl Consensus {
             applied: tokio::sync::Notify::new(),
         });
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
-        TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat));
+        TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));

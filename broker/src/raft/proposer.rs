@@ -2,6 +2,7 @@
 //! A push takes parked leases along, in the same entry, behind it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::Raft;
 use super::leadership::{Leadership, Seat};
 use super::levels::Spoken;
+use super::machine::Machine;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Push, Step};
@@ -26,8 +28,9 @@ use crate::stages::Stages;
 
 /// Contents and commands after which an entry is closed.
 const ENTRY_SIZE_MAX: usize = 1 << 20;
-/// Entries handed to Raft and not applied yet.
-const ENTRIES_IN_FLIGHT_MAX: usize = 32;
+/// Entries handed to Raft and not applied yet; meanwhile commands gather. Enough that the disk, the way and the
+/// processors all have one: with more of them an entry would hold fewer commands, and most of its cost is its own.
+const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Bytes of proposals that wait, over all connections.
 const WAITING_SIZE_MAX: usize = 256 << 20;
 
@@ -81,8 +84,25 @@ pub(crate) struct Proposer {
     arrived: Notify,
     parked: OnceLock<Arc<dyn Parked>>,
     in_flight: Arc<Semaphore>,
+    removals: Arc<AtomicUsize>,
     stages: Stages,
     spoken: Spoken,
+}
+
+/// Counts an entry that removes queues until it is applied, or never will be.
+struct Removing(Arc<AtomicUsize>);
+
+impl Removing {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Removing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Proposal {
@@ -130,6 +150,7 @@ impl Proposer {
             arrived: Notify::new(),
             parked: OnceLock::new(),
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
+            removals: Arc::default(),
         }
     }
 
@@ -200,11 +221,11 @@ impl Proposer {
     }
 
     /// Hands entries to Raft until it stops.
-    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>) {
+    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>, machine: Arc<Machine>) {
         loop {
             let room = Arc::clone(&self.in_flight).acquire_owned().await;
             let room = room.expect("the semaphore is never closed");
-            let taken = loop {
+            let mut taken = loop {
                 let arrived = self.arrived.notified();
                 let taken = self.take();
                 if !taken.is_empty() {
@@ -217,9 +238,16 @@ impl Proposer {
                 continue;
             };
             let begin = Instant::now();
+            let removing = removes(&taken).then(|| Removing::begin(&self.removals));
+            if seat.ready() == Some(leadership) && self.removals.load(Ordering::Relaxed) == 0 {
+                machine.read(|state, _| spare_settings(&mut taken, |queue| state.has_queue(queue)));
+            }
             let (batch, dones) = self.entry(taken, &seat, leadership);
             self.stages.record(WriteStage::Encode, begin.elapsed());
-            let completion = Completion::new(move |result| complete(dones, room, result));
+            let completion = Completion::new(move |result| {
+                drop(removing);
+                complete(dones, room, result);
+            });
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
                 return;
@@ -243,6 +271,28 @@ impl Proposer {
         let section = command::Batch { stamps, commands }.encode(self.spoken.cluster());
         let batch = Batch { commands: section.into(), table: table.into(), contents: Some(contents.into()) };
         (batch, Dones(dones))
+    }
+}
+
+fn removes(taken: &[Proposal]) -> bool {
+    taken.iter().any(|proposal| matches!(proposal.command.op, Op::RemoveQueue { .. }))
+}
+
+/// Takes the settings of a queue that would be made off the pushes to queues that are there. Only while no removal comes
+/// before: what a push meets must not depend on when it is applied.
+fn spare_settings(taken: &mut [Proposal], exists: impl Fn(&QueueName) -> bool) {
+    let mut known: Option<QueueName> = None;
+    for proposal in taken {
+        let Op::Push(push) = &mut proposal.command.op else { continue };
+        if push.create.is_none() {
+            continue;
+        }
+        if known.as_ref() == Some(&push.queue) {
+            push.create = None;
+        } else if exists(&push.queue) {
+            push.create = None;
+            known = Some(push.queue.clone());
+        }
     }
 }
 
@@ -341,6 +391,34 @@ mod tests {
     fn pushes_of_several_sessions_to_one_queue_stand_together() {
         let taken = vec![push(1, 1, "a"), push(2, 1, "b"), push(3, 1, "a"), push(2, 2, "b"), push(1, 2, "a")];
         assert_eq!(order(together(taken)), [(1, 1), (3, 1), (1, 2), (2, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn settings_are_carried_to_queues_that_are_not_there() {
+        let mut taken = vec![push(1, 1, "old"), push(1, 2, "new"), push(1, 3, "old"), push(1, 4, "new")];
+        for proposal in &mut taken {
+            let Op::Push(push) = &mut proposal.command.op else { unreachable!("all are pushes") };
+            push.create = Some(Box::default());
+        }
+        spare_settings(&mut taken, |queue| queue.as_str() == "old");
+        let carried =
+            taken.iter().map(|proposal| proposal.command.op.pushes().any(|push| push.create.is_some()));
+        assert_eq!(carried.collect::<Vec<_>>(), [false, true, false, true]);
+    }
+
+    #[test]
+    fn an_entry_that_removes_a_queue_counts_until_it_is_done() {
+        let queue = "a".parse().expect("a valid name");
+        let remove = Op::RemoveQueue { queue, if_exists: false, if_empty: false };
+        let mut taken = vec![push(1, 1, "a"), push(1, 2, "a")];
+        assert!(!removes(&taken));
+        taken[1].command.op = remove;
+        assert!(removes(&taken));
+        let count = Arc::default();
+        let removing = Removing::begin(&count);
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+        drop(removing);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 
     #[test]
