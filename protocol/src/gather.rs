@@ -1,6 +1,7 @@
 //! Frames that were sent in pieces, put together again: within a bound, and only with memory granted before.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,23 +20,71 @@ impl Budget for usize {
     }
 }
 
+/// How the tail of a cut frame is kept, piece by piece.
+pub trait Tail: Default {
+    /// The tail of a whole frame.
+    type Whole;
+    /// The tail of a frame that was not cut: nothing is copied.
+    fn uncut(tail: Bytes) -> Self::Whole;
+    /// Takes the next piece.
+    fn add(&mut self, piece: Bytes);
+    /// All pieces, in their order.
+    fn whole(self) -> Self::Whole;
+}
+
+/// Copied together: what is kept is what was granted, whoever sent it.
+impl Tail for BytesMut {
+    type Whole = Bytes;
+
+    fn uncut(tail: Bytes) -> Bytes {
+        tail
+    }
+
+    fn add(&mut self, piece: Bytes) {
+        self.extend_from_slice(&piece);
+    }
+
+    fn whole(self) -> Bytes {
+        self.freeze()
+    }
+}
+
+/// Kept as they came. Each holds on to the buffer it was read into: for senders that fill their frames.
+impl Tail for Vec<Bytes> {
+    type Whole = Self;
+
+    fn uncut(tail: Bytes) -> Self {
+        vec![tail]
+    }
+
+    fn add(&mut self, piece: Bytes) {
+        self.push(piece);
+    }
+
+    fn whole(self) -> Self {
+        self
+    }
+}
+
 /// Puts the pieces of one connection together. What it was granted is the receiver's to give back: when the
 /// gathered frame is dropped, or [`Gatherer::held`] bytes when the connection ends.
 #[derive(Debug)]
-pub struct Gatherer {
-    open: BTreeMap<u64, Gathering>,
+pub struct Gatherer<T = BytesMut> {
+    open: BTreeMap<u64, Gathering<T>>,
     open_count_max: usize,
     tail_size_max: usize,
     held: usize,
 }
 
 #[derive(Debug)]
-struct Gathering {
-    first: Frame,
-    tail: BytesMut,
+struct Gathering<T> {
+    /// The first frame, without its tail.
+    first: Frame<()>,
+    tail: T,
+    size: usize,
 }
 
-impl Gatherer {
+impl<T: Tail> Gatherer<T> {
     /// At most `open_count_max` frames are put together at a time, to tails of at most `tail_size_max` bytes each.
     pub fn new(open_count_max: usize, tail_size_max: usize) -> Self {
         Self { open: BTreeMap::new(), open_count_max, tail_size_max, held: 0 }
@@ -52,43 +101,43 @@ impl Gatherer {
     /// # Errors
     /// [`FrameError::Pieces`] if kinds differ, a later piece has a header, or too many are open;
     /// [`FrameError::TooBig`] beyond the bound; [`FrameError::NotGranted`]. The connection cannot go on.
-    pub fn take(&mut self, frame: Frame, budget: &mut impl Budget) -> Result<Option<Frame>, FrameError> {
-        let id = frame.request_id;
-        let Some(gathering) = self.open.get_mut(&id) else {
-            if !frame.flags.more() {
-                return Ok(Some(frame));
+    pub fn take(
+        &mut self,
+        frame: Frame,
+        budget: &mut impl Budget,
+    ) -> Result<Option<Frame<T::Whole>>, FrameError> {
+        let Frame { request_id, kind, flags, header, tail } = frame;
+        let open_count = self.open.len();
+        let gathering = match self.open.entry(request_id) {
+            Entry::Vacant(_) if !flags.more() => {
+                return Ok(Some(Frame { request_id, kind, flags, header, tail: T::uncut(tail) }));
             }
-            if self.open.len() >= self.open_count_max {
+            Entry::Vacant(_) if open_count >= self.open_count_max => return Err(FrameError::Pieces),
+            Entry::Vacant(place) => {
+                let first = Frame { request_id, kind, flags: Flags::NONE, header, tail: () };
+                place.insert(Gathering { first, tail: T::default(), size: 0 })
+            }
+            Entry::Occupied(open) if kind != open.get().first.kind || !header.is_empty() => {
                 return Err(FrameError::Pieces);
             }
-            if frame.tail.len() > self.tail_size_max {
-                return Err(FrameError::TooBig { size: frame.tail.len() as u64, max: self.tail_size_max });
-            }
-            if !budget.grant(frame.tail.len()) {
-                return Err(FrameError::NotGranted);
-            }
-            self.held += frame.tail.len();
-            let tail = BytesMut::from(&frame.tail[..]);
-            self.open.insert(id, Gathering { first: Frame { tail: Bytes::new(), ..frame }, tail });
-            return Ok(None);
+            Entry::Occupied(open) => open.into_mut(),
         };
-        if frame.kind != gathering.first.kind || !frame.header.is_empty() {
-            return Err(FrameError::Pieces);
-        }
-        let size = gathering.tail.len() + frame.tail.len();
+        let size = gathering.size + tail.len();
         if size > self.tail_size_max {
             return Err(FrameError::TooBig { size: size as u64, max: self.tail_size_max });
         }
-        if !budget.grant(frame.tail.len()) {
+        if !budget.grant(tail.len()) {
             return Err(FrameError::NotGranted);
         }
-        self.held += frame.tail.len();
-        gathering.tail.extend_from_slice(&frame.tail);
-        if frame.flags.more() {
+        self.held += tail.len();
+        gathering.size = size;
+        gathering.tail.add(tail);
+        if flags.more() {
             return Ok(None);
         }
         self.held -= size;
-        let whole = self.open.remove(&id).expect("it was found above");
-        Ok(Some(Frame { flags: Flags::NONE, tail: whole.tail.freeze(), ..whole.first }))
+        let Gathering { first, tail, .. } = self.open.remove(&request_id).expect("it was found above");
+        let Frame { request_id, kind, flags, header, tail: () } = first;
+        Ok(Some(Frame { request_id, kind, flags, header, tail: tail.whole() }))
     }
 }

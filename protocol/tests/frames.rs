@@ -93,7 +93,7 @@ fn a_received_frame_shares_the_buffer() {
 #[test]
 fn a_cut_frame_is_whole_again_whatever_comes_between() {
     let frame = request(3, vec![piece(1, 1_000), Bytes::new(), piece(2, 700), piece(3, 300)]);
-    let mut gatherer = Gatherer::new(4, 10_000);
+    let mut gatherer = Gatherer::<BytesMut>::new(4, 10_000);
     let mut budget = 10_000;
     let pieces = frame.clone().cut(256);
     assert_eq!(pieces.len(), 8);
@@ -116,7 +116,7 @@ fn a_cut_frame_is_whole_again_whatever_comes_between() {
 #[test]
 fn pieces_are_granted_before_they_are_kept() {
     let pieces = request(3, vec![piece(1, 1_000)]).cut(400);
-    let mut gatherer = Gatherer::new(4, 10_000);
+    let mut gatherer = Gatherer::<BytesMut>::new(4, 10_000);
     let mut budget = 500;
     assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Ok(None));
     assert_eq!(gatherer.take(received(&pieces[1]), &mut budget), Err(FrameError::NotGranted));
@@ -127,12 +127,12 @@ fn pieces_are_granted_before_they_are_kept() {
 fn pieces_beyond_the_bound_or_of_another_frame_are_refused() {
     let pieces = request(3, vec![piece(1, 1_000)]).cut(400);
     let mut budget = usize::MAX;
-    let mut small = Gatherer::new(4, 700);
+    let mut small = Gatherer::<BytesMut>::new(4, 700);
     assert_eq!(small.take(received(&pieces[0]), &mut budget), Ok(None));
     let beyond = small.take(received(&pieces[1]), &mut budget);
     assert_eq!(beyond, Err(FrameError::TooBig { size: 800, max: 700 }));
 
-    let mut gatherer = Gatherer::new(1, 10_000);
+    let mut gatherer = Gatherer::<BytesMut>::new(1, 10_000);
     assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Ok(None));
     assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Err(FrameError::Pieces), "a second header");
     let response = OutFrame { kind: FrameKind::Response, ..pieces[1].clone() };

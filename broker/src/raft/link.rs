@@ -14,7 +14,6 @@ use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{HandshakeError, peer_handshake};
 use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -27,6 +26,10 @@ use crate::outside::Outside;
 
 /// How long a dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Appends are cut to this: what is urgent waits for no more, and a read of the other side ends within no more.
+const FRAME_SIZE_MAX: usize = 64 << 10;
+/// Frames are put together until a write is this large.
+const WRITE_SIZE: usize = 512 << 10;
 
 /// Who this node is to its peers.
 #[derive(Clone)]
@@ -148,7 +151,7 @@ impl Open {
         let id = queues.next_id;
         queues.next_id += 1;
         queues.pending.insert(id, answer);
-        let frames = OutFrame::new(id, request, tail).cut(BULK_FRAME_SIZE_MAX);
+        let frames = OutFrame::new(id, request, tail).cut(FRAME_SIZE_MAX);
         match lane {
             Lane::Urgent => queues.urgent.extend(frames),
             Lane::Append => queues.append.extend(frames),
@@ -183,7 +186,7 @@ impl Open {
                     return;
                 }
                 // Everything urgent, then appends until the next write is large enough to be worth a system call.
-                while outbox.size() < 2 * BULK_FRAME_SIZE_MAX {
+                while outbox.size() < WRITE_SIZE {
                     let urgent = queues.urgent.pop_front();
                     let Some(frame) = urgent.or_else(|| queues.append.pop_front()) else { break };
                     outbox.push(&frame).expect("frames are cut to their limit");

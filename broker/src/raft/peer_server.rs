@@ -1,6 +1,7 @@
 //! The other end of a [`super::link::Link`]: what a proved peer asks of this node. Appends are handed to Raft in
 //! the order of their arrival and answered when they are on this disk.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,7 +12,7 @@ use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{Frame, FrameKind, OutFrame};
+use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::gather::Gatherer;
 use queue_protocol::hello::PeerHello;
 use queue_protocol::io::{FrameReader, Outbox};
@@ -45,7 +46,7 @@ pub(crate) async fn serve_peer(
     let (answers, queue) = mpsc::unbounded_channel();
     let writing = TypeConfig::spawn(write_answers(writer, queue));
     let _session = consensus.floors().enter(peer);
-    let mut gatherer = Gatherer::new(64, APPEND_SIZE_MAX);
+    let mut gatherer = Gatherer::<Vec<Bytes>>::new(64, APPEND_SIZE_MAX);
     let mut attempt = None;
     loop {
         let frame = match reader.next().await {
@@ -99,7 +100,7 @@ fn answer(answers: &Answers, id: u64, response: &PeerResponse) {
 async fn handle(
     consensus: &Arc<Consensus>,
     peer: PeerHello,
-    frame: Frame,
+    frame: OutFrame,
     answers: &Answers,
     attempt: &mut Option<Attempt>,
 ) -> io::Result<()> {
@@ -152,14 +153,15 @@ async fn handle(
         PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
         PeerRequest::SnapshotBegin(begin) => {
             let reception = consensus.reception();
-            let (began, from) = reception.begin(consensus.machine(), consensus.log(), begin, frame.tail)?;
+            let (began, from) =
+                reception.begin(consensus.machine(), consensus.log(), begin, joined(frame.tail))?;
             TypeConfig::spawn(Arc::clone(reception).expire(began));
             *attempt = Some(began);
             answer(answers, id, &PeerResponse::SnapshotFrom(from));
         }
         PeerRequest::SnapshotPart(part) => {
             let attempt = attempt.ok_or_else(|| io::Error::other("a part of no snapshot"))?;
-            consensus.reception().part(attempt, part, frame.tail)?;
+            consensus.reception().part(attempt, part, joined(frame.tail))?;
             answer(answers, id, &PeerResponse::PartTaken);
         }
         PeerRequest::SnapshotEnd => {
@@ -170,15 +172,36 @@ async fn handle(
     Ok(())
 }
 
-/// Takes one entry's bytes off the tail of an append.
-fn decode_entry(spec: &EntrySpec, tail: &mut Bytes) -> io::Result<Entry> {
-    let table_size = spec.bodies_count as usize * 8;
-    let commands_size = spec.commands_size as usize;
-    if tail.len() < commands_size + table_size + spec.bodies_size as usize {
-        return Err(io::Error::other("an append's tail is shorter than its entries"));
+/// What is left of a tail that came in pieces.
+struct Rest(VecDeque<Bytes>);
+
+impl Rest {
+    /// The next `size` bytes, as they are cut.
+    fn split_to(&mut self, size: usize) -> io::Result<Vec<Bytes>> {
+        let mut parts = Vec::new();
+        let mut missing = size;
+        while missing > 0 {
+            let mut piece = self.0.pop_front().ok_or_else(|| io::Error::other("a tail is too short"))?;
+            let part = piece.split_to(missing.min(piece.len()));
+            missing -= part.len();
+            parts.push(part);
+            if !piece.is_empty() {
+                self.0.push_front(piece);
+            }
+        }
+        Ok(parts)
     }
-    let commands = tail.split_to(commands_size);
-    let mut rows = tail.split_to(table_size);
+}
+
+/// In one piece; copied only if it is not yet.
+fn joined(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() > 1 { parts.concat().into() } else { parts.pop().unwrap_or_default() }
+}
+
+/// Takes one entry's bytes off the tail of an append.
+fn decode_entry(spec: &EntrySpec, rest: &mut Rest) -> io::Result<Entry> {
+    let commands = joined(rest.split_to(spec.commands_size as usize)?);
+    let mut rows = joined(rest.split_to(spec.bodies_count as usize * 8)?);
     let mut table = Vec::with_capacity(spec.bodies_count as usize);
     let mut bodies_size = 0;
     while rows.has_remaining() {
@@ -189,7 +212,7 @@ fn decode_entry(spec: &EntrySpec, tail: &mut Bytes) -> io::Result<Entry> {
     if bodies_size != u64::from(spec.bodies_size) {
         return Err(io::Error::other("an append's body table does not fit its bodies"));
     }
-    let contents = vec![tail.split_to(spec.bodies_size as usize)];
+    let contents = rest.split_to(spec.bodies_size as usize)?;
     let entry = crate::log::Entry {
         id: spec.id,
         kind: spec.kind,
@@ -205,18 +228,19 @@ pub(crate) async fn handle_append(
     raft: &Raft,
     id: u64,
     append: Append,
-    mut tail: Bytes,
+    tail: Vec<Bytes>,
     answers: &Answers,
 ) -> io::Result<()> {
+    let mut rest = Rest(tail.into());
     let entries: io::Result<Vec<Entry>> =
-        append.entries.iter().map(|spec| decode_entry(spec, &mut tail)).collect();
+        append.entries.iter().map(|spec| decode_entry(spec, &mut rest)).collect();
     let request = AppendEntriesRequest::<TypeConfig> {
         vote: to_vote(append.vote),
         prev_log_id: append.prev.map(to_log_id),
         entries: entries?,
         leader_commit: append.commit.map(to_log_id),
     };
-    if !tail.is_empty() {
+    if rest.0.iter().any(|piece| !piece.is_empty()) {
         return Err(io::Error::other("an append's tail is longer than its entries"));
     }
     let last = append.entries.last().map(|spec| spec.id).or(append.prev);

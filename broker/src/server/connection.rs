@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
@@ -116,7 +117,7 @@ impl Reading {
         mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
         mut stop: watch::Receiver<bool>,
     ) -> Left {
-        let mut gatherer = Gatherer::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
+        let mut gatherer = Gatherer::<BytesMut>::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
         loop {
             while !self.flight.has_room() {
                 self.flight.landed.notified().await;

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
@@ -215,7 +215,7 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared>,
     mut reader: FrameReader<ReadHalf<S>>,
 ) {
-    let mut gatherer = Gatherer::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
+    let mut gatherer = Gatherer::<BytesMut>::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
     let period = Duration::from_millis(KEEPALIVE_MS);
     let mut looks = interval_at(Instant::now() + period, period);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -42,7 +42,7 @@ pub(crate) fn run(input: &[u8]) -> bool {
     let limits = if how & HELLO != 0 { FrameLimits::HELLO } else { FrameLimits::OPEN };
     let whole = decode(&stream, limits, usize::MAX);
     assert_eq!(decode(&stream, limits, usize::from(how >> 2) + 1), whole);
-    let (mut gatherer, mut budget) = (Gatherer::new(4, TAIL_SIZE_MAX), BUDGET);
+    let (mut gatherer, mut budget) = (Gatherer::<BytesMut>::new(4, TAIL_SIZE_MAX), BUDGET);
     let mut understood = false;
     for frame in whole.0 {
         assert_eq!(sent(&OutFrame { tail: vec![frame.tail.clone()], ..headed(&frame) }), Ok(frame.clone()));
