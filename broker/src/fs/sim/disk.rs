@@ -342,8 +342,8 @@ impl Drop for SimFile {
         }
         let Some(contents) = state.contents.get_mut(&self.file) else { return };
         contents.opened = contents.opened.saturating_sub(1);
-        if contents.opened == 0 {
-            state.forget_unnamed();
+        if contents.opened == 0 && !state.names.referred().any(|file| file == self.file) {
+            state.contents.remove(&self.file);
         }
     }
 }

@@ -16,7 +16,7 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -326,7 +326,7 @@ impl State {
 
     /// Drops files that nobody can reach any more.
     fn forget_unnamed(&mut self) {
-        let referred = self.names.referred();
+        let referred: BTreeSet<u64> = self.names.referred().collect();
         self.contents.retain(|file, contents| contents.opened > 0 || referred.contains(file));
     }
 

@@ -3,7 +3,7 @@
 //! Each change is a pending fact of the directory it happened in, until a sync of that directory. A rename is one
 //! fact: both of its halves or none. A sync of a file settles no name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::Persists;
@@ -110,18 +110,17 @@ impl Names {
         &self.durable
     }
 
-    /// The files that have a name, had one on the platter, or may get one there.
-    pub(super) fn referred(&self) -> BTreeSet<u64> {
+    /// The files that have a name, had one on the platter, or may get one there. Some twice.
+    pub(super) fn referred(&self) -> impl Iterator<Item = u64> {
         let pending = self.pending.iter().filter_map(|fact| match &fact.change {
             Change::Link { target, .. } | Change::Rename { target, .. } => Some(target),
             Change::Unlink { .. } => None,
         });
         let targets = self.cache.values().chain(self.durable.values()).chain(pending);
-        let files = targets.filter_map(|target| match target {
+        targets.filter_map(|target| match target {
             Target::File(file) => Some(*file),
             Target::Dir => None,
-        });
-        files.collect()
+        })
     }
 
     /// Gives a path a new meaning.

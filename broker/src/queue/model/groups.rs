@@ -1,5 +1,7 @@
 //! Groups in the model: each question is a scan of all messages.
 
+use std::collections::BTreeSet;
+
 use queue_protocol::names::{Key, MessageId, QueueName};
 use queue_protocol::request::MessageState;
 use queue_protocol::settings::OnPoison;
@@ -35,10 +37,8 @@ impl Model {
     /// Groups that have ready messages: those with names first.
     fn groups(&self, queue: &QueueName) -> Vec<Option<Key>> {
         let ready = self.in_state(MessageState::Ready).filter(|m| m.queue == *queue);
-        let mut groups: Vec<Option<Key>> = ready.map(|m| m.shown.group.clone()).collect();
-        groups.sort_by_key(|group| (group.is_none(), group.clone()));
-        groups.dedup();
-        groups
+        let groups = ready.map(|m| (m.shown.group.is_none(), m.shown.group.as_ref()));
+        groups.collect::<BTreeSet<_>>().into_iter().map(|(_, group)| group.cloned()).collect()
     }
 
     /// Groups that may be served.
@@ -76,9 +76,9 @@ impl Model {
     pub(super) fn turn(&mut self) {
         for k in 0..self.queues.len() {
             let name = self.queues[k].name.clone();
-            let groups = self.groups(&name);
             let settings = self.queues[k].settings.clone();
             let parks = settings.ordered && settings.on_poison == OnPoison::ParkGroup;
+            let groups = if parks { self.groups(&name) } else { Vec::new() };
             self.queues[k].parking.retain(|key| parks && groups.contains(&Some(key.clone())));
             let open = if settings.fair { self.open(&self.queues[k]) } else { Vec::new() };
             let weights = self.queues[k].weights.clone();
