@@ -18,6 +18,7 @@ use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::floors::Floors;
 use super::levels::Spoken;
@@ -30,6 +31,9 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const FRAME_SIZE_MAX: usize = 64 << 10;
 /// Frames are put together until a write is this large.
 const WRITE_SIZE: usize = 512 << 10;
+/// A connection on which something is asked and nothing has come for so long is given up. Pings are answered at once,
+/// whatever the disk does; and where bytes are lost without a reset nobody else may ever notice.
+const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 
 /// Who this node is to its peers.
 #[derive(Clone)]
@@ -129,9 +133,15 @@ pub(crate) struct Open {
     queues: Mutex<Queues>,
     filled: Notify,
     gone: watch::Sender<bool>,
+    /// When something came last.
+    heard: Mutex<Instant>,
 }
 
 impl Open {
+    fn heard(&self) -> MutexGuard<'_, Instant> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn queues(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -215,6 +225,7 @@ impl Open {
                 () = self.closed() => return,
             };
             let Ok(Some(frame)) = frame else { break };
+            *self.heard() = Instant::now();
             let Ok(response) = frame.message::<PeerResponse>() else { break };
             let answer = self.queues().pending.remove(&frame.request_id);
             if let Some(answer) = answer {
@@ -278,6 +289,7 @@ impl Link {
             queues: Mutex::default(),
             filled: Notify::new(),
             gone: watch::Sender::new(false),
+            heard: Mutex::new(Instant::now()),
         });
         TypeConfig::spawn(Arc::clone(&open).write(stream.writer));
         TypeConfig::spawn(Arc::clone(&open).read(stream.reader));
@@ -302,17 +314,22 @@ impl Link {
         tail: Vec<Bytes>,
         within: Duration,
     ) -> io::Result<PeerResponse> {
-        let asking = async {
-            let open = self.open().await?;
-            open.send(lane, request, tail).await.map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::ConnectionReset,
-                    format!("the connection to {} broke", self.address()),
-                )
-            })
-        };
-        tokio::time::timeout(within, asking).await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address())))
-        })
+        let until = Instant::now() + within;
+        let late =
+            || io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()));
+        let open = timeout_at(until, self.open()).await.map_err(|_| late())??;
+        match timeout_at(until, open.send(lane, request, tail)).await {
+            Ok(answer) => answer.map_err(|_| {
+                let what = format!("the connection to {} broke", self.address());
+                io::Error::new(io::ErrorKind::ConnectionReset, what)
+            }),
+            Err(_) => {
+                if open.heard().elapsed() >= SILENCE_MAX {
+                    tracing::info!(node = self.member.name, "a silent connection is given up");
+                    open.close();
+                }
+                Err(late())
+            }
+        }
     }
 }

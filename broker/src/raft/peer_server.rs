@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
@@ -33,6 +34,9 @@ use super::{Consensus, Raft};
 const APPEND_SIZE_MAX: usize = 2 * TAIL_SIZE_MAX + HEADER_SIZE_MAX;
 /// Bytes of appends in pieces that one peer may have here.
 const GATHER_SIZE_MAX: usize = 4 * APPEND_SIZE_MAX;
+/// A peer pings every second on its connection, and sends a snapshot piece after piece: one that is silent for so long is
+/// gone, and its end was lost on the way.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 type Answers = mpsc::UnboundedSender<OutFrame>;
 
@@ -49,7 +53,11 @@ pub(crate) async fn serve_peer(
     let mut gatherer = Gatherer::<Vec<Bytes>>::new(64, APPEND_SIZE_MAX);
     let mut attempt = None;
     loop {
-        let frame = match reader.next().await {
+        let Ok(next) = tokio::time::timeout(SILENCE_MAX, reader.next()).await else {
+            tracing::info!(peer = %peer.node, "a peer's connection is silent");
+            break;
+        };
+        let frame = match next {
             Ok(Some(frame)) => frame,
             Ok(None) => break,
             Err(error) => {
