@@ -8,6 +8,7 @@ use queue_broker::queue::reply::Outcome as Replied;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::request::{MessageState, Request};
 use queue_protocol::response::{Answer, At, PushOutcome};
+use queue_protocol::txn::{StepDone, TxnOutcome};
 
 use super::answers::{wrong, wrong_read};
 use super::{Applied, Operation, Outcome};
@@ -29,6 +30,10 @@ pub struct Checked {
     pub failed: u64,
     /// Messages handed out for the second time or more.
     pub redelivered: u64,
+    /// Transactions that were done.
+    pub done: u64,
+    /// Transactions that were not, for a reason of theirs.
+    pub undone: u64,
     /// Messages that are dead in the end.
     pub dead: u64,
     /// Messages ready, leased or delayed in the end.
@@ -84,14 +89,19 @@ fn rows(applied: &Applied, position: usize) -> &[ContentSpec] {
 
 /// Every body was pushed by a client, took effect once, and not at all if its client was told so.
 fn contents(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked: &mut Checked) {
-    let pushes = || operations.iter().filter(|operation| matches!(operation.request, Request::Push(_)));
+    let pushes = || operations.iter().filter(|operation| pushes(&operation.request));
     let known: BTreeSet<(u32, u32)> =
         pushes().flat_map(|op| op.contents.iter().map(|c| key(&ContentSpec::of(c)))).collect();
     let mut stored: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     for applied in entries.values() {
         for (position, reply) in applied.replies.iter().enumerate().filter(|(_, reply)| !reply.repeated) {
-            let Ok(Replied::Pushed(runs)) = &reply.result else { continue };
-            for (spec, _) in rows(applied, position).iter().zip(each(runs)).filter(|(_, stored)| *stored) {
+            let stored_rows = match &reply.result {
+                Ok(Replied::Pushed(runs)) => each(runs).collect(),
+                Ok(Replied::Txn(outcome)) => each_of_txn(outcome),
+                _ => continue,
+            };
+            let rows = rows(applied, position).iter().zip(stored_rows);
+            for (spec, _) in rows.filter(|(_, is_stored)| *is_stored) {
                 *stored.entry(key(spec)).or_default() += 1;
             }
         }
@@ -107,7 +117,7 @@ fn contents(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked:
         }
     }
     for operation in pushes() {
-        let told = told(&operation.outcome);
+        let told = told(operation);
         let specs = operation.contents.iter().map(|content| key(&ContentSpec::of(content)));
         for (spec, is_told) in specs.zip(told.into_iter().map(Some).chain(std::iter::repeat(None))) {
             match &operation.outcome {
@@ -136,11 +146,30 @@ fn each(runs: &[PushOutcome]) -> impl Iterator<Item = bool> {
     })
 }
 
+/// Of each message of all pushes of a transaction, whether it is stored; nothing if nothing was done.
+fn each_of_txn(outcome: &TxnOutcome) -> Vec<bool> {
+    let TxnOutcome::Done(steps) = outcome else { return Vec::new() };
+    let runs = steps.iter().filter_map(|step| match step {
+        StepDone::Pushed(runs) => Some(&runs[..]),
+        _ => None,
+    });
+    runs.flat_map(each).collect()
+}
+
+/// Whether a request has contents to store.
+fn pushes(request: &Request) -> bool {
+    matches!(request, Request::Push(_) | Request::Txn(_))
+}
+
 /// The same as its client was told.
-fn told(outcome: &Outcome) -> Vec<bool> {
-    let Outcome::Ok(answered) = outcome else { return Vec::new() };
-    let Answer::Pushed(runs) = &answered.answer else { return Vec::new() };
-    each(runs).collect()
+fn told(operation: &Operation) -> Vec<bool> {
+    let Outcome::Ok(answered) = &operation.outcome else { return Vec::new() };
+    match &answered.answer {
+        Answer::Pushed(runs) => each(runs).collect(),
+        Answer::Txn(TxnOutcome::Failed { .. }) => vec![false; operation.contents.len()],
+        Answer::Txn(outcome) => each_of_txn(outcome),
+        _ => Vec::new(),
+    }
 }
 
 fn key(spec: &ContentSpec) -> (u32, u32) {
@@ -211,7 +240,12 @@ fn wrong_answer(
     if let Ok(Replied::Delivered(grants)) = &reply.result {
         checked.redelivered += grants.iter().filter(|grant| grant.attempt > 1).count() as u64;
     }
-    if let Request::Push(_) = &operation.request {
+    match &answered.answer {
+        Answer::Txn(TxnOutcome::Done(_)) => checked.done += 1,
+        Answer::Txn(TxnOutcome::Failed { .. }) => checked.undone += 1,
+        _ => {}
+    }
+    if pushes(&operation.request) {
         let pushed = operation.contents.iter().map(|content| ContentSpec::of(content));
         if !pushed.eq(rows(applied, position).iter().copied()) {
             return Some("the command there has other bodies".to_owned());

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use harness::history::{Operation, Outcome};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::Request;
+use queue_protocol::request::{Push, Request};
 use queue_protocol::response::{Answer, PushOutcome, Settled};
+use queue_protocol::txn::{Step, StepDone, TxnOutcome};
 
 /// What clients know together.
 #[derive(Default)]
@@ -47,27 +48,34 @@ impl Notes {
                 (Request::Ack(receipts), Outcome::Unknown) => {
                     self.perhaps.extend(receipts.receipts.iter().map(|(id, _)| *id));
                 }
+                (Request::Txn(txn), Outcome::Unknown) => {
+                    let acked = txn.steps.iter().filter_map(|step| match step {
+                        Step::Ack(receipts) => Some(&receipts.receipts),
+                        _ => None,
+                    });
+                    self.perhaps.extend(acked.flat_map(|receipts| receipts.iter().map(|(id, _)| *id)));
+                }
                 (Request::Pop(lease), Outcome::Unknown) => self.unknown += u64::from(lease.max_messages),
                 _ => {}
             }
             return;
         };
         match (&operation.request, &answered.answer) {
-            (Request::Push(push), Answer::Pushed(runs)) => {
-                for run in runs.iter() {
-                    let PushOutcome::Stored { first_id, count } = run else { continue };
-                    for id in first_id.0..first_id.0 + u64::from(*count) {
-                        let twice = self.stored.insert(MessageId(id), push.queue.to_string()).is_some();
-                        if twice {
-                            self.wrong.push(format!("message {id} was stored twice"));
-                        }
-                    }
+            (Request::Push(push), Answer::Pushed(runs)) => self.pushed(push, runs),
+            (Request::Ack(receipts), Answer::Settled(results)) => {
+                let done = receipts.receipts.iter().zip(results.iter());
+                for ((id, _), _) in done.filter(|(_, result)| **result == Settled::Ok) {
+                    self.acked(*id, operation.completed);
                 }
             }
-            (Request::Ack(receipts), Answer::Settled(results)) => {
-                for ((id, _), result) in receipts.receipts.iter().zip(results.iter()) {
-                    if *result == Settled::Ok && self.acked.insert(*id, operation.completed).is_some() {
-                        self.wrong.push(format!("message {} was acked twice", id.0));
+            (Request::Txn(txn), Answer::Txn(TxnOutcome::Done(done))) => {
+                for (step, done) in txn.steps.iter().zip(done.iter()) {
+                    match (step, done) {
+                        (Step::Push(push), StepDone::Pushed(runs)) => self.pushed(push, runs),
+                        (Step::Ack(receipts), _) => {
+                            receipts.receipts.iter().for_each(|(id, _)| self.acked(*id, operation.completed));
+                        }
+                        _ => {}
                     }
                 }
             }
@@ -79,6 +87,23 @@ impl Notes {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn pushed(&mut self, push: &Push, runs: &[PushOutcome]) {
+        for run in runs {
+            let PushOutcome::Stored { first_id, count } = run else { continue };
+            for id in first_id.0..first_id.0 + u64::from(*count) {
+                if self.stored.insert(MessageId(id), push.queue.to_string()).is_some() {
+                    self.wrong.push(format!("message {id} was stored twice"));
+                }
+            }
+        }
+    }
+
+    fn acked(&mut self, id: MessageId, completed: u64) {
+        if self.acked.insert(id, completed).is_some() {
+            self.wrong.push(format!("message {} was acked twice", id.0));
         }
     }
 

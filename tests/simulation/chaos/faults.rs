@@ -223,8 +223,6 @@ impl Chaos {
                     Latency { min, max: 2 * min, stalls_per_mille: 100, stall: Duration::from_millis(200) };
                 let machine = world.at(&name);
                 machine.disk().set_latency(stalls);
-                machine.is_ill = true;
-                machine.told.clear();
                 self.active.push(Active { until, undo: Undo::Disk(name) });
             }
             "sync_fails" => {
@@ -250,8 +248,7 @@ impl Chaos {
                     .filter_map(|path| Some(machine.disk().bytes(path).ok()?.len()))
                     .sum();
                 machine.disk().set_capacity(used as u64);
-                (machine.is_full, machine.is_ill) = (true, true);
-                machine.told.clear();
+                machine.is_full = true;
                 self.active.push(Active { until, undo: Undo::Disk(name) });
             }
             "transfer" | "promote" | "remove" | "add" => return change(world, kind, &name),
@@ -392,7 +389,7 @@ fn undo(world: &mut World, undo: Undo) {
             let machine = world.at(&name);
             machine.disk().set_latency(latency);
             machine.disk().set_capacity(CAPACITY);
-            (machine.is_full, machine.is_ill) = (false, false);
+            machine.is_full = false;
         }
     }
 }

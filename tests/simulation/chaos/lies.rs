@@ -7,10 +7,13 @@ use queue_broker::fs::sim::{Bias, Image};
 use super::faults::{Chaos, wake_within};
 use super::machine::{Machine, Power, Role};
 use super::members::MACHINES_MAX;
+use super::plan::Dice;
 use super::world::{Checked, Violation, World};
 
 /// Steps in which a node must see that its directory is another's.
 const SWAPPED_STEPS: u64 = 2_000;
+/// So often a written byte is looked for.
+const DRAWS: usize = 8;
 /// An image is older than this when it is put back.
 const IMAGE_AGE: Duration = Duration::from_secs(5);
 
@@ -76,7 +79,6 @@ impl Chaos {
                     world.sim.crash(name.as_str());
                     world.at(name).restore(image);
                     world.at(name).role = Role::Member;
-                    world.at(name).owed = 0;
                     world.start(name);
                 }
                 return Ok(());
@@ -97,13 +99,17 @@ impl Chaos {
                 world.power_off(&name, Some(Bias::All));
                 let files = world.machines[&name].disk().files();
                 let files: Vec<_> = files.into_iter().filter(|path| !path.ends_with("LOCK")).collect();
-                let Some(path) = world.dice.pick(&files) else { return Ok(()) };
-                let size = world.machines[&name].disk().bytes(&path).map_or(0, |bytes| bytes.len() as u64);
-                if size == 0 {
+                // Where the newest entries are, every other time.
+                let newest =
+                    files.iter().filter(|path| path.extension().is_some_and(|end| end == "log")).max();
+                let newest = newest.cloned().filter(|_| world.dice.chance(1, 2));
+                let Some(path) = newest.or_else(|| world.dice.pick(&files)) else { return Ok(()) };
+                let bytes = world.machines[&name].disk().bytes(&path).unwrap_or_default();
+                if bytes.is_empty() {
                     wake_within(world, &name, 50..500);
                     return Ok(());
                 }
-                let bit = world.dice.within(0..8 * size);
+                let bit = written_bit(&bytes, &mut world.dice);
                 world.machines[&name].disk().flip(&path, bit).expect("it is within the file");
                 world.note(&format!("bit {bit} of {} at {name}", path.display()));
                 // What it owes it still owes: it has it or says that it has not.
@@ -117,9 +123,15 @@ impl Chaos {
     }
 }
 
+/// A bit of a file, rather of a byte that is not zero: most of a segment is room for more.
+fn written_bit(bytes: &[u8], dice: &mut Dice) -> u64 {
+    let draws: Vec<u64> = (0..DRAWS).map(|_| dice.within(0..8 * bytes.len() as u64)).collect();
+    let is_written = |bit: &&u64| usize::try_from(**bit / 8).is_ok_and(|at| bytes[at] != 0);
+    *draws.iter().find(is_written).unwrap_or(&draws[0])
+}
+
 /// It owes nothing any more.
 fn lose(machine: &mut Machine) {
     machine.role = Role::Lost;
-    machine.owed = 0;
-    machine.told.clear();
+    (machine.has, machine.owed) = (0, 0);
 }

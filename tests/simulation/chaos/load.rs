@@ -17,13 +17,12 @@ use queue_protocol::request::{
     Push, PushMessage, PushOptions, Queues, Receipts, Request, Select, Sweep,
 };
 use queue_protocol::response::{Answer, QueueView, Settled};
-use queue_protocol::settings::{OnFull, OnPoison, QueueSettings};
+use queue_protocol::txn::{Condition, Step, Txn};
 
 use super::members::MACHINES_MAX;
 use super::plan::{Dice, address};
+use super::queues::{self, BUSY, QUIET, has_groups, queue, settings};
 
-/// Queues, and what is special about each.
-const QUEUES: [&str; 4] = ["plain", "ordered", "fair", "small"];
 /// Refusals that a client of this load may get.
 const EXPECTED: &[ErrorCode] = &[
     ErrorCode::QueueNotFound,
@@ -56,29 +55,6 @@ struct Held {
     token: LeaseToken,
 }
 
-fn queue(name: &str) -> QueueName {
-    name.parse().expect("a valid name")
-}
-
-fn settings(name: &str) -> QueueSettings {
-    let base = QueueSettings {
-        max_failures: Some(3),
-        backoff_ms: Some(200),
-        backoff_ms_max: Some(1_000),
-        lease_ms: Some(2_000),
-        ..QueueSettings::default()
-    };
-    match name {
-        "ordered" => QueueSettings { ordered: Some(true), on_poison: Some(OnPoison::Skip), ..base },
-        "fair" => QueueSettings { fair: Some(true), group_weight: Some(2), ..base },
-        "small" => {
-            let on_full = Some(OnFull::DropOldest);
-            QueueSettings { max_messages: Some(40), on_full, dead_max: Some(500), ..base }
-        }
-        _ => base,
-    }
-}
-
 /// Where a client asks.
 fn client(session: u128, timeout: Duration) -> Client {
     let servers = (1..=MACHINES_MAX).map(|number| address(&format!("n{number}"))).collect();
@@ -102,13 +78,13 @@ impl Load {
         self.wrong.lock().map(|wrong| wrong.clone()).unwrap_or_default()
     }
 
-    /// Runs `workers` workers at one place of the network.
+    /// Runs `workers` workers and one that looks at one place of the network.
     pub(crate) async fn run(self, history: History, seed: u64, place: u64, workers: u64) -> turmoil::Result {
-        for number in 0..workers {
+        for number in 0..=workers {
             let session = u128::from(seed) << 64 | u128::from(place * 100 + number + 1);
             let dice = Dice::new(seed, 1_000 + place * 100 + number);
-            let worker =
-                Worker { load: self.clone(), history: history.clone(), session, dice, held: Vec::new() };
+            let (load, history) = (self.clone(), history.clone());
+            let worker = Worker { load, history, session, dice, looks: number == workers, held: Vec::new() };
             self.working.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(worker.work());
         }
@@ -121,6 +97,7 @@ struct Worker {
     history: History,
     session: u128,
     dice: Dice,
+    looks: bool,
     held: Vec<Held>,
 }
 
@@ -128,7 +105,7 @@ impl Worker {
     async fn work(mut self) {
         let timeout = self.dice.ms(1_500..8_000);
         let client = client(self.session, timeout);
-        for name in QUEUES {
+        for name in queues::all() {
             let create = CreateQueue { queue: queue(name), settings: settings(name), if_not_exists: true };
             while !matches!(
                 self.ask(&client, Request::CreateQueue(create.clone()), vec![]).await,
@@ -136,19 +113,42 @@ impl Worker {
             ) {}
         }
         while !self.load.stop.load(Ordering::Relaxed) {
-            match self.dice.within(0..100) {
-                0..38 => self.push(&client).await,
-                38..60 => self.lease(&client).await,
-                60..66 => self.pop(&client).await,
-                66..86 => self.settle(&client).await,
-                86..91 => self.extend(&client).await,
-                91..96 => self.peek(&client).await,
-                _ => self.list(&client).await,
+            if self.looks {
+                self.look(&client).await;
+            } else {
+                self.do_something(&client).await;
             }
             let pause = self.dice.ms(0..60);
             tokio::time::sleep(pause).await;
         }
         self.load.working.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn do_something(&mut self, client: &Client) {
+        match self.dice.within(0..100) {
+            0..38 => self.push(client).await,
+            38..60 => self.lease(client).await,
+            60..66 => self.pop(client).await,
+            66..82 => self.settle(client).await,
+            82..86 => self.txn(client).await,
+            86..91 => self.extend(client).await,
+            91..96 => self.peek(client).await,
+            _ => self.list(client).await,
+        }
+    }
+
+    /// Mostly reads, so that nothing it waits for keeps it from asking a leader that was replaced.
+    async fn look(&mut self, client: &Client) {
+        match self.dice.within(0..100) {
+            0..30 => self.peek(client).await,
+            30..45 => self.list(client).await,
+            45..90 => {
+                let lease =
+                    Lease { queues: Bounded::new(vec![queue(QUIET)]).expect("one"), ..self.lease_of(None) };
+                self.lease_from(client, lease).await;
+            }
+            _ => self.settle(client).await,
+        }
     }
 
     /// Asks, and writes down; nothing if the answer is not known.
@@ -171,10 +171,32 @@ impl Worker {
     }
 
     fn any_queue(&mut self) -> QueueName {
-        queue(self.dice.pick(&QUEUES).expect("four"))
+        let quiet = self.dice.chance(1, 60).then_some(QUIET);
+        queue(quiet.or_else(|| self.dice.pick(&BUSY)).expect("six"))
     }
 
     async fn push(&mut self, client: &Client) {
+        let (push, contents) = self.some_messages();
+        self.ask(client, Request::Push(push), contents).await;
+    }
+
+    /// Settles what is held and pushes, both or neither.
+    async fn txn(&mut self, client: &Client) {
+        let Some(receipts) = self.some_held(false) else { return };
+        let queue = receipts.queue.clone();
+        let (id, token) = receipts.receipts[0];
+        let conditions = vec![match self.dice.within(0..3) {
+            0 => Condition::Leased { queue, id, token },
+            1 => Condition::Exists { queue, id },
+            _ => Condition::AtMost { queue, count: 300 },
+        }];
+        let (push, contents) = self.some_messages();
+        let steps = vec![Step::Push(push), Step::Ack(receipts)];
+        let (conditions, steps) = (Bounded::new(conditions).expect("one"), Bounded::new(steps).expect("two"));
+        self.ask(client, Request::Txn(Txn { conditions, steps }), contents).await;
+    }
+
+    fn some_messages(&mut self) -> (Push, Vec<Bytes>) {
         let name = self.any_queue();
         let count = 1 + self.dice.within(0..6).pow(2) / 5;
         let (mut rows, mut contents) = (Vec::new(), Vec::new());
@@ -192,8 +214,7 @@ impl Worker {
         }
         let atomic = self.dice.chance(1, 8);
         let messages = Bounded::new(rows).expect("a few");
-        self.ask(client, Request::Push(Push { queue: name, create: false, atomic, messages }), contents)
-            .await;
+        (Push { queue: name, create: false, atomic, messages }, contents)
     }
 
     fn options(&mut self, queue: &str) -> PushOptions {
@@ -207,7 +228,7 @@ impl Worker {
         if self.dice.chance(1, 20) {
             options.dedup_key = Some(self.key(30));
         }
-        if queue != "plain" && queue != "small" {
+        if has_groups(queue) {
             options.group = Some(self.key(5));
         }
         options
@@ -236,6 +257,10 @@ impl Worker {
     async fn lease(&mut self, client: &Client) {
         let lease_ms = self.dice.within(1_000..6_000);
         let lease = self.lease_of(Some(lease_ms));
+        self.lease_from(client, lease).await;
+    }
+
+    async fn lease_from(&mut self, client: &Client, lease: Lease) {
         let Some(Ok(answered)) = self.ask(client, Request::Lease(lease), vec![]).await else { return };
         let Answer::Delivered(deliveries) = answered.answer else { return };
         self.held.extend(deliveries.iter().map(|d| Held {
@@ -347,7 +372,7 @@ pub(crate) async fn drain(history: History, seed: u64, left: Left) -> turmoil::R
     let ask = |request| history.call(&client, SessionId(session), request, vec![]);
     loop {
         let mut busy = false;
-        for name in QUEUES {
+        for name in queues::all() {
             let queues = Bounded::new(vec![queue(name)]).expect("one");
             let (max_messages, max_bytes) = (200, 4 << 20);
             let lease = Lease { queues, max_messages, max_bytes, lease_ms: Some(30_000), wait_ms: 0 };

@@ -1,6 +1,5 @@
 //! One machine: its disk, its clock, its power, and what runs on it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,12 +82,12 @@ pub(crate) struct Machine {
     pub(crate) must_fail: bool,
     /// Its disk is full.
     pub(crate) is_full: bool,
-    /// Its disk is slow or full: what it has applied may be on it much later.
-    pub(crate) is_ill: bool,
     /// How far its clock was ahead of the simulation's at most.
     pub(crate) latest_ms: i64,
-    /// Applied indices it has told of, and when; its log holds them at any later start.
-    pub(crate) told: VecDeque<(Duration, u64)>,
+    /// What is on its disk for good: a leader counted on it, and it is committed.
+    pub(crate) has: u64,
+    /// When its operator turns it off, because another has taken its place.
+    pub(crate) off_at: Option<Duration>,
     /// Since when it is being removed.
     pub(crate) leaving: Duration,
     /// What its log must hold when it comes back.
@@ -166,9 +165,9 @@ impl Machine {
             wake: None,
             must_fail: false,
             is_full: false,
-            is_ill: false,
             latest_ms: 0,
-            told: VecDeque::new(),
+            has: 0,
+            off_at: None,
             leaving: Duration::ZERO,
             owed: 0,
             shared: Arc::new(shared),

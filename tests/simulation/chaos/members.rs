@@ -15,6 +15,9 @@ use super::world::{Checked, Violation, World};
 pub(crate) const MACHINES_MAX: u64 = 9;
 /// A removal that was not done after so long will not be.
 const LEAVING_MAX: Duration = Duration::from_secs(12);
+/// A node that was replaced ends by itself when the leader tells it. An old directory may not know who leads now; the
+/// others refuse it, and their operator ends it, as the refusal says, after so long.
+const REPLACED_MAX: Duration = Duration::from_secs(10);
 /// Steps that the first nodes may take to become a cluster.
 const SETUP_STEPS: u64 = 60_000;
 
@@ -114,13 +117,17 @@ impl World {
                 Role::Joining if is_member => self.at(&name).role = Role::Member,
                 Role::Lost if !is_member => {
                     self.covered.add("replaced", 1);
-                    self.at(&name).role = Role::Removed;
-                    // Nobody talks to it, so it may never learn; what it holds is nobody's any more.
+                    let machine = self.at(&name);
+                    (machine.role, machine.off_at) = (Role::Removed, Some(now + REPLACED_MAX));
+                }
+                Role::Lost => self.replace(&name),
+                Role::Removed if self.machines[&name].off_at.is_some_and(|at| at <= now) => {
+                    self.at(&name).off_at = None;
                     if self.machines[&name].power == Power::On {
+                        self.covered.add("turned_off", 1);
                         self.kill(&name);
                     }
                 }
-                Role::Lost => self.replace(&name),
                 Role::Leaving if !is_member => {
                     self.covered.add("removed", 1);
                     self.at(&name).role = Role::Removed;

@@ -9,6 +9,7 @@ mod machine;
 mod members;
 mod operator;
 mod plan;
+mod queues;
 mod trace;
 mod world;
 
@@ -158,6 +159,8 @@ impl World {
             ("unknown", checked.unknown),
             ("refused", checked.failed),
             ("redelivered", checked.redelivered),
+            ("txns_done", checked.done),
+            ("txns_undone", checked.undone),
             ("dead", checked.dead),
             ("leaderships", self.operator.leaderships() as u64),
             ("entries", tally.applied),
@@ -174,7 +177,7 @@ impl World {
         let mut wrong = checked.violations;
         wrong.extend(self.replicas.violations());
         wrong.extend(load.wrong());
-        wrong.extend(account(&operations, |queue| queue != "small"));
+        wrong.extend(account(&operations, queues::keeps));
         match wrong.first() {
             None => Ok(()),
             Some(first) => Err(Violation(format!("{} things are wrong; {first}", wrong.len()))),

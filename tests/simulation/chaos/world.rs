@@ -7,7 +7,7 @@ use harness::history::{History, Replicas};
 use queue_broker::fs::sim::{Bias, SimDisk};
 use queue_broker::outside::Fatal;
 use queue_protocol::hello::Secret;
-use queue_protocol::response::StatusView;
+use queue_protocol::response::{Role as Leads, StatusView};
 
 use super::coverage::Covered;
 use super::machine::{Job, Machine, Power, Role};
@@ -21,8 +21,6 @@ pub(crate) const TICK: Duration = Duration::from_millis(1);
 pub(crate) const CLIENTS: [&str; 2] = ["c1", "c2"];
 /// Latency of a message when nothing delays it.
 pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(4);
-/// What a node has applied is on its own disk so much later.
-const DURABLE_AFTER: Duration = Duration::from_millis(1_500);
 /// A process that must end does so within this time.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
@@ -170,12 +168,8 @@ impl World {
 
     /// What the log of a machine must hold when it comes back.
     fn owe(&mut self, name: &str) {
-        let now = self.now();
         let machine = self.at(name);
-        let long_ago = |at: Duration| now.saturating_sub(at) >= DURABLE_AFTER;
-        let held = machine.told.iter().rev().find(|(at, _)| long_ago(*at)).map_or(0, |(_, index)| *index);
-        machine.owed = machine.owed.max(held);
-        machine.told.clear();
+        machine.owed = machine.owed.max(machine.has);
     }
 
     /// All places of the network but the operator's.
@@ -229,14 +223,13 @@ impl World {
     }
 
     fn look(&mut self, name: &str, status: &StatusView) -> Checked {
-        let now = self.now();
         let machine = self.machines.get_mut(name).expect("only machines are watched");
         if machine.power != Power::On {
             return Ok(());
         }
         let term = self.terms.entry(name.to_owned()).or_default();
         // A directory that was put back knows no better.
-        if status.term < *term && machine.role != Role::Lost {
+        if status.term < *term && !matches!(machine.role, Role::Lost | Role::Removed) {
             return Err(Violation(format!("{name} was in term {term}, now in {}", status.term)));
         }
         *term = status.term.max(*term);
@@ -247,13 +240,24 @@ impl World {
             );
             return Err(Violation(what));
         }
-        if !machine.is_ill {
-            machine.told.push_back((now, status.applied_index));
-        }
-        if machine.told.len() > 100 {
-            machine.told.pop_front();
+        if status.role == Leads::Leader {
+            self.credit(status);
         }
         Ok(())
+    }
+
+    /// What a leader counts on its followers to have, as far as it is committed, they still have at any later start.
+    fn credit(&mut self, leader: &StatusView) {
+        for member in leader.members.iter() {
+            let Some(matched) = member.matched_index else { continue };
+            let mut machines = self.machines.values_mut();
+            let Some(machine) = machines.find(|machine| machine.node() == Some(member.node.0)) else {
+                continue;
+            };
+            if machine.role != Role::Lost {
+                machine.has = machine.has.max(matched.min(leader.commit_index));
+            }
+        }
     }
 
     /// A process whose sync failed does not go on.
@@ -302,6 +306,7 @@ impl World {
             // Moved away by the operator: nothing of it is in any cluster.
             self.sim.crash(name);
             self.at(name).restore(&queue_broker::fs::sim::Image::default());
+            self.at(name).has = 0;
         }
         self.kill(name);
         let wake = self.now() + self.dice.ms(50..800);
