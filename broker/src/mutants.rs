@@ -67,6 +67,8 @@ mutants! {
     LeaderRestored => "leader-restored",
     /// A follower answers an append before the entries are on its disk.
     FollowerAnswersEarly => "follower-answers-early",
+    /// The state is changed by something that is no entry.
+    StateChanged => "state-changed",
 }
 
 /// Whether this process has the bug.

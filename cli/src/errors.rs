@@ -178,6 +178,7 @@ impl Failure {
             E::ReceiptStale => (Exit::NotFound, None),
             E::ScheduleExists => (Exit::Conflict, Some("replace it: `queuectl schedule add --replace`".into())),
             E::ScheduleNotFound => (Exit::NotFound, Some("`queuectl schedule ls`".into())),
+            E::StatesDiffer => (Exit::Retry, Some("which node is wrong: `queuectl cluster status`, and the nodes' logs".into())),
             E::ScheduleLimit => (Exit::Retry, Some("remove one: `queuectl schedule ls`".into())),
             E::GroupLimit => {
                 (Exit::Retry, Some(format!("take one back: `queuectl group weight {name} GROUP none`")))
@@ -299,6 +300,7 @@ mod tests {
             "session_limit 75",
             "session_full 75",
             "disk_reserve 75",
+            "states_differ 75",
             "overloaded 75",
             "shutting_down 75",
             "timed_out 75",

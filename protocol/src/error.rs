@@ -156,6 +156,8 @@ codes! {
     ScheduleNotFound = 41, "schedule_not_found";
     /// The cluster has as many schedules as it can.
     ScheduleLimit = 42, "schedule_limit";
+    /// Nodes came to different states and no majority says which is right: nothing is leased.
+    StatesDiffer = 43, "states_differ";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

@@ -205,7 +205,21 @@ pub struct PeerPing {
     pub levels: Levels,
     /// What it has committed, if it leads.
     pub lead: Option<Lead>,
+    /// Its newest state hashes, newest first.
+    pub hashes: [Option<StateHash>; HASHES_TOLD],
 }
+
+/// The state hash behind one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateHash {
+    /// Raft index.
+    pub index: u64,
+    /// Equal on all nodes.
+    pub hash: u64,
+}
+
+/// State hashes that a ping tells.
+pub const HASHES_TOLD: usize = 4;
 
 /// What a leader says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

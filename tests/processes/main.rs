@@ -21,6 +21,7 @@ mod schedules;
 mod slow_disk;
 mod space;
 mod stages;
+mod state_hash;
 mod stores;
 mod terminal;
 mod upgrade;

@@ -39,10 +39,11 @@ impl State {
         apply.fire();
         let replies =
             (0..).zip(batch.commands.iter()).map(|(position, command)| apply.command(position, command));
-        let replies = replies.collect();
+        let replies: Vec<Reply> = replies.collect();
         let gained = std::mem::take(&mut apply.gained);
         let ready = gained.iter().filter_map(|number| self.queues.get(number));
         let ready = ready.filter(|queue| queue.available() > 0).map(|queue| queue.name.clone()).collect();
+        self.fold(&replies);
         Applied { replies, effects: Effects { ready, more_due: self.is_due() } }
     }
 }

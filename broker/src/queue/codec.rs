@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use super::active::Active;
 use super::deadlines::Head as DeadlineHead;
+use super::digest::Digest;
 use super::groups::Kept;
 use super::level::is_known;
 use super::line::{Entry, Place, Stored};
@@ -79,6 +80,7 @@ struct Head {
     next_node: u64,
     next_queue: QueueNumber,
     turnover: Turnover,
+    digest: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,6 +130,7 @@ impl State {
             next_node: self.next_node,
             next_queue: self.next_queue,
             turnover: self.turnover,
+            digest: self.digest.0,
         });
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
@@ -267,6 +270,7 @@ impl Reader<'_> {
             next_node: head.next_node,
             next_queue: head.next_queue,
             turnover: head.turnover,
+            digest: Digest(head.digest),
             ..State::new()
         })
     }

@@ -12,6 +12,7 @@ pub mod command;
 mod dead;
 mod deadlines;
 mod deliver;
+mod digest;
 mod expiries;
 mod explain;
 mod groups;

@@ -10,6 +10,7 @@ use queue_protocol::settings::Settings;
 
 use super::command::SessionStamp;
 use super::deadlines::Heads;
+use super::digest::Digest;
 use super::messages::{Counts, Queue, Turnover};
 use super::reply::Reply;
 use super::schedules::Schedules;
@@ -45,6 +46,8 @@ pub struct State {
     pub(super) counts: Counts,
     /// Since the cluster was made, removed queues included.
     pub(super) turnover: Turnover,
+    /// Of all entries so far.
+    pub(super) digest: Digest,
 }
 
 impl Default for State {
@@ -73,6 +76,7 @@ impl State {
             claims: OrdSet::new(),
             counts: Counts::default(),
             turnover: Turnover::default(),
+            digest: Digest::default(),
         }
     }
 

@@ -14,6 +14,8 @@ use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::agreement::Agreement;
+use super::bodies::{merge, reading};
 use super::cause::Cause;
 use super::levels::{NotSpoken, Spoken};
 use super::mutated;
@@ -22,10 +24,10 @@ use super::types::{
     encode_meta, from_log_id,
 };
 use super::witness::{Seen, Witness};
-use crate::log::{Import, LiveBodies, Log, Reading};
+use crate::log::{Import, LiveBodies, Log};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
-use crate::queue::reply::{Effects, Outcome, Reply};
+use crate::queue::reply::Effects;
 use crate::queue::{BadSection, BadState, State};
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
 
@@ -84,6 +86,7 @@ pub(crate) struct Machine {
     witness: Witness,
     spoken: Spoken,
     cause: Cause,
+    agreement: Option<Arc<Agreement>>,
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
@@ -146,11 +149,17 @@ impl Machine {
             witness,
             spoken,
             cause,
+            agreement: None,
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
             due: Notify::new(),
         })
+    }
+
+    /// Says what its state comes to.
+    pub(crate) fn compared(self, agreement: Arc<Agreement>) -> Self {
+        Self { agreement: Some(agreement), ..self }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -194,7 +203,9 @@ impl Machine {
         let applied = if cfg!(feature = "mutants") {
             let (given, table) =
                 (mutated::batch(commands.clone(), &core.state), mutated::table(&batch.table));
-            core.state.apply(id.index, &given, &table)
+            let applied = core.state.apply(id.index, &given, &table);
+            mutated::applied(&mut core.state, id.index);
+            applied
         } else {
             core.state.apply(id.index, &commands, &batch.table)
         };
@@ -350,32 +361,6 @@ impl Machine {
     }
 }
 
-/// Keeps what `replies` deliver readable.
-pub(super) fn reading<'a>(log: &Log, replies: impl IntoIterator<Item = &'a Reply>) -> Option<Arc<Reading>> {
-    let mut indices = Vec::new();
-    for reply in replies {
-        if let Ok(Outcome::Delivered(grants)) = &reply.result {
-            indices.extend(grants.iter().map(|grant| grant.body.index));
-        }
-    }
-    indices.dedup();
-    (!indices.is_empty()).then(|| Arc::new(log.reading(indices)))
-}
-
-/// Union of two sorted sets of live bodies.
-fn merge(mut live: LiveBodies, more: &LiveBodies) -> LiveBodies {
-    live.extend_from_slice(more);
-    live.sort_unstable_by_key(|(index, rows)| (*index, rows.start));
-    live.dedup_by(|(index, next), (last, before)| {
-        let joined = index == last && next.start <= before.end;
-        if joined {
-            before.end = before.end.max(next.end);
-        }
-        joined
-    });
-    live
-}
-
 /// openraft's handle on the machine.
 #[derive(Clone)]
 pub(crate) struct MachineStore(pub(crate) Arc<Machine>);
@@ -428,6 +413,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
                     core.membership = RaftStoredMembership::new(Some(entry.log_id), membership.clone());
                 }
                 EntryPayload::Blank => self.0.core().applied = Some(entry.log_id),
+            }
+            if let Some(agreement) = &self.0.agreement {
+                agreement.applied(entry.log_id.index, || self.0.core().state.digest());
             }
             if let Some(responder) = responder {
                 responder.send(applied);

@@ -2,6 +2,8 @@
 //! offers the rest of the broker [`Consensus`].
 
 mod age;
+mod agreement;
+mod bodies;
 mod cause;
 mod changes;
 mod clocks;
@@ -54,6 +56,7 @@ pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
 pub use self::witness::{Seen, Witness};
 
 use self::age::Told;
+use self::agreement::Agreement;
 use self::cause::{Cause, Why};
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
@@ -109,6 +112,8 @@ pub struct RaftOptions {
     pub disk_reserve: Option<u64>,
     /// The feature levels this node speaks.
     pub levels: Levels,
+    /// State hashes are compared at indexes that this divides; the same on every node.
+    pub hash_every: u64,
 }
 
 impl RaftOptions {
@@ -131,6 +136,7 @@ impl Default for RaftOptions {
             witness: Witness::default(),
             disk_reserve: None,
             levels: Levels::OURS,
+            hash_every: 4_096,
         }
     }
 }
@@ -176,6 +182,7 @@ pub(crate) struct Consensus {
     away: Mutex<BTreeSet<u64>>,
     rooms: Rooms,
     told: Told,
+    agreement: Arc<Agreement>,
     room: watch::Sender<Room>,
     /// The leader says that this node is no member any more.
     removed: watch::Sender<bool>,
@@ -198,7 +205,8 @@ impl Consensus {
     ) -> Result<Arc<Self>, StartError> {
         let every = SnapshotEvery { entries: options.snapshot_entries, bytes: options.snapshot_bytes };
         let cause = Cause::default();
-        let machine = Arc::new(Machine::load(
+        let agreement = Arc::new(Agreement::new(options.hash_every));
+        let machine = Machine::load(
             log.clone(),
             snapshots,
             every,
@@ -206,7 +214,8 @@ impl Consensus {
             options.witness.clone(),
             me.credentials.spoken.clone(),
             cause.clone(),
-        )?);
+        )?;
+        let machine = Arc::new(machine.compared(Arc::clone(&agreement)));
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             cluster_name: me.credentials.cluster.to_string(),
@@ -255,6 +264,7 @@ impl Consensus {
             away: Mutex::default(),
             rooms: Rooms::default(),
             told: Told::default(),
+            agreement,
             room: watch::Sender::new(Room::default()),
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
@@ -398,7 +408,7 @@ impl Consensus {
 
     /// Keeps what these replies deliver readable. Taken where nothing is applied meanwhile.
     pub(crate) fn reading<'a>(&self, replies: impl IntoIterator<Item = &'a Reply>) -> Option<Arc<Reading>> {
-        machine::reading(&self.log, replies)
+        bodies::reading(&self.log, replies)
     }
 
     /// A peer sent what only a leader sends.

@@ -10,6 +10,9 @@ use crate::mutants::{self, Mutant};
 use crate::queue::State;
 use crate::queue::command::{Batch, Command, Op, Receipts};
 
+/// The entry with which a state goes wrong.
+const STATE_CHANGED_AT: u64 = 500;
+
 /// What is applied instead of `batch`.
 pub(super) fn batch(mut batch: Batch, state: &State) -> Batch {
     if mutants::on(Mutant::LeaseByWallClock) {
@@ -64,6 +67,13 @@ pub(super) fn table(table: &Arc<[ContentSpec]>) -> Arc<[ContentSpec]> {
         return rows.into();
     }
     Arc::clone(table)
+}
+
+/// What an entry does to `state` besides.
+pub(super) fn applied(state: &mut State, index: u64) {
+    if mutants::on(Mutant::StateChanged) && index == STATE_CHANGED_AT {
+        state.skip_token();
+    }
 }
 
 /// What a snapshot gives back instead of `state`.

@@ -110,6 +110,7 @@ mod tests {
             durable_vote: None,
             levels: queue_protocol::level::Levels::OURS,
             lead: None,
+            hashes: [None; 4],
         };
         rooms.hear(NodeId(2), ping(true));
         rooms.hear(NodeId(3), ping(false));

@@ -1,5 +1,6 @@
 //! What nodes tell each other beside Raft, and what this node says of itself.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use queue_protocol::response::{MemberView, StatusView};
 use tokio::time::Instant;
 
 use super::Consensus;
+use super::agreement::Verdict;
 use super::link::{Lane, RefusedBy};
 use super::reserve::{self, Room};
 use super::types::{Member, TypeConfig};
@@ -30,6 +32,48 @@ impl Consensus {
         self.rooms.hear(node, ping);
         self.me.credentials.spoken.hear(node, ping.levels);
         self.floors.hear(node, &ping);
+        self.agreement.hear(node, ping.hashes);
+        self.compare_states();
+    }
+
+    /// Ends this node if a majority of the voters has come to another state.
+    fn compare_states(&self) {
+        let metrics = self.raft.metrics();
+        let voters: BTreeSet<NodeId> = {
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().voter_ids().map(NodeId).collect()
+        };
+        let (before, now) = self.agreement.judge(self.me.credentials.node, &voters);
+        match now {
+            Verdict::Contradicted { index } => {
+                let what = format!(
+                    "the state of {name} differs from that of a majority of the voters after entry {index}, or before: it \
+                     stops, and the others go on. Started again it takes its state from its snapshot and log; if it stops \
+                     again, take a new node in its place: queuectl cluster replace {name} HOST:PORT",
+                    name = self.me.name
+                );
+                (self.outside.end)(Fatal { status: 65, what });
+            }
+            Verdict::Undecided { index } if before == Verdict::Agreed => {
+                tracing::error!(
+                    index,
+                    "voters have different states, and no majority agrees: nothing is leased"
+                );
+            }
+            Verdict::Agreed if before != now => tracing::warn!("the voters' states agree again"),
+            _ => {}
+        }
+    }
+
+    /// Why nothing may be leased now, if nobody knows which state is right.
+    pub(crate) fn refuse_lease(&self) -> Option<Error> {
+        let Verdict::Undecided { index } = self.agreement.verdict() else { return None };
+        let what = format!(
+            "nodes have different states after entry {index}, and no majority agrees on one: nothing is leased. Nothing was \
+             changed; pushes and acks still work"
+        );
+        let refused = Error::refused(ErrorCode::StatesDiffer, what);
+        Some(Error { retry: Retry::AfterMs(1_000), ..refused })
     }
 
     /// Says so, once, when a member goes away or comes back.
@@ -64,6 +108,7 @@ impl Consensus {
             durable_vote,
             levels: self.me.credentials.spoken.own(),
             lead: self.lead(),
+            hashes: self.agreement.told(),
         }
     }
 

@@ -170,6 +170,9 @@ impl Dispatch {
         if self.consensus.ready().is_none() {
             return reply.finish(Finished::NotLeader);
         }
+        if let Some(differ) = self.consensus.refuse_lease() {
+            return reply.finish(Finished::Failed(differ));
+        }
         let stamp = session.expect("a lease without a stamp was refused before");
         let (known, reading, lost, lease_clock_ms) = self.consensus.read(|state, _| {
             let known = state.recorded(stamp.session, stamp.number);

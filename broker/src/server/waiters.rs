@@ -208,7 +208,8 @@ impl Waiters {
         inner.enter(id, Stage::Waiting);
         let lease = inner.all[&id].lease().clone();
         let session = inner.all[&id].session();
-        if consensus.read(|state, _| worth_proposing(state, &lease, session)) {
+        let worth = || consensus.read(|state, _| worth_proposing(state, &lease, session));
+        if consensus.refuse_lease().is_none() && worth() {
             inner.enter(id, Stage::Proposed);
             let proposal = self.proposal(&inner, id);
             drop(inner);
@@ -265,6 +266,9 @@ impl Waiters {
     /// Queues have messages: those who wait for them are proposed, as many as can get something.
     pub(crate) fn offer(&self, queues: &[QueueName]) {
         let Some(consensus) = self.consensus.upgrade() else { return };
+        if consensus.refuse_lease().is_some() {
+            return;
+        }
         for queue in queues {
             let mut inner = self.inner();
             if !inner.by_queue.contains_key(queue) {
@@ -380,6 +384,7 @@ impl Waiters {
         } else {
             consensus.read_index().await
         };
+        let read = read.and_then(|index| consensus.refuse_lease().map_or(Ok(index), Err));
         let mut inner = self.inner();
         let Some(waiter) = inner.all.get(&id) else { return };
         let (lease, session) = (waiter.lease().clone(), waiter.session());
@@ -414,6 +419,9 @@ fn worth_proposing(state: &State, lease: &Lease, session: Option<SessionId>) -> 
 impl Parked for Waiters {
     fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal> {
         let Some(consensus) = self.consensus.upgrade() else { return Vec::new() };
+        if consensus.refuse_lease().is_some() {
+            return Vec::new();
+        }
         let mut inner = self.inner();
         if !inner.by_queue.contains_key(queue) {
             return Vec::new();

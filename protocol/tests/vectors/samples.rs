@@ -17,8 +17,8 @@ use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead, LogId,
-    PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Transfer, Vote,
-    VoteResult,
+    PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
+    Vote, VoteResult,
 };
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
@@ -557,6 +557,7 @@ fn peers() -> Vec<Sample> {
         durable_vote: Some(vote()),
         levels: Levels { min: Level(1), max: Level(2) },
         lead: Some(Lead { commit_index: 48_211, confirmed_age_ms: 90 }),
+        hashes: [Some(StateHash { index: 45_056, hash: 1 << 63 }), None, None, None],
     };
     ask("", PeerRequest::Ping(ping), Vec::new());
 

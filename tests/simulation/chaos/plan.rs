@@ -121,6 +121,7 @@ impl Plan {
                 keep_entries: self.keep_entries,
                 disk_reserve: Some(DISK_RESERVE),
                 witness,
+                hash_every: 16,
                 ..RaftOptions::default()
             },
             server: ServerOptions::default(),

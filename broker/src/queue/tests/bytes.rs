@@ -42,7 +42,7 @@ fn a_run_that_lost_the_messages_that_differed_has_the_bytes_of_an_even_one() {
         let table = sizes.map(|size| ContentSpec { size, crc32c: 0 });
         broker.entry_with(vec![Command { session: None, op: push("jobs", 3) }], &table);
         broker.run(pop("jobs", 1)).unwrap();
-        encode(&broker.state)
+        contents(&broker.state)
     });
     assert_eq!(states[0], states[1]);
 }
@@ -109,6 +109,44 @@ fn a_claimed_length_allocates_nothing() {
 #[test]
 fn the_bytes_of_an_empty_state_are_what_they_were() {
     let bytes = encode(&State::new());
-    // Version, two clocks, next id, token, node, queue, three totals, then five empty lists.
-    assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // Version, two clocks, next id, token, node, queue, three totals, hash, then five empty lists.
+    assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn the_state_hash_differs_with_whatever_is_answered_or_kept() {
+    let told = |change: fn(&mut State), op: Op| {
+        let mut broker = Broker::new();
+        broker.run(push("jobs", 5)).unwrap();
+        broker.run(lease("jobs", 1)).unwrap();
+        change(&mut broker.state);
+        let command = Command { session: None, op };
+        let stamps = Stamps { wall_ms: 2_000_000, confirmed_ms: 5 };
+        broker.state.apply(99, &Batch { stamps, commands: bounded([command]) }, &[]);
+        broker.state.digest()
+    };
+    let same = |state: &mut State| {
+        *state = State::decode(&encode(state)).unwrap();
+    };
+    let before = told(|_| {}, Op::Tick);
+    assert_eq!(told(same, Op::Tick), before);
+    let changes: [fn(&mut State); 7] = [
+        |state| state.next_id += 1,
+        |state| state.next_token += 1,
+        |state| state.wall_ms += 9_000_000,
+        |state| state.lease_clock_ms += 1,
+        |state| state.level = Level(2),
+        |state| state.counts.bytes += 1,
+        |state| state.turnover.acked += 1,
+    ];
+    let mut all: Vec<u64> = changes.into_iter().map(|change| told(change, Op::Tick)).collect();
+    // What is delivered, and in what order.
+    all.extend([
+        before,
+        told(|_| {}, lease("jobs", 1)),
+        told(|_| {}, lease("jobs", 2)),
+        told(|_| {}, pop("jobs", 2)),
+    ]);
+    all.sort_unstable();
+    assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "{all:?}");
 }

@@ -91,7 +91,7 @@ fn leases_are_held_between_the_shortest_and_the_longest() {
 fn commands_that_make_no_sense_are_refused_and_change_nothing() {
     let mut broker = Broker::new();
     broker.run(push("jobs", 1)).unwrap();
-    let before = encode(&broker.state);
+    let before = contents(&broker.state);
     let empty = || Lease { queues: bounded([]), ..take("jobs", 1) };
     let nonsense = [
         push("mail", 0),
@@ -112,7 +112,7 @@ fn commands_that_make_no_sense_are_refused_and_change_nothing() {
         let refused = broker.entry_with(vec![push.clone(), push], &table).replies;
         assert!(refused.iter().all(|reply| reply.result.as_ref().unwrap_err().code == ErrorCode::BadRequest));
     }
-    assert_eq!(encode(&broker.state), before);
+    assert_eq!(contents(&broker.state), before);
     assert_eq!(settled(broker.run(Op::Ack(receipt("jobs", u64::MAX, u64::MAX)))), [Settled::Gone]);
 }
 

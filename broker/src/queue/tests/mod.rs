@@ -119,6 +119,11 @@ fn encode(state: &State) -> Vec<u8> {
     bytes
 }
 
+/// A state but for what it is told by: equal whatever led to it.
+fn contents(state: &State) -> Vec<u8> {
+    encode(&State { digest: Default::default(), ..state.clone() })
+}
+
 impl Broker {
     fn new() -> Self {
         Self { state: State::new(), index: 0, wall_ms: 1_000_000, confirmed_ms: 0 }

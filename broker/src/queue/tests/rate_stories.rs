@@ -103,7 +103,7 @@ fn each_group_has_a_rate_of_its_own() {
     // A bucket that is full again is forgotten with its group.
     broker.pass_wall(1_000);
     assert_eq!(delivered(broker.run(pop("jobs", 9))).len(), 2);
-    let busy = encode(&broker.state).len();
+    let busy = contents(&broker.state).len();
     broker.pass_wall(1_000);
-    assert!(encode(&broker.state).len() < busy);
+    assert!(contents(&broker.state).len() < busy);
 }

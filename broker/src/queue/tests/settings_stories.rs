@@ -91,9 +91,9 @@ fn an_atomic_push_is_stored_whole_or_not_at_all() {
         Op::Push(push) => Op::Push(Push { atomic: true, ..push }),
         other => other,
     };
-    let before = encode(&broker.state);
+    let before = contents(&broker.state);
     assert_eq!(broker.run(atomic(4)).unwrap_err().code, ErrorCode::QueueFull);
-    assert_eq!(encode(&broker.state), before);
+    assert_eq!(contents(&broker.state), before);
     assert_eq!(broker.run(atomic(3)), Ok(Outcome::Pushed(vec![stored(1, 3)])));
 }
 

@@ -87,9 +87,9 @@ fn a_purge_by_age_takes_only_the_old_and_a_dry_run_only_counts_them() {
     broker.pass_wall(5_000);
     broker.run(push("jobs", 2)).unwrap();
     let old = all(Select { pushed_before_ms: Some(broker.wall_ms), ..Select::default() }, DELETE);
-    let before = encode(&broker.state);
+    let before = contents(&broker.state);
     assert_eq!(run(&mut broker, Sweep { dry_run: true, ..old.clone() }).count, 4);
-    assert_eq!(encode(&broker.state), before, "nothing changed");
+    assert_eq!(contents(&broker.state), before, "nothing changed");
     assert_eq!(run(&mut broker, old).count, 4);
     assert_eq!(broker.count("jobs"), [2, 0, 0, 0]);
     assert_eq!(broker.state.stats().bytes, 20);

@@ -84,11 +84,11 @@ fn one_step_that_cannot_be_done_undoes_all_before() {
         (edit("nowhere", 4, Change::Delete), ErrorCode::QueueNotFound),
         (Step::Extend { leases: receipts("jobs", &grants), lease_ms: 5_000 }, ErrorCode::MessageNotFound),
     ];
-    let (before, ids_before) = (encode(&broker.state), broker.state.stats());
+    let (before, ids_before) = (contents(&broker.state), broker.state.stats());
     for (step, code) in bad {
         let steps: Vec<Step> = good.iter().cloned().chain([step.clone()]).collect();
         assert_eq!(broker.run(txn(&[], &steps)), failed(TxnPart::Step(4), code), "{step:?}");
-        assert_eq!(encode(&broker.state), before, "{step:?}");
+        assert_eq!(contents(&broker.state), before, "{step:?}");
         assert_eq!(broker.state.stats(), ids_before);
     }
     let done_all = vec![stored(6, 1), StepDone::Done, StepDone::Done, StepDone::Done];
