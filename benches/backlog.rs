@@ -70,6 +70,7 @@ async fn lease(client: &Client, count: u64) -> anyhow::Result<Vec<(Delivery, u64
         max_bytes: 4 << 20,
         lease_ms: Some(12 * 3_600_000),
         wait_ms: 0,
+        linger_ms: 0,
     };
     let leased = client.lease(lease).await?;
     let number = |content: &[u8]| -> anyhow::Result<u64> {

@@ -16,7 +16,9 @@ use crate::take;
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: LeaseArgs) -> Done {
     let wait = args.wait.unwrap_or_default();
-    let taken = take::take(shell, &args.queue, args.count, wait, args.length).await?;
+    let taken =
+        take::take(shell, &args.queue, args.count, wait, args.linger.unwrap_or_default(), args.length)
+            .await?;
     if taken.is_empty() {
         return take::empty(shell, &args.queue).await;
     }

@@ -20,10 +20,11 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(60);
 pub(crate) async fn run(shell: &mut Shell, args: PopArgs) -> Done {
     let mut left = if args.follow { u64::MAX } else { args.count };
     let mut wait = if args.follow { FOLLOW_WAIT } else { args.wait.unwrap_or_default() };
+    let linger = args.linger.unwrap_or_default();
     let mut got_any = false;
     while left > 0 {
         let max = u16::try_from(left.min(LEASE_COUNT_MAX as u64)).expect("within the limit of a lease");
-        let taken = take::take(shell, &args.queue, max, wait, None).await?;
+        let taken = take::take(shell, &args.queue, max, wait, linger, None).await?;
         if taken.is_empty() && !args.follow {
             break;
         }

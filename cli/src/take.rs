@@ -21,7 +21,7 @@ use crate::shell::{Shell, unexpected};
 /// Contents in one answer.
 const ANSWER_SIZE_MAX: u32 = 4 << 20;
 
-/// Leases up to `max` messages, waiting up to `wait` for the first. Empty if there were none.
+/// Leases up to `max` messages, waiting up to `wait` for the first, then up to `linger` for the rest. Empty if there were none.
 ///
 /// # Errors
 /// As the leader says; quietly if stopped meanwhile, then nothing is leased.
@@ -30,6 +30,7 @@ pub(crate) async fn take(
     queue: &QueueName,
     max: u16,
     wait: Duration,
+    linger: Duration,
     length: Option<Duration>,
 ) -> Result<Vec<Taken>, End> {
     let deadline = Instant::now() + wait.min(Duration::from_secs(100 * 365 * 86_400));
@@ -41,6 +42,7 @@ pub(crate) async fn take(
             max_bytes: ANSWER_SIZE_MAX,
             lease_ms: length.map(milliseconds),
             wait_ms: u32::try_from(left.min(WAIT_MS_MAX)).expect("five minutes fit"),
+            linger_ms: u32::try_from(milliseconds(linger).min(WAIT_MS_MAX)).expect("five minutes fit"),
         };
         let mut stop = shell.stop.clone();
         let client = shell.client.clone();

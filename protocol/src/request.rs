@@ -204,6 +204,8 @@ pub struct Lease {
     pub lease_ms: Option<u64>,
     /// How long to wait for the first message, at most 5 min; 0 answers at once.
     pub wait_ms: u32,
+    /// Once a message is there, wait so much longer for `max_messages` of them; at most 5 min.
+    pub linger_ms: u32,
 }
 
 /// Leases of one queue.

@@ -28,6 +28,7 @@ pub fn lease(name: &str, max: u16, lease_ms: Option<u64>, wait_ms: u32) -> Lease
         max_bytes: u32::try_from(TAIL_SIZE_MAX).expect("8 MiB"),
         lease_ms,
         wait_ms,
+        linger_ms: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A lease that waits: it costs no log entry, and whatever becomes ready reaches it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::bodies::{self, bodies, lease, queue, stored};
 use harness::cluster::Cluster;
@@ -10,7 +10,9 @@ use harness::{LIMIT, until};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{Consistency, CreateQueue, Due, NackKind, PushOptions, Queues, Receipts};
+use queue_protocol::request::{
+    Consistency, CreateQueue, Due, Lease, NackKind, PushOptions, Queues, Receipts,
+};
 use queue_protocol::response::Delivery;
 use queue_protocol::settings::QueueSettings;
 
@@ -155,4 +157,52 @@ async fn the_queue_of_an_active_consumer_that_was_killed_goes_to_the_one_that_wa
     let (delivery, body) = waiting.await.expect("it is served");
     assert_eq!((delivery.epoch, body.as_str()), (2, "two"));
     assert_eq!(delivery.attempt, 1);
+}
+
+/// A lease of up to `max` messages of `name` that lingers, in a task of its own; how many it got, and when.
+async fn linger(
+    cluster: &Cluster,
+    name: &str,
+    max: u16,
+    linger: Duration,
+) -> tokio::task::JoinHandle<(usize, Instant)> {
+    let client = cluster.client();
+    let linger_ms = u32::try_from(linger.as_millis()).expect("seconds");
+    let asked = Lease { linger_ms, ..lease(name, max, Some(30_000), 60_000) };
+    let waiting = tokio::spawn(async move {
+        let leased = client.lease(asked).await.expect("it waits");
+        (leased.answer.len(), Instant::now())
+    });
+    parked(&cluster.client(), name, 1).await;
+    waiting
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_lingers_waits_for_as_many_as_it_asks_for() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client();
+    create(&client, "full").await;
+    let full = linger(&cluster, "full", 5, LIMIT).await;
+    for _ in 0..2 {
+        bodies::push(&client, "full", &["a", "b"]).await.expect("there is a leader");
+        parked(&client, "full", 1).await;
+    }
+    // One that does not linger does not wait for one that does.
+    let other = client.lease(lease("full", 1, Some(30_000), 0)).await.expect("there is a leader");
+    assert_eq!(other.answer.len(), 1);
+    bodies::push(&client, "full", &["c", "d", "e"]).await.expect("there is a leader");
+    assert_eq!(full.await.expect("it was answered").0, 5);
+
+    create(&client, "few").await;
+    let wait = Duration::from_millis(700);
+    let few = linger(&cluster, "few", 5, wait).await;
+    let begin = Instant::now();
+    bodies::push(&client, "few", &["a", "b"]).await.expect("there is a leader");
+    let (count, at) = few.await.expect("it was answered");
+    assert!(count == 2 && at - begin >= wait, "{count} after {:?}", at - begin);
+
+    let out = cluster.ctl(&["lease", "few", "-n", "2", "--linger", "100ms"]).await.expect(1);
+    assert_eq!(out.stdout, "", "nothing is there, and it was not told to wait");
+    bodies::push(&client, "few", &["c"]).await.expect("there is a leader");
+    cluster.ctl(&["pop", "few", "-n", "2", "--linger", "100ms"]).await.expect(0);
 }

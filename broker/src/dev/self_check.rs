@@ -44,7 +44,8 @@ async fn push_and_pop(client: &Client) -> Result<Answered, Failure> {
     let push = Push { queue: queue(), create: true, atomic: false, messages };
     let pushed = ask(client, Request::Push(push), vec![content.clone()]).await?;
     let queues = Bounded::new(vec![queue()]).expect("one queue is not too many");
-    let pop = Lease { queues, max_messages: 1, max_bytes: u32::MAX, lease_ms: None, wait_ms: 0 };
+    let pop =
+        Lease { queues, max_messages: 1, max_bytes: u32::MAX, lease_ms: None, wait_ms: 0, linger_ms: 0 };
     let popped = ask(client, Request::Pop(pop), Vec::new()).await?;
     if popped.contents != [content] {
         return Err(Failure::new(70, "bug", "self-check: what was popped is not what was pushed"));

@@ -20,6 +20,7 @@ use super::answer::error;
 use super::options::{check_lease_ms, check_settings, check_weight};
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
+use super::waiting::Patience;
 use crate::queue::command::{self, Command, Op, SessionStamp};
 use crate::raft::{Consensus, Proposal};
 
@@ -163,6 +164,7 @@ impl Dispatch {
         reply: ReplyTo,
     ) {
         let wait_ms = u64::from(lease.wait_ms.min(timeout_ms)).min(WAIT_MS_MAX);
+        let linger = Duration::from_millis(u64::from(lease.linger_ms.min(timeout_ms)).min(WAIT_MS_MAX));
         let lease = match lease_op(lease) {
             Ok(lease) => lease,
             Err(error) => return reply.finish(Finished::Failed(error)),
@@ -192,8 +194,8 @@ impl Dispatch {
             // Not `empty`: what came of it is not known any more, and apply says so.
             return self.propose(Command { session, op: kind(lease) }, Vec::new(), Vec::new(), reply);
         }
-        let until = Instant::now() + Duration::from_millis(wait_ms);
-        self.waiters.arrive(Command { session, op: kind(lease) }, until, reply);
+        let patience = Patience { until: Instant::now() + Duration::from_millis(wait_ms), linger };
+        self.waiters.arrive(Command { session, op: kind(lease) }, patience, reply);
     }
 
     fn status(&self) -> Finished {

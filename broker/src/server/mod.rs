@@ -11,6 +11,7 @@ mod push;
 pub(crate) mod reply_to;
 mod schedules;
 pub(crate) mod waiters;
+mod waiting;
 
 pub use self::accept::ServerOptions;
 pub use self::dispatch::QueueOptions;

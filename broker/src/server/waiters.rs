@@ -6,10 +6,12 @@
 //!              +-> closing (its wait is over: a read index, then `empty`)
 //! ```
 //!
+//! With a linger it stays waiting while there is something, but less than it asked for, until its linger has passed.
+//!
 //! A lease is in one of these, never twice in flight. What it gets is decided at apply; one that gets nothing left
 //! no trace in the state and waits again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use queue_protocol::names::{QueueName, SessionId};
@@ -17,113 +19,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::reply_to::{Finished, ReplyTo};
+use super::waiting::{Inner, Linger, Patience, Stage, Waiter};
 use crate::mutants::{self, Mutant};
-use crate::queue::command::{Command, Lease, Op};
+use crate::queue::State;
+use crate::queue::command::{Command, Lease};
 use crate::queue::reply::Outcome;
-use crate::queue::{Consumer, State};
 use crate::raft::{Committed, Consensus, Parked, Proposal, ProposeError};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    Proposed,
-    Closing,
-}
-
-struct Waiter {
-    command: Command,
-    /// `None` once its connection is gone.
-    reply: Option<ReplyTo>,
-    connection: u64,
-    until: Instant,
-    /// `until` has passed: it is answered at the next occasion.
-    over: bool,
-    stage: Stage,
-}
-
-impl Waiter {
-    fn lease(&self) -> &Lease {
-        match &self.command.op {
-            Op::Lease(lease) | Op::Pop(lease) => lease,
-            other => unreachable!("only leases and pops wait, not {other:?}"),
-        }
-    }
-
-    fn session(&self) -> Option<SessionId> {
-        self.command.session.map(|stamp| stamp.session)
-    }
-
-    fn key(&self) -> Option<(SessionId, u64)> {
-        self.command.session.map(|stamp| (stamp.session, stamp.number))
-    }
-}
-
-#[derive(Default)]
-struct Inner {
-    next: u64,
-    all: BTreeMap<u64, Waiter>,
-    /// Those in stage waiting, by queue; ids rise with arrival.
-    by_queue: BTreeMap<QueueName, BTreeSet<u64>>,
-    by_request: BTreeMap<(SessionId, u64), u64>,
-    by_deadline: BTreeSet<(Instant, u64)>,
-}
-
-impl Inner {
-    /// Those who wait for a queue and may be served by it, in order.
-    fn of_queue(&self, queue: &QueueName, consumer: Consumer) -> impl Iterator<Item = u64> + '_ {
-        let ids = || self.by_queue.get(queue).into_iter().flatten().copied();
-        let session = |id: u64| self.all[&id].session();
-        let only = match consumer {
-            Consumer::Any => None,
-            Consumer::Only(holder) => Some(Some(holder)),
-            Consumer::One(last) => {
-                ids().map(session).find(|asks| *asks == last).or_else(|| ids().next().map(session))
-            }
-        };
-        ids().filter(move |id| only.is_none_or(|only| session(*id) == only))
-    }
-
-    fn enter(&mut self, id: u64, stage: Stage) {
-        let waiter = self.all.get_mut(&id).expect("stages are changed of waiters that exist");
-        waiter.stage = stage;
-        let queues: Vec<QueueName> = waiter.lease().queues.to_vec();
-        for queue in queues {
-            if stage == Stage::Waiting {
-                self.by_queue.entry(queue).or_default().insert(id);
-            } else if let Some(ids) = self.by_queue.get_mut(&queue) {
-                ids.remove(&id);
-                if ids.is_empty() {
-                    self.by_queue.remove(&queue);
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Waiter> {
-        if self.all.contains_key(&id) {
-            self.enter(id, Stage::Closing);
-        }
-        let waiter = self.all.remove(&id)?;
-        self.by_deadline.remove(&(waiter.until, id));
-        if let Some(key) = waiter.key()
-            && self.by_request.get(&key) == Some(&id)
-        {
-            self.by_request.remove(&key);
-        }
-        Some(waiter)
-    }
-
-    fn check(&self) {
-        for (id, waiter) in &self.all {
-            for queue in waiter.lease().queues.iter() {
-                let listed = self.by_queue.get(queue).is_some_and(|ids| ids.contains(id));
-                assert_eq!(listed, waiter.stage == Stage::Waiting, "the index by queue holds who waits");
-            }
-        }
-        let open = self.all.values().filter(|waiter| !waiter.over).count();
-        assert_eq!(self.by_deadline.len(), open, "everyone whose wait is not over has a deadline");
-    }
-}
 
 /// All that wait at this node.
 pub(crate) struct Waiters {
@@ -160,13 +61,13 @@ impl Waiters {
         }
     }
 
-    /// Takes a lease in that may wait until `until`. The caller has seen that this node leads and is ready.
-    pub(crate) fn arrive(self: &Arc<Self>, command: Command, until: Instant, reply: ReplyTo) {
+    /// Takes a lease in that may wait. The caller has seen that this node leads and is ready.
+    pub(crate) fn arrive(self: &Arc<Self>, command: Command, patience: Patience, reply: ReplyTo) {
         let Some(consensus) = self.consensus.upgrade() else { return };
         let mut inner = self.inner();
         let connection = reply.connection();
-        let waiter =
-            Waiter { command, reply: Some(reply), connection, until, over: false, stage: Stage::Closing };
+        let (over, stage, linger) = (false, Stage::Closing, Linger::Before);
+        let waiter = Waiter { command, reply: Some(reply), connection, patience, linger, over, stage };
         if let Some(key) = waiter.key()
             && let Some(id) = inner.by_request.get(&key).copied()
         {
@@ -174,18 +75,20 @@ impl Waiters {
             let known = inner.all.get_mut(&id).expect("the index names waiters that exist");
             known.reply = waiter.reply;
             known.connection = connection;
-            let before = std::mem::replace(&mut known.until, until);
+            let before = known.due();
+            known.patience = patience;
+            let due = known.due();
             if known.over {
                 return;
             }
             inner.by_deadline.remove(&(before, id));
-            inner.by_deadline.insert((until, id));
+            inner.by_deadline.insert((due, id));
             self.earlier.notify_one();
             return;
         }
         let id = inner.next;
         inner.next += 1;
-        inner.by_deadline.insert((until, id));
+        inner.by_deadline.insert((waiter.due(), id));
         if let Some(key) = waiter.key() {
             inner.by_request.insert(key, id);
         }
@@ -208,8 +111,16 @@ impl Waiters {
         inner.enter(id, Stage::Waiting);
         let lease = inner.all[&id].lease().clone();
         let session = inner.all[&id].session();
-        let worth = || consensus.read(|state, _| worth_proposing(state, &lease, session));
-        if consensus.refuse_lease().is_none() && worth() {
+        let (worth, most) = consensus.read(|state, _| {
+            (worth_proposing(state, &lease, session), most_available(state, &lease, session))
+        });
+        if most == 0 {
+            inner.set_linger(id, Linger::Before);
+        }
+        if most > 0 && inner.lingers(id, most) {
+            return self.earlier.notify_one();
+        }
+        if consensus.refuse_lease().is_none() && worth {
             inner.enter(id, Stage::Proposed);
             let proposal = self.proposal(&inner, id);
             drop(inner);
@@ -277,9 +188,14 @@ impl Waiters {
             let (mut ready, consumer) =
                 consensus.read(|state, _| (state.available(queue), state.consumer(queue)));
             let mut chosen = Vec::new();
-            for id in inner.of_queue(queue, consumer) {
+            let waiting: Vec<u64> = inner.of_queue(queue, consumer).collect();
+            for id in waiting {
                 if ready == 0 {
                     break;
+                }
+                if inner.lingers(id, ready) {
+                    self.earlier.notify_one();
+                    continue;
                 }
                 ready = ready.saturating_sub(inner.all[&id].lease().max_messages.into());
                 chosen.push(id);
@@ -364,15 +280,39 @@ impl Waiters {
         let mut inner = self.inner();
         let over: Vec<(Instant, u64)> =
             inner.by_deadline.iter().take_while(|(until, _)| *until <= now).copied().collect();
+        let mut lingered = Vec::new();
         for (until, id) in over {
             inner.by_deadline.remove(&(until, id));
             let waiter = inner.all.get_mut(&id).expect("deadlines are of waiters that exist");
+            if let Linger::Until(_) = waiter.linger {
+                // Long enough: what is there is taken.
+                waiter.linger = Linger::Over;
+                waiter.patience.until = waiter.patience.until.max(now);
+                let (due, stage) = (waiter.due(), waiter.stage);
+                inner.by_deadline.insert((due, id));
+                if stage == Stage::Waiting {
+                    lingered.push(id);
+                }
+                continue;
+            }
             waiter.over = true;
             // One that is proposed is answered when it is decided.
             if waiter.stage == Stage::Waiting {
                 inner.enter(id, Stage::Closing);
                 crate::raft::spawn(Arc::clone(self).close(id));
             }
+        }
+        for id in lingered {
+            self.take_what_is_there(inner, id);
+            inner = self.inner();
+        }
+    }
+
+    /// The linger of `id` is over.
+    fn take_what_is_there(&self, inner: MutexGuard<'_, Inner>, id: u64) {
+        let Some(consensus) = self.consensus.upgrade() else { return };
+        if inner.all.contains_key(&id) {
+            self.wait_or_propose(&consensus, inner, id);
         }
     }
 
@@ -409,6 +349,11 @@ impl Waiters {
     }
 }
 
+/// Messages in the queue that has the most for it.
+fn most_available(state: &State, lease: &Lease, session: Option<SessionId>) -> u64 {
+    lease.queues.iter().map(|queue| state.available_to(queue, session)).max().unwrap_or(0)
+}
+
 /// Proposing gives messages, or a refusal because no queue of that name exists.
 fn worth_proposing(state: &State, lease: &Lease, session: Option<SessionId>) -> bool {
     let queues = &lease.queues;
@@ -427,7 +372,10 @@ impl Parked for Waiters {
             return Vec::new();
         }
         let consumer = consensus.read(|state, _| state.consumer(queue));
-        let ids: Vec<u64> = inner.of_queue(queue, consumer).take(count).collect();
+        let waiting: Vec<u64> = inner.of_queue(queue, consumer).collect();
+        let lingers = |id: &u64| !inner.all[id].patience.linger.is_zero();
+        // Those that linger are looked at when the push is applied.
+        let ids: Vec<u64> = waiting.into_iter().filter(|id| !lingers(id)).take(count).collect();
         ids.into_iter()
             .map(|id| {
                 inner.enter(id, Stage::Proposed);

@@ -226,8 +226,14 @@ impl Load {
         delivered: impl FnOnce(&[Mark]),
     ) -> Result<Vec<Mark>, ClientError> {
         let queues = Bounded::new(vec![self.queue.clone()]).expect("one is within the limit");
-        let lease =
-            Lease { queues, max_messages: batch, max_bytes: ANSWER_SIZE_MAX, lease_ms: None, wait_ms };
+        let lease = Lease {
+            queues,
+            max_messages: batch,
+            max_bytes: ANSWER_SIZE_MAX,
+            lease_ms: None,
+            wait_ms,
+            linger_ms: 0,
+        };
         let leased = client.lease(lease).await?;
         if leased.answer.is_empty() {
             return Ok(Vec::new());

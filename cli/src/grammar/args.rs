@@ -93,6 +93,9 @@ pub(crate) struct PopArgs {
     /// Wait this long for the first message
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
+    /// Once a message is there, wait this long for the other N
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) linger: Option<Duration>,
     /// Go on until stopped
     #[arg(long, conflicts_with_all = ["count", "wait"])]
     pub(crate) follow: bool,
@@ -114,6 +117,9 @@ pub(crate) struct LeaseArgs {
     /// Wait this long for the first message
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
+    /// Once a message is there, wait this long for the other N
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) linger: Option<Duration>,
     /// Length of the lease [default: as the queue is set]
     #[arg(long = "for", value_name = "DURATION", value_parser = lease_length)]
     pub(crate) length: Option<Duration>,

@@ -58,16 +58,17 @@ pub(super) fn needs_leader(request: &Request) -> bool {
     }
 }
 
-/// Milliseconds the request itself waits.
+/// Milliseconds the request itself waits, at most.
 pub(super) fn wait_of(request: &Request) -> u32 {
     match request {
-        Request::Lease(lease) | Request::Pop(lease) => lease.wait_ms,
+        Request::Lease(lease) | Request::Pop(lease) => lease.wait_ms.saturating_add(lease.linger_ms),
         _ => 0,
     }
 }
 
 pub(super) fn set_wait(request: &mut Request, wait: Duration) {
     if let Request::Lease(lease) | Request::Pop(lease) = request {
-        lease.wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        lease.wait_ms = wait_ms.saturating_sub(lease.linger_ms);
     }
 }

@@ -187,7 +187,7 @@ pub(crate) fn stored(first: u64) -> Result<Answer, Error> {
 
 pub(crate) fn lease_of(wait_ms: u32) -> Lease {
     let queues = Bounded::new(vec!["jobs".parse().unwrap()]).unwrap();
-    Lease { queues, max_messages: 1, max_bytes: 1 << 20, lease_ms: None, wait_ms }
+    Lease { queues, max_messages: 1, max_bytes: 1 << 20, lease_ms: None, wait_ms, linger_ms: 0 }
 }
 
 pub(crate) fn delivery(content: &Bytes) -> Delivery {

@@ -349,7 +349,8 @@ async fn push_one(client: &Client, shared: &Shared, number: u64) {
 async fn pop_all(client: &Client, shared: &Shared) {
     loop {
         let queues = Bounded::new(vec![queue()]).expect("one");
-        let lease = Lease { queues, max_messages: 10, max_bytes: 1 << 20, lease_ms: None, wait_ms: 0 };
+        let lease =
+            Lease { queues, max_messages: 10, max_bytes: 1 << 20, lease_ms: None, wait_ms: 0, linger_ms: 0 };
         match client.call(Request::Pop(lease), Vec::new()).await {
             Ok(answered) if matches!(&answered.answer, Answer::Delivered(d) if d.is_empty()) => return,
             Ok(answered) => shared.popped.lock().unwrap().extend(answered.contents.iter().map(number_of)),

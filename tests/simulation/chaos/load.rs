@@ -251,6 +251,7 @@ impl Worker {
             max_bytes: 1 << 20,
             lease_ms,
             wait_ms,
+            linger_ms: if self.dice.chance(1, 4) { 50 } else { 0 },
         }
     }
 
@@ -375,7 +376,8 @@ pub(crate) async fn drain(history: History, seed: u64, left: Left) -> turmoil::R
         for name in queues::all() {
             let queues = Bounded::new(vec![queue(name)]).expect("one");
             let (max_messages, max_bytes) = (200, 4 << 20);
-            let lease = Lease { queues, max_messages, max_bytes, lease_ms: Some(30_000), wait_ms: 0 };
+            let lease =
+                Lease { queues, max_messages, max_bytes, lease_ms: Some(30_000), wait_ms: 0, linger_ms: 0 };
             let Ok(Answered { answer: Answer::Delivered(deliveries), .. }) = ask(Request::Lease(lease)).await
             else {
                 busy = true;

@@ -16,6 +16,7 @@ fn lease() -> Lease {
         max_bytes: 1 << 20,
         lease_ms: Some(30_000),
         wait_ms: 20_000,
+        linger_ms: 50,
     }
 }
 
@@ -55,7 +56,7 @@ pub(super) fn requests() -> Vec<Sample> {
         samples.push(sample(name, number, call(number, request), Vec::new()));
     };
     add("", 302, Request::Lease(lease()));
-    add("/defaults", 303, Request::Lease(Lease { lease_ms: None, wait_ms: 0, ..lease() }));
+    add("/defaults", 303, Request::Lease(Lease { lease_ms: None, wait_ms: 0, linger_ms: 0, ..lease() }));
     add("", 304, Request::Pop(lease()));
     add("", 305, Request::Ack(receipts()));
     for kind in [
