@@ -35,6 +35,7 @@ const WIRE: &[&str] = &[
     "error",
     "frame",
     "gather",
+    "group",
     "hello",
     "level",
     "limits",

@@ -164,6 +164,29 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes of such a text; `None` if it is none.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let value = |c: u8| match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=').as_bytes();
+    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
+    for group in digits.chunks(4) {
+        let mut bits = 0;
+        for position in 0..4 {
+            bits = bits << 6 | u32::from(group.get(position).map_or(Some(0), |digit| value(*digit))?);
+        }
+        bytes.extend(&bits.to_be_bytes()[1..group.len().max(1)]);
+    }
+    // One text for each sequence of bytes.
+    (base64(&bytes) == text).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +226,17 @@ mod tests {
         assert_eq!(preview(b"resize 31.png", 40), "resize 31.png");
         assert_eq!(preview(b"a\nb\x1b[31m", 40), "a\\nb\\u{1b}[31m");
         assert_eq!(preview("ÄÖÜäöü".as_bytes(), 3), "ÄÖÜ…");
+    }
+
+    #[test]
+    fn base64_is_read_back_and_nothing_else_is() {
+        for bytes in (0..40_u8).map(|size| (0..size).map(|k| k.wrapping_mul(83) ^ size).collect::<Vec<u8>>())
+        {
+            assert_eq!(from_base64(&base64(&bytes)), Some(bytes));
+        }
+        for text in ["Z", "Zg", "Zg=", "Zh==", "Zm9v=", "Zm9vYg", "Zm9 ", "====", "Zg==Zg=="] {
+            assert_eq!(from_base64(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -255,6 +255,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Weighed(_) => "weighing",
         Answer::Txn(_) => "txn",
         Answer::Schedules(_) => "schedules",
+        Answer::Groups(_) => "groups",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

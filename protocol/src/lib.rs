@@ -12,6 +12,7 @@ pub mod explain;
 pub mod frame;
 pub mod gather;
 #[cfg(feature = "client")]
+pub mod group;
 pub mod handshake;
 pub mod hello;
 #[cfg(feature = "client")]

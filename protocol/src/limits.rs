@@ -16,6 +16,8 @@ pub const LEASE_COUNT_MAX: usize = 256;
 pub const LEASE_QUEUES_MAX: usize = 16;
 /// Receipts in one ack, nack or extend.
 pub const RECEIPTS_COUNT_MAX: usize = 1_000;
+/// Groups in one answer of a listing.
+pub const GROUPS_LISTED_MAX: usize = 1_000;
 /// Schedules of a cluster.
 pub const SCHEDULES_MAX: usize = 10_000;
 /// Schedules in one answer of a listing.

@@ -9,6 +9,7 @@ use crate::bounded::{Bounded, Text};
 use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
 use crate::explain::Explain;
+use crate::group::Groups;
 use crate::level::Level;
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
@@ -98,6 +99,8 @@ pub enum Request {
     Schedules(Schedules),
     /// Make a lease longer, and keep how far the work has come.
     SaveCheckpoint(SaveCheckpoint),
+    /// List the groups of a queue.
+    Groups(Groups),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::explain::Explained;
+use crate::group::GroupList;
 use crate::level::{Level, Levels};
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
@@ -105,6 +106,8 @@ pub enum Answer {
     Txn(TxnOutcome),
     /// To a listing of schedules, by name.
     Schedules(ScheduleList),
+    /// To a listing of groups, by name.
+    Groups(GroupList),
 }
 
 /// A run of messages of one push that fared alike.

@@ -119,3 +119,38 @@ async fn a_group_that_has_much_keeps_a_fair_queue_from_nobody() {
     let popped = ctl(&cluster, "pop jobs -n 9").await.expect(0).stdout;
     assert_eq!(popped, "h1\nc1\nplain\nh2\nc2\nh3\nh4\nh5\nh6\n");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_are_listed_with_weights_counts_and_what_holds_them_back() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    ctl(&cluster, "queue create jobs --ordered on --on-poison block --group-weight 2").await.expect(0);
+    assert_eq!(ctl(&cluster, "group ls jobs").await.expect(0).stdout, "");
+    for group in ["a", "a", "b", "b", "c"] {
+        ctl(&cluster, &format!("push jobs body --group {group}")).await.expect(0);
+    }
+    ctl(&cluster, "group weight jobs d 7").await.expect(0);
+    leased(&cluster, "jobs").await;
+    let poisoned = leased(&cluster, "jobs").await;
+    ctl(&cluster, &format!("nack {poisoned} --reject")).await.expect(0);
+    let list = ctl(&cluster, "group ls jobs --json").await.expect(0).json();
+    let groups = list["groups"].as_array().expect("a list").iter();
+    let counts = ["weight", "ready", "leased", "dead"];
+    let shown: Vec<_> = groups
+        .map(|group| {
+            let name = group["group"].as_str().expect("a name").to_owned();
+            let held = group["held"].as_str().map(str::to_owned);
+            (name, counts.map(|count| group[count].as_u64().expect("a number")), held)
+        })
+        .collect();
+    let expected = [
+        ("a", [2, 1, 1, 0], Some("leased")),
+        ("b", [2, 1, 0, 1], Some("blocked")),
+        ("c", [2, 1, 0, 0], None),
+        ("d", [7, 0, 0, 0], None),
+    ];
+    let expected = expected.map(|(name, counts, held)| (name.to_owned(), counts, held.map(str::to_owned)));
+    assert_eq!(shown, expected);
+    let table = ctl(&cluster, "group ls jobs").await.expect(0);
+    assert!(table.stdout.contains("7*") && table.stdout.contains("blocked by a dead one"), "{table}");
+    ctl(&cluster, "group ls nothing").await.expect(66);
+}

@@ -1,6 +1,6 @@
 //! A lease that waits: it costs no log entry, and whatever becomes ready reaches it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::bodies::{self, bodies, lease, queue, stored};
 use harness::cluster::Cluster;
@@ -15,6 +15,7 @@ use queue_protocol::request::{
 };
 use queue_protocol::response::Delivery;
 use queue_protocol::settings::QueueSettings;
+use tokio::time::Instant;
 
 /// A queue whose failed messages are ready again at once.
 async fn create(client: &Client, name: &str) {

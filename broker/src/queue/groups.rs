@@ -9,7 +9,10 @@
 //! that nothing is carried over. Messages without a group are one group there. In other queues every turn is 0,
 //! and places decide.
 
+use std::ops::Bound;
+
 use imbl::{OrdMap, OrdSet};
+use queue_protocol::group::{GroupHeld, GroupView};
 use queue_protocol::limits::GROUP_WEIGHTS_MAX;
 use queue_protocol::names::Key;
 use queue_protocol::settings::{OnPoison, Settings};
@@ -182,6 +185,33 @@ impl Groups {
     pub(super) fn closed_of(&self, max: usize) -> impl Iterator<Item = (&Key, Closed)> {
         let ready = self.all.iter().take(max).filter(|(_, group)| group.members.ready > 0);
         ready.filter_map(|(key, group)| Some((key, self.closed_group(group)?)))
+    }
+
+    /// Groups by name, behind one if it is given.
+    pub(super) fn views(&self, after: Option<&Key>, max: usize) -> Vec<GroupView> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
+        let view = |(key, group): (&Key, &Group)| {
+            let (own, members) = (group.kept.weight, group.members);
+            GroupView {
+                group: key.clone(),
+                weight: if own > 0 { own } else { self.rules.weight },
+                own_weight: own > 0,
+                ready: members.ready,
+                leased: members.leased,
+                waiting: members.waiting,
+                dead: members.dead,
+                held: self.closed_group(group).and_then(|closed| match closed {
+                    Closed::Empty => None,
+                    Closed::Leased => Some(GroupHeld::Leased),
+                    Closed::Waiting => Some(GroupHeld::Waits),
+                    Closed::Poisoned => Some(GroupHeld::Blocked),
+                    Closed::Parking => Some(GroupHeld::Parked),
+                    Closed::Full => Some(GroupHeld::Full),
+                    Closed::Rate => Some(GroupHeld::Rate),
+                }),
+            }
+        };
+        self.all.range((from, Bound::Unbounded)).take(max).map(view).collect()
     }
 
     fn closed_group(&self, Group { kept, members, .. }: &Group) -> Option<Closed> {

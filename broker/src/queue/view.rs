@@ -1,6 +1,7 @@
 //! Reading: peek, listings and totals. Nothing here changes anything.
 
 use queue_protocol::error::ErrorCode;
+use queue_protocol::group::GroupView;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::{DeadReason, Event};
@@ -111,6 +112,20 @@ pub struct Totals {
 }
 
 impl State {
+    /// Groups of a queue by name, behind one if it is given.
+    ///
+    /// # Errors
+    /// Refused if there is no such queue.
+    pub fn groups(
+        &self,
+        queue: &QueueName,
+        after: Option<&Key>,
+        max: usize,
+    ) -> Result<Vec<GroupView>, Refusal> {
+        let queue = self.queue(queue).ok_or_else(|| self.queue_not_found(queue))?;
+        Ok(queue.ready.groups.views(after, max))
+    }
+
     /// At most `max` messages of a queue, of at most `max_bytes` together but at least one: of one state or, with
     /// `None`, of all in the order of [`MessageState`]; ready ones in delivery order, others by id. With `id` only
     /// that message.

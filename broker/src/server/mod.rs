@@ -6,6 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod explain;
+mod groups;
 mod options;
 mod push;
 pub(crate) mod reply_to;

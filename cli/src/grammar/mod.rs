@@ -225,7 +225,8 @@ const TXN_HELP: &str = r#"The file is JSON:
             {"queue": "mail", "at_most": 100},        ready, leased and delayed
             {"queue": "mail", "version": 3},
             {"queue": "mail", "no_dedup_key": "invoice-7"} ],
-    "do": [ {"push": "mail", "body": "text"},         also headers, priority, delay, ttl, dedup_key, group
+    "do": [ {"push": "mail", "body": "text"},         body_base64; headers, priority, delay, ttl,
+                                                      dedup_key, unique, on_held, group
             {"ack": "jobs/1006/1005"},
             {"nack": "jobs/1007/1006"},               also delay, reason
             {"release": "jobs/1007/1006"},            also delay
@@ -268,6 +269,12 @@ pub(crate) enum QueueCmd {
 /// `group …`
 #[derive(Subcommand, Debug)]
 pub(crate) enum GroupCmd {
+    /// List the groups of a queue: weights, messages, and what holds one back
+    Ls {
+        /// Which
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+    },
     /// Give a group a weight of its own: messages in each of its turns, in a fair queue
     Weight {
         /// Where

@@ -9,13 +9,16 @@ use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{MessageId, QueueName, Receipt};
-use queue_protocol::request::{Change, Due, Edit, Nack, NackKind, Push, PushMessage, PushOptions, Receipts};
+use queue_protocol::request::{
+    Change, Due, Edit, Nack, NackKind, Push, PushMessage, PushOptions, Receipts, Unique, UniqueHeld,
+};
 use queue_protocol::txn::{Condition, Step, Txn};
 use serde_json::{Map, Value};
 
 use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::grammar::{duration, milliseconds};
+use crate::render;
 
 /// What a part of the file came to.
 type Read<T> = Result<T, String>;
@@ -179,7 +182,12 @@ fn edit(fields: &mut Fields) -> Read<Step> {
 }
 
 fn push(queue: QueueName, fields: &mut Fields, contents: &mut Vec<Bytes>) -> Read<Step> {
-    let body = fields.text("body")?.ok_or("a push has a \"body\"")?;
+    let body = match (fields.text("body")?, fields.text("body_base64")?) {
+        (Some(body), None) => body.into_bytes(),
+        (None, Some(text)) => render::from_base64(&text).ok_or("\"body_base64\" is no base64")?,
+        (Some(_), Some(_)) => return Err("a push has one body".to_owned()),
+        (None, None) => return Err("a push has a \"body\" or a \"body_base64\"".to_owned()),
+    };
     let mut headers = Vec::new();
     if let Some(value) = fields.take("headers") {
         for (name, value) in Fields::of(value)?.0 {
@@ -189,19 +197,31 @@ fn push(queue: QueueName, fields: &mut Fields, contents: &mut Vec<Bytes>) -> Rea
         }
     }
     let headers = Headers::new(headers).map_err(|error| error.to_string())?;
-    let content = content::encode(&headers, body.as_bytes()).map_err(|error| error.to_string())?;
+    let content = content::encode(&headers, &body).map_err(|error| error.to_string())?;
     let options = PushOptions {
         priority: priority(fields)?.unwrap_or(PRIORITY_DEFAULT),
         due: fields.milliseconds("delay")?.map_or(Due::Now, Due::AfterMs),
         ttl_ms: fields.milliseconds("ttl")?,
         dedup_key: fields.parsed("dedup_key")?,
-        unique: None,
+        unique: unique(fields)?,
         group: fields.parsed("group")?,
     };
     let message = PushMessage { content: ContentSpec::of(&content), options };
     contents.push(content);
     let messages = Bounded::new(vec![message]).expect("one is within the limit");
     Ok(Step::Push(Push { queue, create: false, atomic: true, messages }))
+}
+
+/// As `--unique` and `--on-held`.
+fn unique(fields: &mut Fields) -> Read<Option<Unique>> {
+    let (key, held) = (fields.parsed("unique")?, fields.text("on_held")?);
+    let held = match held.as_deref() {
+        None | Some("reject") => UniqueHeld::Reject,
+        Some("replace") => UniqueHeld::Replace,
+        Some("keep") => UniqueHeld::Keep,
+        Some(_) => return Err("\"on_held\" is reject, replace or keep".to_owned()),
+    };
+    Ok(key.map(|key| Unique { key, held }))
 }
 
 fn priority(fields: &mut Fields) -> Read<Option<u8>> {
@@ -244,15 +264,21 @@ mod tests {
         let file = r#"{"if": [{"leased": "jobs/1006/1005"}, {"exists": "jobs/1007"}, {"queue": "mail", "at_most": 100},
             {"queue": "mail", "version": 3}, {"queue": "mail", "no_dedup_key": "invoice-7"}],
             "do": [{"push": "mail", "body": "text", "headers": {"a": "b"}, "priority": 9, "delay": "1h", "ttl": "1d",
-                    "dedup_key": "k", "group": "g"}, {"ack": "jobs/1006/1005"}, {"nack": "jobs/7/6", "delay": "5s"},
+                    "dedup_key": "k", "group": "g"},
+                    {"push": "mail", "body_base64": "/wA=", "unique": "u", "on_held": "keep"}, {"ack": "jobs/1006/1005"}, {"nack": "jobs/7/6", "delay": "5s"},
             {"release": "jobs/7/6"}, {"reject": "jobs/7/6", "reason": "no"}, {"extend": "jobs/8/7", "for": "1m"},
             {"move": "jobs/9", "to": "other"}, {"rm": "jobs/10"}, {"cancel": "jobs/11"}, {"kick": "jobs/12"},
             {"edit": "jobs/13", "priority": 9}]}"#;
         let (txn, contents) = parse(file).unwrap();
-        assert_eq!((txn.conditions.len(), txn.steps.len(), contents.len()), (5, 11, 1));
+        assert_eq!((txn.conditions.len(), txn.steps.len(), contents.len()), (5, 12, 2));
         let Step::Push(push) = &txn.steps[0] else { panic!("{:?}", txn.steps[0]) };
         assert_eq!(push.messages[0].options.due, Due::AfterMs(3_600_000));
-        assert!(matches!(&txn.steps[5], Step::Extend { lease_ms: 60_000, .. }));
+        assert!(contents[1].ends_with(&[0xff, 0]));
+        let Step::Push(push) = &txn.steps[1] else { panic!("{:?}", txn.steps[1]) };
+        let unique =
+            push.messages[0].options.unique.as_ref().map(|unique| (unique.key.as_str(), unique.held));
+        assert_eq!(unique, Some(("u", UniqueHeld::Keep)));
+        assert!(matches!(&txn.steps[6], Step::Extend { lease_ms: 60_000, .. }));
     }
 
     #[test]
@@ -265,6 +291,9 @@ mod tests {
             (r#"{"do": [{"ack": "jobs/1/2", "for": "1s"}]}"#, "step 1: \"for\" is not understood here"),
             (r#"{"do": [{"push": "jobs"}]}"#, "\"body\""),
             (r#"{"do": [{"push": "jobs", "body": "x"}, {"pop": "jobs"}]}"#, "step 2: expected push"),
+            (r#"{"do": [{"push": "jobs", "body": "x", "body_base64": "eA=="}]}"#, "one body"),
+            (r#"{"do": [{"push": "jobs", "body_base64": "eA"}]}"#, "no base64"),
+            (r#"{"do": [{"push": "jobs", "body": "x", "unique": "k", "on_held": "go"}]}"#, "on_held"),
             (r#"{"if": [{"queue": "jobs"}], "do": [{"rm": "jobs/1"}]}"#, "condition 1: expected at_most"),
             (r#"{"do": [{"extend": "jobs/1/2", "for": "1"}]}"#, "unit"),
         ] {

@@ -348,6 +348,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::SetSchedule(_)
         | Request::RemoveSchedule(_)
         | Request::Schedules(_)
+        | Request::Groups(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

@@ -8,6 +8,7 @@ use crate::bounded::{Bounded, TooMany};
 use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
+use crate::group::{GroupView, Groups};
 use crate::names::{Key, MessageId, NodeId, QueueName};
 use crate::request::{
     Action, AlterQueue, Change, CreateQueue, Edit, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind,
@@ -329,6 +330,15 @@ impl Client {
     pub async fn schedules(&self, schedules: Schedules) -> Result<Answered<Vec<ScheduleView>>, ClientError> {
         let answered = self.call(Request::Schedules(schedules), Vec::new()).await?;
         Ok(answered.map(pick!(Schedules, views => views.into_vec())))
+    }
+
+    /// One page of the groups of a queue, by name.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn groups(&self, groups: Groups) -> Result<Answered<Vec<GroupView>>, ClientError> {
+        let answered = self.call(Request::Groups(groups), Vec::new()).await?;
+        Ok(answered.map(pick!(Groups, views => views.into_vec())))
     }
 
     /// What the node at `address` knows of itself and its cluster.

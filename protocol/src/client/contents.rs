@@ -82,6 +82,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::SetSchedule(_) => matches!(answer, Answer::Created(_)),
         Request::RemoveSchedule(_) => matches!(answer, Answer::Count(_)),
         Request::Schedules(_) => matches!(answer, Answer::Schedules(_)),
+        Request::Groups(_) => matches!(answer, Answer::Groups(_)),
         Request::Txn(_) => matches!(answer, Answer::Txn(_)),
         Request::WeighGroup(_) => matches!(answer, Answer::Weighed(_)),
         Request::RaiseLevel(_) => matches!(answer, Answer::Level(_)),

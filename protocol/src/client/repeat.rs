@@ -37,6 +37,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         Request::Peek(_)
         | Request::Queues(_)
         | Request::Schedules(_)
+        | Request::Groups(_)
         | Request::Status
         | Request::Stats
         | Request::Explain(_) => Repeat::Free,
@@ -53,6 +54,7 @@ pub(super) fn needs_leader(request: &Request) -> bool {
         Request::Status | Request::Drain(_) => false,
         Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
         Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
+        Request::Groups(groups) => groups.consistency == Consistency::Linearizable,
         Request::Explain(explain) => explain.consistency == Consistency::Linearizable,
         _ => true,
     }

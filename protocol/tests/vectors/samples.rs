@@ -9,6 +9,7 @@ use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::explain::{Explain, Explained, Hold};
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
+use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::hello::{
     Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
 };
@@ -79,6 +80,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::SetSchedule(_) => "set_schedule",
     Request::RemoveSchedule(_) => "remove_schedule",
     Request::Schedules(_) => "schedules",
+    Request::Groups(_) => "groups",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -118,6 +120,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Level(_) => "level",
     Answer::Txn(_) => "txn",
     Answer::Schedules(_) => "schedules",
+    Answer::Groups(_) => "groups",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -468,6 +471,17 @@ fn responses() -> Vec<Sample> {
         refused: 1,
     };
     add("", Answer::Schedules(list(vec![view])), Vec::new());
+    let group = GroupView {
+        group: "customer-7".parse().expect("a key"),
+        weight: 3,
+        own_weight: true,
+        ready: 5,
+        leased: 1,
+        waiting: 0,
+        dead: 2,
+        held: Some(GroupHeld::Leased),
+    };
+    add("", Answer::Groups(list(vec![group])), Vec::new());
     for (suffix, at) in [("/condition", TxnPart::Condition(1)), ("/step", TxnPart::Step(2))] {
         let failed = TxnOutcome::Failed { at, code: ErrorCode::ReceiptStale };
         add(suffix, Answer::Txn(failed), Vec::new());

@@ -263,3 +263,19 @@ fn each_kind_of_blockage_is_explained() {
     broker.run(alter(QueueSettings { leases_paused: Some(true), ..Default::default() })).unwrap();
     assert_eq!(holds(&broker), [Hold::Paused, Hold::GroupFull { group }]);
 }
+
+#[test]
+fn groups_are_listed_page_by_page_with_what_holds_them_back() {
+    let mut broker = Broker::new();
+    let settings = QueueSettings { group_weight: Some(2), ..ordered(OnPoison::Skip) };
+    broker.run(create("jobs", settings)).unwrap();
+    broker.run(push_groups(&["b", "a", "c", "a"])).unwrap();
+    broker.run(lease("jobs", 1)).unwrap();
+    let page = broker.state.groups(&name("jobs"), None, 2).unwrap();
+    let shown: Vec<_> = page.iter().map(|view| (view.group.as_str(), view.ready, view.leased)).collect();
+    assert_eq!(shown, [("a", 2, 0), ("b", 0, 1)]);
+    assert_eq!(page[1].held, None, "nothing of it is ready");
+    let next = broker.state.groups(&name("jobs"), Some(&key("b")), 2).unwrap();
+    assert_eq!((next.len(), next[0].group.as_str(), next[0].weight, next[0].own_weight), (1, "c", 2, false));
+    assert_eq!(broker.state.groups(&name("none"), None, 2).unwrap_err().code, ErrorCode::QueueNotFound);
+}

@@ -227,6 +227,8 @@ pub(super) fn requests() -> Vec<Sample> {
     let id = Some(MessageId(4_812));
     read("/id", Request::Explain(Explain { id, consistency: Consistency::Stale, ..explain }));
     let after = Some("report".parse().unwrap());
+    let groups = Groups { queue: queue(), after: None, consistency: Consistency::Linearizable };
+    read("", Request::Groups(groups));
     read("", Request::Schedules(Schedules { after, consistency: Consistency::Linearizable }));
     read("", Request::Status);
     read("", Request::TransferLeader(None));
