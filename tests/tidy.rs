@@ -37,6 +37,7 @@ const WIRE: &[&str] = &[
     "gather",
     "group",
     "hello",
+    "history",
     "level",
     "limits",
     "membership",

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::errors::{Done, Failure};
 use crate::exit::Exit;
 use crate::grammar::{MessageCmd, Messages};
+use crate::history;
 use crate::message::{self, Seen};
 use crate::peek;
 use crate::render;
@@ -18,6 +19,7 @@ use crate::shell::Shell;
 pub(crate) async fn run(shell: &mut Shell, cmd: MessageCmd) -> Done {
     let (messages, change, done, place) = match cmd {
         MessageCmd::Show { queue, id } => return show(shell, &queue, id).await,
+        MessageCmd::History { queue, id } => return history::run(shell, &queue, id).await,
         MessageCmd::Kick(messages) => (messages, Change::Kick, "kicked", String::new()),
         MessageCmd::Cancel(messages) => (messages, Change::Cancel, "cancelled", String::new()),
         MessageCmd::Rm(messages) => {

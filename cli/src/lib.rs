@@ -18,6 +18,7 @@ mod exit;
 mod explain;
 mod grammar;
 mod group;
+mod history;
 mod lease;
 mod lines;
 mod live;

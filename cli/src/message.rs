@@ -123,7 +123,7 @@ impl Seen {
 }
 
 /// Something that happened, for scripts.
-fn event(event: &Event) -> Value {
+pub(crate) fn event(event: &Event) -> Value {
     let mut document = json!({"at": clock::rfc3339(event.at_ms), "attempts": event.attempts});
     let fields = document.as_object_mut().expect("built as an object");
     let what = match &event.kind {

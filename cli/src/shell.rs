@@ -256,6 +256,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Txn(_) => "txn",
         Answer::Schedules(_) => "schedules",
         Answer::Groups(_) => "groups",
+        Answer::History(_) => "history",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

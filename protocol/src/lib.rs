@@ -15,6 +15,7 @@ pub mod gather;
 pub mod group;
 pub mod handshake;
 pub mod hello;
+pub mod history;
 #[cfg(feature = "client")]
 pub mod io;
 pub mod level;

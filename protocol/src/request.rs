@@ -10,6 +10,7 @@ use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
 use crate::explain::Explain;
 use crate::group::Groups;
+use crate::history::History;
 use crate::level::Level;
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
@@ -101,6 +102,8 @@ pub enum Request {
     SaveCheckpoint(SaveCheckpoint),
     /// List the groups of a queue.
     Groups(Groups),
+    /// Tell what happened to a message, also when it is gone.
+    History(History),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

@@ -11,6 +11,7 @@ use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::explain::Explained;
 use crate::group::GroupList;
+use crate::history::HistoryView;
 use crate::level::{Level, Levels};
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
@@ -108,6 +109,8 @@ pub enum Answer {
     Schedules(ScheduleList),
     /// To a listing of groups, by name.
     Groups(GroupList),
+    /// To a history.
+    History(HistoryView),
 }
 
 /// A run of messages of one push that fared alike.

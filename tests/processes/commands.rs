@@ -291,3 +291,43 @@ async fn a_transaction_does_all_of_its_steps_or_none() {
     assert_eq!(counts(&cluster, "results").await, [0; 4]);
     run_file(r#"{"do": [{"ack": 5}]}"#, false).await.expect(65).says("step 1");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_happened_to_a_message_is_told_also_when_it_is_gone_and_after_a_restart() {
+    let mut cluster = Cluster::start_with(1, &[]).await;
+    ctl(&cluster, "queue create jobs --backoff none").await.expect(0);
+    ctl(&cluster, "push jobs one two three").await.expect(0);
+    let leased = json(&cluster, "lease jobs").await;
+    let receipt = leased["receipt"].as_str().expect("a lease has one");
+    ctl(&cluster, &format!("nack {receipt} --reason broken")).await.expect(0);
+    let live = json(&cluster, "message history jobs 1").await;
+    assert_eq!(
+        (live["state"].as_str(), live["history"][0]["what"].as_str()),
+        (Some("ready"), Some("failed"))
+    );
+    ctl(&cluster, "pop jobs -n 2").await.expect(0);
+    ctl(&cluster, "message rm jobs 3 --yes").await.expect(0);
+
+    let fates = async |cluster: &Cluster| {
+        let mut fates = Vec::new();
+        for id in ["1", "2", "3"] {
+            let told = json(cluster, &format!("message history jobs {id}")).await;
+            assert_eq!(told["state"], "gone", "{told}");
+            let attempts = told["gone"]["attempts"].as_u64().expect("a number");
+            fates.push((told["gone"]["how"].as_str().expect("a word").to_owned(), attempts));
+        }
+        fates
+    };
+    let expected = [("acked", 2), ("acked", 1), ("deleted", 0)].map(|(how, count)| (how.to_owned(), count));
+    assert_eq!(fates(&cluster).await, expected);
+    let text = ctl(&cluster, "message history jobs 1").await.expect(0);
+    assert!(text.stdout.contains("attempt 1  failed") && text.stdout.contains("acked"), "{text}");
+    ctl(&cluster, "message history jobs 9").await.expect(66).says("was never pushed");
+    ctl(&cluster, "queue create other").await.expect(0);
+    ctl(&cluster, "message history other 1").await.expect(66).says("among those that went lately");
+
+    // What the log still holds is told again.
+    cluster.kill(0);
+    cluster.restart(0).await;
+    assert_eq!(fates(&cluster).await, expected);
+}

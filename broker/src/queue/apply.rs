@@ -10,6 +10,7 @@ use queue_protocol::response::At;
 use super::command::{Batch, Command, Op, SessionStamp};
 use super::dead::Leaver;
 use super::deadlines::Head;
+use super::gone::Gone;
 use super::level::is_known;
 use super::messages::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
@@ -27,6 +28,8 @@ pub(crate) struct Apply<'a> {
     rows_taken: u64,
     /// Queues that got ready messages.
     gained: BTreeSet<QueueNumber>,
+    /// Messages that went for good.
+    pub(super) gone: Vec<Gone>,
 }
 
 impl State {
@@ -35,16 +38,18 @@ impl State {
     pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Applied {
         self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
         self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
-        let mut apply = Apply { state: self, index, table, rows_taken: 0, gained: BTreeSet::new() };
+        let mut apply =
+            Apply { state: self, index, table, rows_taken: 0, gained: BTreeSet::new(), gone: Vec::new() };
         apply.fire();
         let replies =
             (0..).zip(batch.commands.iter()).map(|(position, command)| apply.command(position, command));
         let replies: Vec<Reply> = replies.collect();
         let gained = std::mem::take(&mut apply.gained);
+        let gone = std::mem::take(&mut apply.gone);
         let ready = gained.iter().filter_map(|number| self.queues.get(number));
         let ready = ready.filter(|queue| queue.available() > 0).map(|queue| queue.name.clone()).collect();
         self.fold(&replies);
-        Applied { replies, effects: Effects { ready, more_due: self.is_due() } }
+        Applied { replies, effects: Effects { ready, more_due: self.is_due() }, gone }
     }
 }
 
@@ -124,6 +129,10 @@ impl Apply<'_> {
         queue.leaving.dead_to = dead_to;
         let result = change(queue);
         let leaving = std::mem::take(&mut queue.leaving).messages;
+        let at_ms = self.state.wall_ms;
+        if !queue.going.is_empty() {
+            self.gone.push(Gone { queue: number, at_ms, went: std::mem::take(&mut queue.going) });
+        }
         let from = (!leaving.is_empty()).then(|| queue.name.clone());
         let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
         let head = std::mem::replace(&mut queue.head, head_after);

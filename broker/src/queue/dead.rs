@@ -4,6 +4,7 @@
 //! With `dead_to` a message does not stay: it is handed on, within the same apply, through [`Leaving`], and
 //! [`Apply::change`](super::apply::Apply::change) puts it into the other queue.
 
+use queue_protocol::history::GoneHow;
 use queue_protocol::limits::DEAD_HOPS_MAX;
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind};
@@ -94,8 +95,9 @@ impl Queue {
     }
 
     /// Deletes a dead message.
-    pub(super) fn delete_dead(&mut self, id: MessageId) {
+    pub(super) fn delete_dead(&mut self, id: MessageId, how: GoneHow) {
         if let Some(message) = self.exhume(id) {
+            self.tell(id, &message, how);
             self.bytes -= message.size();
         }
     }

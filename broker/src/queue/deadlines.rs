@@ -5,6 +5,7 @@
 //! id); at most [`FIRED_COUNT_MAX`] an entry. A queue is fired as far as that goes before the next one is looked at.
 
 use imbl::OrdSet;
+use queue_protocol::history::GoneHow;
 use queue_protocol::names::{MessageId, SessionId};
 use queue_protocol::response::{DeadReason, EventKind};
 
@@ -178,7 +179,7 @@ impl Queue {
                     self.bury(id, message, DeadReason::Admin, wall_ms);
                 }
             }
-            Kind::Dead => self.delete_dead(id),
+            Kind::Dead => self.delete_dead(id, GoneHow::Forgotten),
             Kind::Dedup => self.dedup.forget_first(),
             Kind::Rate | Kind::RateIdle => self.bucket = self.bucket.refilled(self.rate(), wall_ms),
             Kind::GroupRate => self.ready.groups.refill(Refill::Opens, wall_ms),

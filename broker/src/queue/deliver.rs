@@ -1,6 +1,7 @@
 //! Lease and pop: what is handed out is decided here, when the entry is applied.
 
 use queue_protocol::error::ErrorCode;
+use queue_protocol::history::GoneHow;
 use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, TAIL_SIZE_MAX};
 use queue_protocol::names::{LeaseToken, SessionId};
 
@@ -51,7 +52,7 @@ impl Apply<'_> {
             let served = (session, queue.settings.lease_ms, clock_ms);
             hand_out(queue, lease, served, token, wall_ms, |queue, _, (id, message, _)| {
                 queue.turnover.acked += 1;
-                queue.let_go(id, &message);
+                queue.let_go(id, &message, GoneHow::Popped);
                 (0, 0)
             })
         });

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
+use queue_protocol::history::GoneHow;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind, Settled};
 use queue_protocol::settings::{OnExpiry, OnFull, Settings};
@@ -16,6 +17,7 @@ use super::command::ErrorText;
 use super::dead::Leaving;
 use super::deadlines::Head;
 use super::expiries::Expiries;
+use super::gone::Went;
 use super::groups::Members;
 use super::keys::{Dedup, UniqueKeys};
 use super::line::Room;
@@ -64,6 +66,8 @@ pub(super) struct Queue {
     pub(super) dead_bytes: u64,
     /// Messages on their way to another queue, while the queue is being changed.
     pub(super) leaving: Leaving,
+    /// Messages that went for good, while the queue is being changed.
+    pub(super) going: Vec<Went>,
     pub(super) turnover: Turnover,
     /// Its first deadlines, as the state lists them.
     pub(super) head: Head,
@@ -160,6 +164,7 @@ impl Queue {
             bytes: 0,
             dead_bytes: 0,
             leaving: Leaving::default(),
+            going: Vec::new(),
             turnover: Turnover::default(),
             head: Head::default(),
         }
@@ -266,8 +271,8 @@ impl Queue {
         Some(delayed.message)
     }
 
-    /// Lets a message go that is in no state.
-    pub(super) fn let_go(&mut self, id: MessageId, message: &Message) {
+    /// Lets a message go that is in no state, wherever.
+    pub(super) fn let_leave(&mut self, id: MessageId, message: &Message) {
         self.bytes -= message.size();
         self.unique.free(id);
     }
@@ -275,7 +280,7 @@ impl Queue {
     /// Puts a message that is in no state and whose time to live has passed where that leads.
     pub(super) fn expire(&mut self, id: MessageId, message: Message, wall_ms: u64) {
         match self.settings.on_expiry {
-            OnExpiry::Drop => self.let_go(id, &message),
+            OnExpiry::Drop => self.let_go(id, &message, GoneHow::Expired),
             OnExpiry::Dead => self.bury(id, message, DeadReason::Expired, wall_ms),
         }
     }
@@ -429,9 +434,9 @@ impl Queue {
     }
 
     /// Deletes a message that is ready or delayed.
-    pub(super) fn delete_waiting(&mut self, id: MessageId) {
+    pub(super) fn delete_waiting(&mut self, id: MessageId, how: GoneHow) {
         if let Some(message) = self.take_waiting(id) {
-            self.let_go(id, &message);
+            self.let_go(id, &message, how);
         }
     }
 
@@ -444,7 +449,8 @@ impl Queue {
         assert!(self.keys_hold(), "{}: expiries and keys", self.name);
         let died = self.dead.iter().map(|(id, dead)| (dead.died_at_ms, *id)).collect::<OrdSet<_>>();
         assert!(died == self.died, "{}: deaths", self.name);
-        assert!(self.leaving.messages.is_empty(), "{}: messages got lost on their way", self.name);
+        let none = self.leaving.messages.is_empty() && self.going.is_empty();
+        assert!(none, "{}: messages got lost on their way", self.name);
         let dead_bytes = self.dead.values().map(|dead| dead.message.size()).sum::<u64>();
         assert_eq!(dead_bytes, self.dead_bytes, "{}: bytes of the dead", self.name);
         assert_eq!(self.ready.messages().count() as u64, self.ready.count(), "{}: ready", self.name);

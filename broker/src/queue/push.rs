@@ -2,6 +2,7 @@
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
+use queue_protocol::history::GoneHow;
 use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::MessageId;
 use queue_protocol::request::{Due, PushOptions, Unique, UniqueHeld};
@@ -177,7 +178,7 @@ impl Queue {
         if grows > 0 && !self.has_room(0, grows) {
             return Admitted::Refused(ErrorCode::QueueFull);
         }
-        self.delete_waiting(id);
+        self.delete_waiting(id, GoneHow::Replaced);
         Admitted::Yes
     }
 

@@ -8,6 +8,8 @@ use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
 use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
+use super::gone::Gone;
+
 /// Answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -123,6 +125,8 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// What the leader should do now.
     pub effects: Effects,
+    /// Messages that went for good, but for those that went with their queue.
+    pub gone: Vec<Gone>,
 }
 
 /// What apply asks the leader to do; safe to lose.

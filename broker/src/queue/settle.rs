@@ -2,6 +2,7 @@
 
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::error::ErrorCode;
+use queue_protocol::history::GoneHow;
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
 use queue_protocol::request::NackKind;
 use queue_protocol::response::{DeadReason, EventKind, Settled};
@@ -19,7 +20,7 @@ impl Apply<'_> {
     pub(super) fn ack(&mut self, session: Option<SessionId>, receipts: &Receipts) -> Outcome {
         self.settle(session, receipts, |queue, id, leased| {
             queue.turnover.acked += 1;
-            queue.let_go(id, &leased.message);
+            queue.let_go(id, &leased.message, GoneHow::Acked);
         })
     }
 

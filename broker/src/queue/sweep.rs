@@ -5,6 +5,7 @@
 //! between which everything else goes on, and nothing of it is kept in the state.
 
 use queue_protocol::error::ErrorCode;
+use queue_protocol::history::GoneHow;
 use queue_protocol::limits::PRIORITY_MAX;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::request::{Action, Change, Cursor, MessageState, Select, Sweep};
@@ -141,10 +142,10 @@ impl Queue {
 
     /// Deletes a message, whatever its state. The session that loses a lease by it.
     fn delete(&mut self, id: MessageId) -> Option<SessionId> {
-        self.delete_waiting(id);
-        self.delete_dead(id);
+        self.delete_waiting(id, GoneHow::Deleted);
+        self.delete_dead(id, GoneHow::Deleted);
         let leased = self.end_lease(id)?;
-        self.let_go(id, &leased.message);
+        self.let_go(id, &leased.message, GoneHow::Deleted);
         leased.session
     }
 
@@ -152,7 +153,7 @@ impl Queue {
     fn send(&mut self, id: MessageId, to: QueueNumber) {
         let due_ms = self.delayed.get(&id).map_or(0, |delayed| delayed.due_ms);
         if let Some(message) = self.take_waiting(id).or_else(|| self.exhume(id)) {
-            self.let_go(id, &message);
+            self.let_leave(id, &message);
             self.leaving.messages.push(Leaver { to, id, message: Message { hops: 0, ..message }, due_ms });
         }
     }

@@ -33,7 +33,7 @@ impl Apply<'_> {
             }
         }
         // A copy shares everything: what it costs is what the steps change.
-        let before = self.state.clone();
+        let (before, gone_before) = (self.state.clone(), self.gone.len());
         let mut row = first_row;
         let mut done = Vec::with_capacity(txn.steps.len());
         for (k, step) in (0..).zip(txn.steps.iter()) {
@@ -41,6 +41,7 @@ impl Apply<'_> {
                 Ok(one) => done.push(one),
                 Err(code) => {
                     *self.state = before;
+                    self.gone.truncate(gone_before);
                     return failed(TxnPart::Step(k), code);
                 }
             }

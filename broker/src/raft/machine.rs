@@ -9,6 +9,7 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use queue_protocol::names::MessageId;
 use queue_protocol::peer::LogId;
 use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, oneshot};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::agreement::Agreement;
 use super::bodies::{merge, reading};
 use super::cause::Cause;
+use super::gone::Recent;
 use super::levels::{NotSpoken, Spoken};
 use super::mutated;
 use super::types::{
@@ -28,7 +30,7 @@ use crate::log::{Import, LiveBodies, Log};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
 use crate::queue::reply::Effects;
-use crate::queue::{BadSection, BadState, State};
+use crate::queue::{BadSection, BadState, Gone, State};
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
 
 /// Pause after a snapshot found no room.
@@ -71,6 +73,7 @@ struct Core {
     membership: RaftStoredMembership,
     since_entries: u64,
     since_bytes: u64,
+    gone: Recent,
 }
 
 /// Called after every entry, on the thread that applies.
@@ -122,6 +125,7 @@ impl Machine {
             membership: RaftStoredMembership::default(),
             since_entries: 0,
             since_bytes: 0,
+            gone: Recent::default(),
         };
         let mut newest = None;
         if let Some(file) = snapshots.newest() {
@@ -137,6 +141,7 @@ impl Machine {
             core.membership = meta.last_membership.clone();
             let live = state.live_bodies();
             witness.tell(&Seen::Taken { index, state: &state });
+            core.gone = Recent::begin(state.wall_ms());
             core.state = state;
             newest = Some((meta, Arc::new(Pinned { file, live })));
         }
@@ -175,6 +180,11 @@ impl Machine {
     pub(crate) fn read<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
         let core = self.core();
         look(&core.state, core.applied.map_or(0, |applied| applied.index))
+    }
+
+    /// A message that went lately, and since when this node knows of all that did.
+    pub(crate) fn gone(&self, id: MessageId) -> (Option<Gone>, u64) {
+        self.core().gone.find(id)
     }
 
     pub(crate) fn snapshot_last(&self) -> Option<LogId> {
@@ -220,6 +230,7 @@ impl Machine {
         self.spoken.reach(core.state.level()).expect("it was looked at before");
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
+        core.gone.keep(applied.gone);
         core.applied = Some(id);
         let freed = before.saturating_sub(core.state.bytes());
         self.count(&mut core, batch, freed);
@@ -457,6 +468,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let mut core = self.0.core();
         let index = meta.last_log_id.map_or(0, |last| last.index);
         self.0.witness.tell(&Seen::Taken { index, state: &state });
+        core.gone = Recent::begin(state.wall_ms());
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();

@@ -8,6 +8,7 @@ mod cause;
 mod changes;
 mod clocks;
 mod floors;
+mod gone;
 pub(crate) mod leadership;
 pub(crate) mod levels;
 mod link;
@@ -44,6 +45,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::level::Levels;
 use queue_protocol::membership::Standing;
+use queue_protocol::names::MessageId;
 use tokio::sync::watch;
 
 pub(crate) use self::floors::Floors;
@@ -69,9 +71,9 @@ use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
 use crate::outside::{Fatal, Outside};
-use crate::queue::State;
 use crate::queue::command::{Command, Op};
 use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
+use crate::queue::{Gone, State};
 use crate::snapshots::Snapshots;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
@@ -370,6 +372,11 @@ impl Consensus {
     /// Reads what this node has applied, with the index of the last entry.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
         self.machine.read(look)
+    }
+
+    /// A message that went lately, and since when this node knows of all that did.
+    pub(crate) fn gone(&self, id: MessageId) -> (Option<Gone>, u64) {
+        self.machine.gone(id)
     }
 
     pub(crate) fn lease_clock_ms(&self) -> u64 {

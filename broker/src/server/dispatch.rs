@@ -222,6 +222,7 @@ impl Dispatch {
             Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
             Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
             Request::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
+            Request::History(history) => self.fresh(history.consistency, || self.history(&history)).await,
             Request::Groups(groups) => self.fresh(groups.consistency, || self.groups(&groups)).await,
             Request::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
             Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
@@ -383,6 +384,7 @@ fn is_read(request: &Request) -> bool {
             | Request::Explain(_)
             | Request::Schedules(_)
             | Request::Groups(_)
+            | Request::History(_)
             | Request::TransferLeader(_)
             | Request::ChangeMembers(_)
             | Request::Drain(_)

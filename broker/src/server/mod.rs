@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod explain;
 mod groups;
+mod history;
 mod options;
 mod push;
 pub(crate) mod reply_to;

@@ -137,6 +137,14 @@ pub(crate) enum MessageCmd {
         /// Which
         id: u64,
     },
+    /// Tell what happened to a message, also when it went lately
+    History {
+        /// Where it is or was last
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+        /// Which
+        id: u64,
+    },
     /// Make delayed and dead messages ready now
     Kick(Messages),
     /// Delete messages that are still delayed
@@ -165,7 +173,7 @@ impl MessageCmd {
     /// The queue it is about.
     pub(crate) fn queue(&self) -> &QueueName {
         match self {
-            Self::Show { queue, .. } => queue,
+            Self::Show { queue, .. } | Self::History { queue, .. } => queue,
             Self::Kick(messages)
             | Self::Cancel(messages)
             | Self::Rm(messages)

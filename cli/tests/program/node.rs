@@ -349,6 +349,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::RemoveSchedule(_)
         | Request::Schedules(_)
         | Request::Groups(_)
+        | Request::History(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

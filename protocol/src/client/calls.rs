@@ -9,6 +9,7 @@ use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::group::{GroupView, Groups};
+use crate::history::{History, HistoryView};
 use crate::names::{Key, MessageId, NodeId, QueueName};
 use crate::request::{
     Action, AlterQueue, Change, CreateQueue, Edit, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind,
@@ -339,6 +340,15 @@ impl Client {
     pub async fn groups(&self, groups: Groups) -> Result<Answered<Vec<GroupView>>, ClientError> {
         let answered = self.call(Request::Groups(groups), Vec::new()).await?;
         Ok(answered.map(pick!(Groups, views => views.into_vec())))
+    }
+
+    /// What happened to a message, also when it is gone.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn history(&self, history: History) -> Result<Answered<HistoryView>, ClientError> {
+        let answered = self.call(Request::History(history), Vec::new()).await?;
+        Ok(answered.map(pick!(History)))
     }
 
     /// What the node at `address` knows of itself and its cluster.

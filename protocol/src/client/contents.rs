@@ -83,6 +83,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::RemoveSchedule(_) => matches!(answer, Answer::Count(_)),
         Request::Schedules(_) => matches!(answer, Answer::Schedules(_)),
         Request::Groups(_) => matches!(answer, Answer::Groups(_)),
+        Request::History(_) => matches!(answer, Answer::History(_)),
         Request::Txn(_) => matches!(answer, Answer::Txn(_)),
         Request::WeighGroup(_) => matches!(answer, Answer::Weighed(_)),
         Request::RaiseLevel(_) => matches!(answer, Answer::Level(_)),

@@ -38,6 +38,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Queues(_)
         | Request::Schedules(_)
         | Request::Groups(_)
+        | Request::History(_)
         | Request::Status
         | Request::Stats
         | Request::Explain(_) => Repeat::Free,
@@ -55,6 +56,7 @@ pub(super) fn needs_leader(request: &Request) -> bool {
         Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
         Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
         Request::Groups(groups) => groups.consistency == Consistency::Linearizable,
+        Request::History(history) => history.consistency == Consistency::Linearizable,
         Request::Explain(explain) => explain.consistency == Consistency::Linearizable,
         _ => true,
     }

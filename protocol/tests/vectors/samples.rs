@@ -13,6 +13,7 @@ use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::hello::{
     Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
 };
+use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
@@ -81,6 +82,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::RemoveSchedule(_) => "remove_schedule",
     Request::Schedules(_) => "schedules",
     Request::Groups(_) => "groups",
+    Request::History(_) => "history",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -121,6 +123,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Txn(_) => "txn",
     Answer::Schedules(_) => "schedules",
     Answer::Groups(_) => "groups",
+    Answer::History(_) => "history",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -482,6 +485,14 @@ fn responses() -> Vec<Sample> {
         held: Some(GroupHeld::Leased),
     };
     add("", Answer::Groups(list(vec![group])), Vec::new());
+    let (at_ms, pushed_at_ms) = (1_800_000_000_500, 1_800_000_000_000);
+    let how = GoneHow::Acked;
+    let gone = GoneView { how, at_ms, pushed_at_ms, attempts: 2, failures: 1, releases: 0 };
+    for (suffix, fate) in [("/gone", Fate::Gone(gone)), ("/live", Fate::Live(MessageState::Dead))] {
+        let event = Event { at_ms, attempts: 1, kind: EventKind::Failed };
+        let view = HistoryView { fate, events: list(vec![event]), complete_since_ms: pushed_at_ms };
+        add(suffix, Answer::History(view), Vec::new());
+    }
     for (suffix, at) in [("/condition", TxnPart::Condition(1)), ("/step", TxnPart::Step(2))] {
         let failed = TxnOutcome::Failed { at, code: ErrorCode::ReceiptStale };
         add(suffix, Answer::Txn(failed), Vec::new());

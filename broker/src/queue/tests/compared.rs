@@ -88,12 +88,14 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
     for (index, step) in (1..).zip(steps) {
         let (batch, table) = clients.entry(step);
         let were_ready = ready_counts(&model);
+        let were_there = messages(&model);
         let applied = state.apply(index, &batch, &table);
         assert_eq!(applied.replies, model.apply(index, &batch, &table), "entry {index}: {batch:?}");
         state.check();
         assert_same(&state, &model);
         assert_recorded(&state, &model, &batch);
         assert_effects(&applied, &model, &were_ready);
+        assert_gone(&applied, &model, &were_there, &batch);
         for reply in &applied.replies {
             clients.hear(reply);
             seen.extend(kinds(reply));
@@ -206,6 +208,29 @@ fn assert_effects(applied: &Applied, model: &Model, were_ready: &BTreeMap<QueueN
     assert!(gained.is_subset(&named), "{gained:?} are ready, {named:?} were named");
     assert!(named.iter().all(|queue| now_ready.contains_key(*queue)));
     assert_eq!(applied.effects.more_due, model.is_due());
+}
+
+/// All messages, with their queues.
+fn messages(model: &Model) -> BTreeMap<MessageId, QueueName> {
+    let of = |queue: QueueName| STATES.map(|which| (queue.clone(), model.peek(&queue, which)));
+    let all = model.queues().into_iter().flat_map(of);
+    all.flat_map(|(queue, shown)| shown.into_iter().map(move |shown| (shown.id, queue.clone()))).collect()
+}
+
+/// What is not there any more is told of once, unless it may have gone with its queue; and so is what came and went with
+/// this entry.
+fn assert_gone(applied: &Applied, model: &Model, were_there: &BTreeMap<MessageId, QueueName>, batch: &Batch) {
+    let there = messages(model);
+    let went = || applied.gone.iter().flat_map(|gone| &gone.went);
+    let told: BTreeSet<MessageId> = went().map(|went| went.id).collect();
+    assert_eq!(told.len(), went().count(), "told twice");
+    assert!(told.iter().all(|id| !there.contains_key(id)), "told of one that is there");
+    if batch.commands.iter().any(|command| matches!(command.op, Op::RemoveQueue { .. })) {
+        return;
+    }
+    let missing = were_there.iter().filter(|(id, _)| !there.contains_key(id));
+    let untold: Vec<_> = missing.filter(|(id, _)| !told.contains(id)).collect();
+    assert!(untold.is_empty(), "{untold:?} went untold");
 }
 
 /// Messages that leases could get.

@@ -229,6 +229,8 @@ pub(super) fn requests() -> Vec<Sample> {
     let after = Some("report".parse().unwrap());
     let groups = Groups { queue: queue(), after: None, consistency: Consistency::Linearizable };
     read("", Request::Groups(groups));
+    let history = History { queue: queue(), id: MessageId(1_006), consistency: Consistency::Stale };
+    read("", Request::History(history));
     read("", Request::Schedules(Schedules { after, consistency: Consistency::Linearizable }));
     read("", Request::Status);
     read("", Request::TransferLeader(None));

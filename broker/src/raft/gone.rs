@@ -1,0 +1,95 @@
+//! Messages that went lately, as this node applied it: from the start of its log on, so many and no more. It is kept
+//! beside the state, so it costs no snapshot anything; another node may know of more or fewer.
+
+use std::collections::VecDeque;
+
+use queue_protocol::names::MessageId;
+
+use crate::queue::Gone;
+
+/// Messages kept: some 8 MB.
+const GONE_COUNT_MAX: usize = 100_000;
+
+/// The last that went.
+#[derive(Default)]
+pub(crate) struct Recent {
+    kept: VecDeque<Gone>,
+    count: usize,
+    /// All that went at or after this wall time are here.
+    since_ms: u64,
+}
+
+impl Recent {
+    /// Nothing is known of what went before this wall time.
+    pub(crate) fn begin(since_ms: u64) -> Self {
+        Self { kept: VecDeque::new(), count: 0, since_ms }
+    }
+
+    /// These went.
+    pub(crate) fn keep(&mut self, gone: Vec<Gone>) {
+        self.count += gone.iter().map(|gone| gone.went.len()).sum::<usize>();
+        self.kept.extend(gone);
+        while self.count > GONE_COUNT_MAX {
+            let dropped = self.kept.pop_front().expect("there are more than none");
+            self.count -= dropped.went.len();
+            // Others that went in the same millisecond may have been dropped too.
+            self.since_ms = self.since_ms.max(dropped.at_ms + 1);
+        }
+    }
+
+    /// The message of that id, and since when what went is known. Looks at all.
+    pub(crate) fn find(&self, id: MessageId) -> (Option<Gone>, u64) {
+        let one = |gone: &Gone| {
+            let went = gone.went.iter().find(|went| went.id == id)?.clone();
+            Some(gone.only(went))
+        };
+        (self.kept.iter().rev().find_map(one), self.since_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::bounded::Bounded;
+    use queue_protocol::content::ContentSpec;
+
+    use super::*;
+    use crate::queue::State;
+    use crate::queue::command::{Batch, Command, Lease, Op, Push, Stamps};
+
+    #[test]
+    fn so_many_are_kept_and_it_is_said_since_when() {
+        let (mut state, mut recent) = (State::new(), Recent::begin(5));
+        let mut apply = |index: u64, op: Op, rows: usize| {
+            let commands = Bounded::new(vec![Command { session: None, op }]).expect("one");
+            let stamps = Stamps { wall_ms: 1_000 * index, confirmed_ms: 0 };
+            state
+                .apply(index, &Batch { stamps, commands }, &vec![ContentSpec { size: 1, crc32c: 0 }; rows])
+                .gone
+        };
+        let queue: queue_protocol::names::QueueName = "q".parse().expect("a name");
+        let lease = Lease {
+            queues: Bounded::new(vec![queue.clone()]).expect("one"),
+            max_messages: 250,
+            max_bytes: u32::MAX,
+            lease_ms: None,
+        };
+        let create = Some(Box::default());
+        let push = Push { queue, create, atomic: false, count: 1_000, special: Bounded::default() };
+        for round in 0..101 {
+            recent.keep(apply(5 * round + 1, Op::Push(push.clone()), 1_000));
+            for pop in 2..6 {
+                recent.keep(apply(5 * round + pop, Op::Pop(lease.clone()), 0));
+            }
+            if round == 0 {
+                assert_eq!(recent.find(MessageId(1)).1, 5, "nothing was dropped");
+            }
+        }
+        assert_eq!(recent.count, GONE_COUNT_MAX);
+        // The first 1,000 are forgotten; the last of them went with the fifth entry.
+        assert_eq!(recent.find(MessageId(1_000)).1, 5_001);
+        assert!(recent.find(MessageId(1_000)).0.is_none());
+        let (found, _) = recent.find(MessageId(1_001));
+        let found = found.expect("it is the oldest");
+        assert_eq!((found.at_ms, found.went[0].id, found.went.len()), (7_000, MessageId(1_001), 1));
+    }
+}
