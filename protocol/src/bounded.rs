@@ -8,7 +8,10 @@ use std::ops::Deref;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// At most `N` values. Decoding refuses more, and reserves room only as values arrive.
+/// Values that room is reserved for before they arrive.
+const RESERVED_COUNT_MAX: usize = 1_024;
+
+/// At most `N` values. Decoding refuses more, and reserves room for no more than a few before they arrive.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Bounded<T, const N: usize>(Vec<T>);
@@ -85,7 +88,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Bounded<T, N
                 if seq.size_hint().is_some_and(|len| len > N) {
                     return Err(A::Error::custom("too many values"));
                 }
-                let mut values = Vec::new();
+                let mut values = Vec::with_capacity(seq.size_hint().unwrap_or(0).min(RESERVED_COUNT_MAX));
                 while let Some(value) = seq.next_element()? {
                     if values.len() == N {
                         return Err(A::Error::custom("too many values"));

@@ -180,8 +180,9 @@ impl Proposer {
     /// The next entry's worth; empty if nothing waits.
     fn take(&self) -> Vec<Proposal> {
         let mut waiting = self.waiting();
-        let mut taken: Vec<Proposal> = Vec::new();
-        let mut arrivals = Vec::new();
+        let room = waiting.proposals.len().min(COMMANDS_COUNT_MAX);
+        let mut taken: Vec<Proposal> = Vec::with_capacity(room);
+        let mut arrivals = Vec::with_capacity(room);
         let mut size = 0;
         while let Some((_, next)) = waiting.proposals.front() {
             let next_size = next.size();
@@ -299,11 +300,15 @@ fn spare_settings(taken: &mut [Proposal], exists: impl Fn(&QueueName) -> bool) {
 /// Puts plain pushes of different sessions to the same queue next to each other, so that the state keeps them as one
 /// run; what one session asked for keeps its order.
 fn together(taken: Vec<Proposal>) -> Vec<Proposal> {
+    let session = |proposal: &Proposal| proposal.command.session.map(|stamp| stamp.session);
+    if taken.windows(2).all(|pair| session(&pair[0]) == session(&pair[1])) {
+        return taken;
+    }
     let mut groups: Vec<Vec<Proposal>> = Vec::new();
     let mut open: BTreeMap<QueueName, usize> = BTreeMap::new();
     let mut newest: BTreeMap<Option<SessionId>, usize> = BTreeMap::new();
     for proposal in taken {
-        let session = proposal.command.session.map(|stamp| stamp.session);
+        let session = session(&proposal);
         let queue = match &proposal.command.op {
             Op::Push(push) if push.special.is_empty() => Some(push.queue.clone()),
             _ => None,

@@ -122,27 +122,39 @@ impl Reading {
             while !self.flight.has_room() {
                 self.flight.landed.notified().await;
             }
-            let stopping = std::pin::pin!(async {
-                let _ = stop.wait_for(|stop| *stop).await;
-            });
-            let next = std::pin::pin!(reader.next());
-            let frame = match futures_util::future::select(next, stopping).await {
-                futures_util::future::Either::Left((Ok(Some(frame)), _)) => frame,
-                futures_util::future::Either::Left((Ok(None), _)) => return Left::Gone,
-                futures_util::future::Either::Left((Err(error), _)) => return self.broken(error),
-                futures_util::future::Either::Right(_) => return Left::InOrder,
-            };
-            let mut budget = IN_FLIGHT_SIZE_MAX.saturating_sub(gatherer.held());
-            let whole = gatherer.take(frame, &mut budget);
-            match whole.map_err(queue_protocol::codec::CodecError::Frame) {
-                Ok(None) => {}
-                Ok(Some(frame)) => {
-                    if let Err(error) = self.start(frame) {
-                        return self.broken(error.into());
-                    }
+            let first = {
+                let stopping = std::pin::pin!(async {
+                    let _ = stop.wait_for(|stop| *stop).await;
+                });
+                match futures_util::future::select(std::pin::pin!(reader.next()), stopping).await {
+                    futures_util::future::Either::Left((first, _)) => first,
+                    futures_util::future::Either::Right(_) => return Left::InOrder,
                 }
+            };
+            let mut next = match first {
+                Ok(Some(frame)) => Some(frame),
+                Ok(None) => return Left::Gone,
                 Err(error) => return self.broken(error),
+            };
+            // What came along is taken in the same turn, so that it goes into one entry.
+            while let Some(frame) = next {
+                if let Err(error) = self.take(frame, &mut gatherer) {
+                    return self.broken(error.into());
+                }
+                let buffered = if self.flight.has_room() { reader.next_buffered() } else { Ok(None) };
+                next = match buffered {
+                    Ok(buffered) => buffered,
+                    Err(error) => return self.broken(error),
+                };
             }
+        }
+    }
+
+    fn take(&self, frame: Frame, gatherer: &mut Gatherer) -> Result<(), FrameError> {
+        let mut budget = IN_FLIGHT_SIZE_MAX.saturating_sub(gatherer.held());
+        match gatherer.take(frame, &mut budget)? {
+            Some(frame) => self.start(frame),
+            None => Ok(()),
         }
     }
 
