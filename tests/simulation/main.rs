@@ -4,7 +4,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `SIMULATION_SEEDS=1..31` | which seeds; 1..7 by default |
+//! | `SIMULATION_SEEDS=1..101` | which seeds; 1..31 by default |
 //! | `SIMULATION_SEED=7` | only this one, in this process |
 //! | `SIMULATION_TRACE=1` | print what happens in it, `SIMULATION_LOG=debug` also what the nodes log |
 
@@ -59,7 +59,7 @@ const COVERED: &[&str] = &[
 ];
 
 fn seeds() -> Range<u64> {
-    let text = std::env::var("SIMULATION_SEEDS").unwrap_or_else(|_| "1..7".to_owned());
+    let text = std::env::var("SIMULATION_SEEDS").unwrap_or_else(|_| "1..31".to_owned());
     let numbers = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
     numbers.unwrap_or_else(|| panic!("SIMULATION_SEEDS is {text}, expected 1..31"))
 }

@@ -1,5 +1,6 @@
 //! Data that goes away, and directories that lie: put back, swapped, with a bit that flipped.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use queue_broker::fs::sim::{Bias, Image};
@@ -98,11 +99,12 @@ impl Chaos {
                 let Some(name) = world.dice.pick(&whole) else { return Ok(()) };
                 world.power_off(&name, Some(Bias::All));
                 let files = world.machines[&name].disk().files();
-                let files: Vec<_> = files.into_iter().filter(|path| !path.ends_with("LOCK")).collect();
-                // Where the newest entries are, every other time.
-                let newest =
-                    files.iter().filter(|path| path.extension().is_some_and(|end| end == "log")).max();
-                let newest = newest.cloned().filter(|_| world.dice.chance(1, 2));
+                let files: Vec<PathBuf> = files.into_iter().filter(|path| !path.ends_with("LOCK")).collect();
+                // Every other time where the newest entries are: the segments behind them are spare.
+                let is_log = |path: &&PathBuf| path.extension().is_some_and(|end| end == "log");
+                let mut newest: Vec<PathBuf> = files.iter().filter(is_log).cloned().collect();
+                newest.drain(..newest.len().saturating_sub(3));
+                let newest = world.dice.pick(&newest).filter(|_| world.dice.chance(1, 2));
                 let Some(path) = newest.or_else(|| world.dice.pick(&files)) else { return Ok(()) };
                 let bytes = world.machines[&name].disk().bytes(&path).unwrap_or_default();
                 if bytes.is_empty() {
