@@ -11,8 +11,8 @@ pub mod error;
 pub mod explain;
 pub mod frame;
 pub mod gather;
-#[cfg(feature = "client")]
 pub mod group;
+#[cfg(feature = "client")]
 pub mod handshake;
 pub mod hello;
 pub mod history;
