@@ -111,16 +111,16 @@ impl Waiters {
         inner.enter(id, Stage::Waiting);
         let lease = inner.all[&id].lease().clone();
         let session = inner.all[&id].session();
-        let (worth, most) = consensus.read(|state, _| {
-            (worth_proposing(state, &lease, session), most_available(state, &lease, session))
-        });
+        let (most, known) =
+            consensus.read(|state, _| (most_available(state, &lease, session), names_a_queue(state, &lease)));
         if most == 0 {
             inner.set_linger(id, Linger::Before);
         }
-        if most > 0 && inner.lingers(id, most) {
+        if most > 0 && inner.all[&id].lingers(most) {
+            inner.begin_linger(id);
             return self.earlier.notify_one();
         }
-        if consensus.refuse_lease().is_none() && worth {
+        if (most > 0 || !known) && consensus.refuse_lease().is_none() {
             inner.enter(id, Stage::Proposed);
             let proposal = self.proposal(&inner, id);
             drop(inner);
@@ -187,18 +187,22 @@ impl Waiters {
             }
             let (mut ready, consumer) =
                 consensus.read(|state, _| (state.available(queue), state.consumer(queue)));
-            let mut chosen = Vec::new();
-            let waiting: Vec<u64> = inner.of_queue(queue, consumer).collect();
-            for id in waiting {
+            let (mut chosen, mut lingering) = (Vec::new(), Vec::new());
+            for id in inner.of_queue(queue, consumer) {
                 if ready == 0 {
                     break;
                 }
-                if inner.lingers(id, ready) {
-                    self.earlier.notify_one();
-                    continue;
+                let waiter = &inner.all[&id];
+                if waiter.lingers(ready) {
+                    lingering.push(id);
+                } else {
+                    ready = ready.saturating_sub(waiter.lease().max_messages.into());
+                    chosen.push(id);
                 }
-                ready = ready.saturating_sub(inner.all[&id].lease().max_messages.into());
-                chosen.push(id);
+            }
+            if !lingering.is_empty() {
+                lingering.into_iter().for_each(|id| inner.begin_linger(id));
+                self.earlier.notify_one();
             }
             let proposals: Vec<_> = chosen
                 .into_iter()
@@ -354,11 +358,14 @@ fn most_available(state: &State, lease: &Lease, session: Option<SessionId>) -> u
     lease.queues.iter().map(|queue| state.available_to(queue, session)).max().unwrap_or(0)
 }
 
+/// One of its queues exists.
+fn names_a_queue(state: &State, lease: &Lease) -> bool {
+    lease.queues.iter().any(|queue| state.has_queue(queue))
+}
+
 /// Proposing gives messages, or a refusal because no queue of that name exists.
 fn worth_proposing(state: &State, lease: &Lease, session: Option<SessionId>) -> bool {
-    let queues = &lease.queues;
-    queues.iter().any(|queue| state.available_to(queue, session) > 0)
-        || !queues.iter().any(|queue| state.has_queue(queue))
+    most_available(state, lease, session) > 0 || !names_a_queue(state, lease)
 }
 
 impl Parked for Waiters {
@@ -372,10 +379,9 @@ impl Parked for Waiters {
             return Vec::new();
         }
         let consumer = consensus.read(|state, _| state.consumer(queue));
-        let waiting: Vec<u64> = inner.of_queue(queue, consumer).collect();
-        let lingers = |id: &u64| !inner.all[id].patience.linger.is_zero();
         // Those that linger are looked at when the push is applied.
-        let ids: Vec<u64> = waiting.into_iter().filter(|id| !lingers(id)).take(count).collect();
+        let lingers = |id: &u64| !inner.all[id].patience.linger.is_zero();
+        let ids: Vec<u64> = inner.of_queue(queue, consumer).filter(|id| !lingers(id)).take(count).collect();
         ids.into_iter()
             .map(|id| {
                 inner.enter(id, Stage::Proposed);

@@ -66,6 +66,16 @@ impl Waiter {
         if let Linger::Until(at) = self.linger { at } else { self.patience.until }
     }
 
+    /// Whether so many messages are not enough yet.
+    pub(super) fn lingers(&self, available: u64) -> bool {
+        let waits = match self.linger {
+            Linger::Before => !self.patience.linger.is_zero(),
+            Linger::Until(_) => true,
+            Linger::Over => false,
+        };
+        waits && !self.over && available < self.lease().max_messages.into()
+    }
+
     pub(super) fn key(&self) -> Option<(SessionId, u64)> {
         self.command.session.map(|stamp| (stamp.session, stamp.number))
     }
@@ -123,20 +133,11 @@ impl Inner {
         }
     }
 
-    /// Whether so many messages are not enough yet. The first of them begins the linger.
-    pub(super) fn lingers(&mut self, id: u64, available: u64) -> bool {
+    /// Something is there, and not enough: its linger begins, if it has not.
+    pub(super) fn begin_linger(&mut self, id: u64) {
         let waiter = &self.all[&id];
-        if available >= waiter.lease().max_messages.into() || waiter.over {
-            return false;
-        }
-        match waiter.linger {
-            Linger::Over => false,
-            Linger::Until(_) => true,
-            Linger::Before if waiter.patience.linger.is_zero() => false,
-            Linger::Before => {
-                self.set_linger(id, Linger::Until(Instant::now() + waiter.patience.linger));
-                true
-            }
+        if waiter.linger == Linger::Before {
+            self.set_linger(id, Linger::Until(Instant::now() + waiter.patience.linger));
         }
     }
 
