@@ -31,13 +31,6 @@ pub struct Went {
     events: Vec<Event>,
 }
 
-impl Gone {
-    /// The same of one message.
-    pub fn only(&self, went: Went) -> Self {
-        Self { queue: self.queue, at_ms: self.at_ms, went: vec![went] }
-    }
-}
-
 impl Went {
     /// What is told of it.
     pub fn view(&self, at_ms: u64) -> (GoneView, &[Event]) {

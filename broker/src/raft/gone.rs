@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use queue_protocol::names::MessageId;
 
-use crate::queue::Gone;
+use crate::queue::{Gone, Went};
 
 /// Messages kept: some 8 MB.
 const GONE_COUNT_MAX: usize = 100_000;
@@ -37,13 +37,14 @@ impl Recent {
         }
     }
 
-    /// The message of that id, and since when what went is known. Looks at all.
-    pub(crate) fn find(&self, id: MessageId) -> (Option<Gone>, u64) {
-        let one = |gone: &Gone| {
-            let went = gone.went.iter().find(|went| went.id == id)?.clone();
-            Some(gone.only(went))
-        };
-        (self.kept.iter().rev().find_map(one), self.since_ms)
+    /// All that went at or after this wall time are known.
+    pub(crate) fn since_ms(&self) -> u64 {
+        self.since_ms
+    }
+
+    /// The message of that id, and those it went with. Looks at all.
+    pub(crate) fn find(&self, id: MessageId) -> Option<(&Gone, &Went)> {
+        self.kept.iter().rev().find_map(|gone| Some((gone, gone.went.iter().find(|went| went.id == id)?)))
     }
 }
 
@@ -81,15 +82,14 @@ mod tests {
                 recent.keep(apply(5 * round + pop, Op::Pop(lease.clone()), 0));
             }
             if round == 0 {
-                assert_eq!(recent.find(MessageId(1)).1, 5, "nothing was dropped");
+                assert_eq!(recent.since_ms(), 5, "nothing was dropped");
             }
         }
         assert_eq!(recent.count, GONE_COUNT_MAX);
         // The first 1,000 are forgotten; the last of them went with the fifth entry.
-        assert_eq!(recent.find(MessageId(1_000)).1, 5_001);
-        assert!(recent.find(MessageId(1_000)).0.is_none());
-        let (found, _) = recent.find(MessageId(1_001));
-        let found = found.expect("it is the oldest");
-        assert_eq!((found.at_ms, found.went[0].id, found.went.len()), (7_000, MessageId(1_001), 1));
+        assert_eq!(recent.since_ms(), 5_001);
+        assert!(recent.find(MessageId(1_000)).is_none());
+        let (gone, went) = recent.find(MessageId(1_001)).expect("it is the oldest");
+        assert_eq!((gone.at_ms, went.id), (7_000, MessageId(1_001)));
     }
 }

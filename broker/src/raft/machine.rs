@@ -9,7 +9,6 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
-use queue_protocol::names::MessageId;
 use queue_protocol::peer::LogId;
 use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, oneshot};
@@ -30,7 +29,7 @@ use crate::log::{Import, LiveBodies, Log};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
 use crate::queue::reply::Effects;
-use crate::queue::{BadSection, BadState, Gone, State};
+use crate::queue::{BadSection, BadState, State};
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
 
 /// Pause after a snapshot found no room.
@@ -178,13 +177,13 @@ impl Machine {
 
     /// Reads the state as far as it is applied, with the index of the last entry. Keep it short: apply waits.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
-        let core = self.core();
-        look(&core.state, core.applied.map_or(0, |applied| applied.index))
+        self.read_with_gone(|state, index, _| look(state, index))
     }
 
-    /// A message that went lately, and since when this node knows of all that did.
-    pub(crate) fn gone(&self, id: MessageId) -> (Option<Gone>, u64) {
-        self.core().gone.find(id)
+    /// The same with the messages that went lately.
+    pub(crate) fn read_with_gone<T>(&self, look: impl FnOnce(&State, u64, &Recent) -> T) -> T {
+        let core = self.core();
+        look(&core.state, core.applied.map_or(0, |applied| applied.index), &core.gone)
     }
 
     pub(crate) fn snapshot_last(&self) -> Option<LogId> {

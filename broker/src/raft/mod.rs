@@ -45,7 +45,6 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::level::Levels;
 use queue_protocol::membership::Standing;
-use queue_protocol::names::MessageId;
 use tokio::sync::watch;
 
 pub(crate) use self::floors::Floors;
@@ -60,6 +59,7 @@ pub use self::witness::{Seen, Witness};
 use self::age::Told;
 use self::agreement::Agreement;
 use self::cause::{Cause, Why};
+use self::gone::Recent;
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore, SnapshotEvery};
@@ -71,9 +71,9 @@ use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
 use crate::outside::{Fatal, Outside};
+use crate::queue::State;
 use crate::queue::command::{Command, Op};
 use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
-use crate::queue::{Gone, State};
 use crate::snapshots::Snapshots;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
@@ -374,9 +374,9 @@ impl Consensus {
         self.machine.read(look)
     }
 
-    /// A message that went lately, and since when this node knows of all that did.
-    pub(crate) fn gone(&self, id: MessageId) -> (Option<Gone>, u64) {
-        self.machine.gone(id)
+    /// The same with the messages that went lately.
+    pub(crate) fn read_with_gone<T>(&self, look: impl FnOnce(&State, u64, &Recent) -> T) -> T {
+        self.machine.read_with_gone(look)
     }
 
     pub(crate) fn lease_clock_ms(&self) -> u64 {

@@ -199,9 +199,8 @@ impl Dispatch {
     }
 
     fn status(&self) -> Finished {
-        let answer = Box::new(Answer::Status(Box::new(self.consensus.status())));
-        let (index, lease_clock_ms) = self.consensus.read(|state, index| (index, state.lease_clock_ms()));
-        Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+        let status = Answer::Status(Box::new(self.consensus.status()));
+        self.consensus.read(|state, index| Finished::read(state, index, status))
     }
 
     fn settings(&self, asked: &QueueSettings) -> Result<Settings, Error> {
@@ -323,8 +322,7 @@ impl Dispatch {
                 wall_ms: state.wall_ms(),
                 stages: self.consensus.log().stages().view(),
             };
-            let answer = Box::new(Answer::Stats(Box::new(stats)));
-            Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies: Vec::new() }
+            Finished::read(state, index, Answer::Stats(Box::new(stats)))
         })
     }
 }

@@ -16,8 +16,7 @@ impl Dispatch {
         self.consensus.read(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
                 let holds = Bounded::new(holds).expect("no more are told");
-                let answer = Box::new(Answer::Explained(Explained { holds, ahead, waiting }));
-                Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies: Vec::new() }
+                Finished::read(state, index, Answer::Explained(Explained { holds, ahead, waiting }))
             }
             Err(refusal) => Finished::Failed(error(&refusal)),
         })

@@ -16,8 +16,7 @@ impl Dispatch {
             match state.groups(&groups.queue, groups.after.as_ref(), GROUPS_LISTED_MAX) {
                 Ok(views) => {
                     let views = Bounded::new(views).expect("no more than were asked for");
-                    let (answer, lease_clock_ms) = (Box::new(Answer::Groups(views)), state.lease_clock_ms());
-                    Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+                    Finished::read(state, index, Answer::Groups(views))
                 }
                 Err(refusal) => Finished::Failed(error(&refusal)),
             }

@@ -5,6 +5,7 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::response::{Age, Answer, At};
 use tokio::sync::mpsc;
 
+use crate::queue::State;
 use crate::raft::{Committed, ProposeError};
 
 /// How a request ended, before it is an answer on the wire.
@@ -43,6 +44,12 @@ pub(crate) enum Finished {
 }
 
 impl Finished {
+    /// What was read of `state` behind the entry `index`, without contents.
+    pub(crate) fn read(state: &State, index: u64, answer: Answer) -> Self {
+        let (lease_clock_ms, answer) = (state.lease_clock_ms(), Box::new(answer));
+        Self::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+    }
+
     /// The outcome of a proposal.
     pub(crate) fn of(result: Result<Committed, ProposeError>) -> Self {
         match result {

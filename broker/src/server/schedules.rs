@@ -46,8 +46,7 @@ impl Dispatch {
         self.consensus.read(|state, index| {
             let views = state.schedules(schedules.after.as_ref(), SCHEDULES_LISTED_MAX);
             let views = Bounded::new(views).expect("no more than were asked for");
-            let (answer, lease_clock_ms) = (Box::new(Answer::Schedules(views)), state.lease_clock_ms());
-            Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+            Finished::read(state, index, Answer::Schedules(views))
         })
     }
 }
