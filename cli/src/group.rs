@@ -10,7 +10,7 @@ use crate::errors::{Done, Failure};
 use crate::exit::Exit;
 use crate::grammar::{GroupCmd, Weight};
 use crate::render::{self, Align};
-use crate::shell::Shell;
+use crate::shell::{Shell, all_pages};
 
 /// Runs a `group` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: GroupCmd) -> Done {
@@ -41,17 +41,12 @@ async fn weigh(shell: &mut Shell, queue: QueueName, group: Key, weight: Option<u
 }
 
 async fn ls(shell: &mut Shell, queue: &QueueName) -> Done {
-    let mut all: Vec<GroupView> = Vec::new();
-    loop {
-        let after = all.last().map(|view| view.group.clone());
+    let page = async |last: Option<&GroupView>| {
+        let after = last.map(|view| view.group.clone());
         let page = Groups { queue: queue.clone(), after, consistency: Consistency::Linearizable };
-        let answered = shell.client.groups(page).await.map_err(|error| Failure::of(error, Some(queue)))?;
-        let full = answered.answer.len() >= GROUPS_LISTED_MAX;
-        all.extend(answered.answer);
-        if !full {
-            break;
-        }
-    }
+        Ok(shell.client.groups(page).await?.answer)
+    };
+    let all = all_pages(GROUPS_LISTED_MAX, page).await.map_err(|error| Failure::of(error, Some(queue)))?;
     if shell.settings.json {
         let groups: Vec<Value> = all.iter().map(document).collect();
         shell.out.document(&json!({"schema": "group_list/v1", "queue": queue.as_str(), "groups": groups}));

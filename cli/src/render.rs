@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use queue_protocol::response::Age;
 use serde_json::{Value, json};
@@ -148,43 +150,12 @@ pub(crate) fn preview(body: &[u8], width: usize) -> String {
 
 /// Standard base64 with padding (RFC 4648, section 4).
 pub(crate) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for position in 0..4 {
-            if position > group.len() {
-                text.push('=');
-            } else {
-                text.push(char::from(ALPHABET[(bits >> (18 - 6 * position) & 63) as usize]));
-            }
-        }
-    }
-    text
+    STANDARD.encode(bytes)
 }
 
 /// The bytes of such a text; `None` if it is none.
 pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let value = |c: u8| match c {
-        b'A'..=b'Z' => Some(c - b'A'),
-        b'a'..=b'z' => Some(c - b'a' + 26),
-        b'0'..=b'9' => Some(c - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits = text.trim_end_matches('=').as_bytes();
-    let mut bytes = Vec::with_capacity(digits.len() * 3 / 4);
-    for group in digits.chunks(4) {
-        let mut bits = 0;
-        for position in 0..4 {
-            bits = bits << 6 | u32::from(group.get(position).map_or(Some(0), |digit| value(*digit))?);
-        }
-        bytes.extend(&bits.to_be_bytes()[1..group.len().max(1)]);
-    }
-    // One text for each sequence of bytes.
-    (base64(&bytes) == text).then_some(bytes)
+    STANDARD.decode(text).ok()
 }
 
 #[cfg(test)]

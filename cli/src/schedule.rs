@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::grammar::{ScheduleAddArgs, ScheduleCmd, milliseconds};
 use crate::push;
 use crate::render::{self, Align};
-use crate::shell::Shell;
+use crate::shell::{Shell, all_pages};
 
 /// Runs a `schedule` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: ScheduleCmd) -> Done {
@@ -75,17 +75,12 @@ async fn add(shell: &mut Shell, args: ScheduleAddArgs) -> Done {
 }
 
 async fn ls(shell: &mut Shell) -> Done {
-    let mut all: Vec<ScheduleView> = Vec::new();
-    loop {
-        let after = all.last().map(|view| view.name.clone());
+    let page = async |last: Option<&ScheduleView>| {
+        let after = last.map(|view| view.name.clone());
         let page = Schedules { after, consistency: Consistency::Linearizable };
-        let answered = shell.client.schedules(page).await.map_err(|error| Failure::of(error, None))?;
-        let full = answered.answer.len() >= SCHEDULES_LISTED_MAX;
-        all.extend(answered.answer);
-        if !full {
-            break;
-        }
-    }
+        Ok(shell.client.schedules(page).await?.answer)
+    };
+    let all = all_pages(SCHEDULES_LISTED_MAX, page).await.map_err(|error| Failure::of(error, None))?;
     if shell.settings.json {
         let schedules: Vec<Value> = all.iter().map(document).collect();
         shell.out.document(&json!({"schema": "schedule_list/v1", "schedules": schedules}));

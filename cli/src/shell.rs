@@ -230,6 +230,22 @@ impl Shell {
     }
 }
 
+/// A whole listing that comes in pages of `full`; `page` gets the last of the page before.
+pub(crate) async fn all_pages<T>(
+    full: usize,
+    page: impl AsyncFn(Option<&T>) -> Result<Vec<T>, ClientError>,
+) -> Result<Vec<T>, ClientError> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let next = page(all.last()).await?;
+        let more = next.len() >= full;
+        all.extend(next);
+        if !more {
+            return Ok(all);
+        }
+    }
+}
+
 /// An answer that does not belong to its request.
 pub(crate) fn unexpected(answer: &Answer) -> End {
     let kind = match answer {
