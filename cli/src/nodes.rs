@@ -244,10 +244,14 @@ impl Nodes {
             }
         }
         let of = voters().count();
+        let changing = self.answers().any(|status| status.role == Role::Leader && status.changing);
+        if changing {
+            why.push("the members are being changed and the old majority still counts".into());
+        }
         let name = self.0.iter().find(|node| node.id() == Some(stopped)).map_or_else(String::new, Node::name);
         why.push(format!("stopping {name} leaves {fit} of {of}"));
         let why = why.join(", ");
-        if fit > of / 2 { Ok(why) } else { Err(why) }
+        if fit > of / 2 && !changing { Ok(why) } else { Err(why) }
     }
 
     /// What the number of voters that answer means.
@@ -324,6 +328,7 @@ mod tests {
             level: Level(1),
             levels: Levels { min: Level(1), max: Level(u32::try_from(id.min(2)).unwrap()) },
             members: vec![member(1), member(2), member(3)].try_into().unwrap(),
+            changing: false,
         }
     }
 
@@ -362,6 +367,19 @@ mod tests {
         assert_eq!(one_down().verdict(), "quorum 2 of 3: works, but one more loss stops writes");
         assert_eq!(one_down().summary(), "leader n1, 2 of 3 members");
         assert_eq!(one_down().feature_level(), "feature level 1");
+    }
+
+    #[test]
+    fn no_node_is_safe_to_stop_while_two_majorities_count() {
+        let mut asked = vec![up(1, Role::Leader, 7, Some(1), 9)];
+        asked.extend([2, 3].map(|id| up(id, Role::Follower, 7, Some(1), 9)));
+        let without = |asked: &[Node]| arrange(asked.to_vec(), newest_members).without(NodeId(3));
+        assert_eq!(without(&asked), Ok("stopping n3 leaves 2 of 3".into()));
+        if let Ok((leader, _)) = &mut asked[0].status {
+            leader.changing = true;
+        }
+        let why = without(&asked).unwrap_err();
+        assert!(why.starts_with("the members are being changed"), "{why}");
     }
 
     #[test]

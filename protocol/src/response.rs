@@ -392,6 +392,8 @@ pub struct StatusView {
     pub levels: Levels,
     /// The members as it knows them.
     pub members: Bounded<MemberView, 64>,
+    /// Who votes is being changed: until it is, a majority of the voters before and one of those after are needed.
+    pub changing: bool,
 }
 
 /// A member as the membership names it.

@@ -6,9 +6,11 @@
 //! |---|---|
 //! | `SIMULATION_SEEDS=1..101` | which seeds; 1..31 by default |
 //! | `SIMULATION_SEED=7` | only this one, in this process |
+//! | `SIMULATION_MUTANTS=500` | look for the planted bugs anew, see [`mutants`] |
 //! | `SIMULATION_TRACE=1` | print what happens in it, `SIMULATION_LOG=debug` also what the nodes log |
 
 mod chaos;
+mod mutants;
 mod sweep;
 
 use std::ops::Range;
@@ -86,7 +88,7 @@ fn promises_hold_whatever_fails() {
     }
     let seeds = seeds();
     let count = seeds.end - seeds.start;
-    let (failed, covered, _) = Runtime::new().expect("a runtime").block_on(sweep::sweep(seeds.clone()));
+    let (failed, covered) = Runtime::new().expect("a runtime").block_on(sweep::sweep(seeds.clone()));
     println!("covered {covered}");
     println!("{count} seeds, {} violations", failed.len());
     assert!(failed.is_empty(), "{} of {count} seeds fail, the first: {:?}", failed.len(), failed[0]);

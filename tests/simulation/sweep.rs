@@ -1,6 +1,5 @@
 //! Many seeds: each in a process of its own, as many at a time as there are cores; what they say, together.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use queue_broker::mutants::{Mutant, VARIABLE};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::chaos::{self, Covered};
 use crate::{SEED, TEST};
@@ -25,6 +23,8 @@ pub(crate) struct Said {
     pub(crate) trace: String,
     /// Why it failed.
     pub(crate) violation: Option<String>,
+    /// It came to an end by itself.
+    pub(crate) ended: bool,
 }
 
 /// Runs a seed in this process and says what came of it.
@@ -58,7 +58,7 @@ pub(crate) async fn elsewhere(seed: u64, mutant: Option<Mutant>) -> Said {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let Ok(output) = tokio::time::timeout(SEED_MAX, command.output()).await else {
         let violation = Some(format!("it did not end within {SEED_MAX:?}"));
-        return Said { seed, covered: Covered::default(), trace: String::new(), violation };
+        return Said { seed, covered: Covered::default(), trace: String::new(), violation, ended: false };
     };
     let output = output.expect("it runs once more");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -68,7 +68,7 @@ pub(crate) async fn elsewhere(seed: u64, mutant: Option<Mutant>) -> Said {
     let held = output.status.success()
         && !line(&format!("seed {seed} held")).contains("failed")
         && !trace.is_empty();
-    Said { seed, covered, trace, violation: (!held).then(|| why(seed, &err)) }
+    Said { seed, covered, trace, violation: (!held).then(|| why(seed, &err)), ended: true }
 }
 
 /// The line that says why a process failed.
@@ -83,44 +83,45 @@ fn why(seed: u64, err: &str) -> String {
     said.or_else(panicked).unwrap_or_else(|| err.lines().last().unwrap_or("it said nothing").to_owned())
 }
 
-/// Runs `todo`, as many at a time as there are cores, and hands on what each said.
-pub(crate) async fn all(
-    todo: impl IntoIterator<Item = (u64, Option<Mutant>)>,
-    mut then: impl FnMut(Said, Option<Mutant>),
-) {
+/// Runs `todo`, as many at a time as there are cores; what came of each, in their order.
+pub(crate) async fn together<K, F>(todo: impl IntoIterator<Item = (K, F)>) -> Vec<(K, F::Output)>
+where
+    K: Send + 'static,
+    F: Future<Output: Send> + Send + 'static,
+{
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let places = Arc::new(Semaphore::new(cores));
-    let mut running = JoinSet::new();
-    for (seed, mutant) in todo {
-        let place = Arc::clone(&places).acquire_owned().await.expect("it is never closed");
-        running.spawn(async move {
-            let said = elsewhere(seed, mutant).await;
-            drop(place);
-            (said, mutant)
-        });
-        while let Some(done) = running.try_join_next() {
-            let (said, mutant) = done.expect("no seed panics here");
-            then(said, mutant);
-        }
+    let run = |(key, work): (K, F)| {
+        let places = Arc::clone(&places);
+        tokio::spawn(async move {
+            let _place = places.acquire_owned().await.expect("it is never closed");
+            (key, work.await)
+        })
+    };
+    let running: Vec<_> = todo.into_iter().map(run).collect();
+    let mut done = Vec::new();
+    for one in running {
+        done.push(one.await.expect("no seed panics here"));
     }
-    while let Some(done) = running.join_next().await {
-        let (said, mutant) = done.expect("no seed panics here");
-        then(said, mutant);
-    }
+    done
 }
 
 /// Runs all seeds of a range; the violations, and what was covered by how many seeds.
 #[expect(clippy::print_stdout, reason = "a sweep says how it goes")]
-pub(crate) async fn sweep(seeds: Range<u64>) -> (Vec<Said>, Covered, BTreeMap<u64, String>) {
-    let (mut failed, mut covered, mut traces) = (Vec::new(), Covered::default(), BTreeMap::new());
-    all(seeds.map(|seed| (seed, None)), |said, _| {
-        covered.merge(&said.covered);
-        traces.insert(said.seed, said.trace.clone());
+pub(crate) async fn sweep(seeds: Range<u64>) -> (Vec<Said>, Covered) {
+    let (mut failed, mut covered) = (Vec::new(), Covered::default());
+    let one = |seed| async move {
+        let said = elsewhere(seed, None).await;
         if let Some(what) = &said.violation {
-            println!("seed {}: {what}\n  {}", said.seed, repeat(said.seed));
+            println!("seed {seed}: {what}\n  {}", repeat(seed));
+        }
+        said
+    };
+    for (_, said) in together(seeds.map(|seed| (seed, one(seed)))).await {
+        covered.merge(&said.covered);
+        if said.violation.is_some() {
             failed.push(said);
         }
-    })
-    .await;
-    (failed, covered, traces)
+    }
+    (failed, covered)
 }

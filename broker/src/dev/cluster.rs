@@ -449,6 +449,7 @@ mod tests {
             level: queue_protocol::level::Level::FIRST,
             levels: queue_protocol::level::Levels::OURS,
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
+            changing: false,
         })
     }
 

@@ -153,6 +153,7 @@ mod tests {
             level: queue_protocol::level::Level::FIRST,
             levels: queue_protocol::level::Levels::OURS,
             members: Bounded::default(),
+            changing: false,
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }
     }

@@ -118,7 +118,7 @@ impl Consensus {
     /// Lets a learner vote that was to stay one; it does as soon as it has caught up.
     async fn let_vote(&self, node: NodeId) -> Result<MemberView, Error> {
         let (member, voter) = self.member(node)?;
-        if !voter && member.standing != Standing::Voter {
+        if !voter && member.standing == Standing::Learner {
             let member = Member { standing: Standing::Voter, ..member.clone() };
             self.change(ChangeMembers::SetNodes(BTreeMap::from([(node.0, member)]))).await?;
         }

@@ -193,6 +193,9 @@ impl Consensus {
                 matched_index: matched(*node),
             })
             .collect();
+        let committed = metrics.local_committed.map_or(0, |id| id.index);
+        let changing = membership.get_joint_config().len() > 1
+            || metrics.membership_config.log_id().is_some_and(|id| id.index > committed);
         let log = self.log.state();
         let index = |id: Option<queue_protocol::peer::LogId>| id.map_or(0, |id| id.index);
         StatusView {
@@ -203,7 +206,7 @@ impl Consensus {
             term: view.term,
             leader: view.leader,
             last_index: index(log.last),
-            commit_index: metrics.local_committed.map_or(0, |id| id.index),
+            commit_index: committed,
             applied_index: index(self.machine.applied()),
             snapshot_index: index(self.machine.snapshot_last()),
             purged_index: index(log.purged),
@@ -214,6 +217,7 @@ impl Consensus {
             level: self.me.credentials.spoken.cluster(),
             levels: self.me.credentials.spoken.own(),
             members: Bounded::new(members).expect("no more than 64 were taken"),
+            changing,
         }
     }
 }

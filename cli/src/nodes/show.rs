@@ -86,6 +86,7 @@ fn node_document(node: &Node, commit: u64) -> Value {
             "role": role(status),
             "voter": node.is_voter(),
             "drained": status.drained,
+            "changing": status.changing,
             "reachable": true,
             "client": node.address,
             "term": status.term.to_string(),

@@ -454,5 +454,6 @@ fn status(address: SocketAddr) -> Answer {
         level: Level::FIRST,
         levels: Levels::OURS,
         members: Bounded::new(members).unwrap(),
+        changing: false,
     }))
 }

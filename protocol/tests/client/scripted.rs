@@ -159,6 +159,7 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         level: Level::FIRST,
         levels: Levels::OURS,
         members: Bounded::default(),
+        changing: false,
     }))
 }
 

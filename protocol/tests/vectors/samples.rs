@@ -406,6 +406,7 @@ fn status_view(role: Role) -> StatusView {
         level: Level::FIRST,
         levels: Levels::OURS,
         members: list(vec![member_view()]),
+        changing: false,
     }
 }
 

@@ -270,8 +270,11 @@ impl Chaos {
             }
             "isolate" | "hold" | "delay" => {
                 pairs.extend(others.iter().map(|other| (name.to_owned(), other.clone())));
-                if world.dice.chance(1, 2) {
-                    pairs.extend(clients.iter().map(|client| (name.to_owned(), client.clone())));
+                // Who is left on its side goes on asking it, while the others find a new leader.
+                for client in &clients {
+                    if world.dice.chance(1, 2) {
+                        pairs.push((name.to_owned(), client.clone()));
+                    }
                 }
             }
             "split" => {

@@ -1,5 +1,6 @@
 //! Data that goes away, and directories that lie: put back, swapped, with a bit that flipped.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use queue_broker::fs::sim::{Bias, Image};
 use super::faults::{Chaos, wake_within};
 use super::machine::{Machine, Power, Role};
 use super::members::MACHINES_MAX;
-use super::plan::Dice;
 use super::world::{Checked, Violation, World};
 
 /// Steps in which a node must see that its directory is another's.
 const SWAPPED_STEPS: u64 = 2_000;
 /// So often a written byte is looked for.
 const DRAWS: usize = 8;
+/// So long a node writes before a bit of its log flips, twice.
+const WRITES: Duration = Duration::from_millis(100);
 /// An image is older than this when it is put back.
 const IMAGE_AGE: Duration = Duration::from_secs(5);
 
@@ -23,7 +25,11 @@ impl Chaos {
     pub(super) fn take_data(&mut self, world: &mut World, kind: &'static str, name: &str) -> bool {
         let Some(picture) = world.picture() else { return false };
         let coming = world.machines.values().any(|machine| machine.role == Role::Joining);
-        if world.lost().is_some() || coming || world.made() >= MACHINES_MAX || picture.voters() < 3 {
+        if world.lost().is_some() || coming || world.made() >= MACHINES_MAX {
+            return false;
+        }
+        // Between two voters of old and three of new none may be lost.
+        if picture.voters() < 3 || picture.changing {
             return false;
         }
         if kind == "wipe" {
@@ -51,7 +57,9 @@ impl Chaos {
     pub(super) fn tell_lie(&mut self, world: &mut World, kind: &'static str) -> Checked {
         let whole = world.whole();
         let well = |name: &String| world.seen(name).is_some();
-        let Some(picture) = world.picture().filter(|_| whole.iter().all(well) && whole.len() >= 3) else {
+        let Some(picture) =
+            world.picture().filter(|now| !now.changing && whole.iter().all(well) && whole.len() >= 3)
+        else {
             return Ok(());
         };
         world.note(&format!("lie: {kind}"));
@@ -97,21 +105,16 @@ impl Chaos {
             }
             _ => {
                 let Some(name) = world.dice.pick(&whole) else { return Ok(()) };
+                let durable = durable_bytes(world, &name)?;
                 world.power_off(&name, Some(Bias::All));
                 let files = world.machines[&name].disk().files();
                 let files: Vec<PathBuf> = files.into_iter().filter(|path| !path.ends_with("LOCK")).collect();
-                // Every other time where the newest entries are: the segments behind them are spare.
-                let is_log = |path: &&PathBuf| path.extension().is_some_and(|end| end == "log");
-                let mut newest: Vec<PathBuf> = files.iter().filter(is_log).cloned().collect();
-                newest.drain(..newest.len().saturating_sub(3));
-                let newest = world.dice.pick(&newest).filter(|_| world.dice.chance(1, 2));
-                let Some(path) = newest.or_else(|| world.dice.pick(&files)) else { return Ok(()) };
-                let bytes = world.machines[&name].disk().bytes(&path).unwrap_or_default();
-                if bytes.is_empty() {
+                let lately = world.dice.pick(&durable).filter(|_| world.dice.chance(1, 2));
+                let lately = lately.map(|(path, at)| (path, 8 * at + world.dice.within(0..8)));
+                let Some((path, bit)) = lately.or_else(|| any_bit(world, &name, &files)) else {
                     wake_within(world, &name, 50..500);
                     return Ok(());
-                }
-                let bit = written_bit(&bytes, &mut world.dice);
+                };
                 world.machines[&name].disk().flip(&path, bit).expect("it is within the file");
                 world.note(&format!("bit {bit} of {} at {name}", path.display()));
                 // What it owes it still owes: it has it or says that it has not.
@@ -125,11 +128,35 @@ impl Chaos {
     }
 }
 
-/// A bit of a file, rather of a byte that is not zero: most of a segment is room for more.
-fn written_bit(bytes: &[u8], dice: &mut Dice) -> u64 {
-    let draws: Vec<u64> = (0..DRAWS).map(|_| dice.within(0..8 * bytes.len() as u64)).collect();
+/// Bytes of the log that were written lately, and where in their files, with more behind them: what a restart must not take for a torn end.
+fn durable_bytes(world: &mut World, name: &str) -> Checked<Vec<(PathBuf, u64)>> {
+    let logs = |world: &World| -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = world.contents(name).into_iter();
+        files.filter(|(path, _)| path.extension().is_some_and(|end| end == "log")).collect()
+    };
+    let before = logs(world);
+    world.pass(WRITES)?;
+    let written = logs(world);
+    world.pass(WRITES)?;
+    let after = logs(world);
+    // A closed file is not searched for its end.
+    let open = written.iter().rfind(|(path, bytes)| after.get(*path).is_some_and(|after| after != *bytes));
+    let Some((path, bytes)) = open else { return Ok(Vec::new()) };
+    let (before, after) = (&before.get(path).unwrap_or(bytes), &after[path]);
+    let stays = |at: &usize| before.get(*at) != bytes.get(*at) && after.get(*at) == bytes.get(*at);
+    Ok((0..bytes.len()).filter(stays).map(|at| (path.clone(), at as u64)).collect())
+}
+
+/// A bit of any of `files`, rather of a byte that is not zero: most of a segment is room for more.
+fn any_bit(world: &mut World, name: &str, files: &[PathBuf]) -> Option<(PathBuf, u64)> {
+    let path = world.dice.pick(files)?;
+    let bytes = world.machines[name].disk().bytes(&path).unwrap_or_default();
+    if bytes.is_empty() {
+        return None;
+    }
+    let draws: Vec<u64> = (0..DRAWS).map(|_| world.dice.within(0..8 * bytes.len() as u64)).collect();
     let is_written = |bit: &&u64| usize::try_from(**bit / 8).is_ok_and(|at| bytes[at] != 0);
-    *draws.iter().find(is_written).unwrap_or(&draws[0])
+    Some((path, *draws.iter().find(is_written).unwrap_or(&draws[0])))
 }
 
 /// It owes nothing any more.

@@ -171,7 +171,7 @@ impl Worker {
     }
 
     fn any_queue(&mut self) -> QueueName {
-        let quiet = self.dice.chance(1, 60).then_some(QUIET);
+        let quiet = self.dice.chance(1, 30).then_some(QUIET);
         queue(quiet.or_else(|| self.dice.pick(&BUSY)).expect("six"))
     }
 

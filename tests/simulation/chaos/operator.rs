@@ -46,6 +46,8 @@ pub(crate) struct Operator(Arc<Mutex<Inner>>);
 pub(crate) struct Picture {
     pub(crate) leader: String,
     pub(crate) members: Vec<MemberView>,
+    /// Who votes is being changed.
+    pub(crate) changing: bool,
 }
 
 impl Picture {
@@ -115,7 +117,7 @@ impl Operator {
         let leads = fresh.filter(|(_, seen)| seen.status.role == Role::Leader);
         let (leader, seen) = leads.max_by_key(|(_, seen)| (seen.status.term, seen.status.node.0))?;
         let members = seen.status.members.to_vec();
-        Some(Picture { leader: leader.clone(), members })
+        Some(Picture { leader: leader.clone(), members, changing: seen.status.changing })
     }
 
     /// Runs at its own place in the network, for ever.

@@ -151,7 +151,8 @@ impl World {
         self.covered.add("torn_files", torn as u64);
     }
 
-    fn contents(&self, name: &str) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    /// What its disk shows.
+    pub(crate) fn contents(&self, name: &str) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
         let disk = self.machines[name].disk();
         disk.files().into_iter().filter_map(|path| Some((path.clone(), disk.bytes(&path).ok()?))).collect()
     }
