@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use tokio::time::Instant;
 
 use super::format::file_id::FileId;
 use super::segment::Segment;
@@ -45,7 +46,12 @@ impl Keeper {
             if matches!(phase, Phase::Closed | Phase::Failed) {
                 return Ok(());
             }
-            if let Some(segment) = pool.unpinned() {
+            let has_room = pool.count() < options.spares_max;
+            // One like any other waits for room, though not for ever.
+            let is_due = |segment: &Segment, since: Instant| {
+                has_room || !self.is_usual(segment) || since.elapsed() >= options.room_within
+            };
+            if let Some(segment) = pool.unpinned(is_due) {
                 self.take_back(&segment).await?;
             } else if pool.count() < options.spares {
                 let filled = match pool.fill(&**disk, dir, options.segment_size).await {
@@ -65,17 +71,30 @@ impl Keeper {
                 }
             } else {
                 pool.set_short(false);
-                pool.wake.notified().await;
+                let woken = pool.wake.notified();
+                match pool.freed_since() {
+                    Some(since) => {
+                        let _woken_or_not = tokio::time::timeout_at(since + options.room_within, woken).await;
+                    }
+                    None => woken.await,
+                }
             }
         }
+    }
+
+    /// It could be a spare.
+    fn is_usual(&self, segment: &Segment) -> bool {
+        matches!(segment.id, FileId::Segment(_)) && segment.size == self.shared.options.segment_size
     }
 
     async fn take_back(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         let Shared { disk, dir, options, pool, .. } = &*self.shared;
         // A reader that was late may have put the handle back, and a removed file that is open keeps its space.
         self.shared.reader.forget(segment.id);
-        let usual = matches!(segment.id, FileId::Segment(_)) && segment.size == options.segment_size;
-        if usual && pool.count() < options.spares_max && pool.recycle(&**disk, dir, segment).await? {
+        if self.is_usual(segment)
+            && pool.count() < options.spares_max
+            && pool.recycle(&**disk, dir, segment).await?
+        {
             return Ok(());
         }
         disk.remove(&segment.path)?;

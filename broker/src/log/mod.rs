@@ -76,9 +76,11 @@ pub struct LogOptions {
     pub segment_size: u64,
     /// Segments kept ready: if there are fewer, one is made and filled with zeros.
     pub spares: usize,
-    /// Segments that may be ready: up to so many are recycled when they are freed. A snapshot frees what was written
-    /// since the one before, all at once; if there were no room for that, as much would have to be made again.
+    /// Segments that may be ready: up to so many are recycled when they are freed.
     pub spares_max: usize,
+    /// How long a freed segment waits for room among the spares before it is removed. A snapshot frees what was written
+    /// since the one before, all at once; what is removed then would have to be made again before the next.
+    pub room_within: Duration,
     /// Bytes of recent entries kept in memory.
     pub tail_size: usize,
     /// Silence after which a seal is written.
@@ -103,6 +105,7 @@ impl LogOptions {
             segment_size: 64 << 20,
             spares: 3,
             spares_max: 8,
+            room_within: Duration::from_secs(5),
             tail_size: 32 << 20,
             seal_after: Duration::from_millis(20),
             clean_rate: 64 << 20,

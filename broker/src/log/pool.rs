@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::format::file_id::FileId;
 use super::format::{u64_of, usize_of};
@@ -40,8 +41,8 @@ struct Inner {
     making: bool,
     /// A spare could not be made, and the pool was not full since.
     short: bool,
-    /// No longer part of the log, durably so.
-    freed: Vec<Arc<Segment>>,
+    /// No longer part of the log, durably so; and since when.
+    freed: Vec<(Arc<Segment>, Instant)>,
 }
 
 /// Spares, by number.
@@ -72,6 +73,7 @@ impl Pool {
         freed: Vec<Arc<Segment>>,
         wake: Arc<Notify>,
     ) -> Self {
+        let freed = freed.into_iter().map(|segment| (segment, Instant::now())).collect();
         let pool = Self {
             inner: Mutex::new(Inner { ready, next, making: false, short: false, freed }),
             wake,
@@ -147,15 +149,24 @@ impl Pool {
 
     /// Files that are no longer part of the log.
     pub(crate) fn free(&self, segments: Vec<Arc<Segment>>) {
-        self.lock().freed.extend(segments);
+        let now = Instant::now();
+        self.lock().freed.extend(segments.into_iter().map(|segment| (segment, now)));
         self.wake.notify_one();
     }
 
-    /// One freed file that nobody reads.
-    pub(crate) fn unpinned(&self) -> Option<Arc<Segment>> {
+    /// One freed file that nobody reads and that, freed since then, is `due`.
+    pub(crate) fn unpinned(&self, due: impl Fn(&Segment, Instant) -> bool) -> Option<Arc<Segment>> {
         let mut inner = self.lock();
-        let place = inner.freed.iter().position(|segment| !segment.is_pinned())?;
-        Some(inner.freed.remove(place))
+        let is_due =
+            |(segment, since): &(Arc<Segment>, Instant)| !segment.is_pinned() && due(segment, *since);
+        let place = inner.freed.iter().position(is_due)?;
+        Some(inner.freed.remove(place).0)
+    }
+
+    /// Since when the file has waited that was freed first of those that nobody reads.
+    pub(crate) fn freed_since(&self) -> Option<Instant> {
+        let inner = self.lock();
+        inner.freed.iter().filter(|(segment, _)| !segment.is_pinned()).map(|(_, since)| *since).min()
     }
 
     fn begin(&self) -> Option<(Making<'_>, u64)> {
@@ -274,11 +285,11 @@ mod tests {
         let (read, unread) = (segment(1), segment(2));
         let pins = (read.pin(), read.pin());
         pool.free(vec![read, unread]);
-        assert_eq!(pool.unpinned().map(|segment| segment.id), Some(FileId::Segment(2)));
-        assert!(pool.unpinned().is_none());
+        assert_eq!(pool.unpinned(|_, _| true).map(|segment| segment.id), Some(FileId::Segment(2)));
+        assert!(pool.unpinned(|_, _| true).is_none());
         drop(pins.0);
-        assert!(pool.unpinned().is_none());
+        assert!(pool.unpinned(|_, _| true).is_none());
         drop(pins.1);
-        assert_eq!(pool.unpinned().map(|segment| segment.id), Some(FileId::Segment(1)));
+        assert_eq!(pool.unpinned(|_, _| true).map(|segment| segment.id), Some(FileId::Segment(1)));
     }
 }

@@ -31,6 +31,7 @@ fn options() -> LogOptions {
         segment_size: 32 << 10,
         spares: 2,
         spares_max: 2,
+        room_within: Duration::ZERO,
         tail_size: 4 << 10,
         seal_after: Duration::from_millis(20),
         clean_rate: u64::MAX,
