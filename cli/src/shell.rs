@@ -273,6 +273,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Schedules(_) => "schedules",
         Answer::Groups(_) => "groups",
         Answer::History(_) => "history",
+        Answer::Bound => "binding",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

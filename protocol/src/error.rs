@@ -158,6 +158,8 @@ codes! {
     ScheduleLimit = 42, "schedule_limit";
     /// Nodes came to different states and no majority says which is right: nothing is leased.
     StatesDiffer = 43, "states_differ";
+    /// The session is not bound, so there is no absence that could be noticed.
+    SessionNotBound = 44, "session_not_bound";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

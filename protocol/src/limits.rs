@@ -54,6 +54,10 @@ pub const PRIORITY_DEFAULT: u8 = 4;
 pub const LEASE_MS_MIN: u64 = 1_000;
 /// Longest lease: 12 h.
 pub const LEASE_MS_MAX: u64 = 12 * 3_600_000;
+/// Shortest grace of a bound session: 1 s.
+pub const GRACE_MS_MIN: u64 = 1_000;
+/// Longest grace of a bound session: 12 h.
+pub const GRACE_MS_MAX: u64 = 12 * 3_600_000;
 /// Longest wait of a lease or pop: 5 min.
 pub const WAIT_MS_MAX: u64 = 300_000;
 /// A dedup key, unique key or group of a message.

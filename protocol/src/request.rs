@@ -104,6 +104,14 @@ pub enum Request {
     Groups(Groups),
     /// Tell what happened to a message, also when it is gone.
     History(History),
+    /// Bind the session of this connection to the presence of its client: what it has leased goes back without blame, and
+    /// its claims pass on, once it was not attended for the grace. `None` unbinds it.
+    BindSession {
+        /// 1 s to 12 h, counted on the lease clock.
+        grace_ms: Option<u64>,
+    },
+    /// Say that the client of a bound session is there, as long as this waits for its answer. Only a refusal ends it.
+    Attend,
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

@@ -111,6 +111,8 @@ pub enum Answer {
     Groups(GroupList),
     /// To a history.
     History(HistoryView),
+    /// To a binding.
+    Bound,
 }
 
 /// A run of messages of one push that fared alike.

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod bound;
 mod commands;
 mod dev;
 mod failover;

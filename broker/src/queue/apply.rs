@@ -106,6 +106,8 @@ impl Apply<'_> {
             Op::RemoveSchedule(name) => self.remove_schedule(name),
             Op::Fire(fire) => Ok(self.fire_schedule(fire)),
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
+            Op::BindSession { grace_ms } => self.bind(session, *grace_ms),
+            Op::ReleaseAbsent(session) => Ok(self.release_absent(*session)),
             Op::AssignNode => {
                 let node = NodeId(self.state.next_node);
                 self.state.next_node += 1;

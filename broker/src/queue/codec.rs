@@ -11,7 +11,7 @@
 //!                    u64 × expiries { last id, (first id, wall ms) },
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
 //!                    round, u64 × groups { key, weight, turn, parking, bucket } }
-//! u64 sessions ×   { id, done_below, used_at_ms, check_ms }                     rising
+//! u64 sessions ×   { id, done_below, used_at_ms, check_ms, grace_ms if bound }    rising
 //! u64 answers ×    { session, number, at, result }                              rising
 //! u64 forgotten ×  { id, until_ms }                                             rising
 //! u64 schedules ×  { name, schedule }                                           rising
@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
+use super::bound::is_grace;
 use super::deadlines::Head as DeadlineHead;
 use super::digest::Digest;
 use super::groups::Kept;
@@ -163,8 +164,9 @@ impl State {
             to.put_all(kept.len(), kept.iter());
         }
         let sessions = self.sessions.open();
-        let session =
-            |(id, s): (&SessionId, &super::sessions::Session)| (*id, s.done_below, s.used_at_ms, s.check_ms);
+        let session = |(id, s): (&SessionId, &super::sessions::Session)| {
+            (*id, s.done_below, s.used_at_ms, s.check_ms, self.sessions.bound.grace_ms(*id))
+        };
         to.put_all(sessions.len(), sessions.iter().map(session));
         let answers = self.sessions.answers().map(|(key, answer)| (key, answer.at, answer.result()));
         to.put_all(self.sessions.answers().count(), answers);
@@ -384,10 +386,12 @@ impl Reader<'_> {
         let sessions = &mut state.sessions;
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
-            let (id, done_below, used_at_ms, check_ms) = self.take::<(SessionId, u64, u64, u64)>()?;
+            let (id, done_below, used_at_ms, check_ms, grace_ms) =
+                self.take::<(SessionId, u64, u64, u64, Option<u64>)>()?;
             self.ensure(last < Some(id) && done_below > 0, "sessions do not rise")?;
+            self.ensure(grace_ms.is_none_or(is_grace), "a grace is out of range")?;
             last = Some(id);
-            sessions.restore(id, done_below, used_at_ms, check_ms);
+            sessions.restore(id, done_below, used_at_ms, check_ms, grace_ms);
         }
         let mut last = None;
         for _ in 0..self.take::<u64>()? {

@@ -138,6 +138,13 @@ pub enum Op {
     Fire(Box<Fire>),
     /// Make a lease longer, and keep how far the work has come.
     SaveCheckpoint(Box<SaveCheckpoint>),
+    /// Bind the session to the presence of its client, or unbind it.
+    BindSession {
+        /// How long the client may be away; `None` unbinds.
+        grace_ms: Option<u64>,
+    },
+    /// The client of a bound session was away for too long; only the broker itself says so.
+    ReleaseAbsent(SessionId),
 }
 
 impl Op {

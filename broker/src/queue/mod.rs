@@ -6,6 +6,7 @@
 mod active;
 mod admin;
 pub(crate) mod apply;
+mod bound;
 mod check;
 mod codec;
 pub mod command;
@@ -43,6 +44,7 @@ mod txn;
 pub mod view;
 
 pub use active::Consumer;
+pub use bound::{Bound, RELEASED_COUNT_MAX};
 pub use codec::BadState;
 pub use deadlines::{FIRED_COUNT_MAX, NextDue};
 pub use gone::{Gone, Went};

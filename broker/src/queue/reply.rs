@@ -45,7 +45,7 @@ pub enum Outcome {
     Created(bool),
     /// To an alter: the queue's version now.
     Altered(u64),
-    /// Messages deleted with their queue.
+    /// Messages deleted with their queue, or given back for a client that is away.
     Count(u64),
     /// To a sweep.
     Swept(Swept),
@@ -63,6 +63,8 @@ pub enum Outcome {
     Raised(Level),
     /// To a transaction.
     Txn(TxnOutcome),
+    /// To a binding: the grace the session has now.
+    Bound(Option<u64>),
 }
 
 /// A message handed out, without its body.

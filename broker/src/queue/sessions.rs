@@ -29,6 +29,7 @@ use queue_protocol::names::{MessageId, SessionId};
 use queue_protocol::response::{At, PushOutcome};
 use queue_protocol::txn::{StepDone, TxnOutcome};
 
+use super::bound::{Bound, is_grace};
 use super::command::{Op, Push, SessionStamp};
 use super::reply::{Grant, Outcome, Refusal, Reply};
 
@@ -74,6 +75,8 @@ pub(super) struct Sessions {
     /// Until when an id is refused, on the wall clock.
     forgotten: OrdMap<SessionId, u64>,
     forgotten_until: OrdSet<(u64, SessionId)>,
+    /// Open sessions that are bound.
+    pub(super) bound: Bound,
 }
 
 /// An open session.
@@ -335,6 +338,7 @@ impl Sessions {
         if let Some(session) = &known {
             self.checks.remove(&(session.check_ms, id));
         }
+        self.bound.set(id, None);
         let room = known.is_some() || self.forgotten.len() < SESSIONS_FORGOTTEN_MAX;
         if room && !self.forgotten.contains_key(&id) {
             let until_ms = wall_ms.saturating_add(SESSION_FORGOTTEN_MS);
@@ -402,7 +406,15 @@ impl Sessions {
     }
 
     /// Puts a session back as it was; its answers follow by [`Sessions::restore_answer`].
-    pub(super) fn restore(&mut self, id: SessionId, done_below: u64, used_at_ms: u64, check_ms: u64) {
+    pub(super) fn restore(
+        &mut self,
+        id: SessionId,
+        done_below: u64,
+        used_at_ms: u64,
+        check_ms: u64,
+        grace_ms: Option<u64>,
+    ) {
+        self.bound.set(id, grace_ms);
         self.open.insert(id, Session::new(done_below, used_at_ms, check_ms));
         self.checks.insert((check_ms, id));
     }
@@ -432,6 +444,12 @@ impl Sessions {
         assert!(checks == self.checks, "session checks");
         let until = self.forgotten.iter().map(|(id, until_ms)| (*until_ms, *id)).collect::<OrdSet<_>>();
         assert!(until == self.forgotten_until, "forgotten sessions");
+        for (id, grace_ms) in self.bound.iter() {
+            assert!(
+                self.open.contains_key(&id) && is_grace(grace_ms),
+                "session {id} is bound for {grace_ms} ms"
+            );
+        }
         for (id, session) in &self.open {
             assert!(!self.forgotten.contains_key(id), "session {id} is open and forgotten");
             let kept = &session.answers.0;

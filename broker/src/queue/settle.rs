@@ -33,12 +33,7 @@ impl Apply<'_> {
     ) -> Outcome {
         let wall_ms = self.state.wall_ms;
         self.settle(session, receipts, |queue, id, mut leased| match kind {
-            NackKind::Release { delay_ms } => {
-                let message = &mut leased.message;
-                message.releases = message.releases.saturating_add(1);
-                message.note(wall_ms, EventKind::Released);
-                queue.put_back(id, leased, *delay_ms, wall_ms);
-            }
+            NackKind::Release { delay_ms } => queue.release(id, leased, *delay_ms, wall_ms),
             NackKind::Fail { delay_ms, error } => {
                 let failure = Failure { kind: EventKind::Failed, delay_ms: *delay_ms, error: error.clone() };
                 queue.fail(id, leased, failure, wall_ms);
@@ -168,6 +163,14 @@ fn gone(receipts: &Receipts) -> Vec<Settled> {
 }
 
 impl Queue {
+    /// Puts back what was leased, without blame.
+    pub(super) fn release(&mut self, id: MessageId, mut leased: Leased, delay_ms: u64, wall_ms: u64) {
+        let message = &mut leased.message;
+        message.releases = message.releases.saturating_add(1);
+        message.note(wall_ms, EventKind::Released);
+        self.put_back(id, leased, delay_ms, wall_ms);
+    }
+
     /// Keeps a checkpoint with a message that is leased.
     fn keep_checkpoint(&mut self, id: MessageId, checkpoint: Checkpoint) {
         if let Some(leased) = self.leased.get_mut(&id) {

@@ -356,7 +356,7 @@ impl Consensus {
     }
 
     /// Proposes a command of the broker's own; `None` if its outcome is not known.
-    async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
+    pub(crate) async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
         let (done, wait) = tokio::sync::oneshot::channel();
         self.propose(Proposal {
             command: Command { session: None, op },
@@ -381,6 +381,11 @@ impl Consensus {
 
     pub(crate) fn lease_clock_ms(&self) -> u64 {
         self.machine.read(|state, _| state.lease_clock_ms())
+    }
+
+    /// The lease clock as this leader counts it: with what is confirmed and carried by no entry yet.
+    pub(crate) fn counted_lease_clock_ms(&self) -> u64 {
+        self.lease_clock_ms() + self.seat.pending_ms()
     }
 
     /// Makes sure that this node still leads and has applied all that was committed before the call.

@@ -22,6 +22,7 @@ use super::levels::Spoken;
 use super::machine::Machine;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
+use crate::queue::RELEASED_COUNT_MAX;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Push, Step};
 use crate::queue::reply::Reply;
 use crate::stages::Stages;
@@ -113,6 +114,7 @@ impl Proposal {
             Op::Nack { leases, .. } => 1_100 + 20 * leases.receipts.len(),
             // These not for their bytes: an entry is to take no longer to apply than two sweeps.
             Op::Edit { ids, .. } => 100 * ids.len(),
+            Op::ReleaseAbsent(_) => 100 * RELEASED_COUNT_MAX,
             Op::Sweep(_) => ENTRY_SIZE_MAX / 2,
             Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
             Op::Push(push) => push_size(push),

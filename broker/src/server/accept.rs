@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
+use super::presence::Presence;
 use super::waiters::Waiters;
 use crate::outside::Listener;
 use crate::raft::{Consensus, seeded, serve_peer, spawn};
@@ -89,6 +90,7 @@ impl Server {
         let dispatch = Arc::new(Dispatch {
             consensus: Arc::clone(&consensus),
             waiters,
+            presence: Presence::new(&consensus),
             options: options.queues.clone(),
             connections: AtomicU64::new(0),
         });
@@ -105,6 +107,7 @@ impl Server {
     /// Accepts until [`Server::drain`].
     pub(crate) async fn run(self: Arc<Self>, listener: Arc<dyn Listener>) {
         spawn(Arc::clone(&self.dispatch.waiters).run());
+        spawn(Arc::clone(&self.dispatch.presence).run(self.stop.subscribe()));
         spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
         let mut stop = self.stop.subscribe();
         loop {
@@ -217,8 +220,9 @@ impl Server {
         let left = |server: &Self| server.dispatch.connections.load(Ordering::Relaxed);
         let drained = async {
             while left(self) > 0 {
-                // A lease that waits would keep its connection for as long as it may wait.
+                // A lease that waits would keep its connection for as long as it may wait; presence for ever.
                 self.dispatch.waiters.dismiss();
+                self.dispatch.presence.dismiss();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -228,12 +232,13 @@ impl Server {
     }
 }
 
-/// Parked leases are sent on when this node no longer leads.
+/// Parked leases and the clients that are there are sent on when this node no longer leads.
 async fn dismiss_when_leadership_is_lost(dispatch: Arc<Dispatch>) {
     let mut watch = dispatch.consensus.watch();
     loop {
         if watch.borrow_and_update().ready.is_none() {
             dispatch.waiters.dismiss();
+            dispatch.presence.dismiss();
         }
         if watch.changed().await.is_err() {
             return;

@@ -80,6 +80,7 @@ fn answer(outcome: Outcome) -> Answer {
         Outcome::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
         Outcome::Count(count) => Answer::Count(count),
         Outcome::Closed => Answer::Closed,
+        Outcome::Bound(_) => Answer::Bound,
         Outcome::Delivered(_) => unreachable!("deliveries need their contents"),
         Outcome::Node(_) | Outcome::Ticked | Outcome::Raised(_) => unreachable!("no client can ask for this"),
     }

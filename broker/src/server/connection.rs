@@ -11,7 +11,7 @@ use queue_protocol::gather::Gatherer;
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::Call;
+use queue_protocol::request::{Call, Request};
 use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, mpsc, watch};
@@ -26,17 +26,23 @@ use crate::outside::Fatal;
 const WRITE_SIZE: usize = 1 << 20;
 /// A client that takes nothing for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked whether a client takes what is written, and whether one that says that it is there still is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Looks without a sign of life, each followed by a ping, after which a client that says that it is there is not.
+const SILENCE_COUNT_MAX: u32 = 8;
 
 /// What a connection may have in flight, and has.
 struct Flight {
     count: std::sync::atomic::AtomicUsize,
     size: std::sync::atomic::AtomicUsize,
     landed: Notify,
+    /// The client has taken something that it let wait.
+    taking: std::sync::atomic::AtomicBool,
 }
 
 impl Flight {
     fn new() -> Self {
-        Self { count: 0.into(), size: 0.into(), landed: Notify::new() }
+        Self { count: 0.into(), size: 0.into(), landed: Notify::new(), taking: false.into() }
     }
 
     fn take(&self, size: usize) {
@@ -63,6 +69,7 @@ impl Flight {
 
 /// What the reading half tells the writing half beside outcomes.
 enum Note {
+    Ping,
     Pong(u64),
     Bad(FrameError),
 }
@@ -79,8 +86,15 @@ pub(crate) async fn serve_client(
     let flight = Arc::new(Flight::new());
     let (replies, outcomes) = mpsc::unbounded_channel();
     let (notes, noted) = mpsc::unbounded_channel();
-    let reading =
-        Reading { dispatch: Arc::clone(&dispatch), id, session, flight: Arc::clone(&flight), replies, notes };
+    let reading = Reading {
+        dispatch: Arc::clone(&dispatch),
+        id,
+        session,
+        flight: Arc::clone(&flight),
+        replies,
+        notes,
+        attends: false.into(),
+    };
     let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
     let write = std::pin::pin!(writing.run());
@@ -92,6 +106,7 @@ pub(crate) async fn serve_client(
         futures_util::future::Either::Right(_) => {}
     }
     dispatch.waiters.disconnected(id);
+    dispatch.presence.disconnected(session, id);
 }
 
 /// How reading ended.
@@ -109,6 +124,8 @@ pub(crate) struct Reading {
     flight: Arc<Flight>,
     replies: mpsc::UnboundedSender<Reply>,
     notes: mpsc::UnboundedSender<Note>,
+    /// The client said that it is there as long as this connection is.
+    attends: std::sync::atomic::AtomicBool,
 }
 
 impl Reading {
@@ -118,19 +135,25 @@ impl Reading {
         mut stop: watch::Receiver<bool>,
     ) -> Left {
         let mut gatherer = Gatherer::<BytesMut>::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
+        let mut silence = 0;
         loop {
             while !self.flight.has_room() {
                 self.flight.landed.notified().await;
             }
-            let first = {
-                let stopping = std::pin::pin!(async {
-                    let _ = stop.wait_for(|stop| *stop).await;
-                });
-                match futures_util::future::select(std::pin::pin!(reader.next()), stopping).await {
-                    futures_util::future::Either::Left((first, _)) => first,
-                    futures_util::future::Either::Right(_) => return Left::InOrder,
+            let attends = self.attends.load(std::sync::atomic::Ordering::Relaxed);
+            let first = tokio::select! {
+                biased;
+                first = reader.next() => first,
+                _ = stop.wait_for(|stop| *stop) => return Left::InOrder,
+                () = tokio::time::sleep(LOOK_EVERY), if attends => {
+                    match self.look(silence) {
+                        Some(looks) => silence = looks,
+                        None => return Left::Gone,
+                    }
+                    continue;
                 }
             };
+            silence = 0;
             let mut next = match first {
                 Ok(Some(frame)) => Some(frame),
                 Ok(None) => return Left::Gone,
@@ -148,6 +171,22 @@ impl Reading {
                 };
             }
         }
+    }
+
+    /// Asks a silent client whether it is there; the number of looks in a row that found nothing of it, `None` if they
+    /// are too many.
+    fn look(&self, silence: u32) -> Option<u32> {
+        if !self.dispatch.presence.attends(self.session, self.id) {
+            self.attends.store(false, std::sync::atomic::Ordering::Relaxed);
+            return Some(0);
+        }
+        if silence >= SILENCE_COUNT_MAX {
+            tracing::info!(connection = self.id, session = %self.session, "a client is silent, it counts as gone");
+            return None;
+        }
+        let _ = self.notes.send(Note::Ping);
+        let taking = self.flight.taking.swap(false, std::sync::atomic::Ordering::Relaxed);
+        Some(if taking { 0 } else { silence + 1 })
     }
 
     fn take(&self, frame: Frame, gatherer: &mut Gatherer) -> Result<(), FrameError> {
@@ -177,12 +216,18 @@ impl Reading {
                 self.flight.take(0);
                 let _ = self.notes.send(Note::Pong(frame.request_id));
             }
-            FrameKind::Cancel => self.dispatch.waiters.cancelled(self.id, frame.request_id),
+            FrameKind::Cancel => {
+                self.dispatch.waiters.cancelled(self.id, frame.request_id);
+                self.dispatch.presence.cancelled(self.session, self.id, frame.request_id);
+            }
             FrameKind::Pong | FrameKind::Goodbye => {}
             _ => {
                 let call: Call = frame.message()?;
                 let size = frame.size();
                 self.flight.take(size);
+                if call.request == Request::Attend {
+                    self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
                 self.dispatch.handle(self.session, call, frame.tail, reply);
             }
@@ -210,6 +255,7 @@ impl Writing {
             tokio::select! {
                 biased;
                 note = self.noted.recv(), if reading => match note {
+                    Some(Note::Ping) => push(&mut outbox, &OutFrame::bare(0, FrameKind::Ping)),
                     Some(Note::Pong(id)) => {
                         self.flight.give_back(0);
                         push(&mut outbox, &OutFrame::bare(id, FrameKind::Pong));
@@ -233,12 +279,17 @@ impl Writing {
                 continue;
             }
             let since = self.oldest.take();
+            let mut taken_at = Instant::now();
             while !outbox.is_empty() {
                 let before = outbox.size();
-                match tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await {
+                match tokio::time::timeout(LOOK_EVERY, outbox.write_to(&mut self.writer)).await {
                     Ok(Ok(())) => {}
                     // Slow, not gone.
-                    Err(_) if outbox.size() < before => {}
+                    Err(_) if outbox.size() < before => {
+                        taken_at = Instant::now();
+                        self.flight.taking.store(true, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    Err(_) if taken_at.elapsed() < WRITE_TIMEOUT => {}
                     Ok(Err(_)) | Err(_) => return,
                 }
             }

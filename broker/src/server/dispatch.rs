@@ -17,7 +17,8 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
-use super::options::{check_lease_ms, check_settings, check_weight};
+use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
+use super::presence::Presence;
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use super::waiting::Patience;
@@ -63,6 +64,7 @@ fn outcome(done: Result<Answer, Error>) -> Finished {
 pub(crate) struct Dispatch {
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) options: QueueOptions,
     pub(crate) connections: std::sync::atomic::AtomicU64,
 }
@@ -89,6 +91,7 @@ impl Dispatch {
             Request::SetSchedule(set) => return self.set_schedule(stamp, set, &tail, reply),
             Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
             Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
+            Request::Attend => return self.presence.attend(session, reply),
             Request::Status => return reply.finish(self.status()),
             request if is_read(&request) => {
                 return crate::raft::spawn(Arc::clone(self).read(request, reply));
@@ -140,6 +143,10 @@ impl Dispatch {
             Request::Edit(edit) => Op::Edit { queue: edit.queue, ids: edit.ids, change: edit.change },
             Request::RemoveSchedule(name) => Op::RemoveSchedule(name),
             Request::CloseSession => Op::CloseSession,
+            Request::BindSession { grace_ms } => {
+                grace_ms.map_or(Ok(()), check_grace_ms)?;
+                Op::BindSession { grace_ms }
+            }
             other => return Err(bad(format!("{other:?} is no command"))),
         })
     }
@@ -387,6 +394,7 @@ fn is_read(request: &Request) -> bool {
             | Request::ChangeMembers(_)
             | Request::Drain(_)
             | Request::RaiseLevel(_)
+            | Request::Attend
     )
 }
 

@@ -9,6 +9,7 @@ mod explain;
 mod groups;
 mod history;
 mod options;
+mod presence;
 mod push;
 pub(crate) mod reply_to;
 mod schedules;

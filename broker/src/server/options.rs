@@ -2,7 +2,8 @@
 
 use queue_protocol::error::Error;
 use queue_protocol::limits::{
-    DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, PRIORITY_MAX,
+    DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GRACE_MS_MAX, GRACE_MS_MIN, GROUP_WEIGHT_MAX, LEASE_MS_MAX,
+    LEASE_MS_MIN, PRIORITY_MAX,
 };
 use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::settings::QueueSettings;
@@ -44,6 +45,17 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Checks how long the client of a bound session may be away.
+///
+/// # Errors
+/// If it is out of its range.
+pub(crate) fn check_grace_ms(grace_ms: u64) -> Result<(), Error> {
+    if (GRACE_MS_MIN..=GRACE_MS_MAX).contains(&grace_ms) {
+        return Ok(());
+    }
+    Err(bad(format!("a grace is {GRACE_MS_MIN} to {GRACE_MS_MAX} ms")))
 }
 
 /// Checks the weight of a group, if one is given.

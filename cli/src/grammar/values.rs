@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use queue_protocol::limits::{GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
+use queue_protocol::limits::{GRACE_MS_MAX, GRACE_MS_MIN, GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
 use queue_protocol::request::{MessageState, UniqueHeld};
 use queue_protocol::response::DeadReason;
 
@@ -167,6 +167,12 @@ pub(super) fn lease_length(text: &str) -> Result<Duration, String> {
     let length = duration(text)?;
     let range = Duration::from_millis(LEASE_MS_MIN)..=Duration::from_millis(LEASE_MS_MAX);
     if range.contains(&length) { Ok(length) } else { Err("a lease lasts 1s to 12h".into()) }
+}
+
+pub(super) fn grace(text: &str) -> Result<Duration, String> {
+    let grace = duration(text)?;
+    let range = Duration::from_millis(GRACE_MS_MIN)..=Duration::from_millis(GRACE_MS_MAX);
+    if range.contains(&grace) { Ok(grace) } else { Err("a worker can be gone for 1s to 12h".into()) }
 }
 
 pub(super) fn server(text: &str) -> Result<String, String> {

@@ -10,7 +10,7 @@ use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_QUEUES_MAX};
 use queue_protocol::names::QueueName;
 
-use super::values::{duration, lease_length};
+use super::values::{duration, grace, lease_length};
 use crate::live;
 
 pub(crate) const WORK_HELP: &str = "\
@@ -48,6 +48,10 @@ pub(crate) struct WorkArgs {
     /// Length of the leases, renewed while a handler runs [default: as the queue is set]
     #[arg(long, value_name = "DURATION", value_parser = lease_length)]
     pub(crate) lease: Option<Duration>,
+    /// Give everything back at once, without blame, when this worker is gone for so long: killed, or cut off
+    /// [1s to 12h; default: it comes again when its leases end, as a failure]
+    #[arg(long, value_name = "DURATION", value_parser = grace)]
+    pub(crate) bound: Option<Duration>,
     #[command(flatten)]
     pub(crate) limit: HandlerLimit,
     /// How long a handler has to end after SIGTERM, and all of them after Ctrl-C

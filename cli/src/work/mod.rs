@@ -47,6 +47,7 @@ pub(crate) async fn run(shell: &mut Shell, args: WorkArgs) -> Done {
         .parallel(args.parallel.into())
         .hold(args.batch.unwrap_or(args.parallel).into())
         .lease(args.lease)
+        .bound(args.bound)
         .stop_by(stages);
     if args.once {
         worker = worker.max(1).until_empty();

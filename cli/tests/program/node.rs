@@ -350,6 +350,8 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Schedules(_)
         | Request::Groups(_)
         | Request::History(_)
+        | Request::BindSession { .. }
+        | Request::Attend
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

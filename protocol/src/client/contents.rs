@@ -90,5 +90,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::Drain(_) => matches!(answer, Answer::Drained(_)),
         Request::CloseSession => matches!(answer, Answer::Closed),
         Request::Stats => matches!(answer, Answer::Stats(_)),
+        Request::BindSession { .. } => matches!(answer, Answer::Bound),
+        Request::Attend => false,
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Txn(_)
         | Request::SetSchedule(_)
         | Request::RemoveSchedule(_)
+        | Request::BindSession { .. }
         | Request::CloseSession => Repeat::Numbered,
         Request::Peek(_)
         | Request::Queues(_)
@@ -41,6 +42,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::History(_)
         | Request::Status
         | Request::Stats
+        | Request::Attend
         | Request::Explain(_) => Repeat::Free,
         Request::TransferLeader(_)
         | Request::ChangeMembers(_)
@@ -66,6 +68,8 @@ pub(super) fn needs_leader(request: &Request) -> bool {
 pub(super) fn wait_of(request: &Request) -> u32 {
     match request {
         Request::Lease(lease) | Request::Pop(lease) => lease.wait_ms.saturating_add(lease.linger_ms),
+        // As long as the client is there: 49 days, and then again.
+        Request::Attend => u32::MAX,
         _ => 0,
     }
 }

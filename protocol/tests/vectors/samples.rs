@@ -83,6 +83,8 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Schedules(_) => "schedules",
     Request::Groups(_) => "groups",
     Request::History(_) => "history",
+    Request::BindSession { .. } => "bind_session",
+    Request::Attend => "attend",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -124,6 +126,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Schedules(_) => "schedules",
     Answer::Groups(_) => "groups",
     Answer::History(_) => "history",
+    Answer::Bound => "bound",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -438,6 +441,7 @@ fn responses() -> Vec<Sample> {
     }
     add("", Answer::Transferred(leader()), Vec::new());
     add("", Answer::Closed, Vec::new());
+    add("", Answer::Bound, Vec::new());
     let stage = StageView {
         stage: WriteStage::Sync,
         count: 7,

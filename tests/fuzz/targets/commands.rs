@@ -93,6 +93,8 @@ pub(super) fn story() -> Vec<Op> {
         Op::Sweep(Box::new(Sweep::all(queue.clone(), Select::default(), Action::Redrive { to: None }))),
         Op::Lease(lease(9)),
         Op::Extend { leases: None, lease_ms: 2_000 },
+        Op::BindSession { grace_ms: Some(5_000) },
+        Op::ReleaseAbsent(SessionId(3)),
         Op::Tick,
         Op::AssignNode,
         Op::RaiseLevel(Level(2)),

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use queue_broker::fs::sim::{SimDisk, SimOptions};
 use queue_broker::fs::{Disk, Open};
 use queue_broker::queue::State;
-use queue_broker::queue::command::{Batch, Command, Stamps};
+use queue_broker::queue::command::{Batch, Command, Op, SessionStamp, Stamps};
 use queue_broker::snapshots::{SnapshotError, Snapshots};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::names::NodeId;
+use queue_protocol::names::{NodeId, SessionId};
 use queue_protocol::peer::LogId;
 
 use super::commands::story;
@@ -129,6 +129,11 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         state.apply(index, &Batch { stamps, commands }, &[ContentSpec { size: 2, crc32c: 0 }; 3]);
         states.push(encode(&state));
     }
+    let session = Some(SessionStamp { session: SessionId(3), number: 1, done_below: 1 });
+    let bind = Command { session, op: Op::BindSession { grace_ms: Some(5_000) } };
+    let commands = Bounded::new(vec![bind]).expect("one");
+    state.apply(99, &Batch { stamps: Stamps::default(), commands }, &[]);
+    states.push(encode(&state));
     let disk = SimDisk::new(SimOptions::default());
     ready(Snapshots::format(&disk, Path::new(DIR))).expect("an empty disk");
     let (store, _) = ready(Snapshots::open(disk.boot(), Path::new(DIR))).expect("an empty store");

@@ -42,6 +42,7 @@ struct Session {
     done_below: u64,
     used_at_ms: u64,
     check_ms: u64,
+    grace_ms: Option<u64>,
     answers: Vec<(u64, Reply)>,
 }
 
@@ -255,11 +256,15 @@ impl Model {
                     done_below: 1,
                     used_at_ms: wall_ms,
                     check_ms,
+                    grace_ms: None,
                     answers: Vec::new(),
                 });
             }
             let session = self.sessions.iter_mut().find(|session| session.id == id).unwrap();
             session.answers.push((number, reply.clone()));
+            if let Ok(Outcome::Bound(grace_ms)) = reply.result {
+                session.grace_ms = grace_ms;
+            }
         }
         reply
     }
@@ -362,6 +367,14 @@ impl Model {
     /// Open sessions.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Bound sessions and their graces.
+    pub fn bound(&self) -> Vec<(SessionId, u64)> {
+        let mut bound: Vec<_> =
+            self.sessions.iter().filter_map(|session| Some((session.id, session.grace_ms?))).collect();
+        bound.sort();
+        bound
     }
 
     /// Every live row: index and ordinal, sorted, once each.

@@ -146,6 +146,32 @@ impl Model {
                 Ok(Outcome::Weighed(before))
             }
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
+            Op::BindSession { grace_ms } => match grace_ms {
+                Some(grace_ms) if !(1_000..=43_200_000).contains(grace_ms) => {
+                    Err(refusal(ErrorCode::BadRequest))
+                }
+                _ if session.is_none() => Err(refusal(ErrorCode::BadRequest)),
+                grace_ms => Ok(Outcome::Bound(*grace_ms)),
+            },
+            Op::ReleaseAbsent(session) => {
+                if !self.bound().iter().any(|(bound, _)| bound == session) {
+                    return Ok(Outcome::Count(0));
+                }
+                let mut count = 0;
+                for queue in self.queues.clone() {
+                    let theirs = self.in_state(MessageState::Leased);
+                    let theirs = theirs.filter(|m| m.holder == Some(*session) && m.queue == queue.name);
+                    let mut ids: Vec<MessageId> = theirs.map(|m| m.shown.id).collect();
+                    ids.sort();
+                    for id in ids {
+                        self.nack(id, &NackKind::Release { delay_ms: 0 });
+                        self.turn();
+                        count += 1;
+                    }
+                }
+                self.resign(*session);
+                Ok(Outcome::Count(count))
+            }
             Op::AssignNode => {
                 self.nodes += 1;
                 Ok(Outcome::Node(NodeId(1 + self.nodes)))

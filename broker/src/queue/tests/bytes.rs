@@ -16,6 +16,7 @@ fn sample() -> State {
     broker.call(7, 3, 1, Op::Nack { leases: receipts("mail", &grants[..1]), kind });
     broker.call(7, 4, 1, pop("none", 1));
     broker.call(8, 1, 1, Op::CloseSession);
+    broker.call(7, 5, 1, Op::BindSession { grace_ms: Some(5_000) });
     broker.state
 }
 

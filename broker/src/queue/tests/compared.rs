@@ -18,7 +18,7 @@ fn cases() -> u32 {
 }
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 37] = [
+const KINDS: [&str; 39] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -56,6 +56,8 @@ const KINDS: [&str; 37] = [
     "kept from others",
     "repeated",
     "dead",
+    "Bound",
+    "released",
 ];
 
 #[test]
@@ -99,6 +101,11 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         for reply in &applied.replies {
             clients.hear(reply);
             seen.extend(kinds(reply));
+        }
+        for (command, reply) in batch.commands.iter().zip(&applied.replies) {
+            let released =
+                matches!(command.op, Op::ReleaseAbsent(_)) && reply.result != Ok(Outcome::Count(0));
+            seen.extend(released.then(|| "released".to_owned()));
         }
         seen.extend((state.stats().dead > 0).then(|| "dead".to_owned()));
         seen.extend(
@@ -174,6 +181,7 @@ fn assert_same(state: &State, model: &Model) {
     let totals = state.stats();
     assert_eq!([totals.ready, totals.leased, totals.delayed, totals.dead], sums);
     assert_eq!(totals.sessions, model.sessions() as u64);
+    assert!(state.bound().iter().eq(model.bound()));
     assert_eq!(state.next_due(), model.next_due());
     assert_eq!(state.schedules(None, usize::MAX), model.schedules());
     let first = model

@@ -145,6 +145,8 @@ fn change() -> impl Strategy<Value = Change> {
 fn plain() -> impl Strategy<Value = Op> {
     let queue = || queue().prop_map(|queue| name(QUEUES[queue]));
     prop_oneof![
+        3 => prop::option::weighted(0.8, 990u64..1_200).prop_map(|grace_ms| Op::BindSession { grace_ms }),
+        3 => (0u128..3).prop_map(|session| Op::ReleaseAbsent(SessionId(session))),
         5 => (queue(), any_settings(), any::<bool>()).prop_map(|(queue, settings, if_not_exists)| {
             Op::CreateQueue { queue, settings: Box::new(settings), if_not_exists }
         }),

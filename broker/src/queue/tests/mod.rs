@@ -2,6 +2,7 @@
 
 mod active_stories;
 mod any_settings;
+mod bound_stories;
 mod bytes;
 mod compared;
 mod group_stories;

@@ -113,6 +113,7 @@ pub struct Worker {
     parallel: usize,
     hold: usize,
     lease: Option<Duration>,
+    grace: Option<Duration>,
     max: u64,
     until_empty: bool,
     stage: watch::Receiver<Stage>,
@@ -129,6 +130,7 @@ impl Worker {
             parallel: 1,
             hold: 1,
             lease: None,
+            grace: None,
             max: u64::MAX,
             until_empty: false,
             // A sender that is gone changes nothing: it works on.
@@ -165,6 +167,14 @@ impl Worker {
     #[must_use]
     pub fn lease(mut self, length: Option<Duration>) -> Self {
         self.lease = length;
+        self
+    }
+
+    /// Binds the session while the worker works, see [`Client::bind`]: if its process or connection is gone for longer
+    /// than `grace`, everything it has leased goes back at once, without blame.
+    #[must_use]
+    pub fn bound(mut self, grace: Option<Duration>) -> Self {
+        self.grace = grace;
         self
     }
 

@@ -19,7 +19,7 @@ use super::job::{Job, Told, Verdict};
 use super::{Outcome, Report, Stage, Worker, WorkerEvent};
 use crate::bounded::Bounded;
 use crate::client::backoff::Backoff;
-use crate::client::{Answered, Client, ClientError};
+use crate::client::{Answered, Client, ClientError, Presence};
 use crate::content;
 use crate::error::{ErrorCode, Retry};
 use crate::names::LeaseToken;
@@ -60,6 +60,8 @@ pub(super) struct Run<H> {
     asked: usize,
     /// Set when what was asked for is to come at once or not at all.
     hurry: CancellationToken,
+    binding: Option<BoxFuture<'static, Result<Presence, ClientError>>>,
+    presence: Option<Presence>,
     renewing: Option<BoxFuture<'static, Renewed>>,
     settling: Option<BoxFuture<'static, Settlement>>,
     taken: u64,
@@ -93,6 +95,8 @@ where
             asks: FuturesUnordered::new(),
             asked: 0,
             hurry: CancellationToken::new(),
+            binding: None,
+            presence: None,
             renewing: None,
             settling: None,
             taken: 0,
@@ -110,12 +114,14 @@ where
     pub(super) async fn run(mut self) -> Result<Report, ClientError> {
         let mut give_back_until = None;
         while !self.is_over() {
+            self.bind();
             self.ask();
             self.hand_out();
             self.renew();
             self.settle();
             let renewal = self.held.next_renewal().filter(|_| self.renewing.is_none());
-            let ask = Some(self.ask_at).filter(|at| self.wants_more() && *at > Instant::now());
+            let ask = Some(self.ask_at)
+                .filter(|at| (self.wants_more() || self.wants_binding()) && *at > Instant::now());
             let settle = Some(self.settle_at)
                 .filter(|at| self.settling.is_none() && !self.held.is_empty() && *at > Instant::now());
             let next = [renewal, ask, settle, give_back_until].into_iter().flatten().min();
@@ -135,6 +141,13 @@ where
                     }
                 }
                 settled = some(&mut self.settling) => self.settled(settled),
+                bound = some(&mut self.binding) => match bound {
+                    Ok(presence) => {
+                        self.reached();
+                        self.presence = Some(presence);
+                    }
+                    Err(error) => self.not_answered(error),
+                },
                 renewed = some(&mut self.renewing) => self.renewed(renewed),
                 Some(asked) = self.asks.next() => self.answered(asked),
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
@@ -146,6 +159,9 @@ where
                     }
                 }
             }
+        }
+        if let Some(presence) = self.presence {
+            presence.end().await;
         }
         match self.fatal {
             Some(error) => Err(error),
@@ -167,7 +183,25 @@ where
         room.min(usize::try_from(left).unwrap_or(usize::MAX))
     }
 
+    /// The session is to be bound and is not: nothing is asked for before.
+    fn wants_binding(&self) -> bool {
+        let unbound = self.worker.grace.is_some() && self.presence.is_none();
+        unbound && self.binding.is_none() && self.stage == Stage::Working
+    }
+
+    fn bind(&mut self) {
+        if let Some(grace) =
+            self.worker.grace.filter(|_| self.wants_binding() && self.ask_at <= Instant::now())
+        {
+            let client = self.worker.client.clone();
+            self.binding = Some(Box::pin(async move { client.bind(grace).await }));
+        }
+    }
+
     fn wants_more(&self) -> bool {
+        if self.worker.grace.is_some() && self.presence.is_none() {
+            return false;
+        }
         self.stage == Stage::Working && !self.dry && self.asks.len() < CREDIT && self.room() > 0
     }
 
@@ -213,7 +247,7 @@ where
         }
     }
 
-    /// A lease request failed: for good, or the cluster is away.
+    /// A lease request or a binding failed: for good, or the cluster is away.
     fn not_answered(&mut self, error: ClientError) {
         if is_final(&error) {
             self.fatal.get_or_insert(error);

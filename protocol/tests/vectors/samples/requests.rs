@@ -163,6 +163,8 @@ pub(super) fn requests() -> Vec<Sample> {
     add("", 318, Request::WeighGroup(weigh(Some(3))));
     add("/unset", 319, Request::WeighGroup(weigh(None)));
     add("", 314, Request::CloseSession);
+    add("", 324, Request::BindSession { grace_ms: Some(5_000) });
+    add("/unbind", 325, Request::BindSession { grace_ms: None });
 
     let message = PushMessage { content: ContentSpec::of(&plain()), options: due(Due::Now) };
     let push = Push { queue: queue(), create: false, atomic: false, messages: list(vec![message]) };
@@ -236,6 +238,7 @@ pub(super) fn requests() -> Vec<Sample> {
     read("", Request::TransferLeader(None));
     read("/named", Request::TransferLeader(Some(NodeId(3))));
     read("", Request::Stats);
+    read("", Request::Attend);
     let address = text("10.0.0.4:7410");
     for (suffix, change) in [
         ("/add", MemberChange::Add { address: address.clone(), standing: Standing::Learner }),

@@ -1,0 +1,195 @@
+//! Clients of bound sessions that say that they are there, in this leader's memory, and those that do not.
+//!
+//! ```text
+//!           attend                     its connection is gone, or it does not wait any more
+//! absent ───────────► attended ───────────────────────────────────────────────────────────► absent
+//!   └── for longer than its grace, and it holds something: the state is told, until it holds nothing
+//! ```
+//!
+//! Absence counts on the lease clock, from when this node became the leader at the earliest: without a quorum nobody's
+//! time passes, and after a change of the leader every client has its grace to find the new one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::names::SessionId;
+use tokio::sync::watch;
+
+use super::reply_to::{Finished, ReplyTo};
+use crate::queue::Bound;
+use crate::queue::command::Op;
+use crate::raft::{Consensus, Leadership};
+
+/// How often it is looked who is absent.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Sessions released at a time.
+const RELEASED_AT_ONCE: usize = 64;
+
+/// Who is there. See the module.
+pub(crate) struct Presence {
+    inner: Mutex<Inner>,
+    consensus: Weak<Consensus>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Requests that say that a client is there.
+    attended: BTreeMap<SessionId, Vec<ReplyTo>>,
+    /// Bound sessions that are not attended, and since when on the lease clock: from the first look at it.
+    absent: BTreeMap<SessionId, Option<u64>>,
+    /// The bound sessions that were looked at.
+    bound: Bound,
+    leadership: Option<Leadership>,
+    /// The lease clock at the last look.
+    clock_ms: u64,
+}
+
+impl Inner {
+    /// Takes note of the time and of who is bound now. Requests of sessions that are not come out, and sessions that are
+    /// away for longer than their grace.
+    fn look(
+        &mut self,
+        leadership: Leadership,
+        bound: &Bound,
+        clock_ms: u64,
+    ) -> (Vec<ReplyTo>, Vec<SessionId>) {
+        if self.leadership != Some(leadership) {
+            *self = Self { attended: std::mem::take(&mut self.attended), ..Self::default() };
+            self.leadership = Some(leadership);
+        }
+        let mut unbound = Vec::new();
+        if !self.bound.is_same(bound) {
+            self.absent.retain(|session, _| bound.grace_ms(*session).is_some());
+            for (session, _) in bound.iter().filter(|(session, _)| !self.attended.contains_key(session)) {
+                self.absent.entry(session).or_default();
+            }
+            let gone = self.attended.extract_if(.., |session, _| bound.grace_ms(*session).is_none());
+            unbound.extend(gone.flat_map(|(_, replies)| replies));
+            self.bound = bound.clone();
+        }
+        // What an entry carries is for a moment neither pending nor applied.
+        self.clock_ms = self.clock_ms.max(clock_ms);
+        let overdue = |(session, since_ms): (&SessionId, &mut Option<u64>)| {
+            let absent_ms = self.clock_ms - *since_ms.get_or_insert(self.clock_ms);
+            (absent_ms > self.bound.grace_ms(*session)?).then_some(*session)
+        };
+        let overdue = self.absent.iter_mut().filter_map(overdue).collect();
+        (unbound, overdue)
+    }
+
+    fn attend(&mut self, session: SessionId, reply: ReplyTo) {
+        self.absent.remove(&session);
+        self.attended.entry(session).or_default().push(reply);
+    }
+
+    /// Lets go of the requests of a session that `which` names.
+    fn leave(&mut self, session: SessionId, which: impl Fn(&ReplyTo) -> bool) {
+        let Some(replies) = self.attended.get_mut(&session) else { return };
+        replies.retain(|reply| !which(reply));
+        if replies.is_empty() {
+            self.attended.remove(&session);
+            self.absent.insert(session, None);
+        }
+    }
+}
+
+impl Presence {
+    pub(crate) fn new(consensus: &Arc<Consensus>) -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::default(), consensus: Arc::downgrade(consensus) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client says that it is there, for as long as its request is not answered.
+    pub(super) fn attend(&self, session: SessionId, reply: ReplyTo) {
+        let Some(consensus) = self.consensus.upgrade() else { return };
+        let mut inner = self.inner();
+        // Under the lock: whoever dismisses the others afterwards sees this one.
+        let refused = if consensus.ready().is_none() {
+            Some(Finished::NotLeader)
+        } else if consensus.read(|state, _| state.bound().grace_ms(session)).is_none() {
+            Some(Finished::Failed(not_bound()))
+        } else {
+            None
+        };
+        match refused {
+            Some(refused) => {
+                drop(inner);
+                reply.finish(refused);
+            }
+            None => inner.attend(session, reply),
+        }
+    }
+
+    /// Whether a client says over this connection that it is there.
+    pub(super) fn attends(&self, session: SessionId, connection: u64) -> bool {
+        let inner = self.inner();
+        let replies = inner.attended.get(&session);
+        replies.is_some_and(|replies| replies.iter().any(|reply| reply.connection() == connection))
+    }
+
+    /// A connection of a session is gone.
+    pub(super) fn disconnected(&self, session: SessionId, connection: u64) {
+        self.inner().leave(session, |reply| reply.connection() == connection);
+    }
+
+    /// The client of `connection` no longer waits for `request_id`.
+    pub(super) fn cancelled(&self, session: SessionId, connection: u64, request_id: u64) {
+        let which = |reply: &ReplyTo| reply.connection() == connection && reply.request_id() == request_id;
+        self.inner().leave(session, which);
+    }
+
+    /// Nobody can be attended here any more.
+    pub(super) fn dismiss(&self) {
+        let gone = std::mem::take(&mut *self.inner()).attended;
+        gone.into_values().flatten().for_each(|reply| reply.finish(Finished::NotLeader));
+    }
+
+    /// Tells the state of absent sessions, until the node stops. A node that stops sends its clients away itself.
+    pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let stopped = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
+            let Some(consensus) = self.consensus.upgrade().filter(|_| !stopped) else { return };
+            loop {
+                let Some(overdue) = self.look(&consensus).filter(|overdue| !overdue.is_empty()) else {
+                    break;
+                };
+                let asked = overdue.into_iter().take(RELEASED_AT_ONCE).map(|session| {
+                    tracing::info!(%session, "the client of a bound session is away: its leases go back");
+                    consensus.ask_state(Op::ReleaseAbsent(session))
+                });
+                if join_all(asked).await.iter().any(Option::is_none) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Absent sessions that hold something, if this node leads.
+    fn look(&self, consensus: &Consensus) -> Option<Vec<SessionId>> {
+        let leadership = consensus.ready()?;
+        let bound = consensus.read(|state, _| state.bound().clone());
+        let clock_ms = consensus.counted_lease_clock_ms();
+        let mut inner = self.inner();
+        let (unbound, overdue) = inner.look(leadership, &bound, clock_ms);
+        drop(inner);
+        unbound.into_iter().for_each(|reply| reply.finish(Finished::Failed(not_bound())));
+        if overdue.is_empty() {
+            return None;
+        }
+        Some(
+            consensus.read(|state, _| {
+                overdue.into_iter().filter(|session| state.holds_anything(*session)).collect()
+            }),
+        )
+    }
+}
+
+fn not_bound() -> Error {
+    Error::refused(ErrorCode::SessionNotBound, "the session is not bound, or not any more")
+}
