@@ -193,3 +193,86 @@ impl Presence {
 fn not_bound() -> Error {
     Error::refused(ErrorCode::SessionNotBound, "the session is not bound, or not any more")
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::queue::State;
+    use crate::queue::command::{Batch, Command, SessionStamp, Stamps};
+    use crate::server::reply_to::Reply;
+
+    const GRACE_MS: u64 = 2_000;
+    const FIRST: Leadership = Leadership { term: 1 };
+
+    /// What the state says when these sessions are bound.
+    fn bound(sessions: &[u128]) -> Bound {
+        let bind = |session: &u128| Command {
+            session: Some(SessionStamp { session: SessionId(*session), number: 1, done_below: 1 }),
+            op: Op::BindSession { grace_ms: Some(GRACE_MS) },
+        };
+        let commands = sessions.iter().map(bind).collect::<Vec<_>>().try_into().expect("a few");
+        let mut state = State::new();
+        state.apply(1, &Batch { stamps: Stamps::default(), commands }, &[]);
+        state.bound().clone()
+    }
+
+    fn request(connection: u64) -> (ReplyTo, mpsc::UnboundedReceiver<Reply>) {
+        let (to, answers) = mpsc::unbounded_channel();
+        (ReplyTo::new(connection, 7, 0, to), answers)
+    }
+
+    fn overdue(inner: &mut Inner, bound: &Bound, clock_ms: u64) -> Vec<u128> {
+        inner.look(FIRST, bound, clock_ms).1.into_iter().map(|session| session.0).collect()
+    }
+
+    #[test]
+    fn a_session_is_overdue_when_its_grace_has_passed_since_the_first_look_at_its_absence() {
+        let (mut inner, bound) = (Inner::default(), bound(&[1, 2]));
+        inner.attend(SessionId(2), request(5).0);
+        assert_eq!(overdue(&mut inner, &bound, 100), []);
+        assert_eq!(overdue(&mut inner, &bound, 100 + GRACE_MS), []);
+        assert_eq!(overdue(&mut inner, &bound, 101 + GRACE_MS), [1]);
+        inner.leave(SessionId(2), |reply| reply.connection() == 5);
+        assert_eq!(overdue(&mut inner, &bound, 5_000), [1], "nobody saw when it went");
+        assert_eq!(overdue(&mut inner, &bound, 5_000 + GRACE_MS), [1]);
+        inner.attend(SessionId(1), request(6).0);
+        assert_eq!(overdue(&mut inner, &bound, 5_001 + GRACE_MS), [2]);
+    }
+
+    #[test]
+    fn a_client_is_there_as_long_as_one_of_its_requests_is_open() {
+        let (mut inner, bound) = (Inner::default(), bound(&[1]));
+        inner.attend(SessionId(1), request(5).0);
+        inner.attend(SessionId(1), request(6).0);
+        inner.leave(SessionId(1), |reply| reply.connection() == 5);
+        assert_eq!(overdue(&mut inner, &bound, 10), []);
+        assert_eq!(overdue(&mut inner, &bound, 100_000), []);
+        inner.leave(SessionId(1), |reply| reply.connection() == 6);
+        assert_eq!(overdue(&mut inner, &bound, 100_000), []);
+        assert_eq!(overdue(&mut inner, &bound, 100_001 + GRACE_MS), [1]);
+    }
+
+    #[test]
+    fn with_a_new_leadership_absence_begins_anew_and_a_clock_that_goes_back_counts_nothing() {
+        let (mut inner, bound) = (Inner::default(), bound(&[1]));
+        assert_eq!(overdue(&mut inner, &bound, 100), []);
+        assert_eq!(overdue(&mut inner, &bound, 90), []);
+        assert_eq!(overdue(&mut inner, &bound, 101 + GRACE_MS), [1]);
+        let second = Leadership { term: 2 };
+        assert!(inner.look(second, &bound, 200 + GRACE_MS).1.is_empty());
+        assert!(inner.look(second, &bound, 200 + 2 * GRACE_MS).1.is_empty());
+        assert_eq!(inner.look(second, &bound, 201 + 2 * GRACE_MS).1, [SessionId(1)]);
+    }
+
+    #[test]
+    fn who_is_not_bound_any_more_is_told_and_never_overdue() {
+        let mut inner = Inner::default();
+        inner.attend(SessionId(1), request(5).0);
+        assert!(inner.look(FIRST, &bound(&[1, 2]), 10).0.is_empty());
+        let (unbound, _) = inner.look(FIRST, &bound(&[]), 20);
+        assert_eq!(unbound.iter().map(ReplyTo::connection).collect::<Vec<_>>(), [5]);
+        assert_eq!(overdue(&mut inner, &bound(&[]), 1_000_000), []);
+    }
+}

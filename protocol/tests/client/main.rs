@@ -1,5 +1,6 @@
 //! The client against scripted nodes on a network in memory, on virtual time.
 
+mod presence;
 mod requests;
 mod scripted;
 mod worker;
