@@ -155,10 +155,7 @@ impl Presence {
         loop {
             let stopped = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
             let Some(consensus) = self.consensus.upgrade().filter(|_| !stopped) else { return };
-            loop {
-                let Some(overdue) = self.look(&consensus).filter(|overdue| !overdue.is_empty()) else {
-                    break;
-                };
+            while let Some(overdue) = self.look(&consensus).filter(|overdue| !overdue.is_empty()) {
                 let asked = overdue.into_iter().take(RELEASED_AT_ONCE).map(|session| {
                     tracing::info!(%session, "the client of a bound session is away: its leases go back");
                     consensus.ask_state(Op::ReleaseAbsent(session))
