@@ -1,7 +1,7 @@
 //! Workers that are bound to what they lease: when one is gone, its messages need not wait for the end of its leases.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::bodies::{push, stored};
 use harness::cluster::Cluster;
@@ -11,6 +11,7 @@ use queue_protocol::client::Client;
 use queue_protocol::request::{Consistency, MessageState, Peek};
 use queue_protocol::response::MessageView;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::Instant;
 
 fn signal(running: &Running, signal: Signal) {
     let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("it runs");
