@@ -97,6 +97,7 @@ pub(crate) fn replay(scan: &mut Scan, opening: &Found, seed: u64) -> Result<Repl
     let mut rows: Vec<Row> = Vec::new();
     let mut end = opening.end();
     pass(scan, &mut cursor, opening)?;
+    let mut closed = None;
     while let Some(found) = scan.next(end, cursor.next)? {
         end = found.end();
         if let Payload::Footer(footer) = found.payload {
@@ -104,14 +105,19 @@ pub(crate) fn replay(scan: &mut Scan, opening: &Found, seed: u64) -> Result<Repl
                 return Err(scan.corrupt(found.offset, "the footer does not match the segment's records"));
             }
             pass(scan, &mut cursor, &found)?;
-            return Ok(Replayed { state, rows, cursor, end, footer: Some(footer), zeroed: content.zeroed });
+            closed = Some(footer);
+            break;
         }
         pass(scan, &mut cursor, &found)?;
         if let Err(what) = apply(&mut state, &mut rows, scan.id, &found) {
             return Err(scan.corrupt(found.offset, what));
         }
     }
-    Ok(Replayed { state, rows, cursor, end, footer: None, zeroed: content.zeroed })
+    // Each record is as it was written. What they say together is believed if it can be.
+    if let Some(what) = state.contradiction() {
+        return Err(scan.corrupt(0, what));
+    }
+    Ok(Replayed { state, rows, cursor, end, footer: closed, zeroed: content.zeroed })
 }
 
 fn pass(scan: &mut Scan, cursor: &mut Cursor, found: &Found) -> Result<(), LogError> {

@@ -103,11 +103,19 @@ impl State {
         self.last.map(|last| last.index).max(self.installed)
     }
 
+    /// What it says that cannot be.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let index = |id: Option<LogId>| id.map(|id| id.index);
+        if index(self.purged) > index(self.last) {
+            return Some("more is purged than there is".to_owned());
+        }
+        self.index.contradiction()
+    }
+
     /// What always holds.
     pub(crate) fn check(&self) {
-        let index = |id: Option<LogId>| id.map(|id| id.index);
-        assert!(index(self.purged) <= index(self.last), "purged beyond the last entry");
-        self.index.check();
+        let contradiction = self.contradiction();
+        assert!(contradiction.is_none(), "{contradiction:?}");
     }
 }
 
