@@ -327,6 +327,7 @@ mod tests {
             "schedule_not_found 66",
             "schedule_limit 75",
             "states_differ 75",
+            "session_not_bound 73",
             "node_removed 66",
             "quorum_at_risk 73",
             "store_refused 66",
