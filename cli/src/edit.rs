@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::errors::{Done, Failure};
 use crate::exit::Exit;
+use crate::explain;
 use crate::grammar::{MessageCmd, Messages};
 use crate::history;
 use crate::message::{self, Seen};
@@ -20,6 +21,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: MessageCmd) -> Done {
     let (messages, change, done, place) = match cmd {
         MessageCmd::Show { queue, id } => return show(shell, &queue, id).await,
         MessageCmd::History { queue, id } => return history::run(shell, &queue, id).await,
+        MessageCmd::Position { queue, id } => return explain::position(shell, &queue, id).await,
         MessageCmd::Kick(messages) => (messages, Change::Kick, "kicked", String::new()),
         MessageCmd::Cancel(messages) => (messages, Change::Cancel, "cancelled", String::new()),
         MessageCmd::Rm(messages) => {

@@ -1,30 +1,67 @@
-//! `explain`: why a queue, or one message of it, is not delivered now.
+//! `explain`: why a queue, or one message of it, is not delivered now; `message position`: what comes before it.
 
-use queue_protocol::explain::{Explain, Explained, Hold};
-use queue_protocol::names::{Key, MessageId};
-use queue_protocol::request::Request;
-use queue_protocol::response::Answer;
+use queue_protocol::explain::{AHEAD_COUNT_MAX, Explain, Explained, Hold};
+use queue_protocol::names::{Key, MessageId, QueueName};
+use queue_protocol::request::{Consistency, Request};
+use queue_protocol::response::{Age, Answer};
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::errors::{Done, Failure};
+use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::ExplainArgs;
 use crate::message;
 use crate::render::{self, with_age};
 use crate::shell::{Shell, unexpected};
 
+/// Runs `message position`: 0 if the message is ready, 1 if it is not.
+pub(crate) async fn position(shell: &mut Shell, queue: &QueueName, id: u64) -> Done {
+    let consistency = Consistency::Linearizable;
+    let explain = Explain { queue: queue.clone(), id: Some(MessageId(id)), consistency };
+    let (explained, _) = ask(shell, explain).await?;
+    if shell.settings.json {
+        shell.out.document(&json!({
+            "schema": "position/v1",
+            "queue": queue.as_str(),
+            "id": id.to_string(),
+            "ahead": explained.ahead,
+            "holds": explained.holds.iter().map(hold_document).collect::<Vec<_>>(),
+        }));
+    } else {
+        let subject = format!("message {id}");
+        let holds = explained.holds.iter().map(|hold| text(&subject, hold));
+        let line = explained.ahead.map_or_else(|| format!("{subject} is not ready"), before);
+        let lines: Vec<String> = std::iter::once(line).chain(holds).collect();
+        shell.out.add(format!("{}\n", lines.join("\n")).as_bytes());
+    }
+    Ok(if explained.ahead.is_some() { Exit::Done } else { Exit::No })
+}
+
+async fn ask(shell: &Shell, explain: Explain) -> Result<(Explained, Age), End> {
+    let queue = explain.queue.clone();
+    let answered = shell.client.call(Request::Explain(explain), Vec::new()).await;
+    let answered = answered.map_err(|error| Failure::of(error, Some(&queue)))?;
+    match answered.answer {
+        Answer::Explained(explained) => Ok((explained, answered.age)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// How many messages come before one.
+fn before(ahead: u64) -> String {
+    let more = if ahead < AHEAD_COUNT_MAX as u64 { "" } else { " or more" };
+    format!("ready messages before it: {}{more}", render::count(ahead))
+}
+
 /// Runs the command: 0 if something is delivered to whoever asks, 1 if something holds it back.
 pub(crate) async fn run(shell: &mut Shell, args: ExplainArgs) -> Done {
     let id = args.id.map(MessageId);
     let explain = Explain { queue: args.queue.clone(), id, consistency: args.reading.consistency() };
-    let answered = shell.client.call(Request::Explain(explain), Vec::new()).await;
-    let answered = answered.map_err(|error| Failure::of(error, Some(&args.queue)))?;
-    let Answer::Explained(explained) = answered.answer else { return Err(unexpected(&answered.answer)) };
-    shell.tell_age(args.reading, answered.age);
+    let (explained, age) = ask(shell, explain).await?;
+    shell.tell_age(args.reading, age);
     let subject = args.id.map_or_else(|| args.queue.to_string(), |id| format!("message {id}"));
     if shell.settings.json {
-        shell.out.document(&with_age(document(&args, &explained), args.reading, answered.age));
+        shell.out.document(&with_age(document(&args, &explained), args.reading, age));
     } else {
         for line in lines(&subject, &explained) {
             shell.out.add(format!("{line}\n").as_bytes());
@@ -44,7 +81,7 @@ fn lines(subject: &str, explained: &Explained) -> Vec<String> {
         lines.push(format!("nothing holds {subject} back; {waiting}"));
     }
     if let Some(ahead) = explained.ahead {
-        lines.push(format!("ready messages before it: {}", render::count(ahead)));
+        lines.push(before(ahead));
     }
     lines
 }

@@ -19,12 +19,15 @@ pub struct Explain {
     pub consistency: Consistency,
 }
 
+/// Messages before a message that are counted at most.
+pub const AHEAD_COUNT_MAX: usize = 100_000;
+
 /// Why a queue or a message is not delivered now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
     /// What holds it back; nothing, if it is delivered to whoever asks.
     pub holds: Bounded<Hold, HOLDS_COUNT_MAX>,
-    /// Ready messages that come before the message, if it is ready; at most 100,000 are counted.
+    /// Ready messages that come before the message, if it is ready; at most [`AHEAD_COUNT_MAX`] are counted.
     pub ahead: Option<u64>,
     /// Leases and pops parked at the node that answers.
     pub waiting: u32,

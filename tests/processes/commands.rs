@@ -293,6 +293,23 @@ async fn a_transaction_does_all_of_its_steps_or_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_before_a_message_is_counted() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    ctl(&cluster, "queue create jobs").await.expect(0);
+    ctl(&cluster, "push jobs one two three").await.expect(0);
+    ctl(&cluster, "push jobs first --priority 9").await.expect(0);
+    let told = json(&cluster, "message position jobs 3").await;
+    assert_eq!((told["schema"].as_str(), told["ahead"].as_u64()), (Some("position/v1"), Some(3)), "{told}");
+    let text = ctl(&cluster, "message position jobs 4").await.expect(0).stdout;
+    assert_eq!(text, "ready messages before it: 0\n");
+    ctl(&cluster, "lease jobs").await.expect(0);
+    let leased = ctl(&cluster, "message position jobs 4").await.expect(1).stdout;
+    assert!(leased.starts_with("message 4 is not ready\nmessage 4 is leased for "), "{leased}");
+    assert_eq!(json(&cluster, "message position jobs 3").await["ahead"], 2);
+    ctl(&cluster, "message position jobs 9").await.expect(66);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_happened_to_a_message_is_told_also_when_it_is_gone_and_after_a_restart() {
     let mut cluster = Cluster::start_with(1, &[]).await;
     ctl(&cluster, "queue create jobs --backoff none").await.expect(0);

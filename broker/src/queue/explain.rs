@@ -2,7 +2,7 @@
 //! out, and which groups are closed. Changes nothing.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::explain::Hold;
+use queue_protocol::explain::{AHEAD_COUNT_MAX, Hold};
 use queue_protocol::limits::HOLDS_COUNT_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName};
 
@@ -14,7 +14,7 @@ use super::reply::Refusal;
 use super::state::State;
 
 /// Messages or groups looked at for one explanation, at most.
-const LOOKED_COUNT_MAX: usize = 100_000;
+const LOOKED_COUNT_MAX: usize = AHEAD_COUNT_MAX;
 
 impl State {
     /// What holds a queue back, or one message of it, and how many ready messages come before that one, at most

@@ -145,6 +145,14 @@ pub(crate) enum MessageCmd {
         /// Which
         id: u64,
     },
+    /// Count the ready messages before a message; exit 1 if it is not ready
+    Position {
+        /// Where
+        #[arg(add = ArgValueCompleter::new(live::queues))]
+        queue: QueueName,
+        /// Which
+        id: u64,
+    },
     /// Make delayed and dead messages ready now
     Kick(Messages),
     /// Delete messages that are still delayed
@@ -173,7 +181,7 @@ impl MessageCmd {
     /// The queue it is about.
     pub(crate) fn queue(&self) -> &QueueName {
         match self {
-            Self::Show { queue, .. } | Self::History { queue, .. } => queue,
+            Self::Show { queue, .. } | Self::History { queue, .. } | Self::Position { queue, .. } => queue,
             Self::Kick(messages)
             | Self::Cancel(messages)
             | Self::Rm(messages)

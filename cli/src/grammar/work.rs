@@ -45,6 +45,9 @@ pub(crate) struct WorkArgs {
     /// Messages held at once: those beyond --parallel wait here [default: as many as --parallel]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=LEASE_COUNT_MAX as i64))]
     pub(crate) batch: Option<u16>,
+    /// Once a message is there, wait this long, 30s at most, for as many as there is room for
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) linger: Option<Duration>,
     /// Length of the leases, renewed while a handler runs [default: as the queue is set]
     #[arg(long, value_name = "DURATION", value_parser = lease_length)]
     pub(crate) lease: Option<Duration>,

@@ -47,6 +47,7 @@ pub(crate) async fn run(shell: &mut Shell, args: WorkArgs) -> Done {
         .parallel(args.parallel.into())
         .hold(args.batch.unwrap_or(args.parallel).into())
         .lease(args.lease)
+        .linger(args.linger)
         .bound(args.bound)
         .stop_by(stages);
     if args.once {

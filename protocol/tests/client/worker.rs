@@ -80,7 +80,7 @@ async fn requests_cover_the_slots_that_are_free_and_acks_go_together() {
     let server = async {
         let mut node = n1.accept(Some(1)).await;
         let (id, lease) = next_lease(&mut node).await;
-        assert_eq!((lease.max_messages, lease.wait_ms > 0), (4, true));
+        assert_eq!((lease.max_messages, lease.wait_ms > 0, lease.linger_ms), (4, true, 200));
         deliver(&mut node, id, &[1, 2]).await;
         // One more is parked for the two slots that are left; then for those that became free.
         let mut parked = Vec::new();
@@ -99,7 +99,8 @@ async fn requests_cover_the_slots_that_are_free_and_acks_go_together() {
         node
     };
     let (stop, stage) = watch::channel(Stage::Working);
-    let work = worker(&client).parallel(4).stop_by(stage).run(acks);
+    let linger = Some(Duration::from_millis(200));
+    let work = worker(&client).parallel(4).linger(linger).stop_by(stage).run(acks);
     let quiet = async {
         let mut node = server.await;
         stop.send_replace(Stage::Finishing);

@@ -3,6 +3,7 @@
 mod flips;
 mod lifecycle;
 mod model;
+mod spares;
 mod storage;
 
 use std::path::{Path, PathBuf};

@@ -113,6 +113,7 @@ pub struct Worker {
     parallel: usize,
     hold: usize,
     lease: Option<Duration>,
+    linger: Duration,
     grace: Option<Duration>,
     max: u64,
     until_empty: bool,
@@ -130,6 +131,7 @@ impl Worker {
             parallel: 1,
             hold: 1,
             lease: None,
+            linger: Duration::ZERO,
             grace: None,
             max: u64::MAX,
             until_empty: false,
@@ -167,6 +169,13 @@ impl Worker {
     #[must_use]
     pub fn lease(mut self, length: Option<Duration>) -> Self {
         self.lease = length;
+        self
+    }
+
+    /// Once a message is there, waits so long for as many as there is room for; not at all if none is named.
+    #[must_use]
+    pub fn linger(mut self, length: Option<Duration>) -> Self {
+        self.linger = length.unwrap_or_default();
         self
     }
 

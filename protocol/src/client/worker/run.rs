@@ -221,7 +221,7 @@ where
             max_bytes: ANSWER_SIZE_MAX,
             lease_ms: self.worker.lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
             wait_ms: if self.worker.until_empty { 0 } else { WAIT_MS },
-            linger_ms: 0,
+            linger_ms: u32::try_from(self.worker.linger.as_millis()).unwrap_or(WAIT_MS).min(WAIT_MS),
         };
         let (client, hurry) = (self.worker.client.clone(), self.hurry.clone());
         self.asks.push(Box::pin(async move { (count, client.lease_hurried(lease, hurry).await) }));
