@@ -10,6 +10,7 @@ use std::time::Duration;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::type_config::TypeConfigExt as _;
 use openraft::{Instant as _, Membership};
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
@@ -21,8 +22,9 @@ use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
 use queue_protocol::response::MemberView;
 
+use super::clocks::Instant;
 use super::leadership::Leadership;
-use super::types::Member;
+use super::types::{Member, TypeConfig};
 use super::{Consensus, dial_peer};
 
 /// A learner that has all that the leader's log held so long ago may vote: it keeps pace, however large entries are.
@@ -128,7 +130,7 @@ impl Consensus {
     async fn remove(&self, node: NodeId, force: bool) -> Result<MemberView, Error> {
         let (member, voter) = self.member(node)?;
         if voter {
-            self.check_majority_without(node, force)?;
+            self.check_majority_without(node, force).await?;
             if node == self.me.credentials.node {
                 self.transfer(None, TRANSFER_TIMEOUT).await?;
                 return Err(self.not_leader());
@@ -141,36 +143,45 @@ impl Consensus {
         Ok(view_of(node.0, &member, voter))
     }
 
-    /// A majority of the voters that remain must have answered lately.
-    fn check_majority_without(&self, node: NodeId, force: bool) -> Result<(), Error> {
+    /// A majority of the voters that remain must answer now: one that died a moment ago would hold the change up, and
+    /// with it every write, until it is back.
+    async fn check_majority_without(&self, node: NodeId, force: bool) -> Result<(), Error> {
         let (members, voters) = self.members();
         let remaining: Vec<u64> = voters.into_iter().filter(|voter| *voter != node.0).collect();
         if remaining.is_empty() {
             let what = "the last voter cannot be removed; to throw the cluster away, stop its node";
             return Err(Error::refused(ErrorCode::QuorumAtRisk, what));
         }
-        let silent: Vec<&str> = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let heard = metrics.heartbeat.as_ref();
-            let recent = |voter: &u64| {
-                let at = heard.and_then(|heard| heard.get(voter).copied().flatten());
-                *voter == self.me.credentials.node.0
-                    || at.is_some_and(|at| at.elapsed() <= 2 * self.options.election_max)
-            };
-            let silent = remaining.iter().filter(|voter| !recent(voter));
-            silent.map(|voter| members.get(voter).map_or("?", |member| &member.name)).collect()
-        };
-        let (answering, of) = (remaining.len() - silent.len(), remaining.len());
-        if force || answering > of / 2 {
-            return Ok(());
+        let (asked, of) = (TypeConfig::now(), remaining.len());
+        loop {
+            let silent = self.silent_since(asked, &remaining);
+            let answering = of - silent.len();
+            if force || answering > of / 2 {
+                return Ok(());
+            }
+            if asked.elapsed() > 2 * self.options.election_max {
+                let name = |voter: &u64| members.get(voter).map_or("?", |member| &member.name);
+                let what = format!(
+                    "of the {of} voters that would remain only {answering} answer, and {} are needed ({} silent)",
+                    of / 2 + 1,
+                    silent.iter().map(name).collect::<Vec<_>>().join(", ")
+                );
+                return Err(Error::refused(ErrorCode::QuorumAtRisk, what));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        let what = format!(
-            "of the {of} voters that would remain only {answering} answer, and {} are needed ({} silent)",
-            of / 2 + 1,
-            silent.join(", ")
-        );
-        Err(Error::refused(ErrorCode::QuorumAtRisk, what))
+    }
+
+    /// Those of `voters` that have not answered anything sent after `since`.
+    fn silent_since(&self, since: Instant, voters: &[u64]) -> Vec<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let heard = metrics.heartbeat.as_ref();
+        let answers = |voter: &u64| {
+            let at = heard.and_then(|heard| heard.get(voter).copied().flatten());
+            *voter == self.me.credentials.node.0 || at.is_some_and(|at| *at > since)
+        };
+        voters.iter().filter(|voter| !answers(voter)).copied().collect()
     }
 
     /// One change, joint if it has to be. Nodes whose vote it takes are no members afterwards.
