@@ -53,6 +53,12 @@ impl State {
     }
 }
 
+/// What was before something that may have to be undone.
+pub(super) struct Mark {
+    state: State,
+    gone: usize,
+}
+
 impl Apply<'_> {
     fn command(&mut self, position: u32, command: &Command) -> Reply {
         let at = At { index: self.index, position };
@@ -120,6 +126,17 @@ impl Apply<'_> {
                 Ok(Outcome::Raised(self.state.level))
             }
         }
+    }
+
+    /// Where [`Apply::undo`] can go back to. A copy of the state shares everything: what it costs is what changes then.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { state: self.state.clone(), gone: self.gone.len() }
+    }
+
+    /// Nothing happened since.
+    pub(super) fn undo(&mut self, mark: Mark) {
+        *self.state = mark.state;
+        self.gone.truncate(mark.gone);
     }
 
     /// Changes one queue; everything that is kept about queues as a whole follows.

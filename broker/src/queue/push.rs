@@ -34,7 +34,7 @@ impl Apply<'_> {
             return Err(bad());
         }
         // A copy shares everything, and so makes everything that changes a copy of its own.
-        let before = (push.atomic && !self.is_sure(push, rows)).then(|| self.state.clone());
+        let before = (push.atomic && !self.is_sure(push, rows)).then(|| self.mark());
         let number = match (self.state.names.get(&push.queue), &push.create) {
             (Some(number), _) => *number,
             (None, Some(settings)) => self.make_queue(&push.queue, settings)?,
@@ -51,7 +51,7 @@ impl Apply<'_> {
         if let Some(before) = before
             && let Some(code) = outcomes.refused()
         {
-            *self.state = before;
+            self.undo(before);
             return Err(refusal_of(code, &push.queue));
         }
         Ok(Outcome::Pushed(outcomes.0))

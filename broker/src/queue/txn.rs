@@ -32,16 +32,14 @@ impl Apply<'_> {
                 return failed(TxnPart::Condition(k), ErrorCode::ConditionFailed);
             }
         }
-        // A copy shares everything: what it costs is what the steps change.
-        let (before, gone_before) = (self.state.clone(), self.gone.len());
+        let before = self.mark();
         let mut row = first_row;
         let mut done = Vec::with_capacity(txn.steps.len());
         for (k, step) in (0..).zip(txn.steps.iter()) {
             match self.step(session, step, row) {
                 Ok(one) => done.push(one),
                 Err(code) => {
-                    *self.state = before;
-                    self.gone.truncate(gone_before);
+                    self.undo(before);
                     return failed(TxnPart::Step(k), code);
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use queue_protocol::request::MessageState;
+use queue_protocol::request::{MessageState, Unique, UniqueHeld};
 
 use super::super::model::Model;
 use super::histories::{Clients, STATES, Step, step};
@@ -245,4 +245,32 @@ fn assert_gone(applied: &Applied, model: &Model, were_there: &BTreeMap<MessageId
 fn ready_counts(model: &Model) -> BTreeMap<QueueName, u64> {
     let counts = model.queues().into_iter().map(|queue| (queue.clone(), model.available(&queue)));
     counts.filter(|(_, count)| *count > 0).collect()
+}
+
+/// The first of its messages takes the place of one that is there, the second is refused.
+#[test]
+fn what_an_atomic_push_undoes_did_not_go() {
+    let unique = |held| {
+        let unique = Some(Unique { key: "a".parse().expect("a key"), held });
+        PushOptions { unique, ..PushOptions::default() }
+    };
+    let push = |atomic, options: Vec<PushOptions>| {
+        let (count, special) = (u32::try_from(options.len()).expect("a few"), (0..).zip(options).collect());
+        let special = Bounded::new(special).expect("a few");
+        let create = Some(Box::default());
+        let op = Op::Push(Push { queue: "jobs".parse().expect("a name"), create, atomic, count, special });
+        let commands = Bounded::new(vec![Command { session: None, op }]).expect("one");
+        Batch { stamps: Stamps::default(), commands }
+    };
+    let table = [ContentSpec { size: 5, crc32c: 0 }; 2];
+    let mut state = State::new();
+    state.apply(1, &push(false, vec![unique(UniqueHeld::Reject)]), &table[..1]);
+    let both = vec![unique(UniqueHeld::Replace), unique(UniqueHeld::Reject)];
+    let applied = state.apply(2, &push(true, both), &table);
+    assert_eq!(
+        applied.replies[0].result.as_ref().map_err(|refusal| refusal.code),
+        Err(ErrorCode::UniqueHeld)
+    );
+    assert!(applied.gone.is_empty(), "{:?}", applied.gone);
+    assert!(!state.apply(3, &push(true, vec![unique(UniqueHeld::Replace)]), &table[..1]).gone.is_empty());
 }
