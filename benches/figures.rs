@@ -1,10 +1,12 @@
 //! The table of what is promised about speed: reached, at least, aim, each row in pairs with the roofline.
 //!
 //! ```text
-//! cargo build --release && cargo bench -p benches --bench figures -- [--pairs 5] [--seconds 5] [--only WORDS]
+//! cargo build --release && cargo bench -p benches --bench figures -- [--pairs 5] [--seconds 5] [--only WORDS] [--long]
 //! ```
 //!
-//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster.
+//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster. What the log keeps for late
+//! followers is filled first: until then every byte is written twice, once as a zero. `--long` adds the rows that take
+//! minutes: a minute with consumers, and ten million messages waiting.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -13,6 +15,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use benches::deep::Pushers;
 use benches::figures::{ROWS, Row, median, report};
 use benches::roofline::load::{self, Measured};
 use benches::roofline::node;
@@ -23,12 +26,17 @@ use tokio::time::Instant;
 const BEGAN: &str = "FIGURES_BEGAN_AT_MS";
 /// One-shot pushes of which the middle one counts.
 const ONE_SHOTS: usize = 21;
+/// So long the log is filled.
+const FILL: &str = "12s";
+/// Messages that wait in the deep queue.
+const DEEP_COUNT: u64 = 10_000_000;
 
 #[derive(Clone, Debug)]
 struct Settings {
     pairs: usize,
     seconds: u64,
     only: String,
+    long: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -39,17 +47,21 @@ fn main() -> anyhow::Result<()> {
     {
         return node::run(Path::new(path), followers);
     }
-    let mut settings = Settings { pairs: 1, seconds: 2, only: String::new() };
+    let mut settings = Settings { pairs: 1, seconds: 2, only: String::new(), long: false };
     let mut within = None;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
+        if word == "--long" {
+            settings.long = true;
+            continue;
+        }
         let value = rest.next().with_context(|| format!("{word} needs a value"))?;
         match word.as_str() {
             "--pairs" => settings.pairs = value.parse()?,
             "--seconds" => settings.seconds = value.parse()?,
             "--only" => settings.only.clone_from(value),
             "--within" => within = Some(value.parse::<usize>()?),
-            other => bail!("no such word: {other}; there are --pairs, --seconds and --only"),
+            other => bail!("no such word: {other}; there are --pairs, --seconds, --only and --long"),
         }
     }
     match within {
@@ -102,6 +114,7 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     if nodes == 3 && settings.only.is_empty() {
         around(ready)?;
     }
+    run_bench(&["push", "--in-flight", "8", "--batch", "100", "--warmup", "0s", "--duration", FILL])?;
     let (mut loaded, mut failed) = (Vec::new(), 0);
     for row in rows(nodes, settings) {
         match pairs(row, settings, dir.path(), &mut loaded) {
@@ -115,6 +128,10 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     if nodes == 3 {
         let most = loaded.iter().copied().max().unwrap_or_default();
         println!("resident of a node after these: {:.0} MiB at most\n", mib(most));
+        if settings.long {
+            minute()?;
+            deep(settings)?;
+        }
         print!("{}", text(ctl(&["stats", "--stages"])?)?);
         println!();
     }
@@ -142,17 +159,63 @@ fn pairs(
 
 /// What is measured around the workloads: start, memory at rest, one push by a program of its own.
 fn around(ready: f64) -> anyhow::Result<()> {
-    println!("`queued dev` ready      {ready:.0} ms          at least 2,000, aim 700");
+    one("`queued dev` ready", ready, "ms", [2_000.0, 700.0]);
     let idle = resident(&run_bench(&["push", "--count", "1", "--warmup", "0s"])?);
     let most = idle.iter().copied().max().unwrap_or_default();
-    println!("resident, idle          {:.1} MiB        at least 25, aim 12", mib(most));
+    one("resident, idle, a node", mib(most), "MiB", [25.0, 12.0]);
     let mut took = Vec::new();
     for _ in 0..ONE_SHOTS {
         let begin = Instant::now();
         text(ctl(&["push", "figures", "x", "--create"])?)?;
         took.push(begin.elapsed().as_secs_f64() * 1e3);
     }
-    println!("one-shot `queuectl push` {:.1} ms          at least 15, aim 6\n", median(&took));
+    one("one-shot `queuectl push`, whole process", median(&took), "ms", [15.0, 6.0]);
+    println!();
+    Ok(())
+}
+
+/// A figure that must not exceed the first of two limits, and aims at the second.
+fn one(name: &str, measured: f64, unit: &str, [least, aim]: [f64; 2]) {
+    let verdict = if measured <= aim {
+        "AIM"
+    } else if measured <= least {
+        "reached"
+    } else {
+        "MISSED"
+    };
+    println!("{verdict:<8} {name}: {measured:.1} {unit}; at least {least}, aim {aim}");
+}
+
+/// Memory after a minute of the second workload, with consumers that keep up.
+fn minute() -> anyhow::Result<()> {
+    let words = ["roundtrip", "--clients", "8", "--in-flight", "8", "--duration", "60s"];
+    let most = resident(&run_bench(&words)?).into_iter().max().unwrap_or_default();
+    one("resident, a minute of 64 in flight and consumers, a node", mib(most), "MiB", [150.0, 80.0]);
+    Ok(())
+}
+
+/// The same pushes into an empty queue and into a deep one, in turn.
+#[tokio::main(flavor = "current_thread")]
+async fn deep(settings: &Settings) -> anyhow::Result<()> {
+    let pushers = Pushers::new(&std::env::var("QUEUECTL_SERVERS").context("it runs within `queued dev`")?);
+    let [deep, empty] = ["figures.deep", "figures.empty"].map(|name| name.parse().expect("a queue's name"));
+    pushers.fill(&deep, DEEP_COUNT).await?;
+    let duration = Duration::from_secs(settings.seconds);
+    let mut shares = Vec::new();
+    for pair in 1..=settings.pairs {
+        let beside = pushers.rate(&empty, duration).await?;
+        pushers.remove(&empty).await?;
+        let within = pushers.rate(&deep, duration).await?;
+        println!(
+            "  pair {pair}    {within:.0}/s with {DEEP_COUNT} waiting, {beside:.0}/s into an empty queue"
+        );
+        shares.push(within / beside);
+    }
+    pushers.remove(&deep).await?;
+    // As one over the other, so that less is better as everywhere here.
+    let share = median(&shares);
+    one("an empty queue's rate over that with 10 million waiting", 1.0 / share, "x", [1.0 / 0.9, 1.0]);
+    println!();
     Ok(())
 }
 

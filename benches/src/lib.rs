@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod core;
 pub mod daemon;
+pub mod deep;
 pub mod figures;
 pub mod machine;
 pub mod roofline;

@@ -25,7 +25,7 @@ pub(crate) async fn position(shell: &mut Shell, queue: &QueueName, id: u64) -> D
             "queue": queue.as_str(),
             "id": id.to_string(),
             "ahead": explained.ahead,
-            "holds": explained.holds.iter().map(hold_document).collect::<Vec<_>>(),
+            "holds": hold_documents(&explained.holds),
         }));
     } else {
         let subject = format!("message {id}");
@@ -141,10 +141,14 @@ fn document(args: &ExplainArgs, explained: &Explained) -> Value {
         "schema": "explain/v1",
         "queue": args.queue.as_str(),
         "id": args.id.map(|id| id.to_string()),
-        "holds": explained.holds.iter().map(hold_document).collect::<Vec<_>>(),
+        "holds": hold_documents(&explained.holds),
         "ahead": explained.ahead,
         "waiting": explained.waiting,
     })
+}
+
+fn hold_documents(holds: &[Hold]) -> Vec<Value> {
+    holds.iter().map(hold_document).collect()
 }
 
 fn hold_document(hold: &Hold) -> Value {

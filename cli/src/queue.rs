@@ -208,7 +208,8 @@ async fn create(shell: &mut Shell, args: QueueCreateArgs) -> Done {
     let queue = args.queue;
     let settings = args.settings.0;
     let request = CreateQueue { queue: queue.clone(), settings, if_not_exists: args.if_not_exists };
-    let Answer::Created(created) = expect(shell, Request::CreateQueue(request), &queue).await? else {
+    let Answer::Created(created) = expect(shell, Request::CreateQueue(Box::new(request)), &queue).await?
+    else {
         return Ok(Exit::Done);
     };
     changed(shell, "queue_create/v1", &queue, "created", created.into());
@@ -263,7 +264,7 @@ async fn alter(
     text: impl Fn(&QueueName) -> String,
 ) -> Done {
     let request = AlterQueue { queue: queue.clone(), change, if_version };
-    match shell.call(Request::AlterQueue(request), Some(&queue)).await? {
+    match shell.call(Request::AlterQueue(Box::new(request)), Some(&queue)).await? {
         Answer::Altered(version) => {
             changed(shell, schema, &queue, "version", version.into());
             shell.success(&text(&queue));

@@ -1,5 +1,6 @@
 //! The names of things: queues, messages, leases, sessions, nodes. No behaviour beyond reading and writing them.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -32,10 +33,19 @@ impl QueueName {
     }
 }
 
+thread_local! {
+    /// The last name that was read. The commands of an entry mostly name one queue: they share it.
+    static LAST: RefCell<Option<QueueName>> = const { RefCell::new(None) };
+}
+
 impl FromStr for QueueName {
     type Err = BadQueueName;
     fn from_str(name: &str) -> Result<Self, BadQueueName> {
-        if Self::valid(name) { Ok(Self(name.into())) } else { Err(BadQueueName { name: name.to_owned() }) }
+        LAST.with_borrow_mut(|last| match last {
+            Some(last) if *last.0 == *name => Ok(last.clone()),
+            _ if Self::valid(name) => Ok(last.insert(Self(name.into())).clone()),
+            _ => Err(BadQueueName { name: name.to_owned() }),
+        })
     }
 }
 

@@ -62,11 +62,11 @@ pub enum Request {
     /// List queues with their counts.
     Queues(Queues),
     /// Make a queue.
-    CreateQueue(CreateQueue),
+    CreateQueue(Box<CreateQueue>),
     /// Remove a queue with everything in it.
     RemoveQueue(RemoveQueue),
     /// Delete, redrive or move the messages of a queue that a filter names.
-    Sweep(Sweep),
+    Sweep(Box<Sweep>),
     /// Delete, cancel, kick, move or change messages by id.
     Edit(Edit),
     /// What this very node knows of itself and its cluster. Answered by every node.
@@ -83,7 +83,7 @@ pub enum Request {
     /// that is asked.
     Drain(bool),
     /// Change the settings of a queue; pause and resume it.
-    AlterQueue(AlterQueue),
+    AlterQueue(Box<AlterQueue>),
     /// Say why a queue, or one message of it, is not delivered now.
     Explain(Explain),
     /// Give a group a weight of its own.
@@ -93,7 +93,7 @@ pub enum Request {
     /// Do several things or nothing. Tail: the contents of its pushes.
     Txn(Txn),
     /// Push a message again and again. Tail: its content.
-    SetSchedule(SetSchedule),
+    SetSchedule(Box<SetSchedule>),
     /// Remove a schedule; what it pushed stays.
     RemoveSchedule(Key),
     /// List schedules.

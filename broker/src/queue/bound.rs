@@ -47,7 +47,7 @@ impl Bound {
 }
 
 /// Whether a client can be given so much time.
-pub(super) fn is_grace(grace_ms: u64) -> bool {
+pub(crate) fn is_grace(grace_ms: u64) -> bool {
     (GRACE_MS_MIN..=GRACE_MS_MAX).contains(&grace_ms)
 }
 

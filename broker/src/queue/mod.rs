@@ -44,6 +44,7 @@ mod txn;
 pub mod view;
 
 pub use active::Consumer;
+pub(crate) use bound::is_grace;
 pub use bound::{Bound, RELEASED_COUNT_MAX};
 pub use codec::BadState;
 pub use deadlines::{FIRED_COUNT_MAX, NextDue};

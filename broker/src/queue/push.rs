@@ -77,7 +77,13 @@ impl Outcomes {
             Some(PushOutcome::Stored { first_id, count }) if first_id.0 + u64::from(*count) == id.0 => {
                 *count += more;
             }
-            _ => self.0.push(PushOutcome::Stored { first_id: id, count: more }),
+            last => {
+                // Most pushes have no other outcome.
+                if last.is_none() {
+                    self.0.reserve_exact(1);
+                }
+                self.0.push(PushOutcome::Stored { first_id: id, count: more });
+            }
         }
     }
 

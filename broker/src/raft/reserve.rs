@@ -9,6 +9,7 @@
 //! not take from these. The rest of the reserve is room left alone, not files: it is there for the next snapshots.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ impl Room {
 #[derive(Default)]
 pub(crate) struct Rooms {
     peers: Mutex<BTreeMap<NodeId, (Room, Instant)>>,
+    /// Some of them have too little, or had: every push looks here first.
+    any_low: AtomicBool,
 }
 
 impl Rooms {
@@ -63,7 +66,14 @@ impl Rooms {
     /// A peer told of itself.
     pub(crate) fn hear(&self, peer: NodeId, ping: PeerPing) {
         let room = Room { free: ping.disk_free_bytes, low: ping.disk_low };
-        self.peers().insert(peer, (room, Instant::now()));
+        let mut peers = self.peers();
+        peers.insert(peer, (room, Instant::now()));
+        self.any_low.store(peers.values().any(|(room, _)| room.low), Ordering::Relaxed);
+    }
+
+    /// Whether [`Rooms::low`] is worth asking.
+    pub(crate) fn may_be_low(&self) -> bool {
+        self.any_low.load(Ordering::Relaxed)
     }
 
     /// Who of the reachable `voters` has too little.

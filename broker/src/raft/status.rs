@@ -145,6 +145,8 @@ impl Consensus {
         let own = *self.room.borrow();
         let whose = if own.low || self.log.is_stalled() {
             format!("its disk has {} free", human(own.free))
+        } else if !self.rooms.may_be_low() {
+            return None;
         } else {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();

@@ -88,7 +88,7 @@ impl Dispatch {
         let op = match call.request {
             Request::Push(push) => return self.push(stamp, push, &tail, reply),
             Request::Txn(txn) => return self.txn(stamp, txn, &tail, reply),
-            Request::SetSchedule(set) => return self.set_schedule(stamp, set, &tail, reply),
+            Request::SetSchedule(set) => return self.set_schedule(stamp, *set, &tail, reply),
             Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
             Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
             Request::Attend => return self.presence.attend(session, reply),
@@ -139,7 +139,7 @@ impl Dispatch {
                 check_weight(weigh.weight)?;
                 Op::WeighGroup(Box::new(weigh))
             }
-            Request::Sweep(sweep) => Op::Sweep(Box::new(sweep)),
+            Request::Sweep(sweep) => Op::Sweep(sweep),
             Request::Edit(edit) => Op::Edit { queue: edit.queue, ids: edit.ids, change: edit.change },
             Request::RemoveSchedule(name) => Op::RemoveSchedule(name),
             Request::CloseSession => Op::CloseSession,

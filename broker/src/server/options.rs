@@ -9,6 +9,7 @@ use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::settings::QueueSettings;
 
 use super::dispatch::bad;
+use crate::queue::is_grace;
 
 /// Checks the ranges of settings.
 ///
@@ -52,7 +53,7 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
 /// # Errors
 /// If it is out of its range.
 pub(crate) fn check_grace_ms(grace_ms: u64) -> Result<(), Error> {
-    if (GRACE_MS_MIN..=GRACE_MS_MAX).contains(&grace_ms) {
+    if is_grace(grace_ms) {
         return Ok(());
     }
     Err(bad(format!("a grace is {GRACE_MS_MIN} to {GRACE_MS_MAX} ms")))

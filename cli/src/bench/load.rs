@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -49,11 +50,13 @@ pub(super) struct Load {
     permits: Semaphore,
     /// Whether to keep what was taken out.
     verify: bool,
+    /// Of all lanes: one each would not stay in the processor's cache.
+    latency: Mutex<Histogram<u64>>,
 }
 
 /// What a lane saw.
+#[derive(Default)]
 pub(super) struct Lane {
-    pub(super) latency: Histogram<u64>,
     pub(super) messages: u64,
     pub(super) redirects: u64,
     /// Why it ended before its time.
@@ -65,16 +68,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new() -> Self {
-        // Three digits up to an hour, in microseconds.
-        let latency = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order");
-        Self { latency, messages: 0, redirects: 0, error: None, confirmed: 0, marks: Vec::new() }
-    }
-
     fn record(&mut self, load: &Load, due: Instant, count: u64) {
         if due >= load.measure_from {
             let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.latency.saturating_record_n(micros.max(1), count);
+            load.latency().saturating_record_n(micros.max(1), count);
             self.messages += count;
             load.done.fetch_add(count, Ordering::Relaxed);
         }
@@ -104,7 +101,14 @@ impl Load {
             stop: CancellationToken::new(),
             permits: Semaphore::new(permits(args)),
             verify: args.verify,
+            // Three digits up to an hour, in microseconds.
+            latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order").into(),
         }
+    }
+
+    /// How long messages took, in microseconds.
+    pub(super) fn latency(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for what a pop is to find.
@@ -200,7 +204,7 @@ impl Load {
 
     /// Pushes, one request at a time.
     pub(super) async fn push_lane(&self, client: Client, lane: u32) -> Lane {
-        let mut seen = Lane::new();
+        let mut seen = Lane::default();
         while let Some((due, count)) = self.turn().await {
             match self.push(&client, lane, seen.confirmed, count, due).await {
                 Ok(redirects) => {
@@ -278,7 +282,7 @@ impl Load {
 
     /// Leases and acks until nothing is left.
     pub(super) async fn pop_lane(&self, client: Client) -> Lane {
-        let mut seen = Lane::new();
+        let mut seen = Lane::default();
         while let Some((due, _)) = self.turn().await {
             match self.take(&client, self.batch, 0, |_| ()).await {
                 Ok(taken) if taken.is_empty() => break,
@@ -297,7 +301,7 @@ impl Load {
 
     /// Pushes as long as few enough are on their way.
     pub(super) async fn produce_lane(&self, client: Client, lane: u32) -> Lane {
-        let mut seen = Lane::new();
+        let mut seen = Lane::default();
         loop {
             let room = tokio::select! {
                 biased;
@@ -327,7 +331,7 @@ impl Load {
 
     /// Has a request parked until `end`; the time from when each was due to its delivery.
     pub(super) async fn consume_lane(&self, client: Client, end: &CancellationToken) -> Lane {
-        let mut seen = Lane::new();
+        let mut seen = Lane::default();
         while !end.is_cancelled() {
             let record = |marks: &[Mark]| {
                 self.permits.add_permits(marks.len());

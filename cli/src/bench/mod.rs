@@ -139,16 +139,12 @@ async fn measure(
     let verified =
         if args.verify { Some(verify(&load, &clients[0], &confirmed, &lanes).await?) } else { None };
     join_all(clients.iter().map(Client::close_session)).await;
-    let mut latency = Lane::new().latency;
-    for lane in &lanes {
-        latency.add(&lane.latency).expect("all have the same bounds");
-    }
     Ok(Measured {
         config: report::Config::of(args, addresses.len(), load.size),
         messages: lanes.iter().map(|lane| lane.messages).sum(),
         elapsed,
         redirects,
-        latency,
+        latency: load.latency().clone(),
         verified,
         nodes: report::used(&before, &after),
         own_cpu: own_after.zip(own_before).map(|(after, before)| after.saturating_sub(before)),

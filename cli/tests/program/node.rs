@@ -312,15 +312,16 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             None if remove.if_exists => plain(Answer::Count(0)),
             None => (Err(missing(&remove.queue)), Vec::new()),
         },
-        Request::Sweep(Sweep { queue, action: Action::Delete, dry_run: false, .. }) => {
-            let Some(messages) = state.queues.get_mut(&queue) else {
-                return (Err(missing(&queue)), Vec::new());
+        Request::Sweep(sweep) if sweep.action == Action::Delete && !sweep.dry_run => {
+            let Some(messages) = state.queues.get_mut(&sweep.queue) else {
+                return (Err(missing(&sweep.queue)), Vec::new());
             };
             let before = messages.len();
             messages.retain(|stored| stored.state == MessageState::Leased);
             plain(Answer::Swept(Swept { count: (before - messages.len()) as u64, next: None }))
         }
-        Request::Sweep(Sweep { queue, select, .. }) => {
+        Request::Sweep(sweep) => {
+            let Sweep { queue, select, .. } = *sweep;
             let messages = state.queues.get_mut(&queue).into_iter().flatten();
             let mut count = 0;
             for stored in messages.filter(|stored| stored.state == MessageState::Dead) {

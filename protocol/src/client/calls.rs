@@ -194,7 +194,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn create_queue(&self, create: CreateQueue) -> Result<Answered<bool>, ClientError> {
-        let answered = self.call(Request::CreateQueue(create), Vec::new()).await?;
+        let answered = self.call(Request::CreateQueue(Box::new(create)), Vec::new()).await?;
         Ok(answered.map(pick!(Created)))
     }
 
@@ -203,7 +203,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn alter_queue(&self, alter: AlterQueue) -> Result<Answered<u64>, ClientError> {
-        let answered = self.call(Request::AlterQueue(alter), Vec::new()).await?;
+        let answered = self.call(Request::AlterQueue(Box::new(alter)), Vec::new()).await?;
         Ok(answered.map(pick!(Altered)))
     }
 
@@ -237,7 +237,7 @@ impl Client {
     ) -> Result<Answered<u64>, ClientError> {
         let mut total = 0;
         loop {
-            let answered = self.call(Request::Sweep(sweep.clone()), Vec::new()).await?;
+            let answered = self.call(Request::Sweep(Box::new(sweep.clone())), Vec::new()).await?;
             let Answer::Swept(Swept { count, next }) = answered.answer else {
                 unreachable!("an answer to another request is not handed out");
             };
@@ -311,7 +311,7 @@ impl Client {
         set: SetSchedule,
         content: Bytes,
     ) -> Result<Answered<bool>, ClientError> {
-        let answered = self.call(Request::SetSchedule(set), vec![content]).await?;
+        let answered = self.call(Request::SetSchedule(Box::new(set)), vec![content]).await?;
         Ok(answered.map(pick!(Created)))
     }
 

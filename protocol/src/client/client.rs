@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Jitter;
+use super::contents::check_request;
 use super::dial::Dial;
 use super::links::locked;
 use super::pursuit::{Pursuit, Stop};
@@ -76,7 +77,9 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]: only `Unknown` leaves open whether it was done.
     pub async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, ClientError> {
-        self.pursue(Pursuit::new(&self.shared, request, contents)?).await
+        check_request(&request, &contents).map_err(ClientError::Refused)?;
+        let mut pursuit = Pursuit::new(&self.shared, request, contents);
+        self.pursue(&mut pursuit).await
     }
 
     /// The same for a request that waits. Once `hurry` is cancelled it waits no more: it is asked again under its number
@@ -86,12 +89,13 @@ impl Client {
         request: Request,
         hurry: CancellationToken,
     ) -> Result<Answered, ClientError> {
-        let mut pursuit = Pursuit::new(&self.shared, request, Vec::new())?;
+        check_request(&request, &[]).map_err(ClientError::Refused)?;
+        let mut pursuit = Pursuit::new(&self.shared, request, Vec::new());
         pursuit.hurry = Some(hurry);
-        self.pursue(pursuit).await
+        self.pursue(&mut pursuit).await
     }
 
-    async fn pursue(&self, mut pursuit: Pursuit<'_>) -> Result<Answered, ClientError> {
+    async fn pursue(&self, pursuit: &mut Pursuit<'_>) -> Result<Answered, ClientError> {
         loop {
             let session = self.shared.session();
             match pursuit.run(&session).await {
@@ -112,7 +116,8 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub async fn call_node(&self, address: &str, request: Request) -> Result<Answered, ClientError> {
-        let mut pursuit = Pursuit::new(&self.shared, request, Vec::new())?;
+        check_request(&request, &[]).map_err(ClientError::Refused)?;
+        let mut pursuit = Pursuit::new(&self.shared, request, Vec::new());
         pursuit.run_at(&self.shared.session(), address).await
     }
 

@@ -24,6 +24,9 @@ use crate::response::Response;
 
 /// Charged to a request besides its tail.
 const REQUEST_SIZE_MIN: usize = 256;
+/// Frames taken in one turn. Then those who were answered have theirs: what they ask next is on its way to the node
+/// while the other answers are taken.
+const BURST: usize = 128;
 
 /// A connection to one node. When it is dropped it says goodbye and closes.
 pub struct Connection {
@@ -234,7 +237,12 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
         };
         silence = 0;
         let mut next = read;
+        let mut taken = 0;
         loop {
+            taken += 1;
+            if taken % BURST == 0 {
+                tokio::task::yield_now().await;
+            }
             match next {
                 Ok(Some(frame)) => {
                     if let Err(gone) = gather(&shared, &mut gatherer, frame) {

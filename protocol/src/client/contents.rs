@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::limits::TAIL_SIZE_MAX;
-use crate::request::{Push, Request};
+use crate::request::Request;
 use crate::response::Answer;
 use crate::txn::Step;
 
@@ -15,17 +15,12 @@ use crate::txn::Step;
 /// # Errors
 /// `bad_request` or `message_too_big`.
 pub(super) fn check_request(request: &Request, contents: &[Bytes]) -> Result<(), Error> {
-    let pushes: Vec<&Push> = match request {
-        Request::Push(push) => vec![push],
-        Request::Txn(txn) => txn
-            .steps
-            .iter()
-            .filter_map(|step| if let Step::Push(push) = step { Some(push) } else { None })
-            .collect(),
-        _ => Vec::new(),
-    };
+    let push = if let Request::Push(push) = request { Some(push) } else { None };
+    let steps = if let Request::Txn(txn) = request { &txn.steps[..] } else { &[] };
+    let in_steps =
+        steps.iter().filter_map(|step| if let Step::Push(push) = step { Some(push) } else { None });
     let scheduled = if let Request::SetSchedule(set) = request { Some(&set.message) } else { None };
-    let specs = pushes.into_iter().flat_map(|push| push.messages.iter()).chain(scheduled);
+    let specs = push.into_iter().chain(in_steps).flat_map(|push| push.messages.iter()).chain(scheduled);
     let sizes = specs.map(|message| message.content.size as usize);
     if !sizes.eq(contents.iter().map(Bytes::len)) {
         let what = "the contents are not the ones that the request describes";

@@ -18,6 +18,7 @@ mod search;
 mod session;
 pub mod worker;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -94,7 +95,7 @@ pub struct Answered<T = Answer> {
     /// How old what was read may be.
     pub age: Age,
     /// Who answered, if it leads.
-    pub leader: Option<LeaderView>,
+    pub leader: Option<Arc<LeaderView>>,
     /// Redirects followed.
     pub redirects: u32,
     /// From call to answer.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::client::Shared;
-use super::contents::{answers, check_request, split_answer};
+use super::contents::{answers, split_answer};
 use super::in_flight::{CallError, Gone, NotAdmitted};
 use super::links::DialError;
 use super::numbers::Number;
@@ -46,37 +46,39 @@ pub(super) struct Pursuit<'a> {
     /// Cancelled when the request is to wait no more.
     pub(super) hurry: Option<CancellationToken>,
     pub(super) deadline: Instant,
+    /// Apart, and as a rule not there: thousands of requests may be on their way at once, and are small without it.
+    pub(super) trouble: Option<Box<Trouble>>,
+}
+
+/// What went wrong on the way so far.
+#[derive(Default)]
+pub(super) struct Trouble {
     backoff: Backoff,
     failures: u32,
     /// It was sent and may have been done; how that try ended.
     doubt: Option<String>,
     /// The last error that was answered.
     refusal: Option<Error>,
-    pub(super) redirects: u32,
+    redirects: u32,
     /// Who should lead, in the words of a node that does not.
     pub(super) hint: Option<LeaderView>,
-    pub(super) followed: Option<(NodeId, u64)>,
+    followed: Option<(NodeId, u64)>,
     /// Addresses tried, and what came of it.
     pub(super) tried: BTreeMap<String, String>,
     /// Addresses that answered since the last pause.
     pub(super) answering: BTreeSet<String>,
+    /// A node was reached.
     pub(super) reached: bool,
     pub(super) unreachable: Option<LeaderView>,
-    pub(super) incompatible: Option<Error>,
+    incompatible: Option<Error>,
 }
 
 impl<'a> Pursuit<'a> {
-    /// # Errors
-    /// `Refused` if `contents` are not those of the request.
-    pub(super) fn new(
-        shared: &'a Shared,
-        request: Request,
-        contents: Vec<Bytes>,
-    ) -> Result<Self, ClientError> {
-        check_request(&request, &contents).map_err(ClientError::Refused)?;
+    /// The pursuit of a request whose contents were checked.
+    pub(super) fn new(shared: &'a Shared, request: Request, contents: Vec<Bytes>) -> Self {
         let begin = Instant::now();
         let wait = Duration::from_millis(wait_of(&request).into());
-        Ok(Self {
+        Self {
             shared,
             repeat: repeat_of(&request),
             call: Call { stamp: None, timeout_ms: 0, request },
@@ -85,19 +87,17 @@ impl<'a> Pursuit<'a> {
             wait,
             hurry: None,
             deadline: begin + shared.config.timeout + wait,
-            backoff: Backoff::default(),
-            failures: 0,
-            doubt: None,
-            refusal: None,
-            redirects: 0,
-            hint: None,
-            followed: None,
-            tried: BTreeMap::new(),
-            answering: BTreeSet::new(),
-            reached: false,
-            unreachable: None,
-            incompatible: None,
-        })
+            trouble: None,
+        }
+    }
+
+    pub(super) fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
+
+    /// It was sent once and may have been done.
+    fn in_doubt(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.doubt.is_some())
     }
 
     /// Asks until there is an answer, a refusal, or no time left.
@@ -123,7 +123,7 @@ impl<'a> Pursuit<'a> {
         };
         let linked = session.links.connect(address, self.deadline).await;
         let connection = linked.map_err(|error| error.into_error(address))?.connection;
-        self.reached = true;
+        self.trouble().reached = true;
         let target = Target::of(address.to_owned(), connection);
         match self.ask(&target, number.as_ref()).await {
             Ok(answered) => Ok(answered),
@@ -183,7 +183,7 @@ impl<'a> Pursuit<'a> {
                 let Some(address) = self.shared.server().map(str::to_owned) else { break };
                 match session.links.connect(&address, self.deadline).await {
                     Ok(linked) => {
-                        self.reached = true;
+                        self.trouble().reached = true;
                         return Ok(Arc::new(Target::of(address, linked.connection)));
                     }
                     Err(error) => self.note_unreachable(&address, error),
@@ -194,10 +194,11 @@ impl<'a> Pursuit<'a> {
     }
 
     pub(super) fn note_unreachable(&mut self, address: &str, error: DialError) {
-        self.tried.insert(address.to_owned(), error.what());
         self.shared.pass_over(address);
+        let trouble = self.trouble();
+        trouble.tried.insert(address.to_owned(), error.what());
         if let DialError::Incompatible(error) = error {
-            self.incompatible = Some(error);
+            trouble.incompatible = Some(error);
         }
     }
 
@@ -239,7 +240,7 @@ impl<'a> Pursuit<'a> {
             lease_clock_ms,
             age,
             leader: target.leader.clone(),
-            redirects: self.redirects,
+            redirects: self.trouble.as_ref().map_or(0, |trouble| trouble.redirects),
             elapsed: self.begin.elapsed(),
         })
     }
@@ -247,7 +248,7 @@ impl<'a> Pursuit<'a> {
     /// From now on it does not wait. What was sent may have been done; its number tells.
     fn hurry_up(&mut self, target: &Target) {
         self.hurry = None;
-        self.doubt = Some(format!("sent to {} and hurried", target.address));
+        self.trouble().doubt = Some(format!("sent to {} and hurried", target.address));
         self.wait = Duration::ZERO;
         self.deadline = self.deadline.min(Instant::now() + self.shared.config.timeout);
     }
@@ -258,19 +259,19 @@ impl<'a> Pursuit<'a> {
         target: &Arc<Target>,
         error: Error,
     ) -> Result<(), Stop> {
-        self.reached = true;
+        self.trouble().reached = true;
         let forgotten = matches!(error.code, ErrorCode::TooOld | ErrorCode::SessionExpired);
-        if forgotten && self.doubt.is_some() {
+        if forgotten && self.in_doubt() {
             return Err(self.unknown(&error.to_string()).into());
         }
         if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered {
             return Err(Stop::SessionExpired);
         }
         if error.applied == Applied::Unknown && self.repeat != Repeat::Free {
-            self.doubt = Some(format!("{} could not confirm it: {error}", target.address));
+            self.trouble().doubt = Some(format!("{} could not confirm it: {error}", target.address));
         }
         let pause = match &error.retry {
-            Retry::Never if self.doubt.is_some() && error.applied == Applied::Unknown => {
+            Retry::Never if self.in_doubt() && error.applied == Applied::Unknown => {
                 return Err(self.unknown(&error.to_string()).into());
             }
             Retry::Never => return Err(ClientError::Refused(error).into()),
@@ -281,14 +282,16 @@ impl<'a> Pursuit<'a> {
                 let view = view.clone();
                 self.leave(session, target);
                 self.redirected(&target.address, &view);
-                self.hint = Some(view);
-                self.failures += 1;
+                let trouble = self.trouble();
+                trouble.hint = Some(view);
+                trouble.failures += 1;
                 // Two nodes may name each other.
-                (self.failures > 1).then_some(Duration::ZERO)
+                (trouble.failures > 1).then_some(Duration::ZERO)
             }
             _ if leads_no_more(error.code) => {
-                self.tried.insert(target.address.clone(), error.to_string());
-                self.answering.insert(target.address.clone());
+                let trouble = self.trouble();
+                trouble.tried.insert(target.address.clone(), error.to_string());
+                trouble.answering.insert(target.address.clone());
                 self.leave(session, target);
                 self.shared.pass_over(&target.address);
                 Some(Duration::ZERO)
@@ -296,10 +299,10 @@ impl<'a> Pursuit<'a> {
             Retry::Again => Some(Duration::ZERO),
             Retry::AfterMs(ms) => Some(Duration::from_millis((*ms).into())),
         };
-        if self.doubt.is_some() && self.repeat == Repeat::Not {
+        if self.in_doubt() && self.repeat == Repeat::Not {
             return Err(self.unknown(&error.to_string()).into());
         }
-        self.refusal = Some(error);
+        self.trouble().refusal = Some(error);
         match pause {
             Some(floor) => self.pause(floor, self.deadline).await,
             None => Ok(()),
@@ -326,20 +329,22 @@ impl<'a> Pursuit<'a> {
             }
             CallError::NotSent(gone) | CallError::Lost(gone) => self.lost(session, target, &gone),
         }
-        if self.doubt.is_some() && self.repeat == Repeat::Not {
+        if self.in_doubt() && self.repeat == Repeat::Not {
             return Err(self.out_of_time().into());
         }
         self.shared.pass_over(&target.address);
-        self.failures += 1;
-        if self.failures > 1 { self.pause(Duration::ZERO, self.deadline).await } else { Ok(()) }
+        self.trouble().failures += 1;
+        if self.trouble().failures > 1 { self.pause(Duration::ZERO, self.deadline).await } else { Ok(()) }
     }
 
     /// Remembers how a try ended, and whether it leaves a doubt.
     fn note_failure(&mut self, target: &Target, error: &CallError) {
-        self.tried.insert(target.address.clone(), error.to_string());
+        let free = self.repeat == Repeat::Free;
+        let trouble = self.trouble();
+        trouble.tried.insert(target.address.clone(), error.to_string());
         let sent = matches!(error, CallError::Lost(_) | CallError::TimedOut);
-        if sent && self.repeat != Repeat::Free {
-            self.doubt = Some(format!("sent to {}: {error}", target.address));
+        if sent && !free {
+            trouble.doubt = Some(format!("sent to {}: {error}", target.address));
         }
     }
 
@@ -351,12 +356,13 @@ impl<'a> Pursuit<'a> {
 
     /// The node at `from` sent us to `to`.
     pub(super) fn redirected(&mut self, from: &str, to: &LeaderView) {
-        self.reached = true;
-        self.answering.insert(from.to_owned());
+        let trouble = self.trouble();
+        trouble.reached = true;
+        trouble.answering.insert(from.to_owned());
         let what = format!("says the leader is {} at {}", to.name, to.address);
-        self.tried.insert(from.to_owned(), what);
-        if self.followed.replace((to.node, to.term)) != Some((to.node, to.term)) {
-            self.redirects += 1;
+        trouble.tried.insert(from.to_owned(), what);
+        if trouble.followed.replace((to.node, to.term)) != Some((to.node, to.term)) {
+            trouble.redirects += 1;
             self.shared.tell(Notice::Redirected { from: from.to_owned(), to: to.clone() });
         }
     }
@@ -366,41 +372,45 @@ impl<'a> Pursuit<'a> {
     /// # Errors
     /// The end of the pursuit, if the wait does not fit before `until`.
     pub(super) async fn pause(&mut self, floor: Duration, until: Instant) -> Result<(), Stop> {
-        if self.answering.is_empty()
-            && !self.reached
-            && let Some(error) = self.incompatible.take()
+        let jitter = &self.shared.jitter;
+        let trouble = self.trouble();
+        if trouble.answering.is_empty()
+            && !trouble.reached
+            && let Some(error) = trouble.incompatible.take()
         {
             return Err(ClientError::Incompatible(error).into());
         }
-        let next = Instant::now() + self.backoff.next(&self.shared.jitter, floor);
+        let next = Instant::now() + trouble.backoff.next(jitter, floor);
         if next >= until {
             sleep_until(if floor.is_zero() { until } else { Instant::now() }).await;
             return Err(self.out_of_time().into());
         }
-        let answering = std::mem::take(&mut self.answering).into_iter().collect();
+        let answering = std::mem::take(&mut self.trouble().answering).into_iter().collect();
         self.shared.tell(Notice::Waiting { elapsed: self.begin.elapsed(), answering });
         sleep_until(next).await;
         Ok(())
     }
 
     fn unknown(&self, what: &str) -> ClientError {
-        let doubt = self.doubt.as_deref().unwrap_or("sent");
+        let doubt = self.trouble.as_ref().and_then(|trouble| trouble.doubt.as_deref()).unwrap_or("sent");
         ClientError::Unknown { what: format!("{doubt}; then {what}") }
     }
 
     /// What it means that there is no answer and no more time.
     pub(super) fn out_of_time(&self) -> ClientError {
         let elapsed = self.begin.elapsed().as_secs_f64();
-        if let Some(doubt) = &self.doubt {
+        let none = Trouble::default();
+        let trouble = self.trouble.as_deref().unwrap_or(&none);
+        if let Some(doubt) = &trouble.doubt {
             return ClientError::Unknown { what: format!("{doubt}; no answer within {elapsed:.1} s") };
         }
-        if let Some(error) = self.refusal.as_ref().filter(|error| !leads_no_more(error.code)) {
+        if let Some(error) = trouble.refusal.as_ref().filter(|error| !leads_no_more(error.code)) {
             return ClientError::Refused(error.clone());
         }
-        let tried: Vec<_> = self.tried.iter().map(|(address, why)| format!("{address} {why}")).collect();
+        let tried: Vec<_> = trouble.tried.iter().map(|(address, why)| format!("{address} {why}")).collect();
         let tried = if tried.is_empty() { "no server was tried".to_owned() } else { tried.join(", ") };
         let count = self.shared.config.servers.len();
-        let what = match (&self.unreachable, self.reached) {
+        let what = match (&trouble.unreachable, trouble.reached) {
             (Some(leader), _) => format!(
                 "the leader {} at {} cannot be reached from here: {tried}; waited {elapsed:.1} s",
                 leader.name, leader.address
@@ -408,7 +418,7 @@ impl<'a> Pursuit<'a> {
             (None, true) => format!("no leader answered: {tried}; waited {elapsed:.1} s"),
             (None, false) => format!("none of {count} servers answered: {tried}; waited {elapsed:.1} s"),
         };
-        ClientError::Unavailable { what, reached: self.reached, leader: self.unreachable.clone() }
+        ClientError::Unavailable { what, reached: trouble.reached, leader: trouble.unreachable.clone() }
     }
 }
 

@@ -28,7 +28,9 @@ impl Pursuit<'_> {
         let mut tries = 0;
         loop {
             if let Some(leader) = self.known_leader(session) {
-                self.unreachable = None;
+                if let Some(trouble) = &mut self.trouble {
+                    trouble.unreachable = None;
+                }
                 return Ok(leader);
             }
             if tries > self.shared.config.servers.len() {
@@ -42,7 +44,7 @@ impl Pursuit<'_> {
 
     /// Asks one node who leads: the one that was named last, else the next server.
     async fn look(&mut self, session: &Session, until: Instant) {
-        let hint = self.hint.take();
+        let hint = self.trouble().hint.take();
         let address = match &hint {
             Some(view) => view.address.to_string(),
             None => self.shared.server().unwrap_or_default().to_owned(),
@@ -52,27 +54,28 @@ impl Pursuit<'_> {
             Err(error) => {
                 self.note_unreachable(&address, error);
                 if hint.is_some() {
-                    self.unreachable = hint;
+                    self.trouble().unreachable = hint;
                 }
                 return;
             }
         };
-        self.reached = true;
+        self.trouble().reached = true;
         match who_leads(&linked, until).await {
             Some(view) if view.node == linked.connection.accepted().node.node => {
                 self.shared.leads(&view);
-                let target = Target { address, connection: linked.connection, leader: Some(view) };
+                let target = Target { address, connection: linked.connection, leader: Some(Arc::new(view)) };
                 session.set_leader(Arc::new(target));
             }
             Some(view) => {
                 self.redirected(&address, &view);
                 session.links.forget(&address);
                 self.shared.pass_over(&address);
-                self.hint = Some(view);
+                self.trouble().hint = Some(view);
             }
             None => {
-                self.answering.insert(address.clone());
-                self.tried.insert(address.clone(), "knows no leader".to_owned());
+                let trouble = self.trouble();
+                trouble.answering.insert(address.clone());
+                trouble.tried.insert(address.clone(), "knows no leader".to_owned());
                 session.links.forget(&address);
                 self.shared.pass_over(&address);
             }

@@ -14,7 +14,7 @@ pub(super) struct Target {
     pub(super) address: String,
     pub(super) connection: Arc<Connection>,
     /// Its view, if it leads.
-    pub(super) leader: Option<LeaderView>,
+    pub(super) leader: Option<Arc<LeaderView>>,
 }
 
 impl Target {
@@ -22,7 +22,7 @@ impl Target {
     pub(super) fn of(address: String, connection: Arc<Connection>) -> Self {
         let accepted = connection.accepted();
         let leader = accepted.leader.clone().filter(|leader| leader.node == accepted.node.node);
-        Self { address, connection, leader }
+        Self { address, connection, leader: leader.map(Arc::new) }
     }
 }
 

@@ -70,7 +70,7 @@ async fn a_hello_that_names_the_leader_saves_the_detour() {
     let (answered, _leader) = tokio::join!(call, server);
     let answered = answered.unwrap();
     assert_eq!(answered.redirects, 1);
-    assert_eq!(answered.leader, Some(view(2)));
+    assert_eq!(answered.leader, Some(Arc::new(view(2))));
     assert_eq!(answered.at.index, 102);
     assert!(
         matches!(notices.recv().await, Some(Notice::Redirected { from, to }) if from == "n1:7410" && to == view(2))

@@ -108,8 +108,7 @@ impl Chaos {
                 let durable = durable_bytes(world, &name)?;
                 world.power_off(&name, Some(Bias::All));
                 let files = world.machines[&name].disk().files();
-                // Who has another secret is shut out, as it should be: nothing tells it from an intruder.
-                let tells = |path: &PathBuf| !path.ends_with("LOCK") && !path.ends_with("SECRET");
+                let tells = |path: &PathBuf| !path.ends_with("LOCK");
                 let files: Vec<PathBuf> = files.into_iter().filter(tells).collect();
                 let lately = world.dice.pick(&durable).filter(|_| world.dice.chance(1, 2));
                 let lately = lately.map(|(path, at)| (path, 8 * at + world.dice.within(0..8)));

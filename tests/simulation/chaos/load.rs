@@ -108,7 +108,7 @@ impl Worker {
         for name in queues::all() {
             let create = CreateQueue { queue: queue(name), settings: settings(name), if_not_exists: true };
             while !matches!(
-                self.ask(&client, Request::CreateQueue(create.clone()), vec![]).await,
+                self.ask(&client, Request::CreateQueue(Box::new(create.clone())), vec![]).await,
                 Some(Ok(_))
             ) {}
         }
@@ -404,7 +404,7 @@ pub(crate) async fn drain(history: History, seed: u64, left: Left) -> turmoil::R
         for view in views.iter().filter(|view| view.dead > 0) {
             busy = true;
             let sweep = Sweep::all(view.name.clone(), Select::default(), Action::Redrive { to: None });
-            let _outcome_is_written_down = ask(Request::Sweep(sweep)).await;
+            let _outcome_is_written_down = ask(Request::Sweep(Box::new(sweep))).await;
         }
         if !busy && views.iter().all(|view| view.ready + view.leased + view.delayed == 0) {
             left.say(String::new());

@@ -67,9 +67,12 @@ impl World {
         self.machines[name].node().is_some_and(|node| picture.member(node).is_some())
     }
 
-    /// Somebody to join through: the leader, else anybody who runs.
+    /// Somebody to join through: the leader, else anybody who runs. An operator does not join through a node that lost
+    /// something, its secret perhaps.
     fn sponsor(&mut self) -> Option<String> {
-        if let Some(picture) = self.picture() {
+        if let Some(picture) = self.picture()
+            && self.machines[&picture.leader].role != Role::Lost
+        {
             return Some(picture.leader);
         }
         let running =

@@ -77,7 +77,11 @@ pub(super) fn requests() -> Vec<Sample> {
         backoff_ms: Some(1_000),
         ..QueueSettings::default()
     };
-    add("", 308, Request::CreateQueue(CreateQueue { queue: queue(), settings, if_not_exists: true }));
+    add(
+        "",
+        308,
+        Request::CreateQueue(Box::new(CreateQueue { queue: queue(), settings, if_not_exists: true })),
+    );
     let remove = RemoveQueue { queue: queue(), if_exists: false, if_empty: true };
     add("", 309, Request::RemoveQueue(remove));
     let change = QueueSettings {
@@ -109,7 +113,7 @@ pub(super) fn requests() -> Vec<Sample> {
         group_rate_max: Some(10),
         group_rate_ms: Some(60_000),
     };
-    add("", 315, Request::AlterQueue(AlterQueue { queue: queue(), change, if_version: Some(3) }));
+    add("", 315, Request::AlterQueue(Box::new(AlterQueue { queue: queue(), change, if_version: Some(3) })));
     let unset = QueueSettings {
         on_expiry: Some(OnExpiry::Dead),
         on_full: Some(OnFull::Reject),
@@ -117,8 +121,12 @@ pub(super) fn requests() -> Vec<Sample> {
         on_poison: Some(OnPoison::ParkGroup),
         ..QueueSettings::default()
     };
-    add("/unset", 316, Request::AlterQueue(AlterQueue { queue: queue(), change: unset, if_version: None }));
-    let sweep = |select, action| Request::Sweep(Sweep::all(queue(), select, action));
+    add(
+        "/unset",
+        316,
+        Request::AlterQueue(Box::new(AlterQueue { queue: queue(), change: unset, if_version: None })),
+    );
+    let sweep = |select, action| Request::Sweep(Box::new(Sweep::all(queue(), select, action)));
     add("", 310, sweep(Select::default(), Action::Delete));
     for state in [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead] {
         let suffix = state_name(&state).strip_prefix("request/sweep").expect("the prefix above");
@@ -140,7 +148,7 @@ pub(super) fn requests() -> Vec<Sample> {
         after: Some(cursor()),
         ..Sweep::all(queue(), Select::default(), Action::Move { to: "mail".parse().unwrap() })
     };
-    add("/move", 313, Request::Sweep(part));
+    add("/move", 313, Request::Sweep(Box::new(part)));
     for (suffix, change) in [
         ("/delete", Change::Delete),
         ("/cancel", Change::Cancel),
@@ -198,8 +206,14 @@ pub(super) fn requests() -> Vec<Sample> {
     ] {
         let message = PushMessage { content: ContentSpec::of(&plain()), options: due(Due::Now) };
         let name = "report".parse().unwrap();
-        let set =
-            Request::SetSchedule(SetSchedule { name, replace: true, queue: queue(), when, missed, message });
+        let set = Request::SetSchedule(Box::new(SetSchedule {
+            name,
+            replace: true,
+            queue: queue(),
+            when,
+            missed,
+            message,
+        }));
         let name = format!("{}{suffix}", request_name(&set));
         samples.push(sample(name, 321, call(321, set), vec![plain()]));
     }
