@@ -4,9 +4,9 @@
 //! cargo build --release && cargo bench -p benches --bench figures -- [--pairs 5] [--seconds 5] [--only WORDS] [--long]
 //! ```
 //!
-//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster. What the log keeps for late
-//! followers is filled first: until then every byte is written twice, once as a zero. `--long` adds the rows that take
-//! minutes: a minute with consumers, and ten million messages waiting.
+//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster. Before a row of
+//! large entries what the log keeps for late followers is filled with the same: until then every byte is written twice,
+//! once as a zero. `--long` adds the rows that take minutes: a minute with consumers, and ten million messages waiting.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -27,7 +27,7 @@ const BEGAN: &str = "FIGURES_BEGAN_AT_MS";
 /// One-shot pushes of which the middle one counts.
 const ONE_SHOTS: usize = 21;
 /// So long the log is filled.
-const FILL: &str = "12s";
+const FILL: &str = "10s";
 /// Messages that wait in the deep queue.
 const DEEP_COUNT: u64 = 10_000_000;
 
@@ -114,7 +114,6 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     if nodes == 3 && settings.only.is_empty() {
         around(ready)?;
     }
-    run_bench(&["push", "--in-flight", "8", "--batch", "100", "--warmup", "0s", "--duration", FILL])?;
     let (mut loaded, mut failed) = (Vec::new(), 0);
     for row in rows(nodes, settings) {
         match pairs(row, settings, dir.path(), &mut loaded) {
@@ -147,6 +146,11 @@ fn pairs(
     loaded: &mut Vec<u64>,
 ) -> anyhow::Result<Vec<(Measured, Option<Measured>)>> {
     let mut pairs = Vec::new();
+    if row.fills {
+        let words: Vec<&str> =
+            row.bench.iter().chain(&["--warmup", "0s", "--duration", FILL]).copied().collect();
+        run_bench(&words)?;
+    }
     for _ in 0..settings.pairs {
         let (ours, resident) = bench(row, settings.seconds)?;
         let seconds = Duration::from_secs(settings.seconds);
