@@ -187,7 +187,7 @@ fn one(name: &str, measured: f64, unit: &str, [least, aim]: [f64; 2]) {
     } else {
         "MISSED"
     };
-    println!("{verdict:<8} {name}: {measured:.1} {unit}; at least {least}, aim {aim}");
+    println!("{verdict:<8} {name}: {measured:.2} {unit}; at most {least:.2}, aim {aim:.2}");
 }
 
 /// Memory after a minute of the second workload, with consumers that keep up.
