@@ -252,10 +252,15 @@ impl Log {
 
     /// `range` without what is not log, and the generation that this holds for.
     fn clip(&self, range: &Range<u64>) -> (u64, Range<u64>) {
-        let accept = self.shared.accept();
-        let start = accept.state.purged.map_or(0, |purged| purged.index + 1);
-        let end = accept.state.last.map_or(0, |last| last.index + 1);
-        (accept.generation, range.start.max(start)..range.end.min(end))
+        let (generation, state, in_memory) = {
+            let accept = self.shared.accept();
+            (accept.generation, accept.state, accept.tail.first())
+        };
+        // What was in memory no more is written by now.
+        let first = || in_memory.into_iter().chain(self.shared.located().state.first()).min();
+        let start = state.purged.map_or_else(|| first().unwrap_or(0), |purged| purged.index + 1);
+        let end = state.last.map_or(0, |last| last.index.saturating_add(1));
+        (generation, range.start.max(start)..range.end.min(end))
     }
 
     fn read_once(
@@ -273,8 +278,11 @@ impl Log {
                 Some(entry) => entry,
                 None => match self.shared.spot_of_entry(index)? {
                     Some(spot) => self.shared.reader.entry(&spot, contents)?,
-                    // before the first entry ever, or gone in this moment: then the generation tells
-                    None => continue,
+                    // Gone in this moment, then the generation tells; or a table contradicts the log.
+                    None => {
+                        let (path, what) = (self.shared.dir.clone(), format!("entry {index} is in no file"));
+                        return Err(LogError::Corrupt { path, offset: 0, what });
+                    }
                 },
             };
             let bodies: u64 = match contents {

@@ -109,7 +109,28 @@ impl State {
         if index(self.purged) > index(self.last) {
             return Some("more is purged than there is".to_owned());
         }
-        self.index.contradiction()
+        self.index.contradiction().or_else(|| {
+            let missing = self.missing()?;
+            Some(format!("entry {missing} is in no file"))
+        })
+    }
+
+    /// The first index that is in a file.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.index.runs.iter().next().map(|run| run.first)
+    }
+
+    /// The first entry after the purged ones that is in no file.
+    fn missing(&self) -> Option<u64> {
+        let last = self.last?.index;
+        let mut next = self.purged.map_or_else(|| self.first().unwrap_or(0), |purged| purged.index + 1);
+        for run in self.index.runs.within(next, last) {
+            if run.first > next {
+                break;
+            }
+            next = run.last.saturating_add(1);
+        }
+        (next <= last).then_some(next)
     }
 
     /// What always holds.
@@ -162,5 +183,25 @@ mod tests {
         assert!(state.follows(id(21)) && !state.follows(id(20)));
         state.truncate_after(None);
         assert_eq!(state.last, Some(id(20)));
+    }
+
+    #[test]
+    fn an_entry_of_the_log_that_is_in_no_file_is_a_contradiction() {
+        let files = [FileId::Segment(1)].into();
+        let mut state = State { index: Index { files, ..Index::default() }, ..State::default() };
+        // A log may begin anywhere, but goes on from there.
+        for index in 7..17 {
+            state.append(id(index), FileId::Segment(1));
+        }
+        assert_eq!((state.contradiction(), state.first()), (None, Some(7)));
+        let mut cut = state.clone();
+        cut.index.runs.remove(15, 20);
+        assert_eq!(cut.contradiction().unwrap(), "entry 15 is in no file");
+        state.index.runs.remove(10, 12);
+        assert_eq!(state.contradiction().unwrap(), "entry 10 is in no file");
+        state.purge_upto(id(12));
+        assert_eq!(state.contradiction(), None);
+        state.last = Some(id(1 << 40));
+        assert_eq!(state.contradiction().unwrap(), "entry 17 is in no file");
     }
 }

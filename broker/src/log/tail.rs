@@ -36,6 +36,11 @@ impl Tail {
         Self { entries: BTreeMap::new(), size: 0, size_max, durable: 0 }
     }
 
+    /// The index of the oldest.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.entries.keys().next().copied()
+    }
+
     pub(crate) fn get(&self, index: u64) -> Option<&Entry> {
         self.entries.get(&index).map(|kept| &kept.entry)
     }
