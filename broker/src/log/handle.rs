@@ -258,7 +258,8 @@ impl Log {
         };
         // What was in memory no more is written by now.
         let first = || in_memory.into_iter().chain(self.shared.located().state.first()).min();
-        let start = state.purged.map_or_else(|| first().unwrap_or(0), |purged| purged.index + 1);
+        let start =
+            state.purged.map_or_else(|| first().unwrap_or(0), |purged| purged.index.saturating_add(1));
         let end = state.last.map_or(0, |last| last.index.saturating_add(1));
         (generation, range.start.max(start)..range.end.min(end))
     }

@@ -99,10 +99,15 @@ pub(crate) fn replay(scan: &mut Scan, opening: &Found, seed: u64) -> Result<Repl
     pass(scan, &mut cursor, opening)?;
     let mut closed = None;
     while let Some(found) = scan.next(end, cursor.next)? {
-        end = found.end();
+        let records_end = std::mem::replace(&mut end, found.end());
         if let Payload::Footer(footer) = found.payload {
             if (footer.records, footer.headers) != (cursor.records, cursor.headers) {
                 return Err(scan.corrupt(found.offset, "the footer does not match the segment's records"));
+            }
+            // It may be written anew.
+            let table_end = footer.table_offset.checked_add(footer.table_size());
+            if footer.table_offset < records_end || table_end.is_none_or(|end| end > found.offset) {
+                return Err(scan.corrupt(found.offset, "the footer's table does not lie before it"));
             }
             pass(scan, &mut cursor, &found)?;
             closed = Some(footer);

@@ -123,7 +123,11 @@ impl State {
     /// The first entry after the purged ones that is in no file.
     fn missing(&self) -> Option<u64> {
         let last = self.last?.index;
-        let mut next = self.purged.map_or_else(|| self.first().unwrap_or(0), |purged| purged.index + 1);
+        let mut next = match self.purged {
+            Some(purged) if purged.index >= last => return None,
+            Some(purged) => purged.index + 1,
+            None => self.first().unwrap_or(0),
+        };
         for run in self.index.runs.within(next, last) {
             if run.first > next {
                 break;

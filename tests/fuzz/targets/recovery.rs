@@ -227,9 +227,19 @@ pub(crate) fn run(input: &[u8]) -> bool {
         let store = &stores[usize::from(*which) % stores.len()];
         let disk = SimDisk::new(SimOptions::default());
         disk.restore(&store.image);
+        let mut changed = BTreeMap::new();
         let mut flips = 0;
         for edit in edits.chunks_exact(EDIT_SIZE).take(EDITS_MAX) {
-            change(&disk, &store.files, edit, forged, &mut flips);
+            let which = usize::from(edit[0]) % store.files.len();
+            let path = &store.files[which];
+            let file = changed.entry(which).or_insert_with(|| disk.bytes(path).ok());
+            change(path, file, edit, forged, &mut flips);
+        }
+        for (which, file) in changed {
+            match file {
+                Some(bytes) => put(&disk, &store.files[which], &bytes),
+                None => disk.remove(&store.files[which]).expect("it is there"),
+            }
         }
         let first = open(&disk, forged);
         disk.kill();
@@ -244,9 +254,9 @@ pub(crate) fn run(input: &[u8]) -> bool {
     })
 }
 
-fn change(disk: &SimDisk, files: &[PathBuf], edit: &[u8], forged: bool, flips: &mut usize) {
-    let path = &files[usize::from(edit[0]) % files.len()];
-    let Ok(mut bytes) = disk.bytes(path) else { return };
+/// Makes one edit of a file; `None` is a file that is gone.
+fn change(path: &Path, file: &mut Option<Vec<u8>>, edit: &[u8], forged: bool, flips: &mut usize) {
+    let Some(bytes) = file else { return };
     let (value, offset) = (edit[4], usize::from(u16::from_le_bytes([edit[2], edit[3]])));
     let sector = |at: usize| at / SECTOR_SIZE * SECTOR_SIZE..(at / SECTOR_SIZE + 1) * SECTOR_SIZE;
     match edit[1] % 8 {
@@ -268,20 +278,23 @@ fn change(disk: &SimDisk, files: &[PathBuf], edit: &[u8], forged: bool, flips: &
             bytes.copy_within(from, sector(offset).start);
         }
         3 => bytes.truncate(offset),
-        4 => return disk.remove(path).expect("it is there"),
+        4 => *file = None,
         _ if !forged => return,
         5 => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            seal(name, &mut bytes, offset & !7, options().seed);
+            seal(name, bytes, offset & !7, options().seed);
         }
         _ => {
             let Some(byte) = bytes.get_mut(offset) else { return };
             *byte = value;
         }
     }
+}
+
+fn put(disk: &SimDisk, path: &Path, bytes: &[u8]) {
     let file = disk.open(path, Open::Write).expect("it is there");
     file.set_size(bytes.len() as u64).expect("the disk is on");
-    file.write_at(&[IoSlice::new(&bytes)], 0).expect("the disk is on");
+    file.write_at(&[IoSlice::new(bytes)], 0).expect("the disk is on");
     ready(file.sync()).expect("the disk is on");
 }
 
