@@ -4,9 +4,9 @@
 //! cargo build --release && cargo bench -p benches --bench figures -- [--pairs 5] [--seconds 5] [--only WORDS] [--long]
 //! ```
 //!
-//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster. Before a row of
-//! large entries what the log keeps for late followers is filled with the same: until then every byte is written twice,
-//! once as a zero. `--long` adds the rows that take minutes: a minute with consumers, and ten million messages waiting.
+//! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster. A row of large entries
+//! runs for ten seconds before it is measured: until what the log keeps for late followers is full, every byte is written
+//! twice, once as a zero. `--long` adds the rows that take minutes: a minute with consumers, and ten million messages waiting.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 const BEGAN: &str = "FIGURES_BEGAN_AT_MS";
 /// One-shot pushes of which the middle one counts.
 const ONE_SHOTS: usize = 21;
-/// So long the log is filled.
+/// So long a row of large entries runs before it is measured.
 const FILL: &str = "10s";
 /// Messages that wait in the deep queue.
 const DEEP_COUNT: u64 = 10_000_000;
@@ -86,7 +86,11 @@ fn program(name: &str) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()?;
     let dir = here.parent().and_then(Path::parent).context("a bench lies below the programs")?;
     let path = dir.join(name);
-    anyhow::ensure!(path.exists(), "{} is missing: `cargo build --release` makes it", path.display());
+    anyhow::ensure!(
+        path.exists(),
+        "{} is missing: `cargo build` with the profile of the bench makes it",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -127,9 +131,13 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     if nodes == 3 {
         let most = loaded.iter().copied().max().unwrap_or_default();
         println!("resident of a node after these: {:.0} MiB at most\n", mib(most));
-        if settings.long {
-            minute()?;
-            deep(settings)?;
+        if settings.long && settings.only.is_empty() {
+            for (name, outcome) in [("a minute with consumers", minute()), ("a deep queue", deep(settings))] {
+                if let Err(error) = outcome {
+                    failed += 1;
+                    println!("FAILED   {name}\n  {error}\n");
+                }
+            }
         }
         print!("{}", text(ctl(&["stats", "--stages"])?)?);
         println!();
@@ -198,25 +206,29 @@ fn minute() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same pushes into an empty queue and into a deep one, in turn.
+/// The same pushes into an empty queue and into a deep one of the same nodes, in turn, each first in every other pair.
 #[tokio::main(flavor = "current_thread")]
 async fn deep(settings: &Settings) -> anyhow::Result<()> {
     let pushers = Pushers::new(&std::env::var("QUEUECTL_SERVERS").context("it runs within `queued dev`")?);
-    let [deep, empty] = ["figures.deep", "figures.empty"].map(|name| name.parse().expect("a queue's name"));
-    pushers.fill(&deep, DEEP_COUNT).await?;
+    let [full, empty] = ["figures.deep", "figures.empty"].map(|name| name.parse().expect("a queue's name"));
+    pushers.fill(&full, DEEP_COUNT).await?;
     let duration = Duration::from_secs(settings.seconds);
+    pushers.rate(&full, duration).await?;
     let mut shares = Vec::new();
     for pair in 1..=settings.pairs {
-        let beside = pushers.rate(&empty, duration).await?;
+        let [mut within, mut beside] = [0.0; 2];
+        for deep in [pair % 2 == 0, pair % 2 != 0] {
+            let (queue, rate) = if deep { (&full, &mut within) } else { (&empty, &mut beside) };
+            *rate = pushers.rate(queue, duration).await?;
+        }
         pushers.remove(&empty).await?;
-        let within = pushers.rate(&deep, duration).await?;
         println!(
             "  pair {pair}    {within:.0}/s with {DEEP_COUNT} waiting, {beside:.0}/s into an empty queue"
         );
         shares.push(within / beside);
     }
-    pushers.remove(&deep).await?;
-    // As one over the other, so that less is better as everywhere here.
+    pushers.remove(&full).await?;
+    // Less is better, as in the other rows of one figure.
     let share = median(&shares);
     one("an empty queue's rate over that with 10 million waiting", 1.0 / share, "x", [1.0 / 0.9, 1.0]);
     println!();

@@ -10,6 +10,7 @@ use futures_util::future::try_join_all;
 use queue_protocol::client::{Client, ClientConfig, NewMessage, TcpDial};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::RemoveQueue;
+use queue_protocol::response::PushOutcome;
 use tokio::time::Instant;
 
 use crate::machine::fill_random;
@@ -97,6 +98,8 @@ impl Pushers {
 
 async fn push(client: &Client, queue: &QueueName, size: usize, count: usize) -> anyhow::Result<()> {
     let body = Bytes::from(vec![b'x'; size]);
-    client.push(queue.clone(), true, vec![NewMessage::of_body(&body); count]).await?;
+    let pushed = client.push(queue.clone(), true, vec![NewMessage::of_body(&body); count]).await?.answer;
+    let stored = pushed.iter().all(|run| matches!(run, PushOutcome::Stored { .. }));
+    anyhow::ensure!(stored, "a push came to {pushed:?}");
     Ok(())
 }

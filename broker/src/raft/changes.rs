@@ -144,7 +144,7 @@ impl Consensus {
     }
 
     /// A majority of the voters that remain must answer now: one that died a moment ago would hold the change up, and
-    /// with it every write, until it is back. Who is forced asks nobody.
+    /// with it every write, until it is back. A forced removal asks nobody.
     async fn check_majority_without(&self, node: NodeId, force: bool) -> Result<(), Error> {
         let (members, voters) = self.members();
         let remaining: Vec<u64> = voters.into_iter().filter(|voter| *voter != node.0).collect();

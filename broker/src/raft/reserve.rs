@@ -54,7 +54,7 @@ impl Room {
 #[derive(Default)]
 pub(crate) struct Rooms {
     peers: Mutex<BTreeMap<NodeId, (Room, Instant)>>,
-    /// Some of them have too little, or had: every push looks here first.
+    /// One of them had too little when a peer was last heard: every push looks here first.
     any_low: AtomicBool,
 }
 

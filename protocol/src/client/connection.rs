@@ -239,10 +239,11 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
         let mut next = read;
         let mut taken = 0;
         loop {
-            taken += 1;
-            if taken % BURST == 0 {
+            if taken == BURST {
+                taken = 0;
                 tokio::task::yield_now().await;
             }
+            taken += 1;
             match next {
                 Ok(Some(frame)) => {
                     if let Err(gone) = gather(&shared, &mut gatherer, frame) {

@@ -333,8 +333,9 @@ impl<'a> Pursuit<'a> {
             return Err(self.out_of_time().into());
         }
         self.shared.pass_over(&target.address);
-        self.trouble().failures += 1;
-        if self.trouble().failures > 1 { self.pause(Duration::ZERO, self.deadline).await } else { Ok(()) }
+        let trouble = self.trouble();
+        trouble.failures += 1;
+        if trouble.failures > 1 { self.pause(Duration::ZERO, self.deadline).await } else { Ok(()) }
     }
 
     /// Remembers how a try ended, and whether it leaves a doubt.

@@ -260,7 +260,7 @@ fn change(path: &Path, file: &mut Option<Vec<u8>>, edit: &[u8], forged: bool, fl
     let (value, offset) = (edit[4], usize::from(u16::from_le_bytes([edit[2], edit[3]])));
     let sector = |at: usize| at / SECTOR_SIZE * SECTOR_SIZE..(at / SECTOR_SIZE + 1) * SECTOR_SIZE;
     match edit[1] % 8 {
-        0 if !forged && *flips == FLIPS_MAX => return,
+        0 if !forged && *flips == FLIPS_MAX => {}
         0 => {
             *flips += 1;
             let Some(byte) = bytes.get_mut(offset) else { return };
@@ -279,7 +279,7 @@ fn change(path: &Path, file: &mut Option<Vec<u8>>, edit: &[u8], forged: bool, fl
         }
         3 => bytes.truncate(offset),
         4 => *file = None,
-        _ if !forged => return,
+        _ if !forged => {}
         5 => {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             seal(name, bytes, offset & !7, options().seed);
