@@ -22,19 +22,10 @@ use crate::terminal;
 /// The variable that asks for completion instead of a run.
 const COMPLETE: &str = "COMPLETE";
 
-/// Programs that this one starts get huge pages as they would without it: the allocator turns them off for its own
-/// process, and that is inherited.
-pub(crate) fn leave_huge_pages() {
-    // Where it fails they run all the same.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(false);
-}
-
 /// Runs the program with its arguments, the first being its name, and returns its exit code. Makes a runtime of its
 /// own, so it must not be called within one.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     terminal::set_panic_hook();
-    leave_huge_pages();
     let args: Vec<OsString> = args.into_iter().collect();
     if std::env::var_os(COMPLETE).is_some() {
         return complete(&args);

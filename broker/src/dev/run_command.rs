@@ -24,9 +24,6 @@ pub(super) async fn run(words: &[OsString], cluster: &Cluster) -> Result<i32, Fa
         .args(&words[1..])
         .env("PATH", path)
         .env("QUEUECTL_SERVERS", cluster.place().addresses().join(","));
-    // The allocator turned them off for this process, and that is inherited. Where it fails the command runs all the same.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::thread::disable_transparent_huge_pages(false);
     let process = Process::spawn(&mut command).map_err(|error| {
         let status = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
         Failure::new(status, "command", format!("{}: {error}", words[0].display()))

@@ -59,7 +59,6 @@ pub struct ShellOptions {
 /// must not be called within one.
 pub fn shell(options: ShellOptions) -> i32 {
     terminal::set_panic_hook();
-    program::leave_huge_pages();
     let reach = Reach { servers: options.servers.clone(), no_follow: false };
     let settings = Settings {
         timeout: None,
