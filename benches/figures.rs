@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use benches::deep::Pushers;
-use benches::figures::{ROWS, Row, median, report};
+use benches::figures::{ROWS, Row, median, report, verdict};
 use benches::roofline::load::{self, Measured};
 use benches::roofline::node;
 use serde_json::Value;
@@ -188,13 +188,7 @@ fn around(ready: f64) -> anyhow::Result<()> {
 
 /// A figure that must not exceed the first of two limits, and aims at the second.
 fn one(name: &str, measured: f64, unit: &str, [least, aim]: [f64; 2]) {
-    let verdict = if measured <= aim {
-        "AIM"
-    } else if measured <= least {
-        "reached"
-    } else {
-        "MISSED"
-    };
+    let verdict = verdict(measured <= least, measured <= aim);
     println!("{verdict:<8} {name}: {measured:.2} {unit}; at most {least:.2}, aim {aim:.2}");
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,12 +10,11 @@ use queue_broker::log::LogOptions;
 use queue_broker::node::{self, NodeOptions, Way, secret};
 use queue_broker::raft::{self, RaftOptions};
 use queue_broker::server::{QueueOptions, ServerOptions};
-use queue_protocol::client::{Client, ClientConfig, TcpDial};
+use queue_protocol::client::Client;
 use queue_protocol::hello::Secret;
-use queue_protocol::names::SessionId;
 use tokio::sync::oneshot;
 
-use crate::machine::{fill_random, outside};
+use crate::machine::outside;
 
 const NODES: u64 = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,15 +60,7 @@ impl Cluster {
 
     /// A client of this cluster, with a session of its own; within a runtime.
     pub fn client(&self) -> Client {
-        let mut session = [0; 16];
-        fill_random(&mut session);
-        let config = ClientConfig {
-            servers: self.addresses.clone(),
-            timeout: Duration::from_secs(20),
-            follow: true,
-            session: SessionId(u128::from_le_bytes(session)),
-        };
-        Client::new(config, Arc::new(TcpDial::default()))
+        crate::client(&self.addresses, Duration::from_secs(20))
     }
 
     async fn ready(&self) -> anyhow::Result<()> {

@@ -6,15 +6,11 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use queue_protocol::client::{Client, ClientConfig, TcpDial};
-use queue_protocol::names::SessionId;
+use queue_protocol::client::Client;
 use rustix::fs::{major, minor};
-
-use crate::machine::fill_random;
 
 /// As the kernel counts them, whatever the device has.
 const SECTOR_SIZE: u64 = 512;
@@ -115,15 +111,7 @@ impl Daemon {
 
     /// A client with a session of its own that waits a minute for the node.
     pub fn client(&self) -> Client {
-        let mut session = [0; 16];
-        fill_random(&mut session);
-        let config = ClientConfig {
-            servers: vec![self.address.clone()],
-            timeout: Duration::from_secs(60),
-            follow: true,
-            session: SessionId(u128::from_le_bytes(session)),
-        };
-        Client::new(config, Arc::new(TcpDial::default()))
+        crate::client(std::slice::from_ref(&self.address), Duration::from_secs(60))
     }
 
     fn proc(&self, file: &str, field: &str) -> anyhow::Result<u64> {

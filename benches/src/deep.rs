@@ -1,19 +1,16 @@
 //! Pushing into a queue that is empty, and into one in which many messages wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use queue_protocol::client::{Client, ClientConfig, NewMessage, TcpDial};
-use queue_protocol::names::{QueueName, SessionId};
+use queue_protocol::client::{Client, NewMessage};
+use queue_protocol::names::QueueName;
 use queue_protocol::request::RemoveQueue;
 use queue_protocol::response::PushOutcome;
 use tokio::time::Instant;
-
-use crate::machine::fill_random;
 
 /// Clients, and requests of each.
 const CLIENTS: usize = 8;
@@ -31,18 +28,7 @@ impl Pushers {
     /// Clients of the cluster behind `servers`, `host:port` after commas.
     pub fn new(servers: &str) -> Self {
         let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
-        let client = || {
-            let mut session = [0; 16];
-            fill_random(&mut session);
-            let config = ClientConfig {
-                servers: servers.clone(),
-                timeout: Duration::from_secs(60),
-                follow: true,
-                session: SessionId(u128::from_le_bytes(session)),
-            };
-            Client::new(config, Arc::new(TcpDial::default()))
-        };
-        Self { clients: (0..CLIENTS).map(|_| client()).collect() }
+        Self { clients: (0..CLIENTS).map(|_| crate::client(&servers, Duration::from_secs(60))).collect() }
     }
 
     /// Pushes `count` messages of 16 bytes.

@@ -169,6 +169,15 @@ impl Goal {
     }
 }
 
+/// How a row came out.
+pub fn verdict(least: bool, aim: bool) -> &'static str {
+    match (least, aim) {
+        (true, true) => "AIM",
+        (true, false) => "reached",
+        (false, _) => "MISSED",
+    }
+}
+
 /// The middle one by `key`.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -189,11 +198,7 @@ pub fn report(row: &Row, pairs: &[(Measured, Option<Measured>)]) -> String {
     let ratios: Vec<f64> =
         pairs.iter().filter_map(|(ours, roof)| roof.map(|roof| ours.rate / roof.rate)).collect();
     let ratio = (!ratios.is_empty()).then(|| median(&ratios));
-    let verdict = match (row.least.is_reached(&ours, ratio), row.aim.is_reached(&ours, ratio)) {
-        (true, true) => "AIM",
-        (true, false) => "reached",
-        (false, _) => "MISSED",
-    };
+    let verdict = verdict(row.least.is_reached(&ours, ratio), row.aim.is_reached(&ours, ratio));
     let shown_ratio = ratio.map(|ratio| format!(" = {ratio:.2} of the roofline")).unwrap_or_default();
     let mut text = format!("{verdict:<8} {}\n", row.name);
     let mut line = |name: &str, what: &str| {

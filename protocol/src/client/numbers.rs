@@ -44,32 +44,23 @@ impl Numbers {
     /// The next number; waits while the window is full: number − done_below < 1,024. `None` if it is full
     /// mostly of requests that came to nothing: the session was never opened, and another one goes on.
     pub(super) async fn open(&self) -> Option<Number<'_>> {
-        // Nearly always there is room.
-        if let Some(opened) = self.try_open() {
-            return opened;
-        }
         loop {
+            // Hears of what moves from now on, polled or not.
             let moved = self.moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            if let Some(opened) = self.try_open() {
-                return opened;
+            {
+                let mut state = self.lock();
+                if state.next - state.done_below() < SESSION_NUMBERS_MAX {
+                    let number = state.next;
+                    state.next += 1;
+                    state.open.insert(number);
+                    return Some(Number { numbers: self, number });
+                }
+                if !state.recorded && (state.open.len() as u64) < SESSION_NUMBERS_MAX / 2 {
+                    return None;
+                }
             }
             moved.await;
         }
-    }
-
-    /// What [`Numbers::open`] gives, if it need not wait.
-    fn try_open(&self) -> Option<Option<Number<'_>>> {
-        let mut state = self.lock();
-        if state.next - state.done_below() < SESSION_NUMBERS_MAX {
-            let number = state.next;
-            state.next += 1;
-            state.open.insert(number);
-            return Some(Some(Number { numbers: self, number }));
-        }
-        let came_to_nothing = !state.recorded && (state.open.len() as u64) < SESSION_NUMBERS_MAX / 2;
-        came_to_nothing.then_some(None)
     }
 
     /// The cluster has executed a command of this session, and so knows it.
