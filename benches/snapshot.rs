@@ -81,7 +81,7 @@ impl Core {
     fn apply(&mut self, op: Op) -> Outcome {
         self.index += 1;
         let commands = Bounded::new(vec![Command { session: None, op }]).expect("one command");
-        let batch = Batch { stamps: Stamps { wall_ms: self.index, confirmed_ms: 1 }, commands };
+        let batch = Batch { stamps: Stamps::of(self.index, 1), commands };
         let mut applied = self.state.apply(self.index, &batch, &self.table);
         let reply = applied.replies.pop().expect("a reply for every command");
         reply.result.expect("nothing is refused")

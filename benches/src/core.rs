@@ -57,7 +57,7 @@ impl Core {
     pub fn entry(&mut self, op: Op, table: &[ContentSpec]) -> Applied {
         self.index += 1;
         let commands = Bounded::new(vec![Command { session: None, op }]).expect("one command");
-        let stamps = Stamps { wall_ms: self.wall_ms, confirmed_ms: self.confirmed_ms };
+        let stamps = Stamps::of(self.wall_ms, self.confirmed_ms);
         self.state.apply(self.index, &Batch { stamps, commands }, table)
     }
 

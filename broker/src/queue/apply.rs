@@ -37,6 +37,7 @@ impl State {
     /// turn. Any batch is fine: what cannot be done is refused in its reply.
     pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Applied {
         self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
+        self.elapsed_ms = self.elapsed_ms.max(batch.stamps.elapsed_ms);
         self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
         let mut apply =
             Apply { state: self, index, table, rows_taken: 0, gained: BTreeSet::new(), gone: Vec::new() };

@@ -75,6 +75,7 @@ pub enum BadState {
 #[derive(Serialize, Deserialize)]
 struct Head {
     wall_ms: u64,
+    elapsed_ms: u64,
     lease_clock_ms: u64,
     next_id: u64,
     next_token: u64,
@@ -125,6 +126,7 @@ impl State {
         }
         to.put(&Head {
             wall_ms: self.wall_ms,
+            elapsed_ms: self.elapsed_ms,
             lease_clock_ms: self.lease_clock_ms,
             next_id: self.next_id,
             next_token: self.next_token,
@@ -266,6 +268,7 @@ impl Reader<'_> {
         self.ensure(in_range && given, "a counter is out of range")?;
         Ok(State {
             wall_ms: head.wall_ms,
+            elapsed_ms: head.elapsed_ms,
             lease_clock_ms: head.lease_clock_ms,
             next_id: head.next_id,
             next_token: head.next_token,

@@ -26,13 +26,25 @@ pub struct Batch {
     pub commands: Bounded<Command, COMMANDS_COUNT_MAX>,
 }
 
-/// The two clocks of design 3.1, as the proposing leader read them.
+/// The replicated clocks as the proposing leader read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Stamps {
     /// Unix milliseconds; the state takes the maximum of this and its own.
     pub wall_ms: u64,
+    /// Milliseconds on the clock that durations run on; the state takes the maximum of this and its own.
+    pub elapsed_ms: u64,
     /// Milliseconds with a quorum behind this leader since its previous entry of this term.
     pub confirmed_ms: u64,
+    /// Milliseconds from the newest counted acknowledgement of a quorum to the stamping of this entry: what the lease
+    /// clock lags behind. Every deadline on that clock that begins with this entry is this much later.
+    pub unconfirmed_ms: u64,
+}
+
+impl Stamps {
+    /// The stamps of a leader whose elapsed time equals its wall time and whose quorum has confirmed everything.
+    pub fn of(wall_ms: u64, confirmed_ms: u64) -> Self {
+        Self { wall_ms, elapsed_ms: wall_ms, confirmed_ms, unconfirmed_ms: 0 }
+    }
 }
 
 /// One change of the state.

@@ -82,7 +82,7 @@ mod tests {
 
     fn batch() -> Batch {
         let tick = Command { session: None, op: Op::Tick };
-        let stamps = Stamps { wall_ms: 7, confirmed_ms: 300 };
+        let stamps = Stamps::of(7, 300);
         Batch { stamps, commands: Bounded::new(vec![tick]).unwrap() }
     }
 

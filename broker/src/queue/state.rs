@@ -27,6 +27,7 @@ pub(super) const FIRST_JOINED_NODE: u64 = 2;
 pub struct State {
     pub(super) level: Level,
     pub(super) wall_ms: u64,
+    pub(super) elapsed_ms: u64,
     pub(super) lease_clock_ms: u64,
     pub(super) next_id: u64,
     pub(super) next_token: u64,
@@ -62,6 +63,7 @@ impl State {
         Self {
             level: Level::FIRST,
             wall_ms: 0,
+            elapsed_ms: 0,
             lease_clock_ms: 0,
             next_id: 1,
             next_token: 1,
@@ -88,6 +90,11 @@ impl State {
     /// The replicated wall clock, Unix milliseconds.
     pub fn wall_ms(&self) -> u64 {
         self.wall_ms
+    }
+
+    /// The replicated clock that durations run on, in milliseconds; never goes back.
+    pub fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ms
     }
 
     /// Bytes of the contents of all messages.

@@ -58,7 +58,7 @@ impl Stamper {
     pub(crate) fn stamp(&mut self, wall_ms: u64) -> Stamps {
         let confirmed_ms = self.pending_ms();
         self.unstamped -= Duration::from_millis(confirmed_ms);
-        Stamps { wall_ms, confirmed_ms }
+        Stamps::of(wall_ms, confirmed_ms)
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let start = TypeConfig::now();
         let mut stamper = Stamper::new(heartbeat);
         stamper.acknowledge(start);
-        assert_eq!(stamper.stamp(7), Stamps { wall_ms: 7, confirmed_ms: 0 });
+        assert_eq!(stamper.stamp(7), Stamps::of(7, 0));
         stamper.acknowledge(start + Duration::from_millis(100));
         stamper.acknowledge(start + Duration::from_secs(600));
         assert_eq!(stamper.stamp(8).confirmed_ms, 400);

@@ -62,7 +62,7 @@ mod tests {
         let (mut state, mut recent) = (State::new(), Recent::begin(5));
         let mut apply = |index: u64, op: Op, rows: usize| {
             let commands = Bounded::new(vec![Command { session: None, op }]).expect("one");
-            let stamps = Stamps { wall_ms: 1_000 * index, confirmed_ms: 0 };
+            let stamps = Stamps::of(1_000 * index, 0);
             state
                 .apply(index, &Batch { stamps, commands }, &vec![ContentSpec { size: 1, crc32c: 0 }; rows])
                 .gone

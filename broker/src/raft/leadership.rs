@@ -158,7 +158,7 @@ impl Seat {
         inner.wall_alarm = off;
         match &mut inner.leading {
             Some((leading, stamper)) if *leading == leadership => stamper.stamp(wall_ms),
-            _ => Stamps { wall_ms, confirmed_ms: 0 },
+            _ => Stamps::of(wall_ms, 0),
         }
     }
 

@@ -104,7 +104,7 @@ pub(super) fn story() -> Vec<Op> {
 fn bytes(entries: &[Vec<Command>], restart: u8) -> Vec<u8> {
     let mut bytes = vec![restart];
     for (number, commands) in (0..).zip(entries) {
-        let stamps = Stamps { wall_ms: 1_000 * u64::from(number), confirmed_ms: 100 };
+        let stamps = Stamps::of(1_000 * u64::from(number), 100);
         let batch = Batch { stamps, commands: Bounded::new(commands.clone()).expect("few") };
         let section = batch.encode(Level(number % 2 + 1));
         bytes.extend(u16::try_from(section.len()).expect("few commands").to_le_bytes());

@@ -62,7 +62,7 @@ fn alone(bytes: &[u8]) -> bool {
     let again = encode(&state);
     let mut twin = State::decode(&again).expect("a state decodes what it encodes");
     assert_eq!(encode(&twin), again);
-    for stamps in [Stamps::default(), Stamps { wall_ms: 1 << 45, confirmed_ms: 1 << 40 }] {
+    for stamps in [Stamps::default(), Stamps::of(1 << 45, 1 << 40)] {
         let commands = story().into_iter().map(|op| Command { session: None, op }).collect();
         let batch = Batch { stamps, commands: Bounded::new(commands).expect("few") };
         let table = [ContentSpec { size: 5, crc32c: 0 }; 3];
@@ -124,7 +124,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut state = State::new();
     let mut states = vec![encode(&state)];
     for (index, op) in (1..).zip(story()) {
-        let stamps = Stamps { wall_ms: 1_000 * index, confirmed_ms: 100 };
+        let stamps = Stamps::of(1_000 * index, 100);
         let commands = Bounded::new(vec![Command { session: None, op }]).expect("one");
         state.apply(index, &Batch { stamps, commands }, &[ContentSpec { size: 2, crc32c: 0 }; 3]);
         states.push(encode(&state));

@@ -69,6 +69,7 @@ struct Queue {
 pub struct Model {
     level: Level,
     wall_ms: u64,
+    elapsed_ms: u64,
     lease_clock_ms: u64,
     ids: u64,
     tokens: u64,
@@ -85,6 +86,7 @@ impl Default for Model {
         Self {
             level: Level(1),
             wall_ms: 0,
+            elapsed_ms: 0,
             lease_clock_ms: 0,
             ids: 0,
             tokens: 0,
@@ -102,6 +104,7 @@ impl Model {
     /// As [`super::State::apply`].
     pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Vec<Reply> {
         self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
+        self.elapsed_ms = self.elapsed_ms.max(batch.stamps.elapsed_ms);
         self.lease_clock_ms += batch.stamps.confirmed_ms;
         self.fire();
         let mut rows = table.to_vec();

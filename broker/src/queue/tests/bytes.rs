@@ -27,7 +27,7 @@ fn what_decodes_goes_on_like_the_original() {
     let session = Some(SessionStamp { session: SessionId(7), number: 2, done_below: 1 });
     let repeat = Command { session, op: lease("mail", 2) };
     let batch = Batch {
-        stamps: Stamps { wall_ms: 2_000_000, confirmed_ms: 60_000 },
+        stamps: Stamps::of(2_000_000, 60_000),
         commands: bounded([repeat, Command { session: None, op: lease("jobs", 9) }]),
     };
     let replies = state.apply(99, &batch, &[]).replies;
@@ -80,7 +80,7 @@ fn no_changed_byte_makes_decoding_or_what_follows_panic() {
     let commands = [push("jobs", 1), lease("jobs", 9), lease("mail", 9), pop("jobs", 9), Op::Tick];
     let all = redrive("mail");
     let commands = commands.into_iter().chain([all]).map(|op| Command { session: None, op });
-    let stamps = Stamps { wall_ms: u64::MAX / 2, confirmed_ms: 90_000 };
+    let stamps = Stamps::of(u64::MAX / 2, 90_000);
     let batch = Batch { stamps, commands: bounded(commands) };
     let mut taken = 0;
     for at in 0..bytes.len() {
@@ -111,7 +111,7 @@ fn a_claimed_length_allocates_nothing() {
 fn the_bytes_of_an_empty_state_are_what_they_were() {
     let bytes = encode(&State::new());
     // Version, two clocks, next id, token, node, queue, three totals, hash, then five empty lists.
-    assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 0, 1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_state_hash_differs_with_whatever_is_answered_or_kept() {
         broker.run(lease("jobs", 1)).unwrap();
         change(&mut broker.state);
         let command = Command { session: None, op };
-        let stamps = Stamps { wall_ms: 2_000_000, confirmed_ms: 5 };
+        let stamps = Stamps::of(2_000_000, 5);
         broker.state.apply(99, &Batch { stamps, commands: bounded([command]) }, &[]);
         broker.state.digest()
     };

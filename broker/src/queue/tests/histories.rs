@@ -317,7 +317,7 @@ impl Clients {
         if step.short {
             table.pop();
         }
-        let stamps = Stamps { wall_ms, confirmed_ms: step.confirmed_ms };
+        let stamps = Stamps::of(wall_ms, step.confirmed_ms);
         (Batch { stamps, commands: bounded(commands) }, table)
     }
 

@@ -87,7 +87,7 @@ fn what_has_expired_is_not_handed_out_even_if_too_much_expired_at_once() {
     let mut apply = |index, wall_ms, ops: Vec<Op>| {
         let table = vec![ContentSpec { size: 1, crc32c: 0 }; count as usize];
         let commands = ops.into_iter().map(|op| Command { session: None, op });
-        let stamps = Stamps { wall_ms, confirmed_ms: 0 };
+        let stamps = Stamps::of(wall_ms, 0);
         state.apply(index, &Batch { stamps, commands: bounded(commands) }, &table)
     };
     let create = Op::CreateQueue { queue: name("jobs"), settings, if_not_exists: false };

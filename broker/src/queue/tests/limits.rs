@@ -9,7 +9,7 @@ use queue_protocol::limits::{
 use super::*;
 
 fn batch(commands: Vec<Command>) -> Batch {
-    Batch { stamps: Stamps { wall_ms: 1_000, confirmed_ms: 0 }, commands: bounded(commands) }
+    Batch { stamps: Stamps::of(1_000, 0), commands: bounded(commands) }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl Broker {
 
     fn entry_with(&mut self, commands: Vec<Command>, table: &[ContentSpec]) -> Applied {
         self.index += 1;
-        let stamps = Stamps { wall_ms: self.wall_ms, confirmed_ms: std::mem::take(&mut self.confirmed_ms) };
+        let stamps = Stamps::of(self.wall_ms, std::mem::take(&mut self.confirmed_ms));
         let applied = self.state.apply(self.index, &Batch { stamps, commands: bounded(commands) }, table);
         self.state.check();
         let bytes = encode(&self.state);
