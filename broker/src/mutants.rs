@@ -6,8 +6,17 @@
 /// Names the planted bug, in builds with the feature `mutants`.
 pub const VARIABLE: &str = "QUEUED_MUTANT";
 
+/// The tests that have to catch a planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// The sweep of the simulation (`tests/simulation/mutants.csv`).
+    Simulation,
+    /// A process test that starts a node with the bug (`tests/processes/`).
+    Processes,
+}
+
 macro_rules! mutants {
-    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal in $suite:ident,)*) => {
         /// A planted bug.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Mutant {
@@ -24,51 +33,58 @@ macro_rules! mutants {
                     $(Self::$variant => $name,)*
                 }
             }
+
+            /// Which tests catch it.
+            pub const fn suite(self) -> Suite {
+                match self {
+                    $(Self::$variant => Suite::$suite,)*
+                }
+            }
         }
     };
 }
 
 mutants! {
     /// Whoever waits for the log is told before the sync.
-    AckBeforeSync => "ack-before-sync",
+    AckBeforeSync => "ack-before-sync" in Simulation,
     /// A vote is given before it is durable.
-    VoteBeforeSync => "vote-before-sync",
+    VoteBeforeSync => "vote-before-sync" in Simulation,
     /// A failed sync of the log is tried again.
-    SyncRetried => "sync-retried",
+    SyncRetried => "sync-retried" in Simulation,
     /// A new segment of the log is used before its name is durable.
-    DirectoryNotSynced => "directory-not-synced",
+    DirectoryNotSynced => "directory-not-synced" in Simulation,
     /// Recovery cuts the log at the first bad record, whatever proves that it was durable.
-    CutAtAnyDamage => "cut-at-any-damage",
+    CutAtAnyDamage => "cut-at-any-damage" in Simulation,
     /// A snapshot is published without a sync; the log it replaces is purged.
-    PurgeBeforeSnapshotIsDurable => "purge-before-snapshot-is-durable",
+    PurgeBeforeSnapshotIsDurable => "purge-before-snapshot-is-durable" in Simulation,
     /// Snapshots carry no sessions.
-    SnapshotWithoutSessions => "snapshot-without-sessions",
+    SnapshotWithoutSessions => "snapshot-without-sessions" in Simulation,
     /// Leases end by the wall clock.
-    LeaseByWallClock => "lease-by-wall-clock",
+    LeaseByWallClock => "lease-by-wall-clock" in Simulation,
     /// A repeated lease is executed again.
-    LeaseNotDeduplicated => "lease-not-deduplicated",
+    LeaseNotDeduplicated => "lease-not-deduplicated" in Simulation,
     /// A repeated push is executed again.
-    PushNotDeduplicated => "push-not-deduplicated",
+    PushNotDeduplicated => "push-not-deduplicated" in Simulation,
     /// Repeats are told by their number alone.
-    RepeatByNumberAlone => "repeat-by-number-alone",
+    RepeatByNumberAlone => "repeat-by-number-alone" in Simulation,
     /// The commands of an entry are executed in another order than they stand in.
-    CommandsReordered => "commands-reordered",
+    CommandsReordered => "commands-reordered" in Simulation,
     /// A push takes the rows of the body table that belong to its neighbour.
-    BodyTableOffByOne => "body-table-off-by-one",
+    BodyTableOffByOne => "body-table-off-by-one" in Simulation,
     /// The lease clock runs twice as fast as time.
-    LeaseClockTooFast => "lease-clock-too-fast",
+    LeaseClockTooFast => "lease-clock-too-fast" in Simulation,
     /// An ack settles whatever lease the message has now.
-    AckWithAnyToken => "ack-with-any-token",
+    AckWithAnyToken => "ack-with-any-token" in Simulation,
     /// Reads are answered without asking a quorum.
-    ReadWithoutQuorum => "read-without-quorum",
+    ReadWithoutQuorum => "read-without-quorum" in Simulation,
     /// A lease is answered `empty` without asking a quorum.
-    EmptyWithoutQuorum => "empty-without-quorum",
+    EmptyWithoutQuorum => "empty-without-quorum" in Simulation,
     /// A leader that starts again takes its term up where it was.
-    LeaderRestored => "leader-restored",
+    LeaderRestored => "leader-restored" in Simulation,
     /// A follower answers an append before the entries are on its disk.
-    FollowerAnswersEarly => "follower-answers-early",
+    FollowerAnswersEarly => "follower-answers-early" in Simulation,
     /// The state is changed by something that is no entry.
-    StateChanged => "state-changed",
+    StateChanged => "state-changed" in Simulation,
 }
 
 /// Whether this process has the bug.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use queue_broker::mutants::Mutant;
+use queue_broker::mutants::{Mutant, Suite};
 use tokio::runtime::Runtime;
 
 use crate::sweep::{self, Said};
@@ -28,6 +28,11 @@ struct Caught {
 }
 
 type List = BTreeMap<String, Caught>;
+
+/// The planted bugs that the simulation has to catch.
+fn planted() -> impl Iterator<Item = Mutant> {
+    Mutant::ALL.iter().copied().filter(|mutant| mutant.suite() == Suite::Simulation)
+}
 
 fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("simulation/mutants.csv")
@@ -77,8 +82,8 @@ fn every_planted_bug_is_caught() {
     let search: Option<u64> = variable("SIMULATION_MUTANTS").map(|count| count.parse().expect("a count"));
     let only = variable("SIMULATION_MUTANT");
     let mut list = read();
-    let chosen = |mutant: &&Mutant| only.as_ref().is_none_or(|only| only == mutant.name());
-    let chosen: Vec<Mutant> = Mutant::ALL.iter().filter(chosen).copied().collect();
+    let chosen = |mutant: &Mutant| only.as_ref().is_none_or(|only| only == mutant.name());
+    let chosen: Vec<Mutant> = planted().filter(chosen).collect();
     assert!(!chosen.is_empty(), "{only:?} is no planted bug");
     let seeds = |mutant: Mutant| match search {
         Some(count) => 1..=count,
@@ -106,7 +111,7 @@ fn every_planted_bug_is_caught() {
         }
     }
     if search.is_some() {
-        list.retain(|name, _| Mutant::ALL.iter().any(|mutant| mutant.name() == name));
+        list.retain(|name, _| planted().any(|mutant| mutant.name() == name));
         write(&list);
     }
     assert!(missed.is_empty(), "nobody noticed {missed:?}");
@@ -115,7 +120,7 @@ fn every_planted_bug_is_caught() {
 #[test]
 fn the_list_names_every_planted_bug_and_no_other() {
     let listed: Vec<String> = read().into_keys().collect();
-    let mut known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+    let mut known: Vec<&str> = planted().map(Mutant::name).collect();
     known.sort_unstable();
     assert_eq!(listed, known);
 }
