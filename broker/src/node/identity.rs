@@ -12,7 +12,7 @@
 //! | 48 | 8 | node | 0 until joined |
 //! | 56 | 1 | name size | bytes of the name, 0 to 64 |
 //! | 57 | 1 | flags | bit 0: removed from its cluster |
-//! | 58 | 2 | zero | |
+//! | 58 | 2 | draft | 1; until the first release the formats of a directory change in place, each time under the next draft |
 //! | 60 | 64 | name | UTF-8, then zeros |
 //! | 124 | 4 | checksum | CRC32C of all before |
 //!
@@ -34,6 +34,8 @@ pub const IDENTITY_COPY_FILE: &str = "IDENTITY.copy";
 
 const MAGIC: &[u8; 8] = b"QUEUE-ID";
 const FORMAT: u32 = 1;
+/// Which draft of the format; goes up with every change of a format on disk until the first release.
+const DRAFT: u16 = 1;
 const SIZE: usize = 128;
 const NAME_SIZE_MAX: usize = 64;
 const CHECKSUM_AT: usize = 124;
@@ -203,7 +205,7 @@ impl Identity {
         rest.put_u64_le(self.node.0);
         rest.put_u8(u8::try_from(self.name.len()).expect("a name has at most 64 bytes"));
         rest.put_u8(u8::from(self.removed));
-        rest.put_bytes(0, 2);
+        rest.put_u16_le(DRAFT);
         rest.put_slice(self.name.as_bytes());
         let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
@@ -215,6 +217,7 @@ impl Identity {
 enum Wrong {
     Corrupt { offset: usize, what: &'static str },
     Format(u32),
+    Draft(u16),
 }
 
 fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
@@ -240,11 +243,14 @@ fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     let node = NodeId(rest.get_u64_le());
     let name_size = usize::from(rest.get_u8());
     let flags = rest.get_u8();
-    let (zeros, name) = rest.split_at(2);
-    let Some((name, padding)) = name.split_at_checked(name_size) else {
+    let draft = rest.get_u16_le();
+    if draft != DRAFT {
+        return Err(Wrong::Draft(draft));
+    }
+    let Some((name, padding)) = rest.split_at_checked(name_size) else {
         return corrupt(56, "the name is too long");
     };
-    if flags & !1 != 0 || zeros.iter().chain(padding).any(|byte| *byte != 0) {
+    if flags & !1 != 0 || padding.iter().any(|byte| *byte != 0) {
         return corrupt(57, "what should be zero is not");
     }
     match str::from_utf8(name).ok().and_then(|name| Text::new(name).ok()) {
@@ -268,6 +274,13 @@ fn read_file(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(Identity, u32),
         Wrong::Corrupt { offset, what } => IdentityError::Corrupt { path, offset, what },
         Wrong::Format(format) => {
             let what = format!("it has format {format}, this version reads format {FORMAT}");
+            IdentityError::Foreign { path, what }
+        }
+        Wrong::Draft(draft) => {
+            let what = format!(
+                "a build before the first release wrote it in draft {draft} of the format, and this build reads draft {DRAFT} \
+                 only: nothing was changed, and a new directory is needed"
+            );
             IdentityError::Foreign { path, what }
         }
     })
@@ -339,9 +352,9 @@ mod tests {
             &b"QUEUE-ID\x01\0\0\0\x01\0\0\0"[..],
             b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             b"\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            b"\x03\0\0\0\0\0\0\0\x02\0\0\0n3",
+            b"\x03\0\0\0\0\0\0\0\x02\0\x01\0n3",
             &[0; 62],
-            &[0x7c, 0xda, 0x42, 0xf9],
+            &[0xa2, 0x0a, 0x24, 0x63],
         ];
         assert_eq!(bytes, expected.concat());
         assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });
@@ -418,13 +431,17 @@ mod tests {
         put(&disk, IDENTITY_COPY_FILE, &other.encode(9));
         assert!(matches!(open(&disk), Err(IdentityError::Foreign { .. })));
 
-        let mut newer = joined().encode(1);
-        newer[8] = 2;
-        let checksum = crc32c::crc32c(&newer[..CHECKSUM_AT]);
-        newer[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
-        put(&disk, IDENTITY_COPY_FILE, &newer);
-        let error = open(&disk).unwrap_err().to_string();
-        assert_eq!(error, "IDENTITY.copy is not ours: it has format 2, this version reads format 1");
+        let with = |at: usize, value| {
+            let mut bytes = joined().encode(1);
+            bytes[at] = value;
+            let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
+            bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
+            put(&disk, IDENTITY_COPY_FILE, &bytes);
+            open(&disk).unwrap_err().to_string()
+        };
+        assert_eq!(with(8, 2), "IDENTITY.copy is not ours: it has format 2, this version reads format 1");
+        let draft = with(58, 0);
+        assert!(draft.starts_with("IDENTITY.copy is not ours: a build before the first release"), "{draft}");
 
         put(&disk, IDENTITY_COPY_FILE, &fresh().encode(1));
         assert!(matches!(open(&disk), Err(IdentityError::Corrupt { .. })), "same revision, other contents");
