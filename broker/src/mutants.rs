@@ -73,6 +73,10 @@ mutants! {
     BodyTableOffByOne => "body-table-off-by-one" in Simulation,
     /// The lease clock runs twice as fast as time.
     LeaseClockTooFast => "lease-clock-too-fast" in Simulation,
+    /// Leases are counted from the time that a quorum has confirmed, not from the stamping.
+    LeaseWithoutLag => "lease-without-lag" in Simulation,
+    /// A leader stamps entries however long no quorum has answered it.
+    StampedWithoutQuorum => "stamped-without-quorum" in Simulation,
     /// An ack settles whatever lease the message has now.
     AckWithAnyToken => "ack-with-any-token" in Simulation,
     /// Reads are answered without asking a quorum.

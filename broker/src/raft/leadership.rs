@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::clocks::{self, Stamper, bounded_wall};
+use super::clocks::{self, LeaseStamp, Stamper, bounded_wall};
 use super::types::TypeConfig;
 use crate::clock::Clock;
 use crate::queue::command::Stamps;
@@ -43,6 +43,8 @@ struct Inner {
     leading: Option<(Leadership, Stamper)>,
     /// This node is a quorum by itself.
     alone: bool,
+    /// Confirmed milliseconds on entries that were proposed here and are not applied yet.
+    flight_ms: u64,
     /// It leads, and sends nothing that would keep others from electing another.
     silent: bool,
     /// What time peers said it was, and when: seen from here it goes on, whatever this node's own clock does.
@@ -52,10 +54,40 @@ struct Inner {
     heard: Option<(NodeId, Instant)>,
 }
 
+/// An entry between its stamping and its outcome.
+pub(super) struct Flight {
+    seat: Arc<Seat>,
+    confirmed_ms: u64,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.seat.inner().flight_ms -= self.confirmed_ms;
+    }
+}
+
+impl Inner {
+    /// The stamper of this leader, up to date: a quorum of one has acknowledged everything until now.
+    fn stamper(&mut self) -> Option<&mut Stamper> {
+        let (_, stamper) = self.leading.as_mut()?;
+        if self.alone {
+            stamper.acknowledge(TypeConfig::now());
+        }
+        Some(stamper)
+    }
+
+    fn lease_stamp(&mut self, leadership: Leadership) -> Option<LeaseStamp> {
+        self.leading.as_ref().filter(|(leading, _)| *leading == leadership)?;
+        self.stamper()?.stamp(TypeConfig::now())
+    }
+}
+
 /// Where this node sits.
 pub(crate) struct Seat {
     node: NodeId,
     heartbeat: Duration,
+    /// The longest election timeout: for so long a leader takes it that it leads, after a quorum has answered.
+    lease: Duration,
     /// A leader that was not heard of for so long is not named to others any more.
     silence_max: Duration,
     clock: Arc<dyn Clock>,
@@ -67,19 +99,23 @@ impl Seat {
     pub(crate) fn new(
         node: NodeId,
         heartbeat: Duration,
-        silence_max: Duration,
+        lease: Duration,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        // Raft waits a lease of one timeout and the timeout itself before it elects.
+        let silence_max = 2 * lease;
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
         let inner = Inner {
             leading: None,
             alone: false,
+            flight_ms: 0,
             silent: false,
             walls: BTreeMap::new(),
             wall_alarm: false,
             heard: None,
         };
-        Self { node, heartbeat, silence_max, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
+        let (inner, view) = (Mutex::new(inner), watch::Sender::new(view));
+        Self { node, heartbeat, lease, silence_max, clock, inner, view }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -139,8 +175,9 @@ impl Seat {
         self.inner().walls.insert(peer.0, (wall_ms, Instant::now()));
     }
 
-    /// Stamps an entry proposed under `leadership`.
-    pub(crate) fn stamp(&self, leadership: Leadership) -> Stamps {
+    /// Stamps an entry proposed under `leadership`. `None` if this node leads no more, or no quorum has answered it for
+    /// longer than its lease: the entry is not to be proposed.
+    pub(crate) fn stamp(&self, leadership: Leadership) -> Option<Stamps> {
         let own = self.clock.wall_ms();
         let mut inner = self.inner();
         let now = Instant::now();
@@ -156,10 +193,8 @@ impl Seat {
             tracing::warn!(own_ms = own, median_ms = wall_ms, "this node's clock is far off its peers'");
         }
         inner.wall_alarm = off;
-        match &mut inner.leading {
-            Some((leading, stamper)) if *leading == leadership => stamper.stamp(wall_ms),
-            _ => Stamps::of(wall_ms, 0),
-        }
+        let LeaseStamp { confirmed_ms, unconfirmed_ms } = inner.lease_stamp(leadership)?;
+        Some(Stamps { unconfirmed_ms, ..Stamps::of(wall_ms, confirmed_ms) })
     }
 
     /// Sends nothing more that tells others that this node leads, or does again.
@@ -187,7 +222,21 @@ impl Seat {
 
     /// Milliseconds a quorum has confirmed that no entry carries yet.
     pub(crate) fn pending_ms(&self) -> u64 {
-        self.inner().leading.as_ref().map_or(0, |(_, stamper)| stamper.pending_ms())
+        self.inner().stamper().map_or(0, |stamper| stamper.pending_ms())
+    }
+
+    /// Milliseconds that have passed and are not on the state's lease clock, confirmed or not; 0 if this node does not
+    /// lead. Never less than that if it is asked for before the state.
+    pub(super) fn ahead_ms(&self) -> u64 {
+        let mut inner = self.inner();
+        let flight_ms = inner.flight_ms;
+        inner.stamper().map_or(0, |stamper| stamper.unstamped_ms(TypeConfig::now()) + flight_ms)
+    }
+
+    /// An entry with so many confirmed milliseconds is on its way, until what is returned is dropped.
+    pub(super) fn fly(self: &Arc<Self>, confirmed_ms: u64) -> Flight {
+        self.inner().flight_ms += confirmed_ms;
+        Flight { seat: Arc::clone(self), confirmed_ms }
     }
 
     /// Wall time of this node's own clock.
@@ -213,7 +262,7 @@ impl Seat {
         if leads {
             let leadership = Leadership { term };
             if inner.leading.as_ref().is_none_or(|(before, _)| *before != leadership) {
-                inner.leading = Some((leadership, Stamper::new(self.heartbeat)));
+                inner.leading = Some((leadership, Stamper::new(self.heartbeat, self.lease, TypeConfig::now())));
                 TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
             }
             let mut voters = metrics.membership_config.membership().voter_ids();
@@ -275,6 +324,12 @@ mod tests {
 
     use super::*;
 
+    const FIRST: Leadership = Leadership { term: 1 };
+
+    fn lead(seat: &Seat, second: Duration) {
+        seat.inner().leading = Some((FIRST, Stamper::new(second, second, TypeConfig::now())));
+    }
+
     struct Hand(AtomicU64);
 
     impl Clock for Hand {
@@ -293,6 +348,21 @@ mod tests {
         seat.hear_wall(NodeId(3), BEGIN_MS);
         tokio::time::advance(second).await;
         clock.0.store(BEGIN_MS + 3_600_000, Ordering::Relaxed);
-        assert_eq!(seat.stamp(Leadership { term: 1 }).wall_ms, BEGIN_MS + 1_005);
+        lead(&seat, second);
+        let stamps = seat.stamp(FIRST).expect("it has just become the leader");
+        assert_eq!(stamps.wall_ms, BEGIN_MS + 1_005);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quorum_of_one_has_acknowledged_everything_at_the_moment_of_stamping() {
+        let second = Duration::from_secs(1);
+        let seat = Seat::new(NodeId(1), second, second, Arc::new(Hand(AtomicU64::new(1))));
+        lead(&seat, second);
+        tokio::time::advance(3_600 * second).await;
+        assert_eq!(seat.stamp(FIRST), None, "no quorum has answered for an hour");
+        seat.inner().alone = true;
+        let stamps = seat.stamp(FIRST).expect("it is the quorum");
+        assert_eq!((stamps.confirmed_ms, stamps.unconfirmed_ms), (2_000, 0));
+        assert_eq!(seat.stamp(Leadership { term: 2 }), None, "it does not lead in that term");
     }
 }

@@ -10,6 +10,7 @@ mod clocks;
 mod floors;
 mod gone;
 pub(crate) mod leadership;
+mod lease_clock;
 pub(crate) mod levels;
 mod link;
 pub(crate) mod log_store;
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
+pub(crate) use self::lease_clock::LeaseClockAt;
 pub(crate) use self::levels::Spoken;
 pub(crate) use self::link::{Credentials, RefusedBy, dial_peer};
 pub(crate) use self::machine::LoadError;
@@ -247,9 +249,8 @@ impl Consensus {
             Some(Why::Level(error)) => StartError::Level(*error),
             None => StartError::Raft(error.to_string()),
         })?;
-        // Raft waits a lease of one timeout and the timeout itself before it elects.
-        let silence_max = 2 * options.election_max;
-        let seat = Arc::new(Seat::new(node, options.heartbeat, silence_max, Arc::clone(&outside.clock)));
+        let clock = Arc::clone(&outside.clock);
+        let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, clock));
         let consensus = Arc::new(Self {
             raft: raft.clone(),
             seat: Arc::clone(&seat),
@@ -377,15 +378,6 @@ impl Consensus {
     /// The same with the messages that went lately.
     pub(crate) fn read_with_gone<T>(&self, look: impl FnOnce(&State, u64, &Recent) -> T) -> T {
         self.machine.read_with_gone(look)
-    }
-
-    pub(crate) fn lease_clock_ms(&self) -> u64 {
-        self.machine.read(|state, _| state.lease_clock_ms())
-    }
-
-    /// The lease clock as this leader counts it: with what is confirmed and carried by no entry yet.
-    pub(crate) fn counted_lease_clock_ms(&self) -> u64 {
-        self.lease_clock_ms() + self.seat.pending_ms()
     }
 
     /// Makes sure that this node still leads and has applied all that was committed before the call.

@@ -10,6 +10,7 @@
 
 mod answers;
 mod check;
+mod leases;
 mod replicas;
 
 use std::sync::atomic::{AtomicU64, Ordering};

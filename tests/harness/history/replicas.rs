@@ -10,6 +10,8 @@ use queue_broker::queue::reply::Reply;
 use queue_broker::raft::{Seen, Witness};
 use queue_protocol::content::ContentSpec;
 
+use super::leases::Leases;
+
 /// States are compared at every so manyth entry, and where a snapshot was taken over.
 const COMPARED_EVERY: u64 = 8;
 
@@ -35,6 +37,8 @@ pub struct Tally {
     pub taken: u64,
     /// Comparisons of two states.
     pub compared: u64,
+    /// Leases whose time was over.
+    pub leases_ended: u64,
 }
 
 #[derive(Default)]
@@ -42,6 +46,7 @@ struct Inner {
     entries: BTreeMap<u64, Applied>,
     hashes: BTreeMap<u64, (u64, String)>,
     newest: BTreeMap<String, (u64, State)>,
+    leases: Leases,
     violations: Vec<String>,
     tally: Tally,
 }
@@ -76,8 +81,13 @@ impl Inner {
 
     fn see(&mut self, node: &str, elapsed_ms: u64, seen: &Seen<'_>) {
         let (index, state) = match seen {
+            Seen::Stamped { batch } => return self.leases.stamp(batch, elapsed_ms),
             Seen::Applied { index, term, batch, table, replies, state } => {
                 self.tally.applied += 1;
+                if !self.entries.contains_key(index) {
+                    self.violations.extend(self.leases.apply(*index, batch, replies, state));
+                    self.tally.leases_ended = self.leases.ended();
+                }
                 self.entry(node, *index, *term, batch, table, replies);
                 let clock_ms = state.lease_clock_ms();
                 if clock_ms > elapsed_ms {
@@ -133,6 +143,12 @@ impl Replicas {
     pub fn witness(&self, node: &str, elapsed_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Witness {
         let (this, node) = (self.clone(), node.to_owned());
         Witness::new(move |seen| this.lock().see(&node, elapsed_ms(), seen))
+    }
+
+    /// From now on leases are to be longer than they were asked for by `leader_lease_ms` at most: for so long a leader
+    /// takes it that it leads without a quorum.
+    pub fn expect_leases(&self, leader_lease_ms: u64) {
+        self.lock().leases.expect(leader_lease_ms);
     }
 
     /// Everything that was applied, by index.
