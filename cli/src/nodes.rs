@@ -329,6 +329,7 @@ mod tests {
             levels: Levels { min: Level(1), max: Level(u32::try_from(id.min(2)).unwrap()) },
             members: vec![member(1), member(2), member(3)].try_into().unwrap(),
             changing: false,
+            clock_off_ms: 0,
         }
     }
 

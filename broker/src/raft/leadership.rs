@@ -1,6 +1,5 @@
 //! Who leads, as this node knows it, and the stamps of this node while it leads.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +14,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::clocks::{self, Stamper, bounded_wall};
+use super::clocks::{self, Stamper};
+use super::times::Times;
 use super::types::TypeConfig;
-use crate::clock::Clock;
 use crate::queue::command::Stamps;
-
-/// A report of a peer's clock older than this is no voice in the median.
-const WALL_REPORT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// One time of leading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +41,6 @@ struct Inner {
     alone: bool,
     /// It leads, and sends nothing that would keep others from electing another.
     silent: bool,
-    /// What time peers said it was, and when: seen from here it goes on, whatever this node's own clock does.
-    walls: BTreeMap<u64, (u64, Instant)>,
-    wall_alarm: bool,
     /// The last that sent entries or a snapshot, and when: only a leader does.
     heard: Option<(NodeId, Instant)>,
 }
@@ -58,28 +51,16 @@ pub(crate) struct Seat {
     heartbeat: Duration,
     /// A leader that was not heard of for so long is not named to others any more.
     silence_max: Duration,
-    clock: Arc<dyn Clock>,
+    times: Arc<Times>,
     inner: Mutex<Inner>,
     view: watch::Sender<View>,
 }
 
 impl Seat {
-    pub(crate) fn new(
-        node: NodeId,
-        heartbeat: Duration,
-        silence_max: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(node: NodeId, heartbeat: Duration, silence_max: Duration, times: Arc<Times>) -> Self {
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
-        let inner = Inner {
-            leading: None,
-            alone: false,
-            silent: false,
-            walls: BTreeMap::new(),
-            wall_alarm: false,
-            heard: None,
-        };
-        Self { node, heartbeat, silence_max, clock, inner: Mutex::new(inner), view: watch::Sender::new(view) }
+        let inner = Inner { leading: None, alone: false, silent: false, heard: None };
+        Self { node, heartbeat, silence_max, times, inner: Mutex::new(inner), view: watch::Sender::new(view) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -134,32 +115,19 @@ impl Seat {
         self.view.subscribe()
     }
 
-    /// A peer said what time it is.
-    pub(crate) fn hear_wall(&self, peer: NodeId, wall_ms: u64) {
-        self.inner().walls.insert(peer.0, (wall_ms, Instant::now()));
+    /// Whether this leader knows what to stamp.
+    pub(crate) fn may_stamp(&self) -> bool {
+        self.times.may_stamp()
     }
 
     /// Stamps an entry proposed under `leadership`.
     pub(crate) fn stamp(&self, leadership: Leadership) -> Stamps {
-        let own = self.clock.wall_ms();
-        let mut inner = self.inner();
-        let now = Instant::now();
-        inner.walls.retain(|_, (_, at)| now.saturating_duration_since(*at) <= WALL_REPORT_AGE_MAX);
-        let on = |(said, at): &(u64, Instant)| {
-            let since = now.saturating_duration_since(*at).as_millis();
-            said.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
+        let now = self.times.now();
+        let stamps = match &mut self.inner().leading {
+            Some((leading, stamper)) if *leading == leadership => stamper.stamp(now.wall_ms),
+            _ => Stamps::of(now.wall_ms, 0),
         };
-        let mut voters: Vec<u64> = inner.walls.values().map(on).collect();
-        voters.push(own);
-        let (wall_ms, off) = bounded_wall(own, &mut voters);
-        if off && !inner.wall_alarm {
-            tracing::warn!(own_ms = own, median_ms = wall_ms, "this node's clock is far off its peers'");
-        }
-        inner.wall_alarm = off;
-        match &mut inner.leading {
-            Some((leading, stamper)) if *leading == leadership => stamper.stamp(wall_ms),
-            _ => Stamps::of(wall_ms, 0),
-        }
+        Stamps { elapsed_ms: now.elapsed_ms, ..stamps }
     }
 
     /// Sends nothing more that tells others that this node leads, or does again.
@@ -190,11 +158,6 @@ impl Seat {
         self.inner().leading.as_ref().map_or(0, |(_, stamper)| stamper.pending_ms())
     }
 
-    /// Wall time of this node's own clock.
-    pub(crate) fn wall_ms(&self) -> u64 {
-        self.clock.wall_ms()
-    }
-
     /// Follows Raft's metrics until Raft stops.
     pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
         let mut metrics = raft.metrics();
@@ -216,8 +179,9 @@ impl Seat {
                 inner.leading = Some((leadership, Stamper::new(self.heartbeat)));
                 TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
             }
-            let mut voters = metrics.membership_config.membership().voter_ids();
-            let alone = voters.next() == Some(self.node.0) && voters.next().is_none();
+            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+            let alone = voters == [self.node.0];
+            self.times.lead(voters);
             inner.alone = alone;
             let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
             if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
@@ -225,6 +189,7 @@ impl Seat {
             }
         } else {
             inner.leading = None;
+            self.times.follow();
         }
         drop(inner);
         let leader = metrics.current_leader.and_then(|id| {
@@ -253,8 +218,15 @@ impl Seat {
 
     /// Nothing is parked or answered `empty` before the first entry of this term is applied.
     async fn make_ready(self: Arc<Self>, raft: Raft, leadership: Leadership) {
+        let mut applied = false;
         while self.leadership() == Some(leadership) {
-            if !self.is_silent() && raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok() {
+            if !applied && !self.is_silent() {
+                applied = raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok();
+            }
+            if applied {
+                self.times.applied_all();
+            }
+            if applied && self.times.may_stamp() {
                 self.view.send_if_modified(|view| {
                     let still = self.leadership() == Some(leadership);
                     if still {
@@ -266,33 +238,5 @@ impl Seat {
             }
             tokio::time::sleep(self.heartbeat).await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-
-    struct Hand(AtomicU64);
-
-    impl Clock for Hand {
-        fn wall_ms(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_jump_of_the_leaders_own_clock_moves_no_other_voice() {
-        const BEGIN_MS: u64 = 1_000_000_000;
-        let clock = Arc::new(Hand(AtomicU64::new(BEGIN_MS)));
-        let second = Duration::from_secs(1);
-        let seat = Seat::new(NodeId(1), second, second, clock.clone());
-        seat.hear_wall(NodeId(2), BEGIN_MS + 5);
-        seat.hear_wall(NodeId(3), BEGIN_MS);
-        tokio::time::advance(second).await;
-        clock.0.store(BEGIN_MS + 3_600_000, Ordering::Relaxed);
-        assert_eq!(seat.stamp(Leadership { term: 1 }).wall_ms, BEGIN_MS + 1_005);
     }
 }

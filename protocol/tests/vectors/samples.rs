@@ -410,6 +410,7 @@ fn status_view(role: Role) -> StatusView {
         levels: Levels::OURS,
         members: list(vec![member_view()]),
         changing: false,
+        clock_off_ms: -7,
     }
 }
 
@@ -581,6 +582,7 @@ fn peers() -> Vec<Sample> {
     ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
     let ping = PeerPing {
         wall_ms: 1_800_000_000_000,
+        elapsed_ms: Some(86_400_000),
         disk_free_bytes: 1 << 36,
         disk_low: false,
         durable_index: 12,

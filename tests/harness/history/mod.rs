@@ -10,6 +10,7 @@
 
 mod answers;
 mod check;
+mod clocks;
 mod replicas;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use queue_protocol::names::SessionId;
 use queue_protocol::request::Request;
 
 pub use self::check::{Checked, check};
+pub use self::clocks::{Clocks, TimeTaken};
 pub use self::replicas::{Applied, Replicas, Tally};
 
 /// What a client knows of an operation's end.
