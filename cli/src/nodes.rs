@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
 use crate::grammar::WaitFor;
+use crate::render;
 use crate::shell::unexpected;
 
 /// How long one node may take; a cluster with a dead machine in it must not look slow.
@@ -269,6 +270,14 @@ impl Nodes {
     /// The level the cluster is at: nobody who answers knows of a higher one.
     fn level(&self) -> Option<Level> {
         self.answers().map(|status| status.level).max()
+    }
+
+    /// Nodes whose clocks are not believed.
+    pub(crate) fn clocks(&self) -> Vec<String> {
+        let off = self.answers().filter_map(|status| {
+            Some(format!("{}: {}", &*status.name, render::clock_off(status.clock_off_ms)?))
+        });
+        off.collect()
     }
 
     /// The cluster's feature level, and what could be done about it.

@@ -392,6 +392,11 @@ impl Consensus {
         self.machine.read(|state, _| state.lease_clock_ms())
     }
 
+    /// How far this node's own clock is ahead of the cluster's time of day, in milliseconds.
+    pub(crate) fn clock_off_ms(&self) -> i64 {
+        self.times.off_ms()
+    }
+
     /// The lease clock as this leader counts it: with what is confirmed and carried by no entry yet.
     pub(crate) fn counted_lease_clock_ms(&self) -> u64 {
         self.lease_clock_ms() + self.seat.pending_ms()

@@ -97,7 +97,7 @@ pub(crate) async fn watch_clocks(consensus: Weak<Consensus>) {
         if let Some(correction) = correct {
             let op = match correction {
                 Correction::Forward => Op::Tick,
-                Correction::Back { .. } => Op::Tick,
+                Correction::Back { from_ms, to_ms } => Op::SetWall { from_ms, to_ms },
             };
             tracing::info!(?correction, "the cluster's time of day is corrected");
             let _ = this.ask_state(op).await;

@@ -4,10 +4,12 @@
 //! Times of day are told here as their distance from the time since boot of this machine: a clock that is right, or wrong
 //! by the same all the time, has a constant one.
 
+use queue_protocol::limits::CLOCK_OFF_MS_MAX;
+
 use crate::mutants::{self, Mutant};
 
 /// Times of day that are this near are the same.
-pub(super) const NEAR_MS: u64 = 1_000;
+pub(super) const NEAR_MS: u64 = CLOCK_OFF_MS_MAX;
 /// How long a jump must last to be believed if no majority shows it.
 const DOUBT_MS: u64 = 30_000;
 /// At one look the believed time moves by this much at most while it follows: less than passes between two looks.

@@ -13,10 +13,15 @@ impl Dispatch {
     pub(super) fn explain(&self, explain: &Explain) -> Finished {
         // Outside of the state's lock: the parked leases look at the state inside of theirs.
         let waiting = u32::try_from(self.waiters.count(Some(&explain.queue))).unwrap_or(u32::MAX);
+        let clock_off_ms = self.consensus.clock_off_ms();
         self.consensus.read(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
                 let holds = Bounded::new(holds).expect("no more are told");
-                Finished::read(state, index, Answer::Explained(Explained { holds, ahead, waiting }))
+                Finished::read(
+                    state,
+                    index,
+                    Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms }),
+                )
             }
             Err(refusal) => Finished::Failed(error(&refusal)),
         })

@@ -356,7 +356,7 @@ fn explained() -> Explained {
         Hold::GroupRate { group, next_at_ms: Some(1_800_000_000_000) },
         Hold::Active { session: SessionId(0x42), epoch: 3, left_ms: 41_000 },
     ];
-    Explained { holds: list(holds), ahead: Some(3), waiting: 1 }
+    Explained { holds: list(holds), ahead: Some(3), waiting: 1, clock_off_ms: 61_000 }
 }
 
 fn queue_view() -> QueueView {
