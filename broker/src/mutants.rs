@@ -77,6 +77,10 @@ mutants! {
     LeaseWithoutLag => "lease-without-lag" in Simulation,
     /// A leader stamps entries however long no quorum has answered it.
     StampedWithoutQuorum => "stamped-without-quorum" in Simulation,
+    /// How much time has passed is taken from the time of day.
+    ElapsedByWall => "elapsed-by-wall" in Simulation,
+    /// A leader believes its own clock, however it jumps.
+    JumpBelievedAtOnce => "jump-believed-at-once" in Simulation,
     /// An ack settles whatever lease the message has now.
     AckWithAnyToken => "ack-with-any-token" in Simulation,
     /// Reads are answered without asking a quorum.

@@ -50,7 +50,7 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
         shell.out.document(&nodes.document());
     } else {
         shell.out.add(nodes.table().as_bytes());
-        for line in [nodes.verdict(), nodes.feature_level()] {
+        for line in [nodes.verdict(), nodes.feature_level()].into_iter().chain(nodes.clocks()) {
             shell.out.add(format!("{line}\n").as_bytes());
         }
     }

@@ -83,6 +83,8 @@ fn lines(subject: &str, explained: &Explained) -> Vec<String> {
     if let Some(ahead) = explained.ahead {
         lines.push(before(ahead));
     }
+    let clock = render::clock_off(explained.clock_off_ms);
+    lines.extend(clock.map(|clock| format!("the node that answers: {clock}")));
     lines
 }
 
@@ -144,6 +146,7 @@ fn document(args: &ExplainArgs, explained: &Explained) -> Value {
         "holds": hold_documents(&explained.holds),
         "ahead": explained.ahead,
         "waiting": explained.waiting,
+        "clock_off_ms": explained.clock_off_ms,
     })
 }
 

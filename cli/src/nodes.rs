@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
 use crate::grammar::WaitFor;
+use crate::render;
 use crate::shell::unexpected;
 
 /// How long one node may take; a cluster with a dead machine in it must not look slow.
@@ -271,6 +272,14 @@ impl Nodes {
         self.answers().map(|status| status.level).max()
     }
 
+    /// Nodes whose clocks are not believed.
+    pub(crate) fn clocks(&self) -> Vec<String> {
+        let off = self.answers().filter_map(|status| {
+            Some(format!("{}: {}", &*status.name, render::clock_off(status.clock_off_ms)?))
+        });
+        off.collect()
+    }
+
     /// The cluster's feature level, and what could be done about it.
     pub(crate) fn feature_level(&self) -> String {
         let Some(level) = self.level() else { return "feature level unknown".into() };
@@ -329,6 +338,7 @@ mod tests {
             levels: Levels { min: Level(1), max: Level(u32::try_from(id.min(2)).unwrap()) },
             members: vec![member(1), member(2), member(3)].try_into().unwrap(),
             changing: false,
+            clock_off_ms: 0,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use queue_protocol::limits::CLOCK_OFF_MS_MAX;
 use queue_protocol::response::Age;
 use serde_json::{Value, json};
 
@@ -89,6 +90,14 @@ pub(crate) fn age(milliseconds: u64) -> String {
         3_600..86_400 => two(seconds / 3_600, "h", seconds / 60 % 60, "m"),
         _ => two(seconds / 86_400, "d", seconds / 3_600 % 24, "h"),
     }
+}
+
+/// What is to be said of a node's clock that is so many milliseconds ahead of the cluster's; `None` if it is right.
+pub(crate) fn clock_off(off_ms: i64) -> Option<String> {
+    let side = if off_ms > 0 { "ahead of" } else { "behind" };
+    let off_ms = off_ms.unsigned_abs();
+    (off_ms > CLOCK_OFF_MS_MAX)
+        .then(|| format!("its clock is {} {side} the cluster's time and is not believed", age(off_ms)))
 }
 
 /// How a column is laid out.

@@ -31,6 +31,8 @@ pub struct Explained {
     pub ahead: Option<u64>,
     /// Leases and pops parked at the node that answers.
     pub waiting: u32,
+    /// As [`StatusView::clock_off_ms`](crate::response::StatusView::clock_off_ms), of the node that answers.
+    pub clock_off_ms: i64,
 }
 
 /// Something that keeps messages from being delivered.

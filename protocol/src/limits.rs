@@ -109,6 +109,8 @@ pub const IN_FLIGHT_SIZE_MAX: usize = 64 << 20;
 pub const PEER_CONNECTIONS_RESERVED: usize = 64;
 /// Stages that statistics tell of.
 pub const STAGES_MAX: usize = 16;
+/// A clock that is further off the cluster's time of day is not believed.
+pub const CLOCK_OFF_MS_MAX: u64 = 1_000;
 /// Bulk is cut into frames of at most this tail.
 pub const BULK_FRAME_SIZE_MAX: usize = 256 << 10;
 

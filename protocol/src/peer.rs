@@ -191,8 +191,10 @@ pub struct Invite {
 /// What a node tells its peers about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPing {
-    /// Unix milliseconds.
+    /// Its time of day, Unix milliseconds.
     pub wall_ms: u64,
+    /// What the elapsed clock shows, if it knows.
+    pub elapsed_ms: Option<u64>,
     /// Free bytes on the disk of its log.
     pub disk_free_bytes: u64,
     /// Below its reserve: pushes must stop.

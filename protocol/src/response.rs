@@ -397,6 +397,9 @@ pub struct StatusView {
     pub members: Bounded<MemberView, 64>,
     /// Who votes is being changed: until it is, a majority of the voters before and one of those after are needed.
     pub changing: bool,
+    /// Milliseconds that its own clock is ahead of the cluster's time of day, 0 if that is not known; by more than a
+    /// second, and it is not believed.
+    pub clock_off_ms: i64,
 }
 
 /// A member as the membership names it.

@@ -450,6 +450,7 @@ mod tests {
             levels: queue_protocol::level::Levels::OURS,
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
             changing: false,
+            clock_off_ms: 0,
         })
     }
 

@@ -154,6 +154,7 @@ mod tests {
             levels: queue_protocol::level::Levels::OURS,
             members: Bounded::default(),
             changing: false,
+            clock_off_ms: 0,
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }
     }

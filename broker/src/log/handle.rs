@@ -25,7 +25,7 @@ use super::pool::{self, Pool};
 use super::recovery;
 use super::scan::Expected;
 use super::shared::{Operation, Phase, Shared, What};
-use super::state::{Floor, MaxByIndex, State};
+use super::state::{Anchor, Floor, MaxByIndex, State};
 use super::writer::Writer;
 use super::{Ballast, Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
 use crate::fs::{Disk, DiskError, create_dirs};
@@ -199,6 +199,19 @@ impl Log {
     pub fn save_floors(&self, floors: Vec<Floor>) {
         self.shared.submit(|accept| {
             accept.floors = Some(floors);
+            accept.mark = true;
+        });
+    }
+
+    /// How much time had passed at a time of some boot, as it was saved last.
+    pub fn anchor(&self) -> Option<Anchor> {
+        self.shared.located().state.anchor
+    }
+
+    /// How much time has passed; durable some time later, with the next commit mark.
+    pub fn save_anchor(&self, anchor: Anchor) {
+        self.shared.submit(|accept| {
+            accept.anchor = Some(anchor);
             accept.mark = true;
         });
     }

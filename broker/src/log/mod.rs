@@ -50,7 +50,7 @@ pub use format::record::Kind;
 pub use handle::Log;
 pub use import::Import;
 pub use keeper::Keeper;
-pub use state::Floor;
+pub use state::{Anchor, Floor};
 pub use verify::{Dumped, Finding, Report, dump, verify};
 pub use writer::Writer;
 

@@ -171,6 +171,7 @@ fn apply(state: &mut State, rows: &mut Vec<Row>, file: FileId, found: &Found) ->
         Payload::Retire(retired) => state.retire(retired),
         Payload::Compact(compacted) => state.compact(compacted),
         Payload::Floors(floors) => state.floors.clone_from(floors),
+        Payload::Anchor(anchor) => state.anchor = Some(*anchor),
         Payload::Entry(_) | Payload::Opening(_) | Payload::Footer(_) => {
             return Err("a record that does not belong here".to_owned());
         }

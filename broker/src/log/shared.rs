@@ -23,7 +23,7 @@ use super::index::Imported;
 use super::pool::Pool;
 use super::reader::{Reader, Spot};
 use super::segment::Segment;
-use super::state::{Floor, State};
+use super::state::{Anchor, Floor, State};
 use super::tail::Tail;
 use super::{Done, Entry, LogError, LogOptions, LogState};
 use crate::fs::Disk;
@@ -46,6 +46,7 @@ pub(crate) enum What {
     Retire(Retired),
     Compact(Compacted, Vec<Arc<Segment>>),
     Floors(Vec<Floor>),
+    Anchor(Anchor),
     /// Only to be told when everything before is durable.
     Nothing,
 }
@@ -70,6 +71,8 @@ pub(crate) struct Accept {
     pub(crate) mark: bool,
     /// Floors that have not been handed to the writer.
     pub(crate) floors: Option<Vec<Floor>>,
+    /// An anchor that has not been handed to the writer.
+    pub(crate) anchor: Option<Anchor>,
     /// The number of the newest operation.
     pub(crate) number: u64,
     /// Counts truncations and purges, which make a read begin again.
@@ -142,6 +145,7 @@ impl Shared {
             pending: Vec::new(),
             mark: false,
             floors: None,
+            anchor: None,
             number: 0,
             generation: 0,
             phase: Phase::Open,

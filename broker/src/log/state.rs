@@ -27,6 +27,18 @@ pub struct Floor {
     pub voted: NodeId,
 }
 
+/// How much time the cluster's elapsed clock showed at a time of one boot of this machine. It goes on as the machine does,
+/// so that any pair of the same boot says the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// The boot, as the system names it.
+    pub boot_id: u128,
+    /// Milliseconds since that boot.
+    pub boot_ms: u64,
+    /// What the elapsed clock showed then, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
 /// All that the records say. Orders: `purged ≤ last`; `committed` may be ahead of `last`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
@@ -38,6 +50,7 @@ pub(crate) struct State {
     /// The highest index that an imported snapshot covered.
     pub(crate) installed: Option<u64>,
     pub(crate) floors: Vec<Floor>,
+    pub(crate) anchor: Option<Anchor>,
     pub(crate) index: Index,
 }
 

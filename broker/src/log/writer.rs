@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::format::file_id::FileId;
 use super::format::footer::{Footer, Row, encode_rows, reserve};
-use super::format::opening::{FLOOR_SIZE, Opening, put_floors, put_import, size_of_state};
+use super::format::opening::{
+    ANCHOR_SIZE, FLOOR_SIZE, Opening, put_anchor, put_floors, put_import, size_of_state,
+};
 use super::format::payload::{Compacted, Retired, put_compacted, put_files};
 use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
 use super::format::{block_up, record_up, u32_of, u64_of};
@@ -103,7 +105,7 @@ impl Writer {
         }
     }
 
-    /// What is pending. A commit mark comes behind the entries it may speak of, floors behind the mark; alone only if
+    /// What is pending. A commit mark comes behind the entries it may speak of, floors and anchor behind the mark; alone only if
     /// `mark_alone`.
     fn take(&self, mark_alone: bool) -> (Vec<Operation>, Phase) {
         let mut accept = self.shared.accept();
@@ -114,6 +116,9 @@ impl Writer {
             operations.push(Operation { number: accept.number, what, done: None });
             if let Some(floors) = accept.floors.take() {
                 operations.push(Operation { number: accept.number, what: What::Floors(floors), done: None });
+            }
+            if let Some(anchor) = accept.anchor.take() {
+                operations.push(Operation { number: accept.number, what: What::Anchor(anchor), done: None });
             }
         }
         (operations, accept.phase)
@@ -153,6 +158,7 @@ impl Writer {
                 (u64_of(HEADER_SIZE + 8 + compacted.runs.len() * 24 + compacted.files.len() * 8), 0)
             }
             What::Floors(floors) => (u64_of(HEADER_SIZE + floors.len() * FLOOR_SIZE), 0),
+            What::Anchor(_) => (u64_of(HEADER_SIZE + ANCHOR_SIZE), 0),
             _ => (u64_of(HEADER_SIZE), 0),
         };
         let rows = self.shared.located().rows.len() + more_rows;
@@ -214,6 +220,12 @@ impl Writer {
                 put_floors(&mut payload, floors);
                 group.record(cursor, Kind::Floors, 0, NO_ID, &payload);
                 self.shared.located().state.floors.clone_from(floors);
+            }
+            What::Anchor(anchor) => {
+                let mut payload = Vec::new();
+                put_anchor(&mut payload, anchor);
+                group.record(cursor, Kind::Anchor, 0, NO_ID, &payload);
+                self.shared.located().state.anchor = Some(*anchor);
             }
         }
         Ok(())

@@ -119,6 +119,7 @@ impl Apply<'_> {
             Op::CloseSession => Err(refusal(ErrorCode::BadRequest)),
             Op::BindSession { grace_ms } => self.bind(session, *grace_ms),
             Op::ReleaseAbsent(session) => Ok(self.release_absent(*session)),
+            Op::SetWall { from_ms, to_ms } => Ok(self.set_wall(*from_ms, *to_ms)),
             Op::AssignNode => {
                 let node = NodeId(self.state.next_node);
                 self.state.next_node += 1;

@@ -157,6 +157,14 @@ pub enum Op {
     },
     /// The client of a bound session was away for too long; only the broker itself says so.
     ReleaseAbsent(SessionId),
+    /// The wall clock is wrong; only the broker itself says so. Changes nothing if the wall clock is to go back and is not
+    /// at `from_ms` any more.
+    SetWall {
+        /// Where the leader saw it, Unix milliseconds.
+        from_ms: u64,
+        /// Where it is to be.
+        to_ms: u64,
+    },
 }
 
 impl Op {

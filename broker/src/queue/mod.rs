@@ -8,6 +8,7 @@ mod admin;
 pub(crate) mod apply;
 mod bound;
 mod check;
+mod clocks;
 mod codec;
 pub mod command;
 mod dead;

@@ -10,9 +10,6 @@ use crate::mutants::{self, Mutant};
 /// Monotonic time as openraft reports it.
 pub(super) type Instant = InstantOf<TypeConfig>;
 
-/// How far a leader's wall clock may be from the median of the voters before it stamps the median instead.
-const WALL_OFF_MS_MAX: u64 = 600_000;
-
 /// Turns quorum acknowledgements and wall clocks into stamps. One per leadership.
 ///
 /// ```text
@@ -97,14 +94,6 @@ fn since(from: Instant, to: Instant) -> Duration {
 
 fn ceil_ms(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// The wall time a leader stamps: its own, unless that is far off what the voters (itself included) say.
-/// The second value tells whether it was.
-pub(crate) fn bounded_wall(own_ms: u64, voters_ms: &mut [u64]) -> (u64, bool) {
-    voters_ms.sort_unstable();
-    let Some(median) = voters_ms.get(voters_ms.len() / 2).copied() else { return (own_ms, false) };
-    if own_ms.abs_diff(median) > WALL_OFF_MS_MAX { (median, true) } else { (own_ms, false) }
 }
 
 #[cfg(test)]
@@ -211,16 +200,5 @@ mod tests {
                 deadlines.push((now + ms(length_ms), clock_ms + stamp.unconfirmed_ms + length_ms));
             }
         });
-    }
-
-    #[test]
-    fn a_wall_clock_that_is_far_off_gives_way_to_the_median() {
-        assert_eq!(bounded_wall(5, &mut []), (5, false));
-        let hour = 3_600_000;
-        assert_eq!(bounded_wall(10 * hour, &mut [10 * hour, 10 * hour + 5, 9 * hour]), (10 * hour, false));
-        assert_eq!(
-            bounded_wall(11 * hour, &mut [11 * hour, 10 * hour, 10 * hour + 5]),
-            (10 * hour + 5, true)
-        );
     }
 }

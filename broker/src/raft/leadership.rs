@@ -1,6 +1,5 @@
 //! Who leads, as this node knows it, and the stamps of this node while it leads.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +14,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::clocks::{self, LeaseStamp, Stamper, bounded_wall};
+use super::clocks::{self, LeaseStamp, Stamper};
+use super::times::Times;
 use super::types::TypeConfig;
-use crate::clock::Clock;
 use crate::queue::command::Stamps;
-
-/// A report of a peer's clock older than this is no voice in the median.
-const WALL_REPORT_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// One time of leading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +43,6 @@ struct Inner {
     flight_ms: u64,
     /// It leads, and sends nothing that would keep others from electing another.
     silent: bool,
-    /// What time peers said it was, and when: seen from here it goes on, whatever this node's own clock does.
-    walls: BTreeMap<u64, (u64, Instant)>,
-    wall_alarm: bool,
     /// The last that sent entries or a snapshot, and when: only a leader does.
     heard: Option<(NodeId, Instant)>,
 }
@@ -90,32 +83,19 @@ pub(crate) struct Seat {
     lease: Duration,
     /// A leader that was not heard of for so long is not named to others any more.
     silence_max: Duration,
-    clock: Arc<dyn Clock>,
+    times: Arc<Times>,
     inner: Mutex<Inner>,
     view: watch::Sender<View>,
 }
 
 impl Seat {
-    pub(crate) fn new(
-        node: NodeId,
-        heartbeat: Duration,
-        lease: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(node: NodeId, heartbeat: Duration, lease: Duration, times: Arc<Times>) -> Self {
         // Raft waits a lease of one timeout and the timeout itself before it elects.
         let silence_max = 2 * lease;
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
-        let inner = Inner {
-            leading: None,
-            alone: false,
-            flight_ms: 0,
-            silent: false,
-            walls: BTreeMap::new(),
-            wall_alarm: false,
-            heard: None,
-        };
+        let inner = Inner { leading: None, alone: false, flight_ms: 0, silent: false, heard: None };
         let (inner, view) = (Mutex::new(inner), watch::Sender::new(view));
-        Self { node, heartbeat, lease, silence_max, clock, inner, view }
+        Self { node, heartbeat, lease, silence_max, times, inner, view }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -170,31 +150,17 @@ impl Seat {
         self.view.subscribe()
     }
 
-    /// A peer said what time it is.
-    pub(crate) fn hear_wall(&self, peer: NodeId, wall_ms: u64) {
-        self.inner().walls.insert(peer.0, (wall_ms, Instant::now()));
+    /// Whether this leader knows what to stamp.
+    pub(crate) fn may_stamp(&self) -> bool {
+        self.times.may_stamp()
     }
 
     /// Stamps an entry proposed under `leadership`. `None` if this node leads no more, or no quorum has answered it for
     /// longer than its lease: the entry is not to be proposed.
     pub(crate) fn stamp(&self, leadership: Leadership) -> Option<Stamps> {
-        let own = self.clock.wall_ms();
-        let mut inner = self.inner();
-        let now = Instant::now();
-        inner.walls.retain(|_, (_, at)| now.saturating_duration_since(*at) <= WALL_REPORT_AGE_MAX);
-        let on = |(said, at): &(u64, Instant)| {
-            let since = now.saturating_duration_since(*at).as_millis();
-            said.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
-        };
-        let mut voters: Vec<u64> = inner.walls.values().map(on).collect();
-        voters.push(own);
-        let (wall_ms, off) = bounded_wall(own, &mut voters);
-        if off && !inner.wall_alarm {
-            tracing::warn!(own_ms = own, median_ms = wall_ms, "this node's clock is far off its peers'");
-        }
-        inner.wall_alarm = off;
-        let LeaseStamp { confirmed_ms, unconfirmed_ms } = inner.lease_stamp(leadership)?;
-        Some(Stamps { unconfirmed_ms, ..Stamps::of(wall_ms, confirmed_ms) })
+        let LeaseStamp { confirmed_ms, unconfirmed_ms } = self.inner().lease_stamp(leadership)?;
+        let now = self.times.now();
+        Some(Stamps { wall_ms: now.wall_ms, elapsed_ms: now.elapsed_ms, confirmed_ms, unconfirmed_ms })
     }
 
     /// Sends nothing more that tells others that this node leads, or does again.
@@ -239,11 +205,6 @@ impl Seat {
         Flight { seat: Arc::clone(self), confirmed_ms }
     }
 
-    /// Wall time of this node's own clock.
-    pub(crate) fn wall_ms(&self) -> u64 {
-        self.clock.wall_ms()
-    }
-
     /// Follows Raft's metrics until Raft stops.
     pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
         let mut metrics = raft.metrics();
@@ -265,8 +226,9 @@ impl Seat {
                 inner.leading = Some((leadership, Stamper::new(self.heartbeat, self.lease, TypeConfig::now())));
                 TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
             }
-            let mut voters = metrics.membership_config.membership().voter_ids();
-            let alone = voters.next() == Some(self.node.0) && voters.next().is_none();
+            let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
+            let alone = voters == [self.node.0];
+            self.times.lead(voters);
             inner.alone = alone;
             let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
             if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
@@ -274,6 +236,7 @@ impl Seat {
             }
         } else {
             inner.leading = None;
+            self.times.follow();
         }
         drop(inner);
         let leader = metrics.current_leader.and_then(|id| {
@@ -302,8 +265,15 @@ impl Seat {
 
     /// Nothing is parked or answered `empty` before the first entry of this term is applied.
     async fn make_ready(self: Arc<Self>, raft: Raft, leadership: Leadership) {
+        let mut applied = false;
         while self.leadership() == Some(leadership) {
-            if !self.is_silent() && raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok() {
+            if !applied && !self.is_silent() {
+                applied = raft.ensure_linearizable(ReadPolicy::ReadIndex).await.is_ok();
+            }
+            if applied {
+                self.times.applied_all();
+            }
+            if applied && self.times.may_stamp() {
                 self.view.send_if_modified(|view| {
                     let still = self.leadership() == Some(leadership);
                     if still {
@@ -320,44 +290,18 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
+    use super::super::witness::Witness;
     use super::*;
+    use crate::clock::SystemClock;
 
     const FIRST: Leadership = Leadership { term: 1 };
-
-    fn lead(seat: &Seat, second: Duration) {
-        seat.inner().leading = Some((FIRST, Stamper::new(second, second, TypeConfig::now())));
-    }
-
-    struct Hand(AtomicU64);
-
-    impl Clock for Hand {
-        fn wall_ms(&self) -> u64 {
-            self.0.load(Ordering::Relaxed)
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_jump_of_the_leaders_own_clock_moves_no_other_voice() {
-        const BEGIN_MS: u64 = 1_000_000_000;
-        let clock = Arc::new(Hand(AtomicU64::new(BEGIN_MS)));
-        let second = Duration::from_secs(1);
-        let seat = Seat::new(NodeId(1), second, second, clock.clone());
-        seat.hear_wall(NodeId(2), BEGIN_MS + 5);
-        seat.hear_wall(NodeId(3), BEGIN_MS);
-        tokio::time::advance(second).await;
-        clock.0.store(BEGIN_MS + 3_600_000, Ordering::Relaxed);
-        lead(&seat, second);
-        let stamps = seat.stamp(FIRST).expect("it has just become the leader");
-        assert_eq!(stamps.wall_ms, BEGIN_MS + 1_005);
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_quorum_of_one_has_acknowledged_everything_at_the_moment_of_stamping() {
         let second = Duration::from_secs(1);
-        let seat = Seat::new(NodeId(1), second, second, Arc::new(Hand(AtomicU64::new(1))));
-        lead(&seat, second);
+        let times = Times::new(NodeId(1), Arc::new(SystemClock), None, Witness::default());
+        let seat = Seat::new(NodeId(1), second, second, times);
+        seat.inner().leading = Some((FIRST, Stamper::new(second, second, TypeConfig::now())));
         tokio::time::advance(3_600 * second).await;
         assert_eq!(seat.stamp(FIRST), None, "no quorum has answered for an hour");
         seat.inner().alone = true;

@@ -20,6 +20,7 @@ use super::cause::Cause;
 use super::gone::Recent;
 use super::levels::{NotSpoken, Spoken};
 use super::mutated;
+use super::times::{Now, Times};
 use super::types::{
     Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
     encode_meta, from_log_id,
@@ -89,6 +90,7 @@ pub(crate) struct Machine {
     spoken: Spoken,
     cause: Cause,
     agreement: Option<Arc<Agreement>>,
+    times: Option<Arc<Times>>,
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
@@ -105,6 +107,11 @@ pub(crate) enum LoadError {
     Decode { index: u64, what: String },
     #[error(transparent)]
     Level(#[from] NotSpoken),
+}
+
+/// What the clocks of a state show.
+fn now(state: &State) -> Now {
+    Now { wall_ms: state.wall_ms(), elapsed_ms: state.elapsed_ms() }
 }
 
 impl Machine {
@@ -154,6 +161,7 @@ impl Machine {
             spoken,
             cause,
             agreement: None,
+            times: None,
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
@@ -164,6 +172,12 @@ impl Machine {
     /// Says what its state comes to.
     pub(crate) fn compared(self, agreement: Arc<Agreement>) -> Self {
         Self { agreement: Some(agreement), ..self }
+    }
+
+    /// Says what the clocks of its state show.
+    pub(crate) fn timed(self, times: Arc<Times>) -> Self {
+        times.applied(now(&self.core().state));
+        Self { times: Some(times), ..self }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -232,6 +246,9 @@ impl Machine {
             state: &core.state,
         });
         self.spoken.reach(core.state.level()).expect("it was looked at before");
+        if let Some(times) = &self.times {
+            times.applied(now(&core.state));
+        }
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
         core.gone.keep(applied.gone);
@@ -473,6 +490,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let index = meta.last_log_id.map_or(0, |last| last.index);
         self.0.witness.tell(&Seen::Taken { index, state: &state });
         core.gone = Recent::begin(state.wall_ms());
+        if let Some(times) = &self.0.times {
+            times.applied(now(&state));
+        }
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();

@@ -7,6 +7,7 @@ mod bodies;
 mod cause;
 mod changes;
 mod clocks;
+mod elapsed;
 mod floors;
 mod gone;
 pub(crate) mod leadership;
@@ -29,7 +30,9 @@ mod succession;
 mod suite;
 mod tenure;
 mod ticker;
+mod times;
 mod types;
+mod wall;
 mod witness;
 
 use std::collections::BTreeSet;
@@ -69,6 +72,7 @@ use self::network::Network;
 use self::proposer::Proposer;
 use self::receive_snapshot::Reception;
 use self::reserve::{Room, Rooms};
+use self::times::Times;
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
@@ -187,6 +191,7 @@ pub(crate) struct Consensus {
     rooms: Rooms,
     told: Told,
     agreement: Arc<Agreement>,
+    times: Arc<Times>,
     room: watch::Sender<Room>,
     /// The leader says that this node is no member any more.
     removed: watch::Sender<bool>,
@@ -219,7 +224,9 @@ impl Consensus {
             me.credentials.spoken.clone(),
             cause.clone(),
         )?;
-        let machine = Arc::new(machine.compared(Arc::clone(&agreement)));
+        let (clock, witness) = (Arc::clone(&outside.clock), options.witness.clone());
+        let times = Times::new(me.credentials.node, clock, log.anchor(), witness);
+        let machine = Arc::new(machine.compared(Arc::clone(&agreement)).timed(Arc::clone(&times)));
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             cluster_name: me.credentials.cluster.to_string(),
@@ -249,8 +256,7 @@ impl Consensus {
             Some(Why::Level(error)) => StartError::Level(*error),
             None => StartError::Raft(error.to_string()),
         })?;
-        let clock = Arc::clone(&outside.clock);
-        let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, clock));
+        let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, Arc::clone(&times)));
         let consensus = Arc::new(Self {
             raft: raft.clone(),
             seat: Arc::clone(&seat),
@@ -268,6 +274,7 @@ impl Consensus {
             rooms: Rooms::default(),
             told: Told::default(),
             agreement,
+            times,
             room: watch::Sender::new(Room::default()),
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
@@ -278,6 +285,7 @@ impl Consensus {
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(ticker::watch_clocks(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
@@ -378,6 +386,11 @@ impl Consensus {
     /// The same with the messages that went lately.
     pub(crate) fn read_with_gone<T>(&self, look: impl FnOnce(&State, u64, &Recent) -> T) -> T {
         self.machine.read_with_gone(look)
+    }
+
+    /// How far this node's own clock is ahead of the cluster's time of day, in milliseconds.
+    pub(crate) fn clock_off_ms(&self) -> i64 {
+        self.times.off_ms()
     }
 
     /// Makes sure that this node still leads and has applied all that was committed before the call.

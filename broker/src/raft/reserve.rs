@@ -114,6 +114,7 @@ mod tests {
         let rooms = Rooms::default();
         let ping = |low| PeerPing {
             wall_ms: 0,
+            elapsed_ms: None,
             disk_free_bytes: 7,
             disk_low: low,
             durable_index: 0,

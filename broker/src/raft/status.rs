@@ -28,7 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 impl Consensus {
     /// A peer told of itself.
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
-        self.seat.hear_wall(node, ping.wall_ms);
         self.rooms.hear(node, ping);
         self.me.credentials.spoken.hear(node, ping.levels);
         self.floors.hear(node, &ping);
@@ -102,6 +101,7 @@ impl Consensus {
         let (durable_index, durable_vote) = self.floors.told();
         PeerPing {
             wall_ms: self.outside.clock.wall_ms(),
+            elapsed_ms: self.times.elapsed_ms(),
             disk_free_bytes: room.free,
             disk_low: room.low,
             durable_index,
@@ -220,6 +220,7 @@ impl Consensus {
             levels: self.me.credentials.spoken.own(),
             members: Bounded::new(members).expect("no more than 64 were taken"),
             changing,
+            clock_off_ms: self.times.off_ms(),
         }
     }
 }
@@ -258,11 +259,12 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
             TypeConfig::spawn(async move {
                 let link = this.network.link(node, &member);
                 let ping = PeerRequest::Ping(this.own_ping());
-                let asked = Instant::now();
+                let (asked, asked_ms) = (Instant::now(), this.times.asked());
                 let answer = link.ask(Lane::Urgent, &ping, Vec::new(), PING_EVERY).await;
                 let refused = match &answer {
                     Ok(PeerResponse::Pong(pong)) => {
                         this.hear(NodeId(node), *pong);
+                        this.times.hear(NodeId(node), pong, asked_ms);
                         if let Some(lead) = pong.lead {
                             this.told.hear(lead, asked);
                         }

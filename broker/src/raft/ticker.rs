@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Consensus;
+use super::times::{Correction, Look};
 use crate::queue::command::{Fire, Op};
 use crate::queue::reply::{Outcome, Refusal};
 use crate::queue::{NextDue, NextFire};
@@ -23,6 +24,9 @@ fn wait_ms(due: NextDue, wall_ms: u64, lease_clock_ms: u64, pending_ms: u64) -> 
     [wall, lease, leased].into_iter().flatten().min()
 }
 
+/// How often a node looks at what clocks show.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// What this leader has to propose of itself, or how long it may wait.
 enum Task {
     Tick,
@@ -34,7 +38,7 @@ enum Task {
 /// entry of ours: it is looked at again at every heartbeat at the latest.
 fn next_task(consensus: &Consensus) -> Task {
     let heartbeat = consensus.options.heartbeat;
-    let own_ms = consensus.seat.wall_ms();
+    let own_ms = consensus.times.now().wall_ms;
     let pending = consensus.seat.pending_ms();
     let looked = consensus.seat.leadership().map(|_| {
         consensus.read(|state, _| {
@@ -78,8 +82,29 @@ pub(crate) async fn run(consensus: Weak<Consensus>) {
 /// One time of one schedule; what follows it is computed here.
 async fn fire(consensus: &Consensus, next: NextFire) -> Option<Result<Outcome, Refusal>> {
     let NextFire { name, due_ms, when, missed } = next;
-    let recurrence::Due { count, next_ms } = recurrence::due(&when, missed, due_ms, consensus.seat.wall_ms());
+    let recurrence::Due { count, next_ms } =
+        recurrence::due(&when, missed, due_ms, consensus.times.now().wall_ms);
     consensus.ask_state(Op::Fire(Box::new(Fire { name, due_ms, count, next_ms }))).await
+}
+
+/// Looks at what clocks show, and lets the state follow the time of day that is believed. Ends with the node.
+pub(crate) async fn watch_clocks(consensus: Weak<Consensus>) {
+    while let Some(this) = consensus.upgrade() {
+        let Look { correct, anchor } = this.times.look();
+        if let Some(anchor) = anchor {
+            this.log.save_anchor(anchor);
+        }
+        if let Some(correction) = correct {
+            let op = match correction {
+                Correction::Forward => Op::Tick,
+                Correction::Back { from_ms, to_ms } => Op::SetWall { from_ms, to_ms },
+            };
+            tracing::info!(?correction, "the cluster's time of day is corrected");
+            let _ = this.ask_state(op).await;
+        }
+        drop(this);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Builds snapshots when they are due, and gives segments back that nothing needs. Ends with the node.

@@ -40,6 +40,15 @@ pub enum Seen<'a> {
         /// That state.
         state: &'a State,
     },
+    /// As a leader it takes it by the time of day how much time has passed, since no voter knows.
+    TimeTaken {
+        /// The time of day in the state, Unix milliseconds.
+        wall_ms: u64,
+        /// The elapsed clock of the state.
+        elapsed_ms: u64,
+        /// Milliseconds that are added to the elapsed clock.
+        gone_ms: u64,
+    },
 }
 
 type Tell = dyn Fn(&Seen<'_>) + Send + Sync;

@@ -99,6 +99,7 @@ fn node_document(node: &Node, commit: u64) -> Value {
             "rtt_ms": render::elapsed_ms(*round_trip),
             "disk_free_bytes": status.disk_free_bytes,
             "uptime_ms": status.uptime_ms,
+            "clock_off_ms": status.clock_off_ms,
             "version": &*status.version,
             "feature_levels": {"min": status.levels.min.0, "max": status.levels.max.0},
         }),

@@ -458,5 +458,6 @@ fn status(address: SocketAddr) -> Answer {
         levels: Levels::OURS,
         members: Bounded::new(members).unwrap(),
         changing: false,
+        clock_off_ms: 0,
     }))
 }

@@ -160,6 +160,7 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         levels: Levels::OURS,
         members: Bounded::default(),
         changing: false,
+        clock_off_ms: 0,
     }))
 }
 

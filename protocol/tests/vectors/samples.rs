@@ -356,7 +356,7 @@ fn explained() -> Explained {
         Hold::GroupRate { group, next_at_ms: Some(1_800_000_000_000) },
         Hold::Active { session: SessionId(0x42), epoch: 3, left_ms: 41_000 },
     ];
-    Explained { holds: list(holds), ahead: Some(3), waiting: 1 }
+    Explained { holds: list(holds), ahead: Some(3), waiting: 1, clock_off_ms: 61_000 }
 }
 
 fn queue_view() -> QueueView {
@@ -410,6 +410,7 @@ fn status_view(role: Role) -> StatusView {
         levels: Levels::OURS,
         members: list(vec![member_view()]),
         changing: false,
+        clock_off_ms: -7,
     }
 }
 
@@ -581,6 +582,7 @@ fn peers() -> Vec<Sample> {
     ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
     let ping = PeerPing {
         wall_ms: 1_800_000_000_000,
+        elapsed_ms: Some(86_400_000),
         disk_free_bytes: 1 << 36,
         disk_low: false,
         durable_index: 12,

@@ -10,6 +10,7 @@
 
 mod answers;
 mod check;
+mod clocks;
 mod leases;
 mod replicas;
 
@@ -22,6 +23,7 @@ use queue_protocol::names::SessionId;
 use queue_protocol::request::Request;
 
 pub use self::check::{Checked, check};
+pub use self::clocks::{Clocks, TimeTaken};
 pub use self::replicas::{Applied, Replicas, Tally};
 
 /// What a client knows of an operation's end.

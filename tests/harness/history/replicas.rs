@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use queue_broker::queue::State;
 use queue_broker::queue::command::Batch;
@@ -10,6 +11,7 @@ use queue_broker::queue::reply::Reply;
 use queue_broker::raft::{Seen, Witness};
 use queue_protocol::content::ContentSpec;
 
+use super::clocks::{Clocks, TimeTaken};
 use super::leases::Leases;
 
 /// States are compared at every so manyth entry, and where a snapshot was taken over.
@@ -49,6 +51,7 @@ struct Inner {
     leases: Leases,
     violations: Vec<String>,
     tally: Tally,
+    clocks: Clocks,
 }
 
 /// What all nodes of one cluster applied. Clones are the same.
@@ -89,6 +92,9 @@ impl Inner {
                     self.tally.leases_ended = self.leases.ended();
                 }
                 self.entry(node, *index, *term, batch, table, replies);
+                let (wall_ms, clock_ms) = (state.wall_ms(), state.elapsed_ms());
+                let now = Duration::from_millis(elapsed_ms);
+                self.violations.extend(self.clocks.applied(*index, now, wall_ms, clock_ms));
                 let clock_ms = state.lease_clock_ms();
                 if clock_ms > elapsed_ms {
                     self.violations.push(format!(
@@ -101,6 +107,9 @@ impl Inner {
                 self.tally.taken += 1;
                 self.compare(node, *index, state);
                 (*index, *state)
+            }
+            Seen::TimeTaken { wall_ms, elapsed_ms: shown_ms, gone_ms } => {
+                return self.clocks.taken(Duration::from_millis(elapsed_ms), *wall_ms, *shown_ms, *gone_ms);
             }
         };
         if index.is_multiple_of(COMPARED_EVERY) || self.hashes.contains_key(&index) {
@@ -164,6 +173,16 @@ impl Replicas {
     /// Counts so far.
     pub fn tally(&self) -> Tally {
         self.lock().tally
+    }
+
+    /// What the entries say of time.
+    pub fn clocks(&self) -> Clocks {
+        self.lock().clocks.clone()
+    }
+
+    /// When time was taken from the time of day, since the last call.
+    pub fn times_taken(&self) -> Vec<TimeTaken> {
+        self.lock().clocks.take()
     }
 
     /// The last index each node applied.

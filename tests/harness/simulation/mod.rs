@@ -5,7 +5,7 @@ mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{Lease, Push, PushMessage, Request};
 use queue_protocol::response::Answer;
 
-pub use self::outside::{SimNet, outside};
+pub use self::outside::{BEGIN_MS, Hands, SimNet, outside};
 pub use self::wires::Wires;
 
 const PORT: u16 = 7410;
@@ -55,7 +55,7 @@ enum Todo {
 
 struct Host {
     disk: SimDisk,
-    offset_ms: Arc<AtomicI64>,
+    hands: Arc<Hands>,
 }
 
 /// Nodes that run under the simulator, and what their client was told.
@@ -89,7 +89,7 @@ async fn live(
     name: String,
     disk: SimDisk,
     first: SimDisk,
-    offset_ms: Arc<AtomicI64>,
+    hands: Arc<Hands>,
     formatted: Arc<AtomicBool>,
     raft: RaftOptions,
     boot: u64,
@@ -99,7 +99,7 @@ async fn live(
     let end = Arc::new(move |fatal: queue_broker::outside::Fatal| {
         *tell.lock().unwrap() = Some(fatal.what);
     });
-    let outside = outside(disk.boot(), Wires::default(), offset_ms, boot, end);
+    let outside = outside(disk.boot(), Wires::default(), hands, boot, end);
     let options = options(&name, raft);
     if !formatted.load(Ordering::Relaxed) {
         if name == "n1" {
@@ -156,19 +156,19 @@ impl Cluster {
             };
             let seed = self.seed.wrapping_mul(31).wrapping_add(number);
             let disk = SimDisk::new(SimOptions { seed, unit: Unit::Page, latency, ..SimOptions::default() });
-            self.hosts.insert(format!("n{number}"), Host { disk, offset_ms: Arc::default() });
+            self.hosts.insert(format!("n{number}"), Host { disk, hands: Hands::new(number) });
         }
         let first = self.hosts["n1"].disk.clone();
         for (name, host) in &self.hosts {
             let (name, disk, first) = (name.clone(), host.disk.clone(), first.clone());
-            let (offset_ms, boots) = (Arc::clone(&host.offset_ms), Arc::clone(&boots));
+            let (hands, boots) = (Arc::clone(&host.hands), Arc::clone(&boots));
             let formatted = Arc::new(AtomicBool::new(false));
             let raft = self.raft.clone();
             self.sim.host(name.clone(), move || {
                 let boot = boots.fetch_add(1 << 8, Ordering::Relaxed);
                 let (disk, first) = (disk.clone(), first.clone());
-                let (offset_ms, formatted) = (Arc::clone(&offset_ms), Arc::clone(&formatted));
-                let life = live(name.clone(), disk, first, offset_ms, formatted, raft.clone(), boot);
+                let (hands, formatted) = (Arc::clone(&hands), Arc::clone(&formatted));
+                let life = live(name.clone(), disk, first, hands, formatted, raft.clone(), boot);
                 seeded(boot, life)
             });
         }
@@ -231,6 +231,7 @@ impl Cluster {
     pub fn power_off(&mut self, name: &str) {
         self.sim.crash(name);
         self.hosts[name].disk.crash_with(self.seed, Bias::AlmostNone);
+        self.hosts[name].hands.reboot(self.sim.elapsed());
     }
 
     /// Starts node `name` again.
@@ -270,7 +271,7 @@ impl Cluster {
     /// Moves the clocks of all nodes.
     pub fn jump_clocks(&mut self, by_ms: i64) {
         for host in self.hosts.values() {
-            host.offset_ms.fetch_add(by_ms, Ordering::Relaxed);
+            host.hands.set(host.hands.offset_ms() + by_ms);
         }
     }
 

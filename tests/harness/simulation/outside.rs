@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use queue_broker::clock::Clock;
 use queue_broker::fs::rng::Rng;
@@ -59,19 +60,61 @@ impl Listener for SimPort {
     }
 }
 
-/// Simulated time of day, with an offset that can be changed while it runs.
-pub(crate) struct SimClock {
-    pub(crate) offset_ms: Arc<AtomicI64>,
+/// The clocks of one machine. Those outlive its processes.
+pub struct Hands {
+    machine: u64,
+    offset_ms: AtomicI64,
+    booted_ms: AtomicU64,
+    boots: AtomicU64,
 }
 
 /// Unix milliseconds when the simulation begins.
-const BEGIN_MS: u64 = 1_700_000_000_000;
+pub const BEGIN_MS: u64 = 1_700_000_000_000;
+
+fn passed_ms() -> u64 {
+    let passed = turmoil::sim_elapsed().unwrap_or_default().as_millis();
+    u64::try_from(passed).expect("a simulation is shorter")
+}
+
+impl Hands {
+    /// The right ones of a machine that begins with the simulation; no other has its number.
+    pub fn new(machine: u64) -> Arc<Self> {
+        let (offset_ms, booted_ms, boots) = (AtomicI64::new(0), AtomicU64::new(0), AtomicU64::new(1));
+        Arc::new(Self { machine, offset_ms, booted_ms, boots })
+    }
+
+    /// How far its time of day is ahead of the right one.
+    pub fn offset_ms(&self) -> i64 {
+        self.offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Sets its time of day so far ahead of the right one.
+    pub fn set(&self, offset_ms: i64) {
+        self.offset_ms.store(offset_ms, Ordering::Relaxed);
+    }
+
+    /// Its power was off, at this simulated time.
+    pub fn reboot(&self, now: Duration) {
+        let now_ms = u64::try_from(now.as_millis()).expect("a simulation is shorter");
+        self.booted_ms.store(now_ms, Ordering::Relaxed);
+        self.boots.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What shows them to a node.
+struct SimClock(Arc<Hands>);
 
 impl Clock for SimClock {
     fn wall_ms(&self) -> u64 {
-        let passed = turmoil::sim_elapsed().unwrap_or_default().as_millis();
-        let passed = u64::try_from(passed).expect("a simulation is shorter");
-        (BEGIN_MS + passed).saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
+        (BEGIN_MS + passed_ms()).saturating_add_signed(self.0.offset_ms())
+    }
+
+    fn boot_ms(&self) -> u64 {
+        passed_ms().saturating_sub(self.0.booted_ms.load(Ordering::Relaxed))
+    }
+
+    fn boot_id(&self) -> Option<u128> {
+        Some(u128::from(self.0.machine) << 64 | u128::from(self.0.boots.load(Ordering::Relaxed)))
     }
 }
 
@@ -90,7 +133,7 @@ impl Tasks for SimTasks {
 pub fn outside(
     disk: Arc<dyn queue_broker::fs::Disk>,
     wires: Wires,
-    offset_ms: Arc<AtomicI64>,
+    hands: Arc<Hands>,
     seed: u64,
     end: Arc<dyn Fn(Fatal) + Send + Sync>,
 ) -> Outside {
@@ -98,7 +141,7 @@ pub fn outside(
     Outside {
         disk,
         net: Arc::new(SimNet { wires }),
-        clock: Arc::new(SimClock { offset_ms }),
+        clock: Arc::new(SimClock(hands)),
         tasks: Arc::new(SimTasks),
         random: Arc::new(move |buffer| {
             let mut rng = Rng::new(counter.fetch_add(1, Ordering::Relaxed));

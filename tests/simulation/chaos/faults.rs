@@ -10,6 +10,7 @@ use std::time::Duration;
 use queue_broker::fs::sim::{Bias, Fault as DiskFault, Image, Latency, Op};
 use queue_protocol::membership::Standing;
 
+use super::dial::{excursion, length};
 use super::machine::{Machine, Power, Role};
 use super::members::MACHINES_MAX;
 use super::operator::{promote, remove, transfer};
@@ -51,6 +52,7 @@ const KINDS: &[(&str, u64)] = &[
 enum Undo {
     Links(Vec<(String, String)>),
     Disk(String),
+    Clocks(Vec<String>),
 }
 
 struct Active {
@@ -61,6 +63,8 @@ struct Active {
 /// Faults under way and to come.
 pub(crate) struct Chaos {
     active: Vec<Active>,
+    /// Clocks that are wrong: no trouble that keeps others away.
+    clocks: Vec<Active>,
     next: Duration,
     begun: u64,
     /// A directory as it was, to be put back.
@@ -76,7 +80,15 @@ const SETTLED: Duration = Duration::from_secs(4);
 
 impl Chaos {
     pub(crate) fn new(now: Duration) -> Self {
-        Self { active: Vec::new(), next: now, begun: 0, image: None, quiet: false, lie: None }
+        Self {
+            active: Vec::new(),
+            clocks: Vec::new(),
+            next: now,
+            begun: 0,
+            image: None,
+            quiet: false,
+            lie: None,
+        }
     }
 
     /// Faults begun so far.
@@ -90,11 +102,10 @@ impl Chaos {
     /// As [`World::step`].
     pub(crate) fn drive(&mut self, world: &mut World) -> Checked {
         let now = world.now();
-        let (due, active) =
-            std::mem::take(&mut self.active).into_iter().partition(|active| active.until <= now);
-        self.active = active;
-        let due: Vec<Active> = due;
-        due.into_iter().for_each(|active| undo(world, active.undo));
+        for faults in [&mut self.active, &mut self.clocks] {
+            let due: Vec<Active> = faults.extract_if(.., |active| active.until <= now).collect();
+            due.into_iter().for_each(|active| undo(world, active.undo));
+        }
         self.power_that_is_gone(world);
         if self.quiet {
             self.quiet = world.lost().is_some();
@@ -128,12 +139,8 @@ impl Chaos {
             undo(world, active.undo);
         }
         self.lie = None;
-        // Replicated time never goes back: with clocks behind it what is delayed would wait till they come there.
-        let latest = world.machines.values().map(|machine| machine.latest_ms).max().unwrap_or(0);
         let names: Vec<String> = world.machines.keys().cloned().collect();
         for name in names {
-            let machine = world.at(&name);
-            machine.set_clock(latest);
             if world.machines[&name].disk().is_off() {
                 world.power_off(&name, None);
             }
@@ -230,13 +237,10 @@ impl Chaos {
                 world.machines[&name].disk().fail(Op::Sync, nth, DiskFault::Io);
                 world.at(&name).must_fail = true;
             }
-            "clock" => {
-                let by = jump(world);
-                world.at(&name).jump(by);
-            }
+            "clock" => self.clocks(world, vec![name]),
             "clocks" => {
-                let by = jump(world);
-                world.machines.values_mut().for_each(|machine| machine.jump(by));
+                let all = world.machines.keys().cloned().collect();
+                self.clocks(world, all);
             }
             "full_disk" => {
                 let until = for_ms(world, 1_000..5_000);
@@ -256,6 +260,22 @@ impl Chaos {
             _ => unreachable!("every kind is above"),
         }
         true
+    }
+
+    /// Clocks go wrong for a while, or until peace.
+    fn clocks(&mut self, world: &mut World, names: Vec<String>) {
+        let offset_ms = excursion(world);
+        world.set_clocks(&names, offset_ms);
+        if let Some(length) = length(world) {
+            self.clocks.push(Active { until: world.now() + length, undo: Undo::Clocks(names) });
+        }
+    }
+
+    /// All clocks are right, also those of machines that are off.
+    pub(crate) fn end_excursions(&mut self, world: &mut World) {
+        self.clocks.clear();
+        let all: Vec<String> = world.machines.keys().cloned().collect();
+        world.set_clocks(&all, 0);
     }
 
     /// Breaks links that are whole; which.
@@ -315,11 +335,6 @@ impl Chaos {
 pub(super) fn wake_within(world: &mut World, name: &str, range: std::ops::Range<u64>) {
     let at = world.now() + world.dice.ms(range);
     world.at(name).wake = Some(at);
-}
-
-fn jump(world: &mut World) -> i64 {
-    let by = i64::try_from(world.dice.within(1_000..2_000_000)).expect("half an hour");
-    if world.dice.chance(1, 2) { by } else { -by }
 }
 
 fn draw(world: &mut World) -> Option<&'static str> {
@@ -394,5 +409,6 @@ fn undo(world: &mut World, undo: Undo) {
             machine.disk().set_capacity(CAPACITY);
             machine.is_full = false;
         }
+        Undo::Clocks(names) => world.set_clocks(&names, 0),
     }
 }

@@ -1,10 +1,9 @@
 //! One machine: its disk, its clock, its power, and what runs on it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use harness::simulation::{Wires, outside};
+use harness::simulation::{Hands, Wires, outside};
 use queue_broker::fs::sim::{Bias, Image, SimDisk};
 use queue_broker::node::identity::Identity;
 use queue_broker::node::{self, NodeError, NodeOptions, Way};
@@ -32,7 +31,7 @@ pub(crate) struct Shared {
     options: NodeOptions,
     job: Mutex<(Job, u64)>,
     pub(crate) disk: SimDisk,
-    offset_ms: Arc<AtomicI64>,
+    pub(crate) hands: Arc<Hands>,
     wires: Mutex<Wires>,
     stop: Mutex<Arc<Notify>>,
     ended: Arc<Mutex<Option<Fatal>>>,
@@ -82,8 +81,6 @@ pub(crate) struct Machine {
     pub(crate) must_fail: bool,
     /// Its disk is full.
     pub(crate) is_full: bool,
-    /// How far its clock was ahead of the simulation's at most.
-    pub(crate) latest_ms: i64,
     /// What is on its disk for good: a leader counted on it, and it is committed.
     pub(crate) has: u64,
     /// When its operator turns it off, because another has taken its place.
@@ -123,7 +120,7 @@ impl Shared {
             ends.end();
             locked(&ended).get_or_insert(fatal);
         });
-        let outside = outside(self.disk.boot(), wires.clone(), Arc::clone(&self.offset_ms), boot, end);
+        let outside = outside(self.disk.boot(), wires.clone(), Arc::clone(&self.hands), boot, end);
         match job {
             Job::Nothing | Job::Serve => {}
             Job::Found => {
@@ -146,12 +143,12 @@ impl Shared {
 
 impl Machine {
     /// A machine that is off and empty.
-    pub(crate) fn new(name: &str, disk: SimDisk, options: NodeOptions) -> Self {
+    pub(crate) fn new(name: &str, number: u64, disk: SimDisk, options: NodeOptions) -> Self {
         let shared = Shared {
             options,
             job: Mutex::new((Job::Nothing, 0)),
             disk,
-            offset_ms: Arc::default(),
+            hands: Hands::new(number),
             wires: Mutex::default(),
             stop: Mutex::default(),
             ended: Arc::default(),
@@ -165,7 +162,6 @@ impl Machine {
             wake: None,
             must_fail: false,
             is_full: false,
-            latest_ms: 0,
             has: 0,
             off_at: None,
             leaving: Duration::ZERO,
@@ -193,7 +189,8 @@ impl Machine {
     }
 
     /// The power is gone, and with it what was not synced.
-    pub(crate) fn lose_power(&mut self, seed: u64, bias: Option<Bias>) {
+    pub(crate) fn lose_power(&mut self, now: Duration, seed: u64, bias: Option<Bias>) {
+        self.hands().reboot(now);
         match bias {
             Some(bias) => self.disk().crash_with(seed, bias),
             None => self.disk().crash(seed),
@@ -245,15 +242,8 @@ impl Machine {
         locked(&self.shared.stop).notify_one();
     }
 
-    /// Moves its clock.
-    pub(crate) fn jump(&mut self, by_ms: i64) {
-        let offset_ms = self.shared.offset_ms.fetch_add(by_ms, Ordering::Relaxed) + by_ms;
-        self.latest_ms = self.latest_ms.max(offset_ms);
-    }
-
-    /// Sets its clock so far from the simulation's.
-    pub(crate) fn set_clock(&mut self, offset_ms: i64) {
-        let before = self.shared.offset_ms.load(Ordering::Relaxed);
-        self.jump(offset_ms - before);
+    /// Its clocks.
+    pub(crate) fn hands(&self) -> &Hands {
+        &self.shared.hands
     }
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod coverage;
+mod dial;
 mod faults;
 mod lies;
 mod load;
@@ -20,6 +21,7 @@ use queue_protocol::response::At;
 
 use self::account::account;
 pub(crate) use self::coverage::Covered;
+use self::dial::LABELS_WITHIN;
 use self::faults::Chaos;
 use self::load::Load;
 use self::machine::{Power, Role};
@@ -32,6 +34,8 @@ const CHAOS_MAX: Duration = Duration::from_secs(400);
 const HEALED_WITHIN: Duration = Duration::from_secs(120);
 /// Simulated time in which everything must be taken out of a healthy cluster.
 const DRAINED_WITHIN: Duration = Duration::from_secs(120);
+/// A cluster that took long to heal is given this time for its labels.
+const LABELS_MIN: Duration = Duration::from_secs(10);
 
 /// What came of a seed.
 pub(crate) struct Report {
@@ -76,15 +80,22 @@ fn live(world: &mut World, load: &Load) -> Checked {
     world.covered.add("faults", chaos.begun());
     world.pass(Duration::from_millis(500))?;
     chaos.end(world);
+    chaos.end_excursions(world);
+    let peace = world.now();
     load.stop();
     world.wait("the cluster heals", HEALED_WITHIN, |world| {
         if load.working() > 0 { Err(format!("{} workers wait", load.working())) } else { world.is_well() }
     })?;
+    let within = (peace + LABELS_WITHIN).saturating_sub(world.now()).max(LABELS_MIN);
+    world.wait("labels follow right clocks", within, World::label_is_right)?;
     let left = load::Left::new();
     world.sim.client("c3", load::drain(world.history.clone(), plan.seed, left.clone()));
     world.wait("everything is taken out", DRAINED_WITHIN, |_| left.nothing())?;
     world.wait("all have applied the same", HEALED_WITHIN, World::is_well)?;
     world.replicas.compare_newest(&world.whole());
+    if let Some(what) = world.replicas.clocks().contradiction(world.now()) {
+        return Err(Violation(what));
+    }
     world.settle_accounts(load)
 }
 

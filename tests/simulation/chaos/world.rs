@@ -10,6 +10,7 @@ use queue_protocol::hello::Secret;
 use queue_protocol::response::{Role as Leads, StatusView};
 
 use super::coverage::Covered;
+use super::dial::Dial;
 use super::machine::{Job, Machine, Power, Role};
 use super::operator::{Operator, Picture};
 use super::plan::{Dice, Plan};
@@ -48,6 +49,7 @@ pub(crate) struct World {
     made: u64,
     terms: BTreeMap<String, u64>,
     failed: BTreeMap<String, Duration>,
+    pub(crate) dial: Dial,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
             made: 0,
             terms: BTreeMap::new(),
             failed: BTreeMap::new(),
+            dial: Dial::default(),
             plan,
         };
         let (operator, seed) = (world.operator.clone(), world.plan.seed);
@@ -102,8 +105,7 @@ impl World {
         let elapsed =
             || turmoil::sim_elapsed().map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         let witness = self.replicas.witness(&name, elapsed);
-        let mut machine = Machine::new(&name, disk, self.plan.options(&name, witness));
-        machine.set_clock(self.machines.values().map(|other| other.latest_ms).max().unwrap_or(0));
+        let machine = Machine::new(&name, self.made, disk, self.plan.options(&name, witness));
         self.sim.host(name.clone(), machine.software());
         self.operator.watch(&name);
         self.machines.insert(name.clone(), machine);
@@ -147,7 +149,8 @@ impl World {
         let seed = self.dice.next();
         let before = self.contents(name);
         self.owe(name);
-        self.at(name).lose_power(seed, bias);
+        let now = self.now();
+        self.at(name).lose_power(now, seed, bias);
         let after = self.contents(name);
         let torn = before.iter().filter(|(path, bytes)| after.get(*path) != Some(*bytes)).count();
         self.covered.add("torn_files", torn as u64);
@@ -205,6 +208,7 @@ impl World {
         if let Some(what) = self.replicas.violations().into_iter().next() {
             return Err(Violation(what));
         }
+        self.look_at_clocks()?;
         let ended: Vec<(String, Fatal)> =
             self.machines.values().filter_map(|m| Some((m.name.clone(), m.ended()?))).collect();
         for (name, fatal) in ended {

@@ -6,12 +6,12 @@ use queue_protocol::peer::Vote;
 use super::file_id::FileId;
 use super::{Fields, LOG_ID_SIZE, put_log_id, u32_of};
 use crate::log::index::{Imported, Index, Run};
-use crate::log::state::{Floor, State};
+use crate::log::state::{Anchor, Floor, State};
 
 /// First bytes of an opening's payload.
 pub(crate) const MAGIC: [u8; 8] = *b"QUEUELOG";
 /// Bytes before the lists.
-pub(crate) const FIXED_SIZE: usize = 168;
+pub(crate) const FIXED_SIZE: usize = 200;
 
 /// Payload of an opening record, and of nothing else. The state is that after all records before it; in a sparse
 /// file it is empty.
@@ -25,7 +25,8 @@ pub(crate) const FIXED_SIZE: usize = 168;
 /// | 25 | 1 | vote | 1 if there is one |
 /// | 26 | 1 | vote committed | |
 /// | 27 | 1 | installed | 1 if a peer's snapshot was ever taken in |
-/// | 28 | 4 | zero | |
+/// | 28 | 1 | anchor | 1 if there is one |
+/// | 29 | 3 | zero | |
 /// | 32 | 8 | vote term | |
 /// | 40 | 8 | vote node | |
 /// | 48 | 32 | committed | log id: flag, 7 zeros, term, leader, index |
@@ -36,7 +37,8 @@ pub(crate) const FIXED_SIZE: usize = 168;
 /// | 156 | 4 | runs | count: 24 bytes each: first index, last index, file |
 /// | 160 | 4 | imports | count: 24 bytes each: from, to, count of runs as u64; its runs follow |
 /// | 164 | 4 | floors | count: 64 bytes each: node, store (16), epoch (8), boot, acknowledged index, vote term, vote node |
-/// | 168 | | | the lists, in that order |
+/// | 168 | 32 | anchor | boot id (16), ms since that boot, elapsed ms then; zeros if there is none |
+/// | 200 | | | the lists, in that order |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
     pub(crate) file: FileId,
@@ -45,13 +47,14 @@ pub(crate) struct Opening {
     pub(crate) state: State,
 }
 
-const _: () = assert!(FIXED_SIZE == 8 + 8 + 8 + 4 + 4 + 8 + 8 + 3 * LOG_ID_SIZE + 8 + 4 * 4);
+const _: () = assert!(FIXED_SIZE == 8 + 8 + 8 + 4 + 4 + 8 + 8 + 3 * LOG_ID_SIZE + 8 + 4 * 4 + ANCHOR_SIZE);
 pub(crate) const FLOOR_SIZE: usize = 64;
+pub(crate) const ANCHOR_SIZE: usize = 32;
 const RUN_SIZE: usize = 24;
 
 impl Opening {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let State { vote, committed, purged, last, installed, floors, index } = &self.state;
+        let State { vote, committed, purged, last, installed, floors, anchor, index } = &self.state;
         let mut bytes = Vec::with_capacity(size_of_state(&self.state));
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&self.file.code().to_le_bytes());
@@ -60,7 +63,7 @@ impl Opening {
         bytes.extend_from_slice(
             &[self.zeroed, vote.is_some(), committed_vote, installed.is_some()].map(u8::from),
         );
-        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&[u8::from(anchor.is_some()), 0, 0, 0]);
         bytes.extend_from_slice(&vote.map_or(0, |vote| vote.term).to_le_bytes());
         bytes.extend_from_slice(&vote.map_or(0, |vote| vote.node.0).to_le_bytes());
         for id in [committed, purged, last] {
@@ -70,6 +73,8 @@ impl Opening {
         for count in [index.files.len(), index.runs.count(), index.imports.len(), floors.len()] {
             bytes.extend_from_slice(&u32_of(count).to_le_bytes());
         }
+        let none = Anchor { boot_id: 0, boot_ms: 0, elapsed_ms: 0 };
+        put_anchor(&mut bytes, anchor.as_ref().unwrap_or(&none));
         for file in &index.files {
             bytes.extend_from_slice(&file.code().to_le_bytes());
         }
@@ -93,11 +98,13 @@ impl Opening {
         let zeroed = fields.flag()?;
         let (has_vote, committed) = (fields.flag()?, fields.flag()?);
         let has_installed = fields.flag()?;
-        fields.zeros(4)?;
+        let has_anchor = fields.flag()?;
+        fields.zeros(3)?;
         let vote = Vote { term: fields.u64()?, node: NodeId(fields.u64()?), committed };
         let (committed, purged, last) = (fields.log_id()?, fields.log_id()?, fields.log_id()?);
         let installed = fields.u64()?;
         let (files, runs, imports, floors) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
+        let anchor = take_anchor(&mut fields)?;
         let mut index = Index::default();
         for _ in 0..files {
             index.files.insert(FileId::from_code(fields.u64()?));
@@ -115,6 +122,7 @@ impl Opening {
             last,
             installed: has_installed.then_some(installed),
             floors: Vec::new(),
+            anchor: has_anchor.then_some(anchor),
             index,
         };
         for _ in 0..floors {
@@ -192,6 +200,18 @@ pub(crate) fn take_floor(fields: &mut Fields<'_>) -> Option<Floor> {
     })
 }
 
+/// Appends an anchor: in openings, and as the payload of an anchor record.
+pub(crate) fn put_anchor(bytes: &mut Vec<u8>, anchor: &Anchor) {
+    bytes.extend_from_slice(&anchor.boot_id.to_le_bytes());
+    bytes.extend_from_slice(&anchor.boot_ms.to_le_bytes());
+    bytes.extend_from_slice(&anchor.elapsed_ms.to_le_bytes());
+}
+
+/// The inverse of [`put_anchor`].
+pub(crate) fn take_anchor(fields: &mut Fields<'_>) -> Option<Anchor> {
+    Some(Anchor { boot_id: fields.u128()?, boot_ms: fields.u64()?, elapsed_ms: fields.u64()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +248,7 @@ mod tests {
                 last: Some(id(3, 19)),
                 installed: Some(40),
                 floors: vec![floor],
+                anchor: Some(Anchor { boot_id: 0xee, boot_ms: 70, elapsed_ms: 80 }),
                 index,
             },
         }
@@ -243,7 +264,7 @@ mod tests {
             "51554555454c4f47".to_owned(),
             n(5),
             n(16_384),
-            "0101010100000000".to_owned(),
+            "0101010101000000".to_owned(),
             n(3),
             n(2),
             n(1),
@@ -260,6 +281,10 @@ mod tests {
             n(19),
             n(40),
             "03000000010000000100000001000000".to_owned(),
+            n(0xee),
+            n(0),
+            n(70),
+            n(80),
             n(4),
             n(5),
             n(1 | 1 << 63),

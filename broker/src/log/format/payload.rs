@@ -5,11 +5,11 @@ use queue_protocol::peer::{LogId, Vote};
 use super::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::file_id::FileId;
 use super::footer::Footer;
-use super::opening::{Opening, put_run, take_floor, take_import, take_run};
+use super::opening::{Opening, put_run, take_anchor, take_floor, take_import, take_run};
 use super::record::{FLAG_SET, HEADER_SIZE, Header, Kind, VERSION};
 use super::{Fields, usize_of};
 use crate::log::index::{Imported, Run};
-use crate::log::state::Floor;
+use crate::log::state::{Anchor, Floor};
 
 /// What a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub(crate) enum Payload {
     Footer(Footer),
     Compact(Compacted),
     Floors(Vec<Floor>),
+    Anchor(Anchor),
 }
 
 /// Payload of a retire record: 8 bytes a file, its number.
@@ -84,6 +85,10 @@ impl Payload {
             }),
             Kind::Compact => take_compacted(payload).map(Self::Compact),
             Kind::Floors => take_floors(payload).map(Self::Floors),
+            Kind::Anchor => {
+                let mut fields = Fields(payload);
+                take_anchor(&mut fields).filter(|_| fields.end().is_some()).map(Self::Anchor)
+            }
             Kind::Vote => payload.is_empty().then(|| Self::Vote(header.vote())),
             Kind::Truncate => payload.is_empty().then(|| Self::Truncate(header.optional_id())),
             Kind::Purge => payload.is_empty().then_some(Self::Purge(header.id)),

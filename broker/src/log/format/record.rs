@@ -35,11 +35,13 @@ pub enum Kind {
     Compact = 12,
     /// What peers are known to have had: all of the floors.
     Floors = 13,
+    /// How much time had passed at a time of one boot of the machine.
+    Anchor = 14,
 }
 
 impl Kind {
     /// All of them, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Opening,
         Self::Vote,
         Self::Entry,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Footer,
         Self::Compact,
         Self::Floors,
+        Self::Anchor,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {

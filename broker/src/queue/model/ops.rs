@@ -176,6 +176,14 @@ impl Model {
                 self.nodes += 1;
                 Ok(Outcome::Node(NodeId(1 + self.nodes)))
             }
+            Op::SetWall { from_ms, to_ms } => {
+                let moved_ms = i128::from(self.wall_ms) - i128::from(*from_ms);
+                if (0..60_000).contains(&moved_ms) {
+                    self.wall_ms = *to_ms;
+                }
+                self.wall_ms = self.wall_ms.max(*to_ms);
+                Ok(Outcome::Ticked)
+            }
             Op::Tick => Ok(Outcome::Ticked),
             Op::RaiseLevel(level) if *level < Level(1) || *level > LEVEL_KNOWN_MAX => {
                 Err(refusal(ErrorCode::BadRequest))

@@ -16,6 +16,7 @@ mod session_stories;
 mod settings_stories;
 mod stories;
 mod sweep_stories;
+mod time_stories;
 mod txn_stories;
 
 use queue_protocol::bounded::Bounded;
