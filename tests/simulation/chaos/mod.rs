@@ -3,6 +3,7 @@
 mod account;
 mod coverage;
 mod faults;
+mod late;
 mod lies;
 mod load;
 mod machine;
