@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use benches::core::{Core, push, queue, take};
-use queue_broker::queue::command::Op;
+use queue_broker::queue::command::{Command, Op, Opening, SessionStamp, Source};
 use queue_broker::queue::reply::{Applied, Outcome};
 use queue_protocol::content::ContentSpec;
-use queue_protocol::names::QueueName;
+use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{Action, Due, PushOptions, Select, Sweep};
-use queue_protocol::settings::{OnExpiry, QueueSettings};
+use queue_protocol::settings::{OnExpiry, OnFull, QueueSettings};
 use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -25,6 +25,10 @@ const MESSAGES: u32 = 1_000_000;
 /// Bytes of a waiting message that was pushed with 99 others, and of one that was alone in its entry.
 const BATCHED_SIZE_MAX: f64 = 4.0;
 const ALONE_SIZE_MAX: f64 = 64.0;
+
+/// Virtual time of clients that come for one push, and the most that may be remembered of them.
+const SESSION_SECONDS: u64 = 400;
+const SESSIONS_SIZE_MAX: usize = 64 << 20;
 
 /// Processor time of one entry.
 const ENTRY_MAX: Duration = Duration::from_millis(10);
@@ -44,6 +48,10 @@ fn main() -> anyhow::Result<()> {
     memory("pushed by 100 into 1,000 queues in turn", 100, 1_000, differ, BATCHED_SIZE_MAX)?;
     memory("pushed alone", 1, 1, differ, ALONE_SIZE_MAX)?;
     memory("pushed alone into 1,000 queues in turn", 1, 1_000, differ, ALONE_SIZE_MAX)?;
+
+    println!("memory of sessions, clients that push once");
+    sessions("3,000 a second, closed", 3_000, true)?;
+    sessions("1,000 a second, not closed", 1_000, false)?;
 
     println!("longest entry and mean, {MESSAGES} messages");
     longest("delayed, all due at once", due, &Op::Tick)?;
@@ -112,6 +120,51 @@ fn memory(
     let each = (change.bytes_allocated - change.bytes_deallocated) as f64 / f64::from(count);
     println!("  {what:<42} {each:6.2} B of {size_max}");
     ensure!(each <= size_max, "{what}: {each:.2} B a message");
+    Ok(())
+}
+
+/// Clients that push once, so many a second, until as many sessions are forgotten as are remembered anew.
+fn sessions(what: &str, rate: u64, close: bool) -> anyhow::Result<()> {
+    const STEP_MS: u64 = 100;
+    let mut core = Core::default();
+    core.apply(push(queue(), 1, None), &table(1, |_| 9));
+    let kept = QueueSettings {
+        max_messages: Some(10),
+        on_full: Some(OnFull::DropOldest),
+        ..QueueSettings::default()
+    };
+    core.apply(Op::AlterQueue { queue: queue(), change: Box::new(kept), if_version: None }, &[]);
+    let region = Region::new(ALLOCATOR);
+    let (mut most, mut clients) = (0, 0_u128);
+    let begin = processor_time();
+    for _ in 0..SESSION_SECONDS * 1_000 / STEP_MS {
+        core.wall_ms += STEP_MS;
+        let opening = Some(Opening { index: core.index, source: Source::default() });
+        let stamps = (0..rate * STEP_MS / 1_000).map(|_| {
+            clients += 1;
+            let session = SessionId(clients.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+            SessionStamp { session, number: 1, done_below: 1, opening }
+        });
+        let stamps: Vec<SessionStamp> = stamps.collect();
+        let ops = [push(queue(), 1, None), Op::CloseSession];
+        for op in ops.into_iter().take(if close { 2 } else { 1 }) {
+            let commands =
+                stamps.iter().map(|stamp| Command { session: Some(*stamp), op: op.clone() }).collect();
+            let rows = table(u32::try_from(stamps.len())?, |_| 9);
+            let refused =
+                core.entry_of(commands, &rows).replies.into_iter().find_map(|reply| reply.result.err());
+            ensure!(refused.is_none(), "{what}: {refused:?} after {clients} clients");
+        }
+        let change = region.change();
+        most = most.max(change.bytes_allocated.saturating_sub(change.bytes_deallocated));
+    }
+    let each = (processor_time() - begin) / u32::try_from(clients)?;
+    println!(
+        "  {what:<42} {:6.1} MiB of {}, {each:.2?} a client",
+        most as f64 / f64::from(1 << 20),
+        SESSIONS_SIZE_MAX >> 20
+    );
+    ensure!(most <= SESSIONS_SIZE_MAX, "{what}: {most} B");
     Ok(())
 }
 

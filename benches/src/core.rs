@@ -55,8 +55,13 @@ pub fn take(kind: fn(Lease) -> Op, count: u16) -> Op {
 impl Core {
     /// One entry with one command, its body table being `table`.
     pub fn entry(&mut self, op: Op, table: &[ContentSpec]) -> Applied {
+        self.entry_of(vec![Command { session: None, op }], table)
+    }
+
+    /// One entry with these commands.
+    pub fn entry_of(&mut self, commands: Vec<Command>, table: &[ContentSpec]) -> Applied {
         self.index += 1;
-        let commands = Bounded::new(vec![Command { session: None, op }]).expect("one command");
+        let commands = Bounded::new(commands).expect("no more than an entry may have");
         let stamps = Stamps::of(self.wall_ms, self.confirmed_ms);
         self.state.apply(self.index, &Batch { stamps, commands }, table)
     }

@@ -15,17 +15,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use queue_protocol::client::{Client, ClientConfig, TcpDial};
 use queue_protocol::content::{self, ContentSpec};
-use queue_protocol::names::SessionId;
 
 /// The queue that is measured.
 pub const QUEUE: &str = "bench";
 
 /// A client of the nodes at `servers`, `host:port` each, with a session of its own; within a runtime.
 pub fn client(servers: &[String], timeout: Duration) -> Client {
-    let mut session = [0; 16];
-    machine::fill_random(&mut session);
-    let session = SessionId(u128::from_le_bytes(session));
-    let config = ClientConfig { servers: servers.to_vec(), timeout, follow: true, session };
+    let mut seed = [0; 16];
+    machine::fill_random(&mut seed);
+    let seed = u128::from_le_bytes(seed);
+    let config = ClientConfig { servers: servers.to_vec(), timeout, follow: true, seed };
     Client::new(config, Arc::new(TcpDial::default()))
 }
 

@@ -91,6 +91,10 @@ mutants! {
     LeaderRestored => "leader-restored" in Simulation,
     /// A follower answers an append before the entries are on its disk.
     FollowerAnswersEarly => "follower-answers-early" in Simulation,
+    /// A session that was forgotten executes its commands anew.
+    ForgottenExecuted => "forgotten-executed" in Simulation,
+    /// A client renews the index of its session with each request.
+    IndexRenewed => "index-renewed" in Simulation,
     /// The state is changed by something that is no entry.
     StateChanged => "state-changed" in Simulation,
 }

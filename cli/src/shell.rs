@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use queue_protocol::client::{Client, ClientConfig, ClientError, Notice, TcpDial};
-use queue_protocol::names::{QueueName, Receipt, SessionId};
+use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::{Consistency, Queues, Request, Sweep};
 use queue_protocol::response::{Age, Answer, QueueView};
 use tokio::time::Instant;
@@ -278,8 +278,8 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }
 
-/// A random 128-bit name for a client's session.
-fn session() -> SessionId {
+/// Random bits, from which the sessions of a client get their ids.
+fn seed() -> u128 {
     let mut bytes = [0; 16];
     let mut filled = 0;
     while filled < bytes.len() {
@@ -289,17 +289,13 @@ fn session() -> SessionId {
             Err(error) => panic!("the system has no randomness: {error}"),
         }
     }
-    SessionId(u128::from_le_bytes(bytes))
+    u128::from_le_bytes(bytes)
 }
 
 /// A client and the task that tells what happens to it.
 fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8>) -> Client {
-    let config = ClientConfig {
-        servers: reach.servers.clone(),
-        timeout,
-        follow: !reach.no_follow,
-        session: session(),
-    };
+    let config =
+        ClientConfig { servers: reach.servers.clone(), timeout, follow: !reach.no_follow, seed: seed() };
     let client = Client::new(config, Arc::new(TcpDial::default()));
     let (mut notices, talk, verbose) = (client.notices(), talk.clone(), Arc::clone(verbose));
     tokio::spawn(async move {
@@ -312,7 +308,7 @@ fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8
 
 /// A client of its own for what goes on beside the commands; it says nothing.
 pub(crate) fn connect_silently(reach: &Reach, timeout: Duration) -> Client {
-    let config = ClientConfig { servers: reach.servers.clone(), timeout, follow: true, session: session() };
+    let config = ClientConfig { servers: reach.servers.clone(), timeout, follow: true, seed: seed() };
     Client::new(config, Arc::new(TcpDial::default()))
 }
 

@@ -150,6 +150,8 @@ pub struct Accepted {
     pub wall_ms: u64,
     /// 32 random bytes, new for each connection.
     pub nonce: [u8; 32],
+    /// To a client, if this node leads: the index of the last entry that it has applied. A session opens under it.
+    pub index: Option<u64>,
 }
 
 impl Hello {

@@ -86,8 +86,16 @@ pub const SESSION_ANSWERS_SIZE_MAX: usize = 1 << 20;
 pub const SESSION_BODIES_SIZE_MAX: u64 = 64 << 20;
 /// Sessions of a cluster.
 pub const SESSIONS_MAX: usize = 100_000;
-/// An unused session without leases is forgotten after this long on the wall clock: 1 h.
+/// A session without leases is forgotten when it was not used for this long: 1 h.
 pub const SESSION_IDLE_MS: u64 = 3_600_000;
+/// A session without leases that was not used for this long may give way when there are too many: 60 s.
+pub const SESSION_SPARE_MS: u64 = 60_000;
+/// One of the source that has most sessions may give way after this long: 10 s.
+pub const SESSION_SPARE_MS_MIN: u64 = 10_000;
+/// The id of a forgotten session is refused for this long, then its index is: 2 min.
+pub const SESSION_FORGOTTEN_MS: u64 = 120_000;
+/// A client opens no session under an index that it learned longer ago: 60 s.
+pub const SESSION_INDEX_MS_MAX: u64 = 60_000;
 
 /// Frame header, fixed.
 pub const FRAME_HEADER_SIZE: usize = 24;
@@ -119,4 +127,5 @@ const _: () = assert!(LEASE_MS_MIN < LEASE_MS_MAX && LEASE_MS_MAX <= FUTURE_MS_M
 const _: () =
     assert!(CHECKPOINT_SIZE_MAX <= CHECKPOINTS_SIZE_MAX && CHECKPOINTS_SIZE_MAX <= HEADER_SIZE_MAX / 2);
 const _: () = assert!(PRIORITY_DEFAULT <= PRIORITY_MAX);
+const _: () = assert!(2 * SESSION_INDEX_MS_MAX <= SESSION_FORGOTTEN_MS);
 const _: () = assert!(IN_FLIGHT_COUNT_MAX as u64 <= SESSION_NUMBERS_MAX);

@@ -40,6 +40,9 @@ pub struct Stamp {
     pub number: u64,
     /// All numbers below this one are answered at the client, so their answers may be forgotten.
     pub done_below: u64,
+    /// The index of the log that the leader named before the session's first request ([`crate::hello::Accepted::index`]):
+    /// one for all requests of a session, never renewed.
+    pub index: u64,
 }
 
 /// Everything a client can ask.

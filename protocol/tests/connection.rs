@@ -42,6 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Node<S> {
             features: 0,
             wall_ms: 0,
             nonce: [0; 32],
+            index: Some(5),
         };
         accept(&mut reader, &mut writer, &Secret([0; 32]), |_| Ok(accepted), |_| Ok(())).await.unwrap();
         Self { reader, writer }

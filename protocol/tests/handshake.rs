@@ -39,6 +39,7 @@ fn accepted(version: u16) -> Accepted {
         features: 0,
         wall_ms: 2,
         nonce: [2; 32],
+        index: None,
     }
 }
 

@@ -451,6 +451,6 @@ impl Drop for Cluster {
 
 /// A client of these servers with a session of its own.
 pub fn client_of(servers: Vec<String>, timeout: Duration) -> Client {
-    let config = ClientConfig { servers, timeout, follow: true, session: random_session() };
+    let config = ClientConfig { servers, timeout, follow: true, seed: random_session().0 };
     Client::new(config, Arc::new(TcpDial::default()))
 }

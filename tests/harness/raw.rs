@@ -34,16 +34,38 @@ pub async fn connect(address: &str, session: SessionId) -> Result<Connection, Ha
     Connection::open(stream, hello).await
 }
 
-/// Asks under a number; all numbers below `done_below` are answered.
+/// A stamp of a session whose first connection was this one, to a node that leads; all numbers below `done_below` are
+/// answered.
+///
+/// # Panics
+/// If the node does not lead.
+pub fn stamp(first: &Connection, number: u64, done_below: u64) -> Stamp {
+    let index = first.accepted().index.expect("the node leads");
+    Stamp { number, done_below, index }
+}
+
+/// Asks.
 ///
 /// # Errors
 /// As [`Connection::call`].
 pub async fn call(
     connection: &Connection,
-    stamp: Option<(u64, u64)>,
+    stamp: Option<Stamp>,
     request: Request,
 ) -> Result<(Response, Bytes), CallError> {
+    call_with(connection, stamp, request, &[]).await
+}
+
+/// Asks with the contents of a push.
+///
+/// # Errors
+/// As [`Connection::call`].
+pub async fn call_with(
+    connection: &Connection,
+    stamp: Option<Stamp>,
+    request: Request,
+    tail: &[Bytes],
+) -> Result<(Response, Bytes), CallError> {
     let timeout_ms = u32::try_from(TIMEOUT.as_millis()).expect("10 s");
-    let stamp = stamp.map(|(number, done_below)| Stamp { number, done_below });
-    connection.call(&Call { stamp, timeout_ms, request }, &[], Instant::now() + TIMEOUT).await
+    connection.call(&Call { stamp, timeout_ms, request }, tail, Instant::now() + TIMEOUT).await
 }

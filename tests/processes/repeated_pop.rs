@@ -4,10 +4,10 @@
 use bytes::Bytes;
 use harness::bodies::{self, lease, push, stored};
 use harness::cluster::Cluster;
-use harness::raw::{call, connect, random_session};
+use harness::raw::{call, connect, random_session, stamp};
 use harness::{LIMIT, until};
 use queue_protocol::content;
-use queue_protocol::request::Request;
+use queue_protocol::request::{Request, Stamp};
 use queue_protocol::response::{Answer, Delivery, Response};
 
 /// The deliveries of a pop with their bodies.
@@ -41,7 +41,8 @@ async fn a_repeated_pop_gives_the_same_bodies_after_purge_and_leader_change() {
     let session = random_session();
     let connection = connect(cluster.address(leader), session).await.expect("it is a node");
     let pop = Request::Pop(lease("jobs", 10, None, 0));
-    let (response, tail) = call(&connection, Some((1, 1)), pop.clone()).await.expect("it leads");
+    let one = stamp(&connection, 1, 1);
+    let (response, tail) = call(&connection, Some(one), pop.clone()).await.expect("it leads");
     let first = popped(&response, &tail);
     assert!(!response.repeated);
     assert_eq!(
@@ -70,7 +71,7 @@ async fn a_repeated_pop_gives_the_same_bodies_after_purge_and_leader_change() {
     assert_ne!((next, after.term), (leader, before.term));
     let connection = connect(cluster.address(next), session).await.expect("it is a node");
     let (repeat, tail) = until("the new leader answers", LIMIT, async || {
-        let answered = call(&connection, Some((1, 1)), pop.clone()).await;
+        let answered = call(&connection, Some(one), pop.clone()).await;
         match answered.map_err(|error| error.to_string())? {
             (Response { result: Err(error), .. }, _) => Err(error.to_string()),
             answered => Ok(answered),
@@ -83,6 +84,7 @@ async fn a_repeated_pop_gives_the_same_bodies_after_purge_and_leader_change() {
 
     // Once it says that it has the answer, the number is forgotten: it is not executed again.
     let nothing = Request::Pop(lease("jobs", 10, None, 0));
-    let (empty, _) = call(&connection, Some((2, 2)), nothing).await.expect("it leads");
+    let (empty, _) =
+        call(&connection, Some(Stamp { number: 2, done_below: 2, ..one }), nothing).await.expect("it leads");
     assert!(matches!(&empty.result, Ok(Answer::Delivered(none)) if none.is_empty()), "{empty:?}");
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use queue_protocol::client::TcpDial;
-use queue_protocol::names::SessionId;
 
 use super::failure::Failure;
 use super::say;
@@ -65,9 +64,9 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A session nobody else has.
-pub(crate) fn random_session() -> SessionId {
-    SessionId(u128::from_le_bytes(random_bytes()))
+/// What the sessions of a client get their ids from.
+pub(crate) fn random_seed() -> u128 {
+    u128::from_le_bytes(random_bytes())
 }
 
 /// From now on a panic ends the process, whatever thread it comes from.

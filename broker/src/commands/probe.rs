@@ -14,7 +14,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of these servers; within a runtime.
 pub(crate) fn client(servers: Vec<String>, timeout: Duration) -> Client {
-    let config = ClientConfig { servers, timeout, follow: true, session: machine::random_session() };
+    let config = ClientConfig { servers, timeout, follow: true, seed: machine::random_seed() };
     Client::new(config, Arc::new(TcpDial { timeout }))
 }
 

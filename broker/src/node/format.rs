@@ -218,6 +218,7 @@ async fn answer_while_joining(
                 features: 0,
                 wall_ms: outside.clock.wall_ms(),
                 nonce: outside.random_bytes(),
+                index: None,
             })
         };
         if let Err(error) = accept(&mut reader, &mut writer, &me.secret, answer, |_| Ok(())).await {

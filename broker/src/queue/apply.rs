@@ -72,7 +72,7 @@ impl Apply<'_> {
         match (&command.session, &command.op) {
             (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
             (Some(stamp), Op::CloseSession) => {
-                self.state.sessions.close(stamp.session, self.state.wall_ms);
+                self.state.sessions.close(stamp, at.index, self.state.elapsed_ms);
                 self.resign(stamp.session);
                 Reply { at, repeated: false, result: Ok(Outcome::Closed) }
             }
@@ -82,17 +82,29 @@ impl Apply<'_> {
 
     /// Executes a command unless its session knows it.
     fn once(&mut self, at: At, stamp: &SessionStamp, op: &Op, first_row: u64) -> Reply {
-        let wall_ms = self.state.wall_ms;
-        match self.state.sessions.admit(stamp, op, wall_ms) {
+        let elapsed_ms = self.state.elapsed_ms;
+        match self.state.sessions.admit(stamp, op, at.index, elapsed_ms) {
             Admission::Execute => {}
+            Admission::Open => {
+                let Some(id) = self.state.session_in_the_way() else {
+                    return Reply { at, repeated: false, result: Err(refusal(ErrorCode::SessionLimit)) };
+                };
+                self.forget(id);
+            }
             Admission::Answered(reply) => return reply,
             Admission::Refused(code) => return Reply { at, repeated: false, result: Err(refusal(code)) },
         }
         let result = self.execute(Some(stamp.session), op, first_row);
         if !matches!(result, Ok(Outcome::Nothing)) {
-            self.state.sessions.record(stamp, at, &result, wall_ms);
+            self.state.sessions.record(stamp, at, &result, elapsed_ms);
         }
         Reply { at, repeated: false, result }
+    }
+
+    /// Forgets a session.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.state.sessions.forget(session, self.state.elapsed_ms);
+        self.resign(session);
     }
 
     fn execute(&mut self, session: Option<SessionId>, op: &Op, first_row: u64) -> Result<Outcome, Refusal> {

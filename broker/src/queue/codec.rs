@@ -11,9 +11,10 @@
 //!                    u64 × expiries { last id, (first id, wall ms) },
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
 //!                    round, u64 × groups { key, weight, turn, parking, bucket } }
-//! u64 sessions ×   { id, done_below, used_at_ms, check_ms, grace_ms if bound }    rising
+//! u64 sessions ×   { id, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
 //! u64 answers ×    { session, number, at, result }                              rising
-//! u64 forgotten ×  { id, until_ms }                                             rising
+//! the mark of forgotten sessions, if there is one
+//! u64 forgotten ×  { id, index, until_ms }                                      in the order in which they were forgotten
 //! u64 schedules ×  { name, schedule }                                           rising
 //! ```
 //!
@@ -22,7 +23,7 @@
 use std::sync::Arc;
 
 use queue_protocol::level::Level;
-use queue_protocol::limits::SCHEDULES_MAX;
+use queue_protocol::limits::{SCHEDULES_MAX, SESSIONS_MAX};
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 use queue_protocol::settings::Settings;
@@ -31,8 +32,10 @@ use serde::{Deserialize, Serialize};
 
 use super::active::Active;
 use super::bound::is_grace;
+use super::command::Opening;
 use super::deadlines::Head as DeadlineHead;
 use super::digest::Digest;
+use super::forgotten::{Forgotten, SESSIONS_FORGOTTEN_MAX};
 use super::groups::Kept;
 use super::level::is_known;
 use super::line::{Entry, Place, Stored};
@@ -42,7 +45,6 @@ use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
 use super::schedules::Schedule;
-use super::sessions::SESSIONS_FORGOTTEN_MAX;
 use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
 
 /// Bytes gathered before they are handed out.
@@ -165,13 +167,15 @@ impl State {
             to.put(&round);
             to.put_all(kept.len(), kept.iter());
         }
-        let sessions = self.sessions.open();
+        let sessions = self.sessions.all();
         let session = |(id, s): (&SessionId, &super::sessions::Session)| {
-            (*id, s.done_below, s.used_at_ms, s.check_ms, self.sessions.bound.grace_ms(*id))
+            let grace_ms = self.sessions.bound.grace_ms(*id);
+            (*id, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
         };
         to.put_all(sessions.len(), sessions.iter().map(session));
         let answers = self.sessions.answers().map(|(key, answer)| (key, answer.at, answer.result()));
         to.put_all(self.sessions.answers().count(), answers);
+        to.put(&self.sessions.forgotten().mark());
         to.put_all(self.sessions.forgotten().len(), self.sessions.forgotten().iter());
         to.put_all(self.schedules.by_name().len(), self.schedules.by_name().iter());
         (to.out)(&to.piece);
@@ -389,12 +393,13 @@ impl Reader<'_> {
         let sessions = &mut state.sessions;
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
-            let (id, done_below, used_at_ms, check_ms, grace_ms) =
-                self.take::<(SessionId, u64, u64, u64, Option<u64>)>()?;
+            let (id, done_below, opening, used_at_ms, listed_ms, grace_ms) =
+                self.take::<(SessionId, u64, Opening, u64, u64, Option<u64>)>()?;
             self.ensure(last < Some(id) && done_below > 0, "sessions do not rise")?;
+            self.ensure(listed_ms <= used_at_ms, "a session is listed as used later than it was")?;
             self.ensure(grace_ms.is_none_or(is_grace), "a grace is out of range")?;
             last = Some(id);
-            sessions.restore(id, done_below, used_at_ms, check_ms, grace_ms);
+            sessions.restore(id, done_below, opening, [used_at_ms, listed_ms], grace_ms);
         }
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
@@ -404,13 +409,17 @@ impl Reader<'_> {
             let restored = sessions.restore_answer(key.0, key.1, at, &result);
             self.ensure(restored.is_some(), "an answer has no session")?;
         }
-        self.each(|from, id, until_ms| {
-            from.ensure(!sessions.open().contains_key(&id), "a session is open and forgotten")?;
-            sessions.restore_forgotten(id, until_ms);
-            Ok(())
-        })?;
-        let room = SESSIONS_FORGOTTEN_MAX + queue_protocol::limits::SESSIONS_MAX;
-        self.ensure(state.sessions.forgotten().len() <= room, "too many sessions were forgotten")
+        self.ensure(sessions.count() <= SESSIONS_MAX, "there are too many sessions")?;
+        let mut forgotten = Forgotten::of_mark(self.take()?);
+        for _ in 0..self.take::<u64>()? {
+            let (id, index, until_ms) = self.take()?;
+            self.ensure(!sessions.all().contains_key(&id), "a session is open and forgotten")?;
+            self.ensure(forgotten.len() < SESSIONS_FORGOTTEN_MAX, "too many sessions were forgotten")?;
+            let restored = forgotten.restore(id, index, until_ms);
+            self.ensure(restored.is_some(), "forgotten sessions are out of order")?;
+        }
+        sessions.restore_forgotten(forgotten);
+        Ok(())
     }
 }
 

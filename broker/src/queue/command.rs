@@ -65,7 +65,22 @@ pub struct SessionStamp {
     pub number: u64,
     /// Answers to all numbers below may be forgotten.
     pub done_below: u64,
+    /// How the session opens with this command; `None` if the proposing leader knew that it is open.
+    pub opening: Option<Opening>,
 }
+
+/// What a session opens with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Opening {
+    /// The index that its client learned from a leader before its first request; one for this session for ever.
+    pub index: u64,
+    /// Where the client is.
+    pub source: Source,
+}
+
+/// Where a client is: its IPv6 address without the lower half, or its IPv4 address as mapped to IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Source(pub [u8; 16]);
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! Deadlines: which queue has the next one of each kind, and what happens when one passes.
 //!
 //! A deadline passes when it is fired, at the head of an entry, and not before: until then an ack or extend
-//! succeeds. Fired in the order of [`Kind`], within a queue by (deadline, id); last unused sessions by (wall clock,
-//! id); at most [`FIRED_COUNT_MAX`] an entry. A queue is fired as far as that goes before the next one is looked at.
+//! succeeds. Fired in the order of [`Kind`], within a queue by (deadline, id); last sessions that are not used, for which
+//! nothing is proposed; at most [`FIRED_COUNT_MAX`] an entry. A queue is fired as far as that goes before the next one is
+//! looked at.
 
 use imbl::OrdSet;
 use queue_protocol::history::GoneHow;
@@ -13,7 +14,7 @@ use super::apply::Apply;
 use super::command::ErrorText;
 use super::groups::Refill;
 use super::messages::{Deadline, Failure, Queue};
-use super::state::{QueueNumber, State};
+use super::state::{QueueNumber, State, has_leases};
 
 /// Deadlines fired by one entry, at most.
 pub const FIRED_COUNT_MAX: usize = 4_096;
@@ -24,7 +25,7 @@ pub(super) const LEASE_ENDED: &str = "lease ended";
 /// What the leader must propose a tick for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct NextDue {
-    /// Wall clock of the next delay to pass or session to be looked at, Unix milliseconds.
+    /// Wall clock of the next delay to pass, Unix milliseconds.
     pub wall_ms: Option<u64>,
     /// Lease clock at which the next lease ends, or the next claim that keeps messages from others.
     pub lease_ms: Option<u64>,
@@ -194,10 +195,9 @@ impl State {
     /// What the leader must propose a tick for.
     pub fn next_due(&self) -> NextDue {
         let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
-        let check = self.sessions.first_check().map(|(check_ms, _)| check_ms);
         let deadlines = Kind::PROPOSED.into_iter().filter_map(first);
         NextDue {
-            wall_ms: deadlines.chain(check).min(),
+            wall_ms: deadlines.min(),
             lease_ms: [Kind::Lease, Kind::Claim].into_iter().filter_map(first).min(),
             leases: self.counts.leased,
         }
@@ -218,9 +218,15 @@ impl State {
         })
     }
 
-    fn session_unused(&self) -> Option<SessionId> {
-        let (check_ms, id) = self.sessions.first_check()?;
-        (check_ms <= self.wall_ms).then_some(id)
+    /// The session to be forgotten because it was not used for too long.
+    fn session_unused(&mut self) -> Option<SessionId> {
+        let idle_ms = self.sessions.idle_ms_max();
+        self.sessions.unused(None, idle_ms, self.elapsed_ms, |id| has_leases(&self.held, id))
+    }
+
+    /// The session to be forgotten so that another one can open.
+    pub(super) fn session_in_the_way(&mut self) -> Option<SessionId> {
+        self.sessions.in_the_way(self.elapsed_ms, |id| has_leases(&self.held, id))
     }
 }
 
@@ -246,15 +252,11 @@ impl Apply<'_> {
                 released.into_iter().for_each(|(session, id)| self.unhold(Some(session), id));
             } else if let Some(id) = self.state.session_unused() {
                 left -= 1;
-                let has_leases = self.state.has_leases(id);
-                self.state.sessions.look(id, has_leases, wall_ms);
-                if !self.state.sessions.open().contains_key(&id) {
-                    self.resign(id);
-                }
+                self.forget(id);
             } else {
                 break;
             }
         }
-        self.state.sessions.release_forgotten(FIRED_COUNT_MAX, wall_ms);
+        self.state.sessions.release_forgotten(FIRED_COUNT_MAX, self.state.elapsed_ms);
     }
 }

@@ -89,7 +89,7 @@ impl State {
         let mut digest = self.digest;
         replies.iter().for_each(|reply| digest.add_reply(reply));
         let (counts, turnover) = (self.counts, self.turnover);
-        let [held, open] = [self.held.len(), self.sessions.open().len()].map(|count| count as u64);
+        let [held, open] = [self.held.len(), self.sessions.count()].map(|count| count as u64);
         let sum = |numbers: &[u64]| numbers.iter().fold(0_u64, |sum, number| sum.rotate_left(13) ^ number);
         digest.add_all([
             sum(&[self.level.0.into(), self.wall_ms, self.elapsed_ms, self.lease_clock_ms, held, open]),

@@ -146,7 +146,22 @@ impl State {
         self.queues.get(self.names.get(name)?)
     }
 
-    pub(super) fn has_leases(&self, session: SessionId) -> bool {
-        self.held.get_next(&(session, MessageId(0))).is_some_and(|((holder, _), _)| *holder == session)
+    /// The index under which a session is open.
+    pub fn session_index(&self, session: SessionId) -> Option<u64> {
+        self.sessions.all().get(&session).map(|session| session.opening.index)
     }
+
+    /// Whether the session was forgotten, and its id is still kept.
+    pub(crate) fn has_forgotten(&self, session: SessionId) -> bool {
+        self.sessions.forgotten().has(session)
+    }
+
+    pub(super) fn has_leases(&self, session: SessionId) -> bool {
+        has_leases(&self.held, session)
+    }
+}
+
+/// Whether a session has any of these leases.
+pub(super) fn has_leases(held: &OrdMap<(SessionId, MessageId), QueueNumber>, session: SessionId) -> bool {
+    held.get_next(&(session, MessageId(0))).is_some_and(|((holder, _), _)| *holder == session)
 }

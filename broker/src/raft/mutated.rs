@@ -43,10 +43,13 @@ fn command(command: &mut Command, state: &State) {
     if again {
         command.session = None;
     }
-    if let Some(stamp) = &mut command.session
-        && mutants::on(Mutant::RepeatByNumberAlone)
-    {
-        stamp.session = SessionId(1);
+    if let Some(stamp) = &mut command.session {
+        if mutants::on(Mutant::RepeatByNumberAlone) {
+            stamp.session = SessionId(1);
+        }
+        if mutants::on(Mutant::ForgottenExecuted) && state.has_forgotten(stamp.session) {
+            stamp.session = SessionId(!stamp.session.0);
+        }
     }
 }
 

@@ -400,7 +400,8 @@ mod tests {
             count: 1,
             special: Bounded::default(),
         };
-        let session = Some(SessionStamp { session: SessionId(session), number, done_below: 1 });
+        let session =
+            Some(SessionStamp { session: SessionId(session), number, done_below: 1, opening: None });
         let command = Command { session, op: Op::Push(push) };
         Proposal { command, table: Vec::new(), contents: Vec::new(), done: Box::new(|_| {}) }
     }

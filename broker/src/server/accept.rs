@@ -13,6 +13,7 @@ use queue_protocol::io::FrameReader;
 use queue_protocol::limits::{HELLO_CONNECTIONS_MAX, PEER_CONNECTIONS_RESERVED};
 use tokio::sync::watch;
 
+use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::presence::Presence;
@@ -157,13 +158,14 @@ impl Server {
             }
             HelloRole::Client { session } => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+                let caller = Caller::new(session, from);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
                 let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
                 self.consensus.outside().tasks.serving(Box::pin(seeded(seed, async move {
                     let dispatch = Arc::clone(&this.dispatch);
                     dispatch.connections.fetch_add(1, Ordering::Relaxed);
-                    serve_client(Arc::clone(&dispatch), id, session, reader, writer, stop).await;
+                    serve_client(Arc::clone(&dispatch), id, caller, reader, writer, stop).await;
                     dispatch.connections.fetch_sub(1, Ordering::Relaxed);
                 })));
             }
@@ -194,6 +196,9 @@ impl Server {
             HelloRole::Peer(_) => self.consensus.floors().hello(&me.credentials),
             HelloRole::Client { .. } => PeerHello::nobody(me.credentials.node, me.credentials.store),
         };
+        // Not the index of its log: what is not committed may go again.
+        let leads = matches!(hello.role, HelloRole::Client { .. }) && self.consensus.ready().is_some();
+        let index = leads.then(|| self.consensus.read(|_, index| index));
         Ok(Accepted {
             version,
             cluster: me.credentials.cluster,
@@ -203,6 +208,7 @@ impl Server {
             features: 0,
             wall_ms: self.consensus.outside().clock.wall_ms(),
             nonce: self.consensus.outside().random_bytes(),
+            index,
         })
     }
 

@@ -10,7 +10,6 @@ use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use queue_protocol::gather::Gatherer;
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
-use queue_protocol::names::SessionId;
 use queue_protocol::request::{Call, Request};
 use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -18,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::answer::respond;
+use super::caller::Caller;
 use super::dispatch::Dispatch;
 use super::reply_to::{Finished, Reply, ReplyTo};
 use crate::outside::Fatal;
@@ -78,18 +78,19 @@ enum Note {
 pub(crate) async fn serve_client(
     dispatch: Arc<Dispatch>,
     id: u64,
-    session: SessionId,
+    caller: Caller,
     reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
     stop: watch::Receiver<bool>,
 ) {
+    let session = caller.session;
     let flight = Arc::new(Flight::new());
     let (replies, outcomes) = mpsc::unbounded_channel();
     let (notes, noted) = mpsc::unbounded_channel();
     let reading = Reading {
         dispatch: Arc::clone(&dispatch),
         id,
-        session,
+        caller,
         flight: Arc::clone(&flight),
         replies,
         notes,
@@ -120,7 +121,7 @@ enum Left {
 pub(crate) struct Reading {
     dispatch: Arc<Dispatch>,
     id: u64,
-    session: SessionId,
+    caller: Caller,
     flight: Arc<Flight>,
     replies: mpsc::UnboundedSender<Reply>,
     notes: mpsc::UnboundedSender<Note>,
@@ -176,12 +177,12 @@ impl Reading {
     /// Asks a silent client whether it is there; the number of looks in a row that found nothing of it, `None` if they
     /// are too many.
     fn look(&self, silence: u32) -> Option<u32> {
-        if !self.dispatch.presence.attends(self.session, self.id) {
+        if !self.dispatch.presence.attends(self.caller.session, self.id) {
             self.attends.store(false, std::sync::atomic::Ordering::Relaxed);
             return Some(0);
         }
         if silence >= SILENCE_COUNT_MAX {
-            tracing::info!(connection = self.id, session = %self.session, "a client is silent, it counts as gone");
+            tracing::info!(connection = self.id, session = %self.caller.session, "a client is silent, it counts as gone");
             return None;
         }
         let _ = self.notes.send(Note::Ping);
@@ -218,7 +219,7 @@ impl Reading {
             }
             FrameKind::Cancel => {
                 self.dispatch.waiters.cancelled(self.id, frame.request_id);
-                self.dispatch.presence.cancelled(self.session, self.id, frame.request_id);
+                self.dispatch.presence.cancelled(self.caller.session, self.id, frame.request_id);
             }
             FrameKind::Pong | FrameKind::Goodbye => {}
             _ => {
@@ -229,7 +230,7 @@ impl Reading {
                     self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
-                self.dispatch.handle(self.session, call, frame.tail, reply);
+                self.dispatch.handle(&self.caller, call, frame.tail, reply);
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
-use queue_protocol::names::{QueueName, SessionId};
+use queue_protocol::names::QueueName;
 use queue_protocol::request::{
     Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request, Stamp,
 };
@@ -17,6 +17,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
+use super::caller::Caller;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
 use super::presence::Presence;
 use super::reply_to::{Finished, ReplyTo};
@@ -75,13 +76,13 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
 
 impl Dispatch {
     /// Starts on a request; its outcome goes to `reply`.
-    pub(crate) fn handle(self: &Arc<Self>, session: SessionId, call: Call, tail: Bytes, reply: ReplyTo) {
+    pub(crate) fn handle(self: &Arc<Self>, caller: &Caller, call: Call, tail: Bytes, reply: ReplyTo) {
         if !matches!(call.request, Request::Push(_) | Request::Txn(_) | Request::SetSchedule(_))
             && !tail.is_empty()
         {
             return reply.finish(Finished::Failed(bad("only what pushes has a tail")));
         }
-        let stamp = match session_stamp(session, call.stamp, &call.request) {
+        let stamp = match self.session_stamp(caller, call.stamp, &call.request) {
             Ok(stamp) => stamp,
             Err(error) => return reply.finish(Finished::Failed(error)),
         };
@@ -91,7 +92,7 @@ impl Dispatch {
             Request::SetSchedule(set) => return self.set_schedule(stamp, *set, &tail, reply),
             Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
             Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
-            Request::Attend => return self.presence.attend(session, reply),
+            Request::Attend => return self.presence.attend(caller.session, reply),
             Request::Status => return reply.finish(self.status()),
             request if is_read(&request) => {
                 return crate::raft::spawn(Arc::clone(self).read(request, reply));
@@ -101,6 +102,21 @@ impl Dispatch {
         match op {
             Ok(op) => self.propose(Command { session: stamp, op }, Vec::new(), Vec::new(), reply),
             Err(error) => reply.finish(Finished::Failed(error)),
+        }
+    }
+
+    /// What changes the state must be repeatable, so it has a stamp; what does not has none.
+    fn session_stamp(
+        &self,
+        caller: &Caller,
+        stamp: Option<Stamp>,
+        request: &Request,
+    ) -> Result<Option<SessionStamp>, Error> {
+        match (stamp, is_read(request)) {
+            (None, true) => Ok(None),
+            (None, false) => Err(bad("a request that changes something needs a stamp")),
+            (Some(_), true) => Err(bad("a request that changes nothing has no stamp")),
+            (Some(stamp), false) => caller.stamp(stamp, &self.consensus).map(Some),
         }
     }
 
@@ -397,22 +413,6 @@ fn is_read(request: &Request) -> bool {
             | Request::RaiseLevel(_)
             | Request::Attend
     )
-}
-
-/// What changes the state must be repeatable, so it has a stamp; what does not has none.
-fn session_stamp(
-    session: SessionId,
-    stamp: Option<Stamp>,
-    request: &Request,
-) -> Result<Option<SessionStamp>, Error> {
-    let read = is_read(request);
-    match stamp {
-        None if read => Ok(None),
-        None => Err(bad("a request that changes something needs a stamp")),
-        Some(_) if read => Err(bad("a request that changes nothing has no stamp")),
-        Some(stamp) if stamp.number < stamp.done_below => Err(bad("the stamp's number is below its window")),
-        Some(stamp) => Ok(Some(SessionStamp { session, number: stamp.number, done_below: stamp.done_below })),
-    }
 }
 
 /// `lag_ms` is what the state's lease clock lags behind.

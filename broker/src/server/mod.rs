@@ -3,7 +3,8 @@
 
 mod accept;
 pub(crate) mod answer;
-pub(crate) mod connection;
+mod caller;
+mod connection;
 pub(crate) mod dispatch;
 mod explain;
 mod groups;

@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
     use crate::queue::State;
-    use crate::queue::command::{Batch, Command, SessionStamp, Stamps};
+    use crate::queue::command::{Batch, Command, Opening, SessionStamp, Stamps};
     use crate::server::reply_to::Reply;
 
     const GRACE_MS: u64 = 2_000;
@@ -220,7 +220,12 @@ mod tests {
     /// What the state says when these sessions are bound.
     fn bound(sessions: &[u128]) -> Bound {
         let bind = |session: &u128| Command {
-            session: Some(SessionStamp { session: SessionId(*session), number: 1, done_below: 1 }),
+            session: Some(SessionStamp {
+                session: SessionId(*session),
+                number: 1,
+                done_below: 1,
+                opening: Some(Opening::default()),
+            }),
             op: Op::BindSession { grace_ms: Some(GRACE_MS) },
         };
         let commands = sessions.iter().map(bind).collect::<Vec<_>>().try_into().expect("a few");

@@ -127,6 +127,7 @@ async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>)
             features: 0,
             wall_ms: 0,
             nonce: [0; 32],
+            index: Some(5),
         })
     };
     if accept(&mut reader, &mut write, &Secret([0; 32]), answer, |_| Ok(())).await.is_err() {

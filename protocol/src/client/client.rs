@@ -49,9 +49,9 @@ impl Client {
     /// A client of the cluster behind `config.servers`. Dials nothing before the first call.
     /// Must be called within a tokio runtime with time enabled.
     pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Self {
-        let [low, high] = [config.session.0, config.session.0 >> 64].map(|half| half & u128::from(u64::MAX));
+        let [low, high] = [config.seed, config.seed >> 64].map(|half| half & u128::from(u64::MAX));
         let seed = u64::try_from(low ^ high).expect("both are 64 bits");
-        let session = Session::new(config.session, 0, Arc::clone(&dial), None);
+        let session = Session::new(config.seed, 0, Arc::clone(&dial), None);
         Self {
             shared: Arc::new(Shared {
                 jitter: Jitter::new(seed),
@@ -96,12 +96,19 @@ impl Client {
     }
 
     async fn pursue(&self, pursuit: &mut Pursuit<'_>) -> Result<Answered, ClientError> {
+        let mut renewals = 0;
         loop {
             let session = self.shared.session();
             match pursuit.run(&session).await {
                 Ok(answered) => return Ok(answered),
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::SessionExpired) => self.shared.renew(&session),
+            }
+            renewals += 1;
+            if renewals > 1
+                && let Err(Stop::Error(error)) = pursuit.pause(Duration::ZERO, pursuit.deadline).await
+            {
+                return Err(error);
             }
         }
     }
@@ -160,7 +167,7 @@ impl Shared {
     fn renew(&self, old: &Arc<Session>) {
         let mut session = locked(&self.session);
         if Arc::ptr_eq(&session, old) {
-            *session = Arc::new(old.next(self.config.session, Arc::clone(&self.dial)));
+            *session = Arc::new(old.next(self.config.seed, Arc::clone(&self.dial)));
         }
     }
 

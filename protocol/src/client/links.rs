@@ -8,6 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use super::birth::Birth;
 use super::connection::Connection;
 use super::dial::Dial;
 use crate::error::{Error, ErrorCode};
@@ -43,6 +44,8 @@ impl DialError {
 pub(super) struct Links {
     dial: Arc<dyn Dial>,
     session: SessionId,
+    /// Learned from the first node that leads.
+    pub(super) birth: Birth,
     /// Learned from the first node; all others must belong to it.
     cluster: Mutex<Option<ClusterId>>,
     links: Mutex<BTreeMap<String, Arc<Link>>>,
@@ -72,6 +75,7 @@ impl Links {
         Self {
             dial,
             session,
+            birth: Birth::default(),
             cluster: Mutex::new(cluster),
             links: Mutex::new(BTreeMap::new()),
             dials: AtomicU64::new(0),
@@ -127,6 +131,7 @@ impl Links {
         let role = HelloRole::Client { session: self.session };
         // A client has no clock of its own: 0 says so.
         let hello = Hello::new(self.cluster(), role, 0, self.nonce());
+        let asked = Instant::now();
         let connection =
             Connection::open(stream, hello).await.map_err(|error| of_handshake(address, error))?;
         let cluster = connection.accepted().cluster;
@@ -134,6 +139,9 @@ impl Links {
         if known != cluster {
             let what = format!("{address} belongs to cluster {cluster}, the others to {known}");
             return Err(DialError::Incompatible(Error::refused(ErrorCode::WrongCluster, what)));
+        }
+        if let Some(index) = connection.accepted().index {
+            self.birth.learn(index, asked);
         }
         Ok(connection)
     }

@@ -2,6 +2,7 @@
 //! flight; [`Client`] follows the leader, repeats what is safe, and says when an outcome is unknown.
 
 mod backoff;
+mod birth;
 mod calls;
 #[expect(clippy::module_inception, reason = "one noun per file, and this one is the client")]
 mod client;
@@ -30,7 +31,6 @@ pub use self::dial::{Dial, Dialing, Stream, TcpDial};
 pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 pub use self::presence::Presence;
 use crate::error::Error;
-use crate::names::SessionId;
 use crate::response::{Age, Answer, At, LeaderView};
 
 /// How a client behaves.
@@ -42,8 +42,9 @@ pub struct ClientConfig {
     pub timeout: Duration,
     /// Follow redirects to the leader.
     pub follow: bool,
-    /// Chosen at random by the caller, once per client.
-    pub session: SessionId,
+    /// Random bits, drawn anew for each client and each start of its process: the ids of its sessions follow from them, and
+    /// no id may come back with another index.
+    pub seed: u128,
 }
 
 /// Something the user may want to see; nothing depends on it.

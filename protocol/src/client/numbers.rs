@@ -1,7 +1,4 @@
 //! The numbers of a session: each request that changes something has one, and the window of open ones is bounded.
-//!
-//! A session opens with the first command that is executed, so until one was answered with success and something in
-//! it, `done_below` stays 1: a higher one would say that the session was open before, and make it an expired one.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +26,7 @@ struct State {
 
 impl State {
     fn done_below(&self) -> u64 {
-        if self.recorded { self.open.first().copied().unwrap_or(self.next) } else { 1 }
+        self.open.first().copied().unwrap_or(self.next)
     }
 }
 
@@ -41,9 +38,8 @@ impl Numbers {
         }
     }
 
-    /// The next number; waits while the window is full: number − done_below < 1,024. `None` if it is full
-    /// mostly of requests that came to nothing: the session was never opened, and another one goes on.
-    pub(super) async fn open(&self) -> Option<Number<'_>> {
+    /// The next number; waits while the window is full: number − done_below < 1,024.
+    pub(super) async fn open(&self) -> Number<'_> {
         loop {
             // Hears of what moves from now on, polled or not.
             let moved = self.moved.notified();
@@ -53,10 +49,7 @@ impl Numbers {
                     let number = state.next;
                     state.next += 1;
                     state.open.insert(number);
-                    return Some(Number { numbers: self, number });
-                }
-                if !state.recorded && (state.open.len() as u64) < SESSION_NUMBERS_MAX / 2 {
-                    return None;
+                    return Number { numbers: self, number };
                 }
             }
             moved.await;
@@ -83,15 +76,12 @@ pub(super) struct Number<'a> {
 impl Number<'_> {
     /// The cluster has executed it: the session is open there.
     pub(super) fn recorded(&self) {
-        let before = std::mem::replace(&mut self.numbers.lock().recorded, true);
-        if !before {
-            self.numbers.moved.notify_waiters();
-        }
+        self.numbers.lock().recorded = true;
     }
 
-    /// The stamp to send it with, now.
-    pub(super) fn stamp(&self) -> Stamp {
-        Stamp { number: self.number, done_below: self.numbers.lock().done_below() }
+    /// The stamp to send it with, now, in a session that opens under `index`.
+    pub(super) fn stamp(&self, index: u64) -> Stamp {
+        Stamp { number: self.number, done_below: self.numbers.lock().done_below(), index }
     }
 }
 
@@ -100,7 +90,7 @@ impl Drop for Number<'_> {
         let mut state = self.numbers.lock();
         let lowest = state.done_below();
         state.open.remove(&self.number);
-        if state.done_below() != lowest || !state.recorded {
+        if state.done_below() != lowest {
             drop(state);
             self.numbers.moved.notify_waiters();
         }
@@ -112,40 +102,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn done_below_is_the_lowest_open_number_once_the_session_is_open() {
+    async fn done_below_is_the_lowest_open_number() {
         let numbers = Numbers::new();
-        let first = numbers.open().await.unwrap();
-        let second = numbers.open().await.unwrap();
-        assert_eq!(second.stamp(), Stamp { number: 2, done_below: 1 });
+        let stamp = |number, done_below| Stamp { number, done_below, index: 9 };
+        let first = numbers.open().await;
+        let second = numbers.open().await;
+        assert_eq!(second.stamp(9), stamp(2, 1));
         drop(first);
-        assert_eq!(second.stamp(), Stamp { number: 2, done_below: 1 }, "nothing was executed yet");
-        second.recorded();
-        assert_eq!(second.stamp(), Stamp { number: 2, done_below: 2 });
+        assert_eq!(second.stamp(9), stamp(2, 2));
         drop(second);
-        assert_eq!(numbers.open().await.unwrap().stamp(), Stamp { number: 3, done_below: 3 });
+        assert_eq!(numbers.open().await.stamp(9), stamp(3, 3));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_window_is_kept_by_waiting() {
         let numbers = Numbers::new();
-        let stuck = numbers.open().await.unwrap();
-        stuck.recorded();
+        let stuck = numbers.open().await;
         for _ in 1..SESSION_NUMBERS_MAX {
-            drop(numbers.open().await.unwrap());
+            drop(numbers.open().await);
         }
         let waited = tokio::time::timeout(std::time::Duration::from_secs(1), numbers.open()).await;
         assert!(waited.is_err(), "number 1,025 was given out while 1 is open");
         let next = numbers.open();
         let (next, ()) = tokio::join!(next, async { drop(stuck) });
-        assert_eq!(next.unwrap().stamp(), Stamp { number: 1_025, done_below: 1_025 });
-    }
-
-    #[tokio::test]
-    async fn a_window_of_requests_that_came_to_nothing_ends_the_session() {
-        let numbers = Numbers::new();
-        for _ in 0..SESSION_NUMBERS_MAX {
-            drop(numbers.open().await.unwrap());
-        }
-        assert!(numbers.open().await.is_none());
+        assert_eq!(next.stamp(0), Stamp { number: 1_025, done_below: 1_025, index: 0 });
     }
 }

@@ -105,11 +105,13 @@ impl<'a> Pursuit<'a> {
         let number = self.number(session).await?;
         loop {
             let target = self.target(session).await?;
-            match self.ask(&target, number.as_ref()).await {
+            match self.ask(session, &target, number.as_ref()).await {
                 Ok(answered) => return Ok(answered),
                 Err(Failure::Refused(error)) => self.on_refusal(session, &target, error).await?,
                 Err(Failure::Call(error)) => self.on_failure(session, &target, error).await?,
                 Err(Failure::Hurried) => self.hurry_up(&target),
+                // Nothing was sent under its id.
+                Err(Failure::IndexTooOld) => return Err(Stop::SessionExpired),
             }
         }
     }
@@ -125,7 +127,7 @@ impl<'a> Pursuit<'a> {
         let connection = linked.map_err(|error| error.into_error(address))?.connection;
         self.trouble().reached = true;
         let target = Target::of(address.to_owned(), connection);
-        match self.ask(&target, number.as_ref()).await {
+        match self.ask(session, &target, number.as_ref()).await {
             Ok(answered) => Ok(answered),
             Err(Failure::Refused(error)) if error.applied == Applied::Unknown => {
                 Err(ClientError::Unknown { what: format!("{address}: {error}") })
@@ -135,6 +137,7 @@ impl<'a> Pursuit<'a> {
                 self.note_failure(&target, &error);
                 Err(self.out_of_time())
             }
+            Err(Failure::IndexTooOld) => Err(self.out_of_time()),
             Err(Failure::Hurried) => unreachable!("only requests to the leader are hurried"),
         }
     }
@@ -144,9 +147,7 @@ impl<'a> Pursuit<'a> {
             return Ok(None);
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
-            Ok(Some(number)) => Ok(Some(number)),
-            // Nothing of this session is known anywhere.
-            Ok(None) => Err(Stop::SessionExpired),
+            Ok(number) => Ok(Some(number)),
             Err(_elapsed) => Err(self.out_of_time().into()),
         }
     }
@@ -164,9 +165,20 @@ impl<'a> Pursuit<'a> {
     /// The leader, if it is known and connected.
     pub(super) fn known_leader(&self, session: &Session) -> Option<Arc<Target>> {
         let leader = session.leader()?;
-        let Some(gone) = leader.connection.gone() else { return Some(leader) };
-        self.lost(session, &leader, &gone);
-        None
+        if let Some(gone) = leader.connection.gone() {
+            self.lost(session, &leader, &gone);
+            return None;
+        }
+        if self.lacks_index(session) {
+            self.leave(session, &leader);
+            return None;
+        }
+        Some(leader)
+    }
+
+    /// The request opens a session, and no leader has named an index that it could open under.
+    pub(super) fn lacks_index(&self, session: &Session) -> bool {
+        self.repeat == Repeat::Numbered && !session.links.birth.is_known()
     }
 
     /// The connection to `target` is gone; people are told if it was the leader's.
@@ -203,10 +215,18 @@ impl<'a> Pursuit<'a> {
     }
 
     /// One try. What comes back is checked before anything is made of it.
-    async fn ask(&mut self, target: &Target, number: Option<&Number<'_>>) -> Result<Answered, Failure> {
+    async fn ask(
+        &mut self,
+        session: &Session,
+        target: &Target,
+        number: Option<&Number<'_>>,
+    ) -> Result<Answered, Failure> {
         let now = Instant::now();
         let left = self.deadline.saturating_duration_since(now);
-        self.call.stamp = number.map(Number::stamp);
+        self.call.stamp = match number {
+            Some(number) => Some(number.stamp(session.links.birth.index().ok_or(Failure::IndexTooOld)?)),
+            None => None,
+        };
         self.call.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let waited = now.saturating_duration_since(self.begin);
         set_wait(&mut self.call.request, self.wait.saturating_sub(waited));
@@ -428,6 +448,8 @@ enum Failure {
     Refused(Error),
     Call(CallError),
     Hurried,
+    /// It was not sent: it would be the first of a session whose index was learned too long ago.
+    IndexTooOld,
 }
 
 async fn hurried(hurry: Option<&CancellationToken>) {

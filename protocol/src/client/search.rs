@@ -62,6 +62,15 @@ impl Pursuit<'_> {
         self.trouble().reached = true;
         match who_leads(&linked, until).await {
             Some(view) if view.node == linked.connection.accepted().node.node => {
+                if self.lacks_index(session) {
+                    // It did not lead yet when it said hello.
+                    session.links.forget(&address);
+                    let trouble = self.trouble();
+                    trouble.answering.insert(address.clone());
+                    trouble.tried.insert(address, "is about to lead".to_owned());
+                    trouble.hint = Some(view);
+                    return;
+                }
                 self.shared.leads(&view);
                 let target = Target { address, connection: linked.connection, leader: Some(Arc::new(view)) };
                 session.set_leader(Arc::new(target));

@@ -27,7 +27,7 @@ impl Target {
 }
 
 pub(super) struct Session {
-    /// 0 for the session that the caller named; others follow when a session expires between two requests.
+    /// 0 for the first session of a client; others follow when one is closed, expires, or never was used in time.
     generation: u64,
     pub(super) links: Links,
     pub(super) numbers: Numbers,
@@ -37,16 +37,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        named: SessionId,
-        generation: u64,
-        dial: Arc<dyn Dial>,
-        cluster: Option<ClusterId>,
-    ) -> Self {
+    pub(super) fn new(seed: u128, generation: u64, dial: Arc<dyn Dial>, cluster: Option<ClusterId>) -> Self {
         let id = match generation {
-            0 => named,
+            0 => SessionId(seed),
             _ => {
-                let [bytes, _] = halves(derive(named, b"session", generation));
+                let [bytes, _] = halves(derive(SessionId(seed), b"session", generation));
                 SessionId(u128::from_le_bytes(bytes))
             }
         };
@@ -60,8 +55,8 @@ impl Session {
     }
 
     /// The session after this one.
-    pub(super) fn next(&self, named: SessionId, dial: Arc<dyn Dial>) -> Self {
-        Self::new(named, self.generation + 1, dial, self.links.cluster())
+    pub(super) fn next(&self, seed: u128, dial: Arc<dyn Dial>) -> Self {
+        Self::new(seed, self.generation + 1, dial, self.links.cluster())
     }
 
     /// The leader, if one is known; its connection may be gone.

@@ -3,4 +3,5 @@
 mod presence;
 mod requests;
 mod scripted;
+mod sessions;
 mod worker;

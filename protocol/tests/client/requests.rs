@@ -18,7 +18,7 @@ use tokio::io::{AsyncWriteExt, split};
 
 use crate::scripted::*;
 
-async fn push(client: &Client) -> Result<u64, ClientError> {
+pub(crate) async fn push(client: &Client) -> Result<u64, ClientError> {
     let messages = vec![NewMessage::of_body(b"x")];
     let answered = client.push("jobs".parse().unwrap(), false, messages).await?;
     match answered.answer[..] {
@@ -27,8 +27,8 @@ async fn push(client: &Client) -> Result<u64, ClientError> {
     }
 }
 
-fn stamp(number: u64, done_below: u64) -> Option<Stamp> {
-    Some(Stamp { number, done_below })
+pub(crate) fn stamp(number: u64, done_below: u64) -> Option<Stamp> {
+    Some(Stamp { number, done_below, index: INDEX })
 }
 
 #[tokio::test(start_paused = true)]
@@ -559,7 +559,7 @@ async fn a_dropped_call_is_cancelled_and_its_number_done() {
         let cancel = node.frame().await;
         assert_eq!((cancel.kind, cancel.request_id), (FrameKind::Cancel, parked));
         let (id, call) = node.request().await;
-        assert_eq!(call.stamp, stamp(2, 1), "no command of the session was executed yet");
+        assert_eq!(call.stamp, stamp(2, 2), "nobody waits for number 1");
         // A late answer to what nobody waits for harms nobody.
         node.answer(parked, Ok(Answer::Delivered(Bounded::default()))).await;
         node.answer(id, stored(7)).await;

@@ -15,7 +15,7 @@ use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
-use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, SessionId, StoreId};
+use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, StoreId};
 use queue_protocol::request::{Call, Lease};
 use queue_protocol::response::{
     Age, Answer, At, Delivery, LeaderView, PushOutcome, Response, Role, StatusView,
@@ -24,6 +24,8 @@ use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::sync::mpsc;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(7);
+/// What a leader has applied when a client comes.
+pub(crate) const INDEX: u64 = 50;
 
 /// Addresses that listen.
 #[derive(Default)]
@@ -45,6 +47,8 @@ impl Dial for Net {
 
 pub(crate) struct Listener {
     node: u64,
+    /// What it names to those who come while it leads; `None` until it is ready.
+    pub(crate) index: Option<u64>,
     pub(crate) streams: mpsc::UnboundedReceiver<DuplexStream>,
 }
 
@@ -60,7 +64,7 @@ impl Net {
     pub(crate) fn listen(&self, node: u64) -> Listener {
         let (sender, streams) = mpsc::unbounded_channel();
         self.0.lock().unwrap().insert(address(node), sender);
-        Listener { node, streams }
+        Listener { node, index: Some(INDEX), streams }
     }
 }
 
@@ -72,13 +76,16 @@ impl Listener {
 
     pub(crate) async fn accept_of(&mut self, leader: Option<u64>, cluster: ClusterId) -> Node {
         let (read, mut writer) = split(self.streams.recv().await.unwrap());
+        let index = self.index;
         let mut reader = FrameReader::new(read);
         let node = PeerHello::nobody(NodeId(self.node), StoreId(1));
         let answer = |hello: &Hello| {
             let version = hello.check(cluster, NodeId(self.node))?;
             let leader = leader.map(view);
             let name = Text::cut(format!("n{}", self.node));
-            Ok(Accepted { version, cluster, name, node, leader, features: 0, wall_ms: 0, nonce: [0; 32] })
+            let index = leader.as_ref().filter(|leader| leader.node == node.node).and(index);
+            let (features, wall_ms, nonce) = (0, 0, [0; 32]);
+            Ok(Accepted { version, cluster, name, node, leader, features, wall_ms, nonce, index })
         };
         let (hello, _) =
             accept(&mut reader, &mut writer, &Secret([0; 32]), answer, |_| Ok(())).await.unwrap();
@@ -173,7 +180,7 @@ pub(crate) fn client_of(net: &Arc<Net>, servers: &[u64], follow: bool) -> Client
         servers: servers.iter().map(|node| address(*node)).collect(),
         timeout: Duration::from_secs(5),
         follow,
-        session: SessionId(42),
+        seed: 42,
     };
     Client::new(config, Arc::clone(net) as Arc<dyn Dial>)
 }

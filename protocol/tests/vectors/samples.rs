@@ -247,7 +247,7 @@ fn queue() -> QueueName {
 }
 
 fn call(number: u64, request: Request) -> Call {
-    Call { stamp: Some(Stamp { number, done_below: 300 }), timeout_ms: 5_000, request }
+    Call { stamp: Some(Stamp { number, done_below: 300, index: 4_500 }), timeout_ms: 5_000, request }
 }
 
 pub(crate) fn status() -> Call {
@@ -640,6 +640,7 @@ fn hellos() -> Vec<Sample> {
         features: 0,
         wall_ms: 1_800_000_000_001,
         nonce: [2; 32],
+        index: Some(4_500),
     };
     let transcript = Transcript::new(&member, &accepted).unwrap();
     let proof = |side| HelloMessage::Proof(transcript.prove(&Secret([5; 32]), side));

@@ -6,7 +6,9 @@
 //! ```
 
 use queue_broker::queue::State;
-use queue_broker::queue::command::{Batch, Command, Lease, Op, Push, Receipts, SessionStamp, Stamps};
+use queue_broker::queue::command::{
+    Batch, Command, Lease, Op, Opening, Push, Receipts, SessionStamp, Stamps,
+};
 use queue_broker::queue::reply::{Outcome, Reply};
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::ContentSpec;
@@ -120,7 +122,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let all: Vec<Command> = story().into_iter().map(plain).collect();
     let apart: Vec<Vec<Command>> = all.iter().map(|command| vec![command.clone()]).collect();
     let told = |number: u64, op: &Op| {
-        let session = Some(SessionStamp { session: SessionId(3), number, done_below: 1 });
+        let opening = Some(Opening::default());
+        let session = Some(SessionStamp { session: SessionId(3), number, done_below: 1, opening });
         vec![Command { session, op: op.clone() }]
     };
     let once: Vec<Vec<Command>> = (1..).zip(&story()).map(|(number, op)| told(number, op)).collect();

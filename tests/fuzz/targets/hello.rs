@@ -72,6 +72,7 @@ fn accepted(version: u16, node: NodeId) -> Accepted {
         features: 0,
         wall_ms: 1,
         nonce: [1; 32],
+        index: Some(77),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use queue_broker::fs::sim::{SimDisk, SimOptions};
 use queue_broker::fs::{Disk, Open};
 use queue_broker::queue::State;
-use queue_broker::queue::command::{Batch, Command, Op, SessionStamp, Stamps};
+use queue_broker::queue::command::{Batch, Command, Op, Opening, SessionStamp, Stamps};
 use queue_broker::snapshots::{SnapshotError, Snapshots};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
@@ -129,7 +129,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         state.apply(index, &Batch { stamps, commands }, &[ContentSpec { size: 2, crc32c: 0 }; 3]);
         states.push(encode(&state));
     }
-    let session = Some(SessionStamp { session: SessionId(3), number: 1, done_below: 1 });
+    let opening = Some(Opening::default());
+    let session = Some(SessionStamp { session: SessionId(3), number: 1, done_below: 1, opening });
     let bind = Command { session, op: Op::BindSession { grace_ms: Some(5_000) } };
     let commands = Bounded::new(vec![bind]).expect("one");
     state.apply(99, &Batch { stamps: Stamps::default(), commands }, &[]);

@@ -19,7 +19,7 @@ use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::content;
-use queue_protocol::names::{QueueName, SessionId};
+use queue_protocol::names::QueueName;
 use queue_protocol::request::{Lease, Push, PushMessage, Request};
 use queue_protocol::response::Answer;
 
@@ -174,9 +174,9 @@ impl Cluster {
         }
         let servers = self.hosts.keys().map(|name| format!("{name}:{PORT}")).collect();
         let shared = Arc::clone(&self.shared);
-        let session = SessionId(u128::from(self.seed) + 1);
+        let seed = u128::from(self.seed) + 1;
         self.sim.client("client", async move {
-            let config = ClientConfig { servers, timeout: Duration::from_secs(60), follow: true, session };
+            let config = ClientConfig { servers, timeout: Duration::from_secs(60), follow: true, seed };
             let client = Client::new(config, Arc::new(SimNet::default()));
             loop {
                 let todo = shared.todo.lock().unwrap().take();

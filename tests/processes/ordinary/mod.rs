@@ -2,3 +2,4 @@
 //! file is one resource or one promise; strangers are raw sockets, not our own client.
 
 mod clocks;
+mod sessions;

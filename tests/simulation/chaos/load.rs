@@ -19,6 +19,7 @@ use queue_protocol::request::{
 use queue_protocol::response::{Answer, QueueView, Settled};
 use queue_protocol::txn::{Condition, Step, Txn};
 
+use super::late;
 use super::members::MACHINES_MAX;
 use super::plan::{Dice, address};
 use super::queues::{self, BUSY, QUIET, has_groups, queue, settings};
@@ -56,9 +57,9 @@ struct Held {
 }
 
 /// Where a client asks.
-fn client(session: u128, timeout: Duration) -> Client {
+fn client(seed: u128, timeout: Duration) -> Client {
     let servers = (1..=MACHINES_MAX).map(|number| address(&format!("n{number}"))).collect();
-    let config = ClientConfig { servers, timeout, follow: true, session: SessionId(session) };
+    let config = ClientConfig { servers, timeout, follow: true, seed };
     Client::new(config, Arc::new(SimNet::default()))
 }
 
@@ -66,6 +67,15 @@ impl Load {
     /// No worker begins anything more.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Something was answered that nobody should get.
+    pub(super) fn note_wrong(&self, what: String) {
+        self.wrong.lock().expect("nobody panics with it").push(what);
     }
 
     /// Workers that have not come to their end.
@@ -88,6 +98,7 @@ impl Load {
             self.working.fetch_add(1, Ordering::Relaxed);
             tokio::spawn(worker.work());
         }
+        tokio::spawn(late::visit(self, seed, place));
         std::future::pending().await
     }
 }
@@ -112,7 +123,7 @@ impl Worker {
                 Some(Ok(_))
             ) {}
         }
-        while !self.load.stop.load(Ordering::Relaxed) {
+        while !self.load.is_stopped() {
             if self.looks {
                 self.look(&client).await;
             } else {
@@ -164,7 +175,7 @@ impl Worker {
             Err(ClientError::Refused(error)) if EXPECTED.contains(&error.code) => Some(Err(error.code)),
             Err(ClientError::Unavailable { .. } | ClientError::Unknown { .. }) => None,
             Err(error) => {
-                self.load.wrong.lock().expect("nobody panics with it").push(format!("{asked}: {error}"));
+                self.load.note_wrong(format!("{asked}: {error}"));
                 None
             }
         }

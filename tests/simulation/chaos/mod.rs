@@ -4,6 +4,7 @@ mod account;
 mod coverage;
 mod dial;
 mod faults;
+mod late;
 mod lies;
 mod load;
 mod machine;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use harness::simulation::SimNet;
 use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::membership::MemberChange;
-use queue_protocol::names::{NodeId, SessionId};
+use queue_protocol::names::NodeId;
 use queue_protocol::request::Request;
 use queue_protocol::response::{MemberView, Role, StatusView};
 
@@ -61,8 +61,8 @@ impl Picture {
 }
 
 fn client(seed: u64, number: u64, timeout: Duration) -> Client {
-    let session = SessionId(u128::from(seed) << 32 | u128::from(number));
-    let config = ClientConfig { servers: Vec::new(), timeout, follow: false, session };
+    let seed = u128::from(seed) << 32 | u128::from(number);
+    let config = ClientConfig { servers: Vec::new(), timeout, follow: false, seed };
     Client::new(config, Arc::new(SimNet::default()))
 }
 

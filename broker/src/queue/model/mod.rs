@@ -7,6 +7,7 @@ mod ops;
 mod push;
 mod rates;
 mod schedules;
+mod sessions;
 mod sweep;
 mod txn;
 
@@ -14,16 +15,16 @@ use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
-use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
+use queue_protocol::limits::{SESSION_IDLE_MS, SESSIONS_MAX};
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::{At, DeadReason, EventKind};
 use queue_protocol::settings::{OnExpiry, Settings};
 
-use super::command::{Batch, Command, ErrorText, Op, SessionStamp};
+use super::NextDue;
+use super::command::{Batch, ErrorText, Opening};
 use super::reply::{BodyRef, Outcome, Refusal, Reply};
 use super::view::Peeked;
-use super::{NextDue, SESSION_FORGOTTEN_MS};
 
 #[derive(Clone, Debug)]
 struct Message {
@@ -39,9 +40,11 @@ struct Message {
 #[derive(Clone, Debug)]
 struct Session {
     id: SessionId,
+    opening: Opening,
     done_below: u64,
     used_at_ms: u64,
-    check_ms: u64,
+    /// When it was seen to be in use.
+    listed_ms: u64,
     grace_ms: Option<u64>,
     answers: Vec<(u64, Reply)>,
 }
@@ -79,7 +82,11 @@ pub struct Model {
     queues: Vec<Queue>,
     messages: Vec<Message>,
     sessions: Vec<Session>,
-    forgotten: Vec<(SessionId, u64)>,
+    /// Id, index, and when the id is dropped.
+    forgotten: Vec<(SessionId, u64, u64)>,
+    /// Indices up to it belong to sessions that may have been forgotten.
+    mark: Option<u64>,
+    sessions_max: usize,
     schedules: Vec<schedules::Schedule>,
 }
 
@@ -98,6 +105,8 @@ impl Default for Model {
             messages: Vec::new(),
             sessions: Vec::new(),
             forgotten: Vec::new(),
+            mark: None,
+            sessions_max: SESSIONS_MAX,
             schedules: Vec::new(),
         }
     }
@@ -155,21 +164,10 @@ impl Model {
         }
         self.refill();
         self.end_claims();
-        let wall_ms = self.wall_ms;
-        for session in self.sessions.clone() {
-            if session.check_ms > wall_ms {
-                continue;
-            }
-            let idle_at = session.used_at_ms + SESSION_IDLE_MS;
-            let has_leases = self.in_state(MessageState::Leased).any(|m| m.holder == Some(session.id));
-            if idle_at <= wall_ms && !has_leases {
-                self.forget(session.id);
-            } else {
-                let next = if idle_at > wall_ms { idle_at } else { wall_ms + SESSION_IDLE_MS };
-                self.sessions.iter_mut().find(|s| s.id == session.id).unwrap().check_ms = next;
-            }
+        while let Some(id) = self.unused(None, SESSION_IDLE_MS) {
+            self.forget(id);
         }
-        self.forgotten.retain(|(_, until_ms)| *until_ms > wall_ms);
+        self.drop_forgotten();
     }
 
     /// Lets waiting messages go whose time has passed: all of one queue, then those of the next.
@@ -208,72 +206,6 @@ impl Model {
             return Some((0, id));
         }
         (ttl_ms > 0).then_some((died_at_ms + ttl_ms, id))
-    }
-
-    fn forget(&mut self, id: SessionId) {
-        self.sessions.retain(|session| session.id != id);
-        self.resign(id);
-        if !self.forgotten.iter().any(|(forgotten, _)| *forgotten == id) {
-            self.forgotten.push((id, self.wall_ms + SESSION_FORGOTTEN_MS));
-        }
-    }
-
-    fn command(&mut self, at: At, command: &Command, bodies: &[BodyRef]) -> Reply {
-        let fresh = |result| Reply { at, repeated: false, result };
-        let Some(SessionStamp { session: id, number, done_below }) = command.session else {
-            return fresh(self.execute(None, &command.op, bodies));
-        };
-        if command.op == Op::CloseSession {
-            self.forget(id);
-            return fresh(Ok(Outcome::Closed));
-        }
-        let refused = |code| fresh(Err(refusal(code)));
-        let wall_ms = self.wall_ms;
-        if let Some(session) = self.sessions.iter_mut().find(|session| session.id == id) {
-            session.used_at_ms = wall_ms;
-            if number < done_below || number < session.done_below {
-                return refused(ErrorCode::TooOld);
-            }
-            session.done_below = session.done_below.max(done_below);
-            let keep = session.done_below;
-            session.answers.retain(|(number, _)| *number >= keep);
-            if let Some((_, answer)) = session.answers.iter().find(|(answered, _)| *answered == number) {
-                return Reply { repeated: true, ..answer.clone() };
-            }
-            if number - keep >= SESSION_NUMBERS_MAX {
-                return refused(ErrorCode::SessionFull);
-            }
-        } else {
-            if done_below > 1 || self.forgotten.iter().any(|(forgotten, _)| *forgotten == id) {
-                return refused(ErrorCode::SessionExpired);
-            }
-            if number == 0 {
-                return refused(ErrorCode::TooOld);
-            }
-            if number > SESSION_NUMBERS_MAX {
-                return refused(ErrorCode::SessionFull);
-            }
-        }
-        let reply = fresh(self.execute(Some(id), &command.op, bodies));
-        if reply.result != Ok(Outcome::Nothing) {
-            if !self.sessions.iter().any(|session| session.id == id) {
-                let check_ms = wall_ms + SESSION_IDLE_MS;
-                self.sessions.push(Session {
-                    id,
-                    done_below: 1,
-                    used_at_ms: wall_ms,
-                    check_ms,
-                    grace_ms: None,
-                    answers: Vec::new(),
-                });
-            }
-            let session = self.sessions.iter_mut().find(|session| session.id == id).unwrap();
-            session.answers.push((number, reply.clone()));
-            if let Ok(Outcome::Bound(grace_ms)) = reply.result {
-                session.grace_ms = grace_ms;
-            }
-        }
-        reply
     }
 
     fn has(&self, queue: &QueueName) -> bool {
@@ -335,16 +267,14 @@ impl Model {
         names
     }
 
-    /// Wall clock of the next delay or look at a session, lease clock of the next lease end, leases.
+    /// Wall clock of the next delay, lease clock of the next lease end, leases.
     pub fn next_due(&self) -> NextDue {
         let delays = self.in_state(MessageState::Delayed).filter_map(|message| message.shown.until_ms);
-        let looks = self.sessions.iter().map(|session| session.check_ms);
         let waiting = [MessageState::Ready, MessageState::Delayed].map(|state| self.in_state(state));
         let expiries = waiting.into_iter().flatten().filter_map(|message| message.shown.expires_at_ms);
         let dead = self.queues.iter().filter_map(|queue| self.dead_end(queue)).map(|(at_ms, _)| at_ms);
         NextDue {
             wall_ms: delays
-                .chain(looks)
                 .chain(expiries)
                 .chain(dead)
                 .chain(self.parked().map(|_| 0))
@@ -371,19 +301,6 @@ impl Model {
         self.messages.iter().any(|message| message.hops > 0)
     }
 
-    /// Open sessions.
-    pub fn sessions(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Bound sessions and their graces.
-    pub fn bound(&self) -> Vec<(SessionId, u64)> {
-        let mut bound: Vec<_> =
-            self.sessions.iter().filter_map(|session| Some((session.id, session.grace_ms?))).collect();
-        bound.sort();
-        bound
-    }
-
     /// Every live row: index and ordinal, sorted, once each.
     pub fn live_rows(&self) -> Vec<(u64, u32)> {
         let mut rows: Vec<(u64, u32)> = self
@@ -400,13 +317,6 @@ impl Model {
         rows.sort();
         rows.dedup();
         rows
-    }
-
-    /// The recorded answer.
-    pub fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
-        let session = self.sessions.iter().find(|known| known.id == session)?;
-        let (_, answer) = session.answers.iter().find(|(answered, _)| *answered == number)?;
-        Some(Reply { repeated: true, ..answer.clone() })
     }
 }
 

@@ -78,7 +78,7 @@ fn a_session_that_is_closed_passes_the_queue_on_when_its_leases_have_ended() {
     let grants = second.lease(&mut broker);
     assert_eq!((ids(&grants), grants[0].epoch), (vec![1], 2));
     broker.ack("jobs", &grants);
-    let stamp = Some(SessionStamp { session: SessionId(2), number: 99, done_below: 1 });
+    let stamp = Some(broker.stamp(2, 99, 1));
     let close = vec![Command { session: stamp, op: Op::CloseSession }];
     assert_eq!(broker.entry(close).effects.ready, [name("jobs")], "without leases at once");
     assert_eq!(Consumer::new(3).lease(&mut broker)[0].epoch, 3);
@@ -95,7 +95,7 @@ fn a_consumer_that_has_nothing_to_do_keeps_the_queue_and_costs_no_entry() {
     // Long after, in the entry of the push, as the leader serves those who wait.
     broker.confirmed_ms += 3_600_000;
     first.sent += 1;
-    let stamp = SessionStamp { session: SessionId(1), number: first.sent, done_below: 1 };
+    let stamp = broker.stamp(1, first.sent, 1);
     let take = Command { session: Some(stamp), op: lease("jobs", 1) };
     let applied = broker.entry(vec![Command { session: None, op: push("jobs", 2) }, take]);
     let grants = delivered(applied.replies[1].result.clone());

@@ -17,8 +17,11 @@ fn cases() -> u32 {
     std::env::var("QUEUE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_200)
 }
 
+/// Sessions open at a time.
+const SESSIONS: usize = 5;
+
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 39] = [
+const KINDS: [&str; 41] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -35,6 +38,8 @@ const KINDS: [&str; 39] = [
     "TooOld",
     "SessionExpired",
     "SessionFull",
+    "SessionLimit",
+    "mark",
     "Altered",
     "Swept",
     "Edited",
@@ -85,6 +90,9 @@ fn every_history_goes_as_in_the_model() {
 
 fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
     let (mut state, mut model, mut clients) = (State::new(), Model::default(), Clients::default());
+    state.sessions.set_max(SESSIONS);
+    model.set_sessions_max(SESSIONS);
+    let mut executed = BTreeSet::new();
     let mut twins: Vec<State> = Vec::new();
     let mut snapshots: Vec<(State, Vec<u8>)> = Vec::new();
     for (index, step) in (1..).zip(steps) {
@@ -94,14 +102,19 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         let applied = state.apply(index, &batch, &table);
         assert_eq!(applied.replies, model.apply(index, &batch, &table), "entry {index}: {batch:?}");
         state.check();
-        assert_same(&state, &model);
+        assert_same(&state, &model, &clients.callers.sessions());
         assert_recorded(&state, &model, &batch);
         assert_effects(&applied, &model, &were_ready);
         assert_gone(&applied, &model, &were_there, &batch);
-        for reply in &applied.replies {
-            clients.hear(reply);
+        for (command, reply) in batch.commands.iter().zip(&applied.replies) {
+            clients.hear(command, reply);
             seen.extend(kinds(reply));
+            if let Some(stamp) = command.session.filter(|_| is_recorded(reply)) {
+                let first = executed.insert((stamp.session, stamp.number));
+                assert!(first, "entry {index}: {stamp:?} was executed again");
+            }
         }
+        seen.extend(state.sessions.forgotten().mark().map(|_| "mark".to_owned()));
         for (command, reply) in batch.commands.iter().zip(&applied.replies) {
             let released =
                 matches!(command.op, Op::ReleaseAbsent(_)) && reply.result != Ok(Outcome::Count(0));
@@ -125,13 +138,25 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         let bytes = encode(&state);
         assert!(twins.iter().all(|twin| encode(twin) == bytes), "entry {index}: a restart shows");
         if step.restart {
-            let twin = State::decode(&bytes).expect("a state decodes what it encodes");
+            let mut twin = State::decode(&bytes).expect("a state decodes what it encodes");
+            twin.sessions.set_max(SESSIONS);
             twin.check();
             twins.push(twin);
             snapshots.push((state.clone(), bytes));
         }
     }
     assert!(snapshots.iter().all(|(snapshot, bytes)| encode(snapshot) == *bytes), "a snapshot changed");
+}
+
+/// Whether a command was executed just now, and its answer is kept.
+fn is_recorded(reply: &Reply) -> bool {
+    let not_admitted =
+        [ErrorCode::TooOld, ErrorCode::SessionExpired, ErrorCode::SessionFull, ErrorCode::SessionLimit];
+    match &reply.result {
+        Ok(Outcome::Nothing | Outcome::Closed) => false,
+        Ok(_) => !reply.repeated,
+        Err(refusal) => !reply.repeated && !not_admitted.contains(&refusal.code),
+    }
 }
 
 /// Whether ready messages of a group wait for others.
@@ -151,7 +176,7 @@ fn kinds(reply: &Reply) -> impl Iterator<Item = String> {
     [Some(kind), reply.repeated.then(|| "repeated".to_owned())].into_iter().chain(within).flatten()
 }
 
-fn assert_same(state: &State, model: &Model) {
+fn assert_same(state: &State, model: &Model, sessions: &[SessionId]) {
     assert_eq!(state.queues(None, None, usize::MAX).len(), model.queues().len());
     let mut sums = [0; 4];
     for queue in model.queues() {
@@ -170,7 +195,7 @@ fn assert_same(state: &State, model: &Model) {
         }
         assert_eq!(stats.bytes, bytes);
         assert_eq!(state.available(&queue), model.available(&queue));
-        for session in [None, Some(SessionId(0)), Some(SessionId(1)), Some(SessionId(2))] {
+        for session in sessions.iter().copied().map(Some).chain([None]) {
             assert_eq!(state.available_to(&queue, session), model.available_to(&queue, session));
         }
         let ready = model.peek(&queue, MessageState::Ready);

@@ -10,6 +10,7 @@ use queue_protocol::txn::Condition;
 
 use super::super::command::{ErrorText, Fire, SetSchedule, Step as TxnStep, Txn};
 use super::any_settings::{any_change, any_settings};
+use super::callers::{Callers, Stamp, stamp};
 use super::*;
 
 pub(super) const QUEUES: [&str; 4] = ["jobs", "jobz", "mail", "z.audit-log"];
@@ -29,15 +30,6 @@ pub(super) struct Step {
     short: bool,
     /// From here on a state read back from bytes goes along.
     pub(super) restart: bool,
-}
-
-/// Which session number a command carries.
-#[derive(Clone, Debug)]
-pub(super) enum Stamp {
-    None,
-    Next { session: u128, done: u64 },
-    Again { session: u128, back: u64 },
-    Any { session: u128, number: u64, done_below: u64 },
 }
 
 /// A command; receipts are chosen among those handed out so far.
@@ -260,18 +252,8 @@ fn single() -> BoxedStrategy<Act> {
     .boxed()
 }
 
-fn stamp() -> impl Strategy<Value = Stamp> {
-    prop_oneof![
-        2 => Just(Stamp::None),
-        8 => (0u128..3, prop_oneof![Just(0u64), 0u64..6]).prop_map(|(session, done)| Stamp::Next { session, done }),
-        3 => (0u128..3, 0u64..6).prop_map(|(session, back)| Stamp::Again { session, back }),
-        1 => (0u128..4, prop_oneof![0u64..20, 1_000u64..1_100], 0u64..20)
-            .prop_map(|(session, number, done_below)| Stamp::Any { session, number, done_below }),
-    ]
-}
-
 pub(super) fn step() -> impl Strategy<Value = Step> {
-    let wall_ms = prop_oneof![8 => 0u64..1_500, 1 => Just(3_600_000u64), 1 => 3_599_000u64..3_602_000];
+    let wall_ms = prop_oneof![8 => 0u64..1_500, 2 => 5_000u64..130_000, 1 => Just(3_600_000u64), 1 => 3_599_000u64..3_602_000];
     let sizes = prop_oneof![Just(vec![64u32]), prop::collection::vec(0u32..200, 1..4)];
     let commands = prop::collection::vec((stamp(), act()), 0..6);
     let odd = (prop::bool::weighted(0.1), prop::bool::weighted(0.05), prop::bool::weighted(0.1));
@@ -301,7 +283,7 @@ impl Step {
 #[derive(Default)]
 pub(super) struct Clients {
     wall_ms: u64,
-    sent: [u64; 3],
+    pub(super) callers: Callers,
     granted: Vec<(QueueName, MessageId, LeaseToken)>,
 }
 
@@ -309,6 +291,7 @@ impl Clients {
     /// The entry of a step, and its body table.
     pub(super) fn entry(&mut self, step: &Step) -> (Batch, Vec<ContentSpec>) {
         self.wall_ms += step.wall_ms;
+        self.callers.next_entry();
         let back_ms = if step.backwards { 3_600_000 } else { 0 };
         let wall_ms = (1_000_000 + self.wall_ms).saturating_sub(back_ms);
         let commands: Vec<Command> =
@@ -325,35 +308,16 @@ impl Clients {
         (Batch { stamps, commands: bounded(commands) }, table)
     }
 
-    /// Notes what was handed out.
-    pub(super) fn hear(&mut self, reply: &Reply) {
+    /// Notes what was handed out, and whose session is gone.
+    pub(super) fn hear(&mut self, command: &Command, reply: &Reply) {
         if let Ok(Outcome::Delivered(grants)) = &reply.result {
             self.granted.extend(grants.iter().map(|grant| (grant.queue.clone(), grant.id, grant.token)));
         }
+        self.callers.hear(command, reply);
     }
 
     fn command(&mut self, stamp: &Stamp, act: &Act) -> Command {
-        let session = match *stamp {
-            Stamp::None => None,
-            Stamp::Next { session, done } => {
-                let sent = &mut self.sent[usize::try_from(session).expect("one of three")];
-                *sent += 1;
-                let done_below = (*sent - done.min(*sent - 1)).min(if done == 0 { 1 } else { u64::MAX });
-                Some(SessionStamp { session: SessionId(session), number: *sent, done_below })
-            }
-            Stamp::Again { session, back } => {
-                let sent = self.sent[usize::try_from(session).expect("one of three")];
-                Some(SessionStamp {
-                    session: SessionId(session),
-                    number: sent.saturating_sub(back),
-                    done_below: 1,
-                })
-            }
-            Stamp::Any { session, number, done_below } => {
-                Some(SessionStamp { session: SessionId(session), number, done_below })
-            }
-        };
-        Command { session, op: self.op(act) }
+        Command { session: self.callers.stamp(stamp), op: self.op(act) }
     }
 
     fn op(&self, act: &Act) -> Op {

@@ -4,20 +4,25 @@ mod active_stories;
 mod any_settings;
 mod bound_stories;
 mod bytes;
+mod callers;
 mod compared;
 mod group_stories;
 mod histories;
+mod idle_stories;
 mod life_stories;
 mod limits;
 mod rate_stories;
 mod rivals;
 mod schedule_stories;
+mod session_load;
 mod session_stories;
 mod settings_stories;
 mod stories;
 mod sweep_stories;
 mod time_stories;
 mod txn_stories;
+
+use std::collections::BTreeMap;
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
@@ -30,7 +35,7 @@ use queue_protocol::response::{Settled, Swept};
 use queue_protocol::settings::Settings;
 
 use super::State;
-use super::command::{Batch, Command, Lease, Op, Push, Receipts, SessionStamp, Stamps};
+use super::command::{Batch, Command, Lease, Op, Opening, Push, Receipts, SessionStamp, Source, Stamps};
 use super::reply::{Applied, Grant, Outcome, Refusal, Reply};
 
 /// A state with a hand on its clocks. Every entry is followed by `check` and a round through bytes.
@@ -39,6 +44,10 @@ struct Broker {
     index: u64,
     wall_ms: u64,
     confirmed_ms: u64,
+    /// What the client of each session learned before its first command.
+    openings: BTreeMap<u128, Opening>,
+    /// Where clients are.
+    source: Source,
 }
 
 fn name(text: &str) -> QueueName {
@@ -128,7 +137,14 @@ fn contents(state: &State) -> Vec<u8> {
 
 impl Broker {
     fn new() -> Self {
-        Self { state: State::new(), index: 0, wall_ms: 1_000_000, confirmed_ms: 0 }
+        Self {
+            state: State::new(),
+            index: 0,
+            wall_ms: 1_000_000,
+            confirmed_ms: 0,
+            openings: BTreeMap::new(),
+            source: Source::default(),
+        }
     }
 
     /// One entry; every content has 10 bytes.
@@ -155,9 +171,16 @@ impl Broker {
         self.entry(vec![Command { session: None, op }]).replies.remove(0).result
     }
 
+    /// The stamp of a client that learned the index when it first came.
+    fn stamp(&mut self, session: u128, number: u64, done_below: u64) -> SessionStamp {
+        let now = Opening { index: self.index, source: self.source };
+        let opening = Some(*self.openings.entry(session).or_insert(now));
+        SessionStamp { session: SessionId(session), number, done_below, opening }
+    }
+
     /// One command of a session, alone in its entry.
     fn call(&mut self, session: u128, number: u64, done_below: u64, op: Op) -> Reply {
-        let session = Some(SessionStamp { session: SessionId(session), number, done_below });
+        let session = Some(self.stamp(session, number, done_below));
         self.entry(vec![Command { session, op }]).replies.remove(0)
     }
 

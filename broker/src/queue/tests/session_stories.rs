@@ -1,10 +1,9 @@
 //! What sessions remember and when they forget, told one thing at a time.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::limits::{SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
+use queue_protocol::limits::{SESSION_FORGOTTEN_MS, SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
 use queue_protocol::response::{At, PushOutcome};
 
-use super::super::SESSION_FORGOTTEN_MS;
 use super::*;
 
 fn code(reply: &Reply) -> ErrorCode {
@@ -26,7 +25,7 @@ fn a_repeated_command_gets_the_first_answer_and_does_nothing() {
 fn a_repeat_still_takes_its_rows_of_the_body_table() {
     let mut broker = Broker::new();
     broker.call(7, 1, 1, push("jobs", 1));
-    let stamp = |number| Some(SessionStamp { session: SessionId(7), number, done_below: 1 });
+    let mut stamp = |number| Some(broker.stamp(7, number, 1));
     let table = [11, 22].map(|size| ContentSpec { size, crc32c: 0 });
     let commands = [1, 2].map(|number| Command { session: stamp(number), op: push("jobs", 1) });
     broker.entry_with(commands.to_vec(), &table);
@@ -91,25 +90,85 @@ fn a_refusal_is_remembered_like_any_answer() {
 }
 
 #[test]
-fn a_session_that_is_not_known_but_was_open_has_expired() {
+fn a_session_of_which_the_leader_knew_that_it_was_open_has_expired_if_it_is_not() {
     let mut broker = Broker::new();
-    assert_eq!(code(&broker.call(7, 5, 2, push("jobs", 1))), ErrorCode::SessionExpired);
+    let known = SessionStamp { opening: None, ..broker.stamp(7, 5, 2) };
+    let refused = broker.entry(vec![Command { session: Some(known), op: push("jobs", 1) }]).replies.remove(0);
+    assert_eq!(code(&refused), ErrorCode::SessionExpired);
     assert_eq!(broker.state.stats().sessions, 0);
-    assert!(broker.call(7, 5, 1, push("jobs", 1)).result.is_ok());
+    assert!(
+        broker.call(7, 5, 2, push("jobs", 1)).result.is_ok(),
+        "it never was open: its numbers say nothing"
+    );
+    assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::TooOld);
 }
 
 #[test]
-fn an_unused_session_expires_and_a_repeat_of_its_first_command_is_refused() {
+fn an_unused_session_expires_and_a_repeat_of_its_first_command_is_refused_for_ever() {
     let mut broker = Broker::new();
     broker.call(7, 1, 1, push("jobs", 1));
     broker.pass_wall(SESSION_IDLE_MS - 1);
     assert_eq!(broker.state.stats().sessions, 1);
     broker.pass_wall(1);
     assert_eq!(broker.state.stats().sessions, 0);
-    assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::SessionExpired);
-    broker.pass_wall(SESSION_FORGOTTEN_MS - 1);
-    assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::SessionExpired);
+    for later_ms in [0, SESSION_FORGOTTEN_MS - 1, 1, 1, SESSION_IDLE_MS, 1 << 40] {
+        broker.wall_ms += later_ms;
+        assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::SessionExpired);
+    }
+    assert_eq!(broker.state.sessions.forgotten().len(), 0);
     assert_eq!(broker.count("jobs"), [1, 0, 0, 0]);
+}
+
+#[test]
+fn when_an_id_is_dropped_sessions_that_opened_stay_and_older_ones_open_no_more() {
+    let mut broker = Broker::new();
+    broker.call(1, 1, 1, push("jobs", 1));
+    let [never, early] = [2, 3].map(|session| broker.stamp(session, 1, 1));
+    broker.tick();
+    let late = broker.stamp(4, 1, 1);
+    let push_of = |stamp| vec![Command { session: Some(stamp), op: push("jobs", 1) }];
+    assert!(broker.entry(push_of(early)).replies[0].result.is_ok());
+    broker.call(5, 1, 1, push("jobs", 1));
+    broker.call(5, 2, 1, Op::CloseSession);
+    broker.pass_wall(SESSION_FORGOTTEN_MS - 1);
+    assert!(!broker.state.is_lost(&never));
+    broker.pass_wall(1);
+    let mark = broker.state.sessions.forgotten().mark();
+    assert_eq!(mark, broker.openings.get(&5).map(|opening| opening.index));
+    assert_eq!(code(&broker.entry(push_of(never)).replies[0]), ErrorCode::SessionExpired);
+    assert_eq!(
+        code(&broker.entry(push_of(late)).replies[0]),
+        ErrorCode::SessionExpired,
+        "it is below the mark"
+    );
+    assert!(broker.entry(push_of(early)).replies[0].repeated);
+    assert!(broker.call(3, 2, 2, push("jobs", 1)).result.is_ok());
+    assert!(broker.call(6, 1, 1, push("jobs", 1)).result.is_ok(), "who learns an index now is above it");
+}
+
+#[test]
+fn a_session_opens_under_no_index_that_is_still_to_come() {
+    let mut broker = Broker::new();
+    broker.tick();
+    let next = broker.index + 1;
+    for index in [next, u64::MAX] {
+        let opening = Some(Opening { index, source: broker.source });
+        let session = Some(SessionStamp { opening, ..broker.stamp(7, 1, 1) });
+        let commands = [push("jobs", 1), Op::CloseSession].map(|op| Command { session, op });
+        let refused = broker.entry(commands.to_vec()).replies.remove(0);
+        assert_eq!(code(&refused), ErrorCode::SessionExpired);
+        broker.index = next - 1;
+    }
+    assert_eq!(broker.state.sessions.forgotten().len(), 0);
+}
+
+#[test]
+fn a_session_that_is_closed_before_it_opens_never_opens() {
+    let mut broker = Broker::new();
+    assert_eq!(broker.call(7, 2, 1, Op::CloseSession).result, Ok(Outcome::Closed));
+    assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::SessionExpired);
+    broker.pass_wall(SESSION_FORGOTTEN_MS);
+    assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::SessionExpired);
 }
 
 #[test]
@@ -163,11 +222,10 @@ fn numbers_skipped_by_empty_leases_do_not_keep_a_session_from_opening() {
     let mut broker = Broker::new();
     broker.run(push("jobs", 1)).unwrap();
     broker.run(pop("jobs", 1)).unwrap();
-    for number in 1..=9 {
-        assert_eq!(broker.call(7, number, 1, lease("jobs", 1)).result, Ok(Outcome::Nothing));
+    for number in [1, 2, 2_000] {
+        assert_eq!(broker.call(7, number, number, lease("jobs", 1)).result, Ok(Outcome::Nothing));
     }
-    let opened = broker.call(7, 10, 1, Op::Extend { leases: None, lease_ms: 1_000 });
-    assert_eq!(opened.result, Ok(Outcome::Extended { results: vec![], count: 0, deadline_ms: 1_000 }));
     let stored = PushOutcome::Stored { first_id: MessageId(2), count: 1 };
-    assert_eq!(broker.call(7, 11, 11, push("jobs", 1)).result, Ok(Outcome::Pushed(vec![stored])));
+    assert_eq!(broker.call(7, 5_000, 4_000, push("jobs", 1)).result, Ok(Outcome::Pushed(vec![stored])));
+    assert_eq!(code(&broker.call(7, 5_024, 4_000, push("jobs", 1))), ErrorCode::SessionFull);
 }

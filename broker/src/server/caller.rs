@@ -1,0 +1,87 @@
+//! Who asks over a connection: its session and where it comes from. The stamps of its requests are made here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
+
+use queue_protocol::error::Error;
+use queue_protocol::names::SessionId;
+use queue_protocol::request::Stamp;
+
+use super::dispatch::bad;
+use crate::mutants::{self, Mutant};
+use crate::queue::command::{Opening, SessionStamp, Source};
+use crate::raft::Consensus;
+
+/// The client of one connection.
+pub(crate) struct Caller {
+    /// What its requests with a stamp belong to.
+    pub(super) session: SessionId,
+    source: Source,
+    /// The index under which the session was seen to be open. It never opens again, so whatever is asked from then on needs
+    /// no more than its number.
+    open: OnceLock<u64>,
+}
+
+impl Caller {
+    pub(super) fn new(session: SessionId, from: SocketAddr) -> Self {
+        Self { session, source: source_of(from.ip()), open: OnceLock::new() }
+    }
+
+    /// The stamp of a command, with what opens the session if the state does not know it.
+    ///
+    /// # Errors
+    /// Refused if the number is below its window, or the session is open under another index: two clients have one id, or
+    /// one has renewed its index.
+    pub(super) fn stamp(&self, stamp: Stamp, consensus: &Consensus) -> Result<SessionStamp, Error> {
+        if stamp.number < stamp.done_below {
+            return Err(bad("the stamp's number is below its window"));
+        }
+        let index =
+            if mutants::on(Mutant::IndexRenewed) { consensus.read(|_, index| index) } else { stamp.index };
+        let opening = match self.index(consensus) {
+            Some(open) if open != index => {
+                return Err(bad(format!("session {} opened under index {open}, not {index}", self.session)));
+            }
+            Some(_) => None,
+            None => Some(Opening { index, source: self.source }),
+        };
+        let Stamp { number, done_below, .. } = stamp;
+        Ok(SessionStamp { session: self.session, number, done_below, opening })
+    }
+
+    /// The index under which the session is open, or was.
+    fn index(&self, consensus: &Consensus) -> Option<u64> {
+        if let Some(index) = self.open.get() {
+            return Some(*index);
+        }
+        let index = consensus.read(|state, _| state.session_index(self.session))?;
+        Some(*self.open.get_or_init(|| index))
+    }
+}
+
+/// Of an IPv6 address the lower half is the host's own choice.
+fn source_of(address: IpAddr) -> Source {
+    let address = match address {
+        IpAddr::V4(address) => return Source(address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => address,
+    };
+    let mut octets = address.octets();
+    if address.to_ipv4_mapped().is_none() {
+        octets[8..].fill(0);
+    }
+    Source(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_half_of_an_ipv6_address() {
+        let source = |address: &str| source_of(address.parse().expect("an address"));
+        assert_eq!(source("192.0.2.1"), source("::ffff:192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("2001:db8:0:1::1"), source("2001:db8:0:1:8000::2"));
+        assert_ne!(source("2001:db8:0:1::1"), source("2001:db8:0:2::1"));
+    }
+}
