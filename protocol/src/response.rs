@@ -396,6 +396,10 @@ pub struct StatusView {
     pub members: Bounded<MemberView, 64>,
     /// Who votes is being changed: until it is, a majority of the voters before and one of those after are needed.
     pub changing: bool,
+    /// Connections of clients that it takes at a time.
+    pub connections_max: u64,
+    /// Those that its setting asks for: more than it takes, if it has too few file descriptors for them.
+    pub connections_asked: u64,
 }
 
 /// A member as the membership names it.

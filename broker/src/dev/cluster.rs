@@ -450,6 +450,8 @@ mod tests {
             levels: queue_protocol::level::Levels::OURS,
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
             changing: false,
+            connections_max: 10_000,
+            connections_asked: 10_000,
         })
     }
 

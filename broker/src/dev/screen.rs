@@ -154,6 +154,8 @@ mod tests {
             levels: queue_protocol::level::Levels::OURS,
             members: Bounded::default(),
             changing: false,
+            connections_max: 10_000,
+            connections_asked: 10_000,
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }
     }

@@ -458,5 +458,7 @@ fn status(address: SocketAddr) -> Answer {
         levels: Levels::OURS,
         members: Bounded::new(members).unwrap(),
         changing: false,
+        connections_max: 10_000,
+        connections_asked: 10_000,
     }))
 }

@@ -160,6 +160,8 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         levels: Levels::OURS,
         members: Bounded::default(),
         changing: false,
+        connections_max: 10_000,
+        connections_asked: 10_000,
     }))
 }
 

@@ -410,6 +410,8 @@ fn status_view(role: Role) -> StatusView {
         levels: Levels::OURS,
         members: list(vec![member_view()]),
         changing: false,
+        connections_max: 640,
+        connections_asked: 10_000,
     }
 }
 
@@ -583,6 +585,7 @@ fn peers() -> Vec<Sample> {
         wall_ms: 1_800_000_000_000,
         disk_free_bytes: 1 << 36,
         disk_low: false,
+        descriptors_short: false,
         durable_index: 12,
         durable_vote: Some(vote()),
         levels: Levels { min: Level(1), max: Level(2) },
