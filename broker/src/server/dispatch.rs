@@ -10,9 +10,10 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request, Stamp,
+    Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request,
+    Stamp,
 };
-use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
+use queue_protocol::response::{Answer, MessageView, QueueView, StatsView, StatusView};
 use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ use super::answer::error;
 use super::caller::Caller;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
 use super::presence::Presence;
+use super::quiet::Quiet;
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use super::waiting::Patience;
@@ -68,6 +70,10 @@ pub(crate) struct Dispatch {
     pub(crate) presence: Arc<Presence>,
     pub(crate) options: QueueOptions,
     pub(crate) connections: std::sync::atomic::AtomicU64,
+    /// Connections of clients: how many there may be, and how many were asked for.
+    pub(crate) places: (usize, usize),
+    /// What strangers bring about is written here.
+    pub(super) quiet: Quiet,
 }
 
 pub(super) fn bad(what: impl Into<String>) -> Error {
@@ -222,7 +228,13 @@ impl Dispatch {
     }
 
     fn status(&self) -> Finished {
-        let status = Answer::Status(Box::new(self.consensus.status()));
+        let (connections_max, connections_asked) = self.places;
+        let status = StatusView {
+            connections_max: connections_max as u64,
+            connections_asked: connections_asked as u64,
+            ..self.consensus.status()
+        };
+        let status = Answer::Status(Box::new(status));
         self.consensus.read(|_, index| Finished::read(index, status))
     }
 
