@@ -105,6 +105,7 @@ fn options(data_dir: PathBuf, listen: String) -> NodeOptions {
         },
         log: LogOptions::new(0),
         grace: Duration::from_secs(1),
+        descriptors: None,
     }
 }
 

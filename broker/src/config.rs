@@ -134,6 +134,7 @@ impl Default for Config {
                 // The node puts in its own seed and snapshot.
                 log: LogOptions::new(0),
                 grace: Duration::ZERO,
+                descriptors: None,
             },
             insecure: false,
             log_level: None,

@@ -97,6 +97,14 @@ mutants! {
     IndexRenewed => "index-renewed" in Simulation,
     /// The state is changed by something that is no entry.
     StateChanged => "state-changed" in Simulation,
+    /// Clients get as many connections as are set, whatever else needs descriptors.
+    ClientsTakeAllDescriptors => "clients-take-all-descriptors" in Processes,
+    /// A lack of descriptors is taken for any failure of the disk.
+    DescriptorsToldAsDisk => "descriptors-told-as-disk" in Processes,
+    /// A connection that says nothing keeps its place from those that come later.
+    SilentGreetingStays => "silent-greeting-stays" in Processes,
+    /// Every refused connection has a line in the log.
+    LineForEachConnection => "line-for-each-connection" in Processes,
 }
 
 /// Whether this process has the bug.

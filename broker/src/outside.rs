@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -29,8 +29,16 @@ pub trait Listener: Send + Sync {
 /// What binding gives.
 pub type Binding = Pin<Box<dyn Future<Output = io::Result<Box<dyn Listener>>> + Send>>;
 
+/// What looking a name up gives.
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
 /// The network.
 pub trait Net: Dial {
+    /// The addresses of the machine in `host:port`; a network without names knows those that are written as numbers.
+    fn resolve(&self, address: &str) -> Resolving {
+        let ip = address.parse::<SocketAddr>().map(|address| vec![address.ip()]);
+        Box::pin(async move { ip.map_err(io::Error::other) })
+    }
     /// Listens on `host:port`.
     fn listen(&self, address: &str) -> Binding;
 }
@@ -105,6 +113,12 @@ impl Dial for Tcp {
 }
 
 impl Net for Tcp {
+    fn resolve(&self, address: &str) -> Resolving {
+        let address = address.to_owned();
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host(address).await?.map(|address| address.ip()).collect())
+        })
+    }
     fn listen(&self, address: &str) -> Binding {
         let address = address.to_owned();
         Box::pin(async move {
@@ -120,7 +134,8 @@ impl Listener for TcpPort {
     fn accept(&self) -> Accepting<'_> {
         Box::pin(async move {
             let (stream, from) = self.0.accept().await?;
-            stream.set_nodelay(true)?;
+            // One that is broken already says so when it is read.
+            let _ = stream.set_nodelay(true);
             Ok((Box::new(stream) as Box<dyn Stream>, from))
         })
     }

@@ -53,6 +53,9 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
         for line in [nodes.verdict(), nodes.feature_level()].into_iter().chain(nodes.clocks()) {
             shell.out.add(format!("{line}\n").as_bytes());
         }
+        for line in nodes.warnings() {
+            shell.out.add(format!("warning: {line}\n").as_bytes());
+        }
     }
     Ok(Exit::Done)
 }

@@ -267,6 +267,16 @@ impl Nodes {
         }
     }
 
+    /// What a node has less of than its settings ask for.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let few = |status: &StatusView| {
+            let (max, asked) = (status.connections_max, status.connections_asked);
+            let what = format!("{} takes {max} clients, not {asked}: it has too few file descriptors", status.name);
+            (max < asked).then_some(what)
+        };
+        self.answers().filter_map(few).collect()
+    }
+
     /// The level the cluster is at: nobody who answers knows of a higher one.
     fn level(&self) -> Option<Level> {
         self.answers().map(|status| status.level).max()
@@ -339,6 +349,8 @@ mod tests {
             members: vec![member(1), member(2), member(3)].try_into().unwrap(),
             changing: false,
             clock_off_ms: 0,
+            connections_max: 10_000,
+            connections_asked: 10_000,
         }
     }
 

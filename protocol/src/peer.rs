@@ -199,6 +199,8 @@ pub struct PeerPing {
     pub disk_free_bytes: u64,
     /// Below its reserve: pushes must stop.
     pub disk_low: bool,
+    /// No file descriptor is left for its log: pushes must stop.
+    pub descriptors_short: bool,
     /// Entries up to here are committed and on its disk.
     pub durable_index: u64,
     /// Its vote, on its disk.

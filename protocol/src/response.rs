@@ -400,6 +400,10 @@ pub struct StatusView {
     /// Milliseconds that its own clock is ahead of the cluster's time of day, 0 if that is not known; by more than a
     /// second, and it is not believed.
     pub clock_off_ms: i64,
+    /// Connections of clients that it takes at a time.
+    pub connections_max: u64,
+    /// Those that its setting asks for: more than it takes, if it has too few file descriptors for them.
+    pub connections_asked: u64,
 }
 
 /// A member as the membership names it.

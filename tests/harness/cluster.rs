@@ -295,6 +295,11 @@ impl Cluster {
         assert!(status.success(), "{} ended with {status}", self.nodes[n].name);
     }
 
+    /// How a node ended that was started, if it has.
+    pub fn has_ended(&mut self, n: usize) -> Option<ExitStatus> {
+        self.daemon_mut(n).ended()
+    }
+
     /// Waits until a node has ended, and says how.
     ///
     /// # Panics

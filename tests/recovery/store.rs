@@ -330,7 +330,7 @@ impl Script {
         for index in &new {
             let whole = entry(*index, last.term);
             let (spec, bytes) = body(&whole, 0);
-            import.add(whole.id, &[(0, spec)], bytes).ok()?;
+            import.add(whole.id, &[(0, spec)], bytes).await.ok()?;
             bodies.push((whole.id, 0..1));
         }
         let kept = Kept::new(last, bodies);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
+use super::probe::Alive;
 use super::{machine, print, probe, settings};
 use crate::config::Flags;
 
@@ -28,14 +29,16 @@ pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
         Some(address) => address.clone(),
         None => from_here(&settings(&args.flags)?.config.node.listen),
     };
-    let ping =
-        machine::block_on(async { probe::client(vec![address.clone()], args.timeout).ping(&address).await })?;
-    match ping {
-        Ok(took) => {
+    match machine::block_on(probe::alive(&address, args.timeout))? {
+        Ok(Alive::Answers(took)) => {
             print(&format!("{address} answers: {}\n", probe::millis(took)))?;
             Ok(0)
         }
-        Err(error) => Err(Failure::new(1, "unreachable", error.to_string())),
+        Ok(Alive::Full) => {
+            print(&format!("{address} answers: it takes no more clients now\n"))?;
+            Ok(0)
+        }
+        Err(what) => Err(Failure::new(1, "unreachable", what)),
     }
 }
 

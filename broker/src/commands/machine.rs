@@ -24,6 +24,19 @@ pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     Ok(runtime.block_on(crate::raft::seeded(seed, future)))
 }
 
+/// Lets this process have as many file descriptors as it may, and gives their number; `None` without a limit. Programs
+/// that it starts later have as many: a node starts none.
+pub(crate) fn raise_descriptors() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: before.maximum, maximum: before.maximum };
+    if before.current == before.maximum || setrlimit(Resource::Nofile, wanted).is_ok() {
+        before.maximum
+    } else {
+        before.current
+    }
+}
+
 /// Everything outside of a node that runs here; within a runtime.
 pub(crate) fn outside() -> Outside {
     Outside {

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::client::{Client, ClientConfig, ClientError, TcpDial};
+use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial as _, TcpDial};
+use queue_protocol::error::ErrorCode;
+use queue_protocol::handshake::HandshakeError;
+use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::request::Request;
 use queue_protocol::response::{Answer, StatusView};
+use tokio::time::Instant;
 
 use super::machine;
 
@@ -16,6 +20,38 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn client(servers: Vec<String>, timeout: Duration) -> Client {
     let config = ClientConfig { servers, timeout, follow: true, seed: machine::random_seed() };
     Client::new(config, Arc::new(TcpDial { timeout }))
+}
+
+/// A node that is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alive {
+    /// It answered a ping in this time.
+    Answers(Duration),
+    /// It answered that it has as many connections as it takes.
+    Full,
+}
+
+/// Whether a node at `address` is alive. It greets everybody, also where it takes no more clients.
+///
+/// # Errors
+/// Why it is not, for people.
+pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, String> {
+    let deadline = Instant::now() + timeout;
+    let asking = async {
+        let stream = TcpDial { timeout }.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
+        let role = HelloRole::Client { session: machine::random_session() };
+        let hello = Hello::new(None, role, 0, machine::random_bytes());
+        match Connection::open(stream, hello).await {
+            Ok(connection) => match connection.ping(deadline).await {
+                Ok(took) => Ok(Alive::Answers(took)),
+                Err(error) => Err(format!("{address} does not answer: {error}")),
+            },
+            Err(HandshakeError::Refused(error)) if error.code == ErrorCode::Overloaded => Ok(Alive::Full),
+            Err(error) => Err(format!("{address}: {error}")),
+        }
+    };
+    let late = |_| format!("{address} does not answer within {timeout:?}");
+    tokio::time::timeout_at(deadline, asking).await.map_err(late)?
 }
 
 /// What the node at `address` says of itself; `None` if it does not answer as one of ours.

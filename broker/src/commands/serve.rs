@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{machine, probe, say, settings};
 use crate::config::{Config, Flags, Loaded};
 use crate::logging;
-use crate::node::{self, Node};
+use crate::node::{self, Node, NodeOptions};
 
 /// What a stop may take on top of the grace that was set: handing over leadership, closing the log.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -38,12 +38,16 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 
 async fn serve(loaded: &Loaded) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-    let options = loaded.config.node.clone();
+    let options =
+        NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
     let node = match node::start(machine::outside(), options).await {
         Ok(node) => node,
         Err(error) => return Err(with_holder(error.into(), &loaded.config.node.listen).await),
     };
     tell_start(&node, loaded);
+    if let Some(few) = node.few_clients() {
+        tracing::warn!("{few}");
+    }
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
     let stop = tokio::time::timeout(loaded.config.node.grace + STOP_MARGIN, node.stop());

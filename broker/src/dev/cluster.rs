@@ -451,6 +451,8 @@ mod tests {
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
             changing: false,
             clock_off_ms: 0,
+            connections_max: 10_000,
+            connections_asked: 10_000,
         })
     }
 

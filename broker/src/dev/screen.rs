@@ -155,6 +155,8 @@ mod tests {
             members: Bounded::default(),
             changing: false,
             clock_off_ms: 0,
+            connections_max: 10_000,
+            connections_asked: 10_000,
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }
     }

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::mutants::{self, Mutant};
+
 pub use self::durable::{TMP_SUFFIX, create_dirs, remove_tmp, replace_file};
 
 /// Bytes of a block: what the log writes starts and ends on one.
@@ -52,6 +54,16 @@ impl DiskError {
             && matches!(self.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
     }
 
+    /// The process or the machine has no descriptors left: nothing was done, and a later try may succeed.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(errno) if is_out_of_descriptors(errno))
+    }
+
+    /// Whether a later try may succeed with nothing changed but what others hold: room, or descriptors.
+    pub fn is_for_now(&self) -> bool {
+        self.is_full() || self.is_out_of_descriptors()
+    }
+
     /// A sync failed: it is never tried again, as the next one would not tell.
     pub fn is_sync(&self) -> bool {
         matches!(self.op, DIR_SYNC | FILE_SYNC)
@@ -61,6 +73,13 @@ impl DiskError {
     pub fn kind(&self) -> std::io::ErrorKind {
         self.source.kind()
     }
+}
+
+/// Whether this number is the system's for "too many open files", of a process or of the machine.
+pub fn is_out_of_descriptors(errno: i32) -> bool {
+    use rustix::io::Errno;
+    let out = [Errno::MFILE, Errno::NFILE].iter().any(|known| known.raw_os_error() == errno);
+    out && !mutants::on(Mutant::DescriptorsToldAsDisk)
 }
 
 /// What a disk operation gives.

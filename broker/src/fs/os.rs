@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Advice, FlockOperation};
 use rustix::io::retry_on_intr;
@@ -17,6 +18,9 @@ use super::{DIR_SYNC, Disk, DiskError, DiskResult, FILE_SYNC, File, Open, Space,
 
 /// Slices of one `pwritev`; the system's `IOV_MAX`.
 const SLICES_MAX: usize = 1024;
+
+/// Pause before a directory is opened again for which there was no descriptor.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// The machine's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,7 +88,7 @@ impl Disk for OsDisk {
 
     fn sync_dir<'a>(&'a self, path: &'a Path) -> Syncing<'a> {
         Box::pin(async move {
-            let dir = named("open", path, StdFile::open(directory(path)))?;
+            let dir = open_dir(path).await?;
             named(DIR_SYNC, path, rustix::fs::fsync(&dir))
         })
     }
@@ -109,6 +113,17 @@ impl Disk for OsDisk {
         let stat = named("statvfs", path, retry_on_intr(|| rustix::fs::statvfs(directory(path))))?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
+}
+
+/// Opens a directory to sync it. What is to be synced is done already and cannot be left half done, so this waits until
+/// there is a descriptor.
+async fn open_dir(path: &Path) -> DiskResult<StdFile> {
+    loop {
+        match named("open", path, StdFile::open(directory(path))) {
+            Err(error) if error.is_out_of_descriptors() => tokio::time::sleep(DESCRIPTOR_PAUSE).await,
+            opened => return opened,
+        }
     }
 }
 

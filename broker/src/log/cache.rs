@@ -39,6 +39,10 @@ impl<K: Ord + Copy, V: Clone> Cache<K, V> {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.cost_max);
+    }
+
     pub(crate) fn remove(&mut self, key: K) {
         if let Some((used, cost, _)) = self.values.remove(&key) {
             self.uses.remove(&used);

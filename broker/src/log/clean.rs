@@ -113,8 +113,8 @@ pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
             // The writer has ended in order; so will the keeper.
             Err(LogError::Closed) => std::future::pending().await,
             // What was begun is removed, and what was to be copied is where it was; the next plan tries again.
-            Err(LogError::Disk(error)) if error.is_full() => {
-                tracing::warn!(%error, "no room to copy together what is left of mostly settled segments");
+            Err(LogError::Disk(error)) if error.is_for_now() => {
+                tracing::warn!(%error, "what is left of mostly settled segments is not copied together now");
             }
             Err(error) => return error,
         }
@@ -290,7 +290,7 @@ async fn copy_bodies(
             rows.push((*ordinal, spec));
         }
         budget.spend(2 * u64_of(contents.len())).await;
-        files.add(id, &rows, contents.freeze())?;
+        files.add(id, &rows, contents.freeze()).await?;
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ use super::scan::Expected;
 use super::shared::{Operation, Phase, Shared, What};
 use super::state::{Anchor, Floor, MaxByIndex, State};
 use super::writer::Writer;
-use super::{Ballast, Contents, Done, Entry, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
+use super::{Ballast, Contents, Done, Entry, Lack, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
 use crate::fs::{Disk, DiskError, create_dirs};
 use crate::stages::Stages;
 
@@ -378,8 +378,8 @@ impl Log {
         }
     }
 
-    /// The disk is full: what is accepted now waits in memory until there is room.
-    pub fn is_stalled(&self) -> bool {
+    /// What the writer waits for: what is accepted now waits in memory until there is some.
+    pub fn stalled(&self) -> Option<Lack> {
         self.shared.accept().stalled
     }
 

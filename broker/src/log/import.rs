@@ -27,8 +27,13 @@ impl Import {
     ///
     /// # Errors
     /// [`LogError::Mismatch`] if a body does not match its row, or comes out of order; else the disk.
-    pub fn add(&mut self, id: LogId, bodies: &[(u32, ContentSpec)], contents: Bytes) -> Result<(), LogError> {
-        self.files.add(id, bodies, contents)
+    pub async fn add(
+        &mut self,
+        id: LogId,
+        bodies: &[(u32, ContentSpec)],
+        contents: Bytes,
+    ) -> Result<(), LogError> {
+        self.files.add(id, bodies, contents).await
     }
 
     /// Makes them durable and readable. From then on entries in `applied + 1 ..= last` of the local stream satisfy no

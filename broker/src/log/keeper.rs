@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::format::file_id::FileId;
 use super::segment::Segment;
 use super::shared::{Phase, Shared};
-use super::{LogError, clean, scrub};
+use super::{Lack, LogError, clean, scrub};
 
 /// Pause after a spare could not be made.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -58,8 +58,9 @@ impl Keeper {
                     Ok(filled) => filled,
                     Err(error) if error.is_sync() && !error.is_full() => return Err(error.into()),
                     Err(error) => {
-                        pool.set_short(true);
-                        tracing::warn!(%error, "no spare segment could be made");
+                        if pool.set_short(Some(Lack::of(&error))) {
+                            tracing::warn!(%error, "no spare segment could be made");
+                        }
                         false
                     }
                 };
@@ -70,7 +71,7 @@ impl Keeper {
                     let _woken_or_not = woken.await;
                 }
             } else {
-                pool.set_short(false);
+                let _is_news = pool.set_short(None);
                 let woken = pool.wake.notified();
                 match pool.freed_since() {
                     Some(since) => {

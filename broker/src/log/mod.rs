@@ -89,6 +89,8 @@ pub struct LogOptions {
     pub clean_rate: u64,
     /// The time in which everything that lies still is read and checked once.
     pub scrub_period: Duration,
+    /// Files kept open for reading.
+    pub open_files_max: usize,
     /// Chosen at random when the store is made, and the same ever after: it tells the records of this log from others.
     pub seed: u64,
     /// The last index covered by the newest snapshot published in this data directory, made here or installed. Looked
@@ -110,6 +112,7 @@ impl LogOptions {
             seal_after: Duration::from_millis(20),
             clean_rate: 64 << 20,
             scrub_period: Duration::from_secs(7 * 86_400),
+            open_files_max: 64,
             seed,
             snapshot_upto: None,
             stages: Stages::default(),
@@ -191,6 +194,13 @@ pub enum LogError {
     Closed,
 }
 
+impl LogError {
+    /// No descriptor was left to open a file with: nothing was done, and a later try may succeed.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_out_of_descriptors())
+    }
+}
+
 /// Called once what it was given with is on disk; dropped uncalled if the log fails first.
 pub type Done = Box<dyn FnOnce() + Send>;
 
@@ -206,13 +216,29 @@ pub enum Contents {
     Without,
 }
 
+/// What the log lacks to go on as usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Room on the disk.
+    Room,
+    /// File descriptors.
+    Descriptors,
+}
+
+impl Lack {
+    /// What a failed operation lacked.
+    pub(crate) fn of(error: &DiskError) -> Self {
+        if error.is_out_of_descriptors() { Self::Descriptors } else { Self::Room }
+    }
+}
+
 /// Room of the disk that is the log's already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ballast {
     /// Bytes of the spares.
     pub bytes: u64,
-    /// There should be more spares, but the last could not be made.
-    pub short: bool,
+    /// Why the last spare could not be made, if there should be more.
+    pub short: Option<Lack>,
 }
 
 /// What lies in the log's directory.

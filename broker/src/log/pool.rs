@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::format::file_id::FileId;
 use super::format::{u64_of, usize_of};
+use super::Lack;
 use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
 use crate::mutants::{self, Mutant};
@@ -39,8 +40,8 @@ struct Inner {
     next: u64,
     /// Somebody is making that file.
     making: bool,
-    /// A spare could not be made, and the pool was not full since.
-    short: bool,
+    /// Why a spare could not be made, if the pool was not full since.
+    short: Option<Lack>,
     /// No longer part of the log, durably so; and since when.
     freed: Vec<(Arc<Segment>, Instant)>,
 }
@@ -75,7 +76,7 @@ impl Pool {
     ) -> Self {
         let freed = freed.into_iter().map(|segment| (segment, Instant::now())).collect();
         let pool = Self {
-            inner: Mutex::new(Inner { ready, next, making: false, short: false, freed }),
+            inner: Mutex::new(Inner { ready, next, making: false, short: None, freed }),
             wake,
             made: Notify::new(),
         };
@@ -92,15 +93,15 @@ impl Pool {
         self.lock().ready.len()
     }
 
-    /// Bytes of the spares, and whether more are wanted and cannot be made.
-    pub(crate) fn ballast(&self) -> (u64, bool) {
+    /// Bytes of the spares, and why more that are wanted cannot be made.
+    pub(crate) fn ballast(&self) -> (u64, Option<Lack>) {
         let inner = self.lock();
         (inner.ready.iter().map(|spare| spare.size).sum(), inner.short)
     }
 
-    /// Says whether spares are wanted that cannot be made.
-    pub(crate) fn set_short(&self, short: bool) {
-        self.lock().short = short;
+    /// Says why spares that are wanted cannot be made, if they cannot. True if that is news.
+    pub(crate) fn set_short(&self, short: Option<Lack>) -> bool {
+        std::mem::replace(&mut self.lock().short, short) != short
     }
 
     /// The next file, of at least `size` bytes; made on the spot if there is none.

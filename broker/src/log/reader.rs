@@ -17,8 +17,6 @@ use super::segment::{Pin, Segment};
 use super::{Contents, Entry, LogError};
 use crate::fs::{Disk, DiskResult, File, Open};
 
-/// Files kept open for reading.
-const HANDLES_MAX: usize = 64;
 /// Bytes of footers' tables kept.
 const TABLES_SIZE_MAX: usize = 16 << 20;
 /// Bytes of body tables kept.
@@ -57,12 +55,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Reader {
-    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, seed: u64) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, seed: u64, handles_max: usize) -> Self {
         Self {
             disk,
             dir,
             seed,
-            handles: Mutex::new(Cache::new(HANDLES_MAX)),
+            handles: Mutex::new(Cache::new(handles_max)),
             tables: Mutex::new(Cache::new(TABLES_SIZE_MAX)),
             bodies: Mutex::new(Cache::new(BODY_TABLES_SIZE_MAX)),
         }
@@ -72,6 +70,17 @@ impl Reader {
     pub(crate) fn keep_table(&self, file: FileId, rows: Vec<Row>) {
         let size = rows.len() * ROW_SIZE;
         lock(&self.tables).insert(file, rows.into(), size);
+    }
+
+    /// Does what opens a file; if no descriptor is left, again without the files kept open here.
+    fn having_descriptors<T>(&self, open: impl Fn() -> DiskResult<T>) -> DiskResult<T> {
+        match open() {
+            Err(error) if error.is_out_of_descriptors() => {
+                lock(&self.handles).clear();
+                open()
+            }
+            opened => opened,
+        }
     }
 
     /// Forgets a file that is no longer part of the log.
@@ -101,7 +110,8 @@ impl Reader {
     }
 
     fn load_table(&self, segment: &Segment) -> Result<Vec<Row>, LogError> {
-        let mut scan = Scan::open(&*self.disk, &self.dir, segment.id, self.seed, Open::Read)?;
+        let open = || Scan::open(&*self.disk, &self.dir, segment.id, self.seed, Open::Read);
+        let mut scan = self.having_descriptors(open)?;
         let offset = scan.footer_offset();
         let Some((_, footer)) = scan.footer()? else {
             return Err(scan.corrupt(offset, "the footer does not match its checksum"));
@@ -117,7 +127,7 @@ impl Reader {
         let file = match kept {
             Some(file) => file,
             None => {
-                let file = self.disk.open(&segment.path, Open::Read)?;
+                let file = self.having_descriptors(|| self.disk.open(&segment.path, Open::Read))?;
                 lock(&self.handles).insert(segment.id, Arc::clone(&file), 1);
                 file
             }

@@ -23,9 +23,11 @@ pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
         let count = u32::try_from(shared.located().segments.len()).unwrap_or(u32::MAX).max(1);
         tokio::time::sleep(shared.options.scrub_period / count).await;
         let Some(pin) = next(shared, before) else { continue };
-        before = Some(pin.id);
-        if let Err(error) = read(shared, &pin).await {
-            return error;
+        match read(shared, &pin).await {
+            // Its turn comes again.
+            Err(error) if error.is_out_of_descriptors() => {}
+            Err(error) => return error,
+            Ok(()) => before = Some(pin.id),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::reader::{Reader, Spot};
 use super::segment::Segment;
 use super::state::{Anchor, Floor, State};
 use super::tail::Tail;
-use super::{Done, Entry, LogError, LogOptions, LogState};
+use super::{Done, Entry, Lack, LogError, LogOptions, LogState};
 use crate::fs::Disk;
 
 /// Something to be written, in the order it was asked for.
@@ -78,8 +78,8 @@ pub(crate) struct Accept {
     /// Counts truncations and purges, which make a read begin again.
     pub(crate) generation: u64,
     pub(crate) phase: Phase,
-    /// The writer waits for room on the disk.
-    pub(crate) stalled: bool,
+    /// What the writer waits for before it can go on.
+    pub(crate) stalled: Option<Lack>,
 }
 
 impl Accept {
@@ -149,9 +149,9 @@ impl Shared {
             number: 0,
             generation: 0,
             phase: Phase::Open,
-            stalled: false,
+            stalled: None,
         };
-        let reader = Reader::new(Arc::clone(&disk), dir.clone(), options.seed);
+        let reader = Reader::new(Arc::clone(&disk), dir.clone(), options.seed, options.open_files_max);
         Self {
             disk,
             dir,

@@ -22,6 +22,8 @@ use super::state::State;
 use super::writer::write_footer;
 use crate::fs::{File, Open};
 
+/// Finished files kept open at a time; of more, the one finished first is synced and closed.
+const OPEN_FILES_MAX: usize = 8;
 /// Bytes gathered before they are written.
 const GROUP_SIZE: u64 = 1 << 20;
 
@@ -45,7 +47,8 @@ struct Gathered {
 struct Sparse {
     id: FileId,
     aside: PathBuf,
-    file: Arc<dyn File>,
+    /// `None` once it is durable under its temporary name.
+    file: Option<Arc<dyn File>>,
     cursor: Cursor,
     group: Group,
     rows: Vec<Row>,
@@ -68,7 +71,7 @@ impl SparseFiles {
     ///
     /// # Errors
     /// [`LogError::Mismatch`] if a body does not match its row, or comes out of order; else the disk.
-    pub(crate) fn add(
+    pub(crate) async fn add(
         &mut self,
         id: LogId,
         bodies: &[(u32, ContentSpec)],
@@ -86,7 +89,7 @@ impl SparseFiles {
                 return Err(mismatch);
             }
             if self.entry.as_ref().is_none_or(|entry| entry.id.index < id.index) {
-                self.put_entry()?;
+                self.put_entry().await?;
                 self.entry = Some(Gathered { id, rows: Vec::new(), contents: Vec::new() });
             }
             let entry = self.entry.as_mut().expect("just made");
@@ -108,14 +111,14 @@ impl SparseFiles {
         })
     }
 
-    fn put_entry(&mut self) -> Result<(), LogError> {
+    async fn put_entry(&mut self) -> Result<(), LogError> {
         let Some(Gathered { id, rows, contents }) = self.entry.take() else { return Ok(()) };
         let size = sparse_size(&rows);
         let segment_size = self.shared.options.segment_size;
         if let Some(writing) = &self.writing
             && block_up(writing.group.end() + size) + reserve(writing.rows.len() + 1) > segment_size
         {
-            self.finish()?;
+            self.finish().await?;
         }
         if self.writing.is_none() {
             self.writing = Some(Sparse::create(&self.shared)?);
@@ -126,23 +129,28 @@ impl SparseFiles {
         writing.flush_above(GROUP_SIZE)
     }
 
-    /// Closes the file being written.
-    fn finish(&mut self) -> Result<(), LogError> {
+    /// Ends the file being written. However many there are, few of them stay open.
+    async fn finish(&mut self) -> Result<(), LogError> {
         let Some(mut writing) = self.writing.take() else { return Ok(()) };
-        let closed = writing.close();
+        let ended = writing.end();
         self.written.push(writing);
-        closed
+        ended?;
+        let open = self.written.len().saturating_sub(OPEN_FILES_MAX);
+        match open.checked_sub(1).map(|oldest| &mut self.written[oldest]) {
+            Some(oldest) => oldest.sync().await,
+            None => Ok(()),
+        }
     }
 
     /// Makes them durable under their names. They are part of the log only once a record says so: until
     /// [`SparseFiles::adopt`] they go when this is dropped, and when the log is opened.
     pub(crate) async fn name(&mut self) -> Result<Vec<Named>, LogError> {
-        self.put_entry()?;
-        self.finish()?;
+        self.put_entry().await?;
+        self.finish().await?;
         let Shared { disk, dir, pool, .. } = &*self.shared;
         let mut named = Vec::new();
-        for sparse in &self.written {
-            sparse.file.sync().await?;
+        for sparse in &mut self.written {
+            sparse.sync().await?;
             let path = dir.join(sparse.id.name());
             disk.rename(&sparse.aside, &path)?;
             let segment = Segment::new(sparse.id, path, sparse.size, Arc::clone(&pool.wake));
@@ -190,21 +198,30 @@ impl Sparse {
         let mut group = Group::new(0);
         let opening = Opening { file: id, file_size: 0, zeroed: true, state: State::default() };
         group.record(&mut cursor, Kind::Opening, 0, NO_ID, &opening.encode());
-        Ok(Self { id, aside, file, cursor, group, rows: Vec::new(), size: 0 })
+        Ok(Self { id, aside, file: Some(file), cursor, group, rows: Vec::new(), size: 0 })
     }
 
     fn flush_above(&mut self, size: u64) -> Result<(), LogError> {
         if self.group.size() > size {
-            self.group.write(&*self.file)?;
+            self.group.write(&**self.file.as_ref().expect("it is being written"))?;
         }
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), LogError> {
+    /// Makes it durable under its temporary name, and closes it.
+    async fn sync(&mut self) -> Result<(), LogError> {
+        match self.file.take() {
+            Some(file) => Ok(file.sync().await?),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), LogError> {
         self.flush_above(0)?;
         let end = self.group.end();
         self.size = end + reserve(self.rows.len());
-        write_footer(&*self.file, self.id, self.size, &mut self.cursor, end, &self.rows)?;
+        let file = self.file.as_ref().expect("it is being written");
+        write_footer(&**file, self.id, self.size, &mut self.cursor, end, &self.rows)?;
         Ok(())
     }
 }

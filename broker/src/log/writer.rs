@@ -24,8 +24,8 @@ use super::group::{Cursor, Group, entry_size};
 use super::keeper::RETRY_AFTER;
 use super::segment::Segment;
 use super::shared::{Operation, Phase, Shared, What};
-use super::{Done, LogError};
-use crate::fs::{File, Open};
+use super::{Done, Lack, LogError};
+use crate::fs::{DiskError, File, Open};
 use crate::mutants::{self, Mutant};
 
 /// Writes and syncs; one future, driven by a thread of its own in production and by a task in simulation.
@@ -302,18 +302,21 @@ impl Writer {
         let spare = loop {
             match self.shared.pool.take(disk, dir, needed, options.segment_size).await {
                 // Nothing of the log was written: it may be tried again.
-                Err(error) if error.is_full() && self.shared.accept().phase == Phase::Open => {
-                    tracing::warn!(%error, "the log waits for room on the disk");
-                    self.shared.accept().stalled = true;
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
+                Err(error) if may_wait(&self.shared, &error) => wait(&self.shared, &error).await,
                 taken => break taken?,
             }
         };
-        self.shared.accept().stalled = false;
         let id = FileId::Segment(spare.number);
         let path = dir.join(id.name());
-        let file = disk.open(&path, Open::WriteBlocks)?;
+        let file = loop {
+            match disk.open(&path, Open::WriteBlocks) {
+                Err(error) if error.is_out_of_descriptors() && may_wait(&self.shared, &error) => {
+                    wait(&self.shared, &error).await;
+                }
+                opened => break opened?,
+            }
+        };
+        self.shared.accept().stalled = None;
         let wake = Arc::clone(&self.shared.pool.wake);
         let segment = Segment::new(id, path, spare.size, wake);
         let state = {
@@ -350,6 +353,23 @@ impl Writer {
         assert!(self.cursor.durable < self.cursor.next.sequence);
         self.shared.located().check();
     }
+}
+
+/// A later try may succeed, and there is time for it.
+fn may_wait(shared: &Shared, error: &DiskError) -> bool {
+    error.is_for_now() && shared.accept().phase == Phase::Open
+}
+
+/// Waits a while for room or descriptors, and says so.
+async fn wait(shared: &Shared, error: &DiskError) {
+    let lack = Lack::of(error);
+    if shared.accept().stalled.replace(lack) != Some(lack) {
+        match lack {
+            Lack::Room => tracing::warn!(%error, "the log waits for room on the disk"),
+            Lack::Descriptors => tracing::warn!(%error, "the log waits for a file descriptor"),
+        }
+    }
+    tokio::time::sleep(RETRY_AFTER).await;
 }
 
 /// Writes the table of `rows` at group boundary `end`, and the footer in the last block.

@@ -1,5 +1,6 @@
 //! One node: its data directory, its place in the cluster, and its life from start to stop.
 
+mod descriptors;
 mod format;
 pub mod identity;
 pub mod secret;
@@ -45,6 +46,8 @@ pub struct NodeOptions {
     pub server: ServerOptions,
     /// Log.
     pub log: LogOptions,
+    /// File descriptors that this process may have; `None` where there are none, or enough.
+    pub descriptors: Option<u64>,
     /// How long a stop may take.
     pub grace: Duration,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::LogId;
 
+use super::descriptors::Division;
 use super::identity::Identity;
 use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::log::{Log, LogError, LogOptions, Recovered};
@@ -29,6 +30,8 @@ pub struct Node {
     server: Arc<Server>,
     log: Log,
     grace: Duration,
+    /// Connections of clients at a time: how many there may be, and how many were asked for.
+    clients: (usize, usize),
     _lock: Box<dyn Send + Sync>,
 }
 
@@ -105,10 +108,12 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
     let snapshot = snapshots.newest().map(|file| file.last);
+    let division = Division::of(options.descriptors, options.server.connections_max);
     let log_dir = dir.join(LOG_DIR);
     let log_options = LogOptions {
         seed: log_seed(identity.store),
         snapshot_upto: snapshot.map(|last| last.index),
+        open_files_max: division.open_files_max,
         ..options.log.clone()
     };
     let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
@@ -157,7 +162,8 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         identity.name.to_string(),
         dir.clone(),
     ));
-    let server = Server::new(Arc::clone(&consensus), options.server);
+    let clients = (division.places.clients, options.server.connections_max);
+    let server = Server::new(Arc::clone(&consensus), options.server, division.places);
     crate::raft::spawn(Arc::clone(&server).run(listener));
     Ok(Node {
         identity,
@@ -168,6 +174,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         server,
         log,
         grace: options.grace,
+        clients,
         _lock: lock,
     })
 }
@@ -227,6 +234,17 @@ impl Node {
     /// Where it listens.
     pub fn listens_at(&self) -> SocketAddr {
         self.address
+    }
+
+    /// That it takes fewer clients than its settings ask for, and why, if it does.
+    pub fn few_clients(&self) -> Option<String> {
+        let (max, asked) = self.clients;
+        (max < asked).then(|| {
+            format!(
+                "{max} clients can be connected at a time, not {asked} as limits.connections says: there are too few file \
+                 descriptors. Raise the hard limit of this process (ulimit -Hn, LimitNOFILE)"
+            )
+        })
     }
 
     /// Lines for people: what recovery found.

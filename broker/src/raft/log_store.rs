@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
+use std::time::Duration;
 
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -18,6 +19,9 @@ use crate::mutants::{self, Mutant};
 
 /// Bytes of contents read for one append to a follower.
 const READ_SIZE: usize = 1 << 20;
+
+/// Pause before a file is opened again for which there was no descriptor.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// The log as openraft sees it.
 #[derive(Clone)]
@@ -75,9 +79,29 @@ impl LogReader {
         }
     }
 
-    fn read(&self, range: Range<u64>, bytes_max: usize, contents: Contents) -> Result<Vec<Entry>, io::Error> {
-        let read = self.log.read(range, bytes_max, contents);
-        let entries = read.map_err(|error| self.failed(&error))?;
+    /// What `look` finds in the log. Raft has no way to try again later, and none to go on without.
+    async fn found<T>(&self, look: impl Fn(&Log) -> Result<T, LogError>) -> Result<T, io::Error> {
+        let mut waits = false;
+        loop {
+            match look(&self.log) {
+                Err(error) if error.is_out_of_descriptors() => {
+                    if !std::mem::replace(&mut waits, true) {
+                        tracing::warn!(%error, "a read of the log waits for a file descriptor");
+                    }
+                    tokio::time::sleep(DESCRIPTOR_PAUSE).await;
+                }
+                found => return found.map_err(|error| self.failed(&error)),
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        range: Range<u64>,
+        bytes_max: usize,
+        contents: Contents,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let entries = self.found(|log| log.read(range.clone(), bytes_max, contents)).await?;
         entries.into_iter().map(|entry| from_log_entry(entry).map_err(io::Error::other)).collect()
     }
 }
@@ -87,11 +111,11 @@ impl RaftLogReader<TypeConfig> for LogReader {
         &mut self,
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(exclusive(&range), usize::MAX, Contents::With)
+        self.read(exclusive(&range), usize::MAX, Contents::With).await
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
-        self.read(start..end, READ_SIZE, Contents::With)
+        self.read(start..end, READ_SIZE, Contents::With).await
     }
 
     /// Apply needs commands and sizes, not bodies, and reads in bounded steps.
@@ -114,7 +138,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
                     if range.is_empty() {
                         return None;
                     }
-                    match reader.read(range.clone(), READ_SIZE, Contents::Without) {
+                    match reader.read(range.clone(), READ_SIZE, Contents::Without).await {
                         Ok(entries) => {
                             let mut entries = entries.into_iter();
                             let entry = entries.next()?;
@@ -145,11 +169,11 @@ impl RaftLogReader<TypeConfig> for LogReader {
             let (mut left, mut right) = (low.index, last.index);
             while right - left > 1 {
                 let middle = left + (right - left) / 2;
-                let id = self.id_at(middle)?;
+                let id = self.id_at(middle).await?;
                 if id.leader_id == low.leader_id { left = middle } else { right = middle }
             }
-            keys.push(self.id_at(left)?);
-            low = self.id_at(right)?;
+            keys.push(self.id_at(left).await?);
+            low = self.id_at(right).await?;
         }
         keys.push(last);
         Ok(keys)
@@ -157,8 +181,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
 }
 
 impl LogReader {
-    fn id_at(&self, index: u64) -> Result<Id, io::Error> {
-        let id = self.log.id_at(index).map_err(|error| self.failed(&error))?;
+    async fn id_at(&self, index: u64) -> Result<Id, io::Error> {
+        let id = self.found(|log| log.id_at(index)).await?;
         id.map(to_log_id).ok_or_else(|| io::Error::other(format!("entry {index} is not in the log")))
     }
 }

@@ -342,8 +342,8 @@ impl Machine {
         let file = loop {
             match self.snapshots.publish(last, &meta_bytes, |out| state.encode(out)).await {
                 // Nothing of it is left, and the one before still stands.
-                Err(SnapshotError::Disk(error)) if error.is_full() => {
-                    tracing::warn!(%error, "a snapshot waits for room on the disk");
+                Err(SnapshotError::Disk(error)) if error.is_for_now() => {
+                    tracing::warn!(%error, "a snapshot waits, and is tried again");
                     tokio::time::sleep(ROOM_AFTER).await;
                 }
                 saved => break saved.map_err(io::Error::other)?,

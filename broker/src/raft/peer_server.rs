@@ -169,7 +169,7 @@ async fn handle(
         }
         PeerRequest::SnapshotPart(part) => {
             let attempt = attempt.ok_or_else(|| io::Error::other("a part of no snapshot"))?;
-            consensus.reception().part(attempt, part, joined(frame.tail))?;
+            consensus.reception().part(attempt, part, joined(frame.tail)).await?;
             answer(answers, id, &PeerResponse::PartTaken);
         }
         PeerRequest::SnapshotEnd => {

@@ -110,9 +110,9 @@ impl Reception {
     }
 
     /// Takes a part. What does not fit ends the attempt, and what was staged is dropped.
-    pub(crate) fn part(&self, attempt: Attempt, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
+    pub(crate) async fn part(&self, attempt: Attempt, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
         let mut receiving = self.take(attempt)?;
-        receiving.add(part, tail)?;
+        receiving.add(part, tail).await?;
         receiving.touched = Instant::now();
         self.put(attempt, receiving);
         Ok(())
@@ -141,7 +141,7 @@ impl Receiving {
         self.meta == *meta && self.state.size() == begin.state_size
     }
 
-    fn add(&mut self, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
+    async fn add(&mut self, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
         match part {
             SnapshotPart::Bodies { id, bodies } => {
                 let mut rest = tail.clone();
@@ -154,7 +154,7 @@ impl Receiving {
                 if !rest.is_empty() {
                     return Err(io::Error::other("a part's tail is longer than its bodies"));
                 }
-                self.import.add(id, &bodies, tail).map_err(io::Error::other)?;
+                self.import.add(id, &bodies, tail).await.map_err(io::Error::other)?;
                 self.staged = bodies.last().map(|(ordinal, _)| (id.index, *ordinal)).or(self.staged);
                 Ok(())
             }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! disk   [ used | free ............................ ]   room = free + ballast
-//! log      [ segments | spares = ballast ]              low  = room < reserve, or spares cannot be made
+//! log      [ segments | spares = ballast ]              low  = room < reserve, or spares cannot be made for lack of
+//!                                                              room or of file descriptors
 //! ```
 //!
 //! The ballast of a log is its spares, files that are written already: what other programs take from the disk they do
@@ -18,7 +19,7 @@ use queue_protocol::peer::PeerPing;
 use tokio::time::Instant;
 
 use crate::fs::Space;
-use crate::log::Ballast;
+use crate::log::{Ballast, Lack};
 
 /// The most that is reserved if nothing is set.
 const USUAL_MAX: u64 = 1 << 30;
@@ -39,14 +40,14 @@ pub(crate) fn size(set: Option<u64>, total: u64, segment_size: u64, snapshot_siz
 pub(crate) struct Room {
     /// Free bytes of its disk.
     pub(crate) free: u64,
-    /// Pushes must stop.
-    pub(crate) low: bool,
+    /// Pushes must stop for lack of this.
+    pub(crate) lacks: Option<Lack>,
 }
 
 impl Room {
     pub(crate) fn new(space: Space, ballast: Ballast, reserve: u64) -> Self {
-        let low = ballast.short || space.free.saturating_add(ballast.bytes) < reserve;
-        Self { free: space.free, low }
+        let is_low = space.free.saturating_add(ballast.bytes) < reserve;
+        Self { free: space.free, lacks: if is_low { Some(Lack::Room) } else { ballast.short } }
     }
 }
 
@@ -65,10 +66,15 @@ impl Rooms {
 
     /// A peer told of itself.
     pub(crate) fn hear(&self, peer: NodeId, ping: PeerPing) {
-        let room = Room { free: ping.disk_free_bytes, low: ping.disk_low };
+        let lacks = match (ping.disk_low, ping.descriptors_short) {
+            (true, _) => Some(Lack::Room),
+            (false, true) => Some(Lack::Descriptors),
+            (false, false) => None,
+        };
+        let room = Room { free: ping.disk_free_bytes, lacks };
         let mut peers = self.peers();
         peers.insert(peer, (room, Instant::now()));
-        self.any_low.store(peers.values().any(|(room, _)| room.low), Ordering::Relaxed);
+        self.any_low.store(peers.values().any(|(room, _)| room.lacks.is_some()), Ordering::Relaxed);
     }
 
     /// Whether [`Rooms::low`] is worth asking.
@@ -81,7 +87,7 @@ impl Rooms {
         let now = Instant::now();
         let mut peers = self.peers();
         peers.retain(|_, (_, at)| now.saturating_duration_since(*at) <= REPORT_AGE_MAX);
-        let mut low = peers.iter().filter(|(node, (room, _))| room.low && voters(**node));
+        let mut low = peers.iter().filter(|(node, (room, _))| room.lacks.is_some() && voters(**node));
         low.next().map(|(node, (room, _))| (*node, *room))
     }
 }
@@ -105,8 +111,11 @@ mod tests {
     #[test]
     fn spares_are_room_unless_they_cannot_be_replaced() {
         let space = Space { free: 10, total: 100 };
-        let low = |bytes, short| Room::new(space, Ballast { bytes, short }, 50).low;
-        assert!(low(39, false) && !low(40, false) && low(40, true));
+        let lacks = |bytes, short| Room::new(space, Ballast { bytes, short }, 50).lacks;
+        assert_eq!(lacks(39, None), Some(Lack::Room));
+        assert_eq!(lacks(40, None), None);
+        assert_eq!(lacks(40, Some(Lack::Room)), Some(Lack::Room));
+        assert_eq!(lacks(40, Some(Lack::Descriptors)), Some(Lack::Descriptors), "that is no full disk");
     }
 
     #[tokio::test(start_paused = true)]
@@ -117,6 +126,7 @@ mod tests {
             elapsed_ms: None,
             disk_free_bytes: 7,
             disk_low: low,
+            descriptors_short: false,
             durable_index: 0,
             durable_vote: None,
             levels: queue_protocol::level::Levels::OURS,
@@ -125,7 +135,7 @@ mod tests {
         };
         rooms.hear(NodeId(2), ping(true));
         rooms.hear(NodeId(3), ping(false));
-        assert_eq!(rooms.low(|_| true), Some((NodeId(2), Room { free: 7, low: true })));
+        assert_eq!(rooms.low(|_| true), Some((NodeId(2), Room { free: 7, lacks: Some(Lack::Room) })));
         assert_eq!(rooms.low(|node| node != NodeId(2)), None, "a learner stops nobody");
         tokio::time::advance(REPORT_AGE_MAX + Duration::from_millis(1)).await;
         assert_eq!(rooms.low(|_| true), None, "who is away stops nobody");

@@ -19,6 +19,7 @@ use super::agreement::Verdict;
 use super::link::{Lane, RefusedBy};
 use super::reserve::{self, Room};
 use super::types::{Member, TypeConfig};
+use crate::log::Lack;
 use crate::outside::Fatal;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -103,7 +104,8 @@ impl Consensus {
             wall_ms: self.outside.clock.wall_ms(),
             elapsed_ms: self.times.elapsed_ms(),
             disk_free_bytes: room.free,
-            disk_low: room.low,
+            disk_low: room.lacks == Some(Lack::Room),
+            descriptors_short: room.lacks == Some(Lack::Descriptors),
             durable_index,
             durable_vote,
             levels: self.me.credentials.spoken.own(),
@@ -127,10 +129,17 @@ impl Consensus {
         let next = Room::new(space, self.log.ballast(), reserve);
         let before = self.room.send_replace(next);
         let free = next.free;
-        if next.low && !before.low {
-            tracing::warn!(free, reserve, "the disk is nearly full: pushes are refused, all else goes on");
-        } else if before.low && !next.low {
-            tracing::info!(free, reserve, "the disk has room again: pushes go on");
+        if next.lacks == before.lacks {
+            return;
+        }
+        match next.lacks {
+            Some(Lack::Room) => {
+                tracing::warn!(free, reserve, "the disk is nearly full: pushes are refused, all else goes on");
+            }
+            Some(Lack::Descriptors) => {
+                tracing::warn!("no file descriptor is left for the log: pushes are refused until there is one");
+            }
+            None => tracing::info!(free, reserve, "disk and descriptors suffice again: pushes go on"),
         }
     }
 
@@ -139,12 +148,12 @@ impl Consensus {
         reserve::size(self.options.disk_reserve, total, segment_size, self.machine.snapshot_size())
     }
 
-    /// Why no push may be proposed now, if the disk of this node or of a voter it hears of is nearly full.
+    /// Why no push may be proposed now, if this node or a voter it hears of lacks room or descriptors for its log.
     pub(crate) fn refuse_push(&self) -> Option<Error> {
         let name = &self.me.name;
         let own = *self.room.borrow();
-        let whose = if own.low || self.log.is_stalled() {
-            format!("its disk has {} free", human(own.free))
+        let (who, lack, free) = if let Some(lack) = own.lacks.or_else(|| self.log.stalled()) {
+            (name.clone(), lack, own.free)
         } else if !self.rooms.may_be_low() {
             return None;
         } else {
@@ -154,26 +163,46 @@ impl Consensus {
             let (node, room) = self.rooms.low(|node| membership.voter_ids().any(|voter| voter == node.0))?;
             let voter =
                 membership.get_node(&node.0).map_or_else(|| node.to_string(), |node| node.name.clone());
-            format!("the disk of {voter} has {} free", human(room.free))
+            (voter, room.lacks?, room.free)
         };
-        let what = format!(
-            "{name} refuses pushes: {whose}, less than its reserve. Nothing was stored; pops and acks still work"
-        );
-        let full = Error::refused(ErrorCode::DiskReserve, what);
-        Some(Error { retry: Retry::AfterMs(1_000), ..full })
+        let whose = if who == *name { "its disk".to_owned() } else { format!("the disk of {who}") };
+        let (code, why) = match lack {
+            Lack::Room => (
+                ErrorCode::DiskReserve,
+                format!("{whose} has {} free, less than its reserve", human(free)),
+            ),
+            Lack::Descriptors => (ErrorCode::Overloaded, format!("{who} is out of file descriptors")),
+        };
+        let what = format!("{name} refuses pushes: {why}. Nothing was stored; pops and acks still work");
+        Some(Error { retry: Retry::AfterMs(1_000), ..Error::refused(code, what) })
     }
 
-    /// A node that has nothing left to write on takes part in nothing until there is room: it could neither keep a
-    /// vote nor an entry.
+    /// A node that has nothing left to write on takes part in nothing until it has: it could neither keep a vote nor an
+    /// entry.
     pub(crate) fn refuse_peers(&self) -> Option<Error> {
-        self.log.is_stalled().then(|| {
-            let what =
-                format!("the disk of {} is full; what it holds is safe, free space there", self.me.name);
-            Error { retry: Retry::AfterMs(1_000), ..Error::refused(ErrorCode::DiskReserve, what) }
-        })
+        let name = &self.me.name;
+        let (code, what) = match self.log.stalled()? {
+            Lack::Room => (
+                ErrorCode::DiskReserve,
+                format!("the disk of {name} is full; what it holds is safe, free space there"),
+            ),
+            Lack::Descriptors => {
+                (ErrorCode::Overloaded, format!("{name} is out of file descriptors; what it holds is safe"))
+            }
+        };
+        Some(Error { retry: Retry::AfterMs(1_000), ..Error::refused(code, what) })
     }
 
-    /// All this node knows of itself and its cluster.
+    /// Where the other members say that they are.
+    pub(crate) fn member_addresses(&self) -> Vec<String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.me.credentials.node.0;
+        let others = metrics.membership_config.membership().nodes().filter(|(node, _)| **node != me);
+        others.map(|(_, member)| member.address.clone()).collect()
+    }
+
+    /// All this node knows of itself and its cluster, but for its clients: the server knows those.
     pub(crate) fn status(&self) -> StatusView {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -221,6 +250,8 @@ impl Consensus {
             members: Bounded::new(members).expect("no more than 64 were taken"),
             changing,
             clock_off_ms: self.times.off_ms(),
+            connections_max: 0,
+            connections_asked: 0,
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The port: connections are counted, greeted within their deadline, and handed to those who serve their role.
+//! The port: connections get a place, are greeted within their deadline, and are handed to those who serve their role.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
@@ -10,19 +11,25 @@ use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello};
 use queue_protocol::io::FrameReader;
-use queue_protocol::limits::{HELLO_CONNECTIONS_MAX, PEER_CONNECTIONS_RESERVED};
 use tokio::sync::watch;
 
 use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
+use super::greetings::{Greeted, Greetings};
+use super::places::{Kept, Place, Places};
 use super::presence::Presence;
+use super::quiet::{Kind, Quiet};
+use super::source::Source;
 use super::waiters::Waiters;
 use crate::outside::Listener;
 use crate::raft::{Consensus, seeded, serve_peer, spawn};
 
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is asked anew where members are.
+const LOCATE_EVERY: Duration = Duration::from_secs(15);
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
@@ -39,46 +46,21 @@ impl Default for ServerOptions {
     }
 }
 
-/// Counts of connections by phase and role.
-#[derive(Default)]
-struct Counts {
-    greeting: AtomicUsize,
-    peers: AtomicUsize,
-}
-
 /// Serves clients and peers on one port.
 pub(crate) struct Server {
     consensus: Arc<Consensus>,
     dispatch: Arc<Dispatch>,
-    options: ServerOptions,
-    counts: Counts,
+    greetings: Arc<Greetings>,
+    clients: Arc<Kept>,
+    peers: Arc<Kept>,
+    quiet: Arc<Quiet>,
     next_id: AtomicU64,
     stop: watch::Sender<bool>,
 }
 
-/// One held place; dropped, it is free again.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(count: &'a AtomicUsize, max: usize) -> Option<Self> {
-        if count.fetch_add(1, Ordering::Relaxed) < max {
-            Some(Self(count))
-        } else {
-            count.fetch_sub(1, Ordering::Relaxed);
-            None
-        }
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Server {
     /// Joins the parked leases to consensus; call once, then [`Server::run`].
-    pub(crate) fn new(consensus: Arc<Consensus>, options: ServerOptions) -> Arc<Self> {
+    pub(crate) fn new(consensus: Arc<Consensus>, options: ServerOptions, places: Places) -> Arc<Self> {
         let waiters = Waiters::new(&consensus);
         let offered = Arc::downgrade(&waiters);
         consensus.set_waiters(Arc::clone(&waiters) as Arc<dyn crate::raft::Parked>, move |effects| {
@@ -94,12 +76,15 @@ impl Server {
             presence: Presence::new(&consensus),
             options: options.queues.clone(),
             connections: AtomicU64::new(0),
+            places: (places.clients, options.connections_max),
         });
         Arc::new(Self {
             consensus,
             dispatch,
-            options,
-            counts: Counts::default(),
+            greetings: Greetings::new(places.greetings),
+            clients: Kept::new(places.clients),
+            peers: Kept::new(places.peers),
+            quiet: Arc::default(),
             next_id: AtomicU64::new(1),
             stop: watch::Sender::new(false),
         })
@@ -111,50 +96,83 @@ impl Server {
         spawn(Arc::clone(&self.dispatch.presence).run(self.stop.subscribe()));
         spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
         let mut stop = self.stop.subscribe();
+        let quiet = Arc::clone(&self.quiet);
+        let stopping = stop.wait_for(|stop| *stop);
+        tokio::select! {
+            () = self.accept(&*listener) => {}
+            () = self.locate_members() => {}
+            () = quiet.run() => {}
+            _ = stopping => {}
+        }
+    }
+
+    /// Accepts for ever.
+    async fn accept(self: &Arc<Self>, listener: &dyn Listener) {
         loop {
-            let stopping = std::pin::pin!(async {
-                let _ = stop.wait_for(|stop| *stop).await;
-            });
-            match futures_util::future::select(listener.accept(), stopping).await {
-                futures_util::future::Either::Left((Ok((stream, from)), _)) => {
-                    spawn(Arc::clone(&self).greet(stream, from));
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    let source = Source::of(from);
+                    match self.greetings.enter(source).await {
+                        Some((place, gave_way)) => {
+                            if let Some(source) = gave_way {
+                                self.quiet.say(Kind::GaveWay, Some(source), &"it said no hello");
+                            }
+                            spawn(Arc::clone(self).greet(stream, source, place));
+                        }
+                        None => self.quiet.say(Kind::GaveWay, Some(source), &"too many say no hello"),
+                    }
                 }
-                futures_util::future::Either::Left((Err(error), _)) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                Err(error) => {
+                    self.quiet.say(Kind::NotAccepted, None, &error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
-                futures_util::future::Either::Right(_) => return,
             }
         }
     }
 
-    async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: std::net::SocketAddr) {
-        let Some(greeting) = Place::take(&self.counts.greeting, HELLO_CONNECTIONS_MAX) else {
-            tracing::warn!(%from, "too many connections that have not said hello");
-            return;
-        };
+    /// Learns where members are, again and again. Never ends.
+    async fn locate_members(&self) {
+        loop {
+            let addresses = self.consensus.member_addresses();
+            let mut members = BTreeSet::new();
+            for address in addresses {
+                // A name that is not known now may be known later.
+                let ips = self.consensus.outside().net.resolve(&address).await.unwrap_or_default();
+                members.extend(ips.into_iter().map(Source::of_ip));
+            }
+            self.greetings.set_members(members);
+            tokio::time::sleep(LOCATE_EVERY).await;
+        }
+    }
+
+    async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: Source, mut greeted: Greeted) {
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let secret = &self.consensus.me().credentials.secret;
-        let greeted =
-            accept(&mut reader, &mut writer, secret, |hello| self.answer(hello), |hello| self.admit(hello))
-                .await;
-        drop(greeting);
-        let (hello, _) = match greeted {
-            Ok(greeted) => greeted,
-            Err(error) => {
-                tracing::info!(%from, %error, "a connection was not accepted");
-                return;
-            }
+        // Taken as soon as it is known what the connection is, so that no more are promised than there are.
+        let place = OnceLock::new();
+        let handshake = accept(
+            &mut reader,
+            &mut writer,
+            secret,
+            |hello| self.answer(hello, &place),
+            |hello| self.admit(hello, from, &place),
+        );
+        let outcome = tokio::select! {
+            biased;
+            outcome = handshake => outcome,
+            () = greeted.gives_way() => return,
         };
+        drop(greeted);
+        let (hello, _) = match outcome {
+            Ok(greeted) => greeted,
+            Err(error) => return self.quiet.say(Kind::NotGreeted, Some(from), &error),
+        };
+        let place = place.into_inner();
         match hello.role {
             HelloRole::Peer(peer) => {
-                let peers_max = 8 * PEER_CONNECTIONS_RESERVED;
-                let Some(_place) = Place::take(&self.counts.peers, peers_max) else {
-                    tracing::warn!(%from, "too many connections of peers");
-                    return;
-                };
                 serve_peer(Arc::clone(&self.consensus), peer, reader, writer).await;
+                drop(place);
             }
             HelloRole::Client { session } => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
@@ -167,24 +185,22 @@ impl Server {
                     dispatch.connections.fetch_add(1, Ordering::Relaxed);
                     serve_client(Arc::clone(&dispatch), id, caller, reader, writer, stop).await;
                     dispatch.connections.fetch_sub(1, Ordering::Relaxed);
+                    drop(place);
                 })));
             }
         }
     }
 
-    fn answer(&self, hello: &Hello) -> Result<Accepted, Error> {
+    fn answer(&self, hello: &Hello, place: &OnceLock<Place>) -> Result<Accepted, Error> {
         let me = self.consensus.me();
         let version = hello.check(me.credentials.cluster, me.credentials.node)?;
         if let HelloRole::Client { .. } = hello.role {
             if *self.stop.borrow() {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }
-            let open = self.dispatch.connections.load(Ordering::Relaxed);
-            if open >= self.options.connections_max as u64 {
-                let what = format!("this node serves {open} connections already");
-                let again = Error::again(ErrorCode::Overloaded, what);
-                return Err(Error { retry: Retry::AfterMs(1_000), ..again });
-            }
+            let what = || format!("this node serves {} connections already", self.clients.max());
+            let taken = self.clients.take().ok_or_else(|| overloaded(what()))?;
+            place.get_or_init(|| taken);
         }
         if let HelloRole::Peer(peer) = &hello.role {
             self.consensus.admit_member(peer.node)?;
@@ -213,11 +229,13 @@ impl Server {
     }
 
     /// Whether a peer that proved the secret may in.
-    fn admit(&self, hello: &Hello) -> Result<(), Error> {
-        match &hello.role {
-            HelloRole::Peer(peer) => self.consensus.admit_peer(peer),
-            HelloRole::Client { .. } => Ok(()),
-        }
+    fn admit(&self, hello: &Hello, from: Source, place: &OnceLock<Place>) -> Result<(), Error> {
+        let HelloRole::Peer(peer) = &hello.role else { return Ok(()) };
+        self.greetings.add_proven(from);
+        let what = || format!("this node has {} connections of peers already", self.peers.max());
+        let taken = self.peers.take().ok_or_else(|| overloaded(what()))?;
+        place.get_or_init(|| taken);
+        self.consensus.admit_peer(peer)
     }
 
     /// Takes no more clients and requests, answers what is open, at most `grace` long.
@@ -236,6 +254,10 @@ impl Server {
             tracing::warn!(connections = left(self), "connections are closed with open requests");
         }
     }
+}
+
+fn overloaded(what: String) -> Error {
+    Error { retry: Retry::AfterMs(1_000), ..Error::again(ErrorCode::Overloaded, what) }
 }
 
 /// Parked leases and the clients that are there are sent on when this node no longer leads.

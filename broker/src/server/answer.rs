@@ -19,6 +19,24 @@ type Delivered = (Result<Answer, Error>, Vec<Bytes>);
 /// # Errors
 /// A content could not be read back as it was written: this node must not go on.
 pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Response, Vec<Bytes>), LogError> {
+    let at = match &finished {
+        Finished::Committed(committed) => committed.reply.at,
+        _ => At::default(),
+    };
+    match with_contents(consensus, finished) {
+        // What was decided stands: asked again under its number the request gets the same answer.
+        Err(error) if error.is_out_of_descriptors() => {
+            let what = format!("{} is out of file descriptors", consensus.me().name);
+            let again = Error { retry: Retry::AfterMs(100), ..Error::unknown(ErrorCode::Overloaded, what) };
+            let lease_clock_ms = consensus.lease_clock_ms();
+            let repeated = false;
+            Ok((Response { at, repeated, lease_clock_ms, result: Err(again), age: Age::Now }, Vec::new()))
+        }
+        responded => responded,
+    }
+}
+
+fn with_contents(consensus: &Consensus, finished: Finished) -> Result<(Response, Vec<Bytes>), LogError> {
     let plain =
         |at, lease_clock_ms, result| Response { at, repeated: false, lease_clock_ms, result, age: Age::Now };
     match finished {
@@ -57,7 +75,7 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
             Ok((plain(read_at(index), lease_clock_ms, Ok(*answer)), contents))
         }
         Finished::Stale { age, read } => {
-            let (response, contents) = respond(consensus, *read)?;
+            let (response, contents) = with_contents(consensus, *read)?;
             Ok((Response { age, ..response }, contents))
         }
         Finished::Failed(error) => Ok((plain(At::default(), 0, Err(error)), Vec::new())),

@@ -12,7 +12,7 @@ use queue_protocol::names::QueueName;
 use queue_protocol::request::{
     Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request, Stamp,
 };
-use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
+use queue_protocol::response::{Answer, MessageView, QueueView, StatsView, StatusView};
 use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
@@ -68,6 +68,8 @@ pub(crate) struct Dispatch {
     pub(crate) presence: Arc<Presence>,
     pub(crate) options: QueueOptions,
     pub(crate) connections: std::sync::atomic::AtomicU64,
+    /// Connections of clients: how many there may be, and how many were asked for.
+    pub(crate) places: (usize, usize),
 }
 
 pub(super) fn bad(what: impl Into<String>) -> Error {
@@ -222,7 +224,13 @@ impl Dispatch {
     }
 
     fn status(&self) -> Finished {
-        let status = Answer::Status(Box::new(self.consensus.status()));
+        let (connections_max, connections_asked) = self.places;
+        let status = StatusView {
+            connections_max: connections_max as u64,
+            connections_asked: connections_asked as u64,
+            ..self.consensus.status()
+        };
+        let status = Answer::Status(Box::new(status));
         self.consensus.read(|_, index| Finished::read(index, status))
     }
 

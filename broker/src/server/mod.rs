@@ -7,17 +7,22 @@ mod caller;
 mod connection;
 pub(crate) mod dispatch;
 mod explain;
+mod greetings;
 mod groups;
 mod history;
 mod options;
+mod places;
 mod presence;
 mod push;
+mod quiet;
 pub(crate) mod reply_to;
 mod schedules;
+mod source;
 pub(crate) mod waiters;
 mod waiting;
 
 pub use self::accept::ServerOptions;
 pub use self::dispatch::QueueOptions;
+pub use self::places::Places;
 
 pub(crate) use self::accept::Server;

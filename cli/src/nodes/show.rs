@@ -98,6 +98,7 @@ fn node_document(node: &Node, commit: u64) -> Value {
             "lag": commit.saturating_sub(status.applied_index),
             "rtt_ms": render::elapsed_ms(*round_trip),
             "disk_free_bytes": status.disk_free_bytes,
+            "connections": {"max": status.connections_max, "asked": status.connections_asked},
             "uptime_ms": status.uptime_ms,
             "clock_off_ms": status.clock_off_ms,
             "version": &*status.version,

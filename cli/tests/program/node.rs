@@ -460,5 +460,7 @@ fn status(address: SocketAddr) -> Answer {
         members: Bounded::new(members).unwrap(),
         changing: false,
         clock_off_ms: 0,
+        connections_max: 10_000,
+        connections_asked: 10_000,
     }))
 }

@@ -168,6 +168,8 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         members: Bounded::default(),
         changing: false,
         clock_off_ms: 0,
+        connections_max: 10_000,
+        connections_asked: 10_000,
     }))
 }
 

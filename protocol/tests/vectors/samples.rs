@@ -411,6 +411,8 @@ fn status_view(role: Role) -> StatusView {
         members: list(vec![member_view()]),
         changing: false,
         clock_off_ms: -7,
+        connections_max: 640,
+        connections_asked: 10_000,
     }
 }
 
@@ -585,6 +587,7 @@ fn peers() -> Vec<Sample> {
         elapsed_ms: Some(86_400_000),
         disk_free_bytes: 1 << 36,
         disk_low: false,
+        descriptors_short: false,
         durable_index: 12,
         durable_vote: Some(vote()),
         levels: Levels { min: Level(1), max: Level(2) },

@@ -141,7 +141,7 @@ impl Writing {
         let applied = self.history.last().and_then(|view| view.last).map_or(0, |last| last.index);
         let mut import = self.log.import().expect("the log is open");
         let (spec, bytes): (ContentSpec, Bytes) = body(&example(IMPORTED, last.term), 0);
-        import.add(id(IMPORTED, last.term), &[(0, spec)], bytes).expect("a body as its row says");
+        import.add(id(IMPORTED, last.term), &[(0, spec)], bytes).await.expect("a body as its row says");
         import.publish(applied, last).await.expect("nothing fails");
         self.publish(last).await;
         self.purge(last).await;

@@ -81,6 +81,7 @@ fn options(name: &str, raft: RaftOptions) -> NodeOptions {
         },
         log: LogOptions { segment_size: 64 << 10, ..LogOptions::new(0) },
         grace: Duration::from_secs(1),
+        descriptors: None,
     }
 }
 

@@ -2,4 +2,6 @@
 //! file is one resource or one promise; strangers are raw sockets, not our own client.
 
 mod clocks;
+mod descriptors;
+mod greeting;
 mod sessions;

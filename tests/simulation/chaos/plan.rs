@@ -136,6 +136,7 @@ impl Plan {
                 ..LogOptions::new(0)
             },
             grace: Duration::from_secs(1),
+            descriptors: None,
         }
     }
 }

@@ -48,7 +48,7 @@ async fn example(sealed: bool) -> (SimDisk, LogOptions) {
     let mut import = store.log.import().unwrap();
     let imported = entry_of(77, 3, &[500]);
     let (spec, bytes) = body(&imported, 0);
-    import.add(imported.id, &[(0, spec)], bytes).unwrap();
+    import.add(imported.id, &[(0, spec)], bytes).await.unwrap();
     import.publish(60, id(90, 3)).await.unwrap();
     store.append((20..30).map(|index| entry(index, 2))).await;
     store.log.purge_upto(id(17, 2), nothing());

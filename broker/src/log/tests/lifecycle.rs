@@ -292,10 +292,10 @@ fn a_purge_beyond_the_last_entry_leaves_an_empty_log_there() {
 }
 
 /// Takes in body 1 of every entry in `indices`, as another node has them.
-fn take_in(import: &mut Import, indices: impl IntoIterator<Item = u64>) {
+async fn take_in(import: &mut Import, indices: impl IntoIterator<Item = u64>) {
     for index in indices {
         let (spec, bytes) = body(&entry_of(index, 2, &[1_000, 2_000]), 1);
-        import.add(id(index, 2), &[(1, spec)], bytes).unwrap();
+        import.add(id(index, 2), &[(1, spec)], bytes).await.unwrap();
     }
 }
 
@@ -306,7 +306,7 @@ fn imported_bodies_hide_local_ones_once_their_snapshot_is_published() {
         let store = Store::open(&disk).await;
         store.append((0..50).map(|index| entry_of(index, 1, &[1_000, 10]))).await;
         let mut import = store.log.import().unwrap();
-        take_in(&mut import, (45..90).step_by(2));
+        take_in(&mut import, (45..90).step_by(2)).await;
         check_bodies(&store, 0..50);
         import.publish(40, id(100, 2)).await.unwrap();
         let check = |store: &Store| {
@@ -359,20 +359,20 @@ fn a_dropped_import_leaves_nothing_and_a_wrong_body_is_refused() {
         let disk = formatted().await;
         let store = Store::open(&disk).await;
         let mut import = store.log.import().unwrap();
-        take_in(&mut import, 0..40);
+        take_in(&mut import, 0..40).await;
         let (spec, bytes) = body(&entry_of(50, 2, &[1_000]), 0);
         let wrong = ContentSpec { crc32c: !spec.crc32c, ..spec };
         assert!(matches!(
-            import.add(id(50, 2), &[(0, wrong)], bytes.clone()),
+            import.add(id(50, 2), &[(0, wrong)], bytes.clone()).await,
             Err(LogError::Mismatch { index: 50, .. })
         ));
         assert!(matches!(
-            import.add(id(20, 2), &[(9, spec)], bytes.clone()),
+            import.add(id(20, 2), &[(9, spec)], bytes.clone()).await,
             Err(LogError::Mismatch { index: 20, .. })
         ));
-        assert!(import.add(id(50, 2), &[(0, spec)], bytes.slice(1..)).is_err(), "too short");
+        assert!(import.add(id(50, 2), &[(0, spec)], bytes.slice(1..)).await.is_err(), "too short");
         assert!(
-            import.add(id(50, 2), &[(0, spec)], [bytes.clone(), bytes].concat().into()).is_err(),
+            import.add(id(50, 2), &[(0, spec)], [bytes.clone(), bytes].concat().into()).await.is_err(),
             "too long"
         );
         assert!(!files(&disk, "tmp").is_empty());
@@ -390,7 +390,7 @@ fn the_bodies_of_one_entry_may_come_in_parts() {
         let mut import = store.log.import().unwrap();
         for ordinal in [0, 2] {
             let (spec, bytes) = body(&whole, ordinal);
-            import.add(whole.id, &[(ordinal, spec)], bytes).unwrap();
+            import.add(whole.id, &[(ordinal, spec)], bytes).await.unwrap();
         }
         import.publish(0, id(9, 2)).await.unwrap();
         assert_eq!(store.log.read_bodies(7, &[0, 2]).unwrap(), [body(&whole, 0), body(&whole, 2)]);

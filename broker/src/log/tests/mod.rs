@@ -37,6 +37,7 @@ fn options() -> LogOptions {
         seal_after: Duration::from_millis(20),
         clean_rate: u64::MAX,
         scrub_period: Duration::from_secs(3_600),
+        open_files_max: 8,
         seed: 0x5eed_0000_0000_0001,
         snapshot_upto: None,
         stages: Stages::default(),

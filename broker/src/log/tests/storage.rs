@@ -3,7 +3,7 @@
 use super::*;
 use crate::fs::Disk as _;
 use crate::fs::sim::{Bias, Fault, Injection, Latency, Op};
-use crate::log::{Ballast, LogState};
+use crate::log::{Ballast, Lack, LogState};
 
 #[test]
 fn what_was_appended_is_read_before_and_after_a_restart() {
@@ -264,7 +264,7 @@ fn what_is_set_aside_is_written_on_a_full_disk_and_is_set_aside_again() {
         let store = Store::open(&disk).await;
         settle().await;
         let ballast = store.log.ballast();
-        assert_eq!(ballast, Ballast { bytes: 2 * options().segment_size, short: false });
+        assert_eq!(ballast, Ballast { bytes: 2 * options().segment_size, short: None });
         let space = disk.space(dir()).unwrap();
         disk.set_capacity(space.total - space.free);
         let spares = store.log.usage().spares;
@@ -274,7 +274,7 @@ fn what_is_set_aside_is_written_on_a_full_disk_and_is_set_aside_again() {
             index += 1;
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert!(store.log.ballast().short && !store.log.is_stalled(), "{:?}", store.log.ballast());
+        assert!(store.log.ballast().short == Some(Lack::Room) && store.log.stalled().is_none(), "{:?}", store.log.ballast());
         disk.set_capacity(space.total);
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(store.log.ballast(), ballast);
