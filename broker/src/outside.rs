@@ -115,9 +115,9 @@ impl Dial for Tcp {
 impl Net for Tcp {
     fn resolve(&self, address: &str) -> Resolving {
         let address = address.to_owned();
-        Box::pin(async move {
-            Ok(tokio::net::lookup_host(address).await?.map(|address| address.ip()).collect())
-        })
+        Box::pin(
+            async move { Ok(tokio::net::lookup_host(address).await?.map(|address| address.ip()).collect()) },
+        )
     }
     fn listen(&self, address: &str) -> Binding {
         let address = address.to_owned();

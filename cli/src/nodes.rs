@@ -271,7 +271,8 @@ impl Nodes {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let few = |status: &StatusView| {
             let (max, asked) = (status.connections_max, status.connections_asked);
-            let what = format!("{} takes {max} clients, not {asked}: it has too few file descriptors", status.name);
+            let what =
+                format!("{} takes {max} clients, not {asked}: it has too few file descriptors", status.name);
             (max < asked).then_some(what)
         };
         self.answers().filter_map(few).collect()

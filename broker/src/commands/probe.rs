@@ -38,7 +38,8 @@ pub(crate) enum Alive {
 pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, String> {
     let deadline = Instant::now() + timeout;
     let asking = async {
-        let stream = TcpDial { timeout }.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
+        let stream =
+            TcpDial { timeout }.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let role = HelloRole::Client { session: machine::random_session() };
         let hello = Hello::new(None, role, 0, machine::random_bytes());
         match Connection::open(stream, hello).await {

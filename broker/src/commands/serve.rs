@@ -38,8 +38,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 
 async fn serve(loaded: &Loaded) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-    let options =
-        NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
+    let options = NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
     let node = match node::start(machine::outside(), options).await {
         Ok(node) => node,
         Err(error) => return Err(with_holder(error.into(), &loaded.config.node.listen).await),

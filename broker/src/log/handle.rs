@@ -27,7 +27,9 @@ use super::scan::Expected;
 use super::shared::{Operation, Phase, Shared, What};
 use super::state::{Anchor, Floor, MaxByIndex, State};
 use super::writer::Writer;
-use super::{Ballast, Contents, Done, Entry, Lack, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage};
+use super::{
+    Ballast, Contents, Done, Entry, Lack, LiveBodies, LogError, LogOptions, LogState, Recovered, Usage,
+};
 use crate::fs::{Disk, DiskError, create_dirs};
 use crate::stages::Stages;
 

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Lack;
 use super::format::file_id::FileId;
 use super::format::{u64_of, usize_of};
-use super::Lack;
 use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
 use crate::mutants::{self, Mutant};

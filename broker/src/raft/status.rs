@@ -134,10 +134,16 @@ impl Consensus {
         }
         match next.lacks {
             Some(Lack::Room) => {
-                tracing::warn!(free, reserve, "the disk is nearly full: pushes are refused, all else goes on");
+                tracing::warn!(
+                    free,
+                    reserve,
+                    "the disk is nearly full: pushes are refused, all else goes on"
+                );
             }
             Some(Lack::Descriptors) => {
-                tracing::warn!("no file descriptor is left for the log: pushes are refused until there is one");
+                tracing::warn!(
+                    "no file descriptor is left for the log: pushes are refused until there is one"
+                );
             }
             None => tracing::info!(free, reserve, "disk and descriptors suffice again: pushes go on"),
         }
@@ -167,10 +173,9 @@ impl Consensus {
         };
         let whose = if who == *name { "its disk".to_owned() } else { format!("the disk of {who}") };
         let (code, why) = match lack {
-            Lack::Room => (
-                ErrorCode::DiskReserve,
-                format!("{whose} has {} free, less than its reserve", human(free)),
-            ),
+            Lack::Room => {
+                (ErrorCode::DiskReserve, format!("{whose} has {} free, less than its reserve", human(free)))
+            }
             Lack::Descriptors => (ErrorCode::Overloaded, format!("{who} is out of file descriptors")),
         };
         let what = format!("{name} refuses pushes: {why}. Nothing was stored; pops and acks still work");

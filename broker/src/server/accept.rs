@@ -1,6 +1,7 @@
 //! The port: connections get a place, are greeted within their deadline, and are handed to those who serve their role.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -53,7 +54,6 @@ pub(crate) struct Server {
     greetings: Arc<Greetings>,
     clients: Arc<Kept>,
     peers: Arc<Kept>,
-    quiet: Arc<Quiet>,
     next_id: AtomicU64,
     stop: watch::Sender<bool>,
 }
@@ -77,6 +77,7 @@ impl Server {
             options: options.queues.clone(),
             connections: AtomicU64::new(0),
             places: (places.clients, options.connections_max),
+            quiet: Quiet::default(),
         });
         Arc::new(Self {
             consensus,
@@ -84,7 +85,6 @@ impl Server {
             greetings: Greetings::new(places.greetings),
             clients: Kept::new(places.clients),
             peers: Kept::new(places.peers),
-            quiet: Arc::default(),
             next_id: AtomicU64::new(1),
             stop: watch::Sender::new(false),
         })
@@ -96,12 +96,12 @@ impl Server {
         spawn(Arc::clone(&self.dispatch.presence).run(self.stop.subscribe()));
         spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
         let mut stop = self.stop.subscribe();
-        let quiet = Arc::clone(&self.quiet);
+        let dispatch = Arc::clone(&self.dispatch);
         let stopping = stop.wait_for(|stop| *stop);
         tokio::select! {
             () = self.accept(&*listener) => {}
             () = self.locate_members() => {}
-            () = quiet.run() => {}
+            () = dispatch.quiet.run() => {}
             _ = stopping => {}
         }
     }
@@ -115,15 +115,17 @@ impl Server {
                     match self.greetings.enter(source).await {
                         Some((place, gave_way)) => {
                             if let Some(source) = gave_way {
-                                self.quiet.say(Kind::GaveWay, Some(source), &"it said no hello");
+                                self.dispatch.quiet.say(Kind::GaveWay, Some(source), &"it said no hello");
                             }
-                            spawn(Arc::clone(self).greet(stream, source, place));
+                            spawn(Arc::clone(self).greet(stream, from, place));
                         }
-                        None => self.quiet.say(Kind::GaveWay, Some(source), &"too many say no hello"),
+                        None => {
+                            self.dispatch.quiet.say(Kind::GaveWay, Some(source), &"too many say no hello")
+                        }
                     }
                 }
                 Err(error) => {
-                    self.quiet.say(Kind::NotAccepted, None, &error);
+                    self.dispatch.quiet.say(Kind::NotAccepted, None, &error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -145,7 +147,8 @@ impl Server {
         }
     }
 
-    async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: Source, mut greeted: Greeted) {
+    async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: SocketAddr, mut greeted: Greeted) {
+        let source = Source::of(from);
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let secret = &self.consensus.me().credentials.secret;
@@ -156,7 +159,7 @@ impl Server {
             &mut writer,
             secret,
             |hello| self.answer(hello, &place),
-            |hello| self.admit(hello, from, &place),
+            |hello| self.admit(hello, source, &place),
         );
         let outcome = tokio::select! {
             biased;
@@ -166,7 +169,7 @@ impl Server {
         drop(greeted);
         let (hello, _) = match outcome {
             Ok(greeted) => greeted,
-            Err(error) => return self.quiet.say(Kind::NotGreeted, Some(from), &error),
+            Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let place = place.into_inner();
         match hello.role {

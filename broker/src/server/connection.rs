@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::answer::respond;
 use super::caller::Caller;
 use super::dispatch::Dispatch;
+use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
 use crate::outside::Fatal;
 
@@ -182,7 +183,7 @@ impl Reading {
             return Some(0);
         }
         if silence >= SILENCE_COUNT_MAX {
-            tracing::info!(connection = self.id, session = %self.caller.session, "a client is silent, it counts as gone");
+            self.dispatch.quiet.say(Kind::Silent, Some(self.caller.from), &format_args!("session {}", self.caller.session));
             return None;
         }
         let _ = self.notes.send(Note::Ping);
@@ -203,7 +204,7 @@ impl Reading {
             queue_protocol::codec::CodecError::Io(_) => Left::Gone,
             queue_protocol::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
             queue_protocol::codec::CodecError::Frame(error) => {
-                tracing::info!(connection = self.id, %error, "a client sent a bad frame");
+                self.dispatch.quiet.say(Kind::BadFrame, Some(self.caller.from), &error);
                 let _ = self.notes.send(Note::Bad(error));
                 Left::InOrder
             }

@@ -20,6 +20,7 @@ use super::answer::error;
 use super::caller::Caller;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
 use super::presence::Presence;
+use super::quiet::Quiet;
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use super::waiting::Patience;
@@ -70,6 +71,8 @@ pub(crate) struct Dispatch {
     pub(crate) connections: std::sync::atomic::AtomicU64,
     /// Connections of clients: how many there may be, and how many were asked for.
     pub(crate) places: (usize, usize),
+    /// What strangers bring about is written here.
+    pub(super) quiet: Quiet,
 }
 
 pub(super) fn bad(what: impl Into<String>) -> Error {

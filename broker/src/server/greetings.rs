@@ -156,8 +156,12 @@ impl Inner {
         let most = if of(source) >= share {
             source
         } else {
-            let sources: BTreeSet<Source> =
-                self.open.values().filter(|greeting| may_have(greeting)).map(|greeting| greeting.source).collect();
+            let sources: BTreeSet<Source> = self
+                .open
+                .values()
+                .filter(|greeting| may_have(greeting))
+                .map(|greeting| greeting.source)
+                .collect();
             sources.into_iter().max_by_key(|source| of(*source))?
         };
         let mut held = self.open.values_mut().filter(|greeting| greeting.source == most);

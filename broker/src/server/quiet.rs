@@ -22,6 +22,10 @@ pub(super) enum Kind {
     GaveWay,
     /// The handshake failed, or was refused.
     NotGreeted,
+    /// A client sent what is no frame, or no request.
+    BadFrame,
+    /// A client did not answer for long.
+    Silent,
 }
 
 impl Kind {
@@ -30,6 +34,8 @@ impl Kind {
             Self::NotAccepted => "a connection could not be accepted",
             Self::GaveWay => "a connection that had not said hello was closed, for a newer one",
             Self::NotGreeted => "a connection was not accepted",
+            Self::BadFrame => "a client sent a bad frame",
+            Self::Silent => "a client is silent, it counts as gone",
         }
     }
 }

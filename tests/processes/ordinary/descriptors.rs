@@ -14,7 +14,7 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::handshake::HandshakeError;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-const BODY: [u8; 8 << 10] = [b'd'; 8 << 10];
+const BODY_SIZE: usize = 8 << 10;
 /// Bodies of one push: more than half a segment.
 const BATCH: usize = 20;
 
@@ -24,6 +24,11 @@ const SETTINGS: [(&str, &str); 3] = [
     ("QUEUED_RAFT_SNAPSHOT_EVERY", "10"),
     ("QUEUED_RAFT_KEEP_ENTRIES", "10"),
 ];
+
+/// Bodies of `count` messages.
+fn bodies(count: usize) -> Vec<Vec<u8>> {
+    vec![vec![b'd'; BODY_SIZE]; count]
+}
 
 /// Words that start a program with this limit, soft and hard.
 fn limited(limit: u32) -> Vec<String> {
@@ -68,7 +73,7 @@ async fn fill(address: &str, max: usize) -> Vec<Connection> {
 async fn idle_clients_fill_every_node(limit: u32, mutant: Option<&str>) -> Result<Cluster, String> {
     let cluster = cluster_with(3, limit, mutant).await;
     let good = impatient(&cluster);
-    stored(&push(&good, "q", &[BODY]).await.expect("nobody else is there"), 1);
+    stored(&push(&good, "q", &bodies(1)).await.expect("nobody else is there"), 1);
     let mut idle = Vec::new();
     for n in 0..cluster.count() {
         idle.push(fill(cluster.address(n), 2 * limit as usize).await);
@@ -80,7 +85,7 @@ async fn idle_clients_fill_every_node(limit: u32, mutant: Option<&str>) -> Resul
         }
     }
     for _ in 0..choose(30, 300) {
-        push(&good, "q", &[BODY; BATCH]).await.map_err(|error| error.to_string())?;
+        push(&good, "q", &bodies(BATCH)).await.map_err(|error| error.to_string())?;
     }
     for n in 0..cluster.count() {
         let log = cluster.log_of(n);
@@ -131,11 +136,11 @@ fn set_limit(pid: u32, limit: u32) {
 async fn out_of_descriptors(mutant: Option<&str>) -> Result<String, String> {
     let mut cluster = cluster_with(1, ALONE, mutant).await;
     let good = impatient(&cluster);
-    stored(&push(&good, "q", &[BODY]).await.expect("nobody else is there"), 1);
+    stored(&push(&good, "q", &bodies(1)).await.expect("nobody else is there"), 1);
     set_limit(cluster.pid(0), 8);
     let mut refused = None;
     for _ in 0..100 {
-        match push(&good, "q", &[BODY; BATCH]).await {
+        match push(&good, "q", &bodies(BATCH)).await {
             Ok(_) => {}
             Err(error) => {
                 refused = Some(error.to_string());
@@ -151,7 +156,7 @@ async fn out_of_descriptors(mutant: Option<&str>) -> Result<String, String> {
         return Err(refused);
     }
     set_limit(cluster.pid(0), ALONE);
-    until("pushes go on", LIMIT, async || push(&good, "q", &[BODY; BATCH]).await.map(drop)).await;
+    until("pushes go on", LIMIT, async || push(&good, "q", &bodies(BATCH)).await.map(drop)).await;
     if let Some(status) = cluster.has_ended(0) {
         return Err(format!("the node ended with {status}"));
     }
@@ -176,7 +181,17 @@ async fn what_dev_starts_has_the_soft_limit_that_dev_was_started_with() {
     let dir = tempfile::tempdir().expect("there is a temporary directory");
     let under = ["sh", "-c", "ulimit -Sn 200; exec \"$@\"", "sh"].map(str::to_owned);
     let mut dev = harness::program::queued_under(&under);
-    dev.current_dir(dir.path()).args(["dev", "--nodes", "1", "--any-port", "-q", "--", "sh", "-c", "ulimit -n"]);
+    dev.current_dir(dir.path()).args([
+        "dev",
+        "--nodes",
+        "1",
+        "--any-port",
+        "-q",
+        "--",
+        "sh",
+        "-c",
+        "ulimit -n",
+    ]);
     let ran = run(&mut dev, b"").await.expect(0);
     assert_eq!(ran.stdout.trim(), "200");
 }

@@ -101,8 +101,7 @@ async fn a_line_for_each_connection_is_noticed() {
 async fn peers_get_in_among_silent_connections() {
     let count = choose(300, 1_000);
     let mut cluster = Cluster::start().await;
-    let all: Vec<Silent> =
-        (0..cluster.count()).map(|n| Silent::start(cluster.address(n), count)).collect();
+    let all: Vec<Silent> = (0..cluster.count()).map(|n| Silent::start(cluster.address(n), count)).collect();
     for silent in &all {
         silent.have_come(count).await;
     }

@@ -274,7 +274,11 @@ fn what_is_set_aside_is_written_on_a_full_disk_and_is_set_aside_again() {
             index += 1;
         }
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert!(store.log.ballast().short == Some(Lack::Room) && store.log.stalled().is_none(), "{:?}", store.log.ballast());
+        assert!(
+            store.log.ballast().short == Some(Lack::Room) && store.log.stalled().is_none(),
+            "{:?}",
+            store.log.ballast()
+        );
         disk.set_capacity(space.total);
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(store.log.ballast(), ballast);
