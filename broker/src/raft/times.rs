@@ -373,6 +373,7 @@ mod tests {
             elapsed_ms,
             disk_free_bytes: 0,
             disk_low: false,
+            descriptors_short: false,
             durable_index: 0,
             durable_vote: None,
             levels: Levels::OURS,
