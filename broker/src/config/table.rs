@@ -228,7 +228,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "limits.connections",
         value: NUMBER,
         default: "10000",
-        doc: "Connections of clients at a time",
+        doc: "Connections of clients at a time; fewer if this process may have too few file descriptors",
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {

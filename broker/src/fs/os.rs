@@ -305,6 +305,17 @@ mod tests {
     }
 
     #[test]
+    fn a_lack_of_descriptors_is_not_a_full_disk() {
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
+            let error = DiskError::new("open", "f", errno);
+            assert!(error.is_out_of_descriptors() && error.is_for_now() && !error.is_full(), "{error}");
+        }
+        let full = DiskError::new("pwritev", "f", rustix::io::Errno::NOSPC);
+        assert!(full.is_full() && full.is_for_now() && !full.is_out_of_descriptors());
+        assert!(!DiskError::new("open", "f", rustix::io::Errno::NOENT).is_for_now());
+    }
+
+    #[test]
     fn free_space_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let space = OsDisk.space(dir.path()).unwrap();

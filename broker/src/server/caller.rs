@@ -8,6 +8,7 @@ use queue_protocol::names::SessionId;
 use queue_protocol::request::Stamp;
 
 use super::dispatch::bad;
+use super::source;
 use crate::mutants::{self, Mutant};
 use crate::queue::command::{Opening, SessionStamp, Source};
 use crate::raft::Consensus;
@@ -17,6 +18,8 @@ pub(crate) struct Caller {
     /// What its requests with a stamp belong to.
     pub(super) session: SessionId,
     source: Source,
+    /// Where it comes from, for people.
+    pub(super) from: source::Source,
     /// The index under which the session was seen to be open. It never opens again, so whatever is asked from then on needs
     /// no more than its number.
     open: OnceLock<u64>,
@@ -24,7 +27,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(super) fn new(session: SessionId, from: SocketAddr) -> Self {
-        Self { session, source: source_of(from.ip()), open: OnceLock::new() }
+        Self { session, source: source_of(from.ip()), from: source::Source::of(from), open: OnceLock::new() }
     }
 
     /// The stamp of a command, with what opens the session if the state does not know it.

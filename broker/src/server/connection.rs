@@ -183,7 +183,7 @@ impl Reading {
             return Some(0);
         }
         if silence >= SILENCE_COUNT_MAX {
-            self.dispatch.quiet.say(Kind::Silent, None, &format_args!("session {}", self.caller.session));
+            self.dispatch.quiet.say(Kind::Silent, Some(self.caller.from), &format_args!("session {}", self.caller.session));
             return None;
         }
         let _ = self.notes.send(Note::Ping);
@@ -204,7 +204,7 @@ impl Reading {
             queue_protocol::codec::CodecError::Io(_) => Left::Gone,
             queue_protocol::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
             queue_protocol::codec::CodecError::Frame(error) => {
-                self.dispatch.quiet.say(Kind::BadFrame, None, &error);
+                self.dispatch.quiet.say(Kind::BadFrame, Some(self.caller.from), &error);
                 let _ = self.notes.send(Note::Bad(error));
                 Left::InOrder
             }
