@@ -31,7 +31,8 @@ pub struct Response {
     pub at: At,
     /// This is the recorded answer of an earlier try.
     pub repeated: bool,
-    /// The replicated lease clock after that entry, in milliseconds.
+    /// The lease clock at the moment of answering, in milliseconds: a deadline less this is what is left of a lease. 0 with
+    /// an error of the node that answers.
     pub lease_clock_ms: u64,
     /// What came of it.
     pub result: Result<Answer, Error>,

@@ -61,6 +61,7 @@ const COVERED: &[&str] = &[
     "repeated",
     "unknown",
     "redelivered",
+    "leases_ended",
     "snapshots_taken",
     "reads",
 ];

@@ -73,19 +73,19 @@ impl Queue {
         if self.settings.single_active { self.active.epoch } else { 0 }
     }
 
-    /// A session is about to get messages.
-    pub(super) fn claim(&mut self, session: Option<SessionId>, lease_ms: u64, clock_ms: u64) {
+    /// A session is about to get messages. `stamped_ms` is the lease clock from which the lease is counted.
+    pub(super) fn claim(&mut self, session: Option<SessionId>, lease_ms: u64, stamped_ms: u64) {
         let Some(session) = session.filter(|_| self.settings.single_active) else { return };
         if self.active.session != Some(session) {
             self.active = Active { session: Some(session), epoch: self.active.epoch + 1, until_ms: None };
         }
         self.active.until_ms.get_or_insert(0);
-        self.renew(Some(session), lease_ms, clock_ms);
+        self.renew(Some(session), lease_ms, stamped_ms);
     }
 
     /// A session that may have a claim has shown that it is there.
-    pub(super) fn renew(&mut self, session: Option<SessionId>, lease_ms: u64, clock_ms: u64) {
-        let until_ms = clock_ms.saturating_add(lease_ms.saturating_mul(CLAIM_LEASES));
+    pub(super) fn renew(&mut self, session: Option<SessionId>, lease_ms: u64, stamped_ms: u64) {
+        let until_ms = stamped_ms.saturating_add(lease_ms.saturating_mul(CLAIM_LEASES));
         if self.active.holder() == session && session.is_some() {
             self.active.until_ms = self.active.until_ms.max(Some(until_ms));
         }

@@ -22,6 +22,9 @@ pub(crate) struct Apply<'a> {
     pub(super) state: &'a mut State,
     /// Raft index of the entry.
     pub(super) index: u64,
+    /// Lease clock at the stamping of the entry: what the state's clock lagged behind then is in it. Every deadline on
+    /// the lease clock that begins with this entry is counted from here, see [`Apply::lease_deadline`].
+    pub(super) stamped_ms: u64,
     /// Its body table.
     pub(super) table: &'a [ContentSpec],
     /// Rows taken by the pushes before.
@@ -39,8 +42,9 @@ impl State {
         self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
         self.elapsed_ms = self.elapsed_ms.max(batch.stamps.elapsed_ms);
         self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
-        let mut apply =
-            Apply { state: self, index, table, rows_taken: 0, gained: BTreeSet::new(), gone: Vec::new() };
+        let stamped_ms = self.lease_clock_ms.saturating_add(batch.stamps.unconfirmed_ms);
+        let (gained, gone) = (BTreeSet::new(), Vec::new());
+        let mut apply = Apply { state: self, index, stamped_ms, table, rows_taken: 0, gained, gone };
         apply.fire();
         let replies =
             (0..).zip(batch.commands.iter()).map(|(position, command)| apply.command(position, command));
@@ -128,6 +132,12 @@ impl Apply<'_> {
                 Ok(Outcome::Raised(self.state.level))
             }
         }
+    }
+
+    /// The lease clock at which a lease ends that is given, or made longer, for `lease_ms` by this entry. The clock counts
+    /// what is confirmed, so it reaches this no earlier than `lease_ms` after the stamping.
+    pub(super) fn lease_deadline(&self, lease_ms: u64) -> u64 {
+        self.stamped_ms.saturating_add(lease_ms)
     }
 
     /// Where [`Apply::undo`] can go back to. A copy of the state shares everything: what it costs is what changes then.

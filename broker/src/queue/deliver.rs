@@ -20,12 +20,11 @@ impl Apply<'_> {
     /// Refused if none of the queues exists.
     pub(super) fn lease(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
-        let (clock_ms, wall_ms, token) =
-            (self.state.lease_clock_ms, self.state.wall_ms, self.state.next_token);
+        let (stamped_ms, wall_ms, token) = (self.stamped_ms, self.state.wall_ms, self.state.next_token);
         let grants = self.change(number, |queue| {
             let lease_ms = clamp_lease(lease.lease_ms.unwrap_or(queue.settings.lease_ms));
-            let deadline_ms = clock_ms.saturating_add(lease_ms);
-            let served = (session, lease_ms, clock_ms);
+            let deadline_ms = stamped_ms.saturating_add(lease_ms);
+            let served = (session, lease_ms, stamped_ms);
             hand_out(queue, lease, served, token, wall_ms, |queue, token, (id, message, expires_at_ms)| {
                 queue.lend(id, Leased { token, deadline_ms, session, expires_at_ms, message });
                 (lease_ms, deadline_ms)
@@ -46,10 +45,9 @@ impl Apply<'_> {
     /// Refused if none of the queues exists.
     pub(super) fn pop(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
-        let (clock_ms, wall_ms, token) =
-            (self.state.lease_clock_ms, self.state.wall_ms, self.state.next_token);
+        let (stamped_ms, wall_ms, token) = (self.stamped_ms, self.state.wall_ms, self.state.next_token);
         let grants = self.change(number, |queue| {
-            let served = (session, queue.settings.lease_ms, clock_ms);
+            let served = (session, queue.settings.lease_ms, stamped_ms);
             hand_out(queue, lease, served, token, wall_ms, |queue, _, (id, message, _)| {
                 queue.turnover.acked += 1;
                 queue.let_go(id, &message, GoneHow::Popped);
@@ -72,7 +70,7 @@ impl Apply<'_> {
     }
 }
 
-/// Who is served, for how long, as of which lease clock.
+/// Who is served, for how long, from which lease clock on.
 type Served = (Option<SessionId>, u64, u64);
 
 /// Takes the head of a queue under tokens from `first_token` on and gives each message to `take_over`, which answers
@@ -80,7 +78,7 @@ type Served = (Option<SessionId>, u64, u64);
 fn hand_out(
     queue: &mut Queue,
     lease: &Lease,
-    (session, lease_ms, clock_ms): Served,
+    (session, lease_ms, stamped_ms): Served,
     first_token: u64,
     wall_ms: u64,
     mut take_over: impl FnMut(&mut Queue, LeaseToken, Taken) -> (u64, u64),
@@ -99,7 +97,7 @@ fn hand_out(
             break;
         }
         for taken in taken {
-            queue.claim(session, lease_ms, clock_ms);
+            queue.claim(session, lease_ms, stamped_ms);
             let token = LeaseToken(first_token + grants.len() as u64);
             grants.push(grant(queue, token, taken, &mut take_over));
         }

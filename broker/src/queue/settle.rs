@@ -52,7 +52,7 @@ impl Apply<'_> {
         receipts: &Receipts,
         take_over: impl Fn(&mut Queue, MessageId, Leased),
     ) -> Outcome {
-        let clock_ms = self.state.lease_clock_ms;
+        let stamped_ms = self.stamped_ms;
         let Some(number) = self.state.names.get(&receipts.queue).copied() else {
             return Outcome::Settled(gone(receipts));
         };
@@ -68,7 +68,7 @@ impl Apply<'_> {
             };
             let results: Vec<Settled> = receipts.receipts.iter().map(settle).collect();
             if results.contains(&Settled::Ok) {
-                queue.renew(session, queue.settings.lease_ms, clock_ms);
+                queue.renew(session, queue.settings.lease_ms, stamped_ms);
             }
             results
         });
@@ -89,7 +89,7 @@ impl Apply<'_> {
         lease_ms: u64,
     ) -> Result<Outcome, Refusal> {
         let lease_ms = clamp_lease(lease_ms);
-        let deadline_ms = self.state.lease_clock_ms.saturating_add(lease_ms);
+        let deadline_ms = self.lease_deadline(lease_ms);
         let (results, count) = match (receipts, session) {
             (Some(receipts), _) => {
                 let results = self.extend_receipts(session, receipts, lease_ms);
@@ -105,14 +105,14 @@ impl Apply<'_> {
     /// Lets a lease end later, and keeps a checkpoint with its message.
     pub(super) fn save_checkpoint(&mut self, session: Option<SessionId>, save: &SaveCheckpoint) -> Outcome {
         let SaveCheckpoint { queue, id, token, lease_ms, checkpoint } = save;
-        let (clock_ms, lease_ms) = (self.state.lease_clock_ms, clamp_lease(*lease_ms));
-        let deadline_ms = clock_ms.saturating_add(lease_ms);
+        let (stamped_ms, lease_ms) = (self.stamped_ms, clamp_lease(*lease_ms));
+        let deadline_ms = self.lease_deadline(lease_ms);
         let number = self.state.names.get(queue).copied();
         let result = number.map_or(Settled::Gone, |number| {
             self.change(number, |queue| match queue.extend(*id, *token, deadline_ms) {
                 Ok(()) => {
                     queue.keep_checkpoint(*id, checkpoint.clone());
-                    queue.renew(session, lease_ms, clock_ms);
+                    queue.renew(session, lease_ms, stamped_ms);
                     Settled::Ok
                 }
                 Err(settled) => settled,
@@ -127,8 +127,7 @@ impl Apply<'_> {
         receipts: &Receipts,
         lease_ms: u64,
     ) -> Vec<Settled> {
-        let clock_ms = self.state.lease_clock_ms;
-        let deadline_ms = clock_ms.saturating_add(lease_ms);
+        let (stamped_ms, deadline_ms) = (self.stamped_ms, self.lease_deadline(lease_ms));
         let Some(number) = self.state.names.get(&receipts.queue).copied() else { return gone(receipts) };
         self.change(number, |queue| {
             let extend = |(id, token): &(MessageId, LeaseToken)| {
@@ -136,22 +135,21 @@ impl Apply<'_> {
             };
             let results: Vec<Settled> = receipts.receipts.iter().map(extend).collect();
             if results.contains(&Settled::Ok) {
-                queue.renew(session, lease_ms, clock_ms);
+                queue.renew(session, lease_ms, stamped_ms);
             }
             results
         })
     }
 
     fn extend_session(&mut self, session: SessionId, lease_ms: u64) -> u64 {
-        let clock_ms = self.state.lease_clock_ms;
-        let deadline_ms = clock_ms.saturating_add(lease_ms);
+        let (stamped_ms, deadline_ms) = (self.stamped_ms, self.lease_deadline(lease_ms));
         let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
         let held: Vec<(MessageId, QueueNumber)> =
             self.state.held.range(all).map(|((_, id), number)| (*id, *number)).collect();
         for run in held.chunk_by(|a, b| a.1 == b.1) {
             self.change(run[0].1, |queue| {
                 run.iter().for_each(|(id, _)| queue.extend_held(*id, deadline_ms));
-                queue.renew(Some(session), lease_ms, clock_ms);
+                queue.renew(Some(session), lease_ms, stamped_ms);
             });
         }
         held.len() as u64

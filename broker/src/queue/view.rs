@@ -184,6 +184,12 @@ impl State {
         }
     }
 
+    /// Every lease with the lease clock at which it ends, in order of queue and id.
+    pub fn leases(&self) -> impl Iterator<Item = (MessageId, LeaseToken, u64)> + '_ {
+        let leased = self.queues.values().flat_map(|queue| queue.leased.iter());
+        leased.map(|(id, leased)| (*id, leased.token, leased.deadline_ms))
+    }
+
     /// At most `max` queues by name: only one, or those after a name.
     pub fn queues(&self, only: Option<&QueueName>, after: Option<&QueueName>, max: usize) -> Vec<QueueStats> {
         if let Some(name) = only {

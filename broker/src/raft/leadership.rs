@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Raft;
-use super::clocks::{self, Stamper};
-use super::times::Times;
+use super::clocks::{self, LeaseStamp, Stamper};
+use super::times::{Now, Times};
 use super::types::TypeConfig;
 use crate::queue::command::Stamps;
 
@@ -39,16 +39,48 @@ struct Inner {
     leading: Option<(Leadership, Stamper)>,
     /// This node is a quorum by itself.
     alone: bool,
+    /// Confirmed milliseconds on entries that were proposed here and are not applied yet.
+    flight_ms: u64,
     /// It leads, and sends nothing that would keep others from electing another.
     silent: bool,
     /// The last that sent entries or a snapshot, and when: only a leader does.
     heard: Option<(NodeId, Instant)>,
 }
 
+/// An entry between its stamping and its outcome.
+pub(super) struct Flight {
+    seat: Arc<Seat>,
+    confirmed_ms: u64,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.seat.inner().flight_ms -= self.confirmed_ms;
+    }
+}
+
+impl Inner {
+    /// The stamper of this leader, up to date: a quorum of one has acknowledged everything until now.
+    fn stamper(&mut self) -> Option<&mut Stamper> {
+        let (_, stamper) = self.leading.as_mut()?;
+        if self.alone {
+            stamper.acknowledge(TypeConfig::now());
+        }
+        Some(stamper)
+    }
+
+    fn lease_stamp(&mut self, leadership: Leadership) -> Option<LeaseStamp> {
+        self.leading.as_ref().filter(|(leading, _)| *leading == leadership)?;
+        self.stamper()?.stamp(TypeConfig::now())
+    }
+}
+
 /// Where this node sits.
 pub(crate) struct Seat {
     node: NodeId,
     heartbeat: Duration,
+    /// The longest election timeout: for so long a leader takes it that it leads, after a quorum has answered.
+    lease: Duration,
     /// A leader that was not heard of for so long is not named to others any more.
     silence_max: Duration,
     times: Arc<Times>,
@@ -57,10 +89,13 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    pub(crate) fn new(node: NodeId, heartbeat: Duration, silence_max: Duration, times: Arc<Times>) -> Self {
+    pub(crate) fn new(node: NodeId, heartbeat: Duration, lease: Duration, times: Arc<Times>) -> Self {
+        // Raft waits a lease of one timeout and the timeout itself before it elects.
+        let silence_max = 2 * lease;
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
-        let inner = Inner { leading: None, alone: false, silent: false, heard: None };
-        Self { node, heartbeat, silence_max, times, inner: Mutex::new(inner), view: watch::Sender::new(view) }
+        let inner = Inner { leading: None, alone: false, flight_ms: 0, silent: false, heard: None };
+        let (inner, view) = (Mutex::new(inner), watch::Sender::new(view));
+        Self { node, heartbeat, lease, silence_max, times, inner, view }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -115,19 +150,15 @@ impl Seat {
         self.view.subscribe()
     }
 
-    /// Whether this leader knows what to stamp.
-    pub(crate) fn may_stamp(&self) -> bool {
-        self.times.may_stamp()
-    }
-
-    /// Stamps an entry proposed under `leadership`.
-    pub(crate) fn stamp(&self, leadership: Leadership) -> Stamps {
-        let now = self.times.now();
-        let stamps = match &mut self.inner().leading {
-            Some((leading, stamper)) if *leading == leadership => stamper.stamp(now.wall_ms),
-            _ => Stamps::of(now.wall_ms, 0),
-        };
-        Stamps { elapsed_ms: now.elapsed_ms, ..stamps }
+    /// Stamps an entry proposed under `leadership`. `None` if this node leads no more, no quorum has answered it for
+    /// longer than its lease, or it does not know yet how much time has passed: the entry is not to be proposed.
+    pub(crate) fn stamp(&self, leadership: Leadership) -> Option<Stamps> {
+        if !self.times.may_stamp() {
+            return None;
+        }
+        let Now { wall_ms, elapsed_ms } = self.times.now();
+        let LeaseStamp { confirmed_ms, unconfirmed_ms } = self.inner().lease_stamp(leadership)?;
+        Some(Stamps { wall_ms, elapsed_ms, confirmed_ms, unconfirmed_ms })
     }
 
     /// Sends nothing more that tells others that this node leads, or does again.
@@ -155,7 +186,21 @@ impl Seat {
 
     /// Milliseconds a quorum has confirmed that no entry carries yet.
     pub(crate) fn pending_ms(&self) -> u64 {
-        self.inner().leading.as_ref().map_or(0, |(_, stamper)| stamper.pending_ms())
+        self.inner().stamper().map_or(0, |stamper| stamper.pending_ms())
+    }
+
+    /// Milliseconds that have passed and are not on the state's lease clock, confirmed or not; 0 if this node does not
+    /// lead. Never less than that if it is asked for before the state.
+    pub(super) fn ahead_ms(&self) -> u64 {
+        let mut inner = self.inner();
+        let flight_ms = inner.flight_ms;
+        inner.stamper().map_or(0, |stamper| stamper.unstamped_ms(TypeConfig::now()) + flight_ms)
+    }
+
+    /// An entry with so many confirmed milliseconds is on its way, until what is returned is dropped.
+    pub(super) fn fly(self: &Arc<Self>, confirmed_ms: u64) -> Flight {
+        self.inner().flight_ms += confirmed_ms;
+        Flight { seat: Arc::clone(self), confirmed_ms }
     }
 
     /// Follows Raft's metrics until Raft stops.
@@ -176,7 +221,8 @@ impl Seat {
         if leads {
             let leadership = Leadership { term };
             if inner.leading.as_ref().is_none_or(|(before, _)| *before != leadership) {
-                inner.leading = Some((leadership, Stamper::new(self.heartbeat)));
+                inner.leading =
+                    Some((leadership, Stamper::new(self.heartbeat, self.lease, TypeConfig::now())));
                 TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
             }
             let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
@@ -238,5 +284,37 @@ impl Seat {
             }
             tokio::time::sleep(self.heartbeat).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock as _;
+    use crate::clock::SystemClock;
+    use crate::log::Anchor;
+    use crate::raft::Witness;
+
+    const FIRST: Leadership = Leadership { term: 1 };
+
+    fn lead(seat: &Seat, second: Duration) {
+        seat.inner().leading = Some((FIRST, Stamper::new(second, second, TypeConfig::now())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quorum_of_one_has_acknowledged_everything_at_the_moment_of_stamping() {
+        let second = Duration::from_secs(1);
+        let (clock, boot_id) = (SystemClock, SystemClock.boot_id().expect("it has been booted"));
+        let anchor = Anchor { boot_id, boot_ms: clock.boot_ms(), elapsed_ms: 1 };
+        let times = Times::new(NodeId(1), Arc::new(clock), Some(anchor), Witness::default());
+        times.lead(vec![1]);
+        let seat = Seat::new(NodeId(1), second, second, times);
+        lead(&seat, second);
+        tokio::time::advance(3_600 * second).await;
+        assert_eq!(seat.stamp(FIRST), None, "no quorum has answered for an hour");
+        seat.inner().alone = true;
+        let stamps = seat.stamp(FIRST).expect("it is the quorum");
+        assert_eq!((stamps.confirmed_ms, stamps.unconfirmed_ms), (2_000, 0));
+        assert_eq!(seat.stamp(Leadership { term: 2 }), None, "it does not lead in that term");
     }
 }

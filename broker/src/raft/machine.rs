@@ -217,6 +217,11 @@ impl Machine {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An entry with these commands is about to be proposed here.
+    pub(crate) fn stamped(&self, batch: &Commands) {
+        self.witness.tell(&Seen::Stamped { batch });
+    }
+
     /// Applies the commands of an entry; `proposed` here, what they deliver is kept readable.
     fn apply_batch(&self, id: RaftLogId, batch: &Batch, proposed: bool) -> io::Result<(Applied, Effects)> {
         let commands = self.commands(id.index, &batch.commands)?;

@@ -11,6 +11,7 @@ mod elapsed;
 mod floors;
 mod gone;
 pub(crate) mod leadership;
+mod lease_clock;
 pub(crate) mod levels;
 mod link;
 pub(crate) mod log_store;
@@ -52,6 +53,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
+pub(crate) use self::lease_clock::LeaseClockAt;
 pub(crate) use self::levels::Spoken;
 pub(crate) use self::link::{Credentials, RefusedBy, dial_peer};
 pub(crate) use self::machine::LoadError;
@@ -254,9 +256,7 @@ impl Consensus {
             Some(Why::Level(error)) => StartError::Level(*error),
             None => StartError::Raft(error.to_string()),
         })?;
-        // Raft waits a lease of one timeout and the timeout itself before it elects.
-        let silence_max = 2 * options.election_max;
-        let seat = Arc::new(Seat::new(node, options.heartbeat, silence_max, Arc::clone(&times)));
+        let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, Arc::clone(&times)));
         let consensus = Arc::new(Self {
             raft: raft.clone(),
             seat: Arc::clone(&seat),
@@ -388,18 +388,9 @@ impl Consensus {
         self.machine.read_with_gone(look)
     }
 
-    pub(crate) fn lease_clock_ms(&self) -> u64 {
-        self.machine.read(|state, _| state.lease_clock_ms())
-    }
-
     /// How far this node's own clock is ahead of the cluster's time of day, in milliseconds.
     pub(crate) fn clock_off_ms(&self) -> i64 {
         self.times.off_ms()
-    }
-
-    /// The lease clock as this leader counts it: with what is confirmed and carried by no entry yet.
-    pub(crate) fn counted_lease_clock_ms(&self) -> u64 {
-        self.lease_clock_ms() + self.seat.pending_ms()
     }
 
     /// Makes sure that this node still leads and has applied all that was committed before the call.

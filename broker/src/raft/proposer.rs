@@ -17,13 +17,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Raft;
-use super::leadership::{Leadership, Seat};
+use super::leadership::Seat;
+use super::lease_clock::LeaseClockAt;
 use super::levels::Spoken;
 use super::machine::Machine;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
 use crate::queue::RELEASED_COUNT_MAX;
-use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Push, Step};
+use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Push, Stamps, Step};
 use crate::queue::reply::Reply;
 use crate::stages::Stages;
 
@@ -49,7 +50,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Committed, ProposeError>) + Send>;
 /// An outcome that is on a majority's disks.
 pub(crate) struct Committed {
     pub(crate) reply: Reply,
-    pub(crate) lease_clock_ms: u64,
+    /// The lease clock when the entry was stamped.
+    pub(crate) lease_clock: LeaseClockAt,
     /// When this was known.
     pub(crate) since: Instant,
     /// Keeps what the reply delivers readable.
@@ -59,8 +61,10 @@ pub(crate) struct Committed {
 /// Why there is no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProposeError {
-    /// Surely not done: this node does not lead, or leads without a quorum.
+    /// Surely not done: this node does not lead.
     NotLeader,
+    /// Surely not done: this node leads, and no quorum has answered it for longer than its lease.
+    NoQuorum,
     /// Surely not done: too much is waiting.
     Overloaded,
     /// It may be done.
@@ -236,7 +240,7 @@ impl Proposer {
                 }
                 arrived.await;
             };
-            let Some(leadership) = seat.leadership().filter(|_| seat.may_stamp()) else {
+            let Some(leadership) = seat.leadership() else {
                 refuse(taken, ProposeError::NotLeader);
                 continue;
             };
@@ -245,11 +249,16 @@ impl Proposer {
             if seat.ready() == Some(leadership) && self.removals.load(Ordering::Relaxed) == 0 {
                 machine.read(|state, _| spare_settings(&mut taken, |queue| state.has_queue(queue)));
             }
-            let (batch, dones) = self.entry(taken, &seat, leadership);
+            let Some(stamps) = seat.stamp(leadership) else {
+                refuse(taken, ProposeError::NoQuorum);
+                continue;
+            };
+            let (stamped, flight) = (Instant::now(), seat.fly(stamps.confirmed_ms));
+            let (batch, dones) = self.entry(taken, stamps, &machine);
             self.stages.record(WriteStage::Encode, begin.elapsed());
             let completion = Completion::new(move |result| {
-                drop(removing);
-                complete(dones, room, result);
+                drop((removing, flight));
+                complete(dones, room, (stamps.unconfirmed_ms, stamped), result);
             });
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
@@ -258,7 +267,7 @@ impl Proposer {
         }
     }
 
-    fn entry(&self, taken: Vec<Proposal>, seat: &Seat, leadership: Leadership) -> (Batch, Dones) {
+    fn entry(&self, taken: Vec<Proposal>, stamps: Stamps, machine: &Machine) -> (Batch, Dones) {
         let mut commands = Vec::with_capacity(taken.len());
         let mut table = Vec::new();
         let mut contents = Vec::new();
@@ -269,9 +278,10 @@ impl Proposer {
             contents.extend(proposal.contents);
             dones.push(proposal.done);
         }
-        let stamps = seat.stamp(leadership);
         let commands = Bounded::new(commands).expect("take stops at the limit");
-        let section = command::Batch { stamps, commands }.encode(self.spoken.cluster());
+        let batch = command::Batch { stamps, commands };
+        machine.stamped(&batch);
+        let section = batch.encode(self.spoken.cluster());
         let batch = Batch { commands: section.into(), table: table.into(), contents: Some(contents.into()) };
         (batch, Dones(dones))
     }
@@ -347,7 +357,12 @@ fn refuse(taken: Vec<Proposal>, why: ProposeError) {
     }
 }
 
-fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteResult<TypeConfig>) {
+fn complete(
+    mut dones: Dones,
+    room: OwnedSemaphorePermit,
+    (unconfirmed_ms, stamped): (u64, Instant),
+    result: ClientWriteResult<TypeConfig>,
+) {
     drop(room);
     match result {
         Ok(written) => {
@@ -356,8 +371,9 @@ fn complete(mut dones: Dones, room: OwnedSemaphorePermit, result: ClientWriteRes
             assert_eq!(applied.replies.len(), dones.0.len(), "every command has one reply");
             for (done, reply) in dones.0.drain(..).zip(applied.replies) {
                 let reading = applied.reading.clone();
-                let lease_clock_ms = applied.lease_clock_ms;
-                done(Ok(Committed { reply, lease_clock_ms, since, _reading: reading }));
+                let ms = applied.lease_clock_ms.saturating_add(unconfirmed_ms);
+                let lease_clock = LeaseClockAt { ms, at: stamped };
+                done(Ok(Committed { reply, lease_clock, since, _reading: reading }));
             }
         }
         Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_)) => {

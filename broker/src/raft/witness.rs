@@ -10,9 +10,14 @@ use crate::queue::State;
 use crate::queue::command::Batch;
 use crate::queue::reply::Reply;
 
-/// What a node's state machine did.
+/// What a node's state machine did, or its leader.
 #[derive(Debug)]
 pub enum Seen<'a> {
+    /// It leads and has stamped the commands of an entry, which may come to nothing.
+    Stamped {
+        /// Those commands.
+        batch: &'a Batch,
+    },
     /// It applied an entry.
     Applied {
         /// Raft index.

@@ -23,7 +23,7 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
         |at, lease_clock_ms, result| Response { at, repeated: false, lease_clock_ms, result, age: Age::Now };
     match finished {
         Finished::Committed(committed) => {
-            let reply = committed.reply;
+            let (reply, lease_clock) = (committed.reply, committed.lease_clock);
             let (result, contents) = match reply.result {
                 Ok(Outcome::Delivered(grants)) => delivered(consensus, grants)?,
                 Ok(outcome) => (Ok(answer(outcome)), Vec::new()),
@@ -32,17 +32,19 @@ pub(crate) fn respond(consensus: &Consensus, finished: Finished) -> Result<(Resp
             let response = Response {
                 at: reply.at,
                 repeated: reply.repeated,
-                lease_clock_ms: committed.lease_clock_ms,
+                lease_clock_ms: lease_clock.now_ms(),
                 result,
                 age: Age::Now,
             };
             Ok((response, contents))
         }
-        Finished::Empty { index, lease_clock_ms } => {
+        Finished::Empty { index } => {
+            let lease_clock_ms = consensus.lease_clock_ms();
             let empty = Answer::Delivered(Bounded::default());
             Ok((plain(read_at(index), lease_clock_ms, Ok(empty)), Vec::new()))
         }
-        Finished::Read { index, lease_clock_ms, mut answer, bodies } => {
+        Finished::Read { index, mut answer, bodies } => {
+            let lease_clock_ms = consensus.lease_clock_ms();
             let contents = match shown(consensus, &mut answer, &bodies) {
                 // Settled and freed between the look at the state and the read: it is no longer there to be shown.
                 Err(LogError::NoBody { .. }) => {

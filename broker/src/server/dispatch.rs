@@ -10,7 +10,8 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, NackKind, Peek, Queues, Receipts, Request, Stamp,
+    Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request,
+    Stamp,
 };
 use queue_protocol::response::{Answer, MessageView, QueueView, StatsView};
 use queue_protocol::settings::{QueueSettings, Settings};
@@ -23,7 +24,7 @@ use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use super::waiting::Patience;
 use crate::queue::command::{self, Command, Op, SessionStamp};
-use crate::raft::{Consensus, Proposal};
+use crate::raft::{Consensus, LeaseClockAt, Proposal};
 
 /// Longest that a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,7 +55,7 @@ fn outcome(done: Result<Answer, Error>) -> Finished {
     match done {
         Ok(answer) => {
             let answer = Box::new(answer);
-            Finished::Read { index: 0, lease_clock_ms: 0, answer, bodies: Vec::new() }
+            Finished::Read { index: 0, answer, bodies: Vec::new() }
         }
         Err(error) => Finished::Failed(error),
     }
@@ -183,15 +184,15 @@ impl Dispatch {
             return reply.finish(Finished::Failed(differ));
         }
         let stamp = session.expect("a lease without a stamp was refused before");
-        let (known, reading, lost, lease_clock_ms) = self.consensus.read(|state, _| {
+        let (known, reading, lost) = self.consensus.read(|state, _| {
             let known = state.recorded(stamp.session, stamp.number);
             let reading = known.as_ref().and_then(|reply| self.consensus.reading([reply]));
-            (known, reading, state.is_lost(&stamp), state.lease_clock_ms())
+            (known, reading, state.is_lost(&stamp))
         });
         if let Some(recorded) = known {
             let committed = crate::raft::Committed {
                 reply: recorded,
-                lease_clock_ms,
+                lease_clock: LeaseClockAt { ms: self.consensus.lease_clock_ms(), at: Instant::now() },
                 since: Instant::now(),
                 _reading: reading,
             };
@@ -207,7 +208,7 @@ impl Dispatch {
 
     fn status(&self) -> Finished {
         let status = Answer::Status(Box::new(self.consensus.status()));
-        self.consensus.read(|state, index| Finished::read(state, index, status))
+        self.consensus.read(|_, index| Finished::read(index, status))
     }
 
     fn settings(&self, asked: &QueueSettings) -> Result<Settings, Error> {
@@ -251,14 +252,15 @@ impl Dispatch {
     fn peek(&self, peek: &Peek) -> Finished {
         let max = usize::from(peek.max_messages).clamp(1, LEASE_COUNT_MAX);
         let max_bytes = u64::from(peek.max_bytes).min(TAIL_SIZE_MAX as u64);
+        let lag_ms = self.consensus.lease_clock_lag_ms();
         self.consensus.read(|state, index| {
             match state.peek(&peek.queue, peek.state, peek.id, max, max_bytes) {
                 Ok(found) => {
                     let bodies = found.iter().map(|peeked| peeked.body).collect();
-                    let views = found.into_iter().map(view_of).collect();
+                    let views = found.into_iter().map(|peeked| view_of(peeked, lag_ms)).collect();
                     let views = Bounded::new(views).expect("no more than were asked for");
                     let answer = Box::new(Answer::Peeked(views));
-                    Finished::Read { index, lease_clock_ms: state.lease_clock_ms(), answer, bodies }
+                    Finished::Read { index, answer, bodies }
                 }
                 Err(refusal) => Finished::Failed(error(&refusal)),
             }
@@ -275,9 +277,9 @@ impl Dispatch {
                 });
             }
             let found = state.queues(queues.only.as_ref(), queues.after.as_ref(), QUEUES_LISTED_MAX);
-            Ok((found, index, state.wall_ms(), state.lease_clock_ms()))
+            Ok((found, index, state.wall_ms()))
         });
-        let (found, index, wall_ms, lease_clock_ms) = match looked {
+        let (found, index, wall_ms) = match looked {
             Ok(looked) => looked,
             Err(refusal) => return Finished::Failed(error(&refusal)),
         };
@@ -285,7 +287,7 @@ impl Dispatch {
         let now_ms = wall_ms.max(self.consensus.outside().clock.wall_ms());
         let views: Vec<QueueView> = found.into_iter().map(|stats| self.queue_view(stats, now_ms)).collect();
         let answer = Box::new(Answer::Queues(Bounded::new(views).expect("no more than were asked for")));
-        Finished::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+        Finished::Read { index, answer, bodies: Vec::new() }
     }
 
     fn queue_view(&self, stats: crate::queue::QueueStats, now_ms: u64) -> QueueView {
@@ -329,7 +331,7 @@ impl Dispatch {
                 wall_ms: state.wall_ms(),
                 stages: self.consensus.log().stages().view(),
             };
-            Finished::read(state, index, Answer::Stats(Box::new(stats)))
+            Finished::read(index, Answer::Stats(Box::new(stats)))
         })
     }
 }
@@ -414,7 +416,9 @@ fn session_stamp(
     }
 }
 
-fn view_of(peeked: crate::queue::Peeked) -> MessageView {
+/// `lag_ms` is what the state's lease clock lags behind.
+fn view_of(peeked: crate::queue::Peeked, lag_ms: u64) -> MessageView {
+    let lag_ms = if peeked.state == MessageState::Leased { lag_ms } else { 0 };
     MessageView {
         id: peeked.id,
         state: peeked.state,
@@ -424,7 +428,7 @@ fn view_of(peeked: crate::queue::Peeked) -> MessageView {
         failures: peeked.failures,
         releases: peeked.releases,
         pushed_at_ms: peeked.pushed_at_ms,
-        until_ms: peeked.until_ms,
+        until_ms: peeked.until_ms.map(|until_ms| until_ms.saturating_sub(lag_ms)),
         token: peeked.token,
         dead: peeked.dead,
         last_error: peeked.last_error,

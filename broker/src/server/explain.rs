@@ -1,7 +1,7 @@
 //! Explanations: what the state says of itself, and who waits here.
 
 use queue_protocol::bounded::Bounded;
-use queue_protocol::explain::{Explain, Explained};
+use queue_protocol::explain::{Explain, Explained, Hold};
 use queue_protocol::response::Answer;
 
 use super::answer::error;
@@ -14,16 +14,26 @@ impl Dispatch {
         // Outside of the state's lock: the parked leases look at the state inside of theirs.
         let waiting = u32::try_from(self.waiters.count(Some(&explain.queue))).unwrap_or(u32::MAX);
         let clock_off_ms = self.consensus.clock_off_ms();
+        let lag_ms = self.consensus.lease_clock_lag_ms();
         self.consensus.read(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
+                let holds = holds.into_iter().map(|hold| sooner(hold, lag_ms)).collect::<Vec<_>>();
                 let holds = Bounded::new(holds).expect("no more are told");
-                Finished::read(
-                    state,
-                    index,
-                    Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms }),
-                )
+                let answer = Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms });
+                Finished::read(index, answer)
             }
             Err(refusal) => Finished::Failed(error(&refusal)),
         })
     }
+}
+
+/// A hold as it is when the state's lease clock lags behind by `lag_ms`.
+fn sooner(mut hold: Hold, lag_ms: u64) -> Hold {
+    match &mut hold {
+        Hold::Leased { left_ms, .. }
+        | Hold::Active { left_ms, .. }
+        | Hold::GroupLeased { left_ms: Some(left_ms), .. } => *left_ms = left_ms.saturating_sub(lag_ms),
+        _ => {}
+    }
+    hold
 }

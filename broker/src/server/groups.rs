@@ -16,7 +16,7 @@ impl Dispatch {
             match state.groups(&groups.queue, groups.after.as_ref(), GROUPS_LISTED_MAX) {
                 Ok(views) => {
                     let views = Bounded::new(views).expect("no more than were asked for");
-                    Finished::read(state, index, Answer::Groups(views))
+                    Finished::read(index, Answer::Groups(views))
                 }
                 Err(refusal) => Finished::Failed(error(&refusal)),
             }

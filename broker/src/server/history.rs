@@ -34,7 +34,7 @@ impl Dispatch {
             };
             let events = Bounded::new(events).expect("no more is kept");
             let view = HistoryView { fate, events, complete_since_ms: gone.since_ms() };
-            Finished::read(state, index, Answer::History(view))
+            Finished::read(index, Answer::History(view))
         })
     }
 }

@@ -34,6 +34,15 @@ pub(crate) struct Presence {
     consensus: Weak<Consensus>,
 }
 
+/// The lease clock when somebody looks.
+#[derive(Clone, Copy)]
+struct LeaseClock {
+    /// With what a quorum has confirmed: no more has surely passed.
+    confirmed_ms: u64,
+    /// With what has passed since, too.
+    now_ms: u64,
+}
+
 #[derive(Default)]
 struct Inner {
     /// Requests that say that a client is there.
@@ -43,8 +52,8 @@ struct Inner {
     /// The bound sessions that were looked at.
     bound: Bound,
     leadership: Option<Leadership>,
-    /// The lease clock at the last look.
-    clock_ms: u64,
+    /// What the lease clock has confirmed at the last look.
+    confirmed_ms: u64,
 }
 
 impl Inner {
@@ -54,7 +63,7 @@ impl Inner {
         &mut self,
         leadership: Leadership,
         bound: &Bound,
-        clock_ms: u64,
+        LeaseClock { confirmed_ms, now_ms }: LeaseClock,
     ) -> (Vec<ReplyTo>, Vec<SessionId>) {
         if self.leadership != Some(leadership) {
             *self = Self { attended: std::mem::take(&mut self.attended), ..Self::default() };
@@ -71,9 +80,11 @@ impl Inner {
             self.bound = bound.clone();
         }
         // What an entry carries is for a moment neither pending nor applied.
-        self.clock_ms = self.clock_ms.max(clock_ms);
+        self.confirmed_ms = self.confirmed_ms.max(confirmed_ms);
+        // Begun with what is not confirmed yet, so that what is confirmed later does not shorten the grace.
+        let now_ms = now_ms.max(self.confirmed_ms);
         let overdue = |(session, since_ms): (&SessionId, &mut Option<u64>)| {
-            let absent_ms = self.clock_ms - *since_ms.get_or_insert(self.clock_ms);
+            let absent_ms = self.confirmed_ms.saturating_sub(*since_ms.get_or_insert(now_ms));
             (absent_ms > self.bound.grace_ms(*session)?).then_some(*session)
         };
         let overdue = self.absent.iter_mut().filter_map(overdue).collect();
@@ -171,9 +182,12 @@ impl Presence {
     fn look(&self, consensus: &Consensus) -> Option<Vec<SessionId>> {
         let leadership = consensus.ready()?;
         let bound = consensus.read(|state, _| state.bound().clone());
-        let clock_ms = consensus.counted_lease_clock_ms();
         let mut inner = self.inner();
-        let (unbound, overdue) = inner.look(leadership, &bound, clock_ms);
+        let clock = LeaseClock {
+            confirmed_ms: consensus.confirmed_lease_clock_ms(),
+            now_ms: consensus.lease_clock_ms(),
+        };
+        let (unbound, overdue) = inner.look(leadership, &bound, clock);
         drop(inner);
         unbound.into_iter().for_each(|reply| reply.finish(Finished::Failed(not_bound())));
         if overdue.is_empty() {
@@ -221,7 +235,20 @@ mod tests {
     }
 
     fn overdue(inner: &mut Inner, bound: &Bound, clock_ms: u64) -> Vec<u128> {
-        inner.look(FIRST, bound, clock_ms).1.into_iter().map(|session| session.0).collect()
+        inner.look(FIRST, bound, at(clock_ms)).1.into_iter().map(|session| session.0).collect()
+    }
+
+    fn at(clock_ms: u64) -> LeaseClock {
+        LeaseClock { confirmed_ms: clock_ms, now_ms: clock_ms }
+    }
+
+    #[test]
+    fn what_is_confirmed_after_the_first_look_shortens_no_grace() {
+        let (mut inner, bound) = (Inner::default(), bound(&[1]));
+        let first = LeaseClock { confirmed_ms: 100, now_ms: 340 };
+        assert!(inner.look(FIRST, &bound, first).1.is_empty());
+        assert_eq!(overdue(&mut inner, &bound, 340 + GRACE_MS), []);
+        assert_eq!(overdue(&mut inner, &bound, 341 + GRACE_MS), [1]);
     }
 
     #[test]
@@ -258,17 +285,17 @@ mod tests {
         assert_eq!(overdue(&mut inner, &bound, 90), []);
         assert_eq!(overdue(&mut inner, &bound, 101 + GRACE_MS), [1]);
         let second = Leadership { term: 2 };
-        assert!(inner.look(second, &bound, 200 + GRACE_MS).1.is_empty());
-        assert!(inner.look(second, &bound, 200 + 2 * GRACE_MS).1.is_empty());
-        assert_eq!(inner.look(second, &bound, 201 + 2 * GRACE_MS).1, [SessionId(1)]);
+        assert!(inner.look(second, &bound, at(200 + GRACE_MS)).1.is_empty());
+        assert!(inner.look(second, &bound, at(200 + 2 * GRACE_MS)).1.is_empty());
+        assert_eq!(inner.look(second, &bound, at(201 + 2 * GRACE_MS)).1, [SessionId(1)]);
     }
 
     #[test]
     fn who_is_not_bound_any_more_is_told_and_never_overdue() {
         let mut inner = Inner::default();
         inner.attend(SessionId(1), request(5).0);
-        assert!(inner.look(FIRST, &bound(&[1, 2]), 10).0.is_empty());
-        let (unbound, _) = inner.look(FIRST, &bound(&[]), 20);
+        assert!(inner.look(FIRST, &bound(&[1, 2]), at(10)).0.is_empty());
+        let (unbound, _) = inner.look(FIRST, &bound(&[]), at(20));
         assert_eq!(unbound.iter().map(ReplyTo::connection).collect::<Vec<_>>(), [5]);
         assert_eq!(overdue(&mut inner, &bound(&[]), 1_000_000), []);
     }

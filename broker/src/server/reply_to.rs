@@ -5,7 +5,6 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::response::{Age, Answer, At};
 use tokio::sync::mpsc;
 
-use crate::queue::State;
 use crate::raft::{Committed, ProposeError};
 
 /// How a request ended, before it is an answer on the wire.
@@ -16,15 +15,11 @@ pub(crate) enum Finished {
     Empty {
         /// Raft index.
         index: u64,
-        /// After that entry.
-        lease_clock_ms: u64,
     },
     /// A read, with contents for the tail.
     Read {
         /// Raft index.
         index: u64,
-        /// After that entry.
-        lease_clock_ms: u64,
         /// What was read.
         answer: Box<Answer>,
         /// Whose contents go into the tail, in this order.
@@ -44,10 +39,9 @@ pub(crate) enum Finished {
 }
 
 impl Finished {
-    /// What was read of `state` behind the entry `index`, without contents.
-    pub(crate) fn read(state: &State, index: u64, answer: Answer) -> Self {
-        let (lease_clock_ms, answer) = (state.lease_clock_ms(), Box::new(answer));
-        Self::Read { index, lease_clock_ms, answer, bodies: Vec::new() }
+    /// What was read behind the entry `index`, without contents.
+    pub(crate) fn read(index: u64, answer: Answer) -> Self {
+        Self::Read { index, answer: Box::new(answer), bodies: Vec::new() }
     }
 
     /// The outcome of a proposal.
@@ -55,6 +49,9 @@ impl Finished {
         match result {
             Ok(committed) => Self::Committed(Box::new(committed)),
             Err(ProposeError::NotLeader) => Self::NotLeader,
+            Err(ProposeError::NoQuorum) => {
+                Self::Failed(Error::again(ErrorCode::NoLeader, "no quorum answers this leader"))
+            }
             Err(ProposeError::Overloaded) => Self::Failed(Error {
                 retry: Retry::AfterMs(100),
                 ..Error::refused(ErrorCode::Overloaded, "too much is waiting to be written")

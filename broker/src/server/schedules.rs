@@ -46,7 +46,7 @@ impl Dispatch {
         self.consensus.read(|state, index| {
             let views = state.schedules(schedules.after.as_ref(), SCHEDULES_LISTED_MAX);
             let views = Bounded::new(views).expect("no more than were asked for");
-            Finished::read(state, index, Answer::Schedules(views))
+            Finished::read(index, Answer::Schedules(views))
         })
     }
 }

@@ -344,7 +344,7 @@ impl Waiters {
                 drop(inner);
                 if let Some(reply) = reply {
                     reply.finish(match result {
-                        Ok(index) => Finished::Empty { index, lease_clock_ms: consensus.lease_clock_ms() },
+                        Ok(index) => Finished::Empty { index },
                         Err(error) => Finished::Failed(error),
                     });
                 }

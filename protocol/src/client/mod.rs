@@ -90,7 +90,7 @@ pub struct Answered<T = Answer> {
     pub at: At,
     /// The recorded answer of an earlier try.
     pub repeated: bool,
-    /// The replicated lease clock, milliseconds.
+    /// The lease clock at the moment of answering, milliseconds: a deadline less this is what is left of a lease.
     pub lease_clock_ms: u64,
     /// How old what was read may be.
     pub age: Age,

@@ -11,6 +11,7 @@
 mod answers;
 mod check;
 mod clocks;
+mod leases;
 mod replicas;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,6 +12,7 @@ use queue_broker::raft::{Seen, Witness};
 use queue_protocol::content::ContentSpec;
 
 use super::clocks::{Clocks, TimeTaken};
+use super::leases::Leases;
 
 /// States are compared at every so manyth entry, and where a snapshot was taken over.
 const COMPARED_EVERY: u64 = 8;
@@ -38,6 +39,8 @@ pub struct Tally {
     pub taken: u64,
     /// Comparisons of two states.
     pub compared: u64,
+    /// Leases whose time was over.
+    pub leases_ended: u64,
 }
 
 #[derive(Default)]
@@ -45,6 +48,7 @@ struct Inner {
     entries: BTreeMap<u64, Applied>,
     hashes: BTreeMap<u64, (u64, String)>,
     newest: BTreeMap<String, (u64, State)>,
+    leases: Leases,
     violations: Vec<String>,
     tally: Tally,
     clocks: Clocks,
@@ -80,8 +84,13 @@ impl Inner {
 
     fn see(&mut self, node: &str, elapsed_ms: u64, seen: &Seen<'_>) {
         let (index, state) = match seen {
+            Seen::Stamped { batch } => return self.leases.stamp(batch, elapsed_ms),
             Seen::Applied { index, term, batch, table, replies, state } => {
                 self.tally.applied += 1;
+                if !self.entries.contains_key(index) {
+                    self.violations.extend(self.leases.apply(*index, batch, replies, state));
+                    self.tally.leases_ended = self.leases.ended();
+                }
                 self.entry(node, *index, *term, batch, table, replies);
                 let (wall_ms, clock_ms) = (state.wall_ms(), state.elapsed_ms());
                 let now = Duration::from_millis(elapsed_ms);
@@ -143,6 +152,12 @@ impl Replicas {
     pub fn witness(&self, node: &str, elapsed_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Witness {
         let (this, node) = (self.clone(), node.to_owned());
         Witness::new(move |seen| this.lock().see(&node, elapsed_ms(), seen))
+    }
+
+    /// From now on leases are to be longer than they were asked for by `leader_lease_ms` at most: for so long a leader
+    /// takes it that it leads without a quorum.
+    pub fn expect_leases(&self, leader_lease_ms: u64) {
+        self.lock().leases.expect(leader_lease_ms);
     }
 
     /// Everything that was applied, by index.

@@ -177,6 +177,7 @@ impl World {
             ("entries", tally.applied),
             ("snapshots_taken", tally.taken),
             ("compared", tally.compared),
+            ("leases_ended", tally.leases_ended),
             ("machines", self.made()),
         ] {
             self.covered.add(what, count);

@@ -106,6 +106,11 @@ impl Plan {
         SimOptions { seed, unit: self.unit, capacity: CAPACITY, latency: self.latency }
     }
 
+    /// For so long a leader takes it that it leads without a quorum.
+    pub(crate) fn leader_lease_ms(&self) -> u64 {
+        u64::try_from(self.election.1.as_millis()).expect("seconds")
+    }
+
     /// The settings of the node on machine `name`.
     pub(crate) fn options(&self, name: &str, witness: Witness) -> NodeOptions {
         NodeOptions {

@@ -62,13 +62,15 @@ impl World {
             .max_message_latency(LATENCY_MAX)
             .tcp_capacity(4_096)
             .simulation_duration(Duration::from_secs(20_000));
+        let replicas = Replicas::default();
+        replicas.expect_leases(plan.leader_lease_ms());
         let mut world = Self {
             sim: builder.build(),
             dice: Dice::new(plan.seed, 2),
             machines: BTreeMap::new(),
             troubled: BTreeSet::new(),
             operator: Operator::default(),
-            replicas: Replicas::default(),
+            replicas,
             history: History::default(),
             covered: Covered::default(),
             trace: Trace::default(),

@@ -15,7 +15,7 @@ impl Model {
 
     /// A session gets a message. The epoch of it.
     pub(super) fn claim(&mut self, session: Option<SessionId>, name: &QueueName, lease_ms: u64) -> u64 {
-        let clock_ms = self.lease_clock_ms;
+        let stamped_ms = self.stamped_ms;
         let queue = self.queues.iter_mut().find(|queue| queue.name == *name).unwrap();
         if !queue.settings.single_active {
             return 0;
@@ -24,7 +24,7 @@ impl Model {
             queue.active.1 += u64::from(queue.active.0 != session);
             let before = if queue.active.0 == session { queue.active.2 } else { None };
             queue.active.0 = session;
-            queue.active.2 = before.max(Some(clock_ms + 3 * lease_ms));
+            queue.active.2 = before.max(Some(stamped_ms + 3 * lease_ms));
         }
         queue.active.1
     }
@@ -37,12 +37,12 @@ impl Model {
         results: &[Settled],
         lease_ms: Option<u64>,
     ) {
-        let clock_ms = self.lease_clock_ms;
+        let stamped_ms = self.stamped_ms;
         let Some(queue) = self.queues.iter_mut().find(|queue| queue.name == *name) else { return };
         let lease_ms = lease_ms.map_or(queue.settings.lease_ms, |ms| ms.clamp(1_000, 43_200_000));
         let claims = session.is_some() && queue.active.0 == session && queue.active.2.is_some();
         if claims && results.contains(&Settled::Ok) {
-            queue.active.2 = queue.active.2.max(Some(clock_ms + 3 * lease_ms));
+            queue.active.2 = queue.active.2.max(Some(stamped_ms + 3 * lease_ms));
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Model {
     wall_ms: u64,
     elapsed_ms: u64,
     lease_clock_ms: u64,
+    /// Where leases of the entry begin on the lease clock.
+    stamped_ms: u64,
     ids: u64,
     tokens: u64,
     nodes: u64,
@@ -88,6 +90,7 @@ impl Default for Model {
             wall_ms: 0,
             elapsed_ms: 0,
             lease_clock_ms: 0,
+            stamped_ms: 0,
             ids: 0,
             tokens: 0,
             nodes: 0,
@@ -106,6 +109,7 @@ impl Model {
         self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
         self.elapsed_ms = self.elapsed_ms.max(batch.stamps.elapsed_ms);
         self.lease_clock_ms += batch.stamps.confirmed_ms;
+        self.stamped_ms = self.lease_clock_ms + batch.stamps.unconfirmed_ms;
         self.fire();
         let mut rows = table.to_vec();
         let mut taken = 0;

@@ -48,7 +48,7 @@ impl Model {
                 Ok(Outcome::Settled(results))
             }
             Op::Extend { leases, lease_ms } => {
-                let deadline_ms = self.lease_clock_ms + (*lease_ms).clamp(1_000, 43_200_000);
+                let deadline_ms = self.stamped_ms + (*lease_ms).clamp(1_000, 43_200_000);
                 let extend = |model: &mut Self, id| model.find(id).unwrap().deadline_ms = deadline_ms;
                 let (results, count) = match (leases, session) {
                     (Some(receipts), _) => {
@@ -125,7 +125,7 @@ impl Model {
                     queue: save.queue.clone(),
                     receipts: queue_protocol::bounded::Bounded::new(vec![(save.id, save.token)]).unwrap(),
                 };
-                let deadline_ms = self.lease_clock_ms + save.lease_ms.clamp(1_000, 43_200_000);
+                let deadline_ms = self.stamped_ms + save.lease_ms.clamp(1_000, 43_200_000);
                 let results = self.settle(&receipts, |model, id| {
                     let message = model.find(id).unwrap();
                     message.deadline_ms = deadline_ms;
@@ -249,7 +249,7 @@ impl Model {
         let mut grants = Vec::new();
         let (mut bytes, mut checkpoints) = (0, 0);
         while let Some(id) = self.next(queue) {
-            let (clock_ms, token) = (self.lease_clock_ms, LeaseToken(self.tokens + 1));
+            let (stamped_ms, token) = (self.stamped_ms, LeaseToken(self.tokens + 1));
             let message = self.find(id).unwrap();
             bytes += u64::from(message.shown.body.size);
             checkpoints += message.shown.checkpoint_size.unwrap_or(0);
@@ -263,7 +263,7 @@ impl Model {
             message.shown.state = MessageState::Leased;
             message.shown.attempts += 1;
             message.shown.token = Some(token);
-            message.deadline_ms = clock_ms + lease_ms;
+            message.deadline_ms = stamped_ms + lease_ms;
             message.holder = session;
             grants.push(Grant {
                 queue: queue.clone(),
@@ -275,7 +275,7 @@ impl Model {
                 group: message.shown.group.clone(),
                 pushed_at_ms: message.shown.pushed_at_ms,
                 lease_ms: if pop { 0 } else { lease_ms },
-                deadline_ms: if pop { 0 } else { clock_ms + lease_ms },
+                deadline_ms: if pop { 0 } else { stamped_ms + lease_ms },
                 body: message.shown.body,
                 epoch,
                 checkpoint: message.checkpoint.clone(),

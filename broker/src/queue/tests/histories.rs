@@ -22,6 +22,7 @@ pub(super) struct Step {
     wall_ms: u64,
     backwards: bool,
     confirmed_ms: u64,
+    unconfirmed_ms: u64,
     commands: Vec<(Stamp, Act)>,
     sizes: Vec<u32>,
     /// The table lacks its last row.
@@ -274,11 +275,13 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let sizes = prop_oneof![Just(vec![64u32]), prop::collection::vec(0u32..200, 1..4)];
     let commands = prop::collection::vec((stamp(), act()), 0..6);
     let odd = (prop::bool::weighted(0.1), prop::bool::weighted(0.05), prop::bool::weighted(0.1));
-    (wall_ms, prop_oneof![Just(0u64), 0u64..2_500], commands, sizes, odd).prop_map(
-        |(wall_ms, confirmed_ms, commands, sizes, (backwards, short, restart))| Step {
+    let clock = (prop_oneof![Just(0u64), 0u64..2_500], prop_oneof![Just(0u64), 0u64..900]);
+    (wall_ms, clock, commands, sizes, odd).prop_map(
+        |(wall_ms, (confirmed_ms, unconfirmed_ms), commands, sizes, (backwards, short, restart))| Step {
             wall_ms,
             backwards,
             confirmed_ms,
+            unconfirmed_ms,
             commands,
             sizes,
             short,
@@ -317,7 +320,8 @@ impl Clients {
         if step.short {
             table.pop();
         }
-        let stamps = Stamps::of(wall_ms, step.confirmed_ms);
+        let unconfirmed_ms = step.unconfirmed_ms;
+        let stamps = Stamps { unconfirmed_ms, ..Stamps::of(wall_ms, step.confirmed_ms) };
         (Batch { stamps, commands: bounded(commands) }, table)
     }
 
