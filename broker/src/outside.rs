@@ -81,7 +81,7 @@ pub struct Outside {
     pub disk: Arc<dyn Disk>,
     /// The network.
     pub net: Arc<dyn Net>,
-    /// The time of day.
+    /// The time of day, and the time since boot.
     pub clock: Arc<dyn Clock>,
     /// Where work runs.
     pub tasks: Arc<dyn Tasks>,

@@ -45,3 +45,14 @@ impl Why {
         }
     }
 }
+
+/// Why the state cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshots::SnapshotError),
+    #[error("snapshot of entry {index} does not decode: {what}")]
+    Decode { index: u64, what: String },
+    #[error(transparent)]
+    Level(#[from] NotSpoken),
+}

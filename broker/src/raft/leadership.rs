@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::Raft;
 use super::clocks::{self, LeaseStamp, Stamper};
-use super::times::Times;
+use super::times::{Now, Times};
 use super::types::TypeConfig;
 use crate::queue::command::Stamps;
 
@@ -150,17 +150,15 @@ impl Seat {
         self.view.subscribe()
     }
 
-    /// Whether this leader knows what to stamp.
-    pub(crate) fn may_stamp(&self) -> bool {
-        self.times.may_stamp()
-    }
-
-    /// Stamps an entry proposed under `leadership`. `None` if this node leads no more, or no quorum has answered it for
-    /// longer than its lease: the entry is not to be proposed.
+    /// Stamps an entry proposed under `leadership`. `None` if this node leads no more, no quorum has answered it for
+    /// longer than its lease, or it does not know yet how much time has passed: the entry is not to be proposed.
     pub(crate) fn stamp(&self, leadership: Leadership) -> Option<Stamps> {
+        if !self.times.may_stamp() {
+            return None;
+        }
+        let Now { wall_ms, elapsed_ms } = self.times.now();
         let LeaseStamp { confirmed_ms, unconfirmed_ms } = self.inner().lease_stamp(leadership)?;
-        let now = self.times.now();
-        Some(Stamps { wall_ms: now.wall_ms, elapsed_ms: now.elapsed_ms, confirmed_ms, unconfirmed_ms })
+        Some(Stamps { wall_ms, elapsed_ms, confirmed_ms, unconfirmed_ms })
     }
 
     /// Sends nothing more that tells others that this node leads, or does again.
@@ -291,18 +289,27 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
-    use super::super::witness::Witness;
     use super::*;
+    use crate::clock::Clock as _;
     use crate::clock::SystemClock;
+    use crate::log::Anchor;
+    use crate::raft::Witness;
 
     const FIRST: Leadership = Leadership { term: 1 };
+
+    fn lead(seat: &Seat, second: Duration) {
+        seat.inner().leading = Some((FIRST, Stamper::new(second, second, TypeConfig::now())));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_quorum_of_one_has_acknowledged_everything_at_the_moment_of_stamping() {
         let second = Duration::from_secs(1);
-        let times = Times::new(NodeId(1), Arc::new(SystemClock), None, Witness::default());
+        let (clock, boot_id) = (SystemClock, SystemClock.boot_id().expect("it has been booted"));
+        let anchor = Anchor { boot_id, boot_ms: clock.boot_ms(), elapsed_ms: 1 };
+        let times = Times::new(NodeId(1), Arc::new(clock), Some(anchor), Witness::default());
+        times.lead(vec![1]);
         let seat = Seat::new(NodeId(1), second, second, times);
-        seat.inner().leading = Some((FIRST, Stamper::new(second, second, TypeConfig::now())));
+        lead(&seat, second);
         tokio::time::advance(3_600 * second).await;
         assert_eq!(seat.stamp(FIRST), None, "no quorum has answered for an hour");
         seat.inner().alone = true;

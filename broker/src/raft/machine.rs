@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::agreement::Agreement;
 use super::bodies::{merge, reading};
-use super::cause::Cause;
+use super::cause::{Cause, LoadError};
 use super::gone::Recent;
 use super::levels::{NotSpoken, Spoken};
 use super::mutated;
@@ -98,22 +98,6 @@ pub(crate) struct Machine {
     pub(crate) due: Notify,
 }
 
-/// Why the state cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    #[error(transparent)]
-    Snapshot(#[from] crate::snapshots::SnapshotError),
-    #[error("snapshot of entry {index} does not decode: {what}")]
-    Decode { index: u64, what: String },
-    #[error(transparent)]
-    Level(#[from] NotSpoken),
-}
-
-/// What the clocks of a state show.
-fn now(state: &State) -> Now {
-    Now { wall_ms: state.wall_ms(), elapsed_ms: state.elapsed_ms() }
-}
-
 impl Machine {
     /// Loads the newest snapshot, or begins empty.
     pub(crate) fn load(
@@ -176,7 +160,7 @@ impl Machine {
 
     /// Says what the clocks of its state show.
     pub(crate) fn timed(self, times: Arc<Times>) -> Self {
-        times.applied(now(&self.core().state));
+        times.applied(Now::of(&self.core().state));
         Self { times: Some(times), ..self }
     }
 
@@ -247,7 +231,7 @@ impl Machine {
         });
         self.spoken.reach(core.state.level()).expect("it was looked at before");
         if let Some(times) = &self.times {
-            times.applied(now(&core.state));
+            times.applied(Now::of(&core.state));
         }
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
@@ -491,7 +475,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         self.0.witness.tell(&Seen::Taken { index, state: &state });
         core.gone = Recent::begin(state.wall_ms());
         if let Some(times) = &self.0.times {
-            times.applied(now(&state));
+            times.applied(Now::of(&state));
         }
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;

@@ -51,12 +51,12 @@ use queue_protocol::level::Levels;
 use queue_protocol::membership::Standing;
 use tokio::sync::watch;
 
+pub(crate) use self::cause::LoadError;
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
 pub(crate) use self::lease_clock::LeaseClockAt;
 pub(crate) use self::levels::Spoken;
 pub(crate) use self::link::{Credentials, RefusedBy, dial_peer};
-pub(crate) use self::machine::LoadError;
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
 pub use self::witness::{Seen, Witness};
@@ -386,11 +386,6 @@ impl Consensus {
     /// The same with the messages that went lately.
     pub(crate) fn read_with_gone<T>(&self, look: impl FnOnce(&State, u64, &Recent) -> T) -> T {
         self.machine.read_with_gone(look)
-    }
-
-    /// How far this node's own clock is ahead of the cluster's time of day, in milliseconds.
-    pub(crate) fn clock_off_ms(&self) -> i64 {
-        self.times.off_ms()
     }
 
     /// Makes sure that this node still leads and has applied all that was committed before the call.

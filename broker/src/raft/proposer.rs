@@ -240,7 +240,7 @@ impl Proposer {
                 }
                 arrived.await;
             };
-            let Some(leadership) = seat.leadership().filter(|_| seat.may_stamp()) else {
+            let Some(leadership) = seat.leadership() else {
                 refuse(taken, ProposeError::NotLeader);
                 continue;
             };

@@ -13,13 +13,14 @@ impl Dispatch {
     pub(super) fn explain(&self, explain: &Explain) -> Finished {
         // Outside of the state's lock: the parked leases look at the state inside of theirs.
         let waiting = u32::try_from(self.waiters.count(Some(&explain.queue))).unwrap_or(u32::MAX);
-        let lag_ms = self.consensus.lease_clock_lag_ms();
         let clock_off_ms = self.consensus.clock_off_ms();
+        let lag_ms = self.consensus.lease_clock_lag_ms();
         self.consensus.read(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
                 let holds = holds.into_iter().map(|hold| sooner(hold, lag_ms)).collect::<Vec<_>>();
                 let holds = Bounded::new(holds).expect("no more are told");
-                Finished::read(index, Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms }))
+                let answer = Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms });
+                Finished::read(index, answer)
             }
             Err(refusal) => Finished::Failed(error(&refusal)),
         })
