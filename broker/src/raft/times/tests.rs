@@ -42,6 +42,7 @@ fn ping(off_ms: i64, hand: &Hand, elapsed_ms: Option<u64>, leads: bool) -> PeerP
         elapsed_ms,
         disk_free_bytes: 0,
         disk_low: false,
+        descriptors_short: false,
         durable_index: 0,
         durable_vote: None,
         levels: Levels::OURS,
