@@ -2,4 +2,5 @@
 //! file is one resource or one promise; strangers are raw sockets, not our own client.
 
 mod clocks;
+mod leases;
 mod sessions;
