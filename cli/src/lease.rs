@@ -1,7 +1,5 @@
 //! `lease`: take messages for a while. Bodies go to standard output, receipts to standard error.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::clock;
@@ -38,9 +36,8 @@ pub(crate) async fn run(shell: &mut Shell, args: LeaseArgs) -> Done {
 /// Adds one message to the output and says its receipt.
 fn show(shell: &mut Shell, message: &Taken) {
     let delivery = &message.delivery;
-    let length = Duration::from_millis(delivery.lease_ms);
-    let short = shell.held.add(message.receipt(), Instant::now() + length);
-    let until = clock::unix_ms_in(length);
+    let short = shell.held.add(message.receipt(), message.until);
+    let until = clock::unix_ms_in(message.until.saturating_duration_since(Instant::now()));
     if shell.settings.json {
         shell.out.document(&message.document(until));
         return;

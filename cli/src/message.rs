@@ -6,6 +6,7 @@ use queue_protocol::names::{Key, QueueName, Receipt};
 use queue_protocol::request::MessageState;
 use queue_protocol::response::{DeadReason, Delivery, Event, EventKind, MessageView};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::errors::{End, Failure};
@@ -21,6 +22,8 @@ pub(crate) struct Taken {
     pub(crate) headers: Headers,
     /// Its body.
     pub(crate) body: Bytes,
+    /// When its lease ends, or later.
+    pub(crate) until: Instant,
 }
 
 impl Taken {
@@ -232,6 +235,7 @@ mod tests {
             },
             headers: Headers::new(vec![(Text::cut("type"), Text::cut("png"))]).unwrap(),
             body: Bytes::from_static(body),
+            until: Instant::now(),
         }
     }
 

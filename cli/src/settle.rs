@@ -226,11 +226,13 @@ pub(crate) async fn extend(shell: &mut Shell, args: ExtendArgs) -> Done {
 
 async fn run(shell: &mut Shell, what: Settle, word: &str, words: Vec<ReceiptWord>) -> Done {
     let receipts = resolve(shell, word, words)?;
+    let sent = Instant::now();
     let settlements = settle(&shell.client, &what, receipts).await;
     for settlement in &settlements {
         match (&what, &settlement.result) {
             (Settle::Extend(length) | Settle::Save(length, _), Ok(Settled::Ok)) => {
-                let until = Instant::now() + Duration::from_millis(*length);
+                // It is counted from some time in between.
+                let until = sent + Duration::from_millis(*length);
                 shell.held.extend(&settlement.receipt, until);
             }
             (_, Ok(_)) => shell.held.remove(&settlement.receipt),

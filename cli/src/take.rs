@@ -7,7 +7,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::WAIT_MS_MAX;
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{Lease, NackKind, Request};
-use queue_protocol::response::Answer;
+use queue_protocol::response::{Answer, Delivery};
 use tokio::time::Instant;
 
 use crate::errors::{Done, End, Failure};
@@ -44,6 +44,8 @@ pub(crate) async fn take(
             wait_ms: u32::try_from(left.min(WAIT_MS_MAX)).expect("five minutes fit"),
             linger_ms: u32::try_from(milliseconds(linger).min(WAIT_MS_MAX)).expect("five minutes fit"),
         };
+        let waits = lease.wait_ms > 0 || lease.linger_ms > 0;
+        let sent = Instant::now();
         let mut stop = shell.stop.clone();
         let client = shell.client.clone();
         let answered = tokio::select! {
@@ -58,7 +60,10 @@ pub(crate) async fn take(
         let answered = answered.map_err(|error| Failure::of(error, Some(queue)))?;
         let Answer::Delivered(deliveries) = answered.answer else { return Err(unexpected(&answered.answer)) };
         if !deliveries.is_empty() {
-            return unpack(shell, deliveries.into_vec(), answered.contents).await;
+            let clock_ms = answered.lease_clock_ms;
+            let begin =
+                if waits { Begin::Answered { at: Instant::now(), clock_ms } } else { Begin::Sent(sent) };
+            return unpack(shell, deliveries.into_vec(), answered.contents, begin).await;
         }
         if left <= WAIT_MS_MAX {
             return Ok(Vec::new());
@@ -66,16 +71,41 @@ pub(crate) async fn take(
     }
 }
 
+/// From where the end of a lease is told.
+#[derive(Clone, Copy)]
+enum Begin {
+    /// The request, which did not wait: no lease began before.
+    Sent(Instant),
+    /// The answer: `clock_ms` is the lease clock then.
+    Answered { at: Instant, clock_ms: u64 },
+}
+
+impl Begin {
+    /// When a lease ends, or later.
+    fn end_of(self, delivery: &Delivery) -> Instant {
+        match self {
+            Self::Sent(at) => at + Duration::from_millis(delivery.lease_ms),
+            Self::Answered { at, clock_ms } => {
+                at + Duration::from_millis(delivery.deadline_ms.saturating_sub(clock_ms))
+            }
+        }
+    }
+}
+
 async fn unpack(
     shell: &Shell,
-    deliveries: Vec<queue_protocol::response::Delivery>,
+    deliveries: Vec<Delivery>,
     contents: Vec<Bytes>,
+    begin: Begin,
 ) -> Result<Vec<Taken>, End> {
     let mut taken = Vec::with_capacity(deliveries.len());
     let mut bad = None;
     for (delivery, content) in deliveries.into_iter().zip(contents) {
         match message::split(&content, &format!("message {} of {}", delivery.id, delivery.queue)) {
-            Ok((headers, body)) => taken.push(Taken { delivery, headers, body }),
+            Ok((headers, body)) => {
+                let until = begin.end_of(&delivery);
+                taken.push(Taken { delivery, headers, body, until });
+            }
             Err(end) => bad = bad.or(Some(end)),
         }
     }

@@ -10,7 +10,7 @@ use openraft::type_config::TypeConfigExt;
 use queue_protocol::bounded::Text;
 use queue_protocol::names::NodeId;
 use queue_protocol::response::{LeaderView, Role};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Raft;
@@ -86,6 +86,8 @@ pub(crate) struct Seat {
     times: Arc<Times>,
     inner: Mutex<Inner>,
     view: watch::Sender<View>,
+    /// A quorum has answered, while this node leads.
+    pub(super) confirmed: Notify,
 }
 
 impl Seat {
@@ -95,7 +97,7 @@ impl Seat {
         let view = View { role: Role::Follower, term: 0, leader: None, ready: None };
         let inner = Inner { leading: None, alone: false, flight_ms: 0, silent: false, heard: None };
         let (inner, view) = (Mutex::new(inner), watch::Sender::new(view));
-        Self { node, heartbeat, lease, silence_max, times, inner, view }
+        Self { node, heartbeat, lease, silence_max, times, inner, view, confirmed: Notify::new() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -232,6 +234,7 @@ impl Seat {
             let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
             if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
                 stamper.acknowledge(acked);
+                self.confirmed.notify_one();
             }
         } else {
             inner.leading = None;

@@ -31,7 +31,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 enum Task {
     Tick,
     Fire(NextFire),
-    Wait(Duration),
+    /// So long at most; or until a quorum confirms more time, if that may end a lease.
+    Wait {
+        at_most: Duration,
+        confirmed: bool,
+    },
 }
 
 /// What is due first: of schedules, of deadlines. Clocks may be confirmed late or jump, and leadership comes without an
@@ -39,21 +43,24 @@ enum Task {
 fn next_task(consensus: &Consensus) -> Task {
     let heartbeat = consensus.options.heartbeat;
     let own_ms = consensus.times.now().wall_ms;
-    let pending = consensus.seat.pending_ms();
+    let (pending, ahead_ms) = (consensus.seat.pending_ms(), consensus.seat.ahead_ms());
     let looked = consensus.seat.leadership().map(|_| {
         consensus.read(|state, _| {
-            let wall_ms = own_ms.max(state.wall_ms());
-            (state.next_fire(), wait_ms(state.next_due(), wall_ms, state.lease_clock_ms(), pending))
+            let (wall_ms, due, clock_ms) =
+                (own_ms.max(state.wall_ms()), state.next_due(), state.lease_clock_ms());
+            let over = due.lease_ms.is_some_and(|at| at <= clock_ms + ahead_ms);
+            (state.next_fire(), wait_ms(due, wall_ms, clock_ms, pending), over)
         })
     });
-    let (fire, tick) = looked.unwrap_or_default();
+    let (fire, tick, over) = looked.unwrap_or_default();
     match (fire, tick) {
         (Some(fire), _) if fire.due_ms <= own_ms => Task::Fire(fire),
         (_, Some(0)) => Task::Tick,
         (fire, tick) => {
             let waits = [fire.map(|fire| fire.due_ms - own_ms), tick];
             let first = waits.into_iter().flatten().min().map(Duration::from_millis);
-            Task::Wait(first.map_or(heartbeat, |first| first.min(heartbeat)))
+            let at_most = first.map_or(heartbeat, |first| first.min(heartbeat));
+            Task::Wait { at_most, confirmed: over }
         }
     }
 }
@@ -66,8 +73,15 @@ pub(crate) async fn run(consensus: Weak<Consensus>) {
         let proposed = match next_task(&this) {
             Task::Tick => this.ask_state(Op::Tick).await,
             Task::Fire(next) => fire(&this, next).await,
-            Task::Wait(at_most) => {
-                let _ = tokio::time::timeout(at_most, applied).await;
+            Task::Wait { at_most, confirmed } => {
+                let changed = async {
+                    tokio::select! {
+                        biased;
+                        () = applied => {}
+                        () = this.seat.confirmed.notified(), if confirmed => {}
+                    }
+                };
+                let _ = tokio::time::timeout(at_most, changed).await;
                 // Many applies in a row are one look.
                 tokio::task::yield_now().await;
                 continue;

@@ -20,13 +20,19 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::content;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, Push, PushMessage, Request};
+use queue_protocol::request::{CreateQueue, Lease, Push, PushMessage, Request};
 use queue_protocol::response::Answer;
+use queue_protocol::settings::QueueSettings;
+use tokio::time::Instant;
+
+use crate::bodies;
 
 pub use self::outside::{BEGIN_MS, Hands, SimNet, outside};
 pub use self::wires::Wires;
 
 const PORT: u16 = 7410;
+/// The queue of one message that is leased.
+const LEASED: &str = "leased";
 /// Pushes in flight.
 const LANES: u64 = 8;
 /// Simulated time in which a task of the client must be done.
@@ -45,12 +51,24 @@ struct Shared {
     acknowledged: Mutex<BTreeSet<u64>>,
     popped: Mutex<Vec<u64>>,
     failures: Mutex<Vec<String>>,
+    lasted: Mutex<Option<Lasted>>,
 }
 
 #[derive(Clone, Copy)]
 enum Todo {
     Push { first: u64, count: u64 },
     PopAll,
+    PushToLease,
+    Lease { length: Duration },
+}
+
+/// How long a lease lasted that nobody settled, until the message came again.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasted {
+    /// From when it was asked for.
+    pub since_sent: Duration,
+    /// From when it came.
+    pub since_received: Duration,
 }
 
 struct Host {
@@ -185,6 +203,8 @@ impl Cluster {
                     None => tokio::time::sleep(Duration::from_millis(5)).await,
                     Some(Todo::Push { first, count }) => push(&client, &shared, first, count).await,
                     Some(Todo::PopAll) => pop_all(&client, &shared).await,
+                    Some(Todo::PushToLease) => push_to_lease(&client, &shared).await,
+                    Some(Todo::Lease { length }) => lease_twice(&client, &shared, length).await,
                 }
                 if todo.is_some() {
                     shared.done.store(true, Ordering::Relaxed);
@@ -303,6 +323,23 @@ impl Cluster {
         self.finish();
     }
 
+    /// Puts a message where [`Cluster::begin_lease`] finds it.
+    pub fn push_to_lease(&mut self) {
+        self.begin(Todo::PushToLease);
+        self.finish();
+    }
+
+    /// Asks for a lease of that message, and lets it end.
+    pub fn begin_lease(&mut self, length: Duration) {
+        self.begin(Todo::Lease { length });
+    }
+
+    /// Waits until the message of [`Cluster::begin_lease`] has come twice.
+    pub fn wait_for_lease(&mut self) -> Lasted {
+        self.finish();
+        self.shared.lasted.lock().unwrap().take().expect("the client is done")
+    }
+
     /// Takes everything out and compares: every acknowledged message, once.
     pub fn pop_all(&mut self) {
         self.begin(Todo::PopAll);
@@ -357,6 +394,37 @@ async fn pop_all(client: &Client, shared: &Shared) {
             Ok(answered) if matches!(&answered.answer, Answer::Delivered(d) if d.is_empty()) => return,
             Ok(answered) => shared.popped.lock().unwrap().extend(answered.contents.iter().map(number_of)),
             Err(error) => return shared.failures.lock().unwrap().push(format!("pop: {error}")),
+        }
+    }
+}
+
+async fn push_to_lease(client: &Client, shared: &Shared) {
+    let settings = QueueSettings { backoff_ms: Some(0), ..QueueSettings::default() };
+    let create = CreateQueue { queue: bodies::queue(LEASED), settings, if_not_exists: false };
+    if let Err(error) = client.create_queue(create).await {
+        shared.failures.lock().unwrap().push(format!("create: {error}"));
+    }
+    if let Err(error) = bodies::push(client, LEASED, &["leased"]).await {
+        shared.failures.lock().unwrap().push(format!("push: {error}"));
+    }
+}
+
+/// Leases one message and waits until it comes again.
+async fn lease_twice(client: &Client, shared: &Shared, length: Duration) {
+    let length_ms = u64::try_from(length.as_millis()).expect("a lease is short");
+    let sent = Instant::now();
+    let received = leased_once(client, length_ms).await;
+    let again = leased_once(client, length_ms).await;
+    *shared.lasted.lock().unwrap() =
+        Some(Lasted { since_sent: again - sent, since_received: again - received });
+}
+
+/// When the message is given.
+async fn leased_once(client: &Client, length_ms: u64) -> Instant {
+    loop {
+        let lease = bodies::lease(LEASED, 1, Some(length_ms), 30_000);
+        if client.lease(lease).await.is_ok_and(|answered| !answered.answer.is_empty()) {
+            return Instant::now();
         }
     }
 }

@@ -4,4 +4,5 @@
 mod clocks;
 mod descriptors;
 mod greeting;
+mod leases;
 mod sessions;
