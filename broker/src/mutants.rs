@@ -85,6 +85,12 @@ mutants! {
     FollowerAnswersEarly => "follower-answers-early" in Simulation,
     /// The state is changed by something that is no entry.
     StateChanged => "state-changed" in Simulation,
+    /// The contents of a message keep the buffer that they were read into.
+    ContentsKeepTheirBuffer => "contents-keep-their-buffer" in Processes,
+    /// Unfinished input does not count to the memory of clients.
+    InputNotCounted => "input-not-counted" in Processes,
+    /// Unfinished input may come as slowly as it likes.
+    SlowInputStays => "slow-input-stays" in Processes,
 }
 
 /// Whether this process has the bug.

@@ -17,6 +17,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
+use super::budget::Budget;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
 use super::presence::Presence;
 use super::reply_to::{Finished, ReplyTo};
@@ -66,6 +67,7 @@ pub(crate) struct Dispatch {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) options: QueueOptions,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) connections: std::sync::atomic::AtomicU64,
 }
 

@@ -3,11 +3,13 @@
 
 mod accept;
 pub(crate) mod answer;
+mod budget;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod explain;
 mod groups;
 mod history;
+mod input;
 mod options;
 mod presence;
 mod push;
@@ -16,7 +18,7 @@ mod schedules;
 pub(crate) mod waiters;
 mod waiting;
 
-pub use self::accept::ServerOptions;
+pub use self::accept::{MEMORY_DEFAULT_MAX, MEMORY_MIN, ServerOptions};
 pub use self::dispatch::QueueOptions;
 
 pub(crate) use self::accept::Server;

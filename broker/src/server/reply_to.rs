@@ -5,6 +5,7 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::response::{Age, Answer, At};
 use tokio::sync::mpsc;
 
+use super::budget::Charge;
 use crate::queue::State;
 use crate::raft::{Committed, ProposeError};
 
@@ -55,10 +56,6 @@ impl Finished {
         match result {
             Ok(committed) => Self::Committed(Box::new(committed)),
             Err(ProposeError::NotLeader) => Self::NotLeader,
-            Err(ProposeError::Overloaded) => Self::Failed(Error {
-                retry: Retry::AfterMs(100),
-                ..Error::refused(ErrorCode::Overloaded, "too much is waiting to be written")
-            }),
             Err(ProposeError::Unknown) => Self::Failed(Error {
                 code: ErrorCode::NotConfirmed,
                 applied: Applied::Unknown,
@@ -80,6 +77,8 @@ pub(crate) struct ReplyTo {
     connection: u64,
     request_id: u64,
     size: usize,
+    /// Its memory, until there is an outcome.
+    _charge: Option<Charge>,
     to: Option<mpsc::UnboundedSender<Reply>>,
 }
 
@@ -99,7 +98,13 @@ impl ReplyTo {
         size: usize,
         to: mpsc::UnboundedSender<Reply>,
     ) -> Self {
-        Self { connection, request_id, size, to: Some(to) }
+        Self { connection, request_id, size, _charge: None, to: Some(to) }
+    }
+
+    /// The memory of the request is charged until there is an outcome.
+    pub(super) fn charged(mut self, charge: Charge) -> Self {
+        self._charge = Some(charge);
+        self
     }
 
     pub(crate) fn connection(&self) -> u64 {

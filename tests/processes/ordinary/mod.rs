@@ -1,2 +1,4 @@
 //! What a service meets on an ordinary day: many clients, short ones, silent ones, hostile ones, clocks that are wrong. Each
 //! file is one resource or one promise; strangers are raw sockets, not our own client.
+
+mod memory;
