@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
 
-use crate::process::{Daemon, show_log};
+use crate::process::{Daemon, resident, show_log};
 use crate::program::{self, Ran, Running, run};
 use crate::raw::random_session;
 use crate::settings::patient;
@@ -186,6 +186,14 @@ impl Cluster {
     /// If it does not run.
     pub fn pid(&self, n: usize) -> u32 {
         self.daemon(n).pid()
+    }
+
+    /// Memory of a node that is resident, bytes.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn resident(&self, n: usize) -> u64 {
+        resident(self.pid(n)).unwrap_or_else(|| panic!("{} has ended", self.nodes[n].name))
     }
 
     /// `queued join` on a new machine, `words` and its address on any other, `queued serve` on the new one. Gives the new
