@@ -55,6 +55,8 @@ const FIGURES: &[(&str, &str, Bound, &str)] = &[
     ("apply-deep", "the same, 10 M waiting", Most(1.5, "us"), APPLY),
     ("memory-batched", "memory of a message pushed with 99 others", Most(4.0, "B"), BOUNDS),
     ("memory-alone", "memory of a message pushed alone", Most(64.0, "B"), BOUNDS),
+    ("memory-sessions-closed", "3,000 one-push sessions a second, closed", Most(64.0, "MiB"), BOUNDS),
+    ("memory-sessions-open", "1,000 one-push sessions a second, not closed", Most(64.0, "MiB"), BOUNDS),
     ("due-at-once", "1 M messages due: longest entry", Most(10.0, "ms"), BOUNDS),
     ("groups-lease", "lease beside 100,000 groups and a hot one", Most(20.0, "us"), BOUNDS),
     ("fair-share", "1,000 fair deliveries: off a share, in quanta", Most(1.0, "quanta"), "cargo test fair"),

@@ -37,14 +37,20 @@ pub(super) async fn visit(load: Load, seed: u64, place: u64) {
     }
 }
 
-/// Nothing if this machine does not lead.
-async fn come(load: &Load, machine: &str, session: SessionId) -> Option<()> {
+/// A connection to this machine, and the index that it named.
+async fn connect(machine: &str, session: SessionId) -> Option<(Connection, u64)> {
     let dial: Arc<dyn Dial> = Arc::new(SimNet::default());
     let hello = Hello::new(None, HelloRole::Client { session }, 0, [7; 32]);
     let connecting = async { Connection::open(dial.dial(machine).await.ok()?, hello).await.ok() };
     let connection = tokio::time::timeout(TIMEOUT, connecting).await.ok()??;
     let index = connection.accepted().index?;
-    let ask = async |number, request| {
+    Some((connection, index))
+}
+
+/// Nothing if this machine does not lead.
+async fn come(load: &Load, machine: &str, session: SessionId) -> Option<()> {
+    let (first, index) = connect(machine, session).await?;
+    let ask = async |connection: &Connection, number, request| {
         let stamp = Some(Stamp { number, done_below: 1, index });
         let call = Call { stamp, timeout_ms: 1_500, request };
         connection.call(&call, &[], Instant::now() + TIMEOUT).await.ok().map(|(response, _)| response.result)
@@ -52,9 +58,10 @@ async fn come(load: &Load, machine: &str, session: SessionId) -> Option<()> {
     let name = BUSY[0];
     let create = CreateQueue { queue: queue(name), settings: settings(name), if_not_exists: true };
     let create = Request::CreateQueue(Box::new(create));
-    let Some(Ok(_)) = ask(1, create.clone()).await else { return Some(()) };
-    let Some(Ok(Answer::Closed)) = ask(2, Request::CloseSession).await else { return Some(()) };
-    if let Some(Ok(answer)) = ask(1, create).await {
+    let Some(Ok(_)) = ask(&first, 1, create.clone()).await else { return Some(()) };
+    let Some(Ok(Answer::Closed)) = ask(&first, 2, Request::CloseSession).await else { return Some(()) };
+    let (second, _) = connect(machine, session).await?;
+    if let Some(Ok(answer)) = ask(&second, 1, create).await {
         load.note_wrong(format!("{session} is closed, and its first request was answered again: {answer:?}"));
     }
     Some(())
