@@ -50,7 +50,7 @@ impl Wall {
         sorted.sort_unstable();
         let quorum = voters / 2 + 1;
         let nearest = sorted.iter().copied().min_by_key(|shown| shown.abs_diff(self.base)).unwrap_or(own);
-        if let Some(agreed) = agreed(&sorted, quorum, self.base).filter(|_| voters > 1) {
+        if let Some(agreed) = agreed(&sorted, quorum).filter(|_| voters > 1) {
             self.doubt = None;
             return self.follow(agreed);
         }
@@ -87,10 +87,10 @@ impl Wall {
     }
 }
 
-/// What `quorum` of the sorted distances show, nearest to `base` if there are several such.
-fn agreed(sorted: &[i64], quorum: usize, base: i64) -> Option<i64> {
+/// What `quorum` of the sorted distances show. Any two quorums share a clock: where several agree, so do they, nearly.
+fn agreed(sorted: &[i64], quorum: usize) -> Option<i64> {
     let agreeing = sorted.windows(quorum).filter(|shown| near(shown[0], shown[quorum - 1]));
-    agreeing.map(|shown| shown[quorum / 2]).min_by_key(|middle| middle.abs_diff(base))
+    agreeing.min_by_key(|shown| shown[0].abs_diff(shown[quorum - 1])).map(|shown| shown[quorum / 2])
 }
 
 #[cfg(test)]
