@@ -13,6 +13,8 @@ pub enum Suite {
     Simulation,
     /// A process test that starts a node with the bug (`tests/processes/`).
     Processes,
+    /// A unit test of the broker that runs another one with the bug.
+    Units,
 }
 
 macro_rules! mutants {
@@ -95,6 +97,8 @@ mutants! {
     ForgottenExecuted => "forgotten-executed" in Simulation,
     /// A client renews the index of its session with each request.
     IndexRenewed => "index-renewed" in Simulation,
+    /// A time of a schedule is pushed again when the wall clock was set back before it.
+    OccurrenceTwice => "occurrence-twice" in Units,
     /// The state is changed by something that is no entry.
     StateChanged => "state-changed" in Simulation,
     /// Clients get as many connections as are set, whatever else needs descriptors.

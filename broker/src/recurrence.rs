@@ -1,4 +1,5 @@
 //! When a schedule is due: computed by the node that leads, from the schedule and a time alone, and carried in the entry.
+//! Intervals run on the elapsed clock, patterns on the wall clock.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
@@ -6,6 +7,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use queue_protocol::limits::{CATCH_UP_MAX, EVERY_MS_MIN, FUTURE_MS_MAX};
 use queue_protocol::schedule::{Missed, When};
+
+use crate::queue::Moment;
 
 /// What is later than this was missed.
 const LATE_MS: u64 = 10_000;
@@ -15,8 +18,10 @@ const LATE_MS: u64 = 10_000;
 pub(crate) struct Due {
     /// Messages to push.
     pub(crate) count: u32,
-    /// The next time, Unix milliseconds.
+    /// The next time.
     pub(crate) next_ms: Option<u64>,
+    /// Of a pattern: the last of its times that is pushed by this.
+    pub(crate) pushed_ms: Option<u64>,
 }
 
 /// The times of a schedule.
@@ -63,7 +68,8 @@ impl Times {
 ///
 /// # Errors
 /// What is wrong with it, for a person.
-pub(crate) fn first_ms(when: &When, missed: Missed, now_ms: u64) -> Result<u64, String> {
+pub(crate) fn first_ms(when: &When, missed: Missed, now: Moment) -> Result<u64, String> {
+    let now_ms = on_its_clock(when, now);
     if matches!(missed, Missed::CatchUp(count) if !(1..=CATCH_UP_MAX).contains(&count)) {
         return Err(format!("a schedule catches up with 1 to {CATCH_UP_MAX} messages"));
     }
@@ -71,27 +77,47 @@ pub(crate) fn first_ms(when: &When, missed: Missed, now_ms: u64) -> Result<u64, 
     times.after(now_ms).ok_or_else(|| "no time of this schedule is to come".to_owned())
 }
 
-/// What is to be done at `now_ms` for a schedule that waited for `due_ms`.
-pub(crate) fn due(when: &When, missed: Missed, due_ms: u64, now_ms: u64) -> Due {
+/// Now, on the clock that a schedule runs on.
+pub(crate) fn on_its_clock(when: &When, now: Moment) -> u64 {
+    match when {
+        When::Every(_) => now.elapsed_ms,
+        When::Cron { .. } => now.wall_ms,
+    }
+}
+
+/// The next time of a pattern when the wall clock was set back: from now on, and later than the last that was pushed.
+pub(crate) fn anew(when: &When, pushed_ms: Option<u64>, now: Moment) -> Option<u64> {
+    let times = Times::of(when, 0).ok()?;
+    times.after(now.wall_ms.saturating_sub(1).max(pushed_ms.unwrap_or(0)))
+}
+
+/// What is to be done now for a schedule that waited for `due_ms`.
+pub(crate) fn due(when: &When, missed: Missed, due_ms: u64, now: Moment) -> Due {
+    let now_ms = on_its_clock(when, now);
     // What was checked when it was set can only fail if another version knows less: it is not tried again.
-    let Ok(times) = Times::of(when, due_ms) else { return Due { count: 1, next_ms: None } };
+    let Ok(times) = Times::of(when, due_ms) else { return Due { count: 1, next_ms: None, pushed_ms: None } };
     let now_ms = now_ms.max(due_ms);
     let next_ms = times.after(now_ms);
-    let passed = |max: usize| {
-        let rest = std::iter::successors(Some(due_ms), |ms| times.after(*ms));
-        rest.take_while(|ms| *ms <= now_ms).take(max).count()
+    let passed = |from: Option<u64>| {
+        let times = &times;
+        let rest = std::iter::successors(from, move |ms| times.after(*ms));
+        rest.take_while(move |ms| *ms <= now_ms)
     };
-    let count = match missed {
-        Missed::Once => 1,
-        Missed::CatchUp(max) => u32::try_from(passed(max as usize)).unwrap_or(max),
+    let (count, pushed_ms) = match missed {
+        Missed::Once => (1, Some(due_ms)),
+        Missed::CatchUp(max) => {
+            let missed = || passed(Some(due_ms)).take(max as usize);
+            (u32::try_from(missed().count()).unwrap_or(max), missed().last())
+        }
         // The last time is near only if one lies within the span before now.
         Missed::Skip => {
-            let near = due_ms.saturating_add(LATE_MS) >= now_ms
-                || times.after(now_ms - LATE_MS - 1).is_some_and(|ms| ms <= now_ms);
-            near.into()
+            let is_near = due_ms.saturating_add(LATE_MS) >= now_ms;
+            let first = if is_near { Some(due_ms) } else { times.after(now_ms - LATE_MS - 1) };
+            let last = passed(first).last();
+            (last.is_some().into(), last)
         }
     };
-    Due { count, next_ms }
+    Due { count, next_ms, pushed_ms: pushed_ms.filter(|_| matches!(when, When::Cron { .. })) }
 }
 
 #[cfg(test)]
@@ -110,6 +136,10 @@ mod tests {
 
     fn shown(ms: u64) -> String {
         Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap().to_string()
+    }
+
+    fn at(ms: u64) -> Moment {
+        Moment { wall_ms: ms, elapsed_ms: ms }
     }
 
     /// The first times after one.
@@ -147,15 +177,16 @@ mod tests {
     #[test]
     fn an_interval_keeps_its_pace_whenever_it_is_looked_at() {
         let minute = When::Every(60_000);
-        assert_eq!(first_ms(&minute, Missed::Once, 5), Ok(60_005));
-        assert_eq!(due(&minute, Missed::Once, 60_005, 60_030), Due { count: 1, next_ms: Some(120_005) });
-        assert_eq!(due(&minute, Missed::Once, 60_005, 600_000), Due { count: 1, next_ms: Some(600_005) });
+        assert_eq!(first_ms(&minute, Missed::Once, at(5)), Ok(60_005));
+        let next = |now_ms| due(&minute, Missed::Once, 60_005, Moment { wall_ms: 7, elapsed_ms: now_ms });
+        assert_eq!(next(60_030), Due { count: 1, next_ms: Some(120_005), pushed_ms: None });
+        assert_eq!(next(600_000), Due { count: 1, next_ms: Some(600_005), pushed_ms: None });
     }
 
     #[test]
     fn missed_times_are_made_up_for_as_the_schedule_says() {
         let minute = When::Every(60_000);
-        let count = |missed, now_ms| due(&minute, missed, 60_000, now_ms).count;
+        let count = |missed, now_ms| due(&minute, missed, 60_000, at(now_ms)).count;
         assert_eq!(count(Missed::CatchUp(3), 60_000), 1);
         assert_eq!(count(Missed::CatchUp(3), 120_000), 2);
         assert_eq!(count(Missed::CatchUp(3), 900_000), 3);
@@ -163,8 +194,28 @@ mod tests {
         assert_eq!(count(Missed::Skip, 100_000), 0, "40 s late");
         assert_eq!(count(Missed::Skip, 600_900), 1, "the last of them is just now");
         let daily = cron("0 9 * * *", "UTC");
-        let late = due(&daily, Missed::Skip, ms("2026-11-26T09:00:00Z"), ms("2026-11-28T12:00:00Z"));
-        assert_eq!(late, Due { count: 0, next_ms: Some(ms("2026-11-29T09:00:00Z")) });
+        let late = due(&daily, Missed::Skip, ms("2026-11-26T09:00:00Z"), at(ms("2026-11-28T12:00:00Z")));
+        assert_eq!(late, Due { count: 0, next_ms: Some(ms("2026-11-29T09:00:00Z")), pushed_ms: None });
+    }
+
+    #[test]
+    fn it_is_said_which_of_its_times_a_pattern_pushes() {
+        let hourly = cron("0 * * * *", "UTC");
+        let [nine, ten, eleven, noon] =
+            [9, 10, 11, 12].map(|hour| ms(&format!("2026-11-26T{hour:02}:00:00Z")));
+        let pushed = |missed, now_ms| due(&hourly, missed, nine, at(now_ms)).pushed_ms;
+        for missed in [Missed::Once, Missed::CatchUp(2), Missed::Skip] {
+            assert_eq!(pushed(missed, nine + 3), Some(nine));
+        }
+        assert_eq!(pushed(Missed::Once, noon), Some(nine), "one for all of them: the first");
+        assert_eq!(pushed(Missed::CatchUp(2), noon), Some(ten));
+        assert_eq!(pushed(Missed::Skip, noon + 5), Some(noon));
+        assert_eq!(pushed(Missed::Skip, noon + 60_000), None);
+        // The wall clock was set back from the afternoon.
+        assert_eq!(anew(&hourly, Some(nine), at(nine - 5)), Some(ten), "nine was pushed");
+        assert_eq!(anew(&hourly, Some(nine), at(ten)), Some(ten));
+        assert_eq!(anew(&hourly, Some(nine), at(ten + 1)), Some(eleven));
+        assert_eq!(anew(&hourly, None, at(nine - 5)), Some(nine));
     }
 
     #[test]
@@ -176,7 +227,7 @@ mod tests {
             (When::Every(999), Missed::Once, "1 s"),
             (When::Every(1_000), Missed::CatchUp(0), "1 to 100"),
         ] {
-            let error = first_ms(&when, missed, 0).unwrap_err();
+            let error = first_ms(&when, missed, at(0)).unwrap_err();
             assert!(error.contains(why), "{when:?}: {error}");
         }
     }

@@ -106,7 +106,7 @@ async fn ls(shell: &mut Shell, only: Option<QueueName>) -> Done {
             if shell.settings.json {
                 shell.out.document(&seen.document());
             } else {
-                rows.push(row(&seen, view.now_ms, only.is_none()));
+                rows.push(row(&seen, only.is_none()));
             }
         }
     }
@@ -137,13 +137,13 @@ fn columns(with_queue: bool) -> Vec<(&'static str, Align)> {
     queue.into_iter().chain(rest).collect()
 }
 
-fn row(seen: &Seen, now_ms: u64, with_queue: bool) -> Vec<String> {
+fn row(seen: &Seen, with_queue: bool) -> Vec<String> {
     let view = &seen.view;
     let none = || "-".to_owned();
     let mut row = if with_queue { vec![seen.queue.to_string()] } else { Vec::new() };
     row.push(view.id.to_string());
     row.push(render::count(view.attempts.into()));
-    row.push(view.until_ms.map_or_else(none, |at| format!("{} ago", render::age(now_ms.saturating_sub(at)))));
+    row.push(view.dead_ms.map_or_else(none, |ms| format!("{} ago", render::age(ms))));
     row.push(view.dead.map_or_else(none, |reason| match reason {
         DeadReason::MaxFailures => "failures".to_owned(),
         reason => crate::message::reason_name(reason).to_owned(),

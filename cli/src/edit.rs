@@ -132,7 +132,7 @@ fn text(seen: &Seen) -> String {
         ("message", format!("{} of {}", view.id, seen.queue)),
         ("state", message::where_it_stands(view)),
         ("priority", view.priority.to_string()),
-        ("pushed", clock::rfc3339(view.pushed_at_ms)),
+        ("pushed", format!("{} ({} ago)", clock::rfc3339(view.pushed_at_ms), render::age(view.age_ms))),
         ("attempts", render::count(view.attempts.into())),
         ("failures", render::count(view.failures.into())),
         ("releases", render::count(view.releases.into())),

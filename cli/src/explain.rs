@@ -98,7 +98,10 @@ fn text(subject: &str, hold: &Hold) -> String {
         Hold::Paused => "leases are paused: queuectl queue resume QUEUE".to_owned(),
         Hold::Empty => format!("{subject} is empty"),
         Hold::Leased { id, left_ms } => format!("message {id} is leased for {} more", render::age(*left_ms)),
-        Hold::Delayed { id, due_at_ms } => {
+        Hold::Delayed { id, left_ms: Some(left), .. } => {
+            format!("message {id} is delayed: due in {}", render::age(*left))
+        }
+        Hold::Delayed { id, due_at_ms, left_ms: None } => {
             format!("message {id} is delayed until {}", clock::rfc3339(*due_at_ms))
         }
         Hold::Dead { id, reason } => {
@@ -108,9 +111,10 @@ fn text(subject: &str, hold: &Hold) -> String {
             let left = left_ms.map(|left| format!(" for {} more", render::age(left))).unwrap_or_default();
             format!("group {group}: {} is leased{left}", by(*id))
         }
-        Hold::GroupWaits { group, id, due_at_ms } => {
-            let until = due_at_ms.map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
-            format!("group {group}: {} failed and waits{until}", by(*id))
+        Hold::GroupWaits { group, id, due_at_ms, left_ms } => {
+            let until = || due_at_ms.map(|at| format!(" until {}", clock::rfc3339(at))).unwrap_or_default();
+            let waits = left_ms.map_or_else(until, |left| format!(": due in {}", render::age(left)));
+            format!("group {group}: {} failed and waits{waits}", by(*id))
         }
         Hold::GroupBlocked { group, id } => {
             format!("group {group} is blocked: {} is dead; retry or remove it", by(*id))
@@ -119,11 +123,9 @@ fn text(subject: &str, hold: &Hold) -> String {
         Hold::GroupFull { group } => {
             format!("group {group}: as many messages are leased as its queue allows")
         }
-        Hold::Rate { next_at_ms } => {
-            format!(
-                "{subject} has given as many messages as its rate allows; next at {}",
-                clock::rfc3339(*next_at_ms)
-            )
+        Hold::Rate { wait_ms } => {
+            let wait = render::age(*wait_ms);
+            format!("{subject} has given as many messages as its rate allows; next in {wait}")
         }
         Hold::Active { session, epoch, left_ms } => {
             let left = render::age(*left_ms);
@@ -131,8 +133,8 @@ fn text(subject: &str, hold: &Hold) -> String {
                 "{subject} is for one consumer: session {session} has it (epoch {epoch}), for {left} unless it goes on"
             )
         }
-        Hold::GroupRate { group, next_at_ms } => {
-            let next = next_at_ms.map(|at| format!("; next at {}", clock::rfc3339(at))).unwrap_or_default();
+        Hold::GroupRate { group, wait_ms } => {
+            let next = wait_ms.map(|wait| format!("; next in {}", render::age(wait))).unwrap_or_default();
             format!("group {group} was given as many messages as its rate allows{next}")
         }
     }
@@ -166,8 +168,8 @@ fn hold_document(hold: &Hold) -> Value {
         Hold::Leased { id, left_ms } => {
             json!({"hold": "leased", "id": id.to_string(), "lease_left_ms": left_ms})
         }
-        Hold::Delayed { id, due_at_ms } => {
-            json!({"hold": "delayed", "id": id.to_string(), "ready_at": clock::rfc3339(*due_at_ms)})
+        Hold::Delayed { id, due_at_ms, left_ms } => {
+            json!({"hold": "delayed", "id": id.to_string(), "ready_at": clock::rfc3339(*due_at_ms), "due_in_ms": left_ms})
         }
         Hold::Dead { id, reason } => {
             json!({"hold": "dead", "id": id.to_string(), "reason": message::reason_name(*reason)})
@@ -175,8 +177,10 @@ fn hold_document(hold: &Hold) -> Value {
         Hold::GroupLeased { group, id, left_ms } => {
             with(of_group("group_leased", group, *id), "lease_left_ms", (*left_ms).into())
         }
-        Hold::GroupWaits { group, id, due_at_ms } => {
-            with(of_group("group_waits", group, *id), "ready_at", due_at_ms.map(clock::rfc3339).into())
+        Hold::GroupWaits { group, id, due_at_ms, left_ms } => {
+            let waits =
+                with(of_group("group_waits", group, *id), "ready_at", due_at_ms.map(clock::rfc3339).into());
+            with(waits, "due_in_ms", (*left_ms).into())
         }
         Hold::GroupBlocked { group, id } => of_group("group_blocked", group, *id),
         Hold::GroupParked { group } => of_group("group_parked", group, None),
@@ -184,9 +188,9 @@ fn hold_document(hold: &Hold) -> Value {
         Hold::Active { session, epoch, left_ms } => {
             json!({"hold": "active", "session": session.to_string(), "epoch": epoch.to_string(), "left_ms": left_ms})
         }
-        Hold::Rate { next_at_ms } => json!({"hold": "rate", "next_at": clock::rfc3339(*next_at_ms)}),
-        Hold::GroupRate { group, next_at_ms } => {
-            with(of_group("group_rate", group, None), "next_at", next_at_ms.map(clock::rfc3339).into())
+        Hold::Rate { wait_ms } => json!({"hold": "rate", "next_in_ms": wait_ms}),
+        Hold::GroupRate { group, wait_ms } => {
+            with(of_group("group_rate", group, None), "next_in_ms", (*wait_ms).into())
         }
     }
 }

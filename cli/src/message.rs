@@ -95,6 +95,9 @@ impl Seen {
         match (view.state, view.until_ms) {
             (MessageState::Delayed, Some(until)) => {
                 fields.insert("ready_at".into(), clock::rfc3339(until).into());
+                if let Some(left) = view.left_ms {
+                    fields.insert("due_in_ms".into(), left.into());
+                }
             }
             (MessageState::Leased, Some(left)) => {
                 fields.insert("lease_left_ms".into(), left.into());
@@ -152,7 +155,10 @@ pub(crate) fn where_it_stands(view: &MessageView) -> String {
     let state = name(view.state);
     match (view.state, view.until_ms) {
         (MessageState::Leased, Some(left)) => format!("{state}, {} left", render::age(left)),
-        (MessageState::Delayed, Some(until)) => format!("{state} until {}", clock::rfc3339(until)),
+        (MessageState::Delayed, Some(until)) => match view.left_ms {
+            Some(left) => format!("{state}, due in {}", render::age(left)),
+            None => format!("{state} until {}", clock::rfc3339(until)),
+        },
         (MessageState::Dead, Some(at)) => {
             let reason = view.dead.map_or("?", reason_name);
             format!("{state} since {}: {reason}", clock::rfc3339(at))

@@ -66,7 +66,7 @@ pub(crate) async fn ls(shell: &mut Shell, args: QueueLsArgs) -> Done {
     match args.sort {
         Sort::Name => {}
         Sort::Ready => queues.sort_by_key(|view| std::cmp::Reverse(view.ready)),
-        Sort::Oldest => queues.sort_by_key(|view| std::cmp::Reverse(oldest_ms(view))),
+        Sort::Oldest => queues.sort_by_key(|view| std::cmp::Reverse(view.oldest_ready_ms)),
         Sort::Dead => queues.sort_by_key(|view| std::cmp::Reverse(view.dead)),
     }
     if shell.settings.json {
@@ -97,16 +97,12 @@ fn table(queues: &[QueueView]) -> String {
             let counts = [view.ready, view.leased, view.delayed, view.dead];
             let mut row = vec![view.name.to_string()];
             row.extend(counts.map(render::count));
-            row.push(oldest_ms(view).map_or_else(|| "-".into(), render::age));
+            row.push(view.oldest_ready_ms.map_or_else(|| "-".into(), render::age));
             row.push(state(&view.settings).to_owned());
             row
         })
         .collect();
     render::table(&columns, &rows)
-}
-
-fn oldest_ms(view: &QueueView) -> Option<u64> {
-    view.oldest_ready_at_ms.map(|at| view.now_ms.saturating_sub(at))
 }
 
 /// Runs `queue info`.
@@ -130,8 +126,8 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName, reading: Reading)
         ("delayed", render::count(view.delayed)),
         ("dead", render::count(view.dead)),
         ("size", render::size(view.bytes)),
-        ("oldest ready", length(oldest_ms(&view))),
-        ("next due in", length(view.next_due_at_ms.map(|due| due.saturating_sub(view.now_ms)))),
+        ("oldest ready", length(view.oldest_ready_ms)),
+        ("next due in", length(view.next_due_in_ms)),
         ("pushed", render::count(view.pushed_total)),
         ("leases granted", render::count(view.leased_total)),
         ("acked", render::count(view.acked_total)),
@@ -191,8 +187,8 @@ fn document(view: &QueueView) -> Value {
         "delayed": view.delayed,
         "dead": view.dead,
         "bytes": view.bytes,
-        "oldest_ready_age_ms": oldest_ms(view),
-        "next_due_in_ms": view.next_due_at_ms.map(|due| due.saturating_sub(view.now_ms)),
+        "oldest_ready_age_ms": view.oldest_ready_ms,
+        "next_due_in_ms": view.next_due_in_ms,
         "pushed_total": view.pushed_total,
         "leased_total": view.leased_total,
         "acked_total": view.acked_total,
@@ -330,9 +326,8 @@ mod tests {
             delayed: 0,
             dead: 7,
             bytes: 88_213,
-            oldest_ready_at_ms: oldest,
-            next_due_at_ms: None,
-            now_ms: 10_000,
+            oldest_ready_ms: oldest,
+            next_due_in_ms: None,
             pushed_total: 0,
             leased_total: 0,
             acked_total: 0,

@@ -146,6 +146,7 @@ fn document(view: &ScheduleView) -> Value {
         "missed": missed,
         "catch_up": catch_up,
         "next_at": view.next_at_ms.map(clock::rfc3339),
+        "next_in_ms": view.next_in_ms,
         "last_at": view.last_at_ms.map(clock::rfc3339),
         "stored": view.stored,
         "refused": view.refused,

@@ -83,7 +83,7 @@ pub(crate) async fn move_all(shell: &mut Shell, args: MoveArgs) -> Done {
 /// # Errors
 /// As the leader says; a quiet end if the answer was no.
 pub(crate) async fn run(shell: &mut Shell, plan: Plan) -> Done {
-    let select = select(shell, &plan).await?;
+    let select = select(&plan)?;
     let limit = plan.filter.limit.unwrap_or(u64::MAX);
     let sweep = Sweep { limit, ..Sweep::all(plan.queue.clone(), select, plan.action.clone()) };
     let dry_run = plan.filter.dry_run;
@@ -129,23 +129,18 @@ async fn count(shell: &Shell, plan: &Plan, sweep: &Sweep) -> Result<u64, End> {
     shell.sweep(Sweep { dry_run: true, ..sweep.clone() }).await
 }
 
-/// Ages are counted from the clock of the cluster.
-async fn select(shell: &Shell, plan: &Plan) -> Result<Select, End> {
+/// Ages are counted by the cluster, on the clock that durations run on.
+fn select(plan: &Plan) -> Result<Select, End> {
     let filter = &plan.filter;
     let text = |text: &String| Text::new(text).map_err(|error| Failure::usage(format!("--error: {error}")));
-    let mut select = Select {
+    Ok(Select {
         state: plan.state,
+        older_than_ms: filter.older_than.map(milliseconds),
+        died_within_ms: filter.since.map(milliseconds),
         reason: filter.reason.map(Into::into),
         error: filter.error.as_ref().map(text).transpose()?,
         ..Select::default()
-    };
-    if filter.older_than.is_some() || filter.since.is_some() {
-        let now_ms = queue::existing(shell, &plan.queue).await?.now_ms;
-        let ago = |age| now_ms.saturating_sub(milliseconds(age));
-        select.pushed_before_ms = filter.older_than.map(ago);
-        select.died_since_ms = filter.since.map(ago);
-    }
-    Ok(select)
+    })
 }
 
 /// The options that make this filter.

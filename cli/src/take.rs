@@ -132,7 +132,7 @@ pub(crate) async fn empty(shell: &Shell, queue: &QueueName) -> Done {
     if shell.talk.is_terminal() && !shell.settings.quiet && !shell.settings.json {
         let view = shell.queue(queue).await.ok().flatten();
         let delayed = view.filter(|view| view.delayed > 0).map(|view| {
-            let next = view.next_due_at_ms.map(|due| render::age(due.saturating_sub(view.now_ms)));
+            let next = view.next_due_in_ms.map(render::age);
             let next = next.map(|next| format!(", next in {next}")).unwrap_or_default();
             format!(" ({} delayed{next})", render::count(view.delayed))
         });

@@ -55,6 +55,8 @@ pub enum Hold {
         id: MessageId,
         /// Wall time when it is due.
         due_at_ms: u64,
+        /// Milliseconds left of its delay; `None` if it waits for a time that was named.
+        left_ms: Option<u64>,
     },
     /// The message is dead; of a queue, all are.
     Dead {
@@ -80,6 +82,8 @@ pub enum Hold {
         id: Option<MessageId>,
         /// Wall time when it is due.
         due_at_ms: Option<u64>,
+        /// Milliseconds left of its delay; `None` if it waits for a time that was named.
+        left_ms: Option<u64>,
     },
     /// The queue is ordered, and a dead message blocks the group.
     GroupBlocked {
@@ -100,15 +104,15 @@ pub enum Hold {
     },
     /// As many messages were delivered as the queue's rate allows.
     Rate {
-        /// Wall time from when on there is a next one.
-        next_at_ms: u64,
+        /// Milliseconds until there is a next one.
+        wait_ms: u64,
     },
     /// As many messages of the group were delivered as its rate allows.
     GroupRate {
         /// Which group.
         group: Key,
-        /// Wall time from when on there is a next one.
-        next_at_ms: Option<u64>,
+        /// Milliseconds until there is a next one.
+        wait_ms: Option<u64>,
     },
     /// The queue serves one session at a time, and this one has it.
     Active {

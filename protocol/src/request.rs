@@ -425,12 +425,12 @@ pub struct Select {
     pub state: Option<MessageState>,
     /// One of these.
     pub ids: Option<Bounded<MessageId, RECEIPTS_COUNT_MAX>>,
-    /// Pushed before, Unix milliseconds.
-    pub pushed_before_ms: Option<u64>,
+    /// Pushed longer ago than this, in milliseconds.
+    pub older_than_ms: Option<u64>,
     /// Dead for this reason.
     pub reason: Option<DeadReason>,
-    /// Died then or later, Unix milliseconds.
-    pub died_since_ms: Option<u64>,
+    /// Died at most this long ago, in milliseconds.
+    pub died_within_ms: Option<u64>,
     /// Contained in the text of the last failure.
     pub error: Option<Text<KEY_SIZE_MAX>>,
 }

@@ -234,8 +234,14 @@ pub struct MessageView {
     pub releases: u32,
     /// Wall time of the push, Unix milliseconds.
     pub pushed_at_ms: u64,
+    /// Milliseconds since the push.
+    pub age_ms: u64,
     /// Delayed: wall time when it is due. Leased: milliseconds left on the lease clock. Dead: wall time of death.
     pub until_ms: Option<u64>,
+    /// Delayed for a duration: milliseconds left of it.
+    pub left_ms: Option<u64>,
+    /// Dead: milliseconds since its death.
+    pub dead_ms: Option<u64>,
     /// The newest lease, if leased.
     pub token: Option<LeaseToken>,
     /// Why it is dead.
@@ -310,12 +316,10 @@ pub struct QueueView {
     pub dead: u64,
     /// Contents of all four.
     pub bytes: u64,
-    /// Wall time of the push of the oldest ready message, Unix milliseconds.
-    pub oldest_ready_at_ms: Option<u64>,
-    /// Wall time when the next delayed message is due.
-    pub next_due_at_ms: Option<u64>,
-    /// Wall time of the state, to take ages from.
-    pub now_ms: u64,
+    /// Milliseconds since the push of the oldest ready message.
+    pub oldest_ready_ms: Option<u64>,
+    /// Milliseconds until the next delayed message is due.
+    pub next_due_in_ms: Option<u64>,
     /// Messages pushed since the queue was made.
     pub pushed_total: u64,
     /// Leases granted since the queue was made.

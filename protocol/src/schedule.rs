@@ -76,6 +76,8 @@ pub struct ScheduleView {
     pub missed: Missed,
     /// Wall time of the next push, Unix milliseconds; `None` if there is none.
     pub next_at_ms: Option<u64>,
+    /// Of an interval: milliseconds until the next push.
+    pub next_in_ms: Option<u64>,
     /// Wall time of the last push, Unix milliseconds.
     pub last_at_ms: Option<u64>,
     /// Messages stored.

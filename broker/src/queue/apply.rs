@@ -7,6 +7,7 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
 use queue_protocol::response::At;
 
+use super::clocks::Moment;
 use super::command::{Batch, Command, Op, SessionStamp};
 use super::dead::Leaver;
 use super::deadlines::Head;
@@ -172,9 +173,9 @@ impl Apply<'_> {
         queue.leaving.dead_to = dead_to;
         let result = change(queue);
         let leaving = std::mem::take(&mut queue.leaving).messages;
-        let at_ms = self.state.wall_ms;
+        let at = Moment { wall_ms: self.state.wall_ms, elapsed_ms: self.state.elapsed_ms };
         if !queue.going.is_empty() {
-            self.gone.push(Gone { queue: number, at_ms, went: std::mem::take(&mut queue.going) });
+            self.gone.push(Gone { queue: number, at, went: std::mem::take(&mut queue.going) });
         }
         let from = (!leaving.is_empty()).then(|| queue.name.clone());
         let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
@@ -198,10 +199,10 @@ impl Apply<'_> {
 
     /// Puts messages into the queues they go to.
     fn hand_over(&mut self, from: &QueueName, leaving: Vec<Leaver>) {
-        let wall_ms = self.state.wall_ms;
+        let now = self.state.now();
         for run in leaving.chunk_by(|a, b| a.to == b.to) {
             self.change(run[0].to, |queue| {
-                run.iter().for_each(|leaver| queue.arrive(leaver.clone(), from, wall_ms));
+                run.iter().for_each(|leaver| queue.arrive(leaver.clone(), from, now));
             });
         }
     }

@@ -73,7 +73,7 @@ impl Apply<'_> {
         if self.state.sessions.bound.grace_ms(session).is_none() {
             return Outcome::Count(0);
         }
-        let wall_ms = self.state.wall_ms;
+        let now = self.state.now();
         let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
         let held = self.state.held.range(all).take(RELEASED_COUNT_MAX);
         let mut held: Vec<(QueueNumber, MessageId)> = held.map(|((_, id), number)| (*number, *id)).collect();
@@ -82,7 +82,7 @@ impl Apply<'_> {
             self.change(run[0].0, |queue| {
                 for (_, id) in run {
                     let leased = queue.end_lease(*id).expect("who holds what is what is leased");
-                    queue.release(*id, leased, 0, wall_ms);
+                    queue.release(*id, leased, 0, now);
                 }
             });
         }

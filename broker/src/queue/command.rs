@@ -230,7 +230,7 @@ pub struct SetSchedule {
     pub missed: Missed,
     /// How the message is to be treated.
     pub options: PushOptions,
-    /// Wall time of the first push.
+    /// Time of the first push: of an interval on the elapsed clock, of a pattern on the wall clock.
     pub next_ms: Option<u64>,
 }
 
@@ -240,7 +240,11 @@ pub struct Fire {
     /// Which schedule.
     pub name: Key,
     /// The time that it waits for; otherwise nothing is done.
-    pub due_ms: u64,
+    pub due_ms: Option<u64>,
+    /// Whether that is to be computed anew, for the wall clock was set back; otherwise nothing is done.
+    pub recount: bool,
+    /// Of a pattern: the last of its times that is pushed by this.
+    pub pushed_ms: Option<u64>,
     /// Messages to push.
     pub count: u32,
     /// The time that it waits for next.

@@ -9,6 +9,7 @@ use queue_protocol::limits::DEAD_HOPS_MAX;
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind};
 
+use super::clocks::{DueAt, Moment};
 use super::message::{Dead, Message};
 use super::messages::{Deadline, Queue};
 use super::state::QueueNumber;
@@ -31,14 +32,14 @@ pub(super) struct Leaver {
     pub(super) id: MessageId,
     /// What it is.
     pub(super) message: Message,
-    /// Wall time when it is due there.
-    pub(super) due_ms: u64,
+    /// When it is due there; `None` is at once.
+    pub(super) due: Option<DueAt>,
 }
 
 impl Queue {
     /// Lets a message die that is in no state.
-    pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, wall_ms: u64) {
-        message.note(wall_ms, EventKind::Died(reason));
+    pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, now: Moment) {
+        message.note(now, EventKind::Died(reason));
         self.unique.free(id);
         if let Some(group) = message
             .group
@@ -51,9 +52,9 @@ impl Queue {
             Some(to) if message.hops < DEAD_HOPS_MAX => {
                 self.bytes -= message.size();
                 message.hops += 1;
-                self.leaving.messages.push(Leaver { to, id, message, due_ms: 0 });
+                self.leaving.messages.push(Leaver { to, id, message, due: None });
             }
-            _ => self.keep_dead(id, Dead { reason, died_at_ms: wall_ms, message }),
+            _ => self.keep_dead(id, Dead { reason, died: now, message }),
         }
     }
 
@@ -61,36 +62,36 @@ impl Queue {
     pub(super) fn keep_dead(&mut self, id: MessageId, dead: Dead) {
         self.dead_bytes += dead.message.size();
         self.count_member(&dead.message, |members| members.dead += 1);
-        self.died.insert((dead.died_at_ms, id));
+        self.died.insert((dead.died.elapsed_ms, id));
         self.dead.insert(id, dead);
     }
 
     /// Takes a dead message out.
     pub(super) fn exhume(&mut self, id: MessageId) -> Option<Message> {
         let dead = self.dead.remove(&id)?;
-        self.died.remove(&(dead.died_at_ms, id));
+        self.died.remove(&(dead.died.elapsed_ms, id));
         self.dead_bytes -= dead.message.size();
         self.count_member(&dead.message, |members| members.dead -= 1);
         Some(dead.message)
     }
 
     /// Takes over a message of another queue.
-    pub(super) fn arrive(&mut self, leaver: Leaver, from: &QueueName, wall_ms: u64) {
-        let Leaver { id, mut message, due_ms, .. } = leaver;
+    pub(super) fn arrive(&mut self, leaver: Leaver, from: &QueueName, now: Moment) {
+        let Leaver { id, mut message, due, .. } = leaver;
         message.failures = 0;
-        message.note(wall_ms, EventKind::Moved(from.clone()));
+        message.note(now, EventKind::Moved(from.clone()));
         self.bytes += message.size();
-        self.wait(id, message, self.expiry(wall_ms), due_ms, wall_ms);
+        self.wait(id, message, self.expiry(now), due, now);
     }
 
     /// The dead message that is to go first, and when: at once while there are more than may be.
     pub(super) fn first_dead_end(&self) -> Option<Deadline> {
-        let (died_at_ms, id) = *self.died.get_min()?;
+        let (died_ms, id) = *self.died.get_min()?;
         let (max, ttl_ms) = (self.settings.dead_max, self.settings.dead_ttl_ms);
         if max > 0 && self.dead.len() as u64 > max {
             Some((0, id))
         } else {
-            (ttl_ms > 0).then(|| (died_at_ms.saturating_add(ttl_ms), id))
+            (ttl_ms > 0).then(|| (died_ms.saturating_add(ttl_ms), id))
         }
     }
 
@@ -103,12 +104,12 @@ impl Queue {
     }
 
     /// Makes a dead message ready, its failures forgotten. Whether it was dead.
-    pub(super) fn redrive(&mut self, id: MessageId, wall_ms: u64) -> bool {
+    pub(super) fn redrive(&mut self, id: MessageId, now: Moment) -> bool {
         let Some(mut message) = self.exhume(id) else { return false };
         message.failures = 0;
         message.hops = 0;
-        message.note(wall_ms, EventKind::Redriven);
-        self.wait(id, message, self.expiry(wall_ms), 0, wall_ms);
+        message.note(now, EventKind::Redriven);
+        self.wait(id, message, self.expiry(now), None, now);
         true
     }
 }

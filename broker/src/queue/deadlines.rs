@@ -11,6 +11,7 @@ use queue_protocol::names::{MessageId, SessionId};
 use queue_protocol::response::{DeadReason, EventKind};
 
 use super::apply::Apply;
+use super::clocks::Moment;
 use super::command::ErrorText;
 use super::groups::Refill;
 use super::messages::{Deadline, Failure, Queue};
@@ -25,8 +26,10 @@ pub(super) const LEASE_ENDED: &str = "lease ended";
 /// What the leader must propose a tick for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct NextDue {
-    /// Wall clock of the next delay to pass, Unix milliseconds.
+    /// Wall clock of the next message that waits for a named time, Unix milliseconds.
     pub wall_ms: Option<u64>,
+    /// Elapsed clock at which the next duration is over.
+    pub elapsed_ms: Option<u64>,
     /// Lease clock at which the next lease ends, or the next claim that keeps messages from others.
     pub lease_ms: Option<u64>,
     /// Leases outstanding: while there are any, the lease clock must be carried by entries now and then.
@@ -41,21 +44,23 @@ const NONE: MessageId = MessageId(0);
 pub(super) enum Kind {
     /// A lease, on the lease clock.
     Lease,
-    /// A delay, on the wall clock.
+    /// A delay, on the elapsed clock.
     Delay,
-    /// A time to live, on the wall clock.
+    /// A wait for a named time, on the wall clock.
+    NotBefore,
+    /// A time to live, on the elapsed clock.
     Expiry,
     /// The life of the rest of a group whose message died, at once.
     Parked,
-    /// The stay of a dead message, on the wall clock.
+    /// The stay of a dead message, on the elapsed clock.
     Dead,
-    /// A dedup window, on the wall clock. Nothing is proposed for it: it waits for the next entry.
+    /// A dedup window, on the elapsed clock. Nothing is proposed for it: it waits for the next entry.
     Dedup,
-    /// The wait for the queue's rate, on the wall clock.
+    /// The wait for the queue's rate, on the elapsed clock.
     Rate,
     /// The same while nothing waits for it. Nothing is proposed for it.
     RateIdle,
-    /// The wait for the rate of a group, on the wall clock.
+    /// The wait for the rate of a group, on the elapsed clock.
     GroupRate,
     /// The same while nothing waits for it, or the use of the group's bucket. Nothing is proposed for it.
     GroupRateIdle,
@@ -65,9 +70,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Lease,
         Self::Delay,
+        Self::NotBefore,
         Self::Expiry,
         Self::Parked,
         Self::Dead,
@@ -78,7 +84,7 @@ impl Kind {
         Self::GroupRateIdle,
         Self::Claim,
     ];
-    /// Those on the wall clock that entries are proposed for.
+    /// Those on the elapsed clock that entries are proposed for.
     const PROPOSED: [Self; 6] =
         [Self::Delay, Self::Expiry, Self::Parked, Self::Dead, Self::Rate, Self::GroupRate];
 
@@ -86,7 +92,8 @@ impl Kind {
     fn now_ms(self, state: &State) -> u64 {
         match self {
             Self::Lease | Self::Claim => state.lease_clock_ms,
-            _ => state.wall_ms,
+            Self::NotBefore => state.wall_ms,
+            _ => state.elapsed_ms,
         }
     }
 }
@@ -141,7 +148,8 @@ impl Queue {
     fn first(&self, kind: Kind) -> Option<Deadline> {
         match kind {
             Kind::Lease => self.first_lease_end(),
-            Kind::Delay => self.first_due(),
+            Kind::Delay => self.dues.first_delay(),
+            Kind::NotBefore => self.dues.first_named(),
             Kind::Expiry => self.expiries.first(),
             Kind::Parked => self.ready.first_parked().map(|id| (0, id)),
             Kind::Dead => self.first_dead_end(),
@@ -159,32 +167,32 @@ impl Queue {
     }
 
     /// Lets one deadline of a kind pass. The session that loses a lease by it.
-    fn fire(&mut self, kind: Kind, id: MessageId, wall_ms: u64) -> Option<SessionId> {
+    fn fire(&mut self, kind: Kind, id: MessageId, now: Moment) -> Option<SessionId> {
         match kind {
             Kind::Lease => {
                 let leased = self.end_lease(id)?;
                 let error = ErrorText::cut(LEASE_ENDED);
                 let failure = Failure { kind: EventKind::LeaseEnded, delay_ms: None, error };
                 let session = leased.session;
-                self.fail(id, leased, failure, wall_ms);
+                self.fail(id, leased, failure, now);
                 return session;
             }
-            Kind::Delay => self.come_due(id),
+            Kind::Delay | Kind::NotBefore => self.come_due(id),
             Kind::Expiry => {
                 if let Some(message) = self.take_waiting(id) {
-                    self.expire(id, message, wall_ms);
+                    self.expire(id, message, now);
                 }
             }
             Kind::Parked => {
                 if let Some(message) = self.take_waiting(id) {
-                    self.bury(id, message, DeadReason::Admin, wall_ms);
+                    self.bury(id, message, DeadReason::Admin, now);
                 }
             }
             Kind::Dead => self.delete_dead(id, GoneHow::Forgotten),
             Kind::Dedup => self.dedup.forget_first(),
-            Kind::Rate | Kind::RateIdle => self.bucket = self.bucket.refilled(self.rate(), wall_ms),
-            Kind::GroupRate => self.ready.groups.refill(Refill::Opens, wall_ms),
-            Kind::GroupRateIdle => self.ready.groups.refill(Refill::Idle, wall_ms),
+            Kind::Rate | Kind::RateIdle => self.bucket = self.bucket.refilled(self.rate(), now.elapsed_ms),
+            Kind::GroupRate => self.ready.groups.refill(Refill::Opens, now.elapsed_ms),
+            Kind::GroupRateIdle => self.ready.groups.refill(Refill::Idle, now.elapsed_ms),
             Kind::Claim => self.active.end(None),
         }
         None
@@ -197,7 +205,8 @@ impl State {
         let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
         let deadlines = Kind::PROPOSED.into_iter().filter_map(first);
         NextDue {
-            wall_ms: deadlines.min(),
+            wall_ms: first(Kind::NotBefore),
+            elapsed_ms: deadlines.min(),
             lease_ms: [Kind::Lease, Kind::Claim].into_iter().filter_map(first).min(),
             leases: self.counts.leased,
         }
@@ -208,6 +217,7 @@ impl State {
         let next = self.next_due();
         next.lease_ms.is_some_and(|ms| ms <= self.lease_clock_ms)
             || next.wall_ms.is_some_and(|ms| ms <= self.wall_ms)
+            || next.elapsed_ms.is_some_and(|ms| ms <= self.elapsed_ms)
     }
 
     /// A queue in which a deadline has passed, and of which kind.
@@ -233,7 +243,7 @@ impl State {
 impl Apply<'_> {
     /// Fires what is due.
     pub(super) fn fire(&mut self) {
-        let wall_ms = self.state.wall_ms;
+        let now = self.state.now();
         let mut left = FIRED_COUNT_MAX;
         while left > 0 {
             if let Some((kind, number)) = self.state.passed() {
@@ -245,7 +255,7 @@ impl Apply<'_> {
                         && deadline_ms <= now_ms
                     {
                         left -= 1;
-                        let session = queue.fire(kind, id, wall_ms);
+                        let session = queue.fire(kind, id, now);
                         released.extend(session.map(|session| (session, id)));
                     }
                 });

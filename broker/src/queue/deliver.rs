@@ -6,6 +6,7 @@ use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, TAIL_S
 use queue_protocol::names::{LeaseToken, SessionId};
 
 use super::apply::{Apply, refusal};
+use super::clocks::Moment;
 use super::command::Lease;
 use super::line::Room;
 use super::message::Leased;
@@ -20,12 +21,12 @@ impl Apply<'_> {
     /// Refused if none of the queues exists.
     pub(super) fn lease(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
-        let (stamped_ms, wall_ms, token) = (self.stamped_ms, self.state.wall_ms, self.state.next_token);
+        let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.next_token);
         let grants = self.change(number, |queue| {
             let lease_ms = clamp_lease(lease.lease_ms.unwrap_or(queue.settings.lease_ms));
             let deadline_ms = stamped_ms.saturating_add(lease_ms);
             let served = (session, lease_ms, stamped_ms);
-            hand_out(queue, lease, served, token, wall_ms, |queue, token, (id, message, expires_at_ms)| {
+            hand_out(queue, lease, served, token, now, |queue, token, (id, message, expires_at_ms)| {
                 queue.lend(id, Leased { token, deadline_ms, session, expires_at_ms, message });
                 (lease_ms, deadline_ms)
             })
@@ -45,10 +46,10 @@ impl Apply<'_> {
     /// Refused if none of the queues exists.
     pub(super) fn pop(&mut self, session: Option<SessionId>, lease: &Lease) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
-        let (stamped_ms, wall_ms, token) = (self.stamped_ms, self.state.wall_ms, self.state.next_token);
+        let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.next_token);
         let grants = self.change(number, |queue| {
             let served = (session, queue.settings.lease_ms, stamped_ms);
-            hand_out(queue, lease, served, token, wall_ms, |queue, _, (id, message, _)| {
+            hand_out(queue, lease, served, token, now, |queue, _, (id, message, _)| {
                 queue.turnover.acked += 1;
                 queue.let_go(id, &message, GoneHow::Popped);
                 (0, 0)
@@ -80,10 +81,10 @@ fn hand_out(
     lease: &Lease,
     (session, lease_ms, stamped_ms): Served,
     first_token: u64,
-    wall_ms: u64,
+    now: Moment,
     mut take_over: impl FnMut(&mut Queue, LeaseToken, Taken) -> (u64, u64),
 ) -> Vec<Grant> {
-    queue.bucket = queue.bucket.refilled(queue.rate(), wall_ms);
+    queue.bucket = queue.bucket.refilled(queue.rate(), now.elapsed_ms);
     let allowed = usize::try_from(queue.bucket.count(queue.rate())).unwrap_or(usize::MAX);
     let max = usize::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX).min(allowed);
     // One answer travels in one frame.
@@ -92,7 +93,7 @@ fn hand_out(
     let mut grants = Vec::new();
     // What is handed out decides what is next: a group may have to wait, or it is the turn of another.
     loop {
-        let taken = queue.take_ready(&mut room, wall_ms);
+        let taken = queue.take_ready(&mut room, now);
         if taken.is_empty() {
             break;
         }
@@ -103,7 +104,7 @@ fn hand_out(
         }
     }
     queue.turnover.leased += grants.len() as u64;
-    queue.bucket = queue.bucket.less(queue.rate(), grants.len() as u64, wall_ms);
+    queue.bucket = queue.bucket.less(queue.rate(), grants.len() as u64, now.elapsed_ms);
     grants
 }
 
@@ -122,7 +123,7 @@ fn grant(
         failures: message.failures,
         priority: message.priority,
         group: message.group.clone(),
-        pushed_at_ms: message.pushed_at_ms,
+        pushed_at_ms: message.pushed.wall_ms,
         lease_ms: 0,
         deadline_ms: 0,
         body: message.body,

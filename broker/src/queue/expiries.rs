@@ -11,9 +11,9 @@ use super::messages::Deadline;
 /// Expiries of messages that have one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Expiries {
-    /// By last id: first id and wall time.
+    /// By last id: first id and elapsed time.
     spans: OrdMap<MessageId, (MessageId, u64)>,
-    /// Wall time and last id of each span.
+    /// Elapsed time and last id of each span.
     ends: OrdSet<Deadline>,
 }
 
@@ -55,7 +55,7 @@ impl Expiries {
         self.spans.get(&last).map(|(first, _)| (at_ms, *first))
     }
 
-    /// First id, last id and wall time of all spans, rising.
+    /// First id, last id and elapsed time of all spans, rising.
     pub(super) fn spans(&self) -> impl ExactSizeIterator<Item = (MessageId, (MessageId, u64))> + '_ {
         self.spans.iter().map(|(last, span)| (*last, *span))
     }

@@ -30,7 +30,7 @@ impl State {
         let queue = self.queue(name).ok_or_else(|| self.queue_not_found(name))?;
         let paused = queue.settings.leases_paused.then_some(Hold::Paused);
         let rate = queue.rate_allows_at_ms().filter(|(_, holds)| *holds);
-        let rate = rate.map(|(next_at_ms, _)| Hold::Rate { next_at_ms });
+        let rate = rate.map(|(at_ms, _)| Hold::Rate { wait_ms: self.now().left(at_ms) });
         let active = queue.claim_end().and_then(|until_ms| {
             let left_ms = until_ms.saturating_sub(self.lease_clock_ms);
             Some(Hold::Active { session: queue.active.holder()?, epoch: queue.active.epoch(), left_ms })
@@ -67,7 +67,8 @@ impl State {
             let closed = queue.ready.groups.closed_of(LOOKED_COUNT_MAX).take(HOLDS_COUNT_MAX);
             return closed.map(|(key, why)| self.group_hold(queue, key, why)).collect();
         }
-        let next = queue.first_due().or_else(|| queue.first_lease_end()).map(|(_, id)| id);
+        let due = queue.dues.first(self.now()).map(|(_, id)| id);
+        let next = due.or_else(|| queue.first_lease_end().map(|(_, id)| id));
         let first = next.or_else(|| queue.dead.get_min().map(|(id, _)| *id));
         vec![first.and_then(|id| self.state_hold(queue, id)).unwrap_or(Hold::Empty)]
     }
@@ -79,7 +80,8 @@ impl State {
             return Some(Hold::Leased { id, left_ms });
         }
         if let Some(delayed) = queue.delayed.get(&id) {
-            return Some(Hold::Delayed { id, due_at_ms: delayed.due_ms });
+            let (due_at_ms, left_ms) = (delayed.due.label(self.now()), delayed.due.left_ms(self.now()));
+            return Some(Hold::Delayed { id, due_at_ms, left_ms });
         }
         queue.dead.get(&id).map(|dead| Hold::Dead { id, reason: dead.reason })
     }
@@ -97,8 +99,9 @@ impl State {
             Closed::Waiting => {
                 let mut delayed = queue.delayed.iter().take(LOOKED_COUNT_MAX);
                 let found = delayed.find(|(_, d)| d.message.attempts > 0 && of_group(&d.message));
-                let due_at_ms = found.map(|(_, delayed)| delayed.due_ms);
-                Hold::GroupWaits { group, id: found.map(|(id, _)| *id), due_at_ms }
+                let due_at_ms = found.map(|(_, delayed)| delayed.due.label(self.now()));
+                let left_ms = found.and_then(|(_, delayed)| delayed.due.left_ms(self.now()));
+                Hold::GroupWaits { group, id: found.map(|(id, _)| *id), due_at_ms, left_ms }
             }
             Closed::Poisoned => {
                 let mut dead = queue.dead.iter().take(LOOKED_COUNT_MAX);
@@ -106,8 +109,8 @@ impl State {
                 Hold::GroupBlocked { group, id: found }
             }
             Closed::Rate => {
-                let next_at_ms = queue.ready.groups.rate_allows_at_ms(key);
-                Hold::GroupRate { group, next_at_ms }
+                let at_ms = queue.ready.groups.rate_allows_at_ms(key);
+                Hold::GroupRate { group, wait_ms: at_ms.map(|at_ms| self.now().left(at_ms)) }
             }
             Closed::Parking => Hold::GroupParked { group },
             Closed::Full | Closed::Empty => Hold::GroupFull { group },

@@ -4,6 +4,7 @@ use queue_protocol::history::{GoneHow, GoneView};
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::response::Event;
 
+use super::clocks::Moment;
 use super::message::Message;
 use super::messages::Queue;
 use super::state::{QueueNumber, State};
@@ -12,8 +13,8 @@ use super::state::{QueueNumber, State};
 #[derive(Clone, Debug)]
 pub struct Gone {
     pub(super) queue: QueueNumber,
-    /// Wall time, Unix milliseconds.
-    pub at_ms: u64,
+    /// When.
+    pub at: Moment,
     /// Which.
     pub went: Vec<Went>,
 }
@@ -51,7 +52,7 @@ impl Queue {
         self.going.push(Went {
             id,
             how,
-            pushed_at_ms: message.pushed_at_ms,
+            pushed_at_ms: message.pushed.wall_ms,
             attempts: message.attempts,
             failures: message.failures,
             releases: message.releases,

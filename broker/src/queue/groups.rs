@@ -277,14 +277,14 @@ impl Groups {
         self.edit(key, |group| group.members.ready += 1);
     }
 
-    /// A message leaves the line of its group; `served_ms` is the wall time if it is handed out.
+    /// A message leaves the line of its group; `served_ms` is the elapsed time if it is handed out.
     pub(super) fn leave(&mut self, key: &Key, place: Place, served_ms: Option<u64>) {
         let rate = self.rules.rate;
         self.lines.remove(&(key.clone(), place));
         self.edit(key, |group| {
             group.members.ready -= 1;
-            let Some(wall_ms) = served_ms else { return };
-            group.kept.bucket = group.kept.bucket.less(rate, 1, wall_ms);
+            let Some(elapsed_ms) = served_ms else { return };
+            group.kept.bucket = group.kept.bucket.less(rate, 1, elapsed_ms);
             let turn = &mut group.kept.turn;
             if turn.at > 0 {
                 turn.credit = turn.credit.saturating_sub(1);
@@ -301,10 +301,10 @@ impl Groups {
     }
 
     /// Refills the bucket of the group that [`Groups::first_refill`] names.
-    pub(super) fn refill(&mut self, what_for: Refill, wall_ms: u64) {
+    pub(super) fn refill(&mut self, what_for: Refill, elapsed_ms: u64) {
         let rate = self.rules.rate;
         if let Some(key) = self.first_refill(what_for).map(|(_, key)| key.clone()) {
-            self.edit(&key, |group| group.kept.bucket = group.kept.bucket.refilled(rate, wall_ms));
+            self.edit(&key, |group| group.kept.bucket = group.kept.bucket.refilled(rate, elapsed_ms));
         }
     }
 

@@ -10,15 +10,15 @@ use super::messages::Deadline;
 /// Dedup keys and until when they are remembered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Dedup {
-    /// The message that brought it, and the wall time until which it is remembered.
+    /// The message that brought it, and the elapsed time until which it is remembered.
     keys: OrdMap<Key, (MessageId, u64)>,
     ends: OrdMap<Deadline, Key>,
 }
 
 impl Dedup {
     /// The message that brought the key, if that is remembered.
-    pub(super) fn known(&self, key: &Key, wall_ms: u64) -> Option<MessageId> {
-        self.keys.get(key).filter(|(_, until_ms)| *until_ms > wall_ms).map(|(id, _)| *id)
+    pub(super) fn known(&self, key: &Key, elapsed_ms: u64) -> Option<MessageId> {
+        self.keys.get(key).filter(|(_, until_ms)| *until_ms > elapsed_ms).map(|(id, _)| *id)
     }
 
     /// Whether one more key can be remembered.

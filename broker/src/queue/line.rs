@@ -264,11 +264,11 @@ impl Line {
         heads.map(|(at, _)| at.first).min()
     }
 
-    /// Wall time of the push of the message pushed first.
-    pub(super) fn oldest_at_ms(&self) -> Option<u64> {
+    /// Elapsed time of the push of the message pushed first.
+    pub(super) fn oldest_ms(&self) -> Option<u64> {
         let heads =
             self.ranks().filter_map(|rank| self.entries.get_next(&Place { rank, first: MessageId(0) }));
-        heads.map(|(at, entry)| entry.message(0, *at).1.pushed_at_ms).min()
+        heads.map(|(at, entry)| entry.message(0, *at).1.pushed.elapsed_ms).min()
     }
 
     /// Ranks in use, rising.

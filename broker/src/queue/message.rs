@@ -7,6 +7,7 @@ use queue_protocol::response::{DeadReason, Event, EventKind};
 use queue_protocol::settings::Settings;
 use serde::{Deserialize, Serialize};
 
+use super::clocks::{DueAt, Moment};
 use super::command::ErrorText;
 use super::reply::BodyRef;
 
@@ -15,8 +16,8 @@ use super::reply::BodyRef;
 pub(super) struct Message {
     /// Its content.
     pub(super) body: BodyRef,
-    /// Wall time of the push.
-    pub(super) pushed_at_ms: u64,
+    /// When it was pushed.
+    pub(super) pushed: Moment,
     /// 0 to 31.
     pub(super) priority: u8,
     /// The group it belongs to.
@@ -39,10 +40,10 @@ pub(super) struct Message {
 
 impl Message {
     /// One that was pushed and nothing else.
-    pub(super) fn pushed(body: BodyRef, pushed_at_ms: u64, priority: u8) -> Self {
+    pub(super) fn pushed(body: BodyRef, pushed: Moment, priority: u8) -> Self {
         Self {
             body,
-            pushed_at_ms,
+            pushed,
             priority,
             group: None,
             attempts: 0,
@@ -66,7 +67,7 @@ impl Message {
     }
 
     /// Notes what happened, if a failure began it all.
-    pub(super) fn note(&mut self, at_ms: u64, kind: EventKind) {
+    pub(super) fn note(&mut self, now: Moment, kind: EventKind) {
         let begins = matches!(kind, EventKind::Failed | EventKind::LeaseEnded | EventKind::Died(_));
         if self.history.is_empty() && !begins {
             return;
@@ -74,7 +75,7 @@ impl Message {
         if self.history.len() >= HISTORY_COUNT_MAX {
             self.history.remove(0);
         }
-        self.history.push(Event { at_ms, attempts: self.attempts, kind });
+        self.history.push(Event { at_ms: now.wall_ms, attempts: self.attempts, kind });
     }
 }
 
@@ -87,7 +88,7 @@ pub(super) struct Leased {
     pub(super) deadline_ms: u64,
     /// Who holds it; `None` if the broker itself took it.
     pub(super) session: Option<SessionId>,
-    /// Wall time when its time to live passes; looked at when it comes back.
+    /// Elapsed time when its time to live passes; looked at when it comes back.
     pub(super) expires_at_ms: Option<u64>,
     /// What it is.
     pub(super) message: Message,
@@ -96,8 +97,8 @@ pub(super) struct Leased {
 /// A message that becomes ready later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Delayed {
-    /// Wall time.
-    pub(super) due_ms: u64,
+    /// When.
+    pub(super) due: DueAt,
     /// What it is.
     pub(super) message: Message,
 }
@@ -107,8 +108,8 @@ pub(super) struct Delayed {
 pub(super) struct Dead {
     /// Why.
     pub(super) reason: DeadReason,
-    /// Wall time of death.
-    pub(super) died_at_ms: u64,
+    /// When it died.
+    pub(super) died: Moment,
     /// What it is.
     pub(super) message: Message,
 }

@@ -13,9 +13,11 @@ use queue_protocol::response::{DeadReason, EventKind, Settled};
 use queue_protocol::settings::{OnExpiry, OnFull, Settings};
 
 use super::active::Active;
+use super::clocks::{DueAt, Moment};
 use super::command::ErrorText;
 use super::dead::Leaving;
 use super::deadlines::Head;
+use super::dues::Dues;
 use super::expiries::Expiries;
 use super::gone::Went;
 use super::groups::Members;
@@ -52,7 +54,7 @@ pub(super) struct Queue {
     pub(super) leased: OrdMap<MessageId, Leased>,
     lease_ends: OrdSet<Deadline>,
     pub(super) delayed: OrdMap<MessageId, Delayed>,
-    dues: OrdSet<Deadline>,
+    pub(super) dues: Dues,
     /// Of the ready and the delayed.
     pub(super) expiries: Expiries,
     pub(super) dedup: Dedup,
@@ -155,7 +157,7 @@ impl Queue {
             leased: OrdMap::new(),
             lease_ends: OrdSet::new(),
             delayed: OrdMap::new(),
-            dues: OrdSet::new(),
+            dues: Dues::default(),
             expiries: Expiries::default(),
             dedup: Dedup::default(),
             unique: UniqueKeys::default(),
@@ -210,7 +212,7 @@ impl Queue {
 
     /// Makes room for a message if the queue is one that does, by letting those die that were pushed first: ready ones,
     /// then delayed ones. Whether there is room.
-    pub(super) fn make_room(&mut self, size: u64, wall_ms: u64) -> bool {
+    pub(super) fn make_room(&mut self, size: u64, now: Moment) -> bool {
         let mut dropped = 0;
         while !self.has_room(1, size) {
             let never = self.settings.max_bytes > 0 && size > self.settings.max_bytes;
@@ -221,7 +223,7 @@ impl Queue {
             let Some((id, message)) = oldest.and_then(|id| Some((id, self.take_waiting(id)?))) else {
                 return false;
             };
-            self.bury(id, message, DeadReason::Overflow, wall_ms);
+            self.bury(id, message, DeadReason::Overflow, now);
             dropped += 1;
         }
         true
@@ -229,20 +231,20 @@ impl Queue {
 
     /// Takes what is next and fits into `room`, each with the time at which it expires; nothing if there is nothing to
     /// hand out. Those that have expired already go where that leads, and take no room.
-    pub(super) fn take_ready(&mut self, room: &mut Room, wall_ms: u64) -> Vec<Taken> {
+    pub(super) fn take_ready(&mut self, room: &mut Room, now: Moment) -> Vec<Taken> {
         let mut live: Vec<Taken> = Vec::new();
         let mut expired = 0;
         while live.is_empty() && expired < EXPIRED_TAKEN_MAX {
             let before = *room;
-            let taken = self.ready.take(room, wall_ms);
+            let taken = self.ready.take(room, now);
             if taken.is_empty() {
                 break;
             }
             expired += taken.len();
             for (id, message) in taken {
                 let expires_at_ms = self.expiries.remove(id);
-                if expires_at_ms.is_some_and(|at_ms| at_ms <= wall_ms) {
-                    self.expire(id, message, wall_ms);
+                if expires_at_ms.is_some_and(|at_ms| at_ms <= now.elapsed_ms) {
+                    self.expire(id, message, now);
                 } else {
                     live.push((id, message, expires_at_ms));
                 }
@@ -264,7 +266,7 @@ impl Queue {
     /// Takes a message out that is delayed, but for its expiry.
     fn take_delayed(&mut self, id: MessageId) -> Option<Message> {
         let delayed = self.delayed.remove(&id)?;
-        self.dues.remove(&(delayed.due_ms, id));
+        self.dues.remove(delayed.due, id);
         if delayed.message.attempts > 0 {
             self.count_member(&delayed.message, |members| members.waiting -= 1);
         }
@@ -278,49 +280,43 @@ impl Queue {
     }
 
     /// Puts a message that is in no state and whose time to live has passed where that leads.
-    pub(super) fn expire(&mut self, id: MessageId, message: Message, wall_ms: u64) {
+    pub(super) fn expire(&mut self, id: MessageId, message: Message, now: Moment) {
         match self.settings.on_expiry {
             OnExpiry::Drop => self.let_go(id, &message, GoneHow::Expired),
-            OnExpiry::Dead => self.bury(id, message, DeadReason::Expired, wall_ms),
+            OnExpiry::Dead => self.bury(id, message, DeadReason::Expired, now),
         }
     }
 
     /// When a message expires that comes to this queue now and has no time to live of its own.
-    pub(super) fn expiry(&self, wall_ms: u64) -> Option<u64> {
+    pub(super) fn expiry(&self, now: Moment) -> Option<u64> {
         let ttl_ms = self.settings.ttl_ms;
-        (ttl_ms > 0).then(|| wall_ms.saturating_add(ttl_ms))
+        (ttl_ms > 0).then(|| now.elapsed_ms.saturating_add(ttl_ms))
     }
 
-    /// Lets a message wait that is in no state, from `due_ms` on as ready.
+    /// Lets a message wait that is in no state, from `due` on as ready.
     pub(super) fn wait(
         &mut self,
         id: MessageId,
         message: Message,
         expires_at_ms: Option<u64>,
-        due_ms: u64,
-        wall_ms: u64,
+        due: Option<DueAt>,
+        now: Moment,
     ) {
         if let Some(at_ms) = expires_at_ms {
-            if at_ms <= wall_ms {
-                return self.expire(id, message, wall_ms);
+            if at_ms <= now.elapsed_ms {
+                return self.expire(id, message, now);
             }
             self.expiries.add(id, id, at_ms);
         }
-        if due_ms > wall_ms {
-            self.delay(id, Delayed { due_ms, message });
-        } else {
-            self.ready.put(id, message);
+        match due.filter(|due| !due.is_past(now)) {
+            Some(due) => self.delay(id, Delayed { due, message }),
+            None => self.ready.put(id, message),
         }
     }
 
     /// The lease that ends first.
     pub(super) fn first_lease_end(&self) -> Option<Deadline> {
         self.lease_ends.get_min().copied()
-    }
-
-    /// The delay that passes first.
-    pub(super) fn first_due(&self) -> Option<Deadline> {
-        self.dues.get_min().copied()
     }
 
     /// Whether the message is here, in any state.
@@ -390,24 +386,24 @@ impl Queue {
     }
 
     /// Puts a message that was leased where its failure leads: dead, delayed or ready.
-    pub(super) fn fail(&mut self, id: MessageId, mut leased: Leased, failure: Failure, wall_ms: u64) {
+    pub(super) fn fail(&mut self, id: MessageId, mut leased: Leased, failure: Failure, now: Moment) {
         let Failure { kind, delay_ms, error } = failure;
         let message = &mut leased.message;
-        message.note(wall_ms, kind);
+        message.note(now, kind);
         message.failures = message.failures.saturating_add(1);
         message.last_error = Some(error);
         if message.failures >= self.settings.max_failures {
-            self.bury(id, leased.message, DeadReason::MaxFailures, wall_ms);
+            self.bury(id, leased.message, DeadReason::MaxFailures, now);
         } else {
             let delay_ms = delay_ms.unwrap_or_else(|| backoff_ms(&self.settings, id, message.failures));
-            self.put_back(id, leased, delay_ms, wall_ms);
+            self.put_back(id, leased, delay_ms, now);
         }
     }
 
     /// Makes a message that was leased ready, at once or later.
-    pub(super) fn put_back(&mut self, id: MessageId, leased: Leased, delay_ms: u64, wall_ms: u64) {
+    pub(super) fn put_back(&mut self, id: MessageId, leased: Leased, delay_ms: u64, now: Moment) {
         let Leased { message, expires_at_ms, .. } = leased;
-        self.wait(id, message, expires_at_ms, wall_ms.saturating_add(delay_ms), wall_ms);
+        self.wait(id, message, expires_at_ms, Some(DueAt::after(delay_ms, now)), now);
     }
 
     /// Takes over a message that is due later.
@@ -415,7 +411,7 @@ impl Queue {
         if delayed.message.attempts > 0 {
             self.count_member(&delayed.message, |members| members.waiting += 1);
         }
-        self.dues.insert((delayed.due_ms, id));
+        self.dues.insert(delayed.due, id);
         self.delayed.insert(id, delayed);
     }
 
@@ -444,10 +440,11 @@ impl Queue {
     pub(super) fn check(&self) {
         let ends = self.leased.iter().map(|(id, leased)| (leased.deadline_ms, *id)).collect::<OrdSet<_>>();
         assert!(ends == self.lease_ends, "{}: lease ends", self.name);
-        let dues = self.delayed.iter().map(|(id, delayed)| (delayed.due_ms, *id)).collect::<OrdSet<_>>();
+        let mut dues = Dues::default();
+        self.delayed.iter().for_each(|(id, delayed)| dues.insert(delayed.due, *id));
         assert!(dues == self.dues, "{}: delays", self.name);
         assert!(self.keys_hold(), "{}: expiries and keys", self.name);
-        let died = self.dead.iter().map(|(id, dead)| (dead.died_at_ms, *id)).collect::<OrdSet<_>>();
+        let died = self.dead.iter().map(|(id, dead)| (dead.died.elapsed_ms, *id)).collect::<OrdSet<_>>();
         assert!(died == self.died, "{}: deaths", self.name);
         let none = self.leaving.messages.is_empty() && self.going.is_empty();
         assert!(none, "{}: messages got lost on their way", self.name);

@@ -7,6 +7,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::names::MessageId;
 use serde::{Deserialize, Serialize};
 
+use super::clocks::Moment;
 use super::message::Message;
 use super::reply::BodyRef;
 
@@ -17,8 +18,8 @@ pub(super) struct PushedRows<'a> {
     pub(super) index: u64,
     /// Row of the first.
     pub(super) ordinal: u32,
-    /// Wall time of the entry.
-    pub(super) pushed_at_ms: u64,
+    /// When the entry was proposed.
+    pub(super) pushed: Moment,
     /// The rows.
     pub(super) rows: &'a [ContentSpec],
 }
@@ -48,8 +49,8 @@ pub(super) struct Piece {
     pub(super) first: MessageId,
     /// Raft index of the entry.
     index: u64,
-    /// Wall time of the push.
-    pushed_at_ms: u64,
+    /// When they were pushed.
+    pushed: Moment,
     /// Row of the body table of the first.
     ordinal: u32,
     /// Messages of the run up to the end of this piece.
@@ -114,16 +115,16 @@ impl Sizes {
 impl Piece {
     /// Of these rows, the first piece of its run.
     pub(super) fn new(first: MessageId, pushed: PushedRows<'_>) -> Self {
-        let PushedRows { index, ordinal, pushed_at_ms, rows } = pushed;
+        let PushedRows { index, ordinal, pushed: at, rows } = pushed;
         let sizes = Sizes::of(rows.iter().map(|row| row.size).collect());
-        Self { first, index, pushed_at_ms, ordinal, end: pushed.count(), sizes }
+        Self { first, index, pushed: at, ordinal, end: pushed.count(), sizes }
     }
 
     /// Takes over rows that follow those of this piece, which has `count`, in id and body table, pushed at the same time.
     /// Whether they do: a schedule pushes rows of the entry that set it later.
     pub(super) fn join(&mut self, count: u32, first: MessageId, pushed: PushedRows<'_>) -> bool {
         let follows = self.index == pushed.index
-            && self.pushed_at_ms == pushed.pushed_at_ms
+            && self.pushed == pushed.pushed
             && self.ordinal + count == pushed.ordinal
             && self.first.0 + u64::from(count) == first.0;
         if follows {
@@ -147,7 +148,7 @@ impl Piece {
     /// The `k`-th message.
     pub(super) fn message(&self, k: u32, priority: u8) -> Message {
         let body = BodyRef { index: self.index, ordinal: self.ordinal + k, size: self.sizes.get(k) };
-        Message::pushed(body, self.pushed_at_ms, priority)
+        Message::pushed(body, self.pushed, priority)
     }
 
     /// Raft index and rows of these messages.
@@ -180,7 +181,7 @@ impl Piece {
             count,
             ordinal: rows.start,
             index,
-            pushed_at_ms: self.pushed_at_ms,
+            pushed: self.pushed,
             size,
         }
     }
@@ -193,7 +194,7 @@ pub(super) struct StoredPiece {
     count: u32,
     ordinal: u32,
     index: u64,
-    pushed_at_ms: u64,
+    pushed: Moment,
     /// `None` if sizes differ.
     size: Option<u32>,
 }
@@ -207,11 +208,11 @@ impl StoredPiece {
     /// The piece behind `before` other messages of its run, with the sizes that followed, unless something is out of
     /// range.
     pub(super) fn into_piece(self, before: u32, sizes: Vec<u32>) -> Option<Piece> {
-        let Self { first, count, ordinal, index, pushed_at_ms, size } = self;
+        let Self { first, count, ordinal, index, pushed, size } = self;
         let end = before.checked_add(count)?;
         let in_range =
             count > 0 && ordinal.checked_add(count).is_some() && first.0.checked_add(count.into()).is_some();
         let sizes = size.map_or_else(|| Sizes::of(sizes), Sizes::Uniform);
-        in_range.then_some(Piece { first, index, pushed_at_ms, ordinal, end, sizes })
+        in_range.then_some(Piece { first, index, pushed, ordinal, end, sizes })
     }
 }

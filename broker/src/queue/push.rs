@@ -5,10 +5,11 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::history::GoneHow;
 use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::MessageId;
-use queue_protocol::request::{Due, PushOptions, Unique, UniqueHeld};
+use queue_protocol::request::{PushOptions, Unique, UniqueHeld};
 use queue_protocol::response::PushOutcome;
 
 use super::apply::{Apply, refusal_of};
+use super::clocks::{DueAt, Moment};
 use super::command::Push;
 use super::message::{Delayed, Message};
 use super::messages::Queue;
@@ -40,10 +41,10 @@ impl Apply<'_> {
             (None, Some(settings)) => self.make_queue(&push.queue, settings)?,
             (None, None) => return Err(self.state.queue_not_found(&push.queue)),
         };
-        let (index, pushed_at_ms) = (self.index, self.state.wall_ms);
+        let (index, at) = (self.index, self.state.now());
         let mut next_id = self.state.next_id;
         let outcomes = self.change(number, |queue| {
-            let pushed = PushedRows { index, ordinal, pushed_at_ms, rows };
+            let pushed = PushedRows { index, ordinal, pushed: at, rows };
             (!queue.settings.pushes_paused).then(|| queue.push(pushed, &push.special, &mut next_id))
         });
         let outcomes = outcomes.ok_or_else(|| refusal_of(ErrorCode::QueuePaused, &push.queue))?;
@@ -139,7 +140,7 @@ impl Queue {
             let all = u64::from(stretch.count());
             let taken = if self.has_room(all, stretch.bytes()) { stretch } else { stretch.slice(0, 1) };
             start += taken.count();
-            match self.admit(taken.bytes(), options, pushed.pushed_at_ms) {
+            match self.admit(taken.bytes(), options, pushed.pushed) {
                 Admitted::Yes => {
                     outcomes.stored(MessageId(*next_id), taken.count());
                     self.store(MessageId(*next_id), taken, options);
@@ -153,9 +154,9 @@ impl Queue {
     }
 
     /// Decides whether a message may come in, and makes way for it.
-    fn admit(&mut self, size: u64, options: &PushOptions, wall_ms: u64) -> Admitted {
+    fn admit(&mut self, size: u64, options: &PushOptions, now: Moment) -> Admitted {
         if let Some(key) = &options.dedup_key {
-            if let Some(id) = self.dedup.known(key, wall_ms) {
+            if let Some(id) = self.dedup.known(key, now.elapsed_ms) {
                 return Admitted::Duplicate(id);
             }
             if !self.dedup.has_room(key) {
@@ -171,7 +172,7 @@ impl Queue {
                 UniqueHeld::Replace => self.replace(id, size),
             };
         }
-        if self.make_room(size, wall_ms) { Admitted::Yes } else { Admitted::Refused(ErrorCode::QueueFull) }
+        if self.make_room(size, now) { Admitted::Yes } else { Admitted::Refused(ErrorCode::QueueFull) }
     }
 
     /// Deletes the message whose place a new one of that size takes, unless it is leased.
@@ -192,43 +193,33 @@ impl Queue {
     fn store(&mut self, first: MessageId, pushed: PushedRows<'_>, options: &PushOptions) {
         self.turnover.pushed += u64::from(pushed.count());
         self.bytes += pushed.bytes();
-        let wall_ms = pushed.pushed_at_ms;
-        let own = options.ttl_ms.map(|ttl_ms| wall_ms.saturating_add(ttl_ms));
-        if let Some(at_ms) = own.or_else(|| self.expiry(wall_ms)) {
+        let now = pushed.pushed;
+        let own = options.ttl_ms.map(|ttl_ms| now.elapsed_ms.saturating_add(ttl_ms));
+        if let Some(at_ms) = own.or_else(|| self.expiry(now)) {
             self.expiries.add(first, MessageId(first.0 + u64::from(pushed.count()) - 1), at_ms);
         }
         // Only single messages have keys: a plain one has none.
         if let Some(key) = &options.dedup_key
             && self.settings.dedup_window_ms > 0
         {
-            let until_ms = wall_ms.saturating_add(self.settings.dedup_window_ms);
+            let until_ms = now.elapsed_ms.saturating_add(self.settings.dedup_window_ms);
             self.dedup.remember(key.clone(), first, until_ms);
         }
         if let Some(Unique { key, .. }) = &options.unique {
             self.unique.hold(key.clone(), first);
         }
-        let due_ms = due_later(options.due, wall_ms);
-        if due_ms.is_none() && options.group.is_none() {
+        let due = DueAt::of(options.due, now);
+        if due.is_none() && options.group.is_none() {
             return self.ready.push(options.priority, first, pushed);
         }
         let piece = Piece::new(first, pushed);
         for k in 0..pushed.count() {
             let id = piece.id(k);
             let message = Message { group: options.group.clone(), ..piece.message(k, options.priority) };
-            match due_ms {
+            match due {
                 None => self.ready.put(id, message),
-                Some(due_ms) => self.delay(id, Delayed { due_ms, message }),
+                Some(due) => self.delay(id, Delayed { due, message }),
             }
         }
     }
-}
-
-/// When a message becomes ready, unless that is now.
-fn due_later(due: Due, wall_ms: u64) -> Option<u64> {
-    let due_ms = match due {
-        Due::Now => wall_ms,
-        Due::AfterMs(delay_ms) => wall_ms.saturating_add(delay_ms),
-        Due::AtMs(due_ms) => due_ms,
-    };
-    (due_ms > wall_ms).then_some(due_ms)
 }

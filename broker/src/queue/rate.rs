@@ -1,4 +1,4 @@
-//! How often messages are handed out: a token bucket, in whole numbers, on the wall clock of the entries.
+//! How often messages are handed out: a token bucket, in whole numbers, on the elapsed clock of the entries.
 //!
 //! A bucket holds as many messages as the rate allows in its time, and is refilled evenly. One message costs as many units
 //! as that time has milliseconds, so that each millisecond gives back as many units as the rate allows messages. What is
@@ -21,7 +21,7 @@ pub(super) struct Rate {
 pub(super) struct Bucket {
     /// Units; 0 is full.
     spent: u64,
-    /// Wall time as of which that is so; 0 if it is full.
+    /// Elapsed time as of which that is so; 0 if it is full.
     at_ms: u64,
 }
 
@@ -48,20 +48,20 @@ impl Bucket {
     }
 
     /// This at a later time.
-    pub(super) fn refilled(self, rate: Rate, wall_ms: u64) -> Self {
-        let back = wall_ms.saturating_sub(self.at_ms).saturating_mul(rate.max);
+    pub(super) fn refilled(self, rate: Rate, elapsed_ms: u64) -> Self {
+        let back = elapsed_ms.saturating_sub(self.at_ms).saturating_mul(rate.max);
         let spent = self.spent.saturating_sub(back);
-        if spent == 0 { Self::default() } else { Self { spent, at_ms: wall_ms.max(self.at_ms) } }
+        if spent == 0 { Self::default() } else { Self { spent, at_ms: elapsed_ms.max(self.at_ms) } }
     }
 
     /// This when so many messages were taken from it, not more than it gives.
-    pub(super) fn less(self, rate: Rate, count: u64, wall_ms: u64) -> Self {
+    pub(super) fn less(self, rate: Rate, count: u64, elapsed_ms: u64) -> Self {
         if !rate.is_limit() || count == 0 {
             return self;
         }
-        let refilled = self.refilled(rate, wall_ms);
+        let refilled = self.refilled(rate, elapsed_ms);
         let spent = refilled.spent.saturating_add(count.saturating_mul(rate.ms)).min(rate.size());
-        Self { spent, at_ms: wall_ms.max(refilled.at_ms) }
+        Self { spent, at_ms: elapsed_ms.max(refilled.at_ms) }
     }
 
     /// When it gives a message again, if it gives none now.
@@ -102,10 +102,10 @@ mod tests {
         assert_eq!(bucket.refilled(rate, 11_000), Bucket::default());
         // A second's worth at once, then as the time goes.
         let mut given = 3;
-        for wall_ms in 10_001..=20_000 {
-            bucket = bucket.refilled(rate, wall_ms);
+        for elapsed_ms in 10_001..=20_000 {
+            bucket = bucket.refilled(rate, elapsed_ms);
             let count = bucket.count(rate);
-            bucket = bucket.less(rate, count, wall_ms);
+            bucket = bucket.less(rate, count, elapsed_ms);
             given += count;
         }
         assert_eq!(given, 3 + 30);

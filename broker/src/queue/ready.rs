@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use queue_protocol::names::{Key, MessageId};
 use queue_protocol::settings::Settings;
 
+use super::clocks::Moment;
 use super::groups::{Groups, Kept, Members, StoredRound};
 use super::line::{Entry, Line, Place, Room};
 use super::message::Message;
@@ -63,14 +64,14 @@ impl Ready {
 
     /// Takes what is next, as far as there is room: one message of a group, or those without one that come before any
     /// group. Nothing if there is nothing that may be handed out.
-    pub(super) fn take(&mut self, room: &mut Room, wall_ms: u64) -> Vec<(MessageId, Message)> {
+    pub(super) fn take(&mut self, room: &mut Room, now: Moment) -> Vec<(MessageId, Message)> {
         let (plain_turn, credit) = self.groups.plain_turn();
         let plain = self.plain.head().map(|place| (plain_turn, place));
         let group = self.groups.next().map(|(turn, place, key)| ((*turn, *place), key.clone()));
         match (plain, group) {
             (None, None) => Vec::new(),
             (plain, Some((next, key))) if plain.is_none_or(|plain| next < plain) => {
-                self.take_grouped(next.1, &key, room, wall_ms)
+                self.take_grouped(next.1, &key, room, now)
             }
             (_, group) => {
                 let before = group.filter(|(next, _)| next.0 == plain_turn).map(|(next, _)| next.1);
@@ -89,13 +90,13 @@ impl Ready {
         place: Place,
         key: &Key,
         room: &mut Room,
-        wall_ms: u64,
+        now: Moment,
     ) -> Vec<(MessageId, Message)> {
         if !self.grouped.find(place.first()).is_some_and(|message| room.admits(&message)) {
             return Vec::new();
         }
         let taken = self.grouped.remove(place.first());
-        self.groups.leave(key, place, Some(wall_ms));
+        self.groups.leave(key, place, Some(now.elapsed_ms));
         taken.map(|message| (place.first(), message)).into_iter().collect()
     }
 
@@ -132,9 +133,9 @@ impl Ready {
         self.plain.oldest().into_iter().chain(self.grouped.oldest()).min()
     }
 
-    /// Wall time of the push of the message pushed first.
-    pub(super) fn oldest_at_ms(&self) -> Option<u64> {
-        self.plain.oldest_at_ms().into_iter().chain(self.grouped.oldest_at_ms()).min()
+    /// Elapsed time of the push of the message pushed first.
+    pub(super) fn oldest_ms(&self) -> Option<u64> {
+        self.plain.oldest_ms().into_iter().chain(self.grouped.oldest_ms()).min()
     }
 
     /// Places and what stands there: those without a group, then those of groups.

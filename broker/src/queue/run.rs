@@ -194,14 +194,19 @@ impl StoredRun {
 mod tests {
     use queue_protocol::content::ContentSpec;
 
+    use super::super::clocks::Moment;
     use super::*;
 
     fn rows(sizes: &[u32]) -> Vec<ContentSpec> {
         sizes.iter().map(|size| ContentSpec { size: *size, crc32c: 0 }).collect()
     }
 
+    fn at(ms: u64) -> Moment {
+        Moment { wall_ms: ms, elapsed_ms: ms / 2 }
+    }
+
     fn pushed(index: u64, rows: &[ContentSpec]) -> PushedRows<'_> {
-        PushedRows { index, ordinal: 3, pushed_at_ms: index * 1_000, rows }
+        PushedRows { index, ordinal: 3, pushed: at(index * 1_000), rows }
     }
 
     /// Index, row and size of what is left, by id.
@@ -245,9 +250,9 @@ mod tests {
     fn rows_of_one_entry_pushed_later_keep_their_time() {
         let (two, one) = (rows(&[9, 9]), rows(&[9]));
         let mut run = Run::new(MessageId(1), pushed(5, &two));
-        assert!(run.join(MessageId(3), PushedRows { ordinal: 5, pushed_at_ms: 9_000, ..pushed(5, &one) }));
-        let times: Vec<u64> = (0..3).map(|k| run.message(k, 4).pushed_at_ms).collect();
-        assert_eq!(times, [5_000, 5_000, 9_000]);
+        assert!(run.join(MessageId(3), PushedRows { ordinal: 5, pushed: at(9_000), ..pushed(5, &one) }));
+        let times: Vec<Moment> = (0..3).map(|k| run.message(k, 4).pushed).collect();
+        assert_eq!(times, [at(5_000), at(5_000), at(9_000)]);
         assert_eq!(shown(&run).len(), 3);
     }
 

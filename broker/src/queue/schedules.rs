@@ -11,6 +11,7 @@ use queue_protocol::schedule::{Missed, ScheduleView, When};
 use serde::{Deserialize, Serialize};
 
 use super::apply::{Apply, refusal, refusal_of};
+use super::clocks::Moment;
 use super::command::{Fire, SetSchedule};
 use super::piece::PushedRows;
 use super::reply::{BodyRef, Outcome, Refusal};
@@ -25,8 +26,12 @@ pub(super) struct Schedule {
     options: PushOptions,
     pub(super) body: BodyRef,
     crc32c: u32,
-    /// Wall time that it waits for.
+    /// The time that it waits for: an interval on the elapsed clock, a pattern on the wall clock.
     next_ms: Option<u64>,
+    /// The wall clock was set back: `next_ms` is to be computed anew before anything is pushed.
+    recount: bool,
+    /// Of a pattern: the last of its times that was pushed. This time and those before are not pushed again.
+    pushed_ms: Option<u64>,
     /// Wall time of the last message.
     last_ms: Option<u64>,
     stored: u64,
@@ -37,7 +42,10 @@ pub(super) struct Schedule {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Schedules {
     by_name: OrdMap<Key, Schedule>,
-    dues: OrdSet<(u64, Key)>,
+    /// Of intervals, on the elapsed clock.
+    intervals: OrdSet<(u64, Key)>,
+    /// Of patterns, on the wall clock; 0 is at once.
+    patterns: OrdSet<(u64, Key)>,
 }
 
 /// A schedule whose time is the first to come.
@@ -45,12 +53,34 @@ pub(super) struct Schedules {
 pub struct NextFire {
     /// Which.
     pub name: Key,
-    /// Wall time.
-    pub due_ms: u64,
+    /// The time that it waits for: an interval on the elapsed clock, a pattern on the wall clock.
+    pub due_ms: Option<u64>,
+    /// The wall clock was set back: its next time is to be computed anew, nothing else.
+    pub recount: bool,
+    /// Of a pattern: the last of its times that was pushed.
+    pub pushed_ms: Option<u64>,
     /// Times.
     pub when: When,
     /// What becomes of missed ones.
     pub missed: Missed,
+}
+
+impl Schedule {
+    /// When the leader has to look at it.
+    fn listed_ms(&self) -> Option<u64> {
+        if self.recount { Some(0) } else { self.next_ms }
+    }
+
+    /// The wall clock when it pushes next, if nobody sets it.
+    fn next_label(&self, now: Moment) -> Option<u64> {
+        let label = |ms| if is_interval(&self.when) { now.label(ms) } else { ms };
+        self.next_ms.map(label)
+    }
+}
+
+/// Whether a schedule runs on the elapsed clock.
+fn is_interval(when: &When) -> bool {
+    matches!(when, When::Every(_))
 }
 
 impl Schedules {
@@ -62,8 +92,8 @@ impl Schedules {
     /// Takes one over, in the place of the one of that name.
     pub(super) fn put(&mut self, name: Key, schedule: Schedule) -> Option<Schedule> {
         let before = self.take(&name);
-        if let Some(next_ms) = schedule.next_ms {
-            self.dues.insert((next_ms, name.clone()));
+        if let Some(next_ms) = schedule.listed_ms() {
+            self.order(&schedule.when).insert((next_ms, name.clone()));
         }
         self.by_name.insert(name, schedule);
         before
@@ -71,17 +101,34 @@ impl Schedules {
 
     fn take(&mut self, name: &Key) -> Option<Schedule> {
         let schedule = self.by_name.remove(name)?;
-        if let Some(next_ms) = schedule.next_ms {
-            self.dues.remove(&(next_ms, name.clone()));
+        if let Some(next_ms) = schedule.listed_ms() {
+            self.order(&schedule.when).remove(&(next_ms, name.clone()));
         }
         Some(schedule)
     }
 
+    fn order(&mut self, when: &When) -> &mut OrdSet<(u64, Key)> {
+        if is_interval(when) { &mut self.intervals } else { &mut self.patterns }
+    }
+
+    /// The wall clock was set back: what patterns wait for is computed anew.
+    pub(super) fn recount(&mut self) {
+        let patterns = self.by_name.iter().filter(|(_, schedule)| !is_interval(&schedule.when));
+        let names: Vec<Key> = patterns.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let schedule = self.take(&name).expect("it was there");
+            self.put(name, Schedule { recount: true, ..schedule });
+        }
+    }
+
     /// Asserts that those with a next time are listed under it.
     pub(super) fn check(&self) {
-        let due = |(name, schedule): (&Key, &Schedule)| Some((schedule.next_ms?, name.clone()));
-        let dues: OrdSet<(u64, Key)> = self.by_name.iter().filter_map(due).collect();
-        assert!(dues == self.dues && self.by_name.len() <= SCHEDULES_MAX, "times of schedules");
+        let mut fresh = Self::default();
+        self.by_name.iter().for_each(|(name, schedule)| {
+            fresh.put(name.clone(), schedule.clone());
+        });
+        assert!(fresh.intervals == self.intervals && fresh.patterns == self.patterns, "times of schedules");
+        assert!(self.by_name.len() <= SCHEDULES_MAX, "number of schedules");
     }
 }
 
@@ -115,6 +162,8 @@ impl Apply<'_> {
             body: BodyRef { index: self.index, ordinal, size },
             crc32c,
             next_ms: set.next_ms,
+            recount: false,
+            pushed_ms: None,
             last_ms: None,
             stored: 0,
             refused: 0,
@@ -131,14 +180,18 @@ impl Apply<'_> {
         removed.map(|_| Outcome::Count(1)).ok_or_else(|| refusal(ErrorCode::ScheduleNotFound))
     }
 
-    /// Pushes the message of a schedule, unless it was changed since the leader looked.
+    /// Pushes the message of a schedule, unless it was changed or the wall clock was set back since the leader looked. A time of
+    /// a pattern is pushed once: not if it or a later one was.
     pub(super) fn fire_schedule(&mut self, fire: &Fire) -> Outcome {
         let wall_ms = self.state.wall_ms;
-        let waits = |schedule: &&Schedule| schedule.next_ms == Some(fire.due_ms);
+        let waits =
+            |schedule: &&Schedule| schedule.next_ms == fire.due_ms && schedule.recount == fire.recount;
         let Some(mut schedule) = self.state.schedules.by_name.get(&fire.name).filter(waits).cloned() else {
             return Outcome::Ticked;
         };
-        for _ in 0..fire.count.min(CATCH_UP_MAX) {
+        let is_done = fire.pushed_ms.is_some_and(|ms| schedule.pushed_ms.is_some_and(|last| ms <= last));
+        let count = if is_done { 0 } else { fire.count };
+        for _ in 0..count.min(CATCH_UP_MAX) {
             if self.push_scheduled(&schedule) {
                 schedule.stored += 1;
                 schedule.last_ms = Some(wall_ms);
@@ -147,6 +200,8 @@ impl Apply<'_> {
             }
         }
         schedule.next_ms = fire.next_ms;
+        schedule.recount = false;
+        schedule.pushed_ms = schedule.pushed_ms.max(fire.pushed_ms);
         self.state.schedules.put(fire.name.clone(), schedule);
         Outcome::Ticked
     }
@@ -156,7 +211,7 @@ impl Apply<'_> {
         let Some(number) = self.state.names.get(&schedule.queue).copied() else { return false };
         let BodyRef { index, ordinal, size } = schedule.body;
         let rows = &[ContentSpec { size, crc32c: schedule.crc32c }];
-        let pushed = PushedRows { index, ordinal, pushed_at_ms: self.state.wall_ms, rows };
+        let pushed = PushedRows { index, ordinal, pushed: self.state.now(), rows };
         let mut next_id = self.state.next_id;
         let stored = self.change(number, |queue| {
             if queue.settings.pushes_paused {
@@ -171,11 +226,14 @@ impl Apply<'_> {
 }
 
 impl State {
-    /// The schedule whose time is the first to come.
-    pub fn next_fire(&self) -> Option<NextFire> {
-        let (due_ms, name) = self.schedules.dues.get_min()?.clone();
-        let Schedule { when, missed, .. } = self.schedules.by_name.get(&name)?.clone();
-        Some(NextFire { name, due_ms, when, missed })
+    /// The interval and the pattern whose times are the first to come.
+    pub fn next_fires(&self) -> [Option<NextFire>; 2] {
+        [&self.schedules.intervals, &self.schedules.patterns].map(|order| {
+            let (_, name) = order.get_min()?.clone();
+            let found = self.schedules.by_name.get(&name)?.clone();
+            let Schedule { when, missed, next_ms, recount, pushed_ms, .. } = found;
+            Some(NextFire { name, due_ms: next_ms, recount, pushed_ms, when, missed })
+        })
     }
 
     /// Schedules by name, behind one if it is given.
@@ -185,7 +243,11 @@ impl State {
             queue: schedule.queue.clone(),
             when: schedule.when.clone(),
             missed: schedule.missed,
-            next_at_ms: schedule.next_ms,
+            next_at_ms: schedule.next_label(self.now()),
+            next_in_ms: schedule
+                .next_ms
+                .filter(|_| is_interval(&schedule.when))
+                .map(|ms| self.now().left(ms)),
             last_at_ms: schedule.last_ms,
             stored: schedule.stored,
             refused: schedule.refused,

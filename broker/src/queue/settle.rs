@@ -8,6 +8,7 @@ use queue_protocol::request::NackKind;
 use queue_protocol::response::{DeadReason, EventKind, Settled};
 
 use super::apply::{Apply, refusal};
+use super::clocks::Moment;
 use super::command::Receipts;
 use super::deliver::clamp_lease;
 use super::message::Leased;
@@ -31,16 +32,16 @@ impl Apply<'_> {
         receipts: &Receipts,
         kind: &NackKind,
     ) -> Outcome {
-        let wall_ms = self.state.wall_ms;
+        let now = self.state.now();
         self.settle(session, receipts, |queue, id, mut leased| match kind {
-            NackKind::Release { delay_ms } => queue.release(id, leased, *delay_ms, wall_ms),
+            NackKind::Release { delay_ms } => queue.release(id, leased, *delay_ms, now),
             NackKind::Fail { delay_ms, error } => {
                 let failure = Failure { kind: EventKind::Failed, delay_ms: *delay_ms, error: error.clone() };
-                queue.fail(id, leased, failure, wall_ms);
+                queue.fail(id, leased, failure, now);
             }
             NackKind::Reject { reason } => {
                 leased.message.last_error = Some(reason.clone());
-                queue.bury(id, leased.message, DeadReason::Rejected, wall_ms);
+                queue.bury(id, leased.message, DeadReason::Rejected, now);
             }
         })
     }
@@ -162,11 +163,11 @@ fn gone(receipts: &Receipts) -> Vec<Settled> {
 
 impl Queue {
     /// Puts back what was leased, without blame.
-    pub(super) fn release(&mut self, id: MessageId, mut leased: Leased, delay_ms: u64, wall_ms: u64) {
+    pub(super) fn release(&mut self, id: MessageId, mut leased: Leased, delay_ms: u64, now: Moment) {
         let message = &mut leased.message;
         message.releases = message.releases.saturating_add(1);
-        message.note(wall_ms, EventKind::Released);
-        self.put_back(id, leased, delay_ms, wall_ms);
+        message.note(now, EventKind::Released);
+        self.put_back(id, leased, delay_ms, now);
     }
 
     /// Keeps a checkpoint with a message that is leased.

@@ -12,6 +12,7 @@ use queue_protocol::request::{Action, Change, Cursor, MessageState, Select, Swee
 use queue_protocol::response::{DeadReason, Edited, Swept};
 
 use super::apply::{Apply, refusal_of};
+use super::clocks::Moment;
 use super::dead::Leaver;
 use super::message::{Dead, Message};
 use super::messages::Queue;
@@ -37,10 +38,10 @@ impl Apply<'_> {
             return Err(refusal_of(ErrorCode::BadRequest, &sweep.queue));
         }
         let queue = self.state.queues.get(&number).expect("a number names a queue");
-        let (chosen, next) = queue.choose(sweep, MessageId(self.state.next_id));
+        let (chosen, next) = queue.choose(sweep, MessageId(self.state.next_id), self.state.now());
         let count = chosen.len() as u64;
         if !sweep.dry_run {
-            let wall_ms = self.state.wall_ms;
+            let now = self.state.now();
             let mut released = Vec::new();
             self.change(number, |queue| {
                 for id in chosen {
@@ -48,7 +49,7 @@ impl Apply<'_> {
                         (Action::Delete, _) => released.push((queue.delete(id), id)),
                         (_, Some(to)) => queue.send(id, to),
                         (_, None) => {
-                            queue.redrive(id, wall_ms);
+                            queue.redrive(id, now);
                         }
                     }
                 }
@@ -76,16 +77,16 @@ impl Apply<'_> {
             }
             _ => None,
         };
-        let wall_ms = self.state.wall_ms;
+        let now = self.state.now();
         let edited = self.change(number, |queue| {
             let edit = |id: &MessageId| match (queue.state_of(*id), change) {
                 (None, _) => Edited::Gone,
-                (Some(MessageState::Delayed), Change::Cancel) => queue.edit(*id, change, to, wall_ms),
+                (Some(MessageState::Delayed), Change::Cancel) => queue.edit(*id, change, to, now),
                 (_, Change::Cancel) => Edited::AlreadyReady,
                 (Some(MessageState::Leased), Change::Delete | Change::Kick | Change::Move(_)) => {
                     Edited::Leased
                 }
-                _ => queue.edit(*id, change, to, wall_ms),
+                _ => queue.edit(*id, change, to, now),
             };
             ids.iter().map(edit).collect()
         });
@@ -113,14 +114,14 @@ impl Queue {
     }
 
     /// Changes a message that may be changed.
-    fn edit(&mut self, id: MessageId, change: &Change, to: Option<QueueNumber>, wall_ms: u64) -> Edited {
+    fn edit(&mut self, id: MessageId, change: &Change, to: Option<QueueNumber>, now: Moment) -> Edited {
         match change {
             Change::Delete | Change::Cancel => {
                 self.delete(id);
             }
             Change::Kick => {
                 self.come_due(id);
-                self.redrive(id, wall_ms);
+                self.redrive(id, now);
             }
             Change::Priority(priority) => self.set_priority(id, *priority),
             Change::Move(_) => to.into_iter().for_each(|to| self.send(id, to)),
@@ -151,15 +152,15 @@ impl Queue {
 
     /// Sends a message to another queue unless it is leased; there it is ready, or delayed as it was.
     fn send(&mut self, id: MessageId, to: QueueNumber) {
-        let due_ms = self.delayed.get(&id).map_or(0, |delayed| delayed.due_ms);
+        let due = self.delayed.get(&id).map(|delayed| delayed.due);
         if let Some(message) = self.take_waiting(id).or_else(|| self.exhume(id)) {
             self.let_leave(id, &message);
-            self.leaving.messages.push(Leaver { to, id, message: Message { hops: 0, ..message }, due_ms });
+            self.leaving.messages.push(Leaver { to, id, message: Message { hops: 0, ..message }, due });
         }
     }
 
     /// The messages a sweep is to change, and where the next one begins.
-    fn choose(&self, sweep: &Sweep, next_id: MessageId) -> (Vec<MessageId>, Option<Cursor>) {
+    fn choose(&self, sweep: &Sweep, next_id: MessageId, now: Moment) -> (Vec<MessageId>, Option<Cursor>) {
         let select = &sweep.select;
         let states = [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead];
         let begin = sweep.after.unwrap_or(Cursor {
@@ -173,8 +174,9 @@ impl Queue {
             (Some(only), Action::Delete) => state == only,
             (only, _) => state != MessageState::Leased && only.is_none_or(|only| state == only),
         };
-        let fits =
-            |state, message: &Message, dead: Option<&Dead>| allowed(state) && matches(select, message, dead);
+        let fits = |state, message: &Message, dead: Option<&Dead>| {
+            allowed(state) && matches(select, message, dead, now)
+        };
         if let Some(ids) = &select.ids {
             let mut chosen: Vec<MessageId> =
                 ids.iter().copied().filter(|id| self.is_chosen(*id, &fits)).collect();
@@ -240,12 +242,12 @@ impl Queue {
 }
 
 /// Whether a message is of those selected, its state aside.
-fn matches(select: &Select, message: &Message, dead: Option<&Dead>) -> bool {
+fn matches(select: &Select, message: &Message, dead: Option<&Dead>, now: Moment) -> bool {
     let reason = |reason: DeadReason| dead.is_some_and(|dead| dead.reason == reason);
-    let since = |since_ms: u64| dead.is_some_and(|dead| dead.died_at_ms >= since_ms);
+    let within = |within_ms: u64| dead.is_some_and(|dead| now.since(dead.died) <= within_ms);
     let contains = |part: &str| message.last_error.as_deref().is_some_and(|error| error.contains(part));
-    select.pushed_before_ms.is_none_or(|before_ms| message.pushed_at_ms < before_ms)
+    select.older_than_ms.is_none_or(|age_ms| now.since(message.pushed) > age_ms)
         && select.reason.is_none_or(reason)
-        && select.died_since_ms.is_none_or(since)
+        && select.died_within_ms.is_none_or(within)
         && select.error.as_deref().is_none_or(contains)
 }

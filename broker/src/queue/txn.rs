@@ -126,7 +126,7 @@ impl State {
                 counts.messages() - counts.dead <= *count
             }
             Condition::Version { version, .. } => queue.version == *version,
-            Condition::NoDedupKey { key, .. } => queue.dedup.known(key, self.wall_ms).is_none(),
+            Condition::NoDedupKey { key, .. } => queue.dedup.known(key, self.elapsed_ms).is_none(),
         }
     }
 }

@@ -8,6 +8,7 @@ use queue_protocol::response::{DeadReason, Event};
 use queue_protocol::settings::Settings;
 
 use super::apply::refusal_of;
+use super::clocks::Moment;
 use super::command::ErrorText;
 use super::message::{Dead, Delayed, Leased, Message};
 use super::messages::Queue;
@@ -33,8 +34,14 @@ pub struct Peeked {
     pub releases: u32,
     /// Wall time of the push, Unix milliseconds.
     pub pushed_at_ms: u64,
+    /// Milliseconds since the push.
+    pub age_ms: u64,
     /// Delayed: wall time when it is due. Leased: milliseconds left on the lease clock. Dead: wall time of death.
     pub until_ms: Option<u64>,
+    /// Delayed for a duration: milliseconds left of it.
+    pub left_ms: Option<u64>,
+    /// Dead: milliseconds since its death.
+    pub dead_ms: Option<u64>,
     /// The newest lease, if leased.
     pub token: Option<LeaseToken>,
     /// Why it is dead.
@@ -43,7 +50,7 @@ pub struct Peeked {
     pub last_error: Option<ErrorText>,
     /// What happened last, from the first failure on, oldest first.
     pub history: Vec<Event>,
-    /// Wall time when its time to live passes.
+    /// Wall time when its time to live passes, if nobody sets the wall clock.
     pub expires_at_ms: Option<u64>,
     /// Where its content lies.
     pub body: BodyRef,
@@ -66,12 +73,10 @@ pub struct QueueStats {
     pub dead: u64,
     /// Contents of all four.
     pub bytes: u64,
-    /// Wall time of the push of the oldest ready message, Unix milliseconds.
-    pub oldest_ready_at_ms: Option<u64>,
-    /// Wall time when the next delayed message is due.
-    pub next_due_at_ms: Option<u64>,
-    /// Wall time of the state.
-    pub now_ms: u64,
+    /// Milliseconds since the push of the oldest ready message.
+    pub oldest_ready_ms: Option<u64>,
+    /// Milliseconds until the next delayed message is due.
+    pub next_due_in_ms: Option<u64>,
     /// Messages pushed since the queue was made.
     pub pushed_total: u64,
     /// Leases granted since the queue was made, pops included.
@@ -148,10 +153,12 @@ impl State {
                 .map(|shown| vec![shown])
                 .ok_or_else(|| refusal_of(ErrorCode::MessageNotFound, queue));
         }
-        let ready = found.ready.messages().map(|(id, message)| waiting(found, ready(id, message)));
+        let now = self.now();
+        let ready = found.ready.messages().map(|(id, message)| self.waiting(found, ready(id, message, now)));
         let leased = found.leased.iter().map(|(id, leased)| self.leased(*id, leased));
-        let delayed = found.delayed.iter().map(|(id, message)| waiting(found, delayed(*id, message)));
-        let dead = found.dead.iter().map(|(id, message)| dead(*id, message));
+        let delayed =
+            found.delayed.iter().map(|(id, message)| self.waiting(found, delayed(*id, message, now)));
+        let dead = found.dead.iter().map(|(id, message)| dead(*id, message, now));
         let mut bytes = 0u64;
         let fits = |shown: &(usize, Peeked)| {
             bytes = bytes.saturating_add(u64::from(shown.1.body.size));
@@ -167,11 +174,18 @@ impl State {
     }
 
     fn find(&self, queue: &Queue, id: MessageId) -> Option<Peeked> {
+        let now = self.now();
         let leased = queue.leased.get(&id).map(|leased| self.leased(id, leased));
         leased
-            .or_else(|| queue.delayed.get(&id).map(|message| waiting(queue, delayed(id, message))))
-            .or_else(|| queue.dead.get(&id).map(|message| dead(id, message)))
-            .or_else(|| queue.ready.find(id).map(|message| waiting(queue, ready(id, message))))
+            .or_else(|| queue.delayed.get(&id).map(|message| self.waiting(queue, delayed(id, message, now))))
+            .or_else(|| queue.dead.get(&id).map(|message| dead(id, message, now)))
+            .or_else(|| queue.ready.find(id).map(|message| self.waiting(queue, ready(id, message, now))))
+    }
+
+    /// A message that is ready or delayed, with its expiry.
+    fn waiting(&self, queue: &Queue, shown: Peeked) -> Peeked {
+        let expires_at_ms = queue.expiries.of(shown.id).map(|at_ms| self.now().label(at_ms));
+        Peeked { expires_at_ms, ..shown }
     }
 
     fn leased(&self, id: MessageId, leased: &Leased) -> Peeked {
@@ -179,8 +193,8 @@ impl State {
             state: MessageState::Leased,
             until_ms: Some(leased.deadline_ms.saturating_sub(self.lease_clock_ms)),
             token: Some(leased.token),
-            expires_at_ms: leased.expires_at_ms,
-            ..ready(id, leased.message.clone())
+            expires_at_ms: leased.expires_at_ms.map(|at_ms| self.now().label(at_ms)),
+            ..ready(id, leased.message.clone(), self.now())
         }
     }
 
@@ -205,7 +219,7 @@ impl State {
     }
 
     fn queue_stats(&self, queue: &Queue) -> QueueStats {
-        let counts = queue.counts();
+        let (counts, now) = (queue.counts(), self.now());
         QueueStats {
             name: queue.name.clone(),
             ready: counts.ready,
@@ -213,9 +227,11 @@ impl State {
             delayed: counts.delayed,
             dead: counts.dead,
             bytes: counts.bytes,
-            oldest_ready_at_ms: queue.ready.oldest_at_ms(),
-            next_due_at_ms: queue.first_due().map(|(due_ms, _)| due_ms),
-            now_ms: self.wall_ms,
+            oldest_ready_ms: queue
+                .ready
+                .oldest_ms()
+                .map(|pushed_ms| now.elapsed_ms.saturating_sub(pushed_ms)),
+            next_due_in_ms: queue.dues.first(now).map(|(due, _)| due.label(now).saturating_sub(now.wall_ms)),
             pushed_total: queue.turnover.pushed,
             leased_total: queue.turnover.leased,
             acked_total: queue.turnover.acked,
@@ -242,12 +258,7 @@ impl State {
     }
 }
 
-/// A message that is ready or delayed, with its expiry.
-fn waiting(queue: &Queue, shown: Peeked) -> Peeked {
-    Peeked { expires_at_ms: queue.expiries.of(shown.id), ..shown }
-}
-
-fn ready(id: MessageId, message: Message) -> Peeked {
+fn ready(id: MessageId, message: Message, now: Moment) -> Peeked {
     Peeked {
         id,
         state: MessageState::Ready,
@@ -256,8 +267,11 @@ fn ready(id: MessageId, message: Message) -> Peeked {
         attempts: message.attempts,
         failures: message.failures,
         releases: message.releases,
-        pushed_at_ms: message.pushed_at_ms,
+        pushed_at_ms: message.pushed.wall_ms,
+        age_ms: now.since(message.pushed),
         until_ms: None,
+        left_ms: None,
+        dead_ms: None,
         token: None,
         dead: None,
         last_error: message.last_error,
@@ -271,19 +285,21 @@ fn ready(id: MessageId, message: Message) -> Peeked {
     }
 }
 
-fn delayed(id: MessageId, delayed: &Delayed) -> Peeked {
+fn delayed(id: MessageId, delayed: &Delayed, now: Moment) -> Peeked {
     Peeked {
         state: MessageState::Delayed,
-        until_ms: Some(delayed.due_ms),
-        ..ready(id, delayed.message.clone())
+        until_ms: Some(delayed.due.label(now)),
+        left_ms: delayed.due.left_ms(now),
+        ..ready(id, delayed.message.clone(), now)
     }
 }
 
-fn dead(id: MessageId, dead: &Dead) -> Peeked {
+fn dead(id: MessageId, dead: &Dead, now: Moment) -> Peeked {
     Peeked {
         state: MessageState::Dead,
-        until_ms: Some(dead.died_at_ms),
+        until_ms: Some(dead.died.wall_ms),
+        dead_ms: Some(now.since(dead.died)),
         dead: Some(dead.reason),
-        ..ready(id, dead.message.clone())
+        ..ready(id, dead.message.clone(), now)
     }
 }

@@ -1,4 +1,5 @@
-//! How old the state of this node may be, for reads that ask nobody.
+//! How old the state of this node may be, for reads that ask nobody; and what the clocks show now, for reads that tell
+//! ages.
 //!
 //! ```text
 //! this node   ping sent ────────────────► answered: committed up to C        applied C: as fresh as (a)
@@ -17,6 +18,8 @@ use queue_protocol::response::Age;
 use tokio::time::Instant;
 
 use super::Consensus;
+use super::times::Now;
+use crate::queue::{Moment, State};
 
 /// What was said and is not applied yet; more of it says nothing that matters.
 const TOLD_MAX: usize = 64;
@@ -59,6 +62,18 @@ impl Told {
 }
 
 impl Consensus {
+    /// Reads what this node has applied, with clocks that show what time it is now, and with the index of the last entry.
+    pub(crate) fn read_now<T>(&self, look: impl FnOnce(&State, u64) -> T) -> T {
+        let now = self.now();
+        self.read(|state, index| look(&state.at(now), index))
+    }
+
+    /// Both clocks now, as a leader would stamp them.
+    pub(crate) fn now(&self) -> Moment {
+        let Now { wall_ms, elapsed_ms } = self.times.now();
+        Moment { wall_ms, elapsed_ms }
+    }
+
     /// What this node says of itself if it leads.
     pub(super) fn lead(&self) -> Option<Lead> {
         self.ready()?;

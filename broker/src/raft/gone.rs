@@ -15,12 +15,12 @@ const GONE_COUNT_MAX: usize = 100_000;
 pub(crate) struct Recent {
     kept: VecDeque<Gone>,
     count: usize,
-    /// All that went at or after this wall time are here.
+    /// All that went at or after this time of the elapsed clock are here.
     since_ms: u64,
 }
 
 impl Recent {
-    /// Nothing is known of what went before this wall time.
+    /// Nothing is known of what went before this time of the elapsed clock.
     pub(crate) fn begin(since_ms: u64) -> Self {
         Self { kept: VecDeque::new(), count: 0, since_ms }
     }
@@ -33,11 +33,11 @@ impl Recent {
             let dropped = self.kept.pop_front().expect("there are more than none");
             self.count -= dropped.went.len();
             // Others that went in the same millisecond may have been dropped too.
-            self.since_ms = self.since_ms.max(dropped.at_ms + 1);
+            self.since_ms = self.since_ms.max(dropped.at.elapsed_ms + 1);
         }
     }
 
-    /// All that went at or after this wall time are known.
+    /// All that went at or after this time of the elapsed clock are known.
     pub(crate) fn since_ms(&self) -> u64 {
         self.since_ms
     }
@@ -90,6 +90,6 @@ mod tests {
         assert_eq!(recent.since_ms(), 5_001);
         assert!(recent.find(MessageId(1_000)).is_none());
         let (gone, went) = recent.find(MessageId(1_001)).expect("it is the oldest");
-        assert_eq!((gone.at_ms, went.id), (7_000, MessageId(1_001)));
+        assert_eq!((gone.at.wall_ms, went.id), (7_000, MessageId(1_001)));
     }
 }

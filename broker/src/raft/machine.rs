@@ -131,7 +131,7 @@ impl Machine {
             core.membership = meta.last_membership.clone();
             let live = state.live_bodies();
             witness.tell(&Seen::Taken { index, state: &state });
-            core.gone = Recent::begin(state.wall_ms());
+            core.gone = Recent::begin(state.elapsed_ms());
             core.state = state;
             newest = Some((meta, Arc::new(Pinned { file, live })));
         }
@@ -473,7 +473,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let mut core = self.0.core();
         let index = meta.last_log_id.map_or(0, |last| last.index);
         self.0.witness.tell(&Seen::Taken { index, state: &state });
-        core.gone = Recent::begin(state.wall_ms());
+        core.gone = Recent::begin(state.elapsed_ms());
         if let Some(times) = &self.0.times {
             times.applied(Now::of(&state));
         }

@@ -282,7 +282,7 @@ impl Dispatch {
         let max = usize::from(peek.max_messages).clamp(1, LEASE_COUNT_MAX);
         let max_bytes = u64::from(peek.max_bytes).min(TAIL_SIZE_MAX as u64);
         let lag_ms = self.consensus.lease_clock_lag_ms();
-        self.consensus.read(|state, index| {
+        self.consensus.read_now(|state, index| {
             match state.peek(&peek.queue, peek.state, peek.id, max, max_bytes) {
                 Ok(found) => {
                     let bodies = found.iter().map(|peeked| peeked.body).collect();
@@ -297,7 +297,7 @@ impl Dispatch {
     }
 
     fn queues(&self, queues: &Queues) -> Finished {
-        let looked = self.consensus.read(|state, index| {
+        let looked = self.consensus.read_now(|state, index| {
             if let Some(queue) = queues.only.as_ref().filter(|queue| !state.has_queue(queue)) {
                 return Err(crate::queue::reply::Refusal {
                     code: ErrorCode::QueueNotFound,
@@ -306,20 +306,19 @@ impl Dispatch {
                 });
             }
             let found = state.queues(queues.only.as_ref(), queues.after.as_ref(), QUEUES_LISTED_MAX);
-            Ok((found, index, state.wall_ms()))
+            Ok((found, index))
         });
-        let (found, index, wall_ms) = match looked {
+        let (found, index) = match looked {
             Ok(looked) => looked,
             Err(refusal) => return Finished::Failed(error(&refusal)),
         };
         // Outside of the state's lock: the parked leases have one of their own, and look at the state inside of it.
-        let now_ms = wall_ms.max(self.consensus.outside().clock.wall_ms());
-        let views: Vec<QueueView> = found.into_iter().map(|stats| self.queue_view(stats, now_ms)).collect();
+        let views: Vec<QueueView> = found.into_iter().map(|stats| self.queue_view(stats)).collect();
         let answer = Box::new(Answer::Queues(Bounded::new(views).expect("no more than were asked for")));
         Finished::Read { index, answer, bodies: Vec::new() }
     }
 
-    fn queue_view(&self, stats: crate::queue::QueueStats, now_ms: u64) -> QueueView {
+    fn queue_view(&self, stats: crate::queue::QueueStats) -> QueueView {
         let waiting = self.waiters.count(Some(&stats.name));
         QueueView {
             waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
@@ -328,9 +327,8 @@ impl Dispatch {
             delayed: stats.delayed,
             dead: stats.dead,
             bytes: stats.bytes,
-            oldest_ready_at_ms: stats.oldest_ready_at_ms,
-            next_due_at_ms: stats.next_due_at_ms,
-            now_ms,
+            oldest_ready_ms: stats.oldest_ready_ms,
+            next_due_in_ms: stats.next_due_in_ms,
             pushed_total: stats.pushed_total,
             leased_total: stats.leased_total,
             acked_total: stats.acked_total,
@@ -441,7 +439,10 @@ fn view_of(peeked: crate::queue::Peeked, lag_ms: u64) -> MessageView {
         failures: peeked.failures,
         releases: peeked.releases,
         pushed_at_ms: peeked.pushed_at_ms,
+        age_ms: peeked.age_ms,
         until_ms: peeked.until_ms.map(|until_ms| until_ms.saturating_sub(lag_ms)),
+        left_ms: peeked.left_ms,
+        dead_ms: peeked.dead_ms,
         token: peeked.token,
         dead: peeked.dead,
         last_error: peeked.last_error,

@@ -15,7 +15,7 @@ impl Dispatch {
         let waiting = u32::try_from(self.waiters.count(Some(&explain.queue))).unwrap_or(u32::MAX);
         let clock_off_ms = self.consensus.clock_off_ms();
         let lag_ms = self.consensus.lease_clock_lag_ms();
-        self.consensus.read(|state, index| match state.explain(&explain.queue, explain.id) {
+        self.consensus.read_now(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
                 let holds = holds.into_iter().map(|hold| sooner(hold, lag_ms)).collect::<Vec<_>>();
                 let holds = Bounded::new(holds).expect("no more are told");

@@ -29,11 +29,12 @@ impl Dispatch {
                     };
                     return Finished::Failed(Error::refused(ErrorCode::MessageNotFound, what));
                 };
-                let (view, events) = went.view(with.at_ms);
+                let (view, events) = went.view(with.at.wall_ms);
                 (Fate::Gone(view), events.to_vec())
             };
             let events = Bounded::new(events).expect("no more is kept");
-            let view = HistoryView { fate, events, complete_since_ms: gone.since_ms() };
+            let complete_since_ms = state.now().past_label(gone.since_ms());
+            let view = HistoryView { fate, events, complete_since_ms };
             Finished::read(index, Answer::History(view))
         })
     }

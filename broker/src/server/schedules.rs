@@ -9,6 +9,7 @@ use queue_protocol::schedule::{Schedules, SetSchedule};
 
 use super::dispatch::{Dispatch, bad};
 use super::reply_to::{Finished, ReplyTo};
+use crate::queue::Moment;
 use crate::queue::command::{self, Op, SessionStamp};
 use crate::recurrence;
 
@@ -20,14 +21,15 @@ impl Dispatch {
         tail: &Bytes,
         reply: ReplyTo,
     ) {
-        let now_ms = self.consensus.read(|state, _| state.wall_ms());
-        let now_ms = now_ms.max(self.consensus.outside().clock.wall_ms());
+        let now = self.consensus.now();
+        let elapsed_ms = self.consensus.read(|state, _| state.elapsed_ms()).max(now.elapsed_ms);
+        let now = Moment { elapsed_ms, ..now };
         self.bring(session, tail, reply, true, |rest| {
             self.check_message(&set.message, rest)?;
             if set.message.options.due != Due::Now {
                 return Err(bad("what is scheduled is due at once"));
             }
-            let next_ms = recurrence::first_ms(&set.when, set.missed, now_ms).map_err(bad)?;
+            let next_ms = recurrence::first_ms(&set.when, set.missed, now).map_err(bad)?;
             let op = Op::SetSchedule(Box::new(command::SetSchedule {
                 name: set.name,
                 replace: set.replace,
@@ -43,7 +45,7 @@ impl Dispatch {
 
     /// A page of schedules.
     pub(super) fn schedules(&self, schedules: &Schedules) -> Finished {
-        self.consensus.read(|state, index| {
+        self.consensus.read_now(|state, index| {
             let views = state.schedules(schedules.after.as_ref(), SCHEDULES_LISTED_MAX);
             let views = Bounded::new(views).expect("no more than were asked for");
             Finished::read(index, Answer::Schedules(views))

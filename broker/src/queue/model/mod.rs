@@ -30,6 +30,14 @@ use super::view::Peeked;
 struct Message {
     queue: QueueName,
     shown: Peeked,
+    /// Elapsed time of its push.
+    pushed_ms: u64,
+    /// While delayed: whether it waits on the wall clock, and until when.
+    due: Option<(bool, u64)>,
+    /// Elapsed time when its time to live passes.
+    expires_ms: Option<u64>,
+    /// Elapsed time of its death.
+    died_ms: u64,
     deadline_ms: u64,
     holder: Option<SessionId>,
     hops: u8,
@@ -144,8 +152,9 @@ impl Model {
                 self.turn();
             }
         }
-        let due = self.in_state(MessageState::Delayed).map(|m| (m.shown.until_ms.unwrap(), m.shown.id));
-        let mut due: Vec<_> = due.filter(|(due_ms, _)| *due_ms <= self.wall_ms).collect();
+        // Delays first, then the named times.
+        let due = self.in_state(MessageState::Delayed).map(|m| (m.due.unwrap(), m.shown.id));
+        let mut due: Vec<_> = due.filter(|(due, _)| self.has_come(*due)).collect();
         due.sort();
         for (_, id) in due {
             make_ready(self.find(id).unwrap());
@@ -157,7 +166,7 @@ impl Model {
             self.turn();
         }
         while let Some(id) = self.queues.clone().iter().find_map(|queue| {
-            self.dead_end(queue).filter(|(at_ms, _)| *at_ms <= self.wall_ms).map(|(_, id)| id)
+            self.dead_end(queue).filter(|(at_ms, _)| *at_ms <= self.elapsed_ms).map(|(_, id)| id)
         }) {
             self.messages.retain(|message| message.shown.id != id);
             self.turn();
@@ -186,8 +195,8 @@ impl Model {
     fn first_expired(&self, which: impl Fn(&Message) -> bool) -> Option<(u64, MessageId, QueueName)> {
         let waiting = [MessageState::Ready, MessageState::Delayed].map(|state| self.in_state(state));
         let expired = waiting.into_iter().flatten().filter(|m| which(m));
-        let expired = expired.filter_map(|m| Some((m.shown.expires_at_ms?, m.shown.id, m.queue.clone())));
-        expired.filter(|(at_ms, _, _)| *at_ms <= self.wall_ms).min()
+        let expired = expired.filter_map(|m| Some((m.expires_ms?, m.shown.id, m.queue.clone())));
+        expired.filter(|(at_ms, _, _)| *at_ms <= self.elapsed_ms).min()
     }
 
     fn first_ended(&self, which: impl Fn(&Message) -> bool) -> Option<(u64, MessageId, QueueName)> {
@@ -198,14 +207,14 @@ impl Model {
     /// The next dead message of a queue to go, and when: at once while there are too many.
     fn dead_end(&self, queue: &Queue) -> Option<(u64, MessageId)> {
         let dead = self.in_state(MessageState::Dead).filter(|message| message.queue == queue.name);
-        let mut order: Vec<_> = dead.map(|m| (m.shown.until_ms.unwrap(), m.shown.id)).collect();
+        let mut order: Vec<_> = dead.map(|m| (m.died_ms, m.shown.id)).collect();
         order.sort();
-        let (died_at_ms, id) = *order.first()?;
+        let (died_ms, id) = *order.first()?;
         let (max, ttl_ms) = (queue.settings.dead_max, queue.settings.dead_ttl_ms);
         if max > 0 && order.len() as u64 > max {
             return Some((0, id));
         }
-        (ttl_ms > 0).then_some((died_at_ms + ttl_ms, id))
+        (ttl_ms > 0).then_some((died_ms + ttl_ms, id))
     }
 
     fn has(&self, queue: &QueueName) -> bool {
@@ -247,9 +256,16 @@ impl Model {
         let mut shown: Vec<Peeked> = of_queue
             .map(|message| {
                 let left_ms = message.deadline_ms.saturating_sub(self.lease_clock_ms);
-                let leased = state == MessageState::Leased;
+                let (is_leased, is_dead) = (state == MessageState::Leased, state == MessageState::Dead);
+                let delay_ms = message.due.filter(|(wall, _)| !wall).map(|(_, ms)| ms - self.elapsed_ms);
+                let due_ms = message.due.map(|(_, ms)| delay_ms.map_or(ms, |left_ms| self.wall_ms + left_ms));
+                let label = |ms: u64| self.wall_ms + ms.saturating_sub(self.elapsed_ms);
                 Peeked {
-                    until_ms: if leased { Some(left_ms) } else { message.shown.until_ms },
+                    age_ms: self.elapsed_ms - message.pushed_ms,
+                    until_ms: if is_leased { Some(left_ms) } else { due_ms.or(message.shown.until_ms) },
+                    left_ms: delay_ms,
+                    dead_ms: is_dead.then(|| self.elapsed_ms - message.died_ms),
+                    expires_at_ms: message.expires_ms.map(label),
                     ..message.shown.clone()
                 }
             })
@@ -267,14 +283,23 @@ impl Model {
         names
     }
 
-    /// Wall clock of the next delay, lease clock of the next lease end, leases.
+    /// Whether a time has come.
+    fn has_come(&self, (wall, ms): (bool, u64)) -> bool {
+        ms <= if wall { self.wall_ms } else { self.elapsed_ms }
+    }
+
+    /// Wall clock of the next named time, elapsed clock of the next duration, lease clock of the next lease end, leases.
     pub fn next_due(&self) -> NextDue {
-        let delays = self.in_state(MessageState::Delayed).filter_map(|message| message.shown.until_ms);
+        let dues = |of_wall| {
+            let dues = self.in_state(MessageState::Delayed).filter_map(|message| message.due);
+            dues.filter(move |(wall, _)| *wall == of_wall).map(|(_, ms)| ms)
+        };
         let waiting = [MessageState::Ready, MessageState::Delayed].map(|state| self.in_state(state));
-        let expiries = waiting.into_iter().flatten().filter_map(|message| message.shown.expires_at_ms);
+        let expiries = waiting.into_iter().flatten().filter_map(|message| message.expires_ms);
         let dead = self.queues.iter().filter_map(|queue| self.dead_end(queue)).map(|(at_ms, _)| at_ms);
         NextDue {
-            wall_ms: delays
+            wall_ms: dues(true).min(),
+            elapsed_ms: dues(false)
                 .chain(expiries)
                 .chain(dead)
                 .chain(self.parked().map(|_| 0))
@@ -293,6 +318,7 @@ impl Model {
     pub fn is_due(&self) -> bool {
         let next = self.next_due();
         next.wall_ms.is_some_and(|ms| ms <= self.wall_ms)
+            || next.elapsed_ms.is_some_and(|ms| ms <= self.elapsed_ms)
             || next.lease_ms.is_some_and(|ms| ms <= self.lease_clock_ms)
     }
 
@@ -323,6 +349,7 @@ impl Model {
 fn make_ready(message: &mut Message) {
     message.shown.state = MessageState::Ready;
     message.shown.until_ms = None;
+    message.due = None;
     message.shown.token = None;
     message.shown.dead = None;
     message.holder = None;

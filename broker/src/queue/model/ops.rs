@@ -178,8 +178,9 @@ impl Model {
             }
             Op::SetWall { from_ms, to_ms } => {
                 let moved_ms = i128::from(self.wall_ms) - i128::from(*from_ms);
-                if (0..60_000).contains(&moved_ms) {
+                if *to_ms < self.wall_ms && (0..60_000).contains(&moved_ms) {
                     self.wall_ms = *to_ms;
+                    self.recount();
                 }
                 self.wall_ms = self.wall_ms.max(*to_ms);
                 Ok(Outcome::Ticked)
@@ -344,18 +345,18 @@ impl Model {
     }
 
     fn put_back(&mut self, id: MessageId, delay_ms: u64) {
-        let due_ms = self.wall_ms + delay_ms;
+        let due_ms = self.elapsed_ms + delay_ms;
         let message = self.find(id).unwrap();
         make_ready(message);
         if delay_ms > 0 {
             message.shown.state = MessageState::Delayed;
-            message.shown.until_ms = Some(due_ms);
+            message.due = Some((false, due_ms));
         }
         self.expire(|message| message.shown.id == id);
     }
 
     pub(super) fn bury(&mut self, id: MessageId, reason: DeadReason) {
-        let wall_ms = self.wall_ms;
+        let (wall_ms, elapsed_ms) = (self.wall_ms, self.elapsed_ms);
         let queue = self.find(id).unwrap().queue.clone();
         let group = self.find(id).unwrap().shown.group.clone();
         if matches!(reason, DeadReason::MaxFailures | DeadReason::Rejected) {
@@ -367,7 +368,7 @@ impl Model {
         note(message, wall_ms, EventKind::Died(reason));
         make_ready(message);
         message.unique = None;
-        message.shown.expires_at_ms = None;
+        message.expires_ms = None;
         if let Some(to) = to.filter(|_| message.hops < 8) {
             message.queue = to;
             message.hops += 1;
@@ -375,11 +376,12 @@ impl Model {
             note(message, wall_ms, EventKind::Moved(queue));
             let to = message.queue.clone();
             let expiry = self.expiry(&to);
-            self.find(id).unwrap().shown.expires_at_ms = expiry;
+            self.find(id).unwrap().expires_ms = expiry;
             return;
         }
         message.shown.state = MessageState::Dead;
         message.shown.until_ms = Some(wall_ms);
+        message.died_ms = elapsed_ms;
         message.shown.dead = Some(reason);
     }
 

@@ -48,10 +48,10 @@ impl Model {
             }
             self.ids += 1;
             outcomes.push(PushOutcome::Stored { first_id: MessageId(self.ids), count: 1 });
-            let due_ms = match options.due {
-                Due::Now => 0,
-                Due::AfterMs(ms) => self.wall_ms + ms,
-                Due::AtMs(ms) => ms,
+            let due = match options.due {
+                Due::Now => None,
+                Due::AfterMs(ms) => Some((false, self.elapsed_ms + ms)),
+                Due::AtMs(ms) => Some((true, ms)),
             };
             let mut message = Message {
                 queue: push.queue.clone(),
@@ -64,18 +64,25 @@ impl Model {
                     failures: 0,
                     releases: 0,
                     pushed_at_ms: self.wall_ms,
+                    age_ms: 0,
                     until_ms: None,
+                    left_ms: None,
+                    dead_ms: None,
                     token: None,
                     dead: None,
                     last_error: None,
                     history: Vec::new(),
-                    expires_at_ms: options
-                        .ttl_ms
-                        .map(|ttl_ms| self.wall_ms + ttl_ms)
-                        .or(self.expiry(&push.queue)),
+                    expires_at_ms: None,
                     body: *body,
                     checkpoint_size: None,
                 },
+                pushed_ms: self.elapsed_ms,
+                due: None,
+                expires_ms: options
+                    .ttl_ms
+                    .map(|ttl_ms| self.elapsed_ms + ttl_ms)
+                    .or(self.expiry(&push.queue)),
+                died_ms: 0,
                 deadline_ms: 0,
                 holder: None,
                 hops: 0,
@@ -83,15 +90,15 @@ impl Model {
                 checkpoint: None,
             };
             if let Some(key) = options.dedup_key {
-                let (wall_ms, id) = (self.wall_ms, MessageId(self.ids));
+                let (elapsed_ms, id) = (self.elapsed_ms, MessageId(self.ids));
                 let queue = self.queues.iter_mut().find(|known| known.name == push.queue).unwrap();
                 if queue.settings.dedup_window_ms > 0 {
-                    queue.dedup.push((key, id, wall_ms + queue.settings.dedup_window_ms));
+                    queue.dedup.push((key, id, elapsed_ms + queue.settings.dedup_window_ms));
                 }
             }
-            if due_ms > self.wall_ms {
+            if due.is_some_and(|due| !self.has_come(due)) {
                 message.shown.state = MessageState::Delayed;
-                message.shown.until_ms = Some(due_ms);
+                message.due = due;
             }
             self.messages.push(message);
             self.turn();
@@ -101,7 +108,7 @@ impl Model {
 
     pub(super) fn expiry(&self, queue: &QueueName) -> Option<u64> {
         let ttl_ms = self.settings(queue).ttl_ms;
-        (ttl_ms > 0).then_some(self.wall_ms + ttl_ms)
+        (ttl_ms > 0).then_some(self.elapsed_ms + ttl_ms)
     }
 
     /// Why a message may not come in, if it may not.
@@ -109,7 +116,7 @@ impl Model {
         let refused = |code| Some(PushOutcome::Refused { code, count: 1 });
         let known = self.queues.iter().find(|known| known.name == *queue).unwrap();
         let remembered = |(key, _, until_ms): &&(Key, MessageId, u64)| {
-            Some(key) == options.dedup_key.as_ref() && *until_ms > self.wall_ms
+            Some(key) == options.dedup_key.as_ref() && *until_ms > self.elapsed_ms
         };
         if let Some((_, id, _)) = known.dedup.iter().find(remembered) {
             return Some(PushOutcome::Duplicate { id: *id });

@@ -5,7 +5,7 @@ use queue_protocol::settings::Settings;
 
 use super::{Model, Queue};
 
-/// Taken from the bucket of a queue, or of one of its groups: messages times milliseconds, as of a wall time.
+/// Taken from the bucket of a queue, or of one of its groups: messages times milliseconds, as of an elapsed time.
 #[derive(Clone, Debug)]
 pub(super) struct Spent {
     group: Option<Key>,
@@ -78,19 +78,19 @@ impl Model {
 
     /// Gives one bucket back what it got since.
     pub(super) fn refill_one(&mut self, name: &QueueName, group: Option<&Key>) {
-        let wall_ms = self.wall_ms;
+        let elapsed_ms = self.elapsed_ms;
         let queue = self.queue_mut(name);
         let (max, _) = rate(&queue.settings, group.is_some());
         for spent in queue.spent.iter_mut().filter(|spent| spent.group.as_ref() == group) {
-            spent.units = spent.units.saturating_sub((wall_ms - spent.at_ms) * max);
-            spent.at_ms = wall_ms;
+            spent.units = spent.units.saturating_sub((elapsed_ms - spent.at_ms) * max);
+            spent.at_ms = elapsed_ms;
         }
         queue.spent.retain(|spent| spent.units > 0);
     }
 
     /// One message was handed out.
     pub(super) fn spend(&mut self, name: &QueueName, group: Option<Key>) {
-        let at_ms = self.wall_ms;
+        let at_ms = self.elapsed_ms;
         for group in [Some(None), group.map(Some)].into_iter().flatten() {
             self.refill_one(name, group.as_ref());
             let queue = self.queue_mut(name);
@@ -111,7 +111,7 @@ impl Model {
             while let Some((_, group)) = {
                 let queue = self.queue_mut(&name).clone();
                 let due = queue.spent.iter().filter_map(|s| Some((queue.allows_at(s)?, s.group.clone())));
-                due.filter(|(at_ms, _)| *at_ms <= self.wall_ms).min()
+                due.filter(|(at_ms, _)| *at_ms <= self.elapsed_ms).min()
             } {
                 self.refill_one(&name, group.as_ref());
                 self.turn();

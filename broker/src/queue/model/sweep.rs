@@ -45,7 +45,7 @@ impl Model {
             if !by_id && after.is_some_and(|after| place(message) <= after) {
                 continue;
             }
-            if !selected(sweep, message) || (!by_id && message.shown.id >= below) {
+            if !selected(sweep, message, self.elapsed_ms) || (!by_id && message.shown.id >= below) {
                 continue;
             }
             if by_id && chosen.len() as u64 >= sweep.limit {
@@ -139,27 +139,29 @@ impl Model {
         message.hops = 0;
         note(message, wall_ms, EventKind::Redriven);
         make_ready(message);
-        message.shown.expires_at_ms = expiry;
+        message.expires_ms = expiry;
         self.expire(|message| message.shown.id == id);
     }
 
     fn send(&mut self, id: MessageId, to: &QueueName) {
         let (wall_ms, expiry) = (self.wall_ms, self.expiry(to));
+        let due = self.find(id).unwrap().due;
+        let is_due = due.is_some_and(|due| self.has_come(due));
         let message = self.find(id).unwrap();
         let from = std::mem::replace(&mut message.queue, to.clone());
         message.shown.failures = 0;
         message.hops = 0;
         message.unique = None;
         note(message, wall_ms, EventKind::Moved(from));
-        if message.shown.state == MessageState::Dead {
+        if message.shown.state == MessageState::Dead || is_due {
             make_ready(message);
         }
-        message.shown.expires_at_ms = expiry;
+        message.expires_ms = expiry;
         self.expire(|message| message.shown.id == id);
     }
 }
 
-fn selected(sweep: &Sweep, message: &Message) -> bool {
+fn selected(sweep: &Sweep, message: &Message, elapsed_ms: u64) -> bool {
     let (select, shown) = (&sweep.select, &message.shown);
     let state = match (&sweep.action, select.state) {
         (Action::Redrive { .. }, _) => shown.state == MessageState::Dead,
@@ -169,9 +171,9 @@ fn selected(sweep: &Sweep, message: &Message) -> bool {
     let dead = shown.state == MessageState::Dead;
     state
         && select.ids.as_ref().is_none_or(|ids| ids.contains(&shown.id))
-        && select.pushed_before_ms.is_none_or(|ms| shown.pushed_at_ms < ms)
+        && select.older_than_ms.is_none_or(|ms| elapsed_ms - message.pushed_ms > ms)
         && select.reason.is_none_or(|reason| shown.dead == Some(reason))
-        && select.died_since_ms.is_none_or(|ms| dead && shown.until_ms.unwrap() >= ms)
+        && select.died_within_ms.is_none_or(|ms| dead && elapsed_ms - message.died_ms <= ms)
         && select
             .error
             .as_ref()

@@ -70,7 +70,7 @@ impl Model {
                 self.queues.iter().any(|known| known.name == *queue && known.version == *version)
             }
             Condition::NoDedupKey { queue, key } => self.queues.iter().any(|known| {
-                let knows = |(is, _, until_ms): &(_, _, u64)| is == key && *until_ms > self.wall_ms;
+                let knows = |(is, _, until_ms): &(_, _, u64)| is == key && *until_ms > self.elapsed_ms;
                 known.name == *queue && !known.dedup.iter().any(knows)
             }),
         }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use queue_protocol::request::{MessageState, Unique, UniqueHeld};
 
+use super::super::NextFire;
 use super::super::model::Model;
 use super::histories::{Clients, STATES, Step, step};
 use super::*;
@@ -21,7 +22,7 @@ fn cases() -> u32 {
 const SESSIONS: usize = 5;
 
 /// What a run of histories must have met to be worth anything.
-const KINDS: [&str; 41] = [
+const KINDS: [&str; 43] = [
     "Pushed",
     "Delivered",
     "Nothing",
@@ -63,6 +64,8 @@ const KINDS: [&str; 41] = [
     "dead",
     "Bound",
     "released",
+    "set back",
+    "computed anew",
 ];
 
 #[test]
@@ -99,6 +102,7 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         let (batch, table) = clients.entry(step);
         let were_ready = ready_counts(&model);
         let were_there = messages(&model);
+        let wall_before = state.wall_ms();
         let applied = state.apply(index, &batch, &table);
         assert_eq!(applied.replies, model.apply(index, &batch, &table), "entry {index}: {batch:?}");
         state.check();
@@ -126,6 +130,9 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         );
         let kept = |queue: &QueueName| model.available_to(queue, None) < model.available(queue);
         seen.extend(model.queues().iter().any(kept).then(|| "kept from others".to_owned()));
+        let recounts = state.next_fires().into_iter().flatten().any(|fire| fire.recount);
+        seen.extend(recounts.then(|| "computed anew".to_owned()));
+        seen.extend((state.wall_ms() < wall_before).then(|| "set back".to_owned()));
         let fired = model.schedules().iter().any(|schedule| schedule.stored > 0);
         seen.extend(fired.then(|| "fired".to_owned()));
         seen.extend(model.was_moved().then(|| "moved".to_owned()));
@@ -199,9 +206,10 @@ fn assert_same(state: &State, model: &Model, sessions: &[SessionId]) {
             assert_eq!(state.available_to(&queue, session), model.available_to(&queue, session));
         }
         let ready = model.peek(&queue, MessageState::Ready);
-        assert_eq!(stats.oldest_ready_at_ms, ready.iter().map(|shown| shown.pushed_at_ms).min());
+        assert_eq!(stats.oldest_ready_ms, ready.iter().map(|shown| shown.age_ms).max());
         let delayed = model.peek(&queue, MessageState::Delayed);
-        assert_eq!(stats.next_due_at_ms, delayed.iter().filter_map(|shown| shown.until_ms).min());
+        let due_in = delayed.iter().filter_map(|shown| Some(shown.until_ms?.saturating_sub(state.wall_ms())));
+        assert_eq!(stats.next_due_in_ms, due_in.min());
     }
     let totals = state.stats();
     assert_eq!([totals.ready, totals.leased, totals.delayed, totals.dead], sums);
@@ -209,12 +217,9 @@ fn assert_same(state: &State, model: &Model, sessions: &[SessionId]) {
     assert!(state.bound().iter().eq(model.bound()));
     assert_eq!(state.next_due(), model.next_due());
     assert_eq!(state.schedules(None, usize::MAX), model.schedules());
-    let first = model
-        .schedules()
-        .into_iter()
-        .filter_map(|schedule| Some((schedule.next_at_ms?, schedule.name)))
-        .min();
-    assert_eq!(state.next_fire().map(|fire| (fire.due_ms, fire.name)), first);
+    let fires = state.next_fires();
+    let looked = |fire: NextFire| Some((if fire.recount { 0 } else { fire.due_ms? }, fire.name));
+    assert_eq!(fires.map(|fire| fire.and_then(looked)), model.next_fires());
     let live = state.live_bodies();
     let apart =
         |pair: &[(u64, std::ops::Range<u32>)]| pair[0].0 < pair[1].0 || pair[0].1.end < pair[1].1.start;

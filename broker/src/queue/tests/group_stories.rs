@@ -242,8 +242,10 @@ fn each_kind_of_blockage_is_explained() {
     assert_eq!(of(&broker, 1), (vec![Hold::Leased { id: MessageId(1), left_ms: 2_000 }], None));
     broker.run(fail(&grants[0], 500)).unwrap();
     let due_at_ms = broker.wall_ms + 500;
-    assert_eq!(holds(&broker), [Hold::GroupWaits { group: group.clone(), id, due_at_ms: Some(due_at_ms) }]);
-    assert_eq!(of(&broker, 1), (vec![Hold::Delayed { id: MessageId(1), due_at_ms }], None));
+    let left_ms = Some(500);
+    let waits = Hold::GroupWaits { group: group.clone(), id, due_at_ms: Some(due_at_ms), left_ms };
+    assert_eq!(holds(&broker), [waits]);
+    assert_eq!(of(&broker, 1), (vec![Hold::Delayed { id: MessageId(1), due_at_ms, left_ms }], None));
     broker.pass_wall(500);
     let grants = broker.lease("jobs", 1);
     broker.run(reject(&grants[0])).unwrap();

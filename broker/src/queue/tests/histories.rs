@@ -21,6 +21,7 @@ pub(super) const STATES: [MessageState; 4] =
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     wall_ms: u64,
+    elapsed_ms: u64,
     backwards: bool,
     confirmed_ms: u64,
     unconfirmed_ms: u64,
@@ -93,15 +94,15 @@ fn select() -> impl Strategy<Value = Select> {
     let ids = prop::option::weighted(0.2, prop::collection::vec((1u64..60).prop_map(MessageId), 0..20));
     let reasons = vec![DeadReason::MaxFailures, DeadReason::Rejected, DeadReason::Expired];
     let reason = prop::option::weighted(0.1, prop::sample::select(reasons));
-    let times = || prop::option::weighted(0.1, 1_000_000u64..1_020_000);
+    let ages = || prop::option::weighted(0.1, 0u64..4_000);
     let error = prop::option::weighted(0.1, prop::sample::select(vec!["no", "picture"]));
-    (state, ids, reason, times(), times(), error).prop_map(
-        |(state, ids, reason, pushed_before_ms, died_since_ms, error)| Select {
+    (state, ids, reason, ages(), ages(), error).prop_map(
+        |(state, ids, reason, older_than_ms, died_within_ms, error)| Select {
             state,
             ids: ids.map(bounded),
-            pushed_before_ms,
+            older_than_ms,
             reason,
-            died_since_ms,
+            died_within_ms,
             error: error.map(Text::cut),
         },
     )
@@ -158,20 +159,34 @@ fn plain() -> impl Strategy<Value = Op> {
             let group = group.unwrap_or_else(|| key("group 1"));
             Op::WeighGroup(Box::new(WeighGroup { queue, group, weight }))
         }),
-        3 => (queue(), options(), any::<bool>(), 0u64..3).prop_map(|(queue, options, replace, at)| {
+        6 => (queue(), options(), any::<bool>(), 0u64..3, prop::bool::weighted(0.3)).prop_map(|(queue, options, replace, at, interval)| {
             let (name, missed) = (key("daily"), Missed::Once);
-            let (when, next_ms) = (When::Every(1_000), Some(at));
+            let pattern = When::Cron { pattern: Text::cut("0 9 * * *"), zone: Text::cut("UTC") };
+            let (when, next_ms) = (if interval { When::Every(1_000) } else { pattern }, Some(at));
             Op::SetSchedule(Box::new(SetSchedule { name, replace, queue, when, missed, options, next_ms }))
         }),
         1 => Just(Op::RemoveSchedule(key("daily"))),
-        6 => (0u64..3, 0u32..4, prop::option::weighted(0.9, 0u64..3)).prop_map(|(due_ms, count, next_ms)| {
-            Op::Fire(Box::new(Fire { name: key("daily"), due_ms, count, next_ms }))
-        }),
+        6 => (nth(), 0u32..4, nth(), prop::bool::weighted(0.3), nth()).prop_map(
+            |(due_ms, count, next_ms, recount, pushed_ms)| {
+                Op::Fire(Box::new(Fire { name: key("daily"), due_ms, recount, pushed_ms, count, next_ms }))
+            },
+        ),
         1 => Just(Op::CloseSession),
         1 => Just(Op::AssignNode),
+        12 => (walls(), walls()).prop_map(|(from_ms, to_ms)| Op::SetWall { from_ms, to_ms }),
         1 => (1..4_u32).prop_map(|level| Op::RaiseLevel(Level(level))),
         1 => Just(Op::Tick),
     ]
+}
+
+/// A time of a schedule.
+fn nth() -> impl Strategy<Value = Option<u64>> {
+    prop::option::weighted(0.9, 0u64..3)
+}
+
+/// Near the times that entries are stamped with.
+fn walls() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 1_000_000u64..1_010_000, 1 => 0u64..20_000_000]
 }
 
 fn group() -> impl Strategy<Value = Option<Key>> {
@@ -257,10 +272,19 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     let sizes = prop_oneof![Just(vec![64u32]), prop::collection::vec(0u32..200, 1..4)];
     let commands = prop::collection::vec((stamp(), act()), 0..6);
     let odd = (prop::bool::weighted(0.1), prop::bool::weighted(0.05), prop::bool::weighted(0.1));
+    // The clocks go at paces of their own.
+    let elapsed_ms = prop_oneof![8 => 0u64..1_500, 1 => Just(3_600_000u64)];
     let clock = (prop_oneof![Just(0u64), 0u64..2_500], prop_oneof![Just(0u64), 0u64..900]);
-    (wall_ms, clock, commands, sizes, odd).prop_map(
-        |(wall_ms, (confirmed_ms, unconfirmed_ms), commands, sizes, (backwards, short, restart))| Step {
+    ((wall_ms, elapsed_ms), clock, commands, sizes, odd).prop_map(
+        |(
+            (wall_ms, elapsed_ms),
+            (confirmed_ms, unconfirmed_ms),
+            commands,
+            sizes,
+            (backwards, short, restart),
+        )| Step {
             wall_ms,
+            elapsed_ms,
             backwards,
             confirmed_ms,
             unconfirmed_ms,
@@ -283,6 +307,7 @@ impl Step {
 #[derive(Default)]
 pub(super) struct Clients {
     wall_ms: u64,
+    elapsed_ms: u64,
     pub(super) callers: Callers,
     granted: Vec<(QueueName, MessageId, LeaseToken)>,
 }
@@ -291,6 +316,7 @@ impl Clients {
     /// The entry of a step, and its body table.
     pub(super) fn entry(&mut self, step: &Step) -> (Batch, Vec<ContentSpec>) {
         self.wall_ms += step.wall_ms;
+        self.elapsed_ms += step.elapsed_ms;
         self.callers.next_entry();
         let back_ms = if step.backwards { 3_600_000 } else { 0 };
         let wall_ms = (1_000_000 + self.wall_ms).saturating_sub(back_ms);
@@ -304,7 +330,8 @@ impl Clients {
             table.pop();
         }
         let unconfirmed_ms = step.unconfirmed_ms;
-        let stamps = Stamps { unconfirmed_ms, ..Stamps::of(wall_ms, step.confirmed_ms) };
+        let elapsed_ms = (7_000_000 + self.elapsed_ms).saturating_sub(back_ms);
+        let stamps = Stamps { elapsed_ms, unconfirmed_ms, ..Stamps::of(wall_ms, step.confirmed_ms) };
         (Batch { stamps, commands: bounded(commands) }, table)
     }
 

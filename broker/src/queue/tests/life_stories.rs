@@ -47,7 +47,7 @@ fn a_message_expires_wherever_it_stands_in_the_queue() {
     broker.run(push_with("jobs", 3, vec![(1, ttl(500))])).unwrap();
     let late = PushOptions { due: Due::AfterMs(9_000), ..ttl(700) };
     broker.run(push_one(late)).unwrap();
-    assert_eq!(broker.state.next_due().wall_ms, Some(broker.wall_ms + 500));
+    assert_eq!(broker.state.next_due().elapsed_ms, Some(broker.wall_ms + 500));
     broker.pass_wall(500);
     assert_eq!(broker.count("jobs"), [3, 0, 1, 1]);
     let dead = broker.state.peek(&name("jobs"), Some(MessageState::Dead), None, 9, 99).unwrap().remove(0);

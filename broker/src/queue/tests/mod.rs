@@ -39,10 +39,14 @@ use super::command::{Batch, Command, Lease, Op, Opening, Push, Receipts, Session
 use super::reply::{Applied, Grant, Outcome, Refusal, Reply};
 
 /// A state with a hand on its clocks. Every entry is followed by `check` and a round through bytes.
+#[derive(Clone)]
 struct Broker {
     state: State,
     index: u64,
+    /// What the next entry says of the wall clock.
     wall_ms: u64,
+    /// How far the wall clock is ahead of the elapsed one, which goes right.
+    wrong_ms: i64,
     confirmed_ms: u64,
     /// What the client of each session learned before its first command.
     openings: BTreeMap<u128, Opening>,
@@ -141,6 +145,7 @@ impl Broker {
             state: State::new(),
             index: 0,
             wall_ms: 1_000_000,
+            wrong_ms: 0,
             confirmed_ms: 0,
             openings: BTreeMap::new(),
             source: Source::default(),
@@ -156,7 +161,9 @@ impl Broker {
 
     fn entry_with(&mut self, commands: Vec<Command>, table: &[ContentSpec]) -> Applied {
         self.index += 1;
-        let stamps = Stamps::of(self.wall_ms, std::mem::take(&mut self.confirmed_ms));
+        let elapsed_ms = self.wall_ms.checked_add_signed(-self.wrong_ms).expect("it began at 0 or later");
+        let stamps =
+            Stamps { elapsed_ms, ..Stamps::of(self.wall_ms, std::mem::take(&mut self.confirmed_ms)) };
         let applied = self.state.apply(self.index, &Batch { stamps, commands: bounded(commands) }, table);
         self.state.check();
         let bytes = encode(&self.state);
@@ -189,8 +196,16 @@ impl Broker {
         self.entry(vec![Command { session: None, op: Op::Tick }])
     }
 
+    /// Time passes on the wall clock and on the elapsed one.
     fn pass_wall(&mut self, ms: u64) -> Applied {
         self.wall_ms += ms;
+        self.tick()
+    }
+
+    /// The wall clock jumps, and no time passes.
+    fn jump_wall(&mut self, ms: i64) -> Applied {
+        self.wall_ms = self.wall_ms.checked_add_signed(ms).expect("it stays in range");
+        self.wrong_ms += ms;
         self.tick()
     }
 

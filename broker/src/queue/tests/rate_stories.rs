@@ -37,12 +37,11 @@ fn a_queue_hands_out_no_more_than_its_rate_allows() {
     assert_eq!(broker.lease("jobs", 2).len(), 2);
     assert_eq!(delivered(broker.run(pop("jobs", 9))).len(), 1);
     assert_eq!(broker.run(lease("jobs", 9)), Ok(Outcome::Nothing));
-    let next_at_ms = broker.wall_ms + 334;
-    assert_eq!(holds(&broker), [Hold::Rate { next_at_ms }]);
+    assert_eq!(holds(&broker), [Hold::Rate { wait_ms: 334 }]);
     let of_one = broker.state.explain(&name("jobs"), Some(MessageId(50))).unwrap();
-    assert_eq!(of_one, (vec![Hold::Rate { next_at_ms }], Some(46)));
+    assert_eq!(of_one, (vec![Hold::Rate { wait_ms: 334 }], Some(46)));
     // Who waits hears of the next one, and not before.
-    assert_eq!(broker.state.next_due().wall_ms, Some(next_at_ms));
+    assert_eq!(broker.state.next_due().elapsed_ms, Some(broker.wall_ms + 334));
     assert!(broker.pass_wall(333).effects.ready.is_empty());
     assert_eq!(broker.pass_wall(1).effects.ready, [name("jobs")]);
     assert_eq!(broker.state.available(&name("jobs")), 1);
@@ -76,7 +75,7 @@ fn a_queue_that_waits_for_nothing_proposes_nothing_and_serves_at_once_when_it_ma
     broker.run(push("jobs", 1)).unwrap();
     let grants = broker.lease("jobs", 1);
     broker.ack("jobs", &grants);
-    assert_eq!(broker.state.next_due().wall_ms, None);
+    assert_eq!(broker.state.next_due().elapsed_ms, None);
     // Long after, in the very entry of the push.
     broker.wall_ms += 5_000;
     let take = [push("jobs", 2), lease("jobs", 9)].map(|op| Command { session: None, op });
@@ -84,7 +83,7 @@ fn a_queue_that_waits_for_nothing_proposes_nothing_and_serves_at_once_when_it_ma
     assert_eq!(ids(&delivered(applied.replies[1].result.clone())), [2]);
     // A queue that is paused waits for something else.
     broker.run(alter("jobs", QueueSettings { leases_paused: Some(true), ..Default::default() })).unwrap();
-    assert_eq!(broker.state.next_due().wall_ms, None);
+    assert_eq!(broker.state.next_due().elapsed_ms, None);
 }
 
 #[test]
@@ -95,9 +94,9 @@ fn each_group_has_a_rate_of_its_own() {
     broker.run(push_group("calm", 1)).unwrap();
     broker.run(push("jobs", 2)).unwrap();
     assert_eq!(ids(&broker.lease("jobs", 9)), [1, 2, 6, 7, 8]);
-    let next_at_ms = Some(broker.wall_ms + 500);
-    assert_eq!(holds(&broker), [Hold::GroupRate { group: key("busy"), next_at_ms }]);
-    assert_eq!(broker.state.next_due().wall_ms, next_at_ms);
+    let wait_ms = Some(500);
+    assert_eq!(holds(&broker), [Hold::GroupRate { group: key("busy"), wait_ms }]);
+    assert_eq!(broker.state.next_due().elapsed_ms, Some(broker.wall_ms + 500));
     assert_eq!(broker.pass_wall(500).effects.ready, [name("jobs")]);
     assert_eq!(ids(&broker.lease("jobs", 9)), [3]);
     // A bucket that is full again is forgotten with its group.

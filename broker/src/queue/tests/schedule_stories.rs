@@ -23,7 +23,8 @@ fn set(name_of: &str, options: PushOptions, replace: bool, next_ms: u64) -> Op {
 
 fn fire(name_of: &str, due_ms: u64, count: u32) -> Op {
     let next_ms = Some(due_ms + 60_000);
-    Op::Fire(Box::new(Fire { name: key(name_of), due_ms, count, next_ms }))
+    let (due_ms, recount, pushed_ms) = (Some(due_ms), false, None);
+    Op::Fire(Box::new(Fire { name: key(name_of), due_ms, recount, pushed_ms, count, next_ms }))
 }
 
 #[test]
@@ -33,14 +34,14 @@ fn a_schedule_pushes_its_message_at_each_of_its_times_and_once() {
     let options = PushOptions { priority: 9, ttl_ms: Some(90_000), ..PushOptions::default() };
     assert_eq!(broker.run(set("daily", options.clone(), false, 1_060_000)), Ok(Outcome::Created(true)));
     assert_eq!(broker.run(set("daily", options, false, 5)).unwrap_err().code, ErrorCode::ScheduleExists);
-    let next = broker.state.next_fire().unwrap();
-    assert_eq!((next.name, next.due_ms), (key("daily"), 1_060_000));
+    let next = broker.state.next_fires()[0].clone().unwrap();
+    assert_eq!((next.name, next.due_ms), (key("daily"), Some(1_060_000)));
     broker.wall_ms = 1_060_000;
     let entry = vec![Command { session: None, op: fire("daily", 1_060_000, 1) }];
     assert_eq!(broker.entry(entry).effects.ready, [name("jobs")], "who waits hears of it");
     // Two leaders may see the same time: it counts once.
     broker.run(fire("daily", 1_060_000, 1)).unwrap();
-    assert_eq!(broker.state.next_fire().unwrap().due_ms, 1_120_000);
+    assert_eq!(broker.state.next_fires()[0].clone().unwrap().due_ms, Some(1_120_000));
     let grants = broker.lease("jobs", 9);
     assert_eq!((ids(&grants), grants[0].priority, grants[0].pushed_at_ms), (vec![2, 1], 9, 1_060_000));
     assert_eq!(grants[0].body.index, 2, "its body is where it was set");

@@ -134,9 +134,9 @@ pub(super) fn requests() -> Vec<Sample> {
     }
     let select = Select {
         ids: Some(list(vec![MessageId(5)])),
-        pushed_before_ms: Some(1_800_000_000_000),
+        older_than_ms: Some(3_600_000),
         reason: Some(DeadReason::Expired),
-        died_since_ms: Some(1_700_000_000_000),
+        died_within_ms: Some(86_400_000),
         error: Some(text("exit 1")),
         ..Select::default()
     };
