@@ -223,7 +223,8 @@ impl Seat {
         if leads {
             let leadership = Leadership { term };
             if inner.leading.as_ref().is_none_or(|(before, _)| *before != leadership) {
-                inner.leading = Some((leadership, Stamper::new(self.heartbeat, self.lease, TypeConfig::now())));
+                inner.leading =
+                    Some((leadership, Stamper::new(self.heartbeat, self.lease, TypeConfig::now())));
                 TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
             }
             let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();

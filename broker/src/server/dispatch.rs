@@ -10,7 +10,8 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request, Stamp,
+    Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request,
+    Stamp,
 };
 use queue_protocol::response::{Answer, MessageView, QueueView, StatsView, StatusView};
 use queue_protocol::settings::{QueueSettings, Settings};

@@ -91,7 +91,9 @@ impl Leases {
         let longest_ms = self.leader_lease_ms.map_or(u64::MAX, |lease_ms| lease_ms + ROUNDED_MS);
         let unconfirmed_ms = batch.stamps.unconfirmed_ms;
         if unconfirmed_ms > longest_ms {
-            wrong.push(format!("entry {index} was stamped when no quorum had answered for {unconfirmed_ms} ms"));
+            wrong.push(format!(
+                "entry {index} was stamped when no quorum had answered for {unconfirmed_ms} ms"
+            ));
         }
         for (id, token) in begun {
             let Some(lease) = self.held.get(&(id, token)) else { continue };
