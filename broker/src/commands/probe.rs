@@ -7,6 +7,7 @@ use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial
 use queue_protocol::error::ErrorCode;
 use queue_protocol::handshake::HandshakeError;
 use queue_protocol::hello::{Hello, HelloRole};
+use queue_protocol::names::SessionId;
 use queue_protocol::request::Request;
 use queue_protocol::response::{Answer, StatusView};
 use tokio::time::Instant;
@@ -40,7 +41,7 @@ pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, Str
     let asking = async {
         let stream =
             TcpDial { timeout }.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
-        let role = HelloRole::Client { session: machine::random_session() };
+        let role = HelloRole::Client { session: SessionId(machine::random_seed()) };
         let hello = Hello::new(None, role, 0, machine::random_bytes());
         match Connection::open(stream, hello).await {
             Ok(connection) => match connection.ping(deadline).await {

@@ -51,7 +51,7 @@ async fn cluster_with(count: usize, limit: u32, mutant: Option<&str>) -> Cluster
 fn impatient(cluster: &Cluster) -> Client {
     let servers = (0..cluster.count()).map(|n| cluster.address(n).to_owned()).collect();
     let timeout = Duration::from_secs(5);
-    let config = ClientConfig { servers, timeout, follow: true, session: random_session() };
+    let config = ClientConfig { servers, timeout, follow: true, seed: random_session().0 };
     Client::new(config, std::sync::Arc::new(TcpDial::default()))
 }
 
