@@ -6,6 +6,7 @@
 mod check;
 pub mod file;
 pub mod flags;
+mod memory;
 pub mod table;
 mod value;
 
@@ -201,6 +202,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     if problems.is_empty() {
         problems = check::check(&config);
     }
+    // A default that this machine decides.
+    config.node.server.memory.get_or_insert_with(memory::default_size);
     if problems.is_empty() {
         Ok(Loaded { config, values, file: path, warnings })
     } else {
@@ -385,6 +388,7 @@ mod tests {
             ("storage.segment_size", "1KiB"),
             ("limits.max_message", "9MiB"),
             ("limits.connections", "0"),
+            ("limits.memory", "63MiB"),
             ("queues.default.max_failures", "0"),
             ("queues.default.lease", "1ms"),
             ("log.level", "loud"),

@@ -105,6 +105,12 @@ mutants! {
     SilentGreetingStays => "silent-greeting-stays" in Processes,
     /// Every refused connection has a line in the log.
     LineForEachConnection => "line-for-each-connection" in Processes,
+    /// The contents of a message keep the buffer that they were read into.
+    ContentsKeepTheirBuffer => "contents-keep-their-buffer" in Processes,
+    /// Unfinished input does not count to the memory of clients.
+    InputNotCounted => "input-not-counted" in Processes,
+    /// Unfinished input may come as slowly as it likes.
+    SlowInputStays => "slow-input-stays" in Processes,
 }
 
 /// Whether this process has the bug.

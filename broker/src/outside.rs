@@ -6,8 +6,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use queue_protocol::client::{Dial, Stream};
+use rustix::net::sockopt;
 
 use crate::clock::Clock;
 use crate::fs::Disk;
@@ -100,6 +102,13 @@ impl Outside {
     }
 }
 
+/// A connection on which nothing came for so long is asked whether it is there.
+const ALIVE_IDLE: Duration = Duration::from_secs(30);
+/// Between two questions.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Questions without an answer after which it is gone.
+const ALIVE_COUNT: u32 = 3;
+
 /// TCP, as the system has it.
 pub struct Tcp {
     /// How to connect.
@@ -128,6 +137,15 @@ impl Net for Tcp {
     }
 }
 
+/// The system asks a silent peer whether it is there: one whose machine is gone does not hold its connection for ever. Who
+/// dials asks by itself: a client pings while it waits for an answer, a node its peers every second.
+fn keep_alive(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, ALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(stream, ALIVE_EVERY)?;
+    Ok(sockopt::set_tcp_keepcnt(stream, ALIVE_COUNT)?)
+}
+
 struct TcpPort(tokio::net::TcpListener);
 
 impl Listener for TcpPort {
@@ -135,7 +153,7 @@ impl Listener for TcpPort {
         Box::pin(async move {
             let (stream, from) = self.0.accept().await?;
             // One that is broken already says so when it is read.
-            let _ = stream.set_nodelay(true);
+            let _ = stream.set_nodelay(true).and_then(|()| keep_alive(&stream));
             Ok((Box::new(stream) as Box<dyn Stream>, from))
         })
     }

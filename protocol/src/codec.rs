@@ -1,16 +1,14 @@
 //! Frames out of a byte stream and into it, for `tokio_util::codec`. Nothing is allocated on a peer's word:
-//! a claim is checked as soon as its four bytes are there, and room is made only as bytes arrive.
+//! a claim is checked as soon as its four bytes are there, and room is made only as bytes arrive. A frame that is handed
+//! out keeps no more memory than it says that it holds, whatever else was read with it.
 
 use std::io;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::frame::{self, Frame, FrameError, OutFrame, SIZE_FIELD_SIZE, SIZE_MIN};
 use crate::limits::{FRAME_HEADER_SIZE, HEADER_SIZE_MAX, HELLO_FRAME_SIZE_MAX, TAIL_SIZE_MAX};
-
-/// Room made at a time for a frame that is still arriving.
-pub const RESERVE_STEP: usize = 256 << 10;
 
 /// What a connection accepts in its present phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +70,11 @@ impl FrameCodec {
         self.frame_size(src).ok().flatten().unwrap_or(0)
     }
 
+    /// The size of the frame that begins `src`, head included, if it is all there.
+    pub(crate) fn whole_size(&self, src: &[u8]) -> Result<Option<usize>, FrameError> {
+        Ok(self.frame_size(src)?.filter(|size| src.len() >= *size))
+    }
+
     /// The size of the frame that begins `src`, head included; `None` while the size field is incomplete.
     fn frame_size(&self, src: &[u8]) -> Result<Option<usize>, FrameError> {
         let Some(field) = src.first_chunk::<SIZE_FIELD_SIZE>() else { return Ok(None) };
@@ -98,16 +101,17 @@ impl FrameCodec {
     }
 }
 
+/// Every frame is copied out of `src`. `FrameReader` spares that for large ones.
 impl Decoder for FrameCodec {
     type Item = Frame;
     type Error = CodecError;
 
     fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, CodecError> {
-        match self.frame_size(src)? {
-            Some(size) if src.len() >= size => Ok(Some(frame::decode(src.split_to(size).freeze())?)),
+        match self.whole_size(src)? {
             Some(size) => {
-                src.reserve((size - src.len()).min(RESERVE_STEP));
-                Ok(None)
+                let frame = frame::decode_copied(&src[..size])?;
+                src.advance(size);
+                Ok(Some(frame))
             }
             None => Ok(None),
         }

@@ -128,8 +128,8 @@ impl Flags {
     }
 }
 
-/// A frame. As it was received its tail is one slice of the read buffer; as it is sent its tail is a list of
-/// pieces that are never copied together.
+/// A frame. As it was received it has memory of its own, at most twice what its tail holds; as it is sent its tail is a
+/// list of pieces that are never copied together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<T = Bytes> {
     /// Chosen by the asking side; 0 where nothing is asked.
@@ -236,15 +236,21 @@ pub enum FrameError {
     /// Pieces of one request id do not belong together.
     #[error("the pieces of a frame do not belong together")]
     Pieces,
-    /// The receiver granted no memory for another piece.
-    #[error("no memory was granted for the pieces of a frame")]
+    /// The receiver has no memory for what is unfinished.
+    #[error("there is no memory for a request that is unfinished")]
     NotGranted,
+    /// What is unfinished comes too slowly.
+    #[error("an unfinished request came more slowly than 1 KiB a second")]
+    Slow,
 }
 
 impl FrameError {
     /// What the other side is told before the connection closes.
     pub fn to_wire(self) -> Error {
-        Error::refused(ErrorCode::BadFrame, self.to_string())
+        match self {
+            Self::NotGranted => Error::again(ErrorCode::Overloaded, self.to_string()),
+            _ => Error::refused(ErrorCode::BadFrame, self.to_string()),
+        }
     }
 }
 
@@ -284,15 +290,21 @@ pub(crate) fn encode_head(
     Ok(head)
 }
 
-/// Takes a whole frame, head included, apart without copying.
-///
-/// # Errors
-/// [`FrameError`] for everything that is not exactly one frame.
-pub(crate) fn decode(mut bytes: Bytes) -> Result<Frame, FrameError> {
-    if bytes.len() < FRAME_HEADER_SIZE {
+/// What the head of a whole frame says.
+struct Head {
+    request_id: u64,
+    kind: FrameKind,
+    flags: Flags,
+    header_size: usize,
+}
+
+/// Checks a whole frame, head included.
+fn check(whole: &[u8]) -> Result<Head, FrameError> {
+    if whole.len() < FRAME_HEADER_SIZE {
         return Err(FrameError::Truncated);
     }
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..CRC_AT]), &bytes[REQUEST_ID_AT..]);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&whole[..CRC_AT]), &whole[REQUEST_ID_AT..]);
+    let mut bytes = whole;
     let size = bytes.get_u32_le();
     if crc != bytes.get_u32_le() || size as usize != (REQUEST_ID_AT - CRC_AT) + bytes.len() {
         return Err(FrameError::Checksum);
@@ -307,17 +319,39 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Frame, FrameError> {
     if zero != 0 {
         return Err(FrameError::Zero(zero));
     }
-    if header_size as usize > bytes.len() {
+    let Some(tail_size) = bytes.len().checked_sub(header_size as usize) else {
         return Err(FrameError::HeaderSize { header_size, size });
-    }
+    };
     if flags != Flags::NONE && !kind.has_tail() {
         return Err(FrameError::Flags(flags.bits()));
     }
-    let header = bytes.split_to(header_size as usize);
-    if (kind.is_bare() && !header.is_empty()) || (!kind.has_tail() && !bytes.is_empty()) {
+    if (kind.is_bare() && header_size > 0) || (!kind.has_tail() && tail_size > 0) {
         return Err(FrameError::NotEmpty(kind));
     }
-    Ok(Frame { request_id, kind, flags, header, tail: bytes })
+    Ok(Head { request_id, kind, flags, header_size: header_size as usize })
+}
+
+/// Takes a whole frame, head included, apart. Its tail stays where it is if it is most of the frame.
+///
+/// # Errors
+/// [`FrameError`] for everything that is not exactly one frame.
+pub(crate) fn decode(mut bytes: Bytes) -> Result<Frame, FrameError> {
+    let Head { request_id, kind, flags, header_size } = check(&bytes)?;
+    let tail = bytes.split_off(FRAME_HEADER_SIZE + header_size);
+    let header = Bytes::copy_from_slice(&bytes[FRAME_HEADER_SIZE..]);
+    let tail = if tail.len() >= bytes.len() { tail } else { Bytes::copy_from_slice(&tail) };
+    Ok(Frame { request_id, kind, flags, header, tail })
+}
+
+/// The same in memory of its own.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_copied(bytes: &[u8]) -> Result<Frame, FrameError> {
+    let Head { request_id, kind, flags, header_size } = check(bytes)?;
+    let (header, tail) = bytes[FRAME_HEADER_SIZE..].split_at(header_size);
+    let [header, tail] = [header, tail].map(Bytes::copy_from_slice);
+    Ok(Frame { request_id, kind, flags, header, tail })
 }
 
 /// The size of a header as a frame's head claims it.

@@ -7,6 +7,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::{Flags, Frame, FrameError};
 
+/// What a cut frame costs beside its header and tail.
+pub const OPEN_SIZE: usize = 256;
+
 /// Grants memory before it is used.
 pub trait Budget {
     /// May `size` more bytes be kept?
@@ -49,7 +52,7 @@ impl Tail for BytesMut {
     }
 }
 
-/// Kept as they came. Each holds on to the buffer it was read into: for senders that fill their frames.
+/// Kept as they came, each in the memory it was read into.
 impl Tail for Vec<Bytes> {
     type Whole = Self;
 
@@ -95,8 +98,13 @@ impl<T: Tail> Gatherer<T> {
         self.held
     }
 
+    /// More pieces of this request are to come.
+    pub fn is_open(&self, request_id: u64) -> bool {
+        self.open.contains_key(&request_id)
+    }
+
     /// Takes a frame that arrived. Gives it back at once, uncopied, if it is whole; gives the whole with its last
-    /// piece; `None` in between. Asks `budget` for the tail of each piece of a cut frame before keeping it.
+    /// piece; `None` in between. Asks `budget` for what each piece of a cut frame brings before keeping it.
     ///
     /// # Errors
     /// [`FrameError::Pieces`] if kinds differ, a later piece has a header, or too many are open;
@@ -108,35 +116,41 @@ impl<T: Tail> Gatherer<T> {
     ) -> Result<Option<Frame<T::Whole>>, FrameError> {
         let Frame { request_id, kind, flags, header, tail } = frame;
         let open_count = self.open.len();
+        let mut brought = tail.len();
         let gathering = match self.open.entry(request_id) {
             Entry::Vacant(_) if !flags.more() => {
                 return Ok(Some(Frame { request_id, kind, flags, header, tail: T::uncut(tail) }));
             }
             Entry::Vacant(_) if open_count >= self.open_count_max => return Err(FrameError::Pieces),
             Entry::Vacant(place) => {
+                brought += OPEN_SIZE + header.len();
+                if !budget.grant(brought) {
+                    return Err(FrameError::NotGranted);
+                }
                 let first = Frame { request_id, kind, flags: Flags::NONE, header, tail: () };
+                self.held += brought;
                 place.insert(Gathering { first, tail: T::default(), size: 0 })
             }
             Entry::Occupied(open) if kind != open.get().first.kind || !header.is_empty() => {
                 return Err(FrameError::Pieces);
             }
-            Entry::Occupied(open) => open.into_mut(),
+            Entry::Occupied(_) if !budget.grant(brought) => return Err(FrameError::NotGranted),
+            Entry::Occupied(open) => {
+                self.held += brought;
+                open.into_mut()
+            }
         };
         let size = gathering.size + tail.len();
         if size > self.tail_size_max {
             return Err(FrameError::TooBig { size: size as u64, max: self.tail_size_max });
         }
-        if !budget.grant(tail.len()) {
-            return Err(FrameError::NotGranted);
-        }
-        self.held += tail.len();
         gathering.size = size;
         gathering.tail.add(tail);
         if flags.more() {
             return Ok(None);
         }
-        self.held -= size;
         let Gathering { first, tail, .. } = self.open.remove(&request_id).expect("it was found above");
+        self.held -= OPEN_SIZE + first.header.len() + size;
         let Frame { request_id, kind, flags, header, tail: () } = first;
         Ok(Some(Frame { request_id, kind, flags, header, tail: tail.whole() }))
     }

@@ -1,35 +1,52 @@
-//! Frames over a socket: [`FrameReader`] reads 256 KiB at a time and hands out slices, [`Outbox`] collects what is to
-//! be sent and writes it with one vectored write a wake-up, without copying bodies.
+//! Frames over a socket: [`FrameReader`] hands out frames in memory of their own, [`Outbox`] collects what is to be sent
+//! and writes it with one vectored write a wake-up, without copying bodies.
+//!
+//! What a frame holds outlives its read: in the log's tail, in a request that waits. So no frame keeps a buffer that
+//! others were read into. A small frame is copied out of the buffer, which is used again; a large one gets a buffer of
+//! its size, and is read into it. A reader at rest has no buffer at all.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_util::codec::Decoder;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::codec::{CodecError, FrameCodec, FrameLimits};
 use crate::frame::{self, Flags, Frame, FrameError, Message, OutFrame};
 use crate::limits::{FRAME_HEADER_SIZE, HELLO_FRAME_SIZE_MAX};
 
-/// Room for one read of an open connection.
-pub const READ_SIZE: usize = 256 << 10;
-/// A read goes on in the room left by the last one while it is at least this.
-const READ_SIZE_MIN: usize = 64 << 10;
+/// Room for one read of a connection that is busy; a frame larger than this has a buffer of its own.
+pub const READ_SIZE: usize = 64 << 10;
+/// Room for one read of a connection at rest. It is on the stack: whoever waits holds nothing.
+pub const REST_SIZE: usize = 4 << 10;
+/// Room made at a time for a large frame that is arriving.
+pub const RESERVE_STEP: usize = 256 << 10;
+/// A read that fills its room gets so many times as much the next time.
+const GROWTH: usize = 4;
 /// Pieces up to this size are copied behind their head: an entry of its own in the vector costs more.
 const COPY_SIZE_MAX: usize = 512;
+/// Room made at once for small pieces, at most.
+const OUTBOX_ROOM_MAX: usize = 64 << 10;
 /// Pieces handed to one write.
 const SLICES_MAX: usize = 256;
+
+const _: () = assert!(REST_SIZE >= HELLO_FRAME_SIZE_MAX && READ_SIZE > REST_SIZE);
 
 /// Reads frames. Begins with the limits of the hello; [`FrameReader::open`] lifts them.
 #[derive(Debug)]
 pub struct FrameReader<R> {
     stream: R,
     codec: FrameCodec,
-    buffer: BytesMut,
-    read_size: usize,
+    buffer: Vec<u8>,
+    /// Where in the buffer the first byte is that was not handed out.
+    start: usize,
+    /// Room for the next read, as long as no large frame is arriving.
+    room: usize,
+    room_max: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -38,15 +55,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self {
             stream,
             codec: FrameCodec::default(),
-            buffer: BytesMut::new(),
-            read_size: HELLO_FRAME_SIZE_MAX,
+            buffer: Vec::new(),
+            start: 0,
+            room: REST_SIZE,
+            room_max: REST_SIZE,
         }
     }
 
     /// The hello is done: frames of full size from now on.
     pub fn open(&mut self) {
         self.codec.set_limits(FrameLimits::OPEN);
-        self.read_size = READ_SIZE;
+        self.room_max = READ_SIZE;
     }
 
     /// The next frame that is in the buffer already; never waits.
@@ -54,7 +73,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Errors
     /// [`CodecError::Frame`]; the stream cannot be read on.
     pub fn next_buffered(&mut self) -> Result<Option<Frame>, CodecError> {
-        if self.buffer.is_empty() { Ok(None) } else { self.codec.decode(&mut self.buffer) }
+        let kept = &self.buffer[self.start..];
+        let Some(size) = self.codec.whole_size(kept)? else { return Ok(None) };
+        if size > READ_SIZE && self.buffer.len() == size && self.buffer.capacity() == size {
+            // Read into a buffer of its size: that becomes the frame's.
+            return Ok(Some(frame::decode(mem::take(&mut self.buffer).into())?));
+        }
+        let frame = frame::decode_copied(&kept[..size])?;
+        self.start += size;
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+        }
+        Ok(Some(frame))
     }
 
     /// The next frame; `None` at the end of the stream between two frames. Safe to cancel: nothing is lost.
@@ -72,28 +103,95 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Reads once, when no whole frame is buffered; `false` at the end of the stream between two frames. With [`FrameReader::next_buffered`] and
-    /// [`FrameReader::incoming_size`] this is [`FrameReader::next`] for who grants memory before a frame arrives. Safe
-    /// to cancel.
+    /// Reads once, when no whole frame is buffered; `false` at the end of the stream between two frames. With
+    /// [`FrameReader::next_buffered`] and [`FrameReader::wanted`] this is [`FrameReader::next`] for who grants memory
+    /// before a frame arrives. Safe to cancel.
     ///
     /// # Errors
     /// [`CodecError`]; the stream cannot be read on.
     pub async fn fill(&mut self) -> Result<bool, CodecError> {
-        if self.buffer.capacity() - self.buffer.len() < READ_SIZE_MIN.min(self.read_size) {
-            self.buffer.reserve(self.read_size);
+        let (read, room) = if self.buffer.capacity() == 0 {
+            (poll_fn(|context| self.poll_at_rest(context)).await?, REST_SIZE)
+        } else {
+            self.make_room();
+            // Never beyond what was granted, and never beyond the end of a large frame.
+            let room = self.buffer.capacity() - self.buffer.len();
+            (self.stream.read_buf(&mut (&mut self.buffer).limit(room)).await?, room)
+        };
+        if read == room {
+            self.room = (self.room * GROWTH).min(self.room_max);
         }
-        if self.stream.read_buf(&mut self.buffer).await? > 0 {
+        if read > 0 {
             return Ok(true);
         }
         if self.buffer.is_empty() { Ok(false) } else { Err(FrameError::Truncated.into()) }
     }
 
-    /// Size, head included, of the frame that is arriving, as it claims and within the limits; 0 if none is.
-    pub fn incoming_size(&self) -> usize {
-        self.codec.incoming_size(&self.buffer)
+    /// Reads to the stack; a buffer is made for what came.
+    fn poll_at_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [MaybeUninit::uninit(); REST_SIZE];
+        let mut read = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut read))?;
+        self.buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
     }
 
-    /// Bytes allocated for frames that are not complete.
+    /// Makes the room that [`FrameReader::wanted`] told of.
+    fn make_room(&mut self) {
+        let capacity = self.next_capacity();
+        if self.incoming_size() > READ_SIZE {
+            // Behind a large frame there is another one: of that the head is read first, the rest to its place.
+            self.room = REST_SIZE;
+        }
+        if capacity != self.buffer.capacity() {
+            let mut buffer = Vec::with_capacity(capacity);
+            buffer.extend_from_slice(&self.buffer[self.start..]);
+            self.buffer = buffer;
+        } else if self.start > 0 {
+            self.buffer.drain(..self.start);
+        }
+        self.start = 0;
+    }
+
+    /// The size of the buffer for the next read. Room is made as bytes come, not on a claim alone.
+    fn next_capacity(&self) -> usize {
+        let (kept, capacity, incoming) = (self.unfinished(), self.buffer.capacity(), self.incoming_size());
+        if kept < REST_SIZE {
+            return capacity.clamp(self.room, READ_SIZE);
+        }
+        if incoming <= READ_SIZE {
+            return capacity.clamp(self.room.max(incoming), READ_SIZE);
+        }
+        let own = self.start == 0 && (capacity == incoming || capacity > READ_SIZE);
+        if own && capacity > kept { capacity } else { (2 * kept).max(kept + RESERVE_STEP).min(incoming) }
+    }
+
+    /// Bytes that the next [`FrameReader::fill`] allocates beyond what is held.
+    pub fn wanted(&self) -> usize {
+        match self.buffer.capacity() {
+            0 => REST_SIZE,
+            capacity => self.next_capacity().saturating_sub(capacity),
+        }
+    }
+
+    /// Gives back what an unfinished frame does not need: for who has read nothing for a while.
+    pub fn rest(&mut self) {
+        self.buffer = self.buffer[self.start..].to_vec();
+        self.start = 0;
+        self.room = REST_SIZE;
+    }
+
+    /// Size, head included, of the frame that is arriving, as it claims and within the limits; 0 if none is.
+    pub fn incoming_size(&self) -> usize {
+        self.codec.incoming_size(&self.buffer[self.start..])
+    }
+
+    /// Bytes that were read and not handed out.
+    pub fn unfinished(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+
+    /// Bytes allocated for them.
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
@@ -106,6 +204,8 @@ pub struct Outbox {
     runs: VecDeque<Bytes>,
     small: BytesMut,
     size: usize,
+    /// Room for small pieces that the last write needed.
+    room: usize,
 }
 
 impl Outbox {
@@ -134,6 +234,7 @@ impl Outbox {
         message: &M,
         tail: &[Bytes],
     ) -> Result<(), FrameError> {
+        self.make_room();
         let begin = self.small.len();
         self.small.extend_from_slice(&[0; FRAME_HEADER_SIZE]);
         frame::encode_message(message, &mut self.small);
@@ -156,6 +257,7 @@ impl Outbox {
     /// As [`Outbox::push_message`].
     pub fn push(&mut self, frame: &OutFrame) -> Result<(), FrameError> {
         let head = frame::encode_head(frame.request_id, frame.kind, frame.flags, &frame.header, &frame.tail)?;
+        self.make_room();
         self.small.extend_from_slice(&head);
         self.size += head.len();
         self.push_piece(&frame.header);
@@ -179,9 +281,16 @@ impl Outbox {
         }
     }
 
+    fn make_room(&mut self) {
+        if self.small.capacity() == 0 {
+            self.small.reserve(self.room);
+        }
+    }
+
     /// Moves the run of small pieces behind the others.
     fn seal(&mut self) {
         if !self.small.is_empty() {
+            self.room = self.small.len().min(OUTBOX_ROOM_MAX);
             self.runs.push_back(self.small.split().freeze());
         }
     }
@@ -208,6 +317,8 @@ impl Outbox {
             }
             self.advance(written);
         }
+        // Nothing is kept until there is something to write again.
+        (self.runs, self.small) = (VecDeque::new(), BytesMut::new());
         stream.flush().await
     }
 

@@ -2,10 +2,10 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits, RESERVE_STEP};
+use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits};
 use queue_protocol::frame::{Flags, Frame, FrameError, FrameKind, OutFrame};
-use queue_protocol::gather::Gatherer;
-use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::gather::{Gatherer, OPEN_SIZE};
+use queue_protocol::io::{FrameReader, Outbox, READ_SIZE, RESERVE_STEP, REST_SIZE};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::request::{Call, Request};
 use tokio::io::{AsyncWriteExt, duplex};
@@ -51,16 +51,31 @@ fn a_size_beyond_the_limit_is_refused_with_its_four_bytes() {
     }
 }
 
-#[test]
-fn a_claim_allocates_no_more_than_a_step() {
+#[tokio::test]
+async fn a_claim_allocates_no_more_than_a_step() {
     let size = u32::try_from(20 + TAIL_SIZE_MAX).unwrap();
-    let mut bytes = BytesMut::with_capacity(10);
-    bytes.extend_from_slice(&size.to_le_bytes());
-    bytes.extend_from_slice(&[0; 6]);
-    assert!(open().decode(&mut bytes).unwrap().is_none());
-    assert!(bytes.capacity() <= RESERVE_STEP + 10, "{} bytes for 10", bytes.capacity());
-    assert!(open().decode(&mut bytes).unwrap().is_none());
-    assert!(bytes.capacity() <= RESERVE_STEP + 10, "asking again made it grow");
+    let head = [size.to_le_bytes(), [0; 4], [0; 4], [0; 4], [0; 4], [2, 0, 0, 0]].concat();
+    let (mut near, far) = duplex(1 << 20);
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    near.write_all(&head).await.unwrap();
+    let mut sent = head.len();
+    let mut look = async |near: &mut tokio::io::DuplexStream, more: usize| {
+        near.write_all(&vec![0; more]).await.unwrap();
+        sent += more;
+        while reader.unfinished() < sent {
+            let wanted = reader.wanted();
+            let before = reader.capacity();
+            assert!(reader.fill().await.unwrap());
+            assert!(before == 0 || reader.capacity() <= before.max(before + wanted), "more than it wanted");
+        }
+        assert!(reader.next_buffered().unwrap().is_none());
+        reader.capacity()
+    };
+    assert!(look(&mut near, 0).await <= REST_SIZE, "for a head");
+    assert!(look(&mut near, 2_000).await <= REST_SIZE, "for 2,000 bytes");
+    assert!(look(&mut near, 10_000).await <= RESERVE_STEP + 3 * REST_SIZE, "for 12,000 bytes");
+    assert!(look(&mut near, 1 << 20).await <= 2 * (1 << 20) + RESERVE_STEP, "for a MiB");
 }
 
 #[test]
@@ -81,13 +96,81 @@ fn the_largest_frame_passes() {
     assert_eq!(received(&frame).tail.len(), TAIL_SIZE_MAX);
 }
 
-#[test]
-fn a_received_frame_shares_the_buffer() {
+/// Reads all `frames` off a stream that has them at once.
+async fn read(frames: &[OutFrame]) -> (FrameReader<tokio::io::DuplexStream>, Vec<Frame>) {
     let mut bytes = BytesMut::new();
-    open().encode(&request(1, vec![piece(7, 5_000)]), &mut bytes).unwrap();
-    let range = bytes.as_ptr_range();
-    let frame = open().decode(&mut bytes).unwrap().unwrap();
-    assert!(range.contains(&frame.tail.as_ptr()) && range.contains(&frame.header.as_ptr()), "copied");
+    frames.iter().for_each(|frame| open().encode(frame, &mut bytes).unwrap());
+    let (mut near, far) = duplex(bytes.len());
+    near.write_all(&bytes).await.unwrap();
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    let mut read = Vec::new();
+    for _ in frames {
+        read.push(reader.next().await.unwrap().unwrap());
+    }
+    (reader, read)
+}
+
+#[tokio::test]
+async fn a_small_frame_does_not_keep_what_was_read_with_it() {
+    let sizes = [1, 500, 16 << 10, 3, 60 << 10, 100];
+    let frames: Vec<_> = (1..).zip(sizes).map(|(id, size)| request(id, vec![piece(7, size)])).collect();
+    let (reader, read) = read(&frames).await;
+    for (frame, sent) in read.iter().zip(&frames) {
+        assert_eq!(*frame, received(sent));
+        // Alone in its memory: it becomes a vector without a copy.
+        assert!(frame.tail.is_unique(), "{} bytes are shared", frame.tail.len());
+    }
+    assert!(reader.capacity() <= READ_SIZE, "{} bytes", reader.capacity());
+}
+
+#[tokio::test]
+async fn a_large_frame_is_read_into_memory_of_its_size() {
+    let sizes = [100 << 10, 100 << 10, 1, TAIL_SIZE_MAX, 700 << 10];
+    let frames: Vec<_> = (1..).zip(sizes).map(|(id, size)| request(id, vec![piece(7, size)])).collect();
+    let (reader, read) = read(&frames).await;
+    for (frame, sent) in read.into_iter().zip(&frames) {
+        assert_eq!(frame, received(sent));
+        let size = frame.tail.len();
+        drop(frame.header);
+        let kept = Vec::from(frame.tail).capacity();
+        assert!(kept <= size + 100, "{kept} bytes are kept for {size}");
+    }
+    assert_eq!(reader.unfinished(), 0);
+}
+
+#[tokio::test]
+async fn a_large_header_is_not_kept_for_a_small_tail() {
+    let header = piece(0, 200 << 10);
+    let frame = OutFrame { header, ..request(1, vec![piece(7, 1_000)]) };
+    let (_, read) = read(&[frame]).await;
+    let Frame { header, tail, .. } = read.into_iter().next().unwrap();
+    assert!(header.is_unique() && tail.is_unique(), "they share memory");
+    assert_eq!((header.len(), tail.len()), (200 << 10, 1_000));
+}
+
+#[tokio::test]
+async fn a_reader_that_rests_has_no_buffer() {
+    let frames: Vec<_> = (1..100).map(|id| request(id, vec![piece(7, 3_000)])).collect();
+    let (mut reader, _) = read(&frames).await;
+    assert!(reader.capacity() > REST_SIZE, "it was busy");
+    reader.rest();
+    assert_eq!(reader.capacity(), 0);
+
+    let mut bytes = BytesMut::new();
+    open().encode(&request(1, vec![piece(1, 50_000)]), &mut bytes).unwrap();
+    let (mut near, far) = duplex(1 << 20);
+    let mut reader = FrameReader::new(far);
+    reader.open();
+    for part in bytes.chunks(9_000) {
+        near.write_all(part).await.unwrap();
+        assert!(reader.fill().await.unwrap());
+        reader.rest();
+        assert_eq!(reader.capacity(), reader.unfinished(), "what is unfinished is kept");
+    }
+    while reader.next_buffered().unwrap().is_none() {
+        assert!(reader.fill().await.unwrap());
+    }
 }
 
 #[test]
@@ -110,17 +193,17 @@ fn a_cut_frame_is_whole_again_whatever_comes_between() {
             assert_eq!(whole.flags, Flags::NONE);
         }
     }
-    assert_eq!((gatherer.held(), budget), (0, 8_000));
+    assert_eq!((gatherer.held(), budget), (0, 8_000 - OPEN_SIZE - frame.header.len()));
 }
 
 #[test]
 fn pieces_are_granted_before_they_are_kept() {
     let pieces = request(3, vec![piece(1, 1_000)]).cut(400);
     let mut gatherer = Gatherer::<BytesMut>::new(4, 10_000);
-    let mut budget = 500;
+    let mut budget = OPEN_SIZE + 500;
     assert_eq!(gatherer.take(received(&pieces[0]), &mut budget), Ok(None));
     assert_eq!(gatherer.take(received(&pieces[1]), &mut budget), Err(FrameError::NotGranted));
-    assert_eq!(gatherer.held(), 400);
+    assert_eq!(gatherer.held(), OPEN_SIZE + pieces[0].header.len() + 400);
 }
 
 #[test]

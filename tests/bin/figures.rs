@@ -65,6 +65,17 @@ const FIGURES: &[(&str, &str, Bound, &str)] = &[
     ("fuzz-snapshot", "arbitrary snapshots", Sum(10_000_000), FUZZ),
     ("fuzz-commands", "arbitrary commands", Sum(10_000_000), FUZZ),
     ("replace", "a node of 1 GiB replaced under load", Most(60.0, "s"), "torture replace 1024"),
+    ("memory-one-shot", "100,000 clients that push once: left resident", Most(64.0, "MiB"), ORDINARY),
+    ("memory-idle-client", "an idle client, resident", Most(16.0, "KiB"), ORDINARY),
+    ("memory-idle-clients", "10,000 idle clients, resident", Most(200.0, "MiB"), ORDINARY),
+    ("busy-beside-idle", "64 busy clients beside 10,000 idle ones: rate", Least(90.0, "%"), ORDINARY),
+    (
+        "ordinary-memory",
+        "everything hostile at once: a node, resident",
+        Most(1_024.0, "MiB"),
+        "torture ordinary",
+    ),
+    ("ordinary-p99", "meanwhile a good client: p99", Most(1_000.0, "ms"), "torture ordinary"),
     ("failover-killed", "no write after kill -9 of the leader: p99", Most(2_500.0, "ms"), FAILOVER),
     ("failover-cut", "no write after a silent partition: p99", Most(3_000.0, "ms"), FAILOVER),
     ("failover-stopped", "no write after a clean stop: p99", Most(200.0, "ms"), FAILOVER),
@@ -75,6 +86,7 @@ const BACKLOG: &str = "cargo bench -p benches --bench backlog";
 const APPLY: &str = "cargo bench -p benches --bench apply";
 const BOUNDS: &str = "cargo bench -p benches --bench bounds";
 const FUZZ: &str = "tests/fuzz/replay.rs says how";
+const ORDINARY: &str = "QUEUE_TESTS_LONG=1 cargo test -p tests --test processes ordinary::memory";
 const FAILOVER: &str = "FAILOVERS=100";
 
 struct Line<'a> {

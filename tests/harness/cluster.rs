@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
 
-use crate::process::{Daemon, show_log};
+use crate::process::{Daemon, resident, show_log};
 use crate::program::{self, Ran, Running, run};
 use crate::raw::random_session;
 use crate::settings::patient;
@@ -188,6 +188,14 @@ impl Cluster {
         self.daemon(n).pid()
     }
 
+    /// Memory of a node that is resident, bytes.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn resident(&self, n: usize) -> u64 {
+        resident(self.pid(n)).unwrap_or_else(|| panic!("{} has ended", self.nodes[n].name))
+    }
+
     /// `queued join` on a new machine, `words` and its address on any other, `queued serve` on the new one. Gives the new
     /// node, and what the command said when it was done.
     ///
@@ -311,6 +319,14 @@ impl Cluster {
                 .await;
         self.nodes[n].daemon = None;
         status
+    }
+
+    /// How node `n` ended by itself, if it did.
+    ///
+    /// # Panics
+    /// If it was killed or stopped.
+    pub fn has_ended(&mut self, n: usize) -> Option<ExitStatus> {
+        self.daemon_mut(n).ended()
     }
 
     /// How many nodes there are.

@@ -13,6 +13,7 @@ pub mod program;
 pub mod raw;
 pub mod settings;
 pub mod simulation;
+pub mod stranger;
 pub mod terminal;
 pub mod trace;
 

@@ -83,6 +83,14 @@ impl Drop for Daemon {
     }
 }
 
+/// Memory of a process that is resident, bytes; `None` if it does not run.
+pub fn resident(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
 /// Prints the end of a log file, for a test that fails.
 #[expect(clippy::print_stderr, reason = "this is for the person who reads why a test failed")]
 pub fn show_log(name: &str, log: &PathBuf) {

@@ -15,7 +15,7 @@ use queue_protocol::names::{LeaseToken, MessageId};
 use queue_protocol::request::{NackKind, Receipts};
 use queue_protocol::response::{At, Settled};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::random::Random;
 
@@ -45,9 +45,20 @@ struct History {
     held: Vec<Held>,
 }
 
+/// How long a request took.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) at: Instant,
+    pub(crate) took: Duration,
+    pub(crate) answered: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct Load {
     stop: AtomicBool,
+    /// Between two rounds of a worker.
+    pause: Duration,
+    asked: Mutex<Vec<Asked>>,
     history: Mutex<History>,
     /// The last place in the log that an answer has named.
     newest: Mutex<At>,
@@ -59,6 +70,16 @@ fn receipts(held: &[Held]) -> Receipts {
 }
 
 impl Load {
+    /// Workers rest so long between two rounds.
+    pub(crate) fn with_pause(pause: Duration) -> Self {
+        Self { pause, ..Self::default() }
+    }
+
+    /// All requests so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("nobody panics with it").clone()
+    }
+
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().expect("nobody panics with it")
     }
@@ -71,7 +92,11 @@ impl Load {
     ) -> Option<Answered<T>> {
         let newest = || self.newest.lock().expect("nobody panics with it");
         let before = *newest();
-        match asked.await {
+        let at = Instant::now();
+        let outcome = asked.await;
+        let request = Asked { at, took: at.elapsed(), answered: outcome.is_ok() };
+        self.asked.lock().expect("nobody panics with it").push(request);
+        match outcome {
             Ok(answer) => {
                 let read = answer.at.position == u32::MAX;
                 let behind = answer.at > before || (read && answer.at == before);
@@ -112,6 +137,9 @@ impl Load {
             self.push(&client, &format!("{name} {number}"), &mut random).await;
             if random.within(0..2) == 0 {
                 self.consume(&client, &mut random).await;
+            }
+            if !self.pause.is_zero() {
+                sleep(self.pause).await;
             }
         }
     }

@@ -7,6 +7,7 @@
 //! | `torture eio CYCLES [SEED]` | a node starts under strace, and one of its first 100 syncs fails: it must end with 74 and answer no more |
 //! | `torture partition CYCLES [SEED]` | nodes are cut from each other or from clients, one way or both, lose packets, or are paused by SIGSTOP |
 //! | `torture audit [PUSHES]` | nothing; every answer is held against the syncs that cover it, see [`audit`] |
+//! | `torture ordinary [MINUTES]` | many clients, most of them hostile, at once, and two kills of the leader; ten minutes by default, see [`ordinary`] |
 //! | `torture replace MIB` | a node that holds so much is lost, and replaced with one command; what it took for 1,024 or more goes to the ledger |
 //!
 //! Strikes fall on one cluster of three real nodes under load, CYCLES times, and after each everything that was
@@ -19,6 +20,7 @@
 mod audit;
 mod eio;
 mod history;
+mod ordinary;
 mod partition;
 mod power;
 mod random;
@@ -39,8 +41,7 @@ const LINE_CYCLES: u64 = 100;
 /// Fewer at the end of a run are no line.
 const LINE_CYCLES_MIN: u64 = 10;
 
-const USAGE: &str =
-    "usage: torture kill|power|eio|partition CYCLES [SEED] · torture audit [PUSHES] · torture replace MIB";
+const USAGE: &str = "usage: torture kill|power|eio|partition CYCLES [SEED] · torture audit [PUSHES] · torture ordinary [MINUTES] · torture replace MIB";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -53,6 +54,8 @@ async fn main() -> ExitCode {
         (Some(strike), _, &[cycles, seed]) => strikes(strike, cycles, seed).await,
         (None, "audit", &[]) => audit::audit(10_000).await,
         (None, "audit", &[pushes]) => audit::audit(usize::try_from(pushes).unwrap_or(usize::MAX)).await,
+        (None, "ordinary", &[]) => ordinary::ordinary(10).await,
+        (None, "ordinary", &[minutes]) => ordinary::ordinary(minutes).await,
         (None, "replace", &[mib]) => replace::replace(mib).await,
         _ => usage(),
     }

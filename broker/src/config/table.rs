@@ -7,6 +7,7 @@ use tracing::Level;
 
 use super::value::{address, boolean, duration, duration_in, duration_range, millis, number_in, size_in};
 use super::{Config, LogFormat};
+use crate::server::MEMORY_MIN;
 
 /// Whether nodes of one cluster may differ in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +235,21 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| {
             let count = number_in(text, 1, 1_000_000)?;
             config.node.server.connections_max = usize::try_from(count).expect("a million is a usize");
+            Ok(())
+        },
+    },
+    Setting {
+        key: "limits.memory",
+        value: SIZE,
+        default: "auto",
+        doc: "Memory for requests of clients that are unfinished or not answered yet, at least 64MiB: auto is a quarter of \
+              the memory of the cgroup or machine, at most 512MiB. For who gives a node more memory to serve large requests \
+              of many clients, or shares a machine",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            let size = if text == "auto" { None } else { Some(size_in(text, MEMORY_MIN as u64, 1 << 40)?) };
+            config.node.server.memory = size.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
             Ok(())
         },
     },

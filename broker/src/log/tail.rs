@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::Entry;
 use super::format::entry::ROW_SIZE;
 
 /// What an entry costs beside its bytes.
 const OVERHEAD: usize = 256;
+/// What a content costs beside its bytes: its place in the entry, and its count of owners.
+const CONTENT_OVERHEAD: usize = 96;
 
 /// Entries that a check looks at.
 const CHECKED: usize = 64;
@@ -52,8 +52,9 @@ impl Tail {
 
     /// Adds the entry after the last one.
     pub(crate) fn push(&mut self, entry: Entry, operation: u64) {
-        let contents: usize =
-            entry.contents.iter().flat_map(|contents| contents.iter()).map(Bytes::len).sum();
+        // Each has memory of its own, or shares it with its neighbours: `FrameReader` and `Reader` see to that.
+        let contents = entry.contents.iter().flat_map(|contents| contents.iter());
+        let contents: usize = contents.map(|content| CONTENT_OVERHEAD + content.len()).sum();
         let size = OVERHEAD + entry.commands.len() + entry.table.len() * ROW_SIZE + contents;
         self.size += size;
         self.entries.insert(entry.id.index, Kept { entry, size, operation, hidden: false });

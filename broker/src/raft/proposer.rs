@@ -33,8 +33,6 @@ const ENTRY_SIZE_MAX: usize = 1 << 20;
 /// Entries handed to Raft and not applied yet; meanwhile commands gather. Enough that the disk, the way and the
 /// processors all have one: with more of them an entry would hold fewer commands, and most of its cost is its own.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
-/// Bytes of proposals that wait, over all connections.
-const WAITING_SIZE_MAX: usize = 256 << 20;
 
 /// A command on its way into the log.
 pub(crate) struct Proposal {
@@ -65,8 +63,6 @@ pub(crate) enum ProposeError {
     NotLeader,
     /// Surely not done: this node leads, and no quorum has answered it for longer than its lease.
     NoQuorum,
-    /// Surely not done: too much is waiting.
-    Overloaded,
     /// It may be done.
     Unknown,
 }
@@ -77,15 +73,10 @@ pub(crate) trait Parked: Send + Sync {
     fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal>;
 }
 
-#[derive(Default)]
-struct Waiting {
-    proposals: VecDeque<(Instant, Proposal)>,
-    size: usize,
-}
-
-/// Takes proposals from any thread; [`Proposer::run`] turns them into entries.
+/// Takes proposals from any thread; [`Proposer::run`] turns them into entries. How many may wait is for those who propose
+/// to bound: clients have a budget.
 pub(crate) struct Proposer {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<VecDeque<(Instant, Proposal)>>,
     arrived: Notify,
     parked: OnceLock<Arc<dyn Parked>>,
     in_flight: Arc<Semaphore>,
@@ -165,39 +156,30 @@ impl Proposer {
         assert!(self.parked.set(parked).is_ok(), "parked leases are kept in one place");
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<(Instant, Proposal)>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Proposes; `proposal.done` is called exactly once, from some thread.
     pub(crate) fn propose(&self, proposal: Proposal) {
-        let size = proposal.size();
-        let mut waiting = self.waiting();
-        if waiting.size + size > WAITING_SIZE_MAX {
-            drop(waiting);
-            return (proposal.done)(Err(ProposeError::Overloaded));
-        }
-        waiting.size += size;
-        waiting.proposals.push_back((Instant::now(), proposal));
-        drop(waiting);
+        self.waiting().push_back((Instant::now(), proposal));
         self.arrived.notify_one();
     }
 
     /// The next entry's worth; empty if nothing waits.
     fn take(&self) -> Vec<Proposal> {
         let mut waiting = self.waiting();
-        let room = waiting.proposals.len().min(COMMANDS_COUNT_MAX);
+        let room = waiting.len().min(COMMANDS_COUNT_MAX);
         let mut taken: Vec<Proposal> = Vec::with_capacity(room);
         let mut arrivals = Vec::with_capacity(room);
         let mut size = 0;
-        while let Some((_, next)) = waiting.proposals.front() {
+        while let Some((_, next)) = waiting.front() {
             let next_size = next.size();
             if !taken.is_empty() && (size + next_size > ENTRY_SIZE_MAX || taken.len() == COMMANDS_COUNT_MAX) {
                 break;
             }
             size += next_size;
-            waiting.size -= next_size;
-            let (arrived, next) = waiting.proposals.pop_front().expect("it was looked at");
+            let (arrived, next) = waiting.pop_front().expect("it was looked at");
             arrivals.push(arrived);
             taken.push(next);
         }

@@ -14,6 +14,7 @@ use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello};
 use queue_protocol::io::FrameReader;
 use tokio::sync::watch;
 
+use super::budget::Budget;
 use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
@@ -29,6 +30,10 @@ use crate::raft::{Consensus, seeded, serve_peer, spawn};
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Most that clients may have by default.
+pub const MEMORY_DEFAULT_MAX: usize = 512 << 20;
+/// Least that clients may be given.
+pub const MEMORY_MIN: usize = 64 << 20;
 /// How often it is asked anew where members are.
 const LOCATE_EVERY: Duration = Duration::from_secs(15);
 
@@ -37,13 +42,15 @@ const LOCATE_EVERY: Duration = Duration::from_secs(15);
 pub struct ServerOptions {
     /// Client connections at a time.
     pub connections_max: usize,
+    /// Memory for unfinished input and requests in flight of all clients; [`MEMORY_DEFAULT_MAX`] if none is given.
+    pub memory: Option<usize>,
     /// How queues and requests behave.
     pub queues: QueueOptions,
 }
 
 impl Default for ServerOptions {
     fn default() -> Self {
-        Self { connections_max: 10_000, queues: QueueOptions::default() }
+        Self { connections_max: 10_000, memory: None, queues: QueueOptions::default() }
     }
 }
 
@@ -75,6 +82,7 @@ impl Server {
             waiters,
             presence: Presence::new(&consensus),
             options: options.queues.clone(),
+            budget: Budget::new(options.memory.unwrap_or(MEMORY_DEFAULT_MAX)),
             connections: AtomicU64::new(0),
             places: (places.clients, options.connections_max),
             quiet: Quiet::default(),

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use queue_protocol::client::Stream;
-use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
-use queue_protocol::gather::Gatherer;
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
+use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX};
 use queue_protocol::request::{Call, Request};
 use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -17,8 +15,10 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::answer::respond;
+use super::budget::Share;
 use super::caller::Caller;
 use super::dispatch::Dispatch;
+use super::input::Input;
 use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
 use crate::outside::Fatal;
@@ -96,6 +96,7 @@ pub(crate) async fn serve_client(
         replies,
         notes,
         attends: false.into(),
+        share: dispatch.budget.share(id),
     };
     let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
@@ -128,15 +129,17 @@ pub(crate) struct Reading {
     notes: mpsc::UnboundedSender<Note>,
     /// The client said that it is there as long as this connection is.
     attends: std::sync::atomic::AtomicBool,
+    /// Memory for what it sends.
+    share: Arc<Share>,
 }
 
 impl Reading {
     async fn run(
         self,
-        mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+        reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
         mut stop: watch::Receiver<bool>,
     ) -> Left {
-        let mut gatherer = Gatherer::<BytesMut>::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
+        let mut input = Input::new(reader, Arc::clone(&self.share));
         let mut silence = 0;
         loop {
             while !self.flight.has_room() {
@@ -145,7 +148,7 @@ impl Reading {
             let attends = self.attends.load(std::sync::atomic::Ordering::Relaxed);
             let first = tokio::select! {
                 biased;
-                first = reader.next() => first,
+                first = input.next() => first,
                 _ = stop.wait_for(|stop| *stop) => return Left::InOrder,
                 () = tokio::time::sleep(LOOK_EVERY), if attends => {
                     match self.look(silence) {
@@ -163,10 +166,10 @@ impl Reading {
             };
             // What came along is taken in the same turn, so that it goes into one entry.
             while let Some(frame) = next {
-                if let Err(error) = self.take(frame, &mut gatherer) {
+                if let Err(error) = self.start(frame) {
                     return self.broken(error.into());
                 }
-                let buffered = if self.flight.has_room() { reader.next_buffered() } else { Ok(None) };
+                let buffered = if self.flight.has_room() { input.next_buffered() } else { Ok(None) };
                 next = match buffered {
                     Ok(buffered) => buffered,
                     Err(error) => return self.broken(error),
@@ -189,14 +192,6 @@ impl Reading {
         let _ = self.notes.send(Note::Ping);
         let taking = self.flight.taking.swap(false, std::sync::atomic::Ordering::Relaxed);
         Some(if taking { 0 } else { silence + 1 })
-    }
-
-    fn take(&self, frame: Frame, gatherer: &mut Gatherer) -> Result<(), FrameError> {
-        let mut budget = IN_FLIGHT_SIZE_MAX.saturating_sub(gatherer.held());
-        match gatherer.take(frame, &mut budget)? {
-            Some(frame) => self.start(frame),
-            None => Ok(()),
-        }
     }
 
     fn broken(&self, error: queue_protocol::codec::CodecError) -> Left {
@@ -231,6 +226,11 @@ impl Reading {
                     self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
+                let Some(charge) = self.share.request(size) else {
+                    reply.finish(Finished::Failed(overloaded()));
+                    return Ok(());
+                };
+                let reply = reply.charged(charge);
                 self.dispatch.handle(&self.caller, call, frame.tail, reply);
             }
         }
@@ -348,6 +348,13 @@ impl Writing {
         }
         true
     }
+}
+
+/// Not even the request could be kept.
+fn overloaded() -> Error {
+    let error =
+        Error::refused(ErrorCode::Overloaded, "this node has too many requests of clients in its memory");
+    Error { retry: Retry::AfterMs(100), ..error }
 }
 
 fn push(outbox: &mut Outbox, frame: &OutFrame) {

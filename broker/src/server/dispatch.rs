@@ -18,6 +18,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
+use super::budget::Budget;
 use super::caller::Caller;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
 use super::presence::Presence;
@@ -69,6 +70,7 @@ pub(crate) struct Dispatch {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) presence: Arc<Presence>,
     pub(crate) options: QueueOptions,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) connections: std::sync::atomic::AtomicU64,
     /// Connections of clients: how many there may be, and how many were asked for.
     pub(crate) places: (usize, usize),

@@ -3,6 +3,7 @@
 
 mod accept;
 pub(crate) mod answer;
+mod budget;
 mod caller;
 mod connection;
 pub(crate) mod dispatch;
@@ -10,6 +11,7 @@ mod explain;
 mod greetings;
 mod groups;
 mod history;
+mod input;
 mod options;
 mod places;
 mod presence;
@@ -21,7 +23,7 @@ mod source;
 pub(crate) mod waiters;
 mod waiting;
 
-pub use self::accept::ServerOptions;
+pub use self::accept::{MEMORY_DEFAULT_MAX, MEMORY_MIN, ServerOptions};
 pub use self::dispatch::QueueOptions;
 pub use self::places::Places;
 

@@ -5,6 +5,7 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::response::{Age, Answer, At};
 use tokio::sync::mpsc;
 
+use super::budget::Charge;
 use crate::raft::{Committed, ProposeError};
 
 /// How a request ended, before it is an answer on the wire.
@@ -52,10 +53,6 @@ impl Finished {
             Err(ProposeError::NoQuorum) => {
                 Self::Failed(Error::again(ErrorCode::NoLeader, "no quorum answers this leader"))
             }
-            Err(ProposeError::Overloaded) => Self::Failed(Error {
-                retry: Retry::AfterMs(100),
-                ..Error::refused(ErrorCode::Overloaded, "too much is waiting to be written")
-            }),
             Err(ProposeError::Unknown) => Self::Failed(Error {
                 code: ErrorCode::NotConfirmed,
                 applied: Applied::Unknown,
@@ -77,6 +74,8 @@ pub(crate) struct ReplyTo {
     connection: u64,
     request_id: u64,
     size: usize,
+    /// Its memory, until there is an outcome.
+    _charge: Option<Charge>,
     to: Option<mpsc::UnboundedSender<Reply>>,
 }
 
@@ -96,7 +95,13 @@ impl ReplyTo {
         size: usize,
         to: mpsc::UnboundedSender<Reply>,
     ) -> Self {
-        Self { connection, request_id, size, to: Some(to) }
+        Self { connection, request_id, size, _charge: None, to: Some(to) }
+    }
+
+    /// The memory of the request is charged until there is an outcome.
+    pub(super) fn charged(mut self, charge: Charge) -> Self {
+        self._charge = Some(charge);
+        self
     }
 
     pub(crate) fn connection(&self) -> u64 {

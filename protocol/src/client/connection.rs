@@ -227,13 +227,14 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
         let read = tokio::select! {
             biased;
             read = reader.next() => read,
-            _ = looks.tick() => match shared.look(silence) {
-                Ok(looks) => {
-                    silence = looks;
-                    continue;
+            _ = looks.tick() => {
+                reader.rest();
+                match shared.look(silence) {
+                    Ok(looks) => silence = looks,
+                    Err(gone) => return shared.fail(gone),
                 }
-                Err(gone) => return shared.fail(gone),
-            },
+                continue;
+            }
         };
         silence = 0;
         let mut next = read;
@@ -263,7 +264,7 @@ async fn read_all<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn gather(shared: &Shared, gatherer: &mut Gatherer, frame: Frame) -> Result<(), Gone> {
-    let mut budget = IN_FLIGHT_SIZE_MAX - gatherer.held();
+    let mut budget = IN_FLIGHT_SIZE_MAX.saturating_sub(gatherer.held());
     match gatherer.take(frame, &mut budget) {
         Ok(Some(frame)) => shared.take(frame),
         Ok(None) => Ok(()),

@@ -5,4 +5,5 @@ mod clocks;
 mod descriptors;
 mod greeting;
 mod leases;
+mod memory;
 mod sessions;
