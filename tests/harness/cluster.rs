@@ -321,14 +321,6 @@ impl Cluster {
         status
     }
 
-    /// How node `n` ended by itself, if it did.
-    ///
-    /// # Panics
-    /// If it was killed or stopped.
-    pub fn has_ended(&mut self, n: usize) -> Option<ExitStatus> {
-        self.daemon_mut(n).ended()
-    }
-
     /// How many nodes there are.
     pub fn count(&self) -> usize {
         self.nodes.len()
