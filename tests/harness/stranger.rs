@@ -136,7 +136,8 @@ pub async fn push_once(address: &str, name: &str, body: &[u8], close: bool) -> R
     let response = stranger.ask(push(stranger.stamp(1, 1), name, body)).await?;
     response.result.map_err(|error| error.to_string())?;
     if close {
-        let response = stranger.ask(request(2, Some(stranger.stamp(2, 2)), Request::CloseSession, Vec::new())).await?;
+        let response =
+            stranger.ask(request(2, Some(stranger.stamp(2, 2)), Request::CloseSession, Vec::new())).await?;
         response.result.map_err(|error| error.to_string())?;
     }
     Ok(())

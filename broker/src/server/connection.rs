@@ -186,7 +186,11 @@ impl Reading {
             return Some(0);
         }
         if silence >= SILENCE_COUNT_MAX {
-            self.dispatch.quiet.say(Kind::Silent, Some(self.caller.from), &format_args!("session {}", self.caller.session));
+            self.dispatch.quiet.say(
+                Kind::Silent,
+                Some(self.caller.from),
+                &format_args!("session {}", self.caller.session),
+            );
             return None;
         }
         let _ = self.notes.send(Note::Ping);
