@@ -153,8 +153,7 @@ impl Listener for TcpPort {
         Box::pin(async move {
             let (stream, from) = self.0.accept().await?;
             // One that is broken already says so when it is read.
-            let _ = stream.set_nodelay(true);
-            let _ = keep_alive(&stream);
+            let _ = stream.set_nodelay(true).and_then(|()| keep_alive(&stream));
             Ok((Box::new(stream) as Box<dyn Stream>, from))
         })
     }

@@ -29,8 +29,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Stranger {
     reader: FrameReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
-    /// What the node named to open a session under; none if it does not lead.
-    index: Option<u64>,
+    /// Of the log, as the node named it; 0 of one that does not lead.
+    index: u64,
 }
 
 /// This process may have as many descriptors as the system lets it have: each stranger is one.
@@ -45,7 +45,7 @@ pub fn request(id: u64, stamp: Option<Stamp>, request: Request, tail: Vec<Bytes>
     OutFrame::new(id, &Call { stamp, timeout_ms: 30_000, request }, tail)
 }
 
-/// The frame of a push of one message to the queue `name`, which it makes.
+/// The frame of a push of one message to the queue `name`, which it makes; its id is the number of its stamp.
 ///
 /// # Panics
 /// If the body has no place in a message.
@@ -87,13 +87,13 @@ impl Stranger {
         let mut reader = FrameReader::new(read);
         let hello = Hello::new(None, HelloRole::Client { session }, 0, random());
         let accepted = client_handshake(&mut reader, &mut writer, hello).await;
-        let index = accepted.map_err(|error| error.to_string())?.index;
-        Ok(Self { reader, writer, index })
+        let accepted = accepted.map_err(|error| error.to_string())?;
+        Ok(Self { reader, writer, index: accepted.index.unwrap_or_default() })
     }
 
-    /// The stamp of a request whose number is `number`; all numbers below `done_below` are answered.
+    /// A stamp of its session; all numbers below `done_below` are answered.
     pub fn stamp(&self, number: u64, done_below: u64) -> Stamp {
-        Stamp { number, done_below, index: self.index.unwrap_or_default() }
+        Stamp { number, done_below, index: self.index }
     }
 
     /// Sends these bytes, as far as the node takes them within `limit`; `false` if it did not take all.
@@ -136,7 +136,8 @@ pub async fn push_once(address: &str, name: &str, body: &[u8], close: bool) -> R
     let response = stranger.ask(push(stranger.stamp(1, 1), name, body)).await?;
     response.result.map_err(|error| error.to_string())?;
     if close {
-        let response = stranger.ask(request(2, Some(stranger.stamp(2, 2)), Request::CloseSession, Vec::new())).await?;
+        let response =
+            stranger.ask(request(2, Some(stranger.stamp(2, 2)), Request::CloseSession, Vec::new())).await?;
         response.result.map_err(|error| error.to_string())?;
     }
     Ok(())

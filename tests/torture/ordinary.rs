@@ -125,7 +125,7 @@ async fn besiege(day: Arc<Day>, bytes: Arc<Vec<u8>>) {
 }
 
 /// Sends many frames at once, and reads what is answered, as fast as it comes.
-async fn flood(day: Arc<Day>, frames: impl Fn(&Stranger) -> Vec<OutFrame>, pause: Duration) {
+async fn flood(day: Arc<Day>, frames: fn(&Stranger) -> Vec<OutFrame>, pause: Duration) {
     while !day.over() {
         if let Ok(mut stranger) = Stranger::greet(day.leader()).await {
             let frames = frames(&stranger);
@@ -144,10 +144,18 @@ async fn flood(day: Arc<Day>, frames: impl Fn(&Stranger) -> Vec<OutFrame>, pause
     }
 }
 
+/// Many leases that wait.
 fn leases(stranger: &Stranger, count: u64) -> Vec<OutFrame> {
-    let lease = || Request::Lease(lease(LEASE_QUEUE, 1, None, 60_000));
-    let request = |number| stranger::request(number, Some(stranger.stamp(number, 1)), lease(), Vec::new());
-    (1..=count).map(request).collect()
+    let lease = |number| {
+        let lease = Request::Lease(lease(LEASE_QUEUE, 1, None, 60_000));
+        stranger::request(number, Some(stranger.stamp(number, 1)), lease, Vec::new())
+    };
+    (1..=count).map(lease).collect()
+}
+
+/// Many reads.
+fn reads(_: &Stranger) -> Vec<OutFrame> {
+    (1..=500).map(|id| stranger::request(id, None, Request::Stats, Vec::new())).collect()
 }
 
 /// Lets leases wait, and is gone without a word.
@@ -190,13 +198,10 @@ async fn hostile(day: &Arc<Day>) -> JoinSet<()> {
     (0..UNFINISHED).for_each(|_| drop(loads.spawn(besiege(Arc::clone(day), Arc::clone(&unfinished)))));
     (0..PIECES).for_each(|_| drop(loads.spawn(besiege(Arc::clone(day), Arc::clone(&pieces)))));
     for _ in 0..FLOODS {
-        let stats = |id| stranger::request(id, None, Request::Stats, Vec::new());
-        let frames = move |_: &Stranger| (1..=500).map(stats).collect();
-        loads.spawn(flood(Arc::clone(day), frames, Duration::ZERO));
+        loads.spawn(flood(Arc::clone(day), reads, Duration::ZERO));
     }
     for _ in 0..PARKED {
-        let frames = |stranger: &Stranger| leases(stranger, 1_100);
-        loads.spawn(flood(Arc::clone(day), frames, Duration::from_secs(1)));
+        loads.spawn(flood(Arc::clone(day), |stranger| leases(stranger, 1_100), Duration::from_secs(1)));
     }
     loads.spawn(die(Arc::clone(day)));
     loads

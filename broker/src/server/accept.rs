@@ -30,6 +30,10 @@ use crate::raft::{Consensus, seeded, serve_peer, spawn};
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Most that clients may have by default.
+pub const MEMORY_DEFAULT_MAX: usize = 512 << 20;
+/// Least that clients may be given.
+pub const MEMORY_MIN: usize = 64 << 20;
 /// How often it is asked anew where members are.
 const LOCATE_EVERY: Duration = Duration::from_secs(15);
 /// Most that clients may have by default.
