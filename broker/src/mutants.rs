@@ -105,6 +105,12 @@ mutants! {
     SilentGreetingStays => "silent-greeting-stays" in Processes,
     /// Every refused connection has a line in the log.
     LineForEachConnection => "line-for-each-connection" in Processes,
+    /// A number behind one that was refused for want of room is executed.
+    RefusedOvertaken => "refused-overtaken" in Processes,
+    /// Parked leases of a connection that is gone stay.
+    ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
+    /// Reads begin as they come, however many of one connection.
+    ReadsNotInTurn => "reads-not-in-turn" in Processes,
 }
 
 /// Whether this process has the bug.

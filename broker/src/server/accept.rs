@@ -18,11 +18,14 @@ use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::greetings::{Greeted, Greetings};
+use super::order::Orders;
 use super::places::{Kept, Place, Places};
 use super::presence::Presence;
 use super::quiet::{Kind, Quiet};
+use super::reads::Reads;
 use super::source::Source;
 use super::waiters::Waiters;
+use super::watched::watched;
 use crate::outside::Listener;
 use crate::raft::{Consensus, seeded, serve_peer, spawn};
 
@@ -74,6 +77,8 @@ impl Server {
             consensus: Arc::clone(&consensus),
             waiters,
             presence: Presence::new(&consensus),
+            reads: Reads::new(),
+            orders: Orders::default(),
             options: options.queues.clone(),
             connections: AtomicU64::new(0),
             places: (places.clients, options.connections_max),
@@ -149,6 +154,7 @@ impl Server {
 
     async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: SocketAddr, mut greeted: Greeted) {
         let source = Source::of(from);
+        let (stream, watch) = watched(stream);
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let secret = &self.consensus.me().credentials.secret;
@@ -186,7 +192,7 @@ impl Server {
                 self.consensus.outside().tasks.serving(Box::pin(seeded(seed, async move {
                     let dispatch = Arc::clone(&this.dispatch);
                     dispatch.connections.fetch_add(1, Ordering::Relaxed);
-                    serve_client(Arc::clone(&dispatch), id, caller, reader, writer, stop).await;
+                    serve_client(Arc::clone(&dispatch), id, caller, reader, writer, watch, stop).await;
                     dispatch.connections.fetch_sub(1, Ordering::Relaxed);
                     drop(place);
                 })));

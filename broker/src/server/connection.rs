@@ -13,14 +13,17 @@ use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_
 use queue_protocol::request::{Call, Request};
 use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::answer::respond;
 use super::caller::Caller;
 use super::dispatch::Dispatch;
+use super::flight::{self, Flight};
+use super::order::Order;
 use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
+use super::watched::Watch;
 use crate::outside::Fatal;
 
 /// Answers are put together until a write is this large.
@@ -32,46 +35,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looks without a sign of life, each followed by a ping, after which a client that says that it is there is not.
 const SILENCE_COUNT_MAX: u32 = 8;
 
-/// What a connection may have in flight, and has.
-struct Flight {
-    count: std::sync::atomic::AtomicUsize,
-    size: std::sync::atomic::AtomicUsize,
-    landed: Notify,
-    /// The client has taken something that it let wait.
-    taking: std::sync::atomic::AtomicBool,
-}
-
-impl Flight {
-    fn new() -> Self {
-        Self { count: 0.into(), size: 0.into(), landed: Notify::new(), taking: false.into() }
-    }
-
-    fn take(&self, size: usize) {
-        self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.size.fetch_add(size, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn give_back(&self, size: usize) {
-        self.count.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        self.size.fetch_sub(size, std::sync::atomic::Ordering::Relaxed);
-        self.landed.notify_one();
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count.load(std::sync::atomic::Ordering::Relaxed) == 0
-    }
-
-    /// There is room for another request.
-    fn has_room(&self) -> bool {
-        self.count.load(std::sync::atomic::Ordering::Relaxed) < IN_FLIGHT_COUNT_MAX
-            && self.size.load(std::sync::atomic::Ordering::Relaxed) < IN_FLIGHT_SIZE_MAX
-    }
-}
-
 /// What the reading half tells the writing half beside outcomes.
 enum Note {
     Ping,
     Pong(u64),
+    /// There is no place for this request.
+    Refused(u64),
     Bad(FrameError),
 }
 
@@ -82,6 +51,7 @@ pub(crate) async fn serve_client(
     caller: Caller,
     reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
+    watch: Watch,
     stop: watch::Receiver<bool>,
 ) {
     let session = caller.session;
@@ -91,11 +61,13 @@ pub(crate) async fn serve_client(
     let reading = Reading {
         dispatch: Arc::clone(&dispatch),
         id,
+        order: dispatch.orders.connected(session),
         caller,
         flight: Arc::clone(&flight),
         replies,
         notes,
         attends: false.into(),
+        watch: watch.clone(),
     };
     let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
@@ -104,11 +76,18 @@ pub(crate) async fn serve_client(
     // itself when everything is answered; if the client is gone, at the first failed write.
     match futures_util::future::select(read, write).await {
         futures_util::future::Either::Left((Left::Gone, _)) => {}
-        futures_util::future::Either::Left((Left::InOrder, write)) => write.await,
+        futures_util::future::Either::Left((Left::InOrder, write)) => {
+            // Nobody reads any more: that the client is gone is seen by looking only.
+            let ended = std::pin::pin!(async {
+                tokio::time::sleep(LOOK_EVERY).await;
+                watch.ended(LOOK_EVERY).await;
+            });
+            futures_util::future::select(write, ended).await;
+        }
         futures_util::future::Either::Right(_) => {}
     }
-    dispatch.waiters.disconnected(id);
-    dispatch.presence.disconnected(session, id);
+    dispatch.disconnected(session, id);
+    dispatch.orders.disconnected(session);
 }
 
 /// How reading ended.
@@ -123,11 +102,13 @@ pub(crate) struct Reading {
     dispatch: Arc<Dispatch>,
     id: u64,
     caller: Caller,
+    order: Arc<Order>,
     flight: Arc<Flight>,
     replies: mpsc::UnboundedSender<Reply>,
     notes: mpsc::UnboundedSender<Note>,
     /// The client said that it is there as long as this connection is.
     attends: std::sync::atomic::AtomicBool,
+    watch: Watch,
 }
 
 impl Reading {
@@ -139,9 +120,15 @@ impl Reading {
         let mut gatherer = Gatherer::<BytesMut>::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
         let mut silence = 0;
         loop {
-            while !self.flight.has_room() {
-                self.flight.landed.notified().await;
+            while self.flight.rests() {
+                tokio::select! {
+                    biased;
+                    () = self.flight.landed.notified() => {}
+                    _ = stop.wait_for(|stop| *stop) => return Left::InOrder,
+                    () = self.watch.ended(LOOK_EVERY) => return Left::Gone,
+                }
             }
+            self.flight.turn().await;
             let attends = self.attends.load(std::sync::atomic::Ordering::Relaxed);
             let first = tokio::select! {
                 biased;
@@ -166,7 +153,8 @@ impl Reading {
                 if let Err(error) = self.take(frame, &mut gatherer) {
                     return self.broken(error.into());
                 }
-                let buffered = if self.flight.has_room() { reader.next_buffered() } else { Ok(None) };
+                self.flight.turn().await;
+                let buffered = if self.flight.rests() { Ok(None) } else { reader.next_buffered() };
                 next = match buffered {
                     Ok(buffered) => buffered,
                     Err(error) => return self.broken(error),
@@ -205,6 +193,8 @@ impl Reading {
             queue_protocol::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
             queue_protocol::codec::CodecError::Frame(error) => {
                 self.dispatch.quiet.say(Kind::BadFrame, Some(self.caller.from), &error);
+                // What waits would keep a connection that nobody reads.
+                self.dispatch.disconnected(self.caller.session, self.id);
                 let _ = self.notes.send(Note::Bad(error));
                 Left::InOrder
             }
@@ -214,8 +204,7 @@ impl Reading {
     fn start(&self, frame: Frame) -> Result<(), FrameError> {
         match frame.kind {
             FrameKind::Ping => {
-                // Counted like a request: who reads no answers cannot fill the memory with pings.
-                self.flight.take(0);
+                self.flight.owe_pong();
                 let _ = self.notes.send(Note::Pong(frame.request_id));
             }
             FrameKind::Cancel => {
@@ -225,12 +214,26 @@ impl Reading {
             FrameKind::Pong | FrameKind::Goodbye => {}
             _ => {
                 let call: Call = frame.message()?;
+                let place = self.flight.has_place();
+                let admitted = call.stamp.map_or(place, |stamp| self.order.admit(stamp, place));
+                if !admitted {
+                    self.flight.owe_refusal();
+                    let _ = self.notes.send(Note::Refused(frame.request_id));
+                    return Ok(());
+                }
                 let size = frame.size();
                 self.flight.take(size);
                 if call.request == Request::Attend {
                     self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
+                let reply = match call.stamp {
+                    Some(stamp) => reply.numbered(Arc::clone(&self.order), stamp.number),
+                    None => {
+                        self.flight.count_light();
+                        reply
+                    }
+                };
                 self.dispatch.handle(&self.caller, call, frame.tail, reply);
             }
         }
@@ -257,12 +260,20 @@ impl Writing {
             tokio::select! {
                 biased;
                 note = self.noted.recv(), if reading => match note {
-                    Some(Note::Ping) => push(&mut outbox, &OutFrame::bare(0, FrameKind::Ping)),
-                    Some(Note::Pong(id)) => {
-                        self.flight.give_back(0);
-                        push(&mut outbox, &OutFrame::bare(id, FrameKind::Pong));
+                    Some(note) => {
+                        goodbye = goodbye.or(self.heed(note, &mut outbox));
+                        while outbox.size() < WRITE_SIZE
+                            && let Ok(note) = self.noted.try_recv()
+                        {
+                            goodbye = goodbye.or(self.heed(note, &mut outbox));
+                        }
+                        // Outcomes are not held up by those who ask without end.
+                        if let Ok(reply) = self.outcomes.try_recv()
+                            && !self.take(reply, &mut outbox)
+                        {
+                            return;
+                        }
                     }
-                    Some(Note::Bad(error)) => goodbye = Some(error.to_wire()),
                     // The reading half is gone; what is in flight is still answered.
                     None => reading = false,
                 },
@@ -306,6 +317,23 @@ impl Writing {
         push(&mut outbox, &frame);
         let _ = tokio::time::timeout(WRITE_TIMEOUT, outbox.write_to(&mut self.writer)).await;
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.writer).await;
+    }
+
+    /// Encodes what is owed beside outcomes; gives the reason to say goodbye, if there is one.
+    fn heed(&self, note: Note, outbox: &mut Outbox) -> Option<Error> {
+        match note {
+            Note::Ping => push(outbox, &OutFrame::bare(0, FrameKind::Ping)),
+            Note::Pong(id) => {
+                self.flight.paid();
+                push(outbox, &OutFrame::bare(id, FrameKind::Pong));
+            }
+            Note::Refused(id) => {
+                self.flight.paid();
+                outbox.push_message(id, &flight::refusal(), &[]).expect("an error fits a frame");
+            }
+            Note::Bad(error) => return Some(error.to_wire()),
+        }
+        None
     }
 
     /// Encodes this outcome and all that are there already. `false` if the node must not go on.

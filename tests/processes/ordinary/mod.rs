@@ -3,6 +3,9 @@
 
 mod clocks;
 mod descriptors;
+mod flight;
 mod greeting;
 mod leases;
+mod pipeline;
+mod reads;
 mod sessions;
