@@ -115,6 +115,12 @@ mutants! {
     InputNotCounted => "input-not-counted" in Processes,
     /// Unfinished input may come as slowly as it likes.
     SlowInputStays => "slow-input-stays" in Processes,
+    /// A number behind one that was refused for want of room is executed.
+    RefusedOvertaken => "refused-overtaken" in Processes,
+    /// Parked leases of a connection that is gone stay.
+    ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
+    /// Reads begin as they come, however many of one connection.
+    ReadsNotInTurn => "reads-not-in-turn" in Processes,
 }
 
 /// Whether this process has the bug.

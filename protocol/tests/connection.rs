@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use queue_protocol::bounded::Text;
-use queue_protocol::client::{CallError, Connection, Dial, Gone, TcpDial};
+use queue_protocol::client::{CallError, Connection, Dial, Gone, Stream, TcpDial};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use queue_protocol::handshake::accept;
@@ -164,6 +164,12 @@ async fn who_waits_for_room_is_told_when_the_connection_is_lost() {
 
 /// Counts writes.
 struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl Stream for Counted {
+    fn has_ended(&mut self) -> bool {
+        self.0.has_ended()
+    }
+}
 
 impl AsyncRead for Counted {
     fn poll_read(

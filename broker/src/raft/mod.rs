@@ -23,6 +23,7 @@ pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
 mod reserve;
+mod rounds;
 mod send_snapshot;
 mod status;
 mod succession;
@@ -42,9 +43,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::type_config::TypeConfigExt;
-use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use openraft::{Config, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::level::Levels;
@@ -72,6 +72,7 @@ use self::network::Network;
 use self::proposer::Proposer;
 use self::receive_snapshot::Reception;
 use self::reserve::{Room, Rooms};
+use self::rounds::{Round, Rounds};
 use self::times::Times;
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
@@ -189,6 +190,7 @@ pub(crate) struct Consensus {
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Rooms,
+    rounds: Arc<Rounds>,
     told: Told,
     agreement: Arc<Agreement>,
     times: Arc<Times>,
@@ -272,6 +274,7 @@ impl Consensus {
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
             rooms: Rooms::default(),
+            rounds: Rounds::new(raft.clone()),
             told: Told::default(),
             agreement,
             times,
@@ -396,11 +399,10 @@ impl Consensus {
         if self.seat.is_silent() {
             return Err(self.no_quorum());
         }
-        let reading = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        match tokio::time::timeout(READ_TIMEOUT, reading).await {
-            Ok(Ok(_)) => Ok(self.machine.read(|_, index| index)),
-            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Err(self.not_leader()),
-            Ok(Err(_)) | Err(_) => Err(self.no_quorum()),
+        match self.rounds.ask().await {
+            Round::Leads => Ok(self.machine.read(|_, index| index)),
+            Round::Follows => Err(self.not_leader()),
+            Round::NoQuorum => Err(self.no_quorum()),
         }
     }
 

@@ -19,21 +19,20 @@ use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::greetings::{Greeted, Greetings};
+use super::order::Orders;
 use super::places::{Kept, Place, Places};
 use super::presence::Presence;
 use super::quiet::{Kind, Quiet};
+use super::reads::Reads;
 use super::source::Source;
 use super::waiters::Waiters;
+use super::watched::watched;
 use crate::outside::Listener;
 use crate::raft::{Consensus, seeded, serve_peer, spawn};
 
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Most that clients may have by default.
-pub const MEMORY_DEFAULT_MAX: usize = 512 << 20;
-/// Least that clients may be given.
-pub const MEMORY_MIN: usize = 64 << 20;
 /// How often it is asked anew where members are.
 const LOCATE_EVERY: Duration = Duration::from_secs(15);
 /// Most that clients may have by default.
@@ -85,6 +84,8 @@ impl Server {
             consensus: Arc::clone(&consensus),
             waiters,
             presence: Presence::new(&consensus),
+            reads: Reads::new(),
+            orders: Orders::default(),
             options: options.queues.clone(),
             budget: Budget::new(options.memory.unwrap_or(MEMORY_DEFAULT_MAX)),
             connections: AtomicU64::new(0),
@@ -161,6 +162,7 @@ impl Server {
 
     async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: SocketAddr, mut greeted: Greeted) {
         let source = Source::of(from);
+        let (stream, watch) = watched(stream);
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let secret = &self.consensus.me().credentials.secret;
@@ -198,7 +200,7 @@ impl Server {
                 self.consensus.outside().tasks.serving(Box::pin(seeded(seed, async move {
                     let dispatch = Arc::clone(&this.dispatch);
                     dispatch.connections.fetch_add(1, Ordering::Relaxed);
-                    serve_client(Arc::clone(&dispatch), id, caller, reader, writer, stop).await;
+                    serve_client(Arc::clone(&dispatch), id, caller, reader, writer, watch, stop).await;
                     dispatch.connections.fetch_sub(1, Ordering::Relaxed);
                     drop(place);
                 })));

@@ -4,23 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::client::Stream;
-use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX};
 use queue_protocol::request::{Call, Request};
 use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::answer::respond;
 use super::budget::Share;
 use super::caller::Caller;
 use super::dispatch::Dispatch;
+use super::flight::{self, Flight};
 use super::input::Input;
+use super::order::Order;
 use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
+use super::watched::Watch;
 use crate::outside::Fatal;
 
 /// Answers are put together until a write is this large.
@@ -32,46 +34,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looks without a sign of life, each followed by a ping, after which a client that says that it is there is not.
 const SILENCE_COUNT_MAX: u32 = 8;
 
-/// What a connection may have in flight, and has.
-struct Flight {
-    count: std::sync::atomic::AtomicUsize,
-    size: std::sync::atomic::AtomicUsize,
-    landed: Notify,
-    /// The client has taken something that it let wait.
-    taking: std::sync::atomic::AtomicBool,
-}
-
-impl Flight {
-    fn new() -> Self {
-        Self { count: 0.into(), size: 0.into(), landed: Notify::new(), taking: false.into() }
-    }
-
-    fn take(&self, size: usize) {
-        self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.size.fetch_add(size, std::sync::atomic::Ordering::Relaxed);
-    }
-
-    fn give_back(&self, size: usize) {
-        self.count.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        self.size.fetch_sub(size, std::sync::atomic::Ordering::Relaxed);
-        self.landed.notify_one();
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count.load(std::sync::atomic::Ordering::Relaxed) == 0
-    }
-
-    /// There is room for another request.
-    fn has_room(&self) -> bool {
-        self.count.load(std::sync::atomic::Ordering::Relaxed) < IN_FLIGHT_COUNT_MAX
-            && self.size.load(std::sync::atomic::Ordering::Relaxed) < IN_FLIGHT_SIZE_MAX
-    }
-}
-
 /// What the reading half tells the writing half beside outcomes.
 enum Note {
     Ping,
     Pong(u64),
+    /// There is no place for this request.
+    Refused(u64),
     Bad(FrameError),
 }
 
@@ -82,6 +50,7 @@ pub(crate) async fn serve_client(
     caller: Caller,
     reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
+    watch: Watch,
     stop: watch::Receiver<bool>,
 ) {
     let session = caller.session;
@@ -91,12 +60,14 @@ pub(crate) async fn serve_client(
     let reading = Reading {
         dispatch: Arc::clone(&dispatch),
         id,
+        order: dispatch.orders.connected(session),
         caller,
         flight: Arc::clone(&flight),
         replies,
         notes,
         attends: false.into(),
         share: dispatch.budget.share(id),
+        watch: watch.clone(),
     };
     let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
@@ -105,11 +76,18 @@ pub(crate) async fn serve_client(
     // itself when everything is answered; if the client is gone, at the first failed write.
     match futures_util::future::select(read, write).await {
         futures_util::future::Either::Left((Left::Gone, _)) => {}
-        futures_util::future::Either::Left((Left::InOrder, write)) => write.await,
+        futures_util::future::Either::Left((Left::InOrder, write)) => {
+            // Nobody reads any more: that the client is gone is seen by looking only.
+            let ended = std::pin::pin!(async {
+                tokio::time::sleep(LOOK_EVERY).await;
+                watch.ended(LOOK_EVERY).await;
+            });
+            futures_util::future::select(write, ended).await;
+        }
         futures_util::future::Either::Right(_) => {}
     }
-    dispatch.waiters.disconnected(id);
-    dispatch.presence.disconnected(session, id);
+    dispatch.disconnected(session, id);
+    dispatch.orders.disconnected(session);
 }
 
 /// How reading ended.
@@ -124,6 +102,7 @@ pub(crate) struct Reading {
     dispatch: Arc<Dispatch>,
     id: u64,
     caller: Caller,
+    order: Arc<Order>,
     flight: Arc<Flight>,
     replies: mpsc::UnboundedSender<Reply>,
     notes: mpsc::UnboundedSender<Note>,
@@ -131,6 +110,7 @@ pub(crate) struct Reading {
     attends: std::sync::atomic::AtomicBool,
     /// Memory for what it sends.
     share: Arc<Share>,
+    watch: Watch,
 }
 
 impl Reading {
@@ -142,9 +122,15 @@ impl Reading {
         let mut input = Input::new(reader, Arc::clone(&self.share));
         let mut silence = 0;
         loop {
-            while !self.flight.has_room() {
-                self.flight.landed.notified().await;
+            while self.flight.rests() {
+                tokio::select! {
+                    biased;
+                    () = self.flight.landed.notified() => {}
+                    _ = stop.wait_for(|stop| *stop) => return Left::InOrder,
+                    () = self.watch.ended(LOOK_EVERY) => return Left::Gone,
+                }
             }
+            self.flight.turn().await;
             let attends = self.attends.load(std::sync::atomic::Ordering::Relaxed);
             let first = tokio::select! {
                 biased;
@@ -169,7 +155,8 @@ impl Reading {
                 if let Err(error) = self.start(frame) {
                     return self.broken(error.into());
                 }
-                let buffered = if self.flight.has_room() { input.next_buffered() } else { Ok(None) };
+                self.flight.turn().await;
+                let buffered = if self.flight.rests() { Ok(None) } else { input.next_buffered() };
                 next = match buffered {
                     Ok(buffered) => buffered,
                     Err(error) => return self.broken(error),
@@ -204,6 +191,8 @@ impl Reading {
             queue_protocol::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
             queue_protocol::codec::CodecError::Frame(error) => {
                 self.dispatch.quiet.say(Kind::BadFrame, Some(self.caller.from), &error);
+                // What waits would keep a connection that nobody reads.
+                self.dispatch.disconnected(self.caller.session, self.id);
                 let _ = self.notes.send(Note::Bad(error));
                 Left::InOrder
             }
@@ -213,8 +202,7 @@ impl Reading {
     fn start(&self, frame: Frame) -> Result<(), FrameError> {
         match frame.kind {
             FrameKind::Ping => {
-                // Counted like a request: who reads no answers cannot fill the memory with pings.
-                self.flight.take(0);
+                self.flight.owe_pong();
                 let _ = self.notes.send(Note::Pong(frame.request_id));
             }
             FrameKind::Cancel => {
@@ -225,16 +213,27 @@ impl Reading {
             _ => {
                 let call: Call = frame.message()?;
                 let size = frame.size();
+                let charge = if self.flight.has_place() { self.share.request(size) } else { None };
+                let room = charge.is_some();
+                let admitted = call.stamp.map_or(room, |stamp| self.order.admit(stamp, room));
+                let Some(charge) = charge.filter(|_| admitted) else {
+                    self.flight.owe_refusal();
+                    let _ = self.notes.send(Note::Refused(frame.request_id));
+                    return Ok(());
+                };
                 self.flight.take(size);
                 if call.request == Request::Attend {
                     self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
-                let Some(charge) = self.share.request(size) else {
-                    reply.finish(Finished::Failed(overloaded()));
-                    return Ok(());
-                };
                 let reply = reply.charged(charge);
+                let reply = match call.stamp {
+                    Some(stamp) => reply.numbered(Arc::clone(&self.order), stamp.number),
+                    None => {
+                        self.flight.count_light();
+                        reply
+                    }
+                };
                 self.dispatch.handle(&self.caller, call, frame.tail, reply);
             }
         }
@@ -261,12 +260,20 @@ impl Writing {
             tokio::select! {
                 biased;
                 note = self.noted.recv(), if reading => match note {
-                    Some(Note::Ping) => push(&mut outbox, &OutFrame::bare(0, FrameKind::Ping)),
-                    Some(Note::Pong(id)) => {
-                        self.flight.give_back(0);
-                        push(&mut outbox, &OutFrame::bare(id, FrameKind::Pong));
+                    Some(note) => {
+                        goodbye = goodbye.or(self.heed(note, &mut outbox));
+                        while outbox.size() < WRITE_SIZE
+                            && let Ok(note) = self.noted.try_recv()
+                        {
+                            goodbye = goodbye.or(self.heed(note, &mut outbox));
+                        }
+                        // Outcomes are not held up by those who ask without end.
+                        if let Ok(reply) = self.outcomes.try_recv()
+                            && !self.take(reply, &mut outbox)
+                        {
+                            return;
+                        }
                     }
-                    Some(Note::Bad(error)) => goodbye = Some(error.to_wire()),
                     // The reading half is gone; what is in flight is still answered.
                     None => reading = false,
                 },
@@ -312,6 +319,23 @@ impl Writing {
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.writer).await;
     }
 
+    /// Encodes what is owed beside outcomes; gives the reason to say goodbye, if there is one.
+    fn heed(&self, note: Note, outbox: &mut Outbox) -> Option<Error> {
+        match note {
+            Note::Ping => push(outbox, &OutFrame::bare(0, FrameKind::Ping)),
+            Note::Pong(id) => {
+                self.flight.paid();
+                push(outbox, &OutFrame::bare(id, FrameKind::Pong));
+            }
+            Note::Refused(id) => {
+                self.flight.paid();
+                outbox.push_message(id, &flight::refusal(), &[]).expect("an error fits a frame");
+            }
+            Note::Bad(error) => return Some(error.to_wire()),
+        }
+        None
+    }
+
     /// Encodes this outcome and all that are there already. `false` if the node must not go on.
     fn take(&mut self, reply: Reply, outbox: &mut Outbox) -> bool {
         let mut next = Some(reply);
@@ -352,13 +376,6 @@ impl Writing {
         }
         true
     }
-}
-
-/// Not even the request could be kept.
-fn overloaded() -> Error {
-    let error =
-        Error::refused(ErrorCode::Overloaded, "this node has too many requests of clients in its memory");
-    Error { retry: Retry::AfterMs(100), ..error }
 }
 
 fn push(outbox: &mut Outbox, frame: &OutFrame) {

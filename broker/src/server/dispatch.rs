@@ -8,7 +8,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
-use queue_protocol::names::QueueName;
+use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
     Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request,
     Stamp,
@@ -21,8 +21,10 @@ use super::answer::error;
 use super::budget::Budget;
 use super::caller::Caller;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
+use super::order::Orders;
 use super::presence::Presence;
 use super::quiet::Quiet;
+use super::reads::Reads;
 use super::reply_to::{Finished, ReplyTo};
 use super::waiters::Waiters;
 use super::waiting::Patience;
@@ -69,6 +71,8 @@ pub(crate) struct Dispatch {
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) reads: Reads,
+    pub(crate) orders: Orders,
     pub(crate) options: QueueOptions,
     pub(crate) budget: Arc<Budget>,
     pub(crate) connections: std::sync::atomic::AtomicU64,
@@ -83,6 +87,13 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
 }
 
 impl Dispatch {
+    /// A connection is gone, or its client not to be served any more: nothing is kept for it.
+    pub(super) fn disconnected(&self, session: SessionId, connection: u64) {
+        self.waiters.disconnected(connection);
+        self.presence.disconnected(session, connection);
+        self.reads.disconnected(connection);
+    }
+
     /// Starts on a request; its outcome goes to `reply`.
     pub(crate) fn handle(self: &Arc<Self>, caller: &Caller, call: Call, tail: Bytes, reply: ReplyTo) {
         if !matches!(call.request, Request::Push(_) | Request::Txn(_) | Request::SetSchedule(_))
@@ -101,10 +112,10 @@ impl Dispatch {
             Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
             Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
             Request::Attend => return self.presence.attend(caller.session, reply),
-            Request::Status => return reply.finish(self.status()),
-            request if is_read(&request) => {
+            request if is_about_nodes(&request) => {
                 return crate::raft::spawn(Arc::clone(self).read(request, reply));
             }
+            request if is_read(&request) => return Reads::ask(self, request, reply),
             request => self.op(request),
         };
         match op {
@@ -245,7 +256,7 @@ impl Dispatch {
         Ok(self.options.defaults.with(asked))
     }
 
-    async fn read(self: Arc<Self>, request: Request, reply: ReplyTo) {
+    pub(super) async fn read(self: Arc<Self>, request: Request, reply: ReplyTo) {
         let finished = match request {
             Request::TransferLeader(to) => {
                 outcome(self.consensus.transfer(to, TRANSFER_TIMEOUT).await.map(Answer::Transferred))
@@ -262,6 +273,7 @@ impl Dispatch {
             Request::Groups(groups) => self.fresh(groups.consistency, || self.groups(&groups)).await,
             Request::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
             Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
+            Request::Status => self.reads.look(|| self.status()).await,
             other => Finished::Failed(bad(format!("{other:?} is no read"))),
         };
         reply.finish(finished);
@@ -270,11 +282,14 @@ impl Dispatch {
     async fn fresh(&self, consistency: Consistency, look: impl FnOnce() -> Finished) -> Finished {
         match consistency {
             Consistency::Linearizable => match self.consensus.read_index().await {
-                Ok(_) => look(),
+                Ok(_) => self.reads.look(look).await,
                 Err(error) => Finished::Failed(error),
             },
             // Before the look: what is applied meanwhile only makes it younger.
-            Consistency::Stale => Finished::Stale { age: self.consensus.age(), read: Box::new(look()) },
+            Consistency::Stale => {
+                let look = || Finished::Stale { age: self.consensus.age(), read: Box::new(look()) };
+                self.reads.look(look).await
+            }
         }
     }
 
@@ -405,6 +420,14 @@ fn extend_op(extend: Extend) -> Result<Op, Error> {
         ExtendWhich::Session => None,
     };
     Ok(Op::Extend { leases, lease_ms: extend.lease_ms })
+}
+
+/// It changes who is in the cluster or leads it, and takes its time.
+fn is_about_nodes(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) | Request::RaiseLevel(_)
+    )
 }
 
 /// It changes no queue: it is answered without a command.

@@ -10,6 +10,7 @@
 //! time passes, and after a change of the leader every client has its grace to find the new one.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -43,10 +44,17 @@ struct LeaseClock {
     now_ms: u64,
 }
 
+type Requests = BTreeMap<(u64, u64), ReplyTo>;
+
+/// Those of one connection.
+fn of(connection: u64) -> RangeInclusive<(u64, u64)> {
+    (connection, 0)..=(connection, u64::MAX)
+}
+
 #[derive(Default)]
 struct Inner {
-    /// Requests that say that a client is there.
-    attended: BTreeMap<SessionId, Vec<ReplyTo>>,
+    /// Requests that say that a client is there, by connection and request.
+    attended: BTreeMap<SessionId, Requests>,
     /// Bound sessions that are not attended, and since when on the lease clock: from the first look at it.
     absent: BTreeMap<SessionId, Option<u64>>,
     /// The bound sessions that were looked at.
@@ -76,7 +84,7 @@ impl Inner {
                 self.absent.entry(session).or_default();
             }
             let gone = self.attended.extract_if(.., |session, _| bound.grace_ms(*session).is_none());
-            unbound.extend(gone.flat_map(|(_, replies)| replies));
+            unbound.extend(gone.flat_map(|(_, requests)| requests.into_values()));
             self.bound = bound.clone();
         }
         // What an entry carries is for a moment neither pending nor applied.
@@ -93,14 +101,15 @@ impl Inner {
 
     fn attend(&mut self, session: SessionId, reply: ReplyTo) {
         self.absent.remove(&session);
-        self.attended.entry(session).or_default().push(reply);
+        let from = (reply.connection(), reply.request_id());
+        self.attended.entry(session).or_default().insert(from, reply);
     }
 
     /// Lets go of the requests of a session that `which` names.
-    fn leave(&mut self, session: SessionId, which: impl Fn(&ReplyTo) -> bool) {
-        let Some(replies) = self.attended.get_mut(&session) else { return };
-        replies.retain(|reply| !which(reply));
-        if replies.is_empty() {
+    fn leave(&mut self, session: SessionId, which: RangeInclusive<(u64, u64)>) {
+        let Some(requests) = self.attended.get_mut(&session) else { return };
+        requests.extract_if(which, |_, _| true).for_each(drop);
+        if requests.is_empty() {
             self.attended.remove(&session);
             self.absent.insert(session, None);
         }
@@ -140,25 +149,24 @@ impl Presence {
     /// Whether a client says over this connection that it is there.
     pub(super) fn attends(&self, session: SessionId, connection: u64) -> bool {
         let inner = self.inner();
-        let replies = inner.attended.get(&session);
-        replies.is_some_and(|replies| replies.iter().any(|reply| reply.connection() == connection))
+        inner.attended.get(&session).is_some_and(|requests| requests.range(of(connection)).next().is_some())
     }
 
     /// A connection of a session is gone.
     pub(super) fn disconnected(&self, session: SessionId, connection: u64) {
-        self.inner().leave(session, |reply| reply.connection() == connection);
+        self.inner().leave(session, of(connection));
     }
 
     /// The client of `connection` no longer waits for `request_id`.
     pub(super) fn cancelled(&self, session: SessionId, connection: u64, request_id: u64) {
-        let which = |reply: &ReplyTo| reply.connection() == connection && reply.request_id() == request_id;
-        self.inner().leave(session, which);
+        self.inner().leave(session, (connection, request_id)..=(connection, request_id));
     }
 
     /// Nobody can be attended here any more.
     pub(super) fn dismiss(&self) {
         let gone = std::mem::take(&mut *self.inner()).attended;
-        gone.into_values().flatten().for_each(|reply| reply.finish(Finished::NotLeader));
+        let replies = gone.into_values().flat_map(Requests::into_values);
+        replies.for_each(|reply| reply.finish(Finished::NotLeader));
     }
 
     /// Tells the state of absent sessions, until the node stops. A node that stops sends its clients away itself.
@@ -263,7 +271,7 @@ mod tests {
         assert_eq!(overdue(&mut inner, &bound, 100), []);
         assert_eq!(overdue(&mut inner, &bound, 100 + GRACE_MS), []);
         assert_eq!(overdue(&mut inner, &bound, 101 + GRACE_MS), [1]);
-        inner.leave(SessionId(2), |reply| reply.connection() == 5);
+        inner.leave(SessionId(2), of(5));
         assert_eq!(overdue(&mut inner, &bound, 5_000), [1], "nobody saw when it went");
         assert_eq!(overdue(&mut inner, &bound, 5_000 + GRACE_MS), [1]);
         inner.attend(SessionId(1), request(6).0);
@@ -275,10 +283,10 @@ mod tests {
         let (mut inner, bound) = (Inner::default(), bound(&[1]));
         inner.attend(SessionId(1), request(5).0);
         inner.attend(SessionId(1), request(6).0);
-        inner.leave(SessionId(1), |reply| reply.connection() == 5);
+        inner.leave(SessionId(1), of(5));
         assert_eq!(overdue(&mut inner, &bound, 10), []);
         assert_eq!(overdue(&mut inner, &bound, 100_000), []);
-        inner.leave(SessionId(1), |reply| reply.connection() == 6);
+        inner.leave(SessionId(1), of(6));
         assert_eq!(overdue(&mut inner, &bound, 100_000), []);
         assert_eq!(overdue(&mut inner, &bound, 100_001 + GRACE_MS), [1]);
     }

@@ -1,11 +1,14 @@
 //! Where the outcome of one request goes: to the connection that asked, in any order.
 
+use std::sync::Arc;
+
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::response::{Age, Answer, At};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::budget::Charge;
+use super::order::Order;
 use crate::raft::{Committed, ProposeError};
 
 /// How a request ended, before it is an answer on the wire.
@@ -77,6 +80,9 @@ pub(crate) struct ReplyTo {
     /// Its memory, until there is an outcome.
     _charge: Option<Charge>,
     to: Option<mpsc::UnboundedSender<Reply>>,
+    /// The number it has in its session.
+    number: Option<(Arc<Order>, u64)>,
+    turn: Option<oneshot::Sender<()>>,
 }
 
 /// An outcome on its way to a connection's writer.
@@ -86,6 +92,8 @@ pub(crate) struct Reply {
     pub(crate) size: usize,
     /// `None` if nobody waits for the outcome any more.
     pub(crate) finished: Option<Finished>,
+    /// The turn of a read: over when this is dropped.
+    _turn: Option<oneshot::Sender<()>>,
 }
 
 impl ReplyTo {
@@ -95,13 +103,24 @@ impl ReplyTo {
         size: usize,
         to: mpsc::UnboundedSender<Reply>,
     ) -> Self {
-        Self { connection, request_id, size, _charge: None, to: Some(to) }
+        Self { connection, request_id, size, _charge: None, to: Some(to), number: None, turn: None }
     }
 
     /// The memory of the request is charged until there is an outcome.
     pub(super) fn charged(mut self, charge: Charge) -> Self {
         self._charge = Some(charge);
         self
+    }
+
+    /// The way back to a request that has a number.
+    pub(crate) fn numbered(mut self, order: Arc<Order>, number: u64) -> Self {
+        self.number = Some((order, number));
+        self
+    }
+
+    /// Keeps a turn until it is answered.
+    pub(super) fn hold(&mut self, turn: oneshot::Sender<()>) {
+        self.turn = Some(turn);
     }
 
     pub(crate) fn connection(&self) -> u64 {
@@ -114,12 +133,18 @@ impl ReplyTo {
 
     /// Answers. A connection that is gone needs none.
     pub(crate) fn finish(mut self, finished: Finished) {
+        if let (Finished::Failed(error), Some((order, number))) = (&finished, &self.number)
+            && error.code == ErrorCode::Overloaded
+        {
+            order.refuse(*number);
+        }
         self.send(Some(finished));
     }
 
     fn send(&mut self, finished: Option<Finished>) {
         if let Some(to) = self.to.take() {
-            let _ = to.send(Reply { request_id: self.request_id, size: self.size, finished });
+            let _turn = self.turn.take();
+            let _ = to.send(Reply { request_id: self.request_id, size: self.size, finished, _turn });
         }
     }
 }

@@ -65,16 +65,14 @@ impl Waiters {
     pub(crate) fn arrive(self: &Arc<Self>, command: Command, patience: Patience, reply: ReplyTo) {
         let Some(consensus) = self.consensus.upgrade() else { return };
         let mut inner = self.inner();
-        let connection = reply.connection();
         let (over, stage, linger) = (false, Stage::Closing, Linger::Before);
-        let waiter = Waiter { command, reply: Some(reply), connection, patience, linger, over, stage };
+        let waiter = Waiter { command, reply: Some(reply), patience, linger, over, stage };
         if let Some(key) = waiter.key()
             && let Some(id) = inner.by_request.get(&key).copied()
         {
             // The same request over another connection: its answer goes there.
+            let _nobody_waits_there = inner.set_reply(id, waiter.reply);
             let known = inner.all.get_mut(&id).expect("the index names waiters that exist");
-            known.reply = waiter.reply;
-            known.connection = connection;
             let before = known.due();
             known.patience = patience;
             let due = known.due();
@@ -86,13 +84,7 @@ impl Waiters {
             self.earlier.notify_one();
             return;
         }
-        let id = inner.next;
-        inner.next += 1;
-        inner.by_deadline.insert((waiter.due(), id));
-        if let Some(key) = waiter.key() {
-            inner.by_request.insert(key, id);
-        }
-        inner.all.insert(id, waiter);
+        let id = inner.insert(waiter);
         if consensus.ready().is_none() {
             // Leadership went in between; who dismissed the others did not see this one.
             let reply = inner.remove(id).and_then(|waiter| waiter.reply);
@@ -220,10 +212,11 @@ impl Waiters {
 
     /// A connection is gone: what waits for it is dropped, what is proposed is remembered until it is decided.
     pub(crate) fn disconnected(&self, connection: u64) {
+        if mutants::on(Mutant::ParkedOutlivesItsConnection) {
+            return;
+        }
         let mut inner = self.inner();
-        let theirs: Vec<u64> =
-            inner.all.iter().filter(|(_, w)| w.connection == connection).map(|(id, _)| *id).collect();
-        for id in theirs {
+        for id in inner.of_connection(connection, None) {
             self.forget(&mut inner, id);
         }
     }
@@ -231,18 +224,14 @@ impl Waiters {
     /// The client of `connection` no longer waits for `request_id`.
     pub(crate) fn cancelled(&self, connection: u64, request_id: u64) {
         let mut inner = self.inner();
-        let found = inner.all.iter().find(|(_, waiter)| {
-            waiter.connection == connection
-                && waiter.reply.as_ref().is_some_and(|reply| reply.request_id() == request_id)
-        });
-        if let Some(id) = found.map(|(id, _)| *id) {
+        for id in inner.of_connection(connection, Some(request_id)) {
             self.forget(&mut inner, id);
         }
     }
 
     fn forget(&self, inner: &mut Inner, id: u64) {
         if inner.all[&id].stage == Stage::Proposed {
-            inner.all.get_mut(&id).expect("looked at above").reply = None;
+            inner.set_reply(id, None);
         } else {
             inner.remove(id);
         }

@@ -1,4 +1,4 @@
-//! Leases and pops that wait, and in which order: by queue, by request, by deadline.
+//! Leases and pops that wait, and in which order: by queue, by request, by connection, by deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -41,7 +41,6 @@ pub(super) struct Waiter {
     pub(super) command: Command,
     /// `None` once its connection is gone.
     pub(super) reply: Option<ReplyTo>,
-    pub(super) connection: u64,
     pub(super) patience: Patience,
     pub(super) linger: Linger,
     /// Its wait has passed: it is answered at the next occasion.
@@ -79,16 +78,25 @@ impl Waiter {
     pub(super) fn key(&self) -> Option<(SessionId, u64)> {
         self.command.session.map(|stamp| (stamp.session, stamp.number))
     }
+
+    /// The connection that waits for it, and under which request.
+    fn from(&self) -> Option<(u64, u64)> {
+        self.reply.as_ref().map(|reply| (reply.connection(), reply.request_id()))
+    }
 }
 
 #[derive(Default)]
 pub(super) struct Inner {
-    pub(super) next: u64,
+    next: u64,
     pub(super) all: BTreeMap<u64, Waiter>,
     /// Those in stage waiting, by queue; ids rise with arrival.
     pub(super) by_queue: BTreeMap<QueueName, BTreeSet<u64>>,
     pub(super) by_request: BTreeMap<(SessionId, u64), u64>,
+    /// Those that a connection waits for: connection, request, id.
+    by_connection: BTreeSet<(u64, u64, u64)>,
     pub(super) by_deadline: BTreeSet<(Instant, u64)>,
+    /// Entries of `by_connection` that were looked at.
+    looked: u64,
 }
 
 impl Inner {
@@ -104,6 +112,28 @@ impl Inner {
             }
         };
         ids().filter(move |id| only.is_none_or(|only| session(*id) == only))
+    }
+
+    /// Those that a connection waits for, under one request or all.
+    pub(super) fn of_connection(&mut self, connection: u64, request_id: Option<u64>) -> Vec<u64> {
+        let from = (connection, request_id.unwrap_or(0), 0);
+        let to = (connection, request_id.unwrap_or(u64::MAX), u64::MAX);
+        let found: Vec<u64> = self.by_connection.range(from..=to).map(|(_, _, id)| *id).collect();
+        self.looked += found.len() as u64;
+        found
+    }
+
+    /// Changes who waits for it, if anybody does; gives who did.
+    pub(super) fn set_reply(&mut self, id: u64, reply: Option<ReplyTo>) -> Option<ReplyTo> {
+        let waiter = self.all.get_mut(&id).expect("replies are of waiters that exist");
+        if let Some((connection, request_id)) = waiter.from() {
+            self.by_connection.remove(&(connection, request_id, id));
+        }
+        let before = std::mem::replace(&mut waiter.reply, reply);
+        if let Some((connection, request_id)) = waiter.from() {
+            self.by_connection.insert((connection, request_id, id));
+        }
+        before
     }
 
     pub(super) fn enter(&mut self, id: u64, stage: Stage) {
@@ -141,12 +171,30 @@ impl Inner {
         }
     }
 
+    /// Takes one in, in no queue's line yet.
+    pub(super) fn insert(&mut self, waiter: Waiter) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.by_deadline.insert((waiter.due(), id));
+        if let Some(key) = waiter.key() {
+            self.by_request.insert(key, id);
+        }
+        if let Some((connection, request_id)) = waiter.from() {
+            self.by_connection.insert((connection, request_id, id));
+        }
+        self.all.insert(id, waiter);
+        id
+    }
+
     pub(super) fn remove(&mut self, id: u64) -> Option<Waiter> {
         if self.all.contains_key(&id) {
             self.enter(id, Stage::Closing);
         }
         let waiter = self.all.remove(&id)?;
         self.by_deadline.remove(&(waiter.due(), id));
+        if let Some((connection, request_id)) = waiter.from() {
+            self.by_connection.remove(&(connection, request_id, id));
+        }
         if let Some(key) = waiter.key()
             && self.by_request.get(&key) == Some(&id)
         {
@@ -165,5 +213,74 @@ impl Inner {
         let open = self.all.values().filter(|waiter| !waiter.over).count();
         assert_eq!(self.by_deadline.len(), open, "everyone whose wait is not over has a deadline");
         assert!(self.by_deadline.iter().all(|(due, id)| self.all[id].due() == *due), "deadlines are theirs");
+        let awaited =
+            self.all.iter().filter_map(|(id, waiter)| waiter.from().map(|from| (from.0, from.1, *id)));
+        assert!(awaited.collect::<BTreeSet<_>>() == self.by_connection, "connections wait for theirs");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::bounded::Bounded;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::queue::command::SessionStamp;
+
+    /// A lease that is parked for request 1 of a connection.
+    fn parked(connection: u64) -> Waiter {
+        let queues = Bounded::new(vec!["jobs".parse::<QueueName>().expect("a name")]).expect("one queue");
+        let lease = Lease { queues, max_messages: 1, max_bytes: 1, lease_ms: None };
+        let stamp =
+            SessionStamp { session: SessionId(connection.into()), number: 1, done_below: 1, opening: None };
+        let until = Instant::now();
+        Waiter {
+            command: Command { session: Some(stamp), op: Op::Lease(lease) },
+            reply: Some(ReplyTo::new(connection, 1, 0, mpsc::unbounded_channel().0)),
+            patience: Patience { until, linger: Duration::ZERO },
+            linger: Linger::Before,
+            over: false,
+            stage: Stage::Closing,
+        }
+    }
+
+    fn park(inner: &mut Inner, connection: u64) -> u64 {
+        let id = inner.insert(parked(connection));
+        inner.enter(id, Stage::Waiting);
+        id
+    }
+
+    #[test]
+    fn ten_thousand_clients_that_go_are_each_found_by_what_is_theirs() {
+        const CLIENTS: u64 = 10_000;
+        let mut inner = Inner::default();
+        for connection in 0..CLIENTS {
+            park(&mut inner, connection);
+        }
+        inner.check();
+        for connection in 0..CLIENTS {
+            for id in inner.of_connection(connection, None) {
+                inner.remove(id);
+            }
+        }
+        inner.check();
+        assert!(inner.all.is_empty());
+        assert_eq!(inner.looked, CLIENTS, "a client that goes looks at its own leases only");
+    }
+
+    #[test]
+    fn a_cancel_finds_its_request_and_one_whose_client_is_gone_is_found_by_none() {
+        let mut inner = Inner::default();
+        let (first, second) = (park(&mut inner, 1), park(&mut inner, 2));
+        assert_eq!(inner.of_connection(1, Some(1)), [first]);
+        assert!(inner.of_connection(1, Some(2)).is_empty());
+        inner.enter(second, Stage::Proposed);
+        assert!(inner.set_reply(second, None).is_some());
+        assert!(inner.of_connection(2, None).is_empty());
+        inner.check();
+        let moved = inner.set_reply(first, Some(ReplyTo::new(3, 9, 0, mpsc::unbounded_channel().0)));
+        assert!(moved.is_some_and(|reply| reply.connection() == 1));
+        assert_eq!((inner.of_connection(1, None), inner.of_connection(3, Some(9))), (vec![], vec![first]));
+        inner.check();
     }
 }

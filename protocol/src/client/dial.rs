@@ -2,15 +2,38 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
 
 /// A byte stream to a node.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Whether the other side is known to have closed or reset it, whatever is still unread. Never waits, takes nothing, and
+    /// may not be called while somebody waits for bytes.
+    fn has_ended(&mut self) -> bool;
+}
+
+impl Stream for TcpStream {
+    fn has_ended(&mut self) -> bool {
+        // Not a peek: it would see the unread bytes that stand before the end.
+        let mut context = Context::from_waker(Waker::noop());
+        match pin!(self.ready(Interest::READABLE)).poll(&mut context) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
+    }
+}
+
+/// A pipe within the process does not tell.
+impl Stream for DuplexStream {
+    fn has_ended(&mut self) -> bool {
+        false
+    }
+}
 
 /// What a dial gives.
 pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;

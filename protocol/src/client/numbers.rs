@@ -1,4 +1,6 @@
 //! The numbers of a session: each request that changes something has one, and the window of open ones is bounded.
+//!
+//! A number that a node refused as overloaded is sent again before any later one: a node refuses those too until then.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +14,7 @@ use crate::request::Stamp;
 #[derive(Debug)]
 pub(super) struct Numbers {
     state: Mutex<State>,
-    /// The lowest open number was answered.
+    /// The lowest open number was answered, or a refused one is sent again.
     moved: Notify,
 }
 
@@ -20,6 +22,8 @@ pub(super) struct Numbers {
 struct State {
     next: u64,
     open: BTreeSet<u64>,
+    /// Open ones that a node had no room for, and that were not sent again.
+    refused: BTreeSet<u64>,
     /// The cluster has executed a command of this session.
     recorded: bool,
 }
@@ -33,7 +37,12 @@ impl State {
 impl Numbers {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State { next: 1, open: BTreeSet::new(), recorded: false }),
+            state: Mutex::new(State {
+                next: 1,
+                open: BTreeSet::new(),
+                refused: BTreeSet::new(),
+                recorded: false,
+            }),
             moved: Notify::new(),
         }
     }
@@ -79,6 +88,29 @@ impl Number<'_> {
         self.numbers.lock().recorded = true;
     }
 
+    /// A node had no room for it.
+    pub(super) fn refused(&self) {
+        self.numbers.lock().refused.insert(self.number);
+    }
+
+    /// Until no lower number is to be sent again. It is to be sent at once then: those behind it follow.
+    pub(super) async fn turn(&self) {
+        loop {
+            let moved = self.numbers.moved.notified();
+            {
+                let mut state = self.numbers.lock();
+                if state.refused.first().is_none_or(|lowest| *lowest >= self.number) {
+                    if state.refused.remove(&self.number) {
+                        drop(state);
+                        self.numbers.moved.notify_waiters();
+                    }
+                    return;
+                }
+            }
+            moved.await;
+        }
+    }
+
     /// The stamp to send it with, now, in a session that opens under `index`.
     pub(super) fn stamp(&self, index: u64) -> Stamp {
         Stamp { number: self.number, done_below: self.numbers.lock().done_below(), index }
@@ -90,7 +122,8 @@ impl Drop for Number<'_> {
         let mut state = self.numbers.lock();
         let lowest = state.done_below();
         state.open.remove(&self.number);
-        if state.done_below() != lowest {
+        let given_up = state.refused.remove(&self.number);
+        if given_up || state.done_below() != lowest {
             drop(state);
             self.numbers.moved.notify_waiters();
         }
@@ -126,5 +159,33 @@ mod tests {
         let next = numbers.open();
         let (next, ()) = tokio::join!(next, async { drop(stuck) });
         assert_eq!(next.stamp(0), Stamp { number: 1_025, done_below: 1_025, index: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_number_is_sent_again_before_any_later_one() {
+        let numbers = Numbers::new();
+        let (first, second) = (numbers.open().await, numbers.open().await);
+        let third = numbers.open().await;
+        second.refused();
+        third.refused();
+        first.turn().await;
+        let moment = std::time::Duration::from_millis(1);
+        assert!(tokio::time::timeout(moment, third.turn()).await.is_err(), "3 would overtake 2");
+        let order = Mutex::new(Vec::new());
+        let turn = async |number: &Number<'_>| {
+            number.turn().await;
+            order.lock().unwrap().push(number.number);
+        };
+        tokio::join!(turn(&third), turn(&second));
+        assert_eq!(order.into_inner().unwrap(), [2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_number_that_is_given_up_holds_nobody_up() {
+        let numbers = Numbers::new();
+        let (first, second) = (numbers.open().await, numbers.open().await);
+        first.refused();
+        let (_, ()) = tokio::join!(second.turn(), async { drop(first) });
+        assert_eq!(second.stamp(0), Stamp { number: 2, done_below: 2, index: 0 });
     }
 }

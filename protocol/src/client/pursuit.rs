@@ -105,9 +105,15 @@ impl<'a> Pursuit<'a> {
         let number = self.number(session).await?;
         loop {
             let target = self.target(session).await?;
+            self.turn(number.as_ref()).await?;
             match self.ask(session, &target, number.as_ref()).await {
                 Ok(answered) => return Ok(answered),
-                Err(Failure::Refused(error)) => self.on_refusal(session, &target, error).await?,
+                Err(Failure::Refused(error)) => {
+                    if let Some(number) = number.as_ref().filter(|_| error.code == ErrorCode::Overloaded) {
+                        number.refused();
+                    }
+                    self.on_refusal(session, &target, error).await?;
+                }
                 Err(Failure::Call(error)) => self.on_failure(session, &target, error).await?,
                 Err(Failure::Hurried) => self.hurry_up(&target),
                 // Nothing was sent under its id.
@@ -148,6 +154,15 @@ impl<'a> Pursuit<'a> {
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
             Ok(number) => Ok(Some(number)),
+            Err(_elapsed) => Err(self.out_of_time().into()),
+        }
+    }
+
+    /// Waits until no earlier number is to be sent again.
+    async fn turn(&mut self, number: Option<&Number<'_>>) -> Result<(), Stop> {
+        let Some(number) = number else { return Ok(()) };
+        match timeout_at(self.deadline, number.turn()).await {
+            Ok(()) => Ok(()),
             Err(_elapsed) => Err(self.out_of_time().into()),
         }
     }

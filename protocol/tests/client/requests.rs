@@ -389,6 +389,32 @@ async fn what_is_refused_for_now_is_tried_until_it_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_node_had_no_room_for_comes_again_in_the_order_of_its_numbers() {
+    let net = Arc::new(Net::default());
+    let mut n1 = net.listen(1);
+    let client = client(&net, &[1]);
+    let server = async {
+        let mut node = n1.accept(Some(1)).await;
+        let asked = [node.request().await.0, node.request().await.0, node.request().await.0];
+        // The last one is to wait the shortest.
+        for (id, after_ms) in asked.into_iter().zip([700, 300, 1]) {
+            let full =
+                Error { retry: Retry::AfterMs(after_ms), ..Error::again(ErrorCode::Overloaded, "full") };
+            node.answer(id, Err(full)).await;
+        }
+        for number in 1..=3 {
+            let (id, call) = node.request().await;
+            assert_eq!(call.stamp.map(|stamp| stamp.number), Some(number));
+            node.answer(id, stored(number)).await;
+        }
+        node
+    };
+    let (ids, _node) =
+        tokio::join!(async { tokio::join!(push(&client), push(&client), push(&client)) }, server);
+    assert_eq!((ids.0.unwrap(), ids.1.unwrap(), ids.2.unwrap()), (1, 2, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_refused_for_now_until_the_end_is_refused() {
     let net = Arc::new(Net::default());
     let mut n1 = net.listen(1);

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
+use bytes::{Buf, BytesMut};
 use queue_protocol::client::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -69,13 +70,38 @@ impl Wires {
         let wire = Arc::new(Wire::default());
         inner.wires.retain(|wire| wire.strong_count() > 0);
         inner.wires.push(Arc::downgrade(&wire));
-        Ok(Box::new(Wired { stream, wire }))
+        Ok(Box::new(Wired { stream, wire, ahead: BytesMut::new(), ended: false }))
     }
 }
 
 struct Wired {
     stream: turmoil::net::TcpStream,
     wire: Arc<Wire>,
+    /// Read while it was looked whether the other side has closed, and not taken yet.
+    ahead: BytesMut,
+    /// The other side closed behind what is ahead.
+    ended: bool,
+}
+
+/// The simulated network tells of the end behind all bytes only: so many are read to find it.
+const AHEAD_SIZE_MAX: usize = 1 << 20;
+
+impl Stream for Wired {
+    fn has_ended(&mut self) -> bool {
+        let mut bytes = [0; 4 << 10];
+        let mut context = Context::from_waker(Waker::noop());
+        while !self.ended && self.ahead.len() < AHEAD_SIZE_MAX {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.ahead.extend_from_slice(buffer.filled());
+                }
+                Poll::Ready(Ok(()) | Err(_)) => self.ended = true,
+                Poll::Pending => break,
+            }
+        }
+        self.ended || locked(&self.wire).cut
+    }
 }
 
 /// Remembers who is to be woken when the wire is cut.
@@ -101,6 +127,15 @@ impl AsyncRead for Wired {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         whole(&self.wire, cx, |ends| &mut ends.reader)?;
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..count]);
+            self.ahead.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }

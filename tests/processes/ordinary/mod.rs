@@ -3,7 +3,10 @@
 
 mod clocks;
 mod descriptors;
+mod flight;
 mod greeting;
 mod leases;
 mod memory;
+mod pipeline;
+mod reads;
 mod sessions;

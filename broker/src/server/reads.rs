@@ -1,0 +1,164 @@
+//! Reads are taken in turn: of one connection one at a time, and its next one behind those of all others.
+//!
+//! ```text
+//! connection 1   [r r r r]──►r ┐
+//! connection 2        [r r]──►r ├──► read index, one round for all that wait ──► one look at the state at a time
+//! connection 3               ►r ┘
+//! ```
+//!
+//! A read has its turn until its answer is with what is written: a client that takes nothing has one answer in memory.
+//! What needs no quorum has a turn of its own, so that it is answered while there is none.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use queue_protocol::request::{Consistency, Request};
+use tokio::sync::oneshot;
+
+use super::dispatch::Dispatch;
+use super::reply_to::ReplyTo;
+use crate::mutants::{self, Mutant};
+
+/// Whose turn: a connection, and whether the quorum is asked.
+type Key = (u64, Asks);
+
+/// Whether a read asks a quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asks {
+    Nobody,
+    Quorum,
+}
+
+impl Asks {
+    fn of(request: &Request) -> Self {
+        let consistency = match request {
+            Request::Status => Consistency::Stale,
+            Request::Peek(peek) => peek.consistency,
+            Request::Queues(queues) => queues.consistency,
+            Request::Explain(explain) => explain.consistency,
+            Request::History(history) => history.consistency,
+            Request::Groups(groups) => groups.consistency,
+            Request::Schedules(list) => list.consistency,
+            _ => Consistency::Linearizable,
+        };
+        if consistency == Consistency::Stale { Self::Nobody } else { Self::Quorum }
+    }
+}
+
+/// What waits for its turn. A key is there while one of it has the turn.
+struct Turns<T>(BTreeMap<Key, VecDeque<T>>);
+
+impl<T> Turns<T> {
+    /// Gives it back if it has the turn now.
+    fn ask(&mut self, key: Key, read: T) -> Option<T> {
+        if let Some(waiting) = self.0.get_mut(&key) {
+            waiting.push_back(read);
+            return None;
+        }
+        self.0.insert(key, VecDeque::new());
+        Some(read)
+    }
+
+    /// The turn is over; the next one has it.
+    fn next(&mut self, key: Key) -> Option<T> {
+        let next = self.0.get_mut(&key)?.pop_front();
+        if next.is_none() {
+            self.0.remove(&key);
+        }
+        next
+    }
+
+    /// What waits for a connection that is gone.
+    fn disconnected(&mut self, connection: u64) -> Vec<T> {
+        let keys = (connection, Asks::Nobody)..=(connection, Asks::Quorum);
+        self.0.range_mut(keys).flat_map(|(_, waiting)| std::mem::take(waiting)).collect()
+    }
+}
+
+/// The reads of all connections.
+pub(crate) struct Reads {
+    turns: Mutex<Turns<(Request, ReplyTo)>>,
+    /// Held while one looks at the state; those who wait have it in the order of their coming.
+    look: tokio::sync::Mutex<()>,
+}
+
+impl Reads {
+    pub(crate) fn new() -> Self {
+        Self { turns: Mutex::new(Turns(BTreeMap::new())), look: tokio::sync::Mutex::default() }
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns<(Request, ReplyTo)>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins with a read, or lets it wait.
+    pub(super) fn ask(dispatch: &Arc<Dispatch>, request: Request, reply: ReplyTo) {
+        if mutants::on(Mutant::ReadsNotInTurn) {
+            return crate::raft::spawn(Arc::clone(dispatch).read(request, reply));
+        }
+        let key = (reply.connection(), Asks::of(&request));
+        let first = dispatch.reads.turns().ask(key, (request, reply));
+        if let Some(first) = first {
+            crate::raft::spawn(take_turns(Arc::clone(dispatch), key, first));
+        }
+    }
+
+    /// Looks, when the others have looked that came before.
+    pub(super) async fn look<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _one = self.look.lock().await;
+        look()
+    }
+
+    /// A connection is gone: what waits for it is dropped.
+    pub(super) fn disconnected(&self, connection: u64) {
+        let gone = self.turns().disconnected(connection);
+        drop(gone);
+    }
+}
+
+/// Reads one after the other, until none of the connection is left.
+async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: (Request, ReplyTo)) {
+    let mut next = Some(first);
+    while let Some((request, mut reply)) = next {
+        let (turn, over) = oneshot::channel::<()>();
+        reply.hold(turn);
+        Arc::clone(&dispatch).read(request, reply).await;
+        // It is over when it was dropped.
+        let _ = over.await;
+        next = dispatch.reads.turns().next(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_one_connection_one_read_at_a_time_has_the_turn_and_the_others_are_not_held_up() {
+        let mut turns = Turns(BTreeMap::new());
+        let (first, second) = ((1, Asks::Quorum), (2, Asks::Quorum));
+        assert_eq!(turns.ask(first, "a"), Some("a"));
+        assert_eq!(turns.ask(first, "b"), None);
+        assert_eq!(turns.ask(first, "c"), None);
+        assert_eq!(turns.ask(second, "x"), Some("x"), "another connection");
+        assert_eq!(turns.ask((1, Asks::Nobody), "s"), Some("s"), "it asks no quorum");
+        assert_eq!(turns.next(first), Some("b"));
+        assert_eq!(turns.next(second), None);
+        assert_eq!(turns.next(first), Some("c"));
+        assert_eq!(turns.next(first), None);
+        assert_eq!(turns.ask(first, "d"), Some("d"));
+        assert_eq!(turns.0.len(), 2);
+    }
+
+    #[test]
+    fn what_waits_for_a_connection_that_is_gone_has_no_turn() {
+        let mut turns = Turns(BTreeMap::new());
+        for read in 0..3 {
+            turns.ask((1, Asks::Quorum), read);
+            turns.ask((2, Asks::Quorum), read);
+        }
+        assert_eq!(turns.disconnected(1), [1, 2]);
+        assert_eq!(turns.next((1, Asks::Quorum)), None);
+        assert_eq!(turns.next((2, Asks::Quorum)), Some(1));
+    }
+}
