@@ -138,14 +138,12 @@ async fn out_of_descriptors(mutant: Option<&str>) -> Result<String, String> {
     let good = impatient(&cluster);
     stored(&push(&good, "q", &bodies(1)).await.expect("nobody else is there"), 1);
     set_limit(cluster.pid(0), 8);
+    // One by one: the lack shows when a spare is wanted, long before those that are there are written.
     let mut refused = None;
-    for _ in 0..100 {
-        match push(&good, "q", &bodies(BATCH)).await {
-            Ok(_) => {}
-            Err(error) => {
-                refused = Some(error.to_string());
-                break;
-            }
+    for _ in 0..2_000 {
+        if let Err(error) = push(&good, "q", &bodies(1)).await {
+            refused = Some(error.to_string());
+            break;
         }
     }
     let refused = refused.ok_or("nothing was refused")?;
@@ -173,7 +171,8 @@ async fn a_node_without_descriptors_waits_for_some_and_does_not_blame_the_disk()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lack_of_descriptors_told_as_a_full_disk_is_noticed() {
     let held = out_of_descriptors(Some("descriptors-told-as-disk")).await;
-    assert!(held.is_err(), "with the planted bug all went well");
+    let why = held.expect_err("with the planted bug all went well");
+    assert!(why.contains("disk") || why.contains("ended"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
