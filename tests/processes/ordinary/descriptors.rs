@@ -138,17 +138,17 @@ async fn out_of_descriptors(mutant: Option<&str>) -> Result<String, String> {
     let good = impatient(&cluster);
     stored(&push(&good, "q", &bodies(1)).await.expect("nobody else is there"), 1);
     set_limit(cluster.pid(0), 8);
-    // One by one: the lack shows when a spare is wanted, long before those that are there are written.
-    let mut refused = None;
-    for _ in 0..2_000 {
-        if let Err(error) = push(&good, "q", &bodies(1)).await {
-            refused = Some(error.to_string());
-            break;
+    // The push for which the next segment cannot be opened waits with the log; those after it are refused.
+    let mut refused = "nothing was refused".to_owned();
+    let mut errors = 0;
+    while errors < 4 && !refused.contains("out of file descriptors") {
+        if let Err(error) = push(&good, "q", &bodies(BATCH)).await {
+            refused = error.to_string();
+            errors += 1;
         }
-    }
-    let refused = refused.ok_or("nothing was refused")?;
-    if let Some(status) = cluster.has_ended(0) {
-        return Err(format!("the node ended with {status}"));
+        if let Some(status) = cluster.has_ended(0) {
+            return Err(format!("the node ended with {status}"));
+        }
     }
     if !refused.contains("out of file descriptors") {
         return Err(refused);
