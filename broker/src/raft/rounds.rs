@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{READ_TIMEOUT, Raft, spawn};
 
 /// Rounds under way. More than one, so that one that hangs does not hold everybody up.
-const ROUNDS_MAX: usize = 4;
+const ROUNDS_MAX: usize = 2;
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

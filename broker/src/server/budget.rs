@@ -289,7 +289,7 @@ mod tests {
         assert!(old.input(370_000));
         old.set_unfinished(true);
         tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(young.input(110_000) && young.input(250_000));
+        assert!(young.input(110_000) && young.input(220_000));
         young.set_unfinished(true);
         let gives_way = async {
             tokio::select! {

@@ -30,7 +30,7 @@ const WRITE_SIZE: usize = 1 << 20;
 /// A client that takes nothing for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is looked whether a client takes what is written, and whether one that says that it is there still is.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Looks without a sign of life, each followed by a ping, after which a client that says that it is there is not.
 const SILENCE_COUNT_MAX: u32 = 8;
 
@@ -119,7 +119,7 @@ impl Reading {
         reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
         mut stop: watch::Receiver<bool>,
     ) -> Left {
-        let mut input = Input::new(reader, Arc::clone(&self.share));
+        let mut input = Input::new(reader, Arc::clone(&self.share)).watched(self.watch.clone());
         let mut silence = 0;
         loop {
             while self.flight.rests() {

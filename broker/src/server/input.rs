@@ -14,6 +14,8 @@ use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use super::budget::Share;
+use super::connection::LOOK_EVERY;
+use super::watched::Watch;
 use crate::mutants::{self, Mutant};
 
 /// A connection that sent nothing for so long gives its buffers back.
@@ -33,6 +35,7 @@ pub(super) struct Input<R> {
     /// What of the share is for this.
     charged: usize,
     pace: Pace,
+    watch: Option<Watch>,
 }
 
 /// How fast unfinished input comes, in the time in which it was read.
@@ -52,7 +55,13 @@ impl<R> Drop for Input<R> {
 impl<R: AsyncRead + Unpin> Input<R> {
     pub(super) fn new(reader: FrameReader<R>, share: Arc<Share>) -> Self {
         let gatherer = Gatherer::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
-        Self { reader, gatherer, piece: None, share, charged: 0, pace: Pace::default() }
+        Self { reader, gatherer, piece: None, share, charged: 0, pace: Pace::default(), watch: None }
+    }
+
+    /// While nothing is read for want of memory, it is looked whether the client has gone.
+    pub(super) fn watched(mut self, watch: Watch) -> Self {
+        self.watch = Some(watch);
+        self
     }
 
     /// The next whole frame; `None` at the end of the stream between two frames. Safe to cancel.
@@ -137,6 +146,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
             biased;
             () = self.share.room(size) => {}
             () = self.share.asked(), if self.is_unfinished() => return Err(FrameError::NotGranted),
+            () = ended(self.watch.as_ref()) => return Err(FrameError::Truncated),
         }
         self.charged += size;
         Ok(())
@@ -173,6 +183,14 @@ impl<R: AsyncRead + Unpin> Input<R> {
                 self.settle();
             }
         }
+    }
+}
+
+/// Until the client has closed, as far as that is looked at.
+async fn ended(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.ended(LOOK_EVERY).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -19,6 +19,10 @@ use super::dispatch::Dispatch;
 use super::reply_to::ReplyTo;
 use crate::mutants::{self, Mutant};
 
+/// Turns that whatever else is ready has after each look, so that a flood of reads costs a write little on each of its
+/// ways through this node.
+const TURNS_OF_OTHERS: usize = 8;
+
 /// Whose turn: a connection, and whether the quorum is asked.
 type Key = (u64, Asks);
 
@@ -106,7 +110,11 @@ impl Reads {
     /// Looks, when the others have looked that came before.
     pub(super) async fn look<T>(&self, look: impl FnOnce() -> T) -> T {
         let _one = self.look.lock().await;
-        look()
+        let seen = look();
+        for _ in 0..TURNS_OF_OTHERS {
+            tokio::task::yield_now().await;
+        }
+        seen
     }
 
     /// A connection is gone: what waits for it is dropped.

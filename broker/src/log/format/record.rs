@@ -235,6 +235,6 @@ mod tests {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
         assert_eq!(Kind::from_number(0), None);
-        assert_eq!(Kind::from_number(14), None);
+        assert_eq!(Kind::from_number(15), None);
     }
 }
