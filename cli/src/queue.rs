@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn the_listing_has_the_states_in_their_order() {
         assert_eq!(
-            table(&[view("emails", 12, Some(9_600)), view("jobs", 1_204, None)]),
+            table(&[view("emails", 12, Some(400)), view("jobs", 1_204, None)]),
             "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST  STATE\n\
              emails     12      64        0     7    0.4s  ok\n\
              jobs    1,204      64        0     7       -  ok\n"

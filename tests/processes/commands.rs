@@ -237,7 +237,7 @@ async fn a_rate_holds_messages_back_and_who_waits_gets_the_next_one_in_time() {
     ctl(&cluster, "pop jobs").await.expect(1);
     assert_eq!(explained(&cluster, "jobs").await, ["rate"]);
     let text = ctl(&cluster, "explain jobs").await.expect(1).stdout;
-    assert!(text.starts_with("jobs has given as many messages as its rate allows; next at "), "{text}");
+    assert!(text.starts_with("jobs has given as many messages as its rate allows; next in "), "{text}");
 
     ctl(&cluster, "queue set jobs rate-max=none group-rate-max=1 group-rate-per=500ms").await.expect(0);
     ctl(&cluster, "push jobs e f --group g").await.expect(0);

@@ -90,7 +90,7 @@ async fn every_kind_of_blockage_of_groups_is_explained() {
     assert_eq!(holds(&cluster, "jobs").await, expected);
     // What holds a group back is named, with what can be done about it.
     let text = ctl(&cluster, "explain jobs").await.expect(1).stdout;
-    for part in ["failed and waits until", "is blocked: its message", "is leased for"] {
+    for part in ["failed and waits: due in", "is blocked: its message", "is leased for"] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     ctl(&cluster, "dead retry jobs --all --yes").await.expect(0);

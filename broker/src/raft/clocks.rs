@@ -195,7 +195,7 @@ mod tests {
                 for (end, deadline_ms) in &deadlines {
                     prop_assert!(clock_ms < *deadline_ms || now >= *end, "{clock_ms} {deadline_ms}");
                 }
-                let longest_ms = LEASE.as_millis() as u64 + 1;
+                let longest_ms = ceil_ms(LEASE) + 1;
                 prop_assert!(stamp.unconfirmed_ms <= longest_ms);
                 deadlines.push((now + ms(length_ms), clock_ms + stamp.unconfirmed_ms + length_ms));
             }

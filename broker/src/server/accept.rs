@@ -133,7 +133,7 @@ impl Server {
                             spawn(Arc::clone(self).greet(stream, from, place));
                         }
                         None => {
-                            self.dispatch.quiet.say(Kind::GaveWay, Some(source), &"too many say no hello")
+                            self.dispatch.quiet.say(Kind::GaveWay, Some(source), &"too many say no hello");
                         }
                     }
                 }

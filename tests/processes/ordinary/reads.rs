@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::bodies::queue;
 use harness::cluster::Cluster;
@@ -14,6 +14,7 @@ use queue_protocol::request::{Consistency, CreateQueue, Queues, Request};
 use queue_protocol::settings::QueueSettings;
 
 use super::pipeline::Pipeline;
+use tokio::time::Instant;
 
 const FLOODERS: usize = 4;
 /// Reads that each of them has open all the time.

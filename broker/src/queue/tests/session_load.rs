@@ -68,7 +68,7 @@ impl Load {
             let session = SessionId(self.clients.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
             let stamp = SessionStamp { session, number: 1, done_below: 1, opening: Some(opening) };
             commands.push(Command { session: Some(stamp), op: push("jobs", 1) });
-            if self.clients % REPEATED == 0 {
+            if self.clients.is_multiple_of(REPEATED) {
                 for (late, age_ms) in self.late.iter_mut().zip(AGES_MS) {
                     late.push_back((self.elapsed_ms + age_ms, stamp));
                 }
