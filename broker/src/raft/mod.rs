@@ -72,7 +72,7 @@ use self::network::Network;
 use self::proposer::Proposer;
 use self::receive_snapshot::Reception;
 use self::reserve::{Room, Rooms};
-use self::rounds::{Round, Rounds};
+use self::rounds::Rounds;
 use self::times::Times;
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
@@ -389,21 +389,6 @@ impl Consensus {
     /// The same with the messages that went lately.
     pub(crate) fn read_with_gone<T>(&self, look: impl FnOnce(&State, u64, &Recent) -> T) -> T {
         self.machine.read_with_gone(look)
-    }
-
-    /// Makes sure that this node still leads and has applied all that was committed before the call.
-    pub(crate) async fn read_index(&self) -> Result<u64, Error> {
-        if mutants::on(Mutant::ReadWithoutQuorum) && self.leads() {
-            return Ok(self.machine.read(|_, index| index));
-        }
-        if self.seat.is_silent() {
-            return Err(self.no_quorum());
-        }
-        match self.rounds.ask().await {
-            Round::Leads => Ok(self.machine.read(|_, index| index)),
-            Round::Follows => Err(self.not_leader()),
-            Round::NoQuorum => Err(self.no_quorum()),
-        }
     }
 
     fn no_quorum(&self) -> Error {

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
+use queue_protocol::error::Error;
 use tokio::sync::oneshot;
 
-use super::{READ_TIMEOUT, Raft, spawn};
+use super::{Consensus, READ_TIMEOUT, Raft, spawn};
+use crate::mutants::{self, Mutant};
 
 /// Rounds under way. More than one, so that one that hangs does not hold everybody up.
 const ROUNDS_MAX: usize = 2;
@@ -88,6 +90,23 @@ impl Rounds {
             Ok(Ok(_)) => Round::Leads,
             Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_)))) => Round::Follows,
             Ok(Err(_)) | Err(_) => Round::NoQuorum,
+        }
+    }
+}
+
+impl Consensus {
+    /// Makes sure that this node still leads and has applied all that was committed before the call.
+    pub(crate) async fn read_index(&self) -> Result<u64, Error> {
+        if mutants::on(Mutant::ReadWithoutQuorum) && self.leads() {
+            return Ok(self.machine.read(|_, index| index));
+        }
+        if self.seat.is_silent() {
+            return Err(self.no_quorum());
+        }
+        match self.rounds.ask().await {
+            Round::Leads => Ok(self.machine.read(|_, index| index)),
+            Round::Follows => Err(self.not_leader()),
+            Round::NoQuorum => Err(self.no_quorum()),
         }
     }
 }

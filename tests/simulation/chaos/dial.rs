@@ -12,12 +12,25 @@ const LABEL_OFF_MS_MAX: u128 = 2_500;
 /// Labels follow right clocks in this time.
 pub(crate) const LABELS_WITHIN: Duration = Duration::from_secs(60);
 const DAY_MS: u64 = 86_400_000;
+/// A node that was booted anew counts what its peers said of their clocks this long ago at most.
+const SAID_WITHIN: Duration = Duration::from_secs(11);
 
 /// What was seen of clocks.
 #[derive(Default)]
 pub(crate) struct Dial {
     /// Until then a label may be wrong: so many clocks were that nobody could know.
     doubt_until: Duration,
+    /// How far the clock that was worst was off, and when it last was.
+    worst: Vec<(Duration, u64)>,
+}
+
+impl Dial {
+    /// How far any clock was off that may still be counted.
+    fn worst_of_late(&mut self, now: Duration, off_ms: u64) -> u64 {
+        self.worst.retain(|(at, off)| *at + SAID_WITHIN > now && *off != off_ms);
+        self.worst.push((now, off_ms));
+        self.worst.iter().map(|(_, off)| *off).max().unwrap_or(0)
+    }
 }
 
 /// How far a clock goes wrong.
@@ -63,11 +76,12 @@ impl World {
         let wrong = |machine: &&Machine| machine.role != Role::Removed && off(machine) > RIGHT_MS;
         let wrong = self.machines.values().filter(wrong).count();
         let voters = self.picture().map_or(3, |picture| picture.voters());
+        let off = self.machines.values().map(off).max().unwrap_or(0);
+        let excursion = self.dial.worst_of_late(now, off);
         let clocks = self.replicas.clocks();
         for taken in self.replicas.times_taken() {
             self.covered.add("times_taken", 1);
             self.note(&format!("{taken:?}"));
-            let excursion = self.machines.values().map(off).max().unwrap_or(0);
             let may_be = u128::from(excursion) + taken.label_off_ms.unsigned_abs() + LABEL_OFF_MS_MAX;
             if taken.off_ms.unsigned_abs() > may_be {
                 return Err(Violation(format!("{taken:?}, and clocks were off by {excursion} ms at most")));
