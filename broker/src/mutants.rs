@@ -82,7 +82,7 @@ mutants! {
     /// Leases are counted from the time that a quorum has confirmed, not from the stamping.
     LeaseWithoutLag => "lease-without-lag" in Simulation,
     /// A leader stamps entries however long no quorum has answered it.
-    StampedWithoutQuorum => "stamped-without-quorum" in Simulation,
+    StampedWithoutQuorum => "stamped-without-quorum" in Units,
     /// An ack settles whatever lease the message has now.
     AckWithAnyToken => "ack-with-any-token" in Simulation,
     /// Reads are answered without asking a quorum.

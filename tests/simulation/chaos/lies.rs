@@ -32,6 +32,9 @@ impl Chaos {
         if picture.voters() < 3 || picture.changing {
             return false;
         }
+        if self.image.is_none() && kind != "put_back" {
+            self.keep_image(world, name);
+        }
         if kind == "wipe" {
             if !world.is_member(&picture, name) {
                 return false;
@@ -44,14 +47,19 @@ impl Chaos {
             return true;
         }
         if kind == "put_back" && self.image.is_none() {
-            let image = world.machines[name].disk().image();
-            self.image = Some((world.now(), name.to_owned(), image));
+            self.keep_image(world, name);
             return false;
         }
         // First everybody else is well, and has heard it from the others.
         self.end(world);
         self.lie = Some((kind, world.now()));
         true
+    }
+
+    /// Keeps the directory of a machine as it is, to be put back later.
+    fn keep_image(&mut self, world: &World, name: &str) {
+        let image = world.machines[name].disk().image();
+        self.image = Some((world.now(), name.to_owned(), image));
     }
 
     pub(super) fn tell_lie(&mut self, world: &mut World, kind: &'static str) -> Checked {
