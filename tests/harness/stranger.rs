@@ -67,6 +67,27 @@ pub async fn bytes(frames: &[OutFrame]) -> Vec<u8> {
     bytes
 }
 
+/// 7 MiB of a frame of 8.
+pub async fn unfinished() -> Vec<u8> {
+    let frame = request(1, None, Request::Status, vec![vec![7; 8 << 20].into()]);
+    let mut bytes = bytes(&[frame]).await;
+    bytes.truncate(7 << 20);
+    bytes
+}
+
+/// 60 MiB in pieces of eight requests, none of which is whole.
+pub async fn pieces() -> Vec<u8> {
+    let mut frames = Vec::new();
+    for id in 1..=8 {
+        let frame =
+            request(id, None, Request::Status, vec![vec![7; 7 << 20].into(), vec![7; 1 << 19].into()]);
+        let pieces = frame.cut(256 << 10);
+        let last = pieces.len() - 1;
+        frames.extend(pieces.into_iter().take(last));
+    }
+    bytes(&frames).await
+}
+
 impl Stranger {
     /// A connection of a session of its own.
     ///

@@ -169,24 +169,6 @@ async fn die(day: Arc<Day>) {
     }
 }
 
-async fn unfinished() -> Vec<u8> {
-    let frame = stranger::request(1, None, Request::Status, vec![vec![7; 8 << 20].into()]);
-    let mut bytes = stranger::bytes(&[frame]).await;
-    bytes.truncate(7 << 20);
-    bytes
-}
-
-async fn pieces() -> Vec<u8> {
-    let mut frames = Vec::new();
-    for id in 1..=8 {
-        let tail = vec![vec![7; 7 << 20].into(), vec![7; 1 << 19].into()];
-        let mut pieces = stranger::request(id, None, Request::Status, tail).cut(256 << 10);
-        pieces.pop();
-        frames.extend(pieces);
-    }
-    stranger::bytes(&frames).await
-}
-
 async fn hostile(day: &Arc<Day>) -> JoinSet<()> {
     let mut loads = JoinSet::new();
     for n in 0..NODES {
@@ -194,7 +176,7 @@ async fn hostile(day: &Arc<Day>) -> JoinSet<()> {
         (0..SILENT).for_each(|_| drop(loads.spawn(silent(Arc::clone(day), n))));
     }
     (0..SHORT).for_each(|number| drop(loads.spawn(short(Arc::clone(day), number))));
-    let (unfinished, pieces) = (Arc::new(unfinished().await), Arc::new(pieces().await));
+    let (unfinished, pieces) = (Arc::new(stranger::unfinished().await), Arc::new(stranger::pieces().await));
     (0..UNFINISHED).for_each(|_| drop(loads.spawn(besiege(Arc::clone(day), Arc::clone(&unfinished)))));
     (0..PIECES).for_each(|_| drop(loads.spawn(besiege(Arc::clone(day), Arc::clone(&pieces)))));
     for _ in 0..FLOODS {

@@ -11,7 +11,6 @@ use harness::stranger::{self, Stranger, push_once, raise_descriptors};
 use harness::{LIMIT, until};
 use queue_broker::mutants::{Mutant, VARIABLE};
 use queue_protocol::frame::OutFrame;
-use queue_protocol::request::Request;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -180,31 +179,6 @@ async fn besiege(cluster: &Cluster, count: usize, bytes: Vec<u8>) -> JoinSet<Str
     besiegers
 }
 
-/// 7 MiB of a frame of 8.
-async fn unfinished() -> Vec<u8> {
-    let frame = stranger::request(1, None, Request::Status, vec![vec![7; 8 << 20].into()]);
-    let mut bytes = stranger::bytes(&[frame]).await;
-    bytes.truncate(7 << 20);
-    bytes
-}
-
-/// 60 MiB in pieces of eight requests, none of which is whole.
-async fn pieces() -> Vec<u8> {
-    let mut frames = Vec::new();
-    for id in 1..=8 {
-        let frame = stranger::request(
-            id,
-            None,
-            Request::Status,
-            vec![vec![7; 7 << 20].into(), vec![7; 1 << 19].into()],
-        );
-        let pieces = frame.cut(256 << 10);
-        let last = pieces.len() - 1;
-        frames.extend(pieces.into_iter().take(last));
-    }
-    stranger::bytes(&frames).await
-}
-
 /// What the siege made of the node: its memory at most, and the longest time of a good client's push.
 async fn under_siege(bug: Option<Mutant>, count: usize, bytes: Vec<u8>) -> (u64, Duration) {
     let (cluster, before) = node(choose("64MiB", "512MiB"), bug).await;
@@ -236,17 +210,18 @@ fn check_siege((held, worst): (u64, Duration)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unfinished_frames_have_no_more_than_the_budget() {
-    check_siege(under_siege(None, choose(40, 400), unfinished().await).await);
+    check_siege(under_siege(None, choose(40, 400), stranger::unfinished().await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pieces_of_requests_have_no_more_than_the_budget() {
-    check_siege(under_siege(None, choose(8, 40), pieces().await).await);
+    check_siege(under_siege(None, choose(8, 40), stranger::pieces().await).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn input_that_does_not_count_would_be_seen() {
-    let (held, _) = under_siege(Some(Mutant::InputNotCounted), choose(40, 150), unfinished().await).await;
+    let (held, _) =
+        under_siege(Some(Mutant::InputNotCounted), choose(40, 150), stranger::unfinished().await).await;
     assert!(held > choose(64, 512) * MIB + BESIDE, "only {} MiB", held / MIB);
 }
 
@@ -254,7 +229,7 @@ async fn input_that_does_not_count_would_be_seen() {
 async fn drip(cluster: &Cluster, limit: Duration) -> Option<Duration> {
     let mut stranger = Stranger::greet(cluster.address(0)).await.expect("there is room for it");
     let began = Instant::now();
-    let bytes = unfinished().await;
+    let bytes = stranger::unfinished().await;
     let mut every = tokio::time::interval(Duration::from_millis(100));
     for drop in bytes.chunks(90) {
         tokio::select! {
