@@ -335,6 +335,7 @@ fn check(whole: &[u8]) -> Result<Head, FrameError> {
 ///
 /// # Errors
 /// [`FrameError`] for everything that is not exactly one frame.
+#[cfg(feature = "client")]
 pub(crate) fn decode(mut bytes: Bytes) -> Result<Frame, FrameError> {
     let Head { request_id, kind, flags, header_size } = check(&bytes)?;
     let tail = bytes.split_off(FRAME_HEADER_SIZE + header_size);
@@ -343,10 +344,10 @@ pub(crate) fn decode(mut bytes: Bytes) -> Result<Frame, FrameError> {
     Ok(Frame { request_id, kind, flags, header, tail })
 }
 
-/// The same in memory of its own.
+/// Takes a whole frame, head included, apart; header and tail get memory of their own.
 ///
 /// # Errors
-/// As [`decode`].
+/// [`FrameError`] for everything that is not exactly one frame.
 pub(crate) fn decode_copied(bytes: &[u8]) -> Result<Frame, FrameError> {
     let Head { request_id, kind, flags, header_size } = check(bytes)?;
     let (header, tail) = bytes[FRAME_HEADER_SIZE..].split_at(header_size);
