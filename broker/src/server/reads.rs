@@ -7,13 +7,16 @@
 //! ```
 //!
 //! A read has its turn until its answer is with what is written: a client that takes nothing has one answer in memory.
-//! What needs no quorum has a turn of its own, so that it is answered while there is none.
+//! What needs no quorum has a turn of its own, so that it is answered while there is none. While entries are applied and
+//! more than a few connections read, each pauses between two of its reads: processors are for writes first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use queue_protocol::request::{Consistency, Request};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::dispatch::Dispatch;
 use super::reply_to::ReplyTo;
@@ -22,6 +25,12 @@ use crate::mutants::{self, Mutant};
 /// Turns that whatever else is ready has after each look, so that a flood of reads costs a write little on each of its
 /// ways through this node.
 const TURNS_OF_OTHERS: usize = 8;
+/// Connections that may read without a pause while entries are applied.
+const UNPAUSED_COUNT_MAX: usize = 4;
+/// Between two reads of a connection when more of them read.
+const PAUSE: Duration = Duration::from_millis(1);
+/// As long after an entry was applied, more of them are to be expected.
+const WRITING_FOR: Duration = Duration::from_millis(20);
 
 /// Whose turn: a connection, and whether the quorum is asked.
 type Key = (u64, Asks);
@@ -84,11 +93,23 @@ pub(crate) struct Reads {
     turns: Mutex<Turns<(Request, ReplyTo)>>,
     /// Held while one looks at the state; those who wait have it in the order of their coming.
     look: tokio::sync::Mutex<()>,
+    /// The newest index applied that was seen here, and when it was seen first.
+    applied: Mutex<(u64, Option<Instant>)>,
 }
 
 impl Reads {
     pub(crate) fn new() -> Self {
-        Self { turns: Mutex::new(Turns(BTreeMap::new())), look: tokio::sync::Mutex::default() }
+        Self { turns: Mutex::new(Turns(BTreeMap::new())), look: tokio::sync::Mutex::default(), applied: Mutex::default() }
+    }
+
+    /// The pause before the next read of a connection that had its turn.
+    fn pause(&self, applied: u64, now: Instant) -> Option<Duration> {
+        let mut seen = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != applied {
+            *seen = (applied, Some(now));
+        }
+        let writing = seen.1.is_some_and(|since| now < since + WRITING_FOR);
+        (writing && self.turns().0.len() > UNPAUSED_COUNT_MAX).then_some(PAUSE)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns<(Request, ReplyTo)>> {
@@ -133,6 +154,10 @@ async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: (Request, ReplyTo)
         Arc::clone(&dispatch).read(request, reply).await;
         // It is over when it was dropped.
         let _ = over.await;
+        let applied = dispatch.consensus.read_now(|_, index| index);
+        if let Some(pause) = dispatch.reads.pause(applied, Instant::now()) {
+            tokio::time::sleep(pause).await;
+        }
         next = dispatch.reads.turns().next(key);
     }
 }
@@ -156,6 +181,19 @@ mod tests {
         assert_eq!(turns.next(first), None);
         assert_eq!(turns.ask(first, "d"), Some("d"));
         assert_eq!(turns.0.len(), 2);
+    }
+
+    #[test]
+    fn many_who_read_pause_while_entries_are_applied_and_not_longer() {
+        let (reads, begin) = (Reads::new(), Instant::now());
+        let turn = |connection| reads.turns().0.insert((connection, Asks::Quorum), VecDeque::new());
+        (0..=UNPAUSED_COUNT_MAX as u64).for_each(|connection| drop(turn(connection)));
+        assert_eq!(reads.pause(7, begin), Some(PAUSE));
+        assert_eq!(reads.pause(7, begin + WRITING_FOR / 2), Some(PAUSE));
+        assert_eq!(reads.pause(7, begin + WRITING_FOR), None, "nothing was applied for a while");
+        assert_eq!(reads.pause(8, begin + WRITING_FOR), Some(PAUSE));
+        reads.turns().0.remove(&(0, Asks::Quorum));
+        assert_eq!(reads.pause(9, begin + WRITING_FOR), None, "few read");
     }
 
     #[test]
