@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::random::Random;
 
-const QUEUE: &str = "jobs";
+pub(crate) const QUEUE: &str = "jobs";
 const WORKERS: u64 = 6;
 /// Longer than a cycle, so that a receipt refused is a failure; shorter than [`ACCOUNT_LIMIT`].
 const LEASE: Duration = Duration::from_secs(20);

@@ -1,6 +1,7 @@
 //! What a client sends, until it is whole: frames that are arriving and requests that come in pieces, read only as far as
 //! the [`Budget`](super::budget::Budget) has room for them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use queue_protocol::gather::{Gatherer, OPEN_SIZE};
 use queue_protocol::io::{FrameReader, REST_SIZE};
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
 use tokio::io::AsyncRead;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::budget::Share;
 use super::connection::LOOK_EVERY;
@@ -36,6 +37,7 @@ pub(super) struct Input<R> {
     charged: usize,
     pace: Pace,
     watch: Option<Watch>,
+    alarm: Alarm,
 }
 
 /// How fast unfinished input comes, in the time in which it was read.
@@ -55,7 +57,16 @@ impl<R> Drop for Input<R> {
 impl<R: AsyncRead + Unpin> Input<R> {
     pub(super) fn new(reader: FrameReader<R>, share: Arc<Share>) -> Self {
         let gatherer = Gatherer::new(IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX);
-        Self { reader, gatherer, piece: None, share, charged: 0, pace: Pace::default(), watch: None }
+        Self {
+            reader,
+            gatherer,
+            piece: None,
+            share,
+            charged: 0,
+            pace: Pace::default(),
+            watch: None,
+            alarm: Alarm::default(),
+        }
     }
 
     /// While nothing is read for want of memory, it is looked whether the client has gone.
@@ -154,12 +165,13 @@ impl<R: AsyncRead + Unpin> Input<R> {
 
     /// Reads once. What is not used of the buffer is given back when nothing comes for a while.
     async fn fill(&mut self) -> Result<bool, CodecError> {
+        let mut begin = Instant::now();
         loop {
             let unfinished = self.is_unfinished();
             let unused = self.reader.capacity() > self.reader.unfinished();
             let limit = match (unused, unfinished) {
-                (true, _) => Some(REST_AFTER),
-                (false, true) => Some(PACE_WINDOW.saturating_sub(self.pace.read)),
+                (true, _) => Some(begin + REST_AFTER),
+                (false, true) => Some(Instant::now() + PACE_WINDOW.saturating_sub(self.pace.read)),
                 (false, false) => None,
             };
             let before = self.reader.unfinished();
@@ -168,7 +180,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
                 biased;
                 filled = self.reader.fill() => Some(filled),
                 () = self.share.asked(), if unfinished => return Err(FrameError::NotGranted.into()),
-                () = sleep(limit) => None,
+                () = self.alarm.rings(limit) => None,
             };
             drop(reading);
             self.pace.size += self.reader.unfinished().saturating_sub(before);
@@ -178,9 +190,10 @@ impl<R: AsyncRead + Unpin> Input<R> {
             if let Some(filled) = filled {
                 return filled;
             }
-            if unused {
+            if unused && limit.is_some_and(|limit| limit <= Instant::now()) {
                 self.reader.rest();
                 self.settle();
+                begin = Instant::now();
             }
         }
     }
@@ -194,11 +207,24 @@ async fn ended(watch: Option<&Watch>) {
     }
 }
 
-/// For ever without a limit.
-async fn sleep(limit: Option<Duration>) {
-    match limit {
-        Some(limit) => tokio::time::sleep(limit).await,
-        None => std::future::pending().await,
+/// A timer that outlives the reads that set it: one that was set for an earlier time rings then, and is set anew by who
+/// asks again. So a busy connection does not set and take back a timer with each read.
+#[derive(Default)]
+struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// At `limit` or before; never without one.
+    async fn rings(&mut self, limit: Option<Instant>) {
+        let Some(limit) = limit else {
+            self.0 = None;
+            return std::future::pending().await;
+        };
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(limit)));
+        if timer.deadline() > limit {
+            timer.as_mut().reset(limit);
+        }
+        timer.await;
+        self.0 = None;
     }
 }
 

@@ -99,7 +99,11 @@ pub(crate) struct Reads {
 
 impl Reads {
     pub(crate) fn new() -> Self {
-        Self { turns: Mutex::new(Turns(BTreeMap::new())), look: tokio::sync::Mutex::default(), applied: Mutex::default() }
+        Self {
+            turns: Mutex::new(Turns(BTreeMap::new())),
+            look: tokio::sync::Mutex::default(),
+            applied: Mutex::default(),
+        }
     }
 
     /// The pause before the next read of a connection that had its turn.

@@ -24,7 +24,8 @@ const AT_A_TIME: usize = 32;
 /// One node, with a planted bug if one is named, that has answered and is warm; and its memory.
 async fn node(memory: &str, bug: Option<Mutant>) -> (Cluster, u64) {
     raise_descriptors();
-    let mut env = vec![("QUEUED_LIMITS_MEMORY", memory)];
+    // Beside ten thousand idle clients there are those of the test.
+    let mut env = vec![("QUEUED_LIMITS_MEMORY", memory), ("QUEUED_LIMITS_CONNECTIONS", "11000")];
     env.extend(bug.map(|bug| (VARIABLE, bug.name())));
     let cluster = Cluster::start_with(1, &env).await;
     push_many(&cluster, 64, true).await;
