@@ -57,6 +57,8 @@ mutants! {
     DirectoryNotSynced => "directory-not-synced" in Simulation,
     /// Recovery cuts the log at the first bad record, whatever proves that it was durable.
     CutAtAnyDamage => "cut-at-any-damage" in Simulation,
+    /// A full file of small bodies is taken for a small file.
+    FullTakenForSmall => "full-taken-for-small" in Units,
     /// A snapshot is published without a sync; the log it replaces is purged.
     PurgeBeforeSnapshotIsDurable => "purge-before-snapshot-is-durable" in Simulation,
     /// Snapshots carry no sessions.
@@ -140,4 +142,20 @@ pub(crate) fn on(mutant: Mutant) -> bool {
         Some(*chosen.unwrap_or_else(|| panic!("{VARIABLE} names no planted bug: {name}")))
     };
     *CHOSEN.get_or_init(choose) == Some(mutant)
+}
+
+/// Runs another unit test of this program in a process of its own, with the planted bug and without: whether the bug, and
+/// nothing else, makes it fail.
+#[cfg(all(test, feature = "mutants"))]
+pub(crate) fn fails_with(mutant: Mutant, test: &str) -> bool {
+    let run = |mutant: Option<Mutant>| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a test has a program"));
+        command.args(["--exact", test]).env_remove(VARIABLE);
+        command.envs(mutant.map(|mutant| (VARIABLE, mutant.name())));
+        let output = command.output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("running 1 test"), "there is no test {test}");
+        output.status.success()
+    };
+    run(None) && !run(Some(mutant))
 }

@@ -23,11 +23,13 @@ use super::format::file_id::FileId;
 use super::format::footer::Row;
 use super::format::payload::{Compacted, Retired};
 use super::format::u64_of;
+use super::group::sparse_size;
 use super::index::{Index, Run, Runs};
 use super::segment::{Pin, Segment};
 use super::shared::{Shared, What};
 use super::sparse::{Named, SparseFiles};
 use super::{LiveBodies, LogError};
+use crate::mutants::{self, Mutant};
 
 /// A file is copied if less than one part in so many of it is live.
 const SHARE: u64 = 4;
@@ -193,19 +195,27 @@ impl<'a> Survey<'a> {
     /// Files to be copied together: mostly dead ones, and small ones if there are many.
     fn choose(self, shared: &Shared) -> Result<Vec<Left>, LogError> {
         let (mut chosen, mut small, mut size) = (Vec::new(), Vec::new(), 0);
+        let segment_size = shared.options.segment_size;
         for left in self.left {
             let rows = shared.reader.table(&left.pin)?;
-            let places = left.live.iter().cloned().flatten();
-            let live_size = live_size(&rows, places.map(|place| &self.plan.live[place]));
-            let held = match left.pin.id {
-                FileId::Segment(_) => left.pin.size,
-                FileId::Sparse(_) => rows.iter().map(|row| u64::from(row.bodies_size)).sum(),
+            let live = left.live.iter().cloned().flatten().map(|place| &self.plan.live[place]);
+            let (live_size, held, small_file) = match left.pin.id {
+                FileId::Segment(_) => (live_size(&rows, live, |row| row.bodies_size), left.pin.size, false),
+                FileId::Sparse(_) => {
+                    let sum =
+                        |size: fn(&Row) -> u32| rows.iter().map(|row| u64::from(size(row))).sum::<u64>();
+                    let (bodies, held) = (sum(|row| row.bodies_size), sum(|row| row.size));
+                    // The smallest bodies fill a file with what is around them: that is full, and stays so when copied.
+                    let is_full = held * 2 >= segment_size && !mutants::on(Mutant::FullTakenForSmall);
+                    let is_small = bodies * SHARE < segment_size && !is_full;
+                    (live_size(&rows, live, |row| row.size), held, is_small)
+                }
             };
-            let room = size + live_size <= shared.options.segment_size / 2 && chosen.len() < FILES_MAX;
+            let room = size + live_size <= segment_size / 2 && chosen.len() < FILES_MAX;
             if live_size * SHARE < held && room {
                 size += live_size;
                 chosen.push(left);
-            } else if matches!(left.pin.id, FileId::Sparse(_)) && held * SHARE < shared.options.segment_size {
+            } else if small_file {
                 small.push(left);
             }
         }
@@ -217,15 +227,17 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// About how many bytes of live bodies there are: those of one entry count alike.
-fn live_size<'a>(rows: &[Row], live: impl Iterator<Item = &'a (u64, Range<u32>)>) -> u64 {
-    let size = |(entry, ordinals): &(u64, Range<u32>)| {
+/// About how many bytes of the files what is live takes, where a row takes `size`: the bodies of one entry count alike.
+fn live_size<'a>(
+    rows: &[Row],
+    live: impl Iterator<Item = &'a (u64, Range<u32>)>,
+    size: impl Fn(&Row) -> u32,
+) -> u64 {
+    let of_entry = |(entry, ordinals): &(u64, Range<u32>)| {
         let row = rows.binary_search_by_key(entry, |row| row.index).ok().map(|place| rows[place]);
-        let of_row =
-            |row: Row| u64_of(ordinals.len()) * u64::from(row.bodies_size) / u64::from(row.bodies.max(1));
-        row.map_or(0, of_row)
+        row.map_or(0, |row| u64_of(ordinals.len()) * u64::from(size(&row)) / u64::from(row.bodies.max(1)))
     };
-    live.map(size).sum()
+    live.map(of_entry).sum()
 }
 
 /// Copies the live bodies of `chosen` and puts the copies in their place.
@@ -289,7 +301,7 @@ async fn copy_bodies(
             contents.extend_from_slice(&body);
             rows.push((*ordinal, spec));
         }
-        budget.spend(2 * u64_of(contents.len())).await;
+        budget.spend(2 * sparse_size(&rows)).await;
         files.add(id, &rows, contents.freeze()).await?;
     }
     Ok(())
@@ -334,7 +346,9 @@ mod tests {
 
     #[test]
     fn bodies_of_one_entry_count_alike() {
-        let rows = [Row { index: 7, offset: 0, size: 999, bodies: 10, bodies_size: 1_000 }];
-        assert_eq!(live_size(&rows, [(7, 0..3), (7, 8..9), (8, 0..5)].iter()), 400);
+        let rows = [Row { index: 7, offset: 0, size: 1_500, bodies: 10, bodies_size: 1_000 }];
+        let live = [(7, 0..3), (7, 8..9), (8, 0..5)];
+        assert_eq!(live_size(&rows, live.iter(), |row| row.bodies_size), 400);
+        assert_eq!(live_size(&rows, live.iter(), |row| row.size), 600);
     }
 }

@@ -270,16 +270,8 @@ mod tests {
     #[cfg(feature = "mutants")]
     #[test]
     fn a_time_that_is_pushed_twice_is_noticed() {
-        let name =
+        let test =
             "raft::ticker::tests::each_time_of_a_pattern_is_pushed_once_when_the_wall_clock_is_set_back";
-        let this = std::env::current_exe().expect("this test has a program");
-        let run = |mutant: Option<Mutant>| {
-            let mut command = std::process::Command::new(&this);
-            command.args(["--exact", name]).env_remove(mutants::VARIABLE);
-            command.envs(mutant.map(|mutant| (mutants::VARIABLE, mutant.name())));
-            command.output().expect("it starts").status.success()
-        };
-        assert!(run(None));
-        assert!(!run(Some(Mutant::OccurrenceTwice)));
+        assert!(mutants::fails_with(Mutant::OccurrenceTwice, test));
     }
 }
