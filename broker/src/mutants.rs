@@ -121,6 +121,10 @@ mutants! {
     ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
     /// Reads begin as they come, however many of one connection.
     ReadsNotInTurn => "reads-not-in-turn" in Processes,
+    /// A complaint has a line of its own each time.
+    LineForEachComplaint => "line-for-each-complaint" in Units,
+    /// A disk with little room keeps the log that late followers may want.
+    KeptUnderPressure => "kept-under-pressure" in Processes,
 }
 
 /// Whether this process has the bug.

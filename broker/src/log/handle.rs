@@ -21,6 +21,7 @@ use super::format::{BLOCK_SIZE, block_up, u64_of, usize_of};
 use super::group::{Cursor, Group};
 use super::import::Import;
 use super::keeper::Keeper;
+use super::kept::purge_bound;
 use super::pool::{self, Pool};
 use super::recovery;
 use super::scan::Expected;
@@ -414,6 +415,18 @@ impl Log {
     /// none of them, and what is left of those that hold few is copied together.
     pub fn collect(&self, live: LiveBodies, upto: u64) {
         self.shared.clean.plan(live, upto);
+    }
+
+    /// The last entry, at most `upto`, that must be purged for no more than `keep` bytes of files to be kept for those
+    /// who read the log late; `None` if all may stay.
+    pub fn purge_bound(&self, upto: u64, keep: u64) -> Option<u64> {
+        let located = self.shared.located();
+        let purged = located.state.purged.map(|id| id.index);
+        let written = || located.rows.iter().map(|row| u64::from(row.size)).sum();
+        purge_bound(&located.state.index, purged, upto, keep, |file| match located.segments.get(&file) {
+            Some(segment) if file != located.written => segment.size,
+            _ => written(),
+        })
     }
 
     /// Keeps the bodies of these entries where they can be read, until what this gives is dropped.

@@ -18,6 +18,7 @@ mod handle;
 mod import;
 mod index;
 mod keeper;
+mod kept;
 mod pool;
 mod reader;
 mod recovery;

@@ -10,6 +10,7 @@ mod clocks;
 mod elapsed;
 mod floors;
 mod gone;
+mod growth;
 pub(crate) mod leadership;
 mod lease_clock;
 pub(crate) mod levels;
@@ -23,6 +24,7 @@ pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
 mod reserve;
+mod retention;
 mod rounds;
 mod send_snapshot;
 mod status;
@@ -67,7 +69,8 @@ use self::cause::{Cause, Why};
 use self::gone::Recent;
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
-use self::machine::{Machine, MachineStore, SnapshotEvery};
+use self::growth::SnapshotEvery;
+use self::machine::{Machine, MachineStore};
 use self::network::Network;
 use self::proposer::Proposer;
 use self::receive_snapshot::Reception;
@@ -112,8 +115,8 @@ pub struct RaftOptions {
     pub snapshot_entries: u64,
     /// Bytes of entries between snapshots.
     pub snapshot_bytes: u64,
-    /// Entries kept in the log behind a snapshot.
-    pub keep_entries: u64,
+    /// Bytes of the log kept behind a snapshot, for followers that are late; whole files of it, and none under pressure.
+    pub keep_bytes: u64,
     /// Who else sees what is applied.
     pub witness: Witness,
     /// Bytes of the disk below which pushes are refused; `None` is a twentieth of it, at most 1 GiB. Four segments and
@@ -141,7 +144,7 @@ impl Default for RaftOptions {
             election_max: Duration::from_millis(1_000),
             snapshot_entries: 100_000,
             snapshot_bytes: 256 << 20,
-            keep_entries: 10_000,
+            keep_bytes: 256 << 20,
             witness: Witness::default(),
             disk_reserve: None,
             levels: Levels::OURS,
@@ -238,7 +241,8 @@ impl Consensus {
             max_payload_entries: 1_024,
             max_append_entries: Some(4_096),
             snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: options.keep_entries,
+            // By itself it keeps all: [`retention`] purges.
+            max_in_snapshot_log_to_keep: u64::MAX,
             install_snapshot_timeout: 3_600_000,
             api_channel_size: Some(4_096),
             enable_pre_vote: Some(true),
@@ -289,7 +293,7 @@ impl Consensus {
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::watch_clocks(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(retention::keep(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::watch_disk_speed(Arc::downgrade(&consensus)));

@@ -25,6 +25,8 @@ use crate::log::{Ballast, Lack};
 const USUAL_MAX: u64 = 1 << 30;
 /// Segments that must find room.
 const SEGMENTS_MIN: u64 = 4;
+/// With less room than the reserve and these segments, space is given back as soon as it can be.
+const PRESSED_SEGMENTS: u64 = 2;
 /// A node whose last report is older counts as not reachable.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
 
@@ -40,14 +42,23 @@ pub(crate) fn size(set: Option<u64>, total: u64, segment_size: u64, snapshot_siz
 pub(crate) struct Room {
     /// Free bytes of its disk.
     pub(crate) free: u64,
+    /// Bytes that may be written before pushes must stop.
+    pub(crate) spare: u64,
+    /// There is so little room that what can be given back is.
+    pub(crate) pressed: bool,
     /// Pushes must stop for lack of this.
     pub(crate) lacks: Option<Lack>,
 }
 
 impl Room {
-    pub(crate) fn new(space: Space, ballast: Ballast, reserve: u64) -> Self {
-        let is_low = space.free.saturating_add(ballast.bytes) < reserve;
-        Self { free: space.free, lacks: if is_low { Some(Lack::Room) } else { ballast.short } }
+    pub(crate) fn new(space: Space, ballast: Ballast, reserve: u64, segment_size: u64) -> Self {
+        let room = space.free.saturating_add(ballast.bytes);
+        Self {
+            free: space.free,
+            spare: room.saturating_sub(reserve),
+            pressed: room < reserve.saturating_add(PRESSED_SEGMENTS.saturating_mul(segment_size)),
+            lacks: if room < reserve { Some(Lack::Room) } else { ballast.short },
+        }
     }
 }
 
@@ -71,7 +82,7 @@ impl Rooms {
             (false, true) => Some(Lack::Descriptors),
             (false, false) => None,
         };
-        let room = Room { free: ping.disk_free_bytes, lacks };
+        let room = Room { free: ping.disk_free_bytes, lacks, ..Room::default() };
         let mut peers = self.peers();
         peers.insert(peer, (room, Instant::now()));
         self.any_low.store(peers.values().any(|(room, _)| room.lacks.is_some()), Ordering::Relaxed);
@@ -111,11 +122,14 @@ mod tests {
     #[test]
     fn spares_are_room_unless_they_cannot_be_replaced() {
         let space = Space { free: 10, total: 100 };
-        let lacks = |bytes, short| Room::new(space, Ballast { bytes, short }, 50).lacks;
+        let lacks = |bytes, short| Room::new(space, Ballast { bytes, short }, 50, 5).lacks;
         assert_eq!(lacks(39, None), Some(Lack::Room));
         assert_eq!(lacks(40, None), None);
         assert_eq!(lacks(40, Some(Lack::Room)), Some(Lack::Room));
         assert_eq!(lacks(40, Some(Lack::Descriptors)), Some(Lack::Descriptors), "that is no full disk");
+        let room = |bytes| Room::new(space, Ballast { bytes, short: None }, 50, 5);
+        assert_eq!([30, 40, 49, 50].map(|bytes| room(bytes).spare), [0, 0, 9, 10]);
+        assert_eq!([40, 49, 50].map(|bytes| room(bytes).pressed), [true, true, false], "two segments above");
     }
 
     #[tokio::test(start_paused = true)]
@@ -135,7 +149,7 @@ mod tests {
         };
         rooms.hear(NodeId(2), ping(true));
         rooms.hear(NodeId(3), ping(false));
-        assert_eq!(rooms.low(|_| true), Some((NodeId(2), Room { free: 7, lacks: Some(Lack::Room) })));
+        assert_eq!(rooms.low(|_| true), Some((NodeId(2), Room { free: 7, lacks: Some(Lack::Room), ..Room::default() })));
         assert_eq!(rooms.low(|node| node != NodeId(2)), None, "a learner stops nobody");
         tokio::time::advance(REPORT_AGE_MAX + Duration::from_millis(1)).await;
         assert_eq!(rooms.low(|_| true), None, "who is away stops nobody");

@@ -126,7 +126,7 @@ impl Consensus {
             Err(error) => return tracing::warn!(%error, "how much room the disk has is not known"),
         };
         let reserve = self.reserve(space.total);
-        let next = Room::new(space, self.log.ballast(), reserve);
+        let next = Room::new(space, self.log.ballast(), reserve, self.log.segment_size());
         let before = self.room.send_replace(next);
         let free = next.free;
         if next.lacks == before.lacks {
