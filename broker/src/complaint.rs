@@ -51,4 +51,11 @@ mod tests {
         }
         assert_eq!(lines, [(0, 0), (60, 59), (120, 59)]);
     }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_line_for_each_complaint_is_noticed() {
+        let test = "complaint::tests::a_complaint_is_one_line_a_minute_with_the_count_of_those_left_out";
+        assert!(mutants::is_caught_by(test, Mutant::LineForEachComplaint));
+    }
 }

@@ -202,8 +202,8 @@ pub static SETTINGS: &[Setting] = &[
         key: "storage.disk_reserve",
         value: SIZE,
         default: "auto",
-        doc: "Room of the disk below which pushes are refused: auto is 5 %, at most 1GiB; never less than four segments \
-              and two snapshots",
+        doc: "Room of the disk below which pushes are refused, beside the files that the log sets aside: auto is 5 %, at most \
+              1GiB; never less than two segments and two snapshots",
         alias: None,
         scope: Scope::Node,
         set: |config, text| {

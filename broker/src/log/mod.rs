@@ -9,6 +9,7 @@
 
 mod cache;
 mod clean;
+mod closed;
 mod evidence;
 #[cfg(any(test, feature = "sim"))]
 pub mod examples;
@@ -31,6 +32,7 @@ mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod untouched;
 mod verify;
 mod writer;
 
@@ -52,7 +54,7 @@ pub use handle::Log;
 pub use import::Import;
 pub use keeper::Keeper;
 pub use state::{Anchor, Floor};
-pub use verify::{Dumped, Finding, Report, dump, verify};
+pub use verify::{Dumped, Finding, Report, Then, dump, verify};
 pub use writer::Writer;
 
 /// An entry as the log keeps it. Cheap to clone.
@@ -238,6 +240,8 @@ impl Lack {
 pub struct Ballast {
     /// Bytes of the spares.
     pub bytes: u64,
+    /// Bytes of the spares that there should be.
+    pub wanted: u64,
     /// Why the last spare could not be made, if there should be more.
     pub short: Option<Lack>,
 }

@@ -27,6 +27,11 @@ impl Growth {
         self.entries += 1;
         self.state += batch.commands.len() as u64 + rows;
         self.bytes += freed + batch.commands.len() as u64 + rows + bodies;
+        self.is_due(every)
+    }
+
+    /// Whether a snapshot is due.
+    pub(crate) fn is_due(self, every: SnapshotEvery) -> bool {
         self.entries >= every.entries || self.bytes >= every.bytes
     }
 

@@ -90,7 +90,7 @@ pub(crate) struct Machine {
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
-    /// A snapshot is due.
+    /// A snapshot is due, or was published: the log may be purged.
     pub(crate) due: Notify,
 }
 
@@ -312,6 +312,7 @@ impl Machine {
         }
         drop(newest);
         self.collect();
+        self.due.notify_one();
         pinned
     }
 

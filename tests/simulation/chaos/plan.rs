@@ -87,7 +87,7 @@ impl Plan {
             heartbeat: Duration::from_millis(heartbeat),
             election: (Duration::from_millis(4 * heartbeat), Duration::from_millis(7 * heartbeat)),
             snapshot_entries: dice.within(30..300),
-            keep_bytes: dice.within(0..128 << 10),
+            keep_bytes: dice.within(0..48 << 10),
             segment_size: 16_384 << dice.within(0..3),
             unit: if dice.chance(1, 2) { Unit::Page } else { Unit::Sector },
             latency: Latency {
