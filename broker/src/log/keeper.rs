@@ -107,7 +107,7 @@ impl Keeper {
     }
 
     async fn take_back(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
-        let Shared { disk, dir, options, pool, .. } = &*self.shared;
+        let Shared { disk, dir, pool, .. } = &*self.shared;
         // A reader that was late may have put the handle back, and a removed file that is open keeps its space.
         self.shared.reader.forget(segment.id);
         if self.is_usual(segment)
