@@ -223,7 +223,7 @@ impl Run {
     }
 
     /// Messages come and go. First until the log holds all that it keeps for followers that are late
-    /// (`raft.keep_entries`): only then is as much freed as is written.
+    /// (`raft.keep_bytes`): only then is as much freed as is written.
     async fn steady(&mut self) -> anyhow::Result<()> {
         let client = self.daemon.client();
         let step = async |first: u64| {
@@ -252,7 +252,7 @@ async fn run(count: u64) -> anyhow::Result<Vec<Figure>> {
     let settings = vec![
         ("QUEUED_STORAGE_SEGMENT_SIZE", format!("{segment_size}B")),
         ("QUEUED_RAFT_SNAPSHOT_BYTES", format!("{}B", SEGMENTS_A_SNAPSHOT * segment_size)),
-        ("QUEUED_RAFT_KEEP_ENTRIES", (10_000 * count / COUNT_PROMISED).to_string()),
+        ("QUEUED_RAFT_KEEP_BYTES", format!("{}B", 4 * segment_size)),
     ];
     let mut daemon = Daemon::init(dir.path(), MEMORY, settings)?;
     let memory =

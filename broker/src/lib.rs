@@ -60,6 +60,7 @@
 
 pub mod clock;
 pub mod commands;
+mod complaint;
 pub mod config;
 mod dev;
 pub mod fs;

@@ -15,6 +15,8 @@ pub enum Suite {
     Processes,
     /// A unit test of the broker that runs another one with the bug.
     Units,
+    /// A test of simulated full disks (`tests/simulation/full_disk.rs`).
+    FullDisk,
 }
 
 macro_rules! mutants {
@@ -123,6 +125,34 @@ mutants! {
     ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
     /// Reads begin as they come, however many of one connection.
     ReadsNotInTurn => "reads-not-in-turn" in Processes,
+    /// The scrub passes over what was copied together.
+    CopiesNotScrubbed => "copies-not-scrubbed" in Units,
+    /// The last segment need not follow the one before.
+    LastFollowsNothing => "last-follows-nothing" in Units,
+    /// A body that is alone in the last piece of a copy is not copied.
+    LastPieceDropped => "last-piece-dropped" in Units,
+    /// A node ends when one voter refuses its data directory, whatever the others say.
+    RefusedByOneEnds => "refused-by-one-ends" in Units,
+    /// A complaint has a line of its own each time.
+    LineForEachComplaint => "line-for-each-complaint" in Units,
+    /// Room is looked at ten times a second alone, whatever is written in between.
+    RoomLookedAtInTime => "room-looked-at-in-time" in FullDisk,
+    /// A disk with little room keeps the log that late followers may want.
+    KeptUnderPressure => "kept-under-pressure" in FullDisk,
+}
+
+/// Whether the unit test `name` passes as it is and fails in a process with the bug.
+#[cfg(all(test, feature = "mutants"))]
+pub(crate) fn is_caught_by(name: &str, mutant: Mutant) -> bool {
+    let run = |mutant: Option<Mutant>| {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a test has a program"));
+        command.args(["--exact", name]).env_remove(VARIABLE);
+        command.envs(mutant.map(|mutant| (VARIABLE, mutant.name())));
+        let output = command.output().expect("it starts");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("running 1 test"), "{name} is no test");
+        output.status.success()
+    };
+    run(None) && !run(Some(mutant))
 }
 
 /// Whether this process has the bug.

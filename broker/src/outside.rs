@@ -63,12 +63,49 @@ pub struct Fatal {
     pub what: String,
 }
 
+/// Whether other nodes have what this one holds, as far as it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// Other members have it.
+    Have,
+    /// This is the only member.
+    None,
+    /// What says so cannot be read.
+    Unknown,
+}
+
+impl Others {
+    /// Of a cluster with this many members.
+    pub(crate) fn of(members: usize) -> Self {
+        match members {
+            0 => Self::Unknown,
+            1 => Self::None,
+            _ => Self::Have,
+        }
+    }
+}
+
+/// What it means for the data that this node's are damaged, and what to do.
+impl std::fmt::Display for Others {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Have => "The other nodes have the data: a new node takes this one's place (queuectl cluster replace)",
+            Self::None => {
+                "No other node has the data: this is a cluster of one. Copy the directory before anything else; what is \
+                 damaged comes back only from a copy made before"
+            }
+            Self::Unknown => {
+                "If its cluster has other nodes, they have the data, and a new node takes this one's place (queuectl cluster \
+                 replace); if it has none, nobody else has it: then copy the directory before anything else"
+            }
+        })
+    }
+}
+
 impl Fatal {
     /// Something on this node's disk is not what was written.
-    pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
-        let what = format!(
-            "{what}. Nothing was served from it; the other nodes have it. Replace this node's data directory"
-        );
+    pub(crate) fn damaged(what: impl std::fmt::Display, others: Others) -> Self {
+        let what = format!("{what}. Nothing was served from it. {others}");
         Self { status: 65, what }
     }
 }

@@ -162,7 +162,10 @@ impl Failure {
             ),
             E::LevelUnknown => (Exit::Protocol, Some("`queuectl cluster status`".into())),
             E::LevelNotSpoken => (Exit::Conflict, Some("`queuectl cluster status`".into())),
-            E::DiskReserve => (Exit::Retry, Some("free space, or pop: pops and acks still work".into())),
+            E::DiskReserve => (
+                Exit::Retry,
+                Some("free space on that disk, or pop: what is popped is free within a minute".into()),
+            ),
             E::QueueChanged => {
                 (Exit::Conflict, Some(format!("look at it again: `queuectl queue info {name}`")))
             }

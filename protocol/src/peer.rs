@@ -197,6 +197,10 @@ pub struct PeerPing {
     pub elapsed_ms: Option<u64>,
     /// Free bytes on the disk of its log.
     pub disk_free_bytes: u64,
+    /// Bytes of these that its log may still take before its reserve is reached.
+    pub disk_spare_bytes: u64,
+    /// The last entry that its log has taken, on its disk or not yet.
+    pub last_index: u64,
     /// Below its reserve: pushes must stop.
     pub disk_low: bool,
     /// No file descriptor is left for its log: pushes must stop.

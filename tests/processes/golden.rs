@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const SETTINGS: [(&str, &str); 3] = [
     ("QUEUED_STORAGE_SEGMENT_SIZE", "64KiB"),
     ("QUEUED_RAFT_SNAPSHOT_EVERY", "12"),
-    ("QUEUED_RAFT_KEEP_ENTRIES", "3"),
+    ("QUEUED_RAFT_KEEP_BYTES", "0B"),
 ];
 
 fn golden() -> PathBuf {

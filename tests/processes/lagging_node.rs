@@ -12,7 +12,7 @@ const BATCH: usize = 20;
 async fn a_node_that_was_away_for_long_serves_every_body_as_the_next_leader() {
     let settings = [
         ("QUEUED_RAFT_SNAPSHOT_EVERY", "10"),
-        ("QUEUED_RAFT_KEEP_ENTRIES", "1"),
+        ("QUEUED_RAFT_KEEP_BYTES", "0B"),
         ("QUEUED_STORAGE_SEGMENT_SIZE", "256KiB"),
     ];
     let mut cluster = Cluster::start_with(3, &settings).await;

@@ -29,7 +29,7 @@ fn popped(response: &Response, tail: &Bytes) -> Vec<(Delivery, Bytes)> {
 async fn a_repeated_pop_gives_the_same_bodies_after_purge_and_leader_change() {
     let settings = [
         ("QUEUED_RAFT_SNAPSHOT_EVERY", "20"),
-        ("QUEUED_RAFT_KEEP_ENTRIES", "1"),
+        ("QUEUED_RAFT_KEEP_BYTES", "0B"),
         ("QUEUED_STORAGE_SEGMENT_SIZE", "64KiB"),
     ];
     let mut cluster = Cluster::start_with(3, &settings).await;

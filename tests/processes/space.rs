@@ -44,7 +44,7 @@ async fn a_node_needs_little_more_than_the_bodies() {
     let settings = [
         ("QUEUED_STORAGE_SEGMENT_SIZE", choose("4MiB", "64MiB")),
         ("QUEUED_RAFT_SNAPSHOT_EVERY", choose("50", "500")),
-        ("QUEUED_RAFT_KEEP_ENTRIES", "10"),
+        ("QUEUED_RAFT_KEEP_BYTES", "0B"),
     ];
     let cluster = Cluster::start_with(3, &settings).await;
     let client = cluster.client();

@@ -72,8 +72,11 @@ async fn a_node_whose_directory_was_put_back_is_refused_until_it_is_replaced() {
     push_some(&cluster).await;
     let behind = cluster.status(2).await.expect("it answers").applied_index;
     assert!(behind < before, "it takes part: {behind} of {before}");
+    // Both of the others refuse it: it can never be in a majority again.
+    assert_eq!(cluster.ended(2).await.code(), Some(66), "{}", cluster.log_of(2));
+    let said = cluster.log_of(2);
+    assert!(said.contains("can never be in a majority") && said.contains("n1, n2"), "{said}");
 
-    cluster.kill(2);
     cluster.take_in(&["cluster", "replace", "n3", "--yes"]).await;
     assert_eq!(voters(&cluster).await, ["n1", "n2", "n4"]);
     push_some(&cluster).await;

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use queue_broker::fs::Disk;
 use queue_broker::fs::sim::{SimDisk, SimOptions};
-use queue_broker::log::LogError;
+use queue_broker::log::{LogError, Then, verify};
 use queue_broker::node::identity::{IDENTITY_COPY_FILE, IDENTITY_FILE, Identity, IdentityError};
+use queue_broker::node::{LOG_DIR, SNAPSHOTS_DIR};
+use queue_broker::snapshots::Snapshots;
 
-use crate::store::{Kept, Script, Store, View, dir, format, identity};
+use crate::store::{Kept, Script, Store, View, dir, format, identity, options};
 use crate::{run, setting, tell};
 
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ struct Outcomes {
     refused: u64,
     harmless: u64,
     cut: u64,
+    /// Named by `store verify`, though a node starts with it.
+    met: u64,
 }
 
 /// What a file is for, which is what its bits are counted under.
@@ -30,7 +36,8 @@ fn kind_of(path: &Path) -> &'static str {
     }
 }
 
-async fn read(disk: &SimDisk, kept: &Kept) -> Result<View, String> {
+/// Outside: why it does not open; inside: what it holds, or what is met when it is read.
+async fn read(disk: &SimDisk, kept: &Kept) -> Result<Result<View, String>, String> {
     let store = Store::open(disk).await.map_err(|error| error.to_string())?;
     let text = |error: LogError| error.to_string();
     let read = || {
@@ -44,7 +51,18 @@ async fn read(disk: &SimDisk, kept: &Kept) -> Result<View, String> {
     store.kill(disk);
     // Nothing above waits: the log's tasks end now.
     tokio::task::yield_now().await;
-    read
+    Ok(read)
+}
+
+/// What `store verify` says of the same: whether a node refuses to start, and whether it would meet damage later.
+fn verified(disk: &SimDisk) -> (bool, bool) {
+    let boot: Arc<dyn Disk> = disk.boot();
+    let identity = Identity::read(&*boot, dir());
+    let snapshot = Snapshots::verify(&*boot, &dir().join(SNAPSHOTS_DIR));
+    let upto = snapshot.as_ref().ok().and_then(|newest| Some(newest.as_ref()?.last.index));
+    let report = verify(&boot, &dir().join(LOG_DIR), options().seed, upto).expect("no fault is planned");
+    let says = |then| report.findings.iter().any(|finding| finding.then == then);
+    (identity.is_err() || snapshot.is_err() || says(Then::Refused), says(Then::Met))
 }
 
 async fn flip_all(sealed: bool, stride: usize, outcomes: &mut BTreeMap<&'static str, Outcomes>) {
@@ -60,7 +78,7 @@ async fn flip_all(sealed: bool, stride: usize, outcomes: &mut BTreeMap<&'static 
         script.store.kill(&disk);
     }
     let image = disk.image();
-    let intact = read(&disk, &kept).await.expect("nothing is flipped");
+    let intact = read(&disk, &kept).await.expect("it opens").expect("nothing is flipped");
     disk.restore(&image);
     for file in disk.files() {
         disk.restore(&image);
@@ -70,7 +88,12 @@ async fn flip_all(sealed: bool, stride: usize, outcomes: &mut BTreeMap<&'static 
             disk.flip(&file, bit as u64).expect("it is there");
             let place = format!("{} byte {} bit {}", file.display(), bit / 8, bit % 8);
             let outcome = outcomes.entry(kind_of(&file)).or_default();
-            match read(&disk, &kept).await {
+            let (refuses, meets) = verified(&disk);
+            let opened = read(&disk, &kept).await;
+            assert_eq!(opened.is_err(), refuses, "{place}: {opened:?}, and verify says otherwise");
+            assert!(!matches!(opened, Ok(Err(_))) || meets, "{place}: {opened:?}, and verify is content");
+            outcome.met += u64::from(meets);
+            match opened.and_then(|read| read) {
                 Ok(view) if view == intact => outcome.harmless += 1,
                 Ok(view) => {
                     assert!(!sealed, "{place}: silently different");
@@ -126,9 +149,10 @@ fn no_flipped_bit_gives_other_data() {
         let outcome = &outcomes[kind];
         assert!(outcome.refused + outcome.harmless > 0, "{kind}: {outcome:?}");
     }
+    assert!(outcomes["segment"].met > 0, "no flip of a closed segment is met later: {outcomes:?}");
     assert!(outcomes["segment"].refused > 0 && outcomes["sparse"].refused > 0, "{outcomes:?}");
     for (kind, outcome) in &outcomes {
-        let Outcomes { refused, harmless, cut } = outcome;
+        let Outcomes { refused, harmless, cut, .. } = outcome;
         let what =
             format!("bits flipped: {refused} refused, {harmless} harmless, {cut} cut the unsealed end");
         tell(&format!("flips-{kind}"), refused + harmless + cut, &what);

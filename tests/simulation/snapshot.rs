@@ -37,7 +37,7 @@ fn a_snapshot_that_is_broken_off_goes_on_and_all_nodes_have_the_same_bytes() {
     let replicas = Replicas::default();
     let raft = RaftOptions {
         snapshot_entries: 30,
-        keep_entries: 5,
+        keep_bytes: 0,
         witness: replicas.witness("one of three", || u64::MAX),
         ..RaftOptions::default()
     };

@@ -21,7 +21,7 @@ const SETTINGS: [(&str, &str); 5] = [
     ("QUEUED_RAFT_HEARTBEAT", "80ms"),
     ("QUEUED_RAFT_ELECTION_TIMEOUT", "400ms..600ms"),
     ("QUEUED_RAFT_SNAPSHOT_EVERY", "300"),
-    ("QUEUED_RAFT_KEEP_ENTRIES", "50"),
+    ("QUEUED_RAFT_KEEP_BYTES", "1MiB"),
     ("QUEUED_INSECURE", "true"),
 ];
 

@@ -10,9 +10,9 @@ use super::failure::Failure;
 use super::print;
 use crate::fs::os::OsDisk;
 use crate::fs::{Disk, DiskError};
-use crate::log::{self, Dumped, Finding, Report};
+use crate::log::{self, Dumped, Finding, Report, Then};
 use crate::node::identity::{Found, Identity};
-use crate::node::{LOCK_FILE, LOG_DIR, NodeError, log_seed};
+use crate::node::{self, Checked, LOCK_FILE, LOG_DIR, NodeError, log_seed};
 
 /// Exit status if something is damaged.
 const STATUS_CORRUPT: i32 = 65;
@@ -41,11 +41,11 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
     let (StoreCommand::Verify(args) | StoreCommand::Dump(args)) = command;
     let _lock = lock(&*disk, &args.dir).map_err(NodeError::from)??;
-    let found = Identity::read(&*disk, &args.dir).map_err(NodeError::from)?;
-    let (dir, seed) = (args.dir.join(LOG_DIR), log_seed(found.identity.store));
-    let report = match command {
-        StoreCommand::Verify(_) => log::verify(&disk, &dir, seed).map_err(NodeError::from)?,
+    let Checked { found, report } = match command {
+        StoreCommand::Verify(_) => node::check(&disk, &args.dir)?,
         StoreCommand::Dump(_) => {
+            let found = Identity::read(&*disk, &args.dir).map_err(NodeError::from)?;
+            let (dir, seed) = (args.dir.join(LOG_DIR), log_seed(found.identity.store));
             // A reader that went away is found out at the end, or ends this process quietly.
             let mut printed = Ok(());
             let each = &mut |record: Dumped| {
@@ -55,7 +55,7 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
             };
             let report = log::dump(&disk, &dir, seed, each).map_err(NodeError::from)?;
             printed?;
-            report
+            Checked { found, report }
         }
     };
     match command {
@@ -65,8 +65,7 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
             report.findings.iter().for_each(|finding| super::say(&finding_line(finding)));
         }
     }
-    let whole = report.findings.is_empty() && found.damage.is_none();
-    Ok(if whole { 0 } else { STATUS_CORRUPT })
+    Ok(if report.findings.is_empty() { 0 } else { STATUS_CORRUPT })
 }
 
 /// Keeps a node from starting meanwhile. Makes no file: where there is none, no node ever ran.
@@ -103,15 +102,21 @@ fn report_text(found: &Found, report: &Report) -> String {
     if report.torn_bytes > 0 {
         text.push_str(&format!("{} bytes of an unfinished write at the end: harmless\n", report.torn_bytes));
     }
-    if let Some(damage) = &found.damage {
-        text.push_str(&format!("DAMAGED: {damage}\n"));
+    let mended = report.mended.iter().map(finding_line);
+    for what in found.damage.iter().cloned().chain(mended) {
+        text.push_str(&format!("mended by the next start, or read by nobody: {what}\n"));
     }
     for finding in &report.findings {
         text.push_str(&format!("DAMAGED: {}\n", finding_line(finding)));
     }
-    if found.damage.is_none() && report.findings.is_empty() {
-        text.push_str("ok\n");
-    }
+    let refuses = report.findings.iter().any(|finding| finding.then == Then::Refused);
+    text.push_str(match report.findings.as_slice() {
+        [] => "ok\n",
+        _ if refuses => "a node does not start with this\n",
+        _ => {
+            "a node starts with this, and ends with status 65 when it reads what is damaged, within 7 days\n"
+        }
+    });
     text
 }
 
@@ -164,6 +169,10 @@ fn report_json(found: &Found, report: &Report) -> String {
                 "offset_bytes": finding.offset,
                 "index": finding.index.map(|index| index.to_string()),
                 "what": finding.what,
+                "node": match finding.then {
+                    Then::Refused => "does not start",
+                    Then::Met => "ends when it reads it",
+                },
             })
         })
         .collect();
@@ -171,8 +180,9 @@ fn report_json(found: &Found, report: &Report) -> String {
         "schema": "store/v1",
         "node": found.identity.name.to_string(),
         "cluster_id": found.identity.cluster.to_string(),
-        "ok": found.damage.is_none() && findings.is_empty(),
+        "ok": findings.is_empty(),
         "identity_damage": found.damage,
+        "mended": report.mended.iter().map(finding_line).collect::<Vec<_>>(),
         "files": report.files,
         "spares": report.spares,
         "records": report.records,
@@ -205,17 +215,22 @@ mod tests {
 
     #[test]
     fn a_damage_is_named_with_its_place() {
-        let finding =
-            Finding { path: "d/log/1.log".into(), offset: 4096, index: Some(7), what: "bad checksum".into() };
+        let finding = Finding {
+            path: "d/log/1.log".into(),
+            offset: 4096,
+            index: Some(7),
+            what: "bad checksum".into(),
+            then: Then::Met,
+        };
         let damaged = Report { findings: vec![finding], ..Report::default() };
         let text = report_text(&found(None), &damaged);
-        assert!(text.ends_with("\nDAMAGED: d/log/1.log at offset 4096: bad checksum (entry 7)\n"), "{text}");
+        assert!(text.contains("\nDAMAGED: d/log/1.log at offset 4096: bad checksum (entry 7)\n"), "{text}");
+        assert!(text.contains("starts with this, and ends"), "{text}");
         assert!(report_json(&found(None), &damaged).contains("\"ok\":false"));
         let whole = Report::default();
         assert!(report_text(&found(None), &whole).ends_with("\nok\n"));
-        assert!(
-            report_text(&found(Some("IDENTITY is gone")), &whole).ends_with("\nDAMAGED: IDENTITY is gone\n")
-        );
+        let mended = report_text(&found(Some("IDENTITY is gone")), &whole);
+        assert!(mended.ends_with("read by nobody: IDENTITY is gone\nok\n"), "{mended}");
         assert!(report_json(&found(None), &whole).contains("\"ok\":true"));
     }
 

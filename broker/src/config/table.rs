@@ -180,13 +180,14 @@ pub static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
-        key: "raft.keep_entries",
-        value: NUMBER,
-        default: "10000",
-        doc: "Entries kept in the log behind a snapshot, for nodes that were away",
+        key: "raft.keep_bytes",
+        value: SIZE,
+        default: "256MiB",
+        doc: "Bytes of the log kept behind a snapshot, for nodes that were away: a larger value spares them a snapshot, \
+              a smaller one disk space. Nothing is kept while the disk has little room",
         alias: None,
         scope: Scope::Cluster,
-        set: |config, text| number_in(text, 0, u64::MAX).map(|count| config.node.raft.keep_entries = count),
+        set: |config, text| size_in(text, 0, 1 << 50).map(|size| config.node.raft.keep_bytes = size),
     },
     Setting {
         key: "storage.segment_size",
@@ -201,8 +202,8 @@ pub static SETTINGS: &[Setting] = &[
         key: "storage.disk_reserve",
         value: SIZE,
         default: "auto",
-        doc: "Room of the disk below which pushes are refused: auto is 5 %, at most 1GiB; never less than four segments \
-              and two snapshots",
+        doc: "Room of the disk below which pushes are refused, beside the files that the log sets aside: auto is 5 %, at most \
+              1GiB; never less than two segments and two snapshots",
         alias: None,
         scope: Scope::Node,
         set: |config, text| {

@@ -106,19 +106,17 @@ pub enum Open {
     Write,
     /// The same; writes of whole blocks go past the system's cache where they can.
     WriteBlocks,
-    /// It must not exist; read and write.
+    /// It must not exist; read and write, for the eyes of this user only: mode 0600 whatever the umask.
     Create,
     /// The same; writes of whole blocks go past the system's cache where they can.
     CreateBlocks,
-    /// The same, for the eyes of this user only: mode 0600.
-    CreatePrivate,
 }
 
 /// A file system.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, how: Open) -> DiskResult<Arc<dyn File>>;
-    /// Makes a directory and its parents; done if it exists. Durable after [`Disk::sync_dir`] of each parent of a
+    /// Makes a directory for this user only, mode 0700, and its parents as others are made; done if it exists. Durable after [`Disk::sync_dir`] of each parent of a
     /// new one, which [`create_dirs`] does.
     fn create_dir_all(&self, path: &Path) -> DiskResult<()>;
     /// Names in a directory, sorted. One that is no UTF-8 comes with replacement characters: it is none of ours.
@@ -134,6 +132,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Takes the lock file, made if missing, held until the guard is dropped or the process ends.
     /// The error's kind is `WouldBlock` if another process holds it, and its text names that process.
     fn lock(&self, path: &Path) -> DiskResult<Box<dyn Send + Sync>>;
+    /// The permission bits of a file or directory; `None` where there are none.
+    fn mode(&self, path: &Path) -> DiskResult<Option<u32>>;
     /// Room on the file system of `path`.
     fn space(&self, path: &Path) -> DiskResult<Space>;
 }

@@ -3,9 +3,9 @@
 //! A sync is a blocking call made when its future is first polled, which is then ready: whoever awaits one blocks
 //! his thread, so the log writer has a thread of its own. No sync is ever repeated here, not even an interrupted one.
 
-use std::fs::{self, File as StdFile, OpenOptions};
+use std::fs::{self, File as StdFile, OpenOptions, Permissions};
 use std::io::{self, IoSlice, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,11 @@ use rustix::io::retry_on_intr;
 
 use super::blocks::{self, Blocks};
 use super::{DIR_SYNC, Disk, DiskError, DiskResult, FILE_SYNC, File, Open, Space, Syncing};
+
+/// Of files: bodies are for this user's eyes only.
+const FILE_MODE: u32 = 0o600;
+/// Of directories.
+const DIR_MODE: u32 = 0o700;
 
 /// Slices of one `pwritev`; the system's `IOV_MAX`.
 const SLICES_MAX: usize = 1024;
@@ -50,10 +55,12 @@ impl Disk for OsDisk {
         match how {
             Open::Read => &mut options,
             Open::Write | Open::WriteBlocks => options.write(true),
-            Open::Create | Open::CreateBlocks => options.write(true).create_new(true),
-            Open::CreatePrivate => options.write(true).create_new(true).mode(0o600),
+            Open::Create | Open::CreateBlocks => options.write(true).create_new(true).mode(FILE_MODE),
         };
         let file = named("open", path, options.open(path))?;
+        if matches!(how, Open::Create | Open::CreateBlocks) {
+            named("fchmod", path, file.set_permissions(Permissions::from_mode(FILE_MODE)))?;
+        }
         let blocks = match how {
             Open::WriteBlocks | Open::CreateBlocks => named("open", path, Blocks::open(path))?,
             _ => None,
@@ -62,7 +69,15 @@ impl Disk for OsDisk {
     }
 
     fn create_dir_all(&self, path: &Path) -> DiskResult<()> {
-        named("mkdir", path, fs::create_dir_all(directory(path)))
+        let dir = directory(path);
+        if fs::metadata(dir).is_ok_and(|found| found.is_dir()) {
+            return Ok(());
+        }
+        if let Some(parent) = dir.parent() {
+            named("mkdir", path, fs::create_dir_all(directory(parent)))?;
+        }
+        named("mkdir", path, fs::DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir))?;
+        named("chmod", path, fs::set_permissions(dir, Permissions::from_mode(DIR_MODE)))
     }
 
     fn list(&self, path: &Path) -> DiskResult<Vec<String>> {
@@ -94,7 +109,9 @@ impl Disk for OsDisk {
     }
 
     fn lock(&self, path: &Path) -> DiskResult<Box<dyn Send + Sync>> {
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
+        let opened = options.open(path);
         let mut file = named("open", path, opened)?;
         let locked = retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive));
         if let Err(errno) = locked {
@@ -107,6 +124,11 @@ impl Disk for OsDisk {
         named("ftruncate", path, file.set_len(0))?;
         named("write", path, file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0))?;
         Ok(Box::new(file))
+    }
+
+    fn mode(&self, path: &Path) -> DiskResult<Option<u32>> {
+        let metadata = named("stat", path, fs::metadata(directory(path)))?;
+        Ok(Some(metadata.permissions().mode() & 0o7777))
     }
 
     fn space(&self, path: &Path) -> DiskResult<Space> {
@@ -184,7 +206,6 @@ pub(super) fn write_all(file: &StdFile, mut slices: &mut [IoSlice<'_>], mut offs
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -261,18 +282,26 @@ mod tests {
         assert_eq!(kind(Open::Write), Some(io::ErrorKind::NotFound));
         assert_eq!(kind(Open::Create), None);
         assert_eq!(kind(Open::Create), Some(io::ErrorKind::AlreadyExists));
-        assert_eq!(kind(Open::CreatePrivate), Some(io::ErrorKind::AlreadyExists));
         let reader = OsDisk.open(&path, Open::Read).unwrap();
         assert!(reader.write_at(&[IoSlice::new(b"x")], 0).is_err());
         assert!(OsDisk.open(&path, Open::Write).unwrap().write_at(&[IoSlice::new(b"x")], 0).is_ok());
     }
 
     #[test]
-    fn a_private_file_is_for_its_owner_only() {
+    fn what_is_made_is_for_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        OsDisk.open(&path, Open::CreatePrivate).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let deep = dir.path().join("parent/data");
+        OsDisk.create_dir_all(&deep).unwrap();
+        assert_eq!(OsDisk.mode(&deep).unwrap(), Some(0o700));
+        fs::set_permissions(&deep, Permissions::from_mode(0o750)).unwrap();
+        OsDisk.create_dir_all(&deep).unwrap();
+        assert_eq!(OsDisk.mode(&deep).unwrap(), Some(0o750), "what is there stays as it is");
+        for (name, how) in [("a", Open::Create), ("b", Open::CreateBlocks)] {
+            OsDisk.open(&deep.join(name), how).unwrap();
+            assert_eq!(OsDisk.mode(&deep.join(name)).unwrap(), Some(0o600));
+        }
+        drop(OsDisk.lock(&deep.join("LOCK")).unwrap());
+        assert_eq!(OsDisk.mode(&deep.join("LOCK")).unwrap(), Some(0o600));
     }
 
     #[test]

@@ -29,6 +29,7 @@ use super::segment::{Pin, Segment};
 use super::shared::{Shared, What};
 use super::sparse::{Named, SparseFiles};
 use super::{LiveBodies, LogError};
+use crate::complaint::Complaint;
 use crate::mutants::{self, Mutant};
 
 /// A file is copied if less than one part in so many of it is live.
@@ -39,6 +40,9 @@ const FILES_MAX: usize = 64;
 const SMALL_COUNT_MIN: usize = 8;
 /// Bodies are read and copied in pieces of about this size.
 const PIECE_SIZE: u64 = 1 << 20;
+
+/// Said when nothing can be copied.
+static NOT_NOW: Complaint = Complaint::new();
 
 /// What is to be kept, and what is being read.
 #[derive(Default)]
@@ -116,7 +120,9 @@ pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
             Err(LogError::Closed) => std::future::pending().await,
             // What was begun is removed, and what was to be copied is where it was; the next plan tries again.
             Err(LogError::Disk(error)) if error.is_for_now() => {
-                tracing::warn!(%error, "what is left of mostly settled segments is not copied together now");
+                if let Some(again) = NOT_NOW.due() {
+                    tracing::warn!(%error, again, "what is left of mostly settled segments is not copied together now");
+                }
             }
             Err(error) => return error,
         }
@@ -294,6 +300,10 @@ async fn copy_bodies(
     let step = usize::try_from(PIECE_SIZE / average.max(1)).unwrap_or(usize::MAX).max(1);
     let ordinals: Vec<u32> = ordinals.collect();
     for piece in ordinals.chunks(step) {
+        let is_last = piece.last() == ordinals.last() && ordinals.len() > step;
+        if mutants::on(Mutant::LastPieceDropped) && is_last && piece.len() == 1 {
+            continue;
+        }
         let bodies = shared.reader.bodies(&spot, piece)?;
         let mut contents = BytesMut::new();
         let mut rows = Vec::with_capacity(bodies.len());

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::peer::{LogId, Vote};
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use super::format::{BLOCK_SIZE, block_up, u64_of, usize_of};
 use super::group::{Cursor, Group};
 use super::import::Import;
 use super::keeper::Keeper;
+use super::kept::purge_bound;
 use super::pool::{self, Pool};
 use super::recovery;
 use super::scan::Expected;
@@ -369,7 +370,7 @@ impl Log {
             (accept.tail.get_bodies(index).cloned(), accept.state.last.map(|last| last.index))
         };
         if let Some(entry) = kept {
-            return bodies_in_memory(&entry, ordinals);
+            return entry.bodies_in_memory(ordinals);
         }
         match self.shared.spot_of_bodies(index, last)? {
             Some(spot) => self.shared.reader.bodies(&spot, ordinals),
@@ -393,7 +394,15 @@ impl Log {
     /// Room that is set aside: what can be written though the disk is full.
     pub fn ballast(&self) -> Ballast {
         let (bytes, short) = self.shared.pool.ballast();
-        Ballast { bytes, short }
+        let LogOptions { spares, segment_size, .. } = self.shared.options;
+        Ballast { bytes, wanted: u64_of(spares).saturating_mul(segment_size), short }
+    }
+
+    /// Whether the disk has so little room that no more files are set aside than must be.
+    pub fn set_pressed(&self, pressed: bool) {
+        if self.shared.pool.set_pressed(pressed) {
+            self.shared.pool.wake.notify_one();
+        }
     }
 
     /// Waits until everything accepted so far is durable. If the log fails first, for ever.
@@ -414,6 +423,18 @@ impl Log {
     /// none of them, and what is left of those that hold few is copied together.
     pub fn collect(&self, live: LiveBodies, upto: u64) {
         self.shared.clean.plan(live, upto);
+    }
+
+    /// The last entry, at most `upto`, that must be purged for no more than `keep` bytes of files to be kept for those
+    /// who read the log late; `None` if all may stay.
+    pub fn purge_bound(&self, upto: u64, keep: u64) -> Option<u64> {
+        let located = self.shared.located();
+        let purged = located.state.purged.map(|id| id.index);
+        let written = || located.rows.iter().map(|row| u64::from(row.size)).sum();
+        purge_bound(&located.state.index, purged, upto, keep, |file| match located.segments.get(&file) {
+            Some(segment) if file != located.written => segment.size,
+            _ => written(),
+        })
     }
 
     /// Keeps the bodies of these entries where they can be read, until what this gives is dropped.
@@ -442,47 +463,4 @@ impl Log {
         drop(located);
         Usage { segments, spares: u64_of(self.shared.pool.count()), bytes }
     }
-}
-
-fn bodies_in_memory(entry: &Entry, ordinals: &[u32]) -> Result<Vec<(ContentSpec, Bytes)>, LogError> {
-    let index = entry.id.index;
-    let contents = entry.contents.as_deref().unwrap_or_default();
-    let mut found = Vec::with_capacity(ordinals.len());
-    let (mut row, mut offset) = (0, 0);
-    for ordinal in ordinals {
-        let wanted = *ordinal as usize;
-        let spec = *entry.table.get(wanted).ok_or(LogError::NoBody { index, ordinal: *ordinal })?;
-        if wanted < row {
-            (row, offset) = (0, 0);
-        }
-        offset += entry.table[row..wanted].iter().map(|spec| spec.size as usize).sum::<usize>();
-        row = wanted;
-        let body = cut(contents, offset, spec.size as usize);
-        spec.verify(&body).map_err(|_| LogError::Mismatch { index, ordinal: *ordinal })?;
-        found.push((spec, body));
-    }
-    Ok(found)
-}
-
-/// `count` bytes from `offset` of `parts`; shared if they lie in one part.
-fn cut(parts: &[Bytes], offset: usize, count: usize) -> Bytes {
-    let mut skip = offset;
-    let mut gathered = BytesMut::new();
-    for part in parts {
-        if skip >= part.len() {
-            skip -= part.len();
-            continue;
-        }
-        let end = part.len().min(skip + count - gathered.len());
-        let piece = part.slice(skip..end);
-        if piece.len() == count {
-            return piece;
-        }
-        gathered.extend_from_slice(&piece);
-        skip = 0;
-        if gathered.len() == count {
-            break;
-        }
-    }
-    gathered.freeze()
 }

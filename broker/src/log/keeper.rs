@@ -10,9 +10,13 @@ use super::format::file_id::FileId;
 use super::segment::Segment;
 use super::shared::{Phase, Shared};
 use super::{Lack, LogError, clean, scrub};
+use crate::complaint::Complaint;
 
 /// Pause after a spare could not be made.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Said when no spare can be made.
+static NO_SPARE: Complaint = Complaint::new();
 
 /// Fills the pool and frees segments; one future, driven like [`Writer`](super::Writer).
 pub struct Keeper {
@@ -46,20 +50,28 @@ impl Keeper {
             if matches!(phase, Phase::Closed | Phase::Failed) {
                 return Ok(());
             }
-            let has_room = pool.count() < options.spares_max;
+            let pressed = pool.is_pressed();
+            let has_room = pool.count() < self.spares_max();
             // One like any other waits for room, though not for ever.
             let is_due = |segment: &Segment, since: Instant| {
-                has_room || !self.is_usual(segment) || since.elapsed() >= options.room_within
+                has_room || pressed || !self.is_usual(segment) || since.elapsed() >= options.room_within
             };
             if let Some(segment) = pool.unpinned(is_due) {
                 self.take_back(&segment).await?;
+            } else if pressed && pool.count() > options.spares {
+                if !pool.give_back(&**disk, dir).await? {
+                    let woken = tokio::time::timeout(RETRY_AFTER, pool.wake.notified());
+                    let _woken_or_not = woken.await;
+                }
             } else if pool.count() < options.spares {
                 let filled = match pool.fill(&**disk, dir, options.segment_size).await {
                     Ok(filled) => filled,
                     Err(error) if error.is_sync() && !error.is_full() => return Err(error.into()),
                     Err(error) => {
-                        if pool.set_short(Some(Lack::of(&error))) {
-                            tracing::warn!(%error, "no spare segment could be made");
+                        if pool.set_short(Some(Lack::of(&error)))
+                            && let Some(again) = NO_SPARE.due()
+                        {
+                            tracing::warn!(%error, again, "no spare segment could be made");
                         }
                         false
                     }
@@ -83,17 +95,23 @@ impl Keeper {
         }
     }
 
+    /// Files that may be kept ready: while the disk has little room no more than must be.
+    fn spares_max(&self) -> usize {
+        let Shared { options, pool, .. } = &*self.shared;
+        if pool.is_pressed() { options.spares } else { options.spares_max }
+    }
+
     /// It could be a spare.
     fn is_usual(&self, segment: &Segment) -> bool {
         matches!(segment.id, FileId::Segment(_)) && segment.size == self.shared.options.segment_size
     }
 
     async fn take_back(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
-        let Shared { disk, dir, options, pool, .. } = &*self.shared;
+        let Shared { disk, dir, pool, .. } = &*self.shared;
         // A reader that was late may have put the handle back, and a removed file that is open keeps its space.
         self.shared.reader.forget(segment.id);
         if self.is_usual(segment)
-            && pool.count() < options.spares_max
+            && pool.count() < self.spares_max()
             && pool.recycle(&**disk, dir, segment).await?
         {
             return Ok(());

@@ -9,6 +9,7 @@
 
 mod cache;
 mod clean;
+mod closed;
 mod evidence;
 #[cfg(any(test, feature = "sim"))]
 pub mod examples;
@@ -18,6 +19,7 @@ mod handle;
 mod import;
 mod index;
 mod keeper;
+mod kept;
 mod pool;
 mod reader;
 mod recovery;
@@ -30,6 +32,7 @@ mod state;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod untouched;
 mod verify;
 mod writer;
 
@@ -51,7 +54,7 @@ pub use handle::Log;
 pub use import::Import;
 pub use keeper::Keeper;
 pub use state::{Anchor, Floor};
-pub use verify::{Dumped, Finding, Report, dump, verify};
+pub use verify::{Dumped, Finding, Report, Then, dump, verify};
 pub use writer::Writer;
 
 /// An entry as the log keeps it. Cheap to clone.
@@ -237,6 +240,8 @@ impl Lack {
 pub struct Ballast {
     /// Bytes of the spares.
     pub bytes: u64,
+    /// Bytes of the spares that there should be.
+    pub wanted: u64,
     /// Why the last spare could not be made, if there should be more.
     pub short: Option<Lack>,
 }

@@ -42,6 +42,8 @@ struct Inner {
     making: bool,
     /// Why a spare could not be made, if the pool was not full since.
     short: Option<Lack>,
+    /// The disk has little room: no more are kept than must be.
+    pressed: bool,
     /// No longer part of the log, durably so; and since when.
     freed: Vec<(Arc<Segment>, Instant)>,
 }
@@ -76,7 +78,7 @@ impl Pool {
     ) -> Self {
         let freed = freed.into_iter().map(|segment| (segment, Instant::now())).collect();
         let pool = Self {
-            inner: Mutex::new(Inner { ready, next, making: false, short: None, freed }),
+            inner: Mutex::new(Inner { ready, next, freed, ..Inner::default() }),
             wake,
             made: Notify::new(),
         };
@@ -102,6 +104,33 @@ impl Pool {
     /// Says why spares that are wanted cannot be made, if they cannot. True if that is news.
     pub(crate) fn set_short(&self, short: Option<Lack>) -> bool {
         std::mem::replace(&mut self.lock().short, short) != short
+    }
+
+    /// Says whether the disk has little room. True if that is news.
+    pub(crate) fn set_pressed(&self, pressed: bool) -> bool {
+        std::mem::replace(&mut self.lock().pressed, pressed) != pressed
+    }
+
+    /// The disk has little room.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.lock().pressed
+    }
+
+    /// Removes the file that would be written last. False, and nothing is done, if another is being made.
+    pub(crate) async fn give_back(&self, disk: &dyn Disk, dir: &Path) -> DiskResult<bool> {
+        let Some((making, _)) = self.begin() else { return Ok(false) };
+        let last = {
+            let mut inner = self.lock();
+            let last = inner.ready.pop_back();
+            inner.next -= u64::from(last.is_some());
+            last
+        };
+        if let Some(spare) = last {
+            disk.remove(&dir.join(FileId::Segment(spare.number).name()))?;
+            disk.sync_dir(dir).await?;
+        }
+        drop(making);
+        Ok(true)
     }
 
     /// The next file, of at least `size` bytes; made on the spot if there is none.

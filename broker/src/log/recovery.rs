@@ -29,6 +29,7 @@ use super::shared::Located;
 use super::state::State;
 use super::{LogError, LogOptions};
 use crate::fs::{Disk, File, Open};
+use crate::mutants::{self, Mutant};
 
 /// Bytes of a segment that are looked at for a record: the groups behind a damaged opening.
 const WRITTEN_LOOK_SIZE: u64 = 256 << 10;
@@ -347,6 +348,7 @@ fn check_sealed(
     if let (Some((FileId::Segment(number), offset, next, scan)), FileId::Segment(last)) = (before, last)
         && number + 1 == last
         && (next.sequence, next.chain) != (opening.header.sequence, opening.header.chain)
+        && !mutants::on(Mutant::LastFollowsNothing)
     {
         return Err(scan.corrupt(offset, "the next segment does not follow this one"));
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::LogError;
 use super::clean::Budget;
+use super::closed::Closed;
 use super::format::file_id::FileId;
-use super::format::payload::Payload;
 use super::format::{u64_of, usize_of};
-use super::scan::{Expected, Scan};
+use super::scan::Scan;
 use super::segment::{Pin, Segment};
 use super::shared::Shared;
 use crate::fs::Open;
+use crate::mutants::{self, Mutant};
 
 /// Bytes a second while a file is read: far below what a disk gives.
 const RATE: u64 = 32 << 20;
@@ -44,28 +45,20 @@ fn somewhere(shared: &Shared) -> Option<FileId> {
 /// The closed file after `before`, the first one behind the last.
 fn next(shared: &Shared, before: Option<FileId>) -> Option<Pin> {
     let located = shared.located();
-    let closed = || located.segments.iter().filter(|(id, _)| **id != located.written);
+    let skipped = |id: FileId| mutants::on(Mutant::CopiesNotScrubbed) && matches!(id, FileId::Sparse(_));
+    let closed = || located.segments.iter().filter(|(id, _)| **id != located.written && !skipped(**id));
     let after = closed().find(|(id, _)| before.is_none_or(|before| **id > before));
     after.or_else(|| closed().next()).map(|(_, segment)| Segment::pin(segment))
 }
 
-/// Reads every record of a closed file: headers, commands, tables and bodies.
+/// Reads all of a closed file: headers, commands, tables and bodies.
 async fn read(shared: &Shared, pin: &Pin) -> Result<(), LogError> {
     let mut scan = Scan::open(&*shared.disk, &shared.dir, pin.id, shared.options.seed, Open::Read)?;
     scan.file.drop_cache()?;
     let mut budget = Budget::new(RATE);
-    let opening = scan.opening()?.ok_or_else(|| scan.corrupt(0, "the opening is damaged"))?;
-    let (mut end, mut expected): (u64, Expected) = (opening.end(), opening.next());
-    loop {
-        let Some(found) = scan.next(end, expected)? else {
-            return Err(
-                scan.corrupt(end, "the record there is damaged: it was whole when the file was closed")
-            );
-        };
-        budget.spend(u64::from(found.header.size)).await;
-        if matches!(found.payload, Payload::Footer(_)) {
-            return Ok(());
-        }
-        (end, expected) = (found.end(), found.next());
+    let mut closed = Closed::begin(&mut scan)?;
+    while let Some(bytes) = closed.step(&mut scan)? {
+        budget.spend(bytes).await;
     }
+    Ok(())
 }

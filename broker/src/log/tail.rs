@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Entry;
+use bytes::{Bytes, BytesMut};
+use queue_protocol::content::ContentSpec;
+
 use super::format::entry::ROW_SIZE;
+use super::{Entry, LogError};
 
 /// What an entry costs beside its bytes.
 const OVERHEAD: usize = 256;
@@ -95,4 +98,50 @@ impl Tail {
         let size: usize = recent().map(|kept| kept.size).sum();
         assert!(if self.entries.len() <= CHECKED { size == self.size } else { size < self.size });
     }
+}
+
+impl Entry {
+    /// Bodies of an entry that is in memory, by rising ordinal, verified.
+    pub(super) fn bodies_in_memory(&self, ordinals: &[u32]) -> Result<Vec<(ContentSpec, Bytes)>, LogError> {
+        let index = self.id.index;
+        let contents = self.contents.as_deref().unwrap_or_default();
+        let mut found = Vec::with_capacity(ordinals.len());
+        let (mut row, mut offset) = (0, 0);
+        for ordinal in ordinals {
+            let wanted = *ordinal as usize;
+            let spec = *self.table.get(wanted).ok_or(LogError::NoBody { index, ordinal: *ordinal })?;
+            if wanted < row {
+                (row, offset) = (0, 0);
+            }
+            offset += self.table[row..wanted].iter().map(|spec| spec.size as usize).sum::<usize>();
+            row = wanted;
+            let body = cut(contents, offset, spec.size as usize);
+            spec.verify(&body).map_err(|_| LogError::Mismatch { index, ordinal: *ordinal })?;
+            found.push((spec, body));
+        }
+        Ok(found)
+    }
+}
+
+/// `count` bytes from `offset` of `parts`; shared if they lie in one part.
+fn cut(parts: &[Bytes], offset: usize, count: usize) -> Bytes {
+    let mut skip = offset;
+    let mut gathered = BytesMut::new();
+    for part in parts {
+        if skip >= part.len() {
+            skip -= part.len();
+            continue;
+        }
+        let end = part.len().min(skip + count - gathered.len());
+        let piece = part.slice(skip..end);
+        if piece.len() == count {
+            return piece;
+        }
+        gathered.extend_from_slice(&piece);
+        skip = 0;
+        if gathered.len() == count {
+            break;
+        }
+    }
+    gathered.freeze()
 }

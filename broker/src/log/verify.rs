@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use queue_protocol::peer::LogId;
 
-use super::LogError;
+use super::closed::{Closed, note, wrong_table};
 use super::evidence::{self, Facts, Verdict};
 use super::format::file_id::FileId;
-use super::format::footer::{Footer, Row, decode_rows};
+use super::format::footer::Row;
 use super::format::payload::{Flaw, Payload};
 use super::format::record::{Header, Kind};
-use super::format::{BLOCK_SIZE, block_up, usize_of};
+use super::format::{BLOCK_SIZE, block_up};
 use super::recovery;
 use super::scan::{Expected, Found, Scan};
 use super::state::State;
+use super::untouched::Untouched;
+use super::{LogError, LogOptions};
 use crate::fs::{Disk, Open};
 
 /// Something that is not as it was written.
@@ -29,6 +32,18 @@ pub struct Finding {
     pub index: Option<u64>,
     /// What is wrong.
     pub what: String,
+    /// What a node does about it.
+    pub then: Then,
+}
+
+/// What a node does about a damage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// It does not start.
+    #[default]
+    Refused,
+    /// It starts, and ends when it comes to read what is damaged: when somebody needs it, or within the scrub's period.
+    Met,
 }
 
 /// What a check found.
@@ -36,6 +51,8 @@ pub struct Finding {
 pub struct Report {
     /// Empty if all is well.
     pub findings: Vec<Finding>,
+    /// What the next start mends, or nothing reads any more: no damage.
+    pub mended: Vec<Finding>,
     /// Files that hold records.
     pub files: u64,
     /// Prepared files.
@@ -50,6 +67,8 @@ pub struct Report {
     pub bytes: u64,
     /// Bytes of an unfinished write at the end; no finding.
     pub torn_bytes: u64,
+    /// Entries up to here are no longer log, if a node starts.
+    pub purged: Option<LogId>,
 }
 
 /// A record, for people.
@@ -77,23 +96,81 @@ pub struct Dumped {
     pub note: String,
 }
 
-/// Checks the log in `dir`.
+/// Checks the log in `dir`, of which `snapshot_upto` is the last entry that the newest snapshot covers. Whether a node
+/// starts on it is what [`recovery::recover`] says that will recover it; what it meets later is what the scrub meets.
 ///
 /// # Errors
 /// The disk. Damage is no error but a [`Finding`].
-pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, seed: u64) -> Result<Report, LogError> {
+pub fn verify(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    seed: u64,
+    snapshot_upto: Option<u64>,
+) -> Result<Report, LogError> {
     let mut report = Report::default();
-    let (last, state) = walk(&**disk, dir, seed, &mut report, &mut |_, _| {})?;
-    if last.is_none() {
-        report.findings.push(finding(dir, 0, None, "no segment opens"));
-    }
-    for id in state.iter().flat_map(|state| &state.index.files) {
-        let path = dir.join(id.name());
-        if !disk.exists(&path)? {
-            report.findings.push(finding(&path, 0, None, "the file is missing"));
+    let (_, state) = walk(&**disk, dir, seed, &mut report, &mut |_, _| {})?;
+    report.purged = state.as_ref().and_then(|state| state.purged);
+    let mut found = std::mem::take(&mut report.findings);
+    match start(disk, dir, seed, snapshot_upto) {
+        Ok(last) => {
+            let closed = state.iter().flat_map(|state| &state.index.files).filter(|id| **id != last);
+            for id in closed {
+                let met = read_closed(&**disk, dir, *id, seed);
+                let path = dir.join(id.name());
+                let (here, rest) = found.into_iter().partition(|finding| finding.path == path);
+                found = rest;
+                match met {
+                    Ok(()) => report.mended.extend::<Vec<Finding>>(here),
+                    Err(error) => push_met(&mut report, here, error)?,
+                }
+            }
+            report.mended.append(&mut found);
+        }
+        Err(error) => {
+            let before = found.len();
+            let mut refused = Report { findings: found, ..Report::default() };
+            push_error(&mut refused, error)?;
+            // What was found on the way says more.
+            let said = refused.findings.pop().filter(|said| {
+                before == 0 || refused.findings.iter().all(|finding| finding.path != said.path)
+            });
+            report.findings = refused.findings;
+            report.findings.extend(said);
         }
     }
     Ok(report)
+}
+
+/// Recovers the log as a start does, and changes nothing; gives the segment that it would go on with.
+fn start(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    seed: u64,
+    snapshot_upto: Option<u64>,
+) -> Result<FileId, LogError> {
+    let disk: Arc<dyn Disk> = Arc::new(Untouched(Arc::clone(disk)));
+    let options = LogOptions { snapshot_upto, ..LogOptions::new(seed) };
+    let recovered = recovery::recover(&disk, dir, &options, &Arc::default()).now_or_never();
+    Ok(recovered.expect("nothing is synced, so nothing waits")?.located.written)
+}
+
+/// What a node meets in a closed file when it comes to read it.
+fn read_closed(disk: &dyn Disk, dir: &Path, id: FileId, seed: u64) -> Result<(), LogError> {
+    let mut scan = Scan::open(disk, dir, id, seed, Open::Read)?;
+    let mut closed = Closed::begin(&mut scan)?;
+    while closed.step(&mut scan)?.is_some() {}
+    Ok(())
+}
+
+/// Findings in a file that a node starts with and does not get along with.
+fn push_met(report: &mut Report, here: Vec<Finding>, error: LogError) -> Result<(), LogError> {
+    let mut met = Report { findings: here, ..Report::default() };
+    if met.findings.is_empty() {
+        push_error(&mut met, error)?;
+    }
+    let later = |finding| Finding { then: Then::Met, ..finding };
+    report.findings.extend(met.findings.into_iter().map(later));
+    Ok(())
 }
 
 /// All records that are whole, file by file and in order; what is not is in the report.
@@ -241,21 +318,11 @@ fn walk_file(
         count(report, scan, &found, each);
         end = found.end();
         next = Some(found.next());
+        note(&mut rows, &found);
         match &found.payload {
-            Payload::Entry(head) => {
-                index = Some(found.header.id.index);
-                let row = Row {
-                    index: found.header.id.index,
-                    offset: u32::try_from(found.offset).unwrap_or(u32::MAX),
-                    size: found.header.size,
-                    bodies: head.rows,
-                    bodies_size: u32::try_from(head.bodies_size).unwrap_or(u32::MAX),
-                };
-                rows.insert(row.index, row);
-            }
-            Payload::Truncate(keep) => rows.retain(|index, _| Some(*index) <= keep.map(|keep| keep.index)),
+            Payload::Entry(_) => index = Some(found.header.id.index),
             Payload::Footer(footer) => {
-                if let Some(what) = check_table(scan, footer, &rows, whole)? {
+                if let Some(what) = wrong_table(scan, footer, whole.then_some(&rows))? {
                     report.findings.push(finding(&scan.path, footer.table_offset, index, what));
                 }
                 return Ok(next);
@@ -320,21 +387,6 @@ fn resume(scan: &mut Scan, from: u64) -> Result<Option<(u64, Expected)>, LogErro
     Ok(None)
 }
 
-/// What is wrong with the table of a footer.
-fn check_table(
-    scan: &mut Scan,
-    footer: &Footer,
-    rows: &BTreeMap<u64, Row>,
-    whole: bool,
-) -> Result<Option<&'static str>, LogError> {
-    let bytes = scan.bytes(footer.table_offset, usize_of(footer.table_size()))?;
-    let Some(table) = bytes.and_then(|bytes| decode_rows(bytes, footer.table_crc)) else {
-        return Ok(Some("the footer's table does not match its checksum"));
-    };
-    let same = !whole || table.iter().eq(rows.values());
-    Ok((!same).then_some("the footer's table does not match the file's entries"))
-}
-
 fn count(report: &mut Report, scan: &Scan, found: &Found, each: Each<'_>) {
     report.records += 1;
     report.bytes += u64::from(found.header.size);
@@ -346,19 +398,19 @@ fn count(report: &mut Report, scan: &Scan, found: &Found, each: Each<'_>) {
 }
 
 fn finding(path: &Path, offset: u64, index: Option<u64>, what: &str) -> Finding {
-    Finding { path: path.to_owned(), offset, index, what: what.to_owned() }
+    Finding { path: path.to_owned(), offset, index, what: what.to_owned(), then: Then::Refused }
 }
 
 /// Damage becomes a finding, a failing disk stays an error.
 fn push_error(report: &mut Report, error: LogError) -> Result<(), LogError> {
     match error {
         LogError::Corrupt { path, offset, what } => {
-            report.findings.push(Finding { path, offset, index: None, what });
+            report.findings.push(finding(&path, offset, None, &what));
             Ok(())
         }
         LogError::Unknown { path, offset, kind, version } => {
             let what = format!("a record of kind {kind}, version {version} is not known to this program");
-            report.findings.push(Finding { path, offset, index: None, what });
+            report.findings.push(finding(&path, offset, None, &what));
             Ok(())
         }
         other => Err(other),

@@ -25,6 +25,7 @@ use super::keeper::RETRY_AFTER;
 use super::segment::Segment;
 use super::shared::{Operation, Phase, Shared, What};
 use super::{Done, Lack, LogError};
+use crate::complaint::Complaint;
 use crate::fs::{DiskError, File, Open};
 use crate::mutants::{self, Mutant};
 
@@ -360,13 +361,18 @@ fn may_wait(shared: &Shared, error: &DiskError) -> bool {
     error.is_for_now() && shared.accept().phase == Phase::Open
 }
 
+/// Said when the log waits.
+static WAITS: Complaint = Complaint::new();
+
 /// Waits a while for room or descriptors, and says so.
 async fn wait(shared: &Shared, error: &DiskError) {
     let lack = Lack::of(error);
-    if shared.accept().stalled.replace(lack) != Some(lack) {
+    if shared.accept().stalled.replace(lack) != Some(lack)
+        && let Some(again) = WAITS.due()
+    {
         match lack {
-            Lack::Room => tracing::warn!(%error, "the log waits for room on the disk"),
-            Lack::Descriptors => tracing::warn!(%error, "the log waits for a file descriptor"),
+            Lack::Room => tracing::warn!(%error, again, "the log waits for room on the disk"),
+            Lack::Descriptors => tracing::warn!(%error, again, "the log waits for a file descriptor"),
         }
     }
     tokio::time::sleep(RETRY_AFTER).await;

@@ -1,8 +1,10 @@
 //! One node: its data directory, its place in the cluster, and its life from start to stop.
 
+mod check;
 mod descriptors;
 mod format;
 pub mod identity;
+mod privacy;
 pub mod secret;
 mod start;
 
@@ -11,10 +13,12 @@ use std::time::Duration;
 
 use crate::fs::DiskError;
 use crate::log::{LogError, LogOptions};
+use crate::outside::Others;
 use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
 use crate::snapshots::SnapshotError;
 
+pub(crate) use self::check::{Checked, check};
 pub use self::format::{Way, init, join};
 pub(crate) use self::start::log_seed;
 pub use self::start::{Node, start};
@@ -76,9 +80,18 @@ impl NodeError {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    fn corrupt(what: impl std::fmt::Display) -> Self {
-        Self::new(65, "corrupt", format!("{what}. Nothing was changed; the other nodes have the data"))
-            .hint("queued store verify DIR names every damage; a new node takes this one's place with `queued join`")
+    fn corrupt(what: impl std::fmt::Display, others: Others) -> Self {
+        Self::new(65, "corrupt", format!("{what}. Nothing was changed. {others}"))
+            .hint("queued store verify DIR names every damage")
+    }
+
+    /// Why a log does not open, or does not go on.
+    fn of_log(error: LogError, others: Others) -> Self {
+        match error {
+            LogError::Disk(error) => error.into(),
+            unknown @ LogError::Unknown { .. } => Self::unknown(unknown),
+            corrupt => Self::corrupt(corrupt, others),
+        }
     }
 
     /// What another build has written, in a layout that this one does not know.
@@ -102,11 +115,7 @@ impl From<DiskError> for NodeError {
 
 impl From<LogError> for NodeError {
     fn from(error: LogError) -> Self {
-        match error {
-            LogError::Disk(error) => error.into(),
-            unknown @ LogError::Unknown { .. } => Self::unknown(unknown),
-            corrupt => Self::corrupt(corrupt),
-        }
+        Self::of_log(error, Others::Unknown)
     }
 }
 
@@ -115,7 +124,7 @@ impl From<SnapshotError> for NodeError {
         match error {
             SnapshotError::Disk(error) => error.into(),
             unknown @ SnapshotError::Format { .. } => Self::unknown(unknown),
-            corrupt => Self::corrupt(corrupt),
+            corrupt => Self::corrupt(corrupt, Others::Unknown),
         }
     }
 }
@@ -135,7 +144,7 @@ impl From<IdentityError> for NodeError {
                  for a member whose data is gone, queuectl cluster replace takes a new node in its place",
             ),
             IdentityError::Foreign { .. } => Self::new(66, "foreign", error.to_string()),
-            corrupt => Self::corrupt(corrupt),
+            corrupt => Self::corrupt(corrupt, Others::Unknown),
         }
     }
 }

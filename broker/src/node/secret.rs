@@ -40,7 +40,7 @@ pub async fn write(disk: &dyn Disk, dir: &Path, secret: &Secret) -> Result<(), D
         write!(text, "{byte:02x}").expect("a string takes all");
     }
     text.push('\n');
-    replace_file(disk, dir, SECRET_FILE, Open::CreatePrivate, text.as_bytes()).await
+    replace_file(disk, dir, SECRET_FILE, Open::Create, text.as_bytes()).await
 }
 
 /// Reads the secret of a data directory.

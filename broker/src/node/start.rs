@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use queue_protocol::names::{NodeId, StoreId};
@@ -12,8 +12,8 @@ use super::descriptors::Division;
 use super::identity::Identity;
 use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::log::{Log, LogError, LogOptions, Recovered};
-use crate::outside::{Fatal, Listener, Outside};
-use crate::raft::{Consensus, Credentials, LoadError, Me, Spoken, StartError};
+use crate::outside::{Fatal, Listener, Others, Outside};
+use crate::raft::{Consensus, Credentials, LoadError, Me, Spoken, StartError, others_of};
 use crate::server::Server;
 use crate::snapshots::Snapshots;
 
@@ -104,10 +104,15 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         return Err(removed(&identity.name, dir));
     }
     identity.expect(dir, None, options.name.as_deref())?;
+    if let Some(warning) = super::privacy::warning(&*outside.disk, dir)? {
+        tracing::warn!("{warning}");
+    }
     let secret = secret::read(&*outside.disk, dir)?;
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
-    let snapshot = snapshots.newest().map(|file| file.last);
+    let newest = snapshots.newest();
+    let snapshot = newest.as_ref().map(|file| file.last);
+    let others = newest.map_or(Others::Unknown, |file| others_of(&file.meta));
     let division = Division::of(options.descriptors, options.server.connections_max);
     let log_dir = dir.join(LOG_DIR);
     let log_options = LogOptions {
@@ -117,18 +122,30 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         ..options.log.clone()
     };
     let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
-    let (log, writer, keeper, recovered) = opening.await?;
+    let opened = opening.await.map_err(|error| NodeError::of_log(error, others));
+    let (log, writer, keeper, recovered) = opened?;
+    if let Some(what) = super::check::uncovered(log.state().purged, snapshot) {
+        let what = format!("{}: {what}", dir.join(SNAPSHOTS_DIR).display());
+        return Err(NodeError::corrupt(what, others));
+    }
     // Not before: peers that connect to a port nobody accepts on wait out the deadline of their hello.
     let listener: Arc<dyn Listener> = bind(&outside, &options.listen).await?.into();
     let address = advertised(&options, &*listener)?;
     let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
     let end = Arc::clone(&outside.end);
     let end_keeper = Arc::clone(&outside.end);
+    // Who else has the data is known once there is a consensus.
+    let known: Arc<OnceLock<Weak<Consensus>>> = Arc::default();
+    let told = Arc::clone(&known);
+    let told_keeper = Arc::clone(&known);
+    let ask = move |known: &OnceLock<Weak<Consensus>>| {
+        known.get().and_then(Weak::upgrade).map_or(others, |consensus| consensus.others())
+    };
     outside.tasks.blocking(
         "log",
         Box::pin(async move {
             if let Err(error) = writer.run().await {
-                end(fatal(&error));
+                end(fatal(&error, ask(&told)));
             }
         }),
     );
@@ -136,7 +153,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         "log-keeper",
         Box::pin(async move {
             if let Err(error) = keeper.run().await {
-                end_keeper(fatal(&error));
+                end_keeper(fatal(&error, ask(&told_keeper)));
             }
         }),
     );
@@ -153,6 +170,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
     let consensus =
         Consensus::start(outside.clone(), me, log.clone(), snapshots, options.raft.clone()).await?;
+    let _once = known.set(Arc::downgrade(&consensus));
     if identity.node == NodeId(1) {
         consensus.bootstrap().await?;
     }
@@ -199,10 +217,9 @@ async fn end_when_removed(consensus: Arc<Consensus>, outside: Outside, name: Str
 }
 
 /// Why a node ends whose log cannot go on.
-fn fatal(error: &LogError) -> Fatal {
+fn fatal(error: &LogError, others: Others) -> Fatal {
     if !matches!(error, LogError::Disk(_) | LogError::Closed) {
-        let NodeError { status, what, .. } = NodeError::corrupt(error);
-        return Fatal { status, what };
+        return Fatal::damaged(error, others);
     }
     let what = format!(
         "{error}. The node stops at once: what it acknowledged is on a majority of the disks, what it did not may or \
@@ -219,7 +236,7 @@ impl From<StartError> for NodeError {
                 Self::new(76, "level_unknown", error.to_string())
                     .hint("start a queued that speaks it; queuectl cluster status shows what the others run")
             }
-            StartError::Load(_) | StartError::Damaged(_) => Self::corrupt(error),
+            StartError::Load(_) | StartError::Damaged(_) => Self::corrupt(error, Others::Unknown),
             StartError::Raft(_) => Self::new(70, "raft", error.to_string()),
         }
     }

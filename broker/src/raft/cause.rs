@@ -4,8 +4,12 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use openraft::async_runtime::watch::WatchReceiver;
+
+use super::Raft;
 use super::levels::NotSpoken;
-use crate::outside::Fatal;
+use super::types::decode_meta;
+use crate::outside::{Fatal, Others};
 
 /// The first that was found. Clones are the same.
 #[derive(Clone, Default)]
@@ -38,12 +42,46 @@ impl Cause {
 
 impl Why {
     /// How the process ends.
-    pub(crate) fn fatal(&self) -> Fatal {
+    pub(crate) fn fatal(&self, others: Others) -> Fatal {
         match self {
-            Self::Damaged(what) => Fatal::damaged(what),
+            Self::Damaged(what) => Fatal::damaged(what, others),
             Self::Level(error) => Fatal { status: 76, what: format!("{error}. {}", NotSpoken::WHAT_TO_DO) },
         }
     }
+}
+
+/// A node whose Raft has stopped on an error answers nobody any more.
+pub(super) async fn end_with_raft(raft: Raft, cause: Cause, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let failed = match &metrics.borrow_watched().running_state {
+            Ok(()) | Err(openraft::errors::Fatal::Stopped) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failed {
+            if let Some(why) = cause.get() {
+                return end(why.fatal(others(&raft)));
+            }
+            let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
+            return end(Fatal { status: 74, what });
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether other members have what this node holds.
+pub(super) fn others(raft: &Raft) -> Others {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    Others::of(metrics.membership_config.membership().nodes().count())
+}
+
+/// The same, as the meta of a snapshot tells.
+pub(crate) fn others_of(meta: &[u8]) -> Others {
+    let members = decode_meta(meta).map(|meta| meta.last_membership.membership().nodes().count());
+    members.map_or(Others::Unknown, Others::of)
 }
 
 /// Why the state cannot be loaded.

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::OptionalSend;
@@ -10,6 +11,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 
 use super::cause::Cause;
+use super::reserve::{Rooms, charge};
 use super::types::{
     Entry, RaftLogId as Id, RaftVote, TypeConfig, from_log_entry, from_log_id, from_vote, to_log_entry,
     to_log_id, to_vote,
@@ -27,6 +29,7 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(crate) struct LogStore {
     reader: LogReader,
+    rooms: Arc<Rooms>,
 }
 
 /// Reads of one follower's stream, or of apply.
@@ -37,8 +40,9 @@ pub(crate) struct LogReader {
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, cause: Cause) -> Self {
-        Self { reader: LogReader { log, cause } }
+    /// `rooms` are told how many bytes the log takes.
+    pub(crate) fn new(log: Log, cause: Cause, rooms: Arc<Rooms>) -> Self {
+        Self { reader: LogReader { log, cause }, rooms }
     }
 
     fn log(&self) -> &Log {
@@ -55,6 +59,12 @@ async fn durable(start: impl FnOnce(Done)) {
     if wait.await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+/// Bytes of an entry on the disk, about.
+fn size(entry: &crate::log::Entry) -> u64 {
+    let bodies: u64 = entry.table.iter().map(|spec| u64::from(spec.size)).sum();
+    charge(entry.commands.len() as u64 + 8 * entry.table.len() as u64 + bodies)
 }
 
 fn exclusive(range: &impl RangeBounds<u64>) -> Range<u64> {
@@ -225,13 +235,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(to_log_entry).collect();
+        let entries: Vec<_> = entries.into_iter().map(to_log_entry).collect();
+        let last = entries.last().map_or(0, |entry| entry.id.index);
+        let taken = self.rooms.amounts().append(last, entries.iter().map(size).sum());
         if mutants::on(Mutant::FollowerAnswersEarly) {
             self.log().append(entries, Box::new(|| {}));
             flushed.io_completed(Ok(()));
             return Ok(());
         }
-        self.log().append(entries, Box::new(move || flushed.io_completed(Ok(()))));
+        let rooms = Arc::clone(&self.rooms);
+        let done = move || {
+            rooms.amounts().wrote(taken);
+            flushed.io_completed(Ok(()));
+        };
+        self.log().append(entries, Box::new(done));
         Ok(())
     }
 

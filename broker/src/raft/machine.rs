@@ -18,6 +18,7 @@ use super::agreement::Agreement;
 use super::bodies::{merge, reading};
 use super::cause::{Cause, LoadError};
 use super::gone::Recent;
+use super::growth::{Growth, SnapshotEvery};
 use super::levels::{NotSpoken, Spoken};
 use super::mutated;
 use super::times::{Now, Times};
@@ -26,6 +27,7 @@ use super::types::{
     encode_meta, from_log_id,
 };
 use super::witness::{Seen, Witness};
+use crate::complaint::Complaint;
 use crate::log::{Import, LiveBodies, Log};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
@@ -35,13 +37,8 @@ use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
 
 /// Pause after a snapshot found no room.
 const ROOM_AFTER: Duration = Duration::from_secs(1);
-
-/// When a snapshot is due: after so many entries or bytes of entries.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SnapshotEvery {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-}
+/// Said of it.
+static NO_ROOM: Complaint = Complaint::new();
 
 /// A snapshot, ours or a peer's.
 pub(crate) enum SnapshotData {
@@ -71,8 +68,7 @@ struct Core {
     state: State,
     applied: Option<RaftLogId>,
     membership: RaftStoredMembership,
-    since_entries: u64,
-    since_bytes: u64,
+    growth: Growth,
     gone: Recent,
 }
 
@@ -94,7 +90,7 @@ pub(crate) struct Machine {
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
-    /// A snapshot is due.
+    /// A snapshot is due, or was published: the log may be purged.
     pub(crate) due: Notify,
 }
 
@@ -113,8 +109,7 @@ impl Machine {
             state: State::new(),
             applied: None,
             membership: RaftStoredMembership::default(),
-            since_entries: 0,
-            since_bytes: 0,
+            growth: Growth::default(),
             gone: Recent::default(),
         };
         let mut newest = None;
@@ -188,9 +183,21 @@ impl Machine {
         self.newest().as_ref().and_then(|(meta, _)| meta.last_log_id.as_ref().map(from_log_id))
     }
 
-    /// Bytes of the newest snapshot.
+    /// Bytes that a snapshot of the present state may have.
     pub(crate) fn snapshot_size(&self) -> u64 {
-        self.newest().as_ref().map_or(0, |(_, pinned)| pinned.file.state_size)
+        let newest = self.newest().as_ref().map_or(0, |(_, pinned)| pinned.file.state_size);
+        newest.saturating_add(self.growth().state())
+    }
+
+    /// What was written and settled since the last snapshot.
+    pub(crate) fn growth(&self) -> Growth {
+        self.core().growth
+    }
+
+    /// Older snapshots that are still being sent.
+    pub(crate) fn snapshots_sent(&self) -> usize {
+        let older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        older.iter().filter(|pinned| pinned.strong_count() > 0).count()
     }
 
     pub(crate) fn applied(&self) -> Option<LogId> {
@@ -238,7 +245,9 @@ impl Machine {
         core.gone.keep(applied.gone);
         core.applied = Some(id);
         let freed = before.saturating_sub(core.state.bytes());
-        self.count(&mut core, batch, freed);
+        if core.growth.add(batch, freed, self.every) {
+            self.due.notify_one();
+        }
         drop(core);
         self.log.stages().record(WriteStage::Apply, begin.elapsed());
         Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
@@ -266,17 +275,6 @@ impl Machine {
         };
         self.spoken.reach(state.level()).map_err(|error| self.cause.level(error))?;
         Ok(mutated::taken(state))
-    }
-
-    /// What was settled counts like what was written: the space of both comes back with a snapshot.
-    fn count(&self, core: &mut Core, batch: &Batch, freed: u64) {
-        core.since_entries += 1;
-        core.since_bytes += freed
-            + batch.commands.len() as u64
-            + batch.table.iter().map(|spec| u64::from(spec.size) + 8).sum::<u64>();
-        if core.since_entries >= self.every.entries || core.since_bytes >= self.every.bytes {
-            self.due.notify_one();
-        }
     }
 
     /// Begins to take in a peer's snapshot.
@@ -314,6 +312,7 @@ impl Machine {
         }
         drop(newest);
         self.collect();
+        self.due.notify_one();
         pinned
     }
 
@@ -327,7 +326,9 @@ impl Machine {
             match self.snapshots.publish(last, &meta_bytes, |out| state.encode(out)).await {
                 // Nothing of it is left, and the one before still stands.
                 Err(SnapshotError::Disk(error)) if error.is_for_now() => {
-                    tracing::warn!(%error, "a snapshot waits, and is tried again");
+                    if let Some(again) = NO_ROOM.due() {
+                        tracing::warn!(%error, again, "a snapshot waits for room, and is tried again");
+                    }
                     tokio::time::sleep(ROOM_AFTER).await;
                 }
                 saved => break saved.map_err(io::Error::other)?,
@@ -445,8 +446,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let mut core = self.0.core();
-        core.since_entries = 0;
-        core.since_bytes = 0;
+        core.growth = Growth::default();
         let meta = RaftSnapshotMeta { last_log_id: core.applied, last_membership: core.membership.clone() };
         Builder { machine: Arc::clone(&self.0), meta, state: Some(core.state.clone()) }
     }
@@ -480,8 +480,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();
-        core.since_entries = 0;
-        core.since_bytes = 0;
+        core.growth = Growth::default();
         drop(core);
         self.0.tasks.blocking("forget", Box::pin(async move { drop(before) }));
         if let Some(on_applied) = self.0.on_applied.get() {

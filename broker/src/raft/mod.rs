@@ -3,13 +3,16 @@
 
 mod age;
 mod agreement;
+mod amounts;
 mod bodies;
 mod cause;
 mod changes;
 mod clocks;
+mod disk;
 mod elapsed;
 mod floors;
 mod gone;
+mod growth;
 pub(crate) mod leadership;
 mod lease_clock;
 pub(crate) mod levels;
@@ -22,7 +25,9 @@ pub(crate) mod network;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
+mod refusals;
 mod reserve;
+mod retention;
 mod rounds;
 mod send_snapshot;
 mod status;
@@ -42,7 +47,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use openraft::{Config, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
@@ -51,7 +55,7 @@ use queue_protocol::level::Levels;
 use queue_protocol::membership::Standing;
 use tokio::sync::watch;
 
-pub(crate) use self::cause::LoadError;
+pub(crate) use self::cause::{LoadError, others_of};
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
 pub(crate) use self::lease_clock::LeaseClockAt;
@@ -65,19 +69,21 @@ use self::age::Told;
 use self::agreement::Agreement;
 use self::cause::{Cause, Why};
 use self::gone::Recent;
+use self::growth::SnapshotEvery;
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
-use self::machine::{Machine, MachineStore, SnapshotEvery};
+use self::machine::{Machine, MachineStore};
 use self::network::Network;
 use self::proposer::Proposer;
 use self::receive_snapshot::Reception;
+use self::refusals::Refusals;
 use self::reserve::{Room, Rooms};
 use self::rounds::Rounds;
 use self::times::Times;
 use self::types::{Member, TypeConfig};
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
-use crate::outside::{Fatal, Outside};
+use crate::outside::{Others, Outside};
 use crate::queue::State;
 use crate::queue::command::{Command, Op};
 use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
@@ -112,11 +118,11 @@ pub struct RaftOptions {
     pub snapshot_entries: u64,
     /// Bytes of entries between snapshots.
     pub snapshot_bytes: u64,
-    /// Entries kept in the log behind a snapshot.
-    pub keep_entries: u64,
+    /// Bytes of the log kept behind a snapshot, for followers that are late; whole files of it, and none under pressure.
+    pub keep_bytes: u64,
     /// Who else sees what is applied.
     pub witness: Witness,
-    /// Bytes of the disk below which pushes are refused; `None` is a twentieth of it, at most 1 GiB. Four segments and
+    /// Bytes of the disk below which pushes are refused; `None` is a twentieth of it, at most 1 GiB. Two segments and
     /// two snapshots at least.
     pub disk_reserve: Option<u64>,
     /// The feature levels this node speaks.
@@ -141,7 +147,7 @@ impl Default for RaftOptions {
             election_max: Duration::from_millis(1_000),
             snapshot_entries: 100_000,
             snapshot_bytes: 256 << 20,
-            keep_entries: 10_000,
+            keep_bytes: 256 << 20,
             witness: Witness::default(),
             disk_reserve: None,
             levels: Levels::OURS,
@@ -189,7 +195,8 @@ pub(crate) struct Consensus {
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
+    refusals: Refusals,
     rounds: Arc<Rounds>,
     told: Told,
     agreement: Arc<Agreement>,
@@ -238,7 +245,8 @@ impl Consensus {
             max_payload_entries: 1_024,
             max_append_entries: Some(4_096),
             snapshot_policy: SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: options.keep_entries,
+            // By itself it keeps all: [`retention`] purges.
+            max_in_snapshot_log_to_keep: u64::MAX,
             install_snapshot_timeout: 3_600_000,
             api_channel_size: Some(4_096),
             enable_pre_vote: Some(true),
@@ -250,8 +258,8 @@ impl Consensus {
         let config = Arc::new(config.validate()?);
         let floors = Arc::new(Floors::load(log.clone()));
         let network = Network::new(outside.clone(), me.credentials.clone(), log.clone(), Arc::clone(&floors));
-        let node = me.credentials.node;
-        let store = LogStore::new(log.clone(), cause.clone());
+        let (node, rooms) = (me.credentials.node, Arc::<Rooms>::default());
+        let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
         let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
         let raft = raft.await.map_err(|error| match cause.get() {
             Some(Why::Damaged(what)) => StartError::Damaged(what.clone()),
@@ -273,7 +281,8 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
-            rooms: Rooms::default(),
+            rooms,
+            refusals: Refusals::default(),
             rounds: Rounds::new(raft.clone()),
             told: Told::default(),
             agreement,
@@ -285,19 +294,27 @@ impl Consensus {
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });
+        let guard = Arc::downgrade(&consensus);
+        consensus
+            .proposer
+            .set_guard(Box::new(move |size, flying| guard.upgrade()?.refuse_entry(size, flying)));
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::watch_clocks(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(retention::keep(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::watch_disk_speed(Arc::downgrade(&consensus)));
         consensus.look_at_disk();
-        TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(disk::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), cause, Arc::clone(&consensus.outside.end)));
+        TypeConfig::spawn(cause::end_with_raft(
+            consensus.raft.clone(),
+            cause,
+            Arc::clone(&consensus.outside.end),
+        ));
         Ok(consensus)
     }
 
@@ -442,6 +459,11 @@ impl Consensus {
         }
     }
 
+    /// Whether other members have what this node holds.
+    pub(crate) fn others(&self) -> Others {
+        cause::others(&self.raft)
+    }
+
     /// Until this node is no member any more.
     pub(crate) async fn removed(&self) {
         let mut removed = self.removed.subscribe();
@@ -454,27 +476,6 @@ impl Consensus {
     pub(crate) async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
-        }
-    }
-}
-
-/// A node whose Raft has stopped on an error answers nobody any more.
-async fn end_with_raft(raft: Raft, cause: Cause, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
-    let mut metrics = raft.metrics();
-    loop {
-        let failed = match &metrics.borrow_watched().running_state {
-            Ok(()) | Err(openraft::errors::Fatal::Stopped) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = failed {
-            if let Some(why) = cause.get() {
-                return end(why.fatal());
-            }
-            let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
-            return end(Fatal { status: 74, what });
-        }
-        if metrics.changed().await.is_err() {
-            return;
         }
     }
 }

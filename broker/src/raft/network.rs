@@ -25,7 +25,7 @@ use queue_protocol::peer::{
     VoteResult,
 };
 use queue_protocol::response::WriteStage;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::floors::Floors;
@@ -55,11 +55,25 @@ pub(crate) struct Network {
     log: Log,
     floors: Arc<Floors>,
     links: Arc<Mutex<BTreeMap<u64, Arc<Link>>>>,
+    /// Entries up to here are to be purged, whoever still reads them.
+    released: Arc<watch::Sender<u64>>,
 }
 
 impl Network {
     pub(crate) fn new(outside: Outside, me: Credentials, log: Log, floors: Arc<Floors>) -> Self {
-        Self { outside, me, log, floors, links: Arc::default() }
+        Self { outside, me, log, floors, links: Arc::default(), released: Arc::default() }
+    }
+
+    /// Ends the streams to followers that lack entries up to `upto`: what is in flight is not purged.
+    pub(crate) fn release(&self, upto: u64) {
+        let raised = self.released.send_if_modified(|released| {
+            let raised = upto > *released;
+            *released = upto.max(*released);
+            raised
+        });
+        if raised {
+            tracing::info!(upto, "the log is purged for want of room: followers that lack it get a snapshot");
+        }
     }
 
     /// The link to a node; a new one if its address changed.
@@ -85,7 +99,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerClient;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> PeerClient {
-        PeerClient { link: self.link(target, node), log: self.log.clone(), traffic: Traffic::Entries }
+        let (link, log) = (self.link(target, node), self.log.clone());
+        PeerClient { link, log, traffic: Traffic::Entries, released: self.released.subscribe() }
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> PeerClient {
@@ -105,6 +120,7 @@ pub(crate) struct PeerClient {
     link: Arc<Link>,
     log: Log,
     traffic: Traffic,
+    released: watch::Receiver<u64>,
 }
 
 fn unreachable(error: &io::Error) -> RpcError {
@@ -191,6 +207,25 @@ struct InFlight {
     sent: Instant,
 }
 
+/// An answer does not come in time, or must not be waited for any more.
+struct GivenUp;
+
+impl InFlight {
+    /// The answer, or why it is not waited for: it takes too long, or what comes before it is to be purged.
+    async fn answer(
+        &mut self,
+        released: &mut watch::Receiver<u64>,
+    ) -> Result<Result<PeerResponse, oneshot::error::RecvError>, GivenUp> {
+        let prev = self.prev.map_or(0, |id| id.index);
+        tokio::select! {
+            biased;
+            answer = &mut self.answer => Ok(answer),
+            Ok(_) = released.wait_for(|upto| prev < *upto) => Err(GivenUp),
+            () = tokio::time::sleep_until(self.sent + APPEND_TIMEOUT) => Err(GivenUp),
+        }
+    }
+}
+
 /// One session of streamed appends: requests go out as they come, answers come back in order.
 pub(crate) struct AppendStream<S> {
     link: Arc<Link>,
@@ -198,6 +233,7 @@ pub(crate) struct AppendStream<S> {
     open: Option<Arc<super::link::Open>>,
     in_flight: VecDeque<InFlight>,
     stages: Stages,
+    released: watch::Receiver<u64>,
 }
 
 impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S> {
@@ -223,15 +259,13 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                 (None, None) => return None,
                 (Some(input), None) => Either::Left(input.next().await),
                 (Some(input), Some(first)) if may_send => {
-                    let answer = tokio::time::timeout_at(first.sent + APPEND_TIMEOUT, &mut first.answer);
+                    let answer = first.answer(&mut self.released);
                     match select(input.next(), std::pin::pin!(answer)).await {
                         Either::Left((request, _)) => Either::Left(request),
                         Either::Right((answer, _)) => Either::Right(answer),
                     }
                 }
-                (_, Some(first)) => Either::Right(
-                    tokio::time::timeout_at(first.sent + APPEND_TIMEOUT, &mut first.answer).await,
-                ),
+                (_, Some(first)) => Either::Right(first.answer(&mut self.released).await),
             };
             match arrived {
                 Either::Left(None) => self.input = None,
@@ -254,7 +288,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                         Ok(Err(_)) => Err(RPCError::Network(NetworkError::new(&io::Error::from(
                             io::ErrorKind::ConnectionReset,
                         )))),
-                        Err(_) => {
+                        Err(GivenUp) => {
                             // It takes bytes and says nothing: what is queued for it must not pile up.
                             if let Some(open) = &self.open {
                                 open.close();
@@ -355,6 +389,7 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             open: None,
             in_flight: VecDeque::new(),
             stages: self.log.stages().clone(),
+            released: self.released.clone(),
         };
         let answers =
             futures_util::stream::unfold(Some(stream), |stream| async move { stream?.next().await });

@@ -2,7 +2,7 @@
 //! A push takes parked leases along, in the same entry, behind it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
+use queue_protocol::error::Error;
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::PushOptions;
 use queue_protocol::response::WriteStage;
@@ -57,12 +58,14 @@ pub(crate) struct Committed {
 }
 
 /// Why there is no outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ProposeError {
     /// Surely not done: this node does not lead.
     NotLeader,
     /// Surely not done: this node leads, and no quorum has answered it for longer than its lease.
     NoQuorum,
+    /// Surely not done: there is no room for it.
+    NoRoom(Error),
     /// It may be done.
     Unknown,
 }
@@ -73,16 +76,38 @@ pub(crate) trait Parked: Send + Sync {
     fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal>;
 }
 
+/// Why no entry of that many bytes with pushes may be put together, while that many are in flight.
+pub(crate) type Guard = Box<dyn Fn(u64, u64) -> Option<Error> + Send + Sync>;
+
 /// Takes proposals from any thread; [`Proposer::run`] turns them into entries. How many may wait is for those who propose
 /// to bound: clients have a budget.
 pub(crate) struct Proposer {
     waiting: Mutex<VecDeque<(Instant, Proposal)>>,
     arrived: Notify,
     parked: OnceLock<Arc<dyn Parked>>,
+    guard: OnceLock<Guard>,
+    /// Bytes of entries handed to Raft and not applied yet.
+    flying: Arc<AtomicU64>,
     in_flight: Arc<Semaphore>,
     removals: Arc<AtomicUsize>,
     stages: Stages,
     spoken: Spoken,
+}
+
+/// Counts the bytes of an entry until it is applied, or never will be.
+struct Flying(Arc<AtomicU64>, u64);
+
+impl Flying {
+    fn begin(count: &Arc<AtomicU64>, size: u64) -> Self {
+        count.fetch_add(size, Ordering::Relaxed);
+        Self(Arc::clone(count), size)
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// Counts an entry that removes queues until it is applied, or never will be.
@@ -146,6 +171,8 @@ impl Proposer {
             waiting: Mutex::default(),
             arrived: Notify::new(),
             parked: OnceLock::new(),
+            guard: OnceLock::new(),
+            flying: Arc::default(),
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
             removals: Arc::default(),
         }
@@ -154,6 +181,11 @@ impl Proposer {
     /// Names who knows the parked leases; once, before the first proposal.
     pub(crate) fn set_parked(&self, parked: Arc<dyn Parked>) {
         assert!(self.parked.set(parked).is_ok(), "parked leases are kept in one place");
+    }
+
+    /// Names who knows whether there is room for an entry; once, before the first proposal.
+    pub(crate) fn set_guard(&self, guard: Guard) {
+        assert!(self.guard.set(guard).is_ok(), "room is judged in one place");
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<(Instant, Proposal)>> {
@@ -168,6 +200,31 @@ impl Proposer {
 
     /// The next entry's worth; empty if nothing waits.
     fn take(&self) -> Vec<Proposal> {
+        loop {
+            let taken = self.take_waiting();
+            if taken.is_empty() {
+                return taken;
+            }
+            let mut taken = self.with_room(taken);
+            if !taken.is_empty() {
+                self.take_parked(&mut taken);
+                return taken;
+            }
+        }
+    }
+
+    /// Those that may go on: if there is no room for what they bring, pushes are refused.
+    fn with_room(&self, taken: Vec<Proposal>) -> Vec<Proposal> {
+        let pushes = |proposal: &Proposal| proposal.command.op.pushes().next().is_some();
+        let size: u64 = taken.iter().filter(|proposal| pushes(proposal)).map(|one| one.size() as u64).sum();
+        let Some(guard) = self.guard.get().filter(|_| size > 0) else { return taken };
+        let Some(error) = guard(size, self.flying.load(Ordering::Relaxed)) else { return taken };
+        let (refused, rest) = taken.into_iter().partition(pushes);
+        refuse(refused, ProposeError::NoRoom(error));
+        rest
+    }
+
+    fn take_waiting(&self) -> Vec<Proposal> {
         let mut waiting = self.waiting();
         let room = waiting.len().min(COMMANDS_COUNT_MAX);
         let mut taken: Vec<Proposal> = Vec::with_capacity(room);
@@ -186,9 +243,7 @@ impl Proposer {
         drop(waiting);
         let now = Instant::now();
         self.stages.record_all(WriteStage::Wait, arrivals.into_iter().map(|arrived| now - arrived));
-        let mut taken = together(taken);
-        self.take_parked(&mut taken);
-        taken
+        together(taken)
     }
 
     /// Behind the pushes: at most as many parked leases as the entry brings messages.
@@ -235,11 +290,13 @@ impl Proposer {
                 refuse(taken, ProposeError::NoQuorum);
                 continue;
             };
+            let size = taken.iter().map(|proposal| proposal.size() as u64).sum();
+            let flying = Flying::begin(&self.flying, size);
             let (stamped, flight) = (Instant::now(), seat.fly(stamps.confirmed_ms));
             let (batch, dones) = self.entry(taken, stamps, &machine);
             self.stages.record(WriteStage::Encode, begin.elapsed());
             let completion = Completion::new(move |result| {
-                drop((removing, flight));
+                drop((removing, flight, flying));
                 complete(dones, room, (stamps.unconfirmed_ms, stamped), result);
             });
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
@@ -335,7 +392,7 @@ impl Drop for Dones {
 
 fn refuse(taken: Vec<Proposal>, why: ProposeError) {
     for proposal in taken {
-        (proposal.done)(Err(why));
+        (proposal.done)(Err(why.clone()));
     }
 }
 

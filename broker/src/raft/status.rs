@@ -17,14 +17,11 @@ use tokio::time::Instant;
 use super::Consensus;
 use super::agreement::Verdict;
 use super::link::{Lane, RefusedBy};
-use super::reserve::{self, Room};
 use super::types::{Member, TypeConfig};
 use crate::log::Lack;
 use crate::outside::Fatal;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// A disk takes less than the smallest reserve in this time.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Consensus {
     /// A peer told of itself.
@@ -100,10 +97,14 @@ impl Consensus {
     pub(crate) fn own_ping(&self) -> PeerPing {
         let room = *self.room.borrow();
         let (durable_index, durable_vote) = self.floors.told();
+        // Before the spare bytes: what comes in between is subtracted here and by the leader.
+        let last_index = self.log.state().last.map_or(0, |id| id.index);
         PeerPing {
             wall_ms: self.outside.clock.wall_ms(),
             elapsed_ms: self.times.elapsed_ms(),
             disk_free_bytes: room.free,
+            disk_spare_bytes: self.own_spare(),
+            last_index,
             disk_low: room.lacks == Some(Lack::Room),
             descriptors_short: room.lacks == Some(Lack::Descriptors),
             durable_index,
@@ -117,69 +118,6 @@ impl Consensus {
     /// Highest index known here to be committed.
     pub(super) fn commit_index(&self) -> u64 {
         self.raft.metrics().borrow_watched().local_committed.map_or(0, |id| id.index)
-    }
-
-    /// Takes note of the room on this node's disk, and says so, once, when it gets low and when there is enough again.
-    pub(crate) fn look_at_disk(&self) {
-        let space = match self.outside.disk.space(&self.me.data_dir) {
-            Ok(space) => space,
-            Err(error) => return tracing::warn!(%error, "how much room the disk has is not known"),
-        };
-        let reserve = self.reserve(space.total);
-        let next = Room::new(space, self.log.ballast(), reserve);
-        let before = self.room.send_replace(next);
-        let free = next.free;
-        if next.lacks == before.lacks {
-            return;
-        }
-        match next.lacks {
-            Some(Lack::Room) => {
-                tracing::warn!(
-                    free,
-                    reserve,
-                    "the disk is nearly full: pushes are refused, all else goes on"
-                );
-            }
-            Some(Lack::Descriptors) => {
-                tracing::warn!(
-                    "no file descriptor is left for the log: pushes are refused until there is one"
-                );
-            }
-            None => tracing::info!(free, reserve, "disk and descriptors suffice again: pushes go on"),
-        }
-    }
-
-    fn reserve(&self, total: u64) -> u64 {
-        let segment_size = self.log.segment_size();
-        reserve::size(self.options.disk_reserve, total, segment_size, self.machine.snapshot_size())
-    }
-
-    /// Why no push may be proposed now, if this node or a voter it hears of lacks room or descriptors for its log.
-    pub(crate) fn refuse_push(&self) -> Option<Error> {
-        let name = &self.me.name;
-        let own = *self.room.borrow();
-        let (who, lack, free) = if let Some(lack) = own.lacks.or_else(|| self.log.stalled()) {
-            (name.clone(), lack, own.free)
-        } else if !self.rooms.may_be_low() {
-            return None;
-        } else {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow_watched();
-            let membership = metrics.membership_config.membership();
-            let (node, room) = self.rooms.low(|node| membership.voter_ids().any(|voter| voter == node.0))?;
-            let voter =
-                membership.get_node(&node.0).map_or_else(|| node.to_string(), |node| node.name.clone());
-            (voter, room.lacks?, room.free)
-        };
-        let whose = if who == *name { "its disk".to_owned() } else { format!("the disk of {who}") };
-        let (code, why) = match lack {
-            Lack::Room => {
-                (ErrorCode::DiskReserve, format!("{whose} has {} free, less than its reserve", human(free)))
-            }
-            Lack::Descriptors => (ErrorCode::Overloaded, format!("{who} is out of file descriptors")),
-        };
-        let what = format!("{name} refuses pushes: {why}. Nothing was stored; pops and acks still work");
-        Some(Error { retry: Retry::AfterMs(1_000), ..Error::refused(code, what) })
     }
 
     /// A node that has nothing left to write on takes part in nothing until it has: it could neither keep a vote nor an
@@ -261,25 +199,6 @@ impl Consensus {
     }
 }
 
-/// Bytes for people, as in `0.9 GiB`.
-fn human(bytes: u64) -> String {
-    let (unit, name) = [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
-        .into_iter()
-        .find(|(unit, _)| bytes >= unit / 10)
-        .unwrap_or((1, "bytes"));
-    let tenths = u128::from(bytes) * 10 / u128::from(unit);
-    format!("{}.{} {name}", tenths / 10, tenths % 10)
-}
-
-/// Looks at the disk ten times a second. Ends with the node.
-pub(crate) async fn watch_disk(consensus: Weak<Consensus>) {
-    while let Some(this) = consensus.upgrade() {
-        this.look_at_disk();
-        drop(this);
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
 /// Pings every other member once a second. Ends with the node.
 pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
     loop {
@@ -320,6 +239,8 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                     }
                     _ => {}
                 }
+                let answered = matches!(answer, Ok(PeerResponse::Pong(_)));
+                this.heed_refusal(node, answered, refused);
                 this.note_presence(node, &member, answer.err());
             });
         }

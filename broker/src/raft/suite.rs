@@ -12,9 +12,10 @@ use queue_protocol::names::NodeId;
 use queue_protocol::peer::LogId;
 
 use super::cause::Cause;
+use super::growth::SnapshotEvery;
 use super::levels::Spoken;
 use super::log_store::LogStore;
-use super::machine::{Machine, MachineStore, SnapshotData, SnapshotEvery};
+use super::machine::{Machine, MachineStore, SnapshotData};
 use super::types::{Entry, TypeConfig, to_log_id};
 use super::witness::Witness;
 use crate::fs::Disk;
@@ -53,7 +54,7 @@ impl StoreBuilder<TypeConfig, LogStore, MachineStore, ()> for Stores {
         let (spoken, cause) = (Spoken::new(Levels::OURS), Cause::default());
         let machine =
             Machine::load(log.clone(), snapshots, every, tasks, witness, spoken, cause.clone()).unwrap();
-        Ok(((), LogStore::new(log, cause), MachineStore(Arc::new(machine))))
+        Ok(((), LogStore::new(log, cause, Arc::default()), MachineStore(Arc::new(machine))))
     }
 }
 

@@ -1,7 +1,6 @@
-//! What happens by itself: ticks while something is due or leased, what schedules say when their time has come, and
-//! snapshots when enough has been written.
+//! What happens by itself: ticks while something is due or leased, and what schedules say when their time has come.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use super::Consensus;
@@ -14,8 +13,6 @@ use crate::recurrence;
 
 /// While a lease is outstanding the clocks are committed at least so often, so that a leader change loses no more.
 const LEASED_TICK_MS: u64 = 10_000;
-/// How often the disk is asked for segments that nothing needs any more.
-const COLLECT_EVERY: Duration = Duration::from_secs(5);
 
 /// Milliseconds until the next tick is due at this leader; `None` if nothing is due and nothing leased: no entry.
 fn wait_ms(due: NextDue, now: Moment, lease_clock_ms: u64, pending_ms: u64) -> Option<u64> {
@@ -141,29 +138,6 @@ pub(crate) async fn watch_clocks(consensus: Weak<Consensus>) {
         }
         drop(this);
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Builds snapshots when they are due, and gives segments back that nothing needs. Ends with the node.
-pub(crate) async fn keep_snapshots(consensus: Weak<Consensus>) {
-    let mut purged = None;
-    loop {
-        let Some(this) = consensus.upgrade() else { return };
-        let machine = Arc::clone(&this.machine);
-        drop(this);
-        if tokio::time::timeout(COLLECT_EVERY, machine.due.notified()).await.is_ok() {
-            let Some(this) = consensus.upgrade() else { return };
-            if this.raft.trigger().snapshot().await.is_err() {
-                return;
-            }
-            tokio::time::sleep(this.options.heartbeat).await;
-        } else if let Some(this) = consensus.upgrade() {
-            let now = this.log.state().purged;
-            if now != purged {
-                purged = now;
-                machine.collect();
-            }
-        }
     }
 }
 

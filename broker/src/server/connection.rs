@@ -361,7 +361,8 @@ impl Writing {
         let (response, contents) = match respond(&self.dispatch.consensus, finished) {
             Ok(response) => response,
             Err(error) => {
-                let damaged = Fatal::damaged(format!("a message cannot be read back: {error}"));
+                let what = format!("a message cannot be read back: {error}");
+                let damaged = Fatal::damaged(what, self.dispatch.consensus.others());
                 (self.dispatch.consensus.outside().end)(damaged);
                 return false;
             }

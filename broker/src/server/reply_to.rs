@@ -56,6 +56,7 @@ impl Finished {
             Err(ProposeError::NoQuorum) => {
                 Self::Failed(Error::again(ErrorCode::NoLeader, "no quorum answers this leader"))
             }
+            Err(ProposeError::NoRoom(error)) => Self::Failed(error),
             Err(ProposeError::Unknown) => Self::Failed(Error {
                 code: ErrorCode::NotConfirmed,
                 applied: Applied::Unknown,

@@ -116,15 +116,22 @@ impl Snapshots {
         let removed = remove_tmp(&*disk, dir).await?;
         // A name that an earlier process saw may not be durable yet, and the log is purged on the strength of it.
         disk.sync_dir(dir).await?;
-        let newest = match indices(&disk.list(dir)?).next_back() {
-            Some(index) => Some(open_as(&*disk, &dir.join(name(index)), index)?),
-            None => None,
-        };
+        let newest = Self::verify(&*disk, dir)?;
         let named = newest.clone();
         let shared = Shared { newest, named, tmp_next: 0, unusable: false };
         let store = Self { disk, dir: dir.into(), shared: Arc::new(Mutex::new(shared)) };
         store.remove_older()?;
         Ok((store, removed))
+    }
+
+    /// The newest snapshot in a directory, all of it verified; changes nothing. Older ones are read by nobody.
+    ///
+    /// # Errors
+    ///
+    /// As [`Snapshots::open`].
+    pub fn verify(disk: &dyn Disk, dir: &Path) -> Result<Option<SnapshotFile>, SnapshotError> {
+        let newest = indices(&disk.list(dir)?).next_back();
+        newest.map(|index| open_as(disk, &dir.join(name(index)), index)).transpose()
     }
 
     /// The newest durable snapshot.

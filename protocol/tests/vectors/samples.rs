@@ -410,6 +410,8 @@ fn status_view(role: Role) -> StatusView {
         snapshot_index: 40_000,
         purged_index: 39_000,
         disk_free_bytes: 1 << 36,
+        disk_spare_bytes: 1 << 35,
+        last_index: 13,
         uptime_ms: 123_456,
         version: text("0.1.0"),
         drained: false,

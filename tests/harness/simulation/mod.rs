@@ -1,40 +1,28 @@
 //! A cluster of simulated nodes and one client, driven step by step from outside of simulated time.
 
+mod client;
 mod outside;
 mod wires;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use queue_broker::fs::Disk;
 use queue_broker::fs::sim::{Bias, Latency, SimDisk, SimOptions, Unit};
 use queue_broker::log::LogOptions;
 use queue_broker::node::{self, NodeOptions, Way, secret};
 use queue_broker::raft::{RaftOptions, seeded};
 use queue_broker::server::{QueueOptions, ServerOptions};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientConfig};
-use queue_protocol::content;
-use queue_protocol::names::QueueName;
-use queue_protocol::request::{CreateQueue, Lease, Push, PushMessage, Request};
-use queue_protocol::response::Answer;
-use queue_protocol::settings::QueueSettings;
-use tokio::time::Instant;
 
-use crate::bodies;
-
+use self::client::{fill, lease_twice, pop_all, push, push_to_lease};
 pub use self::outside::{BEGIN_MS, Hands, SimNet, outside};
 pub use self::wires::Wires;
 
 const PORT: u16 = 7410;
-/// The queue of one message that is leased.
-const LEASED: &str = "leased";
-/// Pushes in flight.
-const LANES: u64 = 8;
 /// Simulated time in which a task of the client must be done.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -52,11 +40,16 @@ struct Shared {
     popped: Mutex<Vec<u64>>,
     failures: Mutex<Vec<String>>,
     lasted: Mutex<Option<Lasted>>,
+    /// Bytes that bodies are filled up to.
+    body_size: AtomicUsize,
+    /// The next number to be pushed by [`Todo::Fill`].
+    next: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
 enum Todo {
     Push { first: u64, count: u64 },
+    Fill,
     PopAll,
     PushToLease,
     Lease { length: Duration },
@@ -202,6 +195,7 @@ impl Cluster {
                 match todo {
                     None => tokio::time::sleep(Duration::from_millis(5)).await,
                     Some(Todo::Push { first, count }) => push(&client, &shared, first, count).await,
+                    Some(Todo::Fill) => fill(&client, &shared).await,
                     Some(Todo::PopAll) => pop_all(&client, &shared).await,
                     Some(Todo::PushToLease) => push_to_lease(&client, &shared).await,
                     Some(Todo::Lease { length }) => lease_twice(&client, &shared, length).await,
@@ -309,6 +303,44 @@ impl Cluster {
         self.hosts[name].disk.set_capacity(capacity);
     }
 
+    /// Bytes that are free on the disk of node `name`.
+    pub fn free(&self, name: &str) -> u64 {
+        self.hosts[name].disk.space(Path::new("data")).expect("no fault is planned").free
+    }
+
+    /// Leaves the disk of node `name` this many free bytes.
+    pub fn leave(&mut self, name: &str, free: u64) {
+        let disk = &self.hosts[name].disk;
+        let space = disk.space(Path::new("data")).expect("no fault is planned");
+        disk.set_capacity(space.total - space.free + free);
+    }
+
+    /// Bodies have this many bytes from now on.
+    pub fn set_body_size(&mut self, size: usize) {
+        self.shared.body_size.store(size, Ordering::Relaxed);
+    }
+
+    /// Pushes until all pushes are refused for the disk. Gives how many were stored, and the fewest free bytes that each
+    /// node had meanwhile.
+    pub fn fill(&mut self) -> (usize, BTreeMap<String, u64>) {
+        let before = self.shared.acknowledged.lock().unwrap().len();
+        let mut least: BTreeMap<String, u64> =
+            self.hosts.keys().map(|name| (name.clone(), u64::MAX)).collect();
+        self.shared.next.store(self.next, Ordering::Relaxed);
+        self.begin(Todo::Fill);
+        let until = self.sim.elapsed() + PATIENCE;
+        while !self.shared.done.load(Ordering::Relaxed) {
+            assert!(self.sim.elapsed() < until, "seed {}: the disk does not get full", self.seed);
+            self.step();
+            for (name, least) in &mut least {
+                *least = self.free(name).min(*least);
+            }
+        }
+        self.finish();
+        self.next = self.shared.next.load(Ordering::Relaxed);
+        (self.shared.acknowledged.lock().unwrap().len() - before, least)
+    }
+
     /// Begins to push, and gives how many of them were stored when `time` has passed: they wait for
     /// [`Cluster::wait_for_pushes`].
     pub fn push_for(&mut self, count: u64, time: Duration) -> usize {
@@ -350,86 +382,4 @@ impl Cluster {
         let expected: Vec<u64> = acknowledged.iter().copied().collect();
         assert_eq!(popped, expected, "seed {}: not every acknowledged message came out once", self.seed);
     }
-}
-
-fn queue() -> QueueName {
-    "q".parse().expect("a valid name")
-}
-
-/// Pushes with several requests in flight, so that a crash finds something unfinished.
-async fn push(client: &Client, shared: &Arc<Shared>, first: u64, count: u64) {
-    let mut pushing = tokio::task::JoinSet::new();
-    for lane in 0..LANES {
-        let (client, shared) = (client.clone(), Arc::clone(shared));
-        pushing.spawn(async move {
-            for number in (first..first + count).filter(|number| number % LANES == lane) {
-                push_one(&client, &shared, number).await;
-            }
-        });
-    }
-    while let Some(pushed) = pushing.join_next().await {
-        pushed.expect("a lane does not panic");
-    }
-}
-
-async fn push_one(client: &Client, shared: &Shared, number: u64) {
-    let content = content::encode(&Bounded::default(), number.to_string().as_bytes()).expect("no headers");
-    let message = PushMessage::plain(&content);
-    let messages = Bounded::new(vec![message]).expect("one");
-    let request = Request::Push(Push { queue: queue(), create: true, atomic: false, messages });
-    match client.call(request, vec![content]).await {
-        Ok(_) => {
-            shared.acknowledged.lock().unwrap().insert(number);
-        }
-        Err(error) => shared.failures.lock().unwrap().push(format!("push {number}: {error}")),
-    }
-}
-
-async fn pop_all(client: &Client, shared: &Shared) {
-    loop {
-        let queues = Bounded::new(vec![queue()]).expect("one");
-        let lease =
-            Lease { queues, max_messages: 10, max_bytes: 1 << 20, lease_ms: None, wait_ms: 0, linger_ms: 0 };
-        match client.call(Request::Pop(lease), Vec::new()).await {
-            Ok(answered) if matches!(&answered.answer, Answer::Delivered(d) if d.is_empty()) => return,
-            Ok(answered) => shared.popped.lock().unwrap().extend(answered.contents.iter().map(number_of)),
-            Err(error) => return shared.failures.lock().unwrap().push(format!("pop: {error}")),
-        }
-    }
-}
-
-async fn push_to_lease(client: &Client, shared: &Shared) {
-    let settings = QueueSettings { backoff_ms: Some(0), ..QueueSettings::default() };
-    let create = CreateQueue { queue: bodies::queue(LEASED), settings, if_not_exists: false };
-    if let Err(error) = client.create_queue(create).await {
-        shared.failures.lock().unwrap().push(format!("create: {error}"));
-    }
-    if let Err(error) = bodies::push(client, LEASED, &["leased"]).await {
-        shared.failures.lock().unwrap().push(format!("push: {error}"));
-    }
-}
-
-/// Leases one message and waits until it comes again.
-async fn lease_twice(client: &Client, shared: &Shared, length: Duration) {
-    let length_ms = u64::try_from(length.as_millis()).expect("a lease is short");
-    let sent = Instant::now();
-    let received = leased_once(client, length_ms).await;
-    let again = leased_once(client, length_ms).await;
-    *shared.lasted.lock().unwrap() =
-        Some(Lasted { since_sent: again - sent, since_received: again - received });
-}
-
-/// When the message is given.
-async fn leased_once(client: &Client, length_ms: u64) -> Instant {
-    loop {
-        let lease = bodies::lease(LEASED, 1, Some(length_ms), 30_000);
-        if client.lease(lease).await.is_ok_and(|answered| !answered.answer.is_empty()) {
-            return Instant::now();
-        }
-    }
-}
-
-fn number_of(content: &Bytes) -> u64 {
-    let (_, body) = content::decode(content).expect("what was pushed");
-    std::str::from_utf8(&body).expect("digits").parse().expect("digits")
 }

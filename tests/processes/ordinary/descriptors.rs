@@ -22,7 +22,7 @@ const BATCH: usize = 20;
 const SETTINGS: [(&str, &str); 3] = [
     ("QUEUED_STORAGE_SEGMENT_SIZE", "256KiB"),
     ("QUEUED_RAFT_SNAPSHOT_EVERY", "10"),
-    ("QUEUED_RAFT_KEEP_ENTRIES", "10"),
+    ("QUEUED_RAFT_KEEP_BYTES", "0B"),
 ];
 
 /// Bodies of `count` messages.

@@ -116,7 +116,7 @@ impl Disk for SimDisk {
         let (op, writable) = match how {
             Open::Read => (Op::Open, false),
             Open::Write | Open::WriteBlocks => (Op::Open, true),
-            Open::Create | Open::CreateBlocks | Open::CreatePrivate => (Op::Create, true),
+            Open::Create | Open::CreateBlocks => (Op::Create, true),
         };
         state.admit(self.boot, op, path)?;
         let file = match op {
@@ -224,6 +224,10 @@ impl Disk for SimDisk {
         state.lock_next += 1;
         state.locks.insert(key.clone(), lock);
         Ok(Box::new(Guard { shared: Arc::clone(&self.shared), path: key, lock }))
+    }
+
+    fn mode(&self, _path: &Path) -> DiskResult<Option<u32>> {
+        Ok(None)
     }
 
     fn space(&self, path: &Path) -> DiskResult<Space> {

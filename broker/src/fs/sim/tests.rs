@@ -404,7 +404,7 @@ fn open_and_names_mind_what_exists_as_the_real_disk_does() {
     let kind = |path: &str, how| disk.open(Path::new(path), how).err().map(|error| error.kind());
     assert_eq!(kind("f", Open::Read), Some(ErrorKind::NotFound));
     assert_eq!(kind("d/f", Open::Create), Some(ErrorKind::NotFound));
-    assert_eq!(kind("f", Open::CreatePrivate), None);
+    assert_eq!(kind("f", Open::Create), None);
     assert_eq!(kind("f", Open::Create), Some(ErrorKind::AlreadyExists));
     let reader = disk.open(Path::new("f"), Open::Read).unwrap();
     assert!(reader.write_at(&[IoSlice::new(b"x")], 0).is_err() && reader.set_size(1).is_err());

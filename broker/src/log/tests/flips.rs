@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fs::Disk;
-use crate::log::{Report, verify};
+use crate::log::{Report, Then, verify};
 
 /// Each so-manyth bit.
 fn stride() -> usize {
@@ -17,7 +17,8 @@ struct All {
     bodies: Vec<(ContentSpec, Bytes)>,
 }
 
-async fn read(disk: &SimDisk, options: LogOptions) -> Result<All, LogError> {
+/// Outside: whether it opens.
+async fn read(disk: &SimDisk, options: LogOptions) -> Result<Result<All, LogError>, LogError> {
     let store = Store::open_with(disk, options).await?;
     let log = &store.log;
     let read = || {
@@ -30,7 +31,7 @@ async fn read(disk: &SimDisk, options: LogOptions) -> Result<All, LogError> {
     };
     let read = read();
     store.kill(disk);
-    read
+    Ok(read)
 }
 
 /// A log with all kinds of records and files; sealed or not.
@@ -67,7 +68,7 @@ async fn example(sealed: bool) -> (SimDisk, LogOptions) {
 async fn flip_all(sealed: bool) {
     let (disk, options) = example(sealed).await;
     let image = disk.image();
-    let intact = read(&disk, options.clone()).await.expect("nothing is flipped");
+    let intact = read(&disk, options.clone()).await.expect("it opens").expect("nothing is flipped");
     assert_eq!(intact.entries.len(), 15);
     disk.restore(&image);
     let all_files: Vec<PathBuf> = files(&disk, "log").into_iter().chain(files(&disk, "import")).collect();
@@ -82,10 +83,14 @@ async fn flip_all(sealed: bool) {
         for bit in bits {
             disk.restore(&image);
             disk.flip(&file, bit as u64).unwrap();
-            let report = verify(&(disk.boot() as Arc<dyn Disk>), dir(), options.seed).unwrap();
+            let report =
+                verify(&(disk.boot() as Arc<dyn Disk>), dir(), options.seed, options.snapshot_upto).unwrap();
             found += u64::from(!report.findings.is_empty());
             let place = format!("{} bit {bit}, byte {}", file.display(), bit / 8);
-            match read(&disk, options.clone()).await {
+            let opened = read(&disk, options.clone()).await;
+            let refuses = report.findings.iter().any(|finding| finding.then == Then::Refused);
+            assert_eq!(opened.is_err(), refuses, "{place}: {opened:?}, and verify says {report:?}");
+            match opened.and_then(|read| read) {
                 Ok(all) if all == intact => harmless += 1,
                 Ok(all) => {
                     assert!(!sealed, "{place}: silently different");
@@ -135,8 +140,8 @@ fn verify_counts_what_is_there_and_dump_shows_it() {
             kinds.insert(record.kind);
             entries += u64::from(record.kind == crate::log::Kind::Entry);
         });
-        let report = verify(&disk, dir(), options.seed).unwrap();
-        assert_eq!(dumped.unwrap(), Report { findings: Vec::new(), ..report.clone() });
+        let report = verify(&disk, dir(), options.seed, options.snapshot_upto).unwrap();
+        assert_eq!(dumped.unwrap(), Report { findings: Vec::new(), purged: None, ..report.clone() });
         assert_eq!(report.findings, []);
         assert_eq!((entries, report.entries), (report.entries - 1, report.entries));
         assert!(kinds.len() >= 10, "{kinds:?}");

@@ -3,6 +3,7 @@
 mod flips;
 mod lifecycle;
 mod model;
+mod planted;
 mod spares;
 mod storage;
 

@@ -153,7 +153,7 @@ proptest! {
                 model.check(&store);
             }
             store.close().await;
-            let report = crate::log::verify(&(disk.boot() as Arc<dyn crate::fs::Disk>), dir(), options().seed).unwrap();
+            let report = crate::log::verify(&(disk.boot() as Arc<dyn crate::fs::Disk>), dir(), options().seed, None).unwrap();
             assert_eq!(report.findings, []);
         });
     }

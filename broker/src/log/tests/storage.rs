@@ -264,7 +264,10 @@ fn what_is_set_aside_is_written_on_a_full_disk_and_is_set_aside_again() {
         let store = Store::open(&disk).await;
         settle().await;
         let ballast = store.log.ballast();
-        assert_eq!(ballast, Ballast { bytes: 2 * options().segment_size, short: None });
+        assert_eq!(
+            ballast,
+            Ballast { bytes: 2 * options().segment_size, wanted: 2 * options().segment_size, short: None }
+        );
         let space = disk.space(dir()).unwrap();
         disk.set_capacity(space.total - space.free);
         let spares = store.log.usage().spares;

@@ -41,6 +41,8 @@ fn ping(off_ms: i64, hand: &Hand, elapsed_ms: Option<u64>, leads: bool) -> PeerP
         wall_ms: (BEGIN_MS + hand.boot_ms()).saturating_add_signed(off_ms),
         elapsed_ms,
         disk_free_bytes: 0,
+        disk_spare_bytes: 0,
+        last_index: 0,
         disk_low: false,
         descriptors_short: false,
         durable_index: 0,

@@ -1,0 +1,138 @@
+//! Flipped bits: `store verify` says what a node does with each, and a node does what it says.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::bodies::{drain, push};
+use harness::cluster::Cluster;
+use harness::program::run;
+use harness::{LIMIT, until};
+
+/// Bits flipped in each file, spread over what is in it.
+const FLIPS: u64 = 4;
+const SEGMENT_SIZE: u64 = 64 << 10;
+
+/// The files of a data directory, by path.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for dir in [dir.to_owned(), dir.join("log"), dir.join("snapshots")] {
+        for entry in std::fs::read_dir(&dir).expect("it is there") {
+            let path = entry.expect("it can be listed").path();
+            if path.is_file() && !path.ends_with("LOCK") && !path.ends_with("SECRET") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn flip(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("it is there");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("it is not shorter");
+    file.write_all_at(&[byte[0] ^ 0x10], offset).expect("it is ours");
+}
+
+fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).expect("it is ours");
+    }
+    let status = Command::new("cp").arg("-a").args([from, to]).status().expect("there is cp");
+    assert!(status.success(), "{} was not copied", from.display());
+}
+
+/// Places in a file that hold something: where they are few, all of them are near each other.
+fn places(path: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(path).expect("it is there");
+    let used: Vec<u64> = (0..).zip(&bytes).filter(|(_, byte)| **byte != 0).map(|(at, _)| at).collect();
+    let step = (used.len() as u64 / FLIPS).max(1);
+    (0..FLIPS).filter_map(|n| used.get(usize::try_from(n * step + step / 2).ok()?).copied()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_says_what_a_node_does_with_each_flipped_bit() {
+    let segment_size = format!("{SEGMENT_SIZE}B");
+    let settings = [
+        ("QUEUED_RAFT_SNAPSHOT_EVERY", "20"),
+        ("QUEUED_RAFT_KEEP_BYTES", "0B"),
+        ("QUEUED_STORAGE_SEGMENT_SIZE", segment_size.as_str()),
+    ];
+    let mut cluster = Cluster::start_with(1, &settings).await;
+    for number in 0..50 {
+        push(&cluster.client(), "q", &[vec![b'x'; 5_000]]).await.unwrap_or_else(|e| panic!("{number}: {e}"));
+    }
+    until("there is a snapshot", LIMIT, async || {
+        let status = cluster.status(0).await?;
+        if status.snapshot_index >= 20 { Ok(()) } else { Err(format!("at {}", status.snapshot_index)) }
+    })
+    .await;
+    cluster.stop(0).await;
+    let (dir, image) = (cluster.data_dir(0).to_owned(), cluster.dir().join("image"));
+    copy(&dir, &image);
+    let (mut refused, mut met, mut fine) = (0, 0, 0);
+    for path in files(&dir) {
+        for offset in places(&path) {
+            copy(&image, &dir);
+            flip(&path, offset);
+            let place = format!("{} byte {offset}", path.display());
+            let mut verify = harness::program::queued();
+            verify.args(["store", "verify", "--json"]).arg(&dir);
+            let ran = run(&mut verify, b"").await;
+            let said = ran.json();
+            let findings = said["findings"].as_array().expect("a list");
+            assert_eq!(ran.code, if findings.is_empty() { 0 } else { 65 }, "{place}: {ran}");
+            let refuses = findings.iter().any(|finding| finding["node"] == "does not start");
+            cluster.start_node(0);
+            if refuses {
+                assert_eq!(cluster.ended(0).await.code(), Some(65), "{place}: {ran}\n{}", cluster.log_of(0));
+                refused += 1;
+                continue;
+            }
+            cluster.leader().await;
+            if findings.is_empty() {
+                let all = drain(&cluster.client(), "q").await;
+                assert_eq!(all.len(), 50, "{place}: {ran}");
+                cluster.kill(0);
+                fine += 1;
+                continue;
+            }
+            // Read or not, it started; what is damaged is never handed out.
+            met += 1;
+            cluster.kill(0);
+        }
+    }
+    assert!(
+        refused > 3 && met > 3 && fine > 3,
+        "{refused} refused, {met} met later, {fine} without consequence"
+    );
+}
+
+/// With nobody else to have it, nobody is told that somebody has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_node_that_meets_damage_ends_and_says_that_no_other_has_the_data() {
+    let segment_size = format!("{SEGMENT_SIZE}B");
+    let settings = [("QUEUED_STORAGE_SEGMENT_SIZE", segment_size.as_str())];
+    let mut cluster = Cluster::start_with(1, &settings).await;
+    for number in 0..60 {
+        push(&cluster.client(), "q", &[vec![b'x'; 5_000]]).await.unwrap_or_else(|e| panic!("{number}: {e}"));
+    }
+    cluster.stop(0).await;
+    let log = cluster.data_dir(0).join("log");
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(log).expect("it is there").map(|e| e.unwrap().path()).collect();
+    names.sort_unstable();
+    // The middle of the first segment lies in a body.
+    flip(&names[0], SEGMENT_SIZE / 2);
+    cluster.start_node(0);
+    cluster.leader().await;
+    let client = cluster.client();
+    let reading = tokio::spawn(async move { drain(&client, "q").await.len() });
+    assert_eq!(cluster.ended(0).await.code(), Some(65), "{}", cluster.log_of(0));
+    let said = cluster.log_of(0);
+    assert!(said.contains("No other node has the data: this is a cluster of one"), "{said}");
+    assert!(!said.contains("the other nodes have"), "{said}");
+    reading.abort();
+}
