@@ -121,6 +121,10 @@ mutants! {
     ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
     /// Reads begin as they come, however many of one connection.
     ReadsNotInTurn => "reads-not-in-turn" in Processes,
+    /// A leader says that a majority follows it, whether one does or not.
+    QuorumTakenForGranted => "quorum-taken-for-granted" in Processes,
+    /// A leader says of no voter that it is behind.
+    LagIgnored => "lag-ignored" in Processes,
 }
 
 /// Whether this process has the bug.

@@ -10,6 +10,7 @@ mod dev;
 mod failover;
 mod golden;
 mod groups;
+mod health;
 mod isolated;
 mod kill_all;
 mod lagging_node;

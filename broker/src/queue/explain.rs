@@ -1,4 +1,4 @@
-//! Why a queue or a message is not delivered now, told from what dispatch itself asks: whether the queue hands anything
+//! Why a queue or a message is not delivered now, and why pushes are refused, told from what dispatch itself asks: whether the queue hands anything
 //! out, and which groups are closed. Changes nothing.
 
 use queue_protocol::error::ErrorCode;
@@ -57,6 +57,14 @@ impl State {
         }
         holds.truncate(HOLDS_COUNT_MAX);
         Ok((holds, ahead))
+    }
+
+    /// Why a queue takes no pushes; nothing, if it does or does not exist.
+    pub fn push_refusals(&self, name: &QueueName) -> Vec<Refusal> {
+        let Some(queue) = self.queue(name) else { return Vec::new() };
+        let paused = queue.settings.pushes_paused.then_some(ErrorCode::QueuePaused);
+        let full = queue.is_full().then_some(ErrorCode::QueueFull);
+        paused.into_iter().chain(full).map(|code| refusal_of(code, name)).collect()
     }
 
     fn queue_holds(&self, queue: &Queue) -> Vec<Hold> {

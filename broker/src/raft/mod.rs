@@ -10,6 +10,7 @@ mod clocks;
 mod elapsed;
 mod floors;
 mod gone;
+mod health;
 pub(crate) mod leadership;
 mod lease_clock;
 pub(crate) mod levels;
@@ -65,6 +66,7 @@ use self::age::Told;
 use self::agreement::Agreement;
 use self::cause::{Cause, Why};
 use self::gone::Recent;
+use self::health::{Contacts, LogEnds};
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore, SnapshotEvery};
@@ -189,6 +191,8 @@ pub(crate) struct Consensus {
     options: RaftOptions,
     joining: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
+    known: Contacts,
+    log_ends: LogEnds,
     rooms: Rooms,
     rounds: Arc<Rounds>,
     told: Told,
@@ -273,6 +277,8 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
+            known: Contacts::default(),
+            log_ends: LogEnds::default(),
             rooms: Rooms::default(),
             rounds: Rounds::new(raft.clone()),
             told: Told::default(),

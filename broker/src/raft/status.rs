@@ -209,6 +209,8 @@ impl Consensus {
 
     /// All this node knows of itself and its cluster, but for its clients: the server knows those.
     pub(crate) fn status(&self) -> StatusView {
+        let health = self.health();
+        let leads = health.lead.is_some_and(|lead| lead.quorum_ms.is_none() || lead.has_quorum());
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let view = self.seat.view();
@@ -240,7 +242,7 @@ impl Consensus {
             name: Text::cut(self.me.name.clone()),
             role: view.role,
             term: view.term,
-            leader: view.leader,
+            leader: view.leader.filter(|leader| leads || leader.node != self.me.credentials.node),
             last_index: index(log.last),
             commit_index: committed,
             applied_index: index(self.machine.applied()),
@@ -257,6 +259,7 @@ impl Consensus {
             clock_off_ms: self.times.off_ms(),
             connections_max: 0,
             connections_asked: 0,
+            health,
         }
     }
 }
@@ -320,6 +323,7 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                     }
                     _ => {}
                 }
+                this.known.note(node, &answer);
                 this.note_presence(node, &member, answer.err());
             });
         }

@@ -11,6 +11,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
+use queue_protocol::health::HealthView;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
@@ -428,6 +429,8 @@ fn counts(name: &QueueName, messages: &VecDeque<Stored>) -> QueueView {
         settings: queue_protocol::settings::Settings::default(),
         waiting: 0,
         version: 1,
+        full: false,
+        blocked: false,
     }
 }
 
@@ -464,5 +467,6 @@ fn status(address: SocketAddr) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
+        health: HealthView::default(),
     }))
 }
