@@ -20,7 +20,7 @@ use super::deadlines::Head;
 use super::dues::Dues;
 use super::expiries::Expiries;
 use super::gone::Went;
-use super::groups::{Closed, Members};
+use super::groups::Members;
 use super::keys::{Dedup, UniqueKeys};
 use super::line::Room;
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
@@ -32,9 +32,6 @@ const DROPPED_COUNT_MAX: usize = 4_096;
 
 /// Expired messages that one lease clears out of its way, at most.
 const EXPIRED_TAKEN_MAX: usize = 4_096;
-
-/// Groups that are looked at for one that is blocked, at most.
-const CLOSED_LOOKED_MAX: usize = 4_096;
 
 /// A message that was ready, and when it expires.
 pub(super) type Taken = (MessageId, Message, Option<u64>);
@@ -207,18 +204,6 @@ impl Queue {
     pub(super) fn rate_allows_at_ms(&self) -> Option<(u64, bool)> {
         let at_ms = self.bucket.next_ms(self.rate())?;
         Some((at_ms, !self.settings.leases_paused && self.ready.open_count() > 0))
-    }
-
-    /// It holds as much as it may, and takes no more for that.
-    pub(super) fn is_full(&self) -> bool {
-        self.settings.on_full == OnFull::Reject && !self.has_room(1, 1)
-    }
-
-    /// Something is ready and nothing is handed out, for dead messages block their groups.
-    pub(super) fn is_blocked(&self) -> bool {
-        let closed = || self.ready.groups.closed_of(CLOSED_LOOKED_MAX);
-        let blocked = || closed().any(|(_, why)| why == Closed::Poisoned);
-        self.ready.open_count() == 0 && self.ready.count() > 0 && blocked()
     }
 
     /// Whether so many more messages of so many bytes stay within the queue's limits.

@@ -37,6 +37,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The index that a member is told to have.
+pub(super) fn told(matched: u64, last: u64) -> u64 {
+    if mutants::on(Mutant::LagIgnored) { last } else { matched }
+}
+
 /// What came of dials and pings to one member.
 #[derive(Clone, Debug, Default)]
 struct Known {

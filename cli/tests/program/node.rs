@@ -11,7 +11,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
-use queue_protocol::health::HealthView;
+use queue_protocol::health::{HealthView, LeadView};
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
@@ -444,6 +444,7 @@ fn status(address: SocketAddr) -> Answer {
     };
     // The second member has an address that nobody listens on.
     let members = vec![member(1, address.to_string()), member(2, "127.0.0.1:1".to_owned())];
+    let lead = LeadView { ready: true, quorum_ms: None, lease_ms: 1_000, commit_behind_ms: 0 };
     Answer::Status(Box::new(StatusView {
         cluster: CLUSTER,
         node: NodeId(1),
@@ -467,6 +468,7 @@ fn status(address: SocketAddr) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
-        health: HealthView::default(),
+        // Nobody follows it.
+        health: HealthView { lead: Some(lead), ..HealthView::default() },
     }))
 }

@@ -80,7 +80,7 @@ impl Court {
 
     /// Does what is asked of `place`, for ever.
     async fn sit(self, seed: u64, place: &'static str) {
-        let mut number = u128::from(seed) << 64 | u128::from(place.as_bytes()[0]) << 32;
+        let mut number = u128::from(seed) << 64 | place.bytes().map(u128::from).sum::<u128>() << 40;
         loop {
             number += 1;
             let (look, push) = {
@@ -200,8 +200,7 @@ impl Verdict<'_> {
         let running = running(world);
         world.pass(FROZEN)?;
         let machines: Vec<String> = world.machines.keys().cloned().collect();
-        self.court.inner().look = Some((place, machines.clone()));
-        let seen = self.until(world, 2 * STATUS_TIMEOUT, |inner| inner.seen.take())?;
+        let seen = self.look(world, place)?;
         let judged = judgement(&seen.iter().collect::<Vec<_>>());
         let words = format!("{} {:?}", judged.verdict(), judged.troubles());
         world.note(&format!("verdict {}: {words}", self.number));
@@ -229,11 +228,29 @@ impl Verdict<'_> {
             return Ok(());
         }
         world.covered.add(&format!("judged_{}", self.kind), 1);
+        if expected == Some(false) && pushed.is_ok() && self.elected_since(world, place, &seen)? {
+            world.covered.add("elected_meanwhile", 1);
+            return Ok(());
+        }
         self.compare(world, &judged, expected, &pushed, place)?;
         if self.lost.is_none() {
             self.offer_losses(world, dice, &judged);
         }
         Ok(())
+    }
+
+    /// What all machines say to a client at `place`.
+    fn look(&self, world: &mut World, place: &'static str) -> Checked<Vec<StatusView>> {
+        let machines = world.machines.keys().cloned().collect();
+        self.court.inner().look = Some((place, machines));
+        self.until(world, 2 * STATUS_TIMEOUT, |inner| inner.seen.take())
+    }
+
+    /// An election was under way: somebody leads now in a term that nobody knew when the verdict was given.
+    fn elected_since(&self, world: &mut World, place: &'static str, seen: &[StatusView]) -> Checked<bool> {
+        let known = seen.iter().map(|status| status.term).max().unwrap_or(0);
+        let now = self.look(world, place)?;
+        Ok(judgement(&now.iter().collect::<Vec<_>>()).leader.is_some_and(|leader| leader.term > known))
     }
 
     /// Steps until something is there.
