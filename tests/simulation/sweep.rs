@@ -55,8 +55,7 @@ pub(crate) fn repeat(seed: u64) -> String {
 
 /// Runs a seed in a process of its own, with a planted bug if one is named.
 pub(crate) async fn elsewhere(seed: u64, mutant: Option<Mutant>) -> Said {
-    let env: Vec<(&str, String)> =
-        mutant.iter().map(|mutant| (VARIABLE, mutant.name().to_owned())).collect();
+    let env: Vec<(&str, String)> = mutant.iter().map(|mutant| (VARIABLE, mutant.name().to_owned())).collect();
     elsewhere_as(TEST, seed, &env).await
 }
 

@@ -85,10 +85,7 @@ impl Court {
             number += 1;
             let (look, push) = {
                 let mut inner = self.inner();
-                (
-                    inner.look.take_if(|(at, _)| *at == place),
-                    inner.push.take_if(|(at, _)| *at == place),
-                )
+                (inner.look.take_if(|(at, _)| *at == place), inner.push.take_if(|(at, _)| *at == place))
             };
             if let Some((_, machines)) = look {
                 let asking = client(number, Vec::new(), STATUS_TIMEOUT);
@@ -211,8 +208,11 @@ impl Verdict<'_> {
                 after_loss(world, &judged, name)
             }
         };
-        let mut servers: Vec<String> =
-            machines.iter().filter(|name| seen.iter().any(|status| *status.name == ***name)).cloned().collect();
+        let mut servers: Vec<String> = machines
+            .iter()
+            .filter(|name| seen.iter().any(|status| *status.name == ***name))
+            .cloned()
+            .collect();
         servers.extend(machines.iter().filter(|name| !servers.contains(name)).cloned().collect::<Vec<_>>());
         self.court.inner().push = Some((place, servers));
         let pushed = self.until(world, 2 * PUSH_TIMEOUT, |inner| inner.pushed.take())?;
