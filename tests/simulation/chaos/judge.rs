@@ -208,12 +208,10 @@ impl Verdict<'_> {
                 after_loss(world, &judged, name)
             }
         };
-        let mut servers: Vec<String> = machines
-            .iter()
-            .filter(|name| seen.iter().any(|status| *status.name == ***name))
-            .cloned()
-            .collect();
-        servers.extend(machines.iter().filter(|name| !servers.contains(name)).cloned().collect::<Vec<_>>());
+        // The leader first: a client that begins elsewhere may wait at one that was.
+        let mut servers: Vec<String> = judged.leader.iter().map(|leader| leader.name.to_string()).collect();
+        let others = machines.iter().filter(|name| !servers.contains(name)).cloned().collect::<Vec<_>>();
+        servers.extend(others);
         self.court.inner().push = Some((place, servers));
         let pushed = self.until(world, 2 * PUSH_TIMEOUT, |inner| inner.pushed.take())?;
         world.note(&format!("verdict {}: the push came to {pushed:?}", self.number));
