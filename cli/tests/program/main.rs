@@ -252,6 +252,7 @@ fn dead_messages_are_listed_and_put_back() {
 #[test]
 fn the_cluster_has_a_row_for_the_node_that_is_away() {
     let node = Node::start(&["jobs"]);
+    node.state.lock().unwrap().alone = true;
     let output = run(&node, &["cluster", "status"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
@@ -272,6 +273,7 @@ fn the_cluster_has_a_row_for_the_node_that_is_away() {
 #[test]
 fn a_check_says_how_it_is_to_people_to_scripts_and_to_nagios() {
     let node = Node::start(&["jobs"]);
+    node.state.lock().unwrap().alone = true;
     let nagios = |words: &[&str]| {
         let output = run(&node, &[words, &["--format", "nagios"]].concat());
         (output.status.code(), String::from_utf8(output.stdout).unwrap())

@@ -18,7 +18,7 @@ use queue_protocol::hello::{
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
-use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
+use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead, LogId,
     PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
