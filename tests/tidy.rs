@@ -36,6 +36,7 @@ const WIRE: &[&str] = &[
     "frame",
     "gather",
     "group",
+    "health",
     "hello",
     "history",
     "level",

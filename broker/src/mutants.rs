@@ -139,6 +139,10 @@ mutants! {
     RoomLookedAtInTime => "room-looked-at-in-time" in FullDisk,
     /// A disk with little room keeps the log that late followers may want.
     KeptUnderPressure => "kept-under-pressure" in FullDisk,
+    /// A leader says that a majority follows it, whether one does or not.
+    QuorumTakenForGranted => "quorum-taken-for-granted" in Processes,
+    /// A leader says of no voter that it is behind.
+    LagIgnored => "lag-ignored" in Processes,
 }
 
 /// Whether the unit test `name` passes as it is and fails in a process with the bug.
@@ -172,20 +176,4 @@ pub(crate) fn on(mutant: Mutant) -> bool {
         Some(*chosen.unwrap_or_else(|| panic!("{VARIABLE} names no planted bug: {name}")))
     };
     *CHOSEN.get_or_init(choose) == Some(mutant)
-}
-
-/// Runs another unit test of this program in a process of its own, with the planted bug and without: whether the bug, and
-/// nothing else, makes it fail.
-#[cfg(all(test, feature = "mutants"))]
-pub(crate) fn fails_with(mutant: Mutant, test: &str) -> bool {
-    let run = |mutant: Option<Mutant>| {
-        let mut command = std::process::Command::new(std::env::current_exe().expect("a test has a program"));
-        command.args(["--exact", test]).env_remove(VARIABLE);
-        command.envs(mutant.map(|mutant| (VARIABLE, mutant.name())));
-        let output = command.output().expect("it starts");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(text.contains("running 1 test"), "there is no test {test}");
-        output.status.success()
-    };
-    run(None) && !run(Some(mutant))
 }

@@ -43,21 +43,23 @@ pub(crate) async fn gather(shell: &Shell) -> Result<Nodes, End> {
     Ok(nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?)
 }
 
-/// Runs `cluster status`.
+/// Runs `cluster status`: 0 if a push would be stored, unless its queue is against it; else 1.
 pub(crate) async fn status(shell: &mut Shell) -> Done {
     let nodes = gather(shell).await?;
+    let judged = nodes.judge();
     if shell.settings.json {
         shell.out.document(&nodes.document());
     } else {
         shell.out.add(nodes.table().as_bytes());
-        for line in [nodes.verdict(), nodes.feature_level()].into_iter().chain(nodes.clocks()) {
+        let verdict = std::iter::once(judged.verdict()).chain(judged.troubles()).chain(judged.remarks());
+        for line in verdict.chain([nodes.feature_level()]).chain(nodes.clocks()) {
             shell.out.add(format!("{line}\n").as_bytes());
         }
         for line in nodes.warnings() {
             shell.out.add(format!("warning: {line}\n").as_bytes());
         }
     }
-    Ok(Exit::Done)
+    Ok(if judged.is_writable() { Exit::Done } else { Exit::No })
 }
 
 async fn list(shell: &mut Shell) -> Done {
@@ -112,11 +114,17 @@ async fn wait(shell: &mut Shell, what: WaitFor) -> Done {
             Ok(Ok(nodes)) if nodes.is(what) => {
                 if shell.settings.json {
                     let waited = render::elapsed_ms(shell.started.elapsed());
-                    let leader = nodes.leader().map(|leader| leader.name.to_string());
-                    let (have, of) = nodes.reachable();
-                    shell.out.document(
-                        &json!({"schema": "wait/v1", "leader": leader, "members": of, "reachable": have, "elapsed_ms": waited}),
-                    );
+                    let judged = nodes.judge();
+                    let (have, _, of) = judged.quorum();
+                    shell.out.document(&json!({
+                        "schema": "wait/v1",
+                        "leader": judged.leader.as_ref().map(|leader| leader.name.to_string()),
+                        "members": nodes.members().len(),
+                        "heard": judged.heard.len(),
+                        "voters": {"counting": have, "of": of},
+                        "writable": judged.is_writable(),
+                        "elapsed_ms": waited,
+                    }));
                 } else {
                     let text =
                         format!("ready: {} ({})", nodes.summary(), render::took(shell.started.elapsed()));
@@ -125,8 +133,10 @@ async fn wait(shell: &mut Shell, what: WaitFor) -> Done {
                 return Ok(Exit::Done);
             }
             Ok(Ok(nodes)) => {
-                last = Failure::new("timed_out", Exit::Retry, format!("not ready: {}", nodes.summary()))
-                    .hint("`queuectl cluster status`");
+                let failure =
+                    Failure::new("timed_out", Exit::Retry, format!("not ready: {}", nodes.summary()));
+                let troubles = nodes.judge().troubles().into_iter();
+                last = troubles.fold(failure, Failure::fact).hint("`queuectl cluster status`");
             }
             Ok(Err(failure)) => last = failure,
             Err(_) => {}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::bench;
+use crate::check;
 use crate::cluster;
 use crate::dead;
 use crate::edit;
@@ -83,6 +84,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,
         Cmd::Cluster(cmd) => cluster::run(shell, cmd).await,
         Cmd::Status => cluster::status(shell).await,
+        Cmd::Check(cmd) => check::run(shell, cmd).await,
         Cmd::Stats(args) => stats::run(shell, args).await,
         Cmd::Ping(args) => stats::ping(shell, args).await,
         Cmd::Version => {

@@ -83,6 +83,9 @@ fn lines(subject: &str, explained: &Explained) -> Vec<String> {
     if let Some(ahead) = explained.ahead {
         lines.push(before(ahead));
     }
+    lines.extend(
+        explained.refusals.iter().map(|refusal| format!("pushes are refused: {}", &*refusal.message)),
+    );
     let clock = render::clock_off(explained.clock_off_ms);
     lines.extend(clock.map(|clock| format!("the node that answers: {clock}")));
     lines
@@ -149,6 +152,7 @@ fn document(args: &ExplainArgs, explained: &Explained) -> Value {
         "ahead": explained.ahead,
         "waiting": explained.waiting,
         "clock_off_ms": explained.clock_off_ms,
+        "push_refusals": explained.refusals.iter().map(crate::nodes::show::refusal).collect::<Vec<_>>(),
     })
 }
 

@@ -8,6 +8,7 @@
 
 mod batch;
 mod bench;
+mod check;
 mod clock;
 mod cluster;
 mod commands;

@@ -152,7 +152,7 @@ pub(crate) async fn safe_to_stop(shell: &mut Shell, node: &str) -> Done {
     let nodes = gather(shell).await?;
     let node = find(&nodes, node)?;
     let name = name_of(&nodes, node);
-    let without = nodes.without(node);
+    let without = nodes.judge().without(node, &name);
     let (safe, why) = match &without {
         Ok(why) => (true, why),
         Err(why) => (false, why),

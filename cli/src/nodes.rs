@@ -1,16 +1,17 @@
 //! What every node says of itself, put side by side. A node that does not answer is a row too.
 
-mod show;
+pub(crate) mod show;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use queue_protocol::client::{Client, ClientError};
+use queue_protocol::health::{Judgement, judge};
 use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
 use queue_protocol::request::Request;
-use queue_protocol::response::{Answer, LeaderView, MemberView, Role, StatusView};
+use queue_protocol::response::{Answer, MemberView, Role, StatusView};
 use tokio::time::{Instant, timeout};
 
 use crate::errors::{End, Failure};
@@ -21,9 +22,6 @@ use crate::shell::unexpected;
 
 /// How long one node may take; a cluster with a dead machine in it must not look slow.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A voter that is further behind does not count where one more is stopped.
-const LAG_MAX: u64 = 1_000;
 
 /// One node's answer.
 #[derive(Clone, Debug)]
@@ -175,95 +173,44 @@ impl Nodes {
         self.0.iter().filter_map(|node| node.status.as_ref().ok().map(|(status, _)| &**status))
     }
 
-    /// The leader in whom a majority can believe: it says so itself in the newest term that anybody knows of, or a
-    /// follower of that term names it.
-    pub(crate) fn leader(&self) -> Option<LeaderView> {
-        let term = self.answers().map(|status| status.term).max()?;
-        let of_term = || self.answers().filter(move |status| status.term == term);
-        let own = of_term().find(|status| status.role == Role::Leader);
-        own.or_else(|| of_term().next())
-            .and_then(|status| status.leader.clone())
-            .or_else(|| of_term().find_map(|status| status.leader.clone()))
+    /// How the cluster is, as far as those who answered can tell.
+    pub(crate) fn judge(&self) -> Judgement {
+        judge(&self.answers().collect::<Vec<_>>())
     }
 
-    /// `node` says itself that it leads.
-    pub(crate) fn answers_as_leader(&self, node: NodeId) -> bool {
-        self.answers().any(|status| status.node == node && status.role == Role::Leader)
-    }
-
-    /// Members that answer, and all.
+    /// Members that answer here, and all.
     pub(crate) fn reachable(&self) -> (usize, usize) {
         let members = || self.0.iter().filter(|node| node.member.is_some());
         (members().filter(|node| node.status.is_ok()).count(), members().count())
     }
 
-    /// Voters that answer, voters needed, and all voters.
-    fn quorum(&self) -> (usize, usize, usize) {
-        let voters = || self.0.iter().filter(|node| node.is_voter());
-        let of = voters().count();
-        (voters().filter(|node| node.status.is_ok()).count(), of / 2 + 1, of)
-    }
-
-    fn commit(&self) -> u64 {
+    pub(crate) fn commit(&self) -> u64 {
         self.answers().map(|status| status.commit_index).max().unwrap_or(0)
     }
 
     /// Whether what `cluster wait` waits for is there.
     pub(crate) fn is(&self, what: WaitFor) -> bool {
+        let judged = self.judge();
+        let (voters, ..) = judged.quorum();
         let (have, of) = self.reachable();
-        let leads = self.answers().any(|status| status.role == Role::Leader) && self.leader().is_some();
-        match what {
-            WaitFor::Leader => leads,
-            WaitFor::Members(count) => leads && have >= count,
-            WaitFor::Applied => {
-                let commit = self.commit();
-                leads && have == of && self.answers().all(|status| status.applied_index >= commit)
+        let applied = |index| have == of && self.answers().all(|status| status.applied_index >= index);
+        judged.works()
+            && match what {
+                WaitFor::Leader | WaitFor::Quorum => true,
+                WaitFor::Writable => judged.is_writable(),
+                WaitFor::Voters(count) => voters >= count,
+                WaitFor::Members(count) => judged.heard.len() >= count,
+                WaitFor::Applied(index) => applied(index.unwrap_or_else(|| self.commit())),
             }
-        }
     }
 
-    /// `leader n2, 3 of 3 members`
+    /// `leader n2, 3 of 3 voters`
     pub(crate) fn summary(&self) -> String {
-        let (have, of) = self.reachable();
-        let leader =
-            self.leader().map_or_else(|| "no leader".into(), |leader| format!("leader {}", leader.name));
-        format!("{leader}, {have} of {of} members")
-    }
-
-    /// What would be if this member stopped: the voters that remain, or why too few of them could go on.
-    pub(crate) fn without(&self, stopped: NodeId) -> Result<String, String> {
-        let commit = self.commit();
-        let voters = || self.0.iter().filter(|node| node.is_voter());
-        let (mut fit, mut why) = (0, Vec::new());
-        for node in voters().filter(|node| node.id() != Some(stopped)) {
-            match &node.status {
-                Err(_) => why.push(format!("{} is down", node.name())),
-                Ok((status, _)) if status.applied_index + LAG_MAX < commit => {
-                    why.push(format!("{} lags behind", node.name()));
-                }
-                Ok(_) => fit += 1,
-            }
-        }
-        let of = voters().count();
-        let changing = self.answers().any(|status| status.role == Role::Leader && status.changing);
-        if changing {
-            why.push("the members are being changed and the old majority still counts".into());
-        }
-        let name = self.0.iter().find(|node| node.id() == Some(stopped)).map_or_else(String::new, Node::name);
-        why.push(format!("stopping {name} leaves {fit} of {of}"));
-        let why = why.join(", ");
-        if fit > of / 2 && !changing { Ok(why) } else { Err(why) }
-    }
-
-    /// What the number of voters that answer means.
-    pub(crate) fn verdict(&self) -> String {
-        let (have, need, of) = self.quorum();
-        match have.checked_sub(need) {
-            None => format!("no quorum: {have} of {of} voters answer, {need} are needed"),
-            Some(0) if of == 1 => "quorum 1 of 1: works, without any spare".into(),
-            Some(0) => format!("quorum {have} of {of}: works, but one more loss stops writes"),
-            Some(1) => format!("quorum {have} of {of}: works, and survives the loss of one"),
-            Some(spare) => format!("quorum {have} of {of}: works, and survives the loss of {spare}"),
+        let judged = self.judge();
+        let (have, _, of) = judged.quorum();
+        match &judged.leader {
+            Some(leader) if judged.is_writable() => format!("leader {}, {have} of {of} voters", leader.name),
+            _ => judged.verdict(),
         }
     }
 
@@ -306,9 +253,12 @@ impl Nodes {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
+    use queue_protocol::bounded::{Bounded, Text};
+    use queue_protocol::error::ErrorCode;
+    use queue_protocol::health::{Contact, HealthView, LeadView, Refusal};
     use queue_protocol::level::Levels;
     use queue_protocol::names::ClusterId;
+    use queue_protocol::response::LeaderView;
     use serde_json::json;
 
     use super::*;
@@ -319,8 +269,20 @@ mod tests {
             name: Text::cut(format!("n{id}")),
             address: Text::cut(format!("10.0.0.{id}:7410")),
             voter: true,
-            matched_index: None,
+            matched_index: Some(48_211),
         }
+    }
+
+    fn contact(node: u64, heard_ms: Option<u64>) -> Contact {
+        Contact { node: NodeId(node), heard_ms, behind_ms: Some(0), refused: None, refuses: None }
+    }
+
+    /// A leader that hears these, or a follower that does.
+    fn health(leads: bool, heard: &[u64]) -> HealthView {
+        let lead = LeadView { ready: true, quorum_ms: Some(80), lease_ms: 1_000, commit_behind_ms: 0 };
+        let contacts = (1..=3).map(|node| contact(node, heard.contains(&node).then_some(120))).collect();
+        let contacts = Bounded::new(contacts).unwrap();
+        HealthView { lead: leads.then_some(lead), contacts, ..HealthView::default() }
     }
 
     fn status(id: u64, role: Role, term: u64, leader: Option<u64>, applied: u64) -> StatusView {
@@ -352,16 +314,20 @@ mod tests {
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
+            health: health(role == Role::Leader, &[1, 2, 3]),
+        }
+    }
+
+    fn answered(status: StatusView) -> Node {
+        Node {
+            address: format!("10.0.0.{}:7410", status.node),
+            member: None,
+            status: Ok((Box::new(status), Duration::from_micros(310))),
         }
     }
 
     fn up(id: u64, role: Role, term: u64, leader: Option<u64>, applied: u64) -> Node {
-        let status = Box::new(status(id, role, term, leader, applied));
-        Node {
-            address: format!("10.0.0.{id}:7410"),
-            member: None,
-            status: Ok((status, Duration::from_micros(310))),
-        }
+        answered(status(id, role, term, leader, applied))
     }
 
     fn down(id: u64) -> Node {
@@ -373,8 +339,9 @@ mod tests {
     }
 
     fn one_down() -> Nodes {
-        let asked =
-            vec![down(3), up(2, Role::Follower, 7, Some(1), 48_200), up(1, Role::Leader, 7, Some(1), 48_211)];
+        let leader = status(1, Role::Leader, 7, Some(1), 48_211);
+        let leader = StatusView { health: health(true, &[2]), ..leader };
+        let asked = vec![down(3), up(2, Role::Follower, 7, Some(1), 48_200), answered(leader)];
         arrange(asked, newest_members)
     }
 
@@ -387,22 +354,44 @@ mod tests {
              n2    follower     10.0.0.2:7410      7  48,200   48,200   11  0.3ms     81 GiB   3d 4h  0.4.1\n\
              n3    UNREACHABLE  10.0.0.3:7410      ?       ?        ?    ?      -          ?       ?  ?\n"
         );
-        assert_eq!(one_down().verdict(), "quorum 2 of 3: works, but one more loss stops writes");
-        assert_eq!(one_down().summary(), "leader n1, 2 of 3 members");
+        assert_eq!(one_down().judge().verdict(), "quorum 2 of 3: works, but one more loss stops writes");
+        assert_eq!(one_down().judge().troubles(), ["n3 does not count: the leader has not heard it yet"]);
+        assert_eq!(one_down().summary(), "leader n1, 2 of 3 voters");
         assert_eq!(one_down().feature_level(), "feature level 1");
     }
 
     #[test]
-    fn no_node_is_safe_to_stop_while_two_majorities_count() {
-        let mut asked = vec![up(1, Role::Leader, 7, Some(1), 9)];
-        asked.extend([2, 3].map(|id| up(id, Role::Follower, 7, Some(1), 9)));
-        let without = |asked: &[Node]| arrange(asked.to_vec(), newest_members).without(NodeId(3));
-        assert_eq!(without(&asked), Ok("stopping n3 leaves 2 of 3".into()));
-        if let Ok((leader, _)) = &mut asked[0].status {
-            leader.changing = true;
-        }
-        let why = without(&asked).unwrap_err();
-        assert!(why.starts_with("the members are being changed"), "{why}");
+    fn a_refused_node_and_a_leader_that_nobody_follows_are_shown_as_what_they_are() {
+        let mut leader = status(1, Role::Leader, 7, Some(1), 48_211);
+        let refusal = Refusal {
+            code: ErrorCode::StoreRefused,
+            message: Text::cut("n2 is refused: its log ends at entry 9. Nothing was changed"),
+        };
+        let mut contacts = leader.health.contacts.to_vec();
+        contacts[1].refused = Some(refusal);
+        leader.health.contacts = Bounded::new(contacts).unwrap();
+        let asked =
+            vec![answered(leader), up(2, Role::Candidate, 7, None, 9), up(3, Role::Follower, 7, Some(1), 9)];
+        let nodes = arrange(asked.clone(), newest_members);
+        assert!(nodes.table().contains("n2    REFUSED "), "{}", nodes.table());
+        let why = "n2 does not count: it is refused: its log ends at entry 9";
+        assert_eq!(nodes.judge().troubles(), [why]);
+        let document = nodes.document();
+        assert_eq!(document["quorum"], json!({"need": 2, "have": 2, "of": 3}));
+        assert_eq!(
+            (&document["nodes"][1]["counts"], &document["nodes"][1]["why"]),
+            (&json!(false), &json!(why))
+        );
+        assert_eq!((&document["nodes"][0]["counts"], &document["healthy"]), (&json!(true), &json!(false)));
+
+        let mut silent = status(1, Role::Leader, 7, None, 48_211);
+        silent.health.lead.as_mut().unwrap().quorum_ms = Some(4_000);
+        let nodes = arrange(vec![answered(silent), asked[1].clone(), down(3)], newest_members);
+        assert!(nodes.table().contains("n1    no quorum "), "{}", nodes.table());
+        let document = nodes.document();
+        assert_eq!((&document["leader"], &document["writable"]), (&json!(null), &json!(false)));
+        assert_eq!(document["quorum"], json!({"need": 2, "have": 0, "of": 3}));
+        assert_eq!(nodes.summary(), document["verdict"].as_str().unwrap());
     }
 
     #[test]
@@ -410,25 +399,12 @@ mod tests {
         let document = one_down().document();
         assert_eq!(document["quorum"], json!({"need": 2, "have": 2, "of": 3}));
         assert_eq!((&document["leader"], &document["term"]), (&json!("n1"), &json!("7")));
-        assert_eq!(document["healthy"], false);
+        assert_eq!((&document["healthy"], &document["writable"]), (&json!(false), &json!(true)));
+        let why = "n3 does not count: the leader has not heard it yet";
         let n3 = json!({"id": "n3", "raft_id": "3", "role": "unknown", "voter": true, "reachable": false,
-            "client": "10.0.0.3:7410", "error": "connect: timed out after 2s"});
+            "counts": false, "why": why, "client": "10.0.0.3:7410", "error": "connect: timed out after 2s"});
         assert_eq!(document["nodes"][2], n3);
         assert!(document.to_string().starts_with(r#"{"schema":"cluster/v1","#));
-    }
-
-    #[test]
-    fn a_leader_of_an_older_term_is_not_the_leader() {
-        let asked = vec![
-            up(1, Role::Leader, 7, Some(1), 5),
-            up(2, Role::Leader, 8, Some(2), 9),
-            up(3, Role::Follower, 8, Some(2), 9),
-        ];
-        assert_eq!(arrange(asked, newest_members).leader().unwrap().name.to_string(), "n2");
-        let electing =
-            vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
-        let nodes = arrange(electing, newest_members);
-        assert_eq!((nodes.leader(), nodes.is(WaitFor::Leader)), (None, false));
     }
 
     #[test]
@@ -442,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_looks_at_leader_members_and_what_is_applied() {
+    fn waiting_looks_at_the_leader_at_whom_it_hears_and_at_what_is_applied() {
         let all = |applied| {
             let asked = vec![
                 up(1, Role::Leader, 7, Some(1), 9),
@@ -451,11 +427,20 @@ mod tests {
             ];
             arrange(asked, newest_members)
         };
-        assert!(
-            all(8).is(WaitFor::Members(3)) && !all(8).is(WaitFor::Applied) && all(9).is(WaitFor::Applied)
-        );
+        for what in
+            [WaitFor::Leader, WaitFor::Quorum, WaitFor::Writable, WaitFor::Voters(3), WaitFor::Members(3)]
+        {
+            assert!(all(8).is(what), "{what:?}");
+        }
+        let (applied, eight) = (WaitFor::Applied(None), WaitFor::Applied(Some(8)));
+        assert!(!all(8).is(applied) && all(8).is(eight) && !all(7).is(eight) && all(9).is(applied));
+        assert!(one_down().is(WaitFor::Voters(2)) && !one_down().is(WaitFor::Voters(3)));
         assert!(one_down().is(WaitFor::Members(2)) && !one_down().is(WaitFor::Members(3)));
-        assert!(!one_down().is(WaitFor::Applied));
+        assert!(!one_down().is(applied));
+        let electing =
+            vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
+        let nodes = arrange(electing, newest_members);
+        assert_eq!((nodes.judge().leader, nodes.is(WaitFor::Leader)), (None, false));
     }
 
     #[test]

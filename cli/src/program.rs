@@ -32,7 +32,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return explain(&error, wants_json(&args)),
+        Err(error) => return explain(&error, wants_json(&args), wants_nagios(&args)),
     };
     let mut cli = cli;
     cli.settings.json |= json_by_environment();
@@ -55,6 +55,12 @@ pub(crate) fn json_by_environment() -> bool {
 
 fn wants_json(args: &[OsString]) -> bool {
     json_by_environment() || args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+/// A plugin of Nagios: wrong use is UNKNOWN, which is 3.
+fn wants_nagios(args: &[OsString]) -> bool {
+    let named = args.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "nagios");
+    named || args.iter().any(|arg| arg == "--format=nagios")
 }
 
 /// Whether talk is coloured.
@@ -109,8 +115,8 @@ fn run(cli: Cli, command: Option<Top>) -> i32 {
     })
 }
 
-/// What clap has to say: help and version on standard output, everything else is a usage error.
-fn explain(error: &clap::Error, json: bool) -> i32 {
+/// What clap has to say: help and version on standard output, everything else is a usage error; to Nagios it is 3.
+fn explain(error: &clap::Error, json: bool, nagios: bool) -> i32 {
     if !error.use_stderr() {
         let written = std::io::stdout().write_all(error.render().to_string().as_bytes());
         return match written {
@@ -118,6 +124,10 @@ fn explain(error: &clap::Error, json: bool) -> i32 {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::ReaderGone.code(),
             Err(_) => Exit::Io.code(),
         };
+    }
+    if nagios {
+        let _ = std::io::stdout().write_all(format!("UNKNOWN - {}\n", first_line(error)).as_bytes());
+        return Exit::Part.code();
     }
     if json {
         return tell(&Failure::usage(first_line(error)), true);

@@ -3,7 +3,7 @@
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue, Request};
 use queue_protocol::response::{Age, Answer, QueueView};
-use queue_protocol::settings::{QueueSettings, Settings};
+use queue_protocol::settings::QueueSettings;
 use serde_json::{Map, Value, json};
 
 use crate::errors::{Done, End, Failure};
@@ -98,7 +98,7 @@ fn table(queues: &[QueueView]) -> String {
             let mut row = vec![view.name.to_string()];
             row.extend(counts.map(render::count));
             row.push(view.oldest_ready_ms.map_or_else(|| "-".into(), render::age));
-            row.push(state(&view.settings).to_owned());
+            row.push(state(view));
             row
         })
         .collect();
@@ -120,7 +120,7 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName, reading: Reading)
     let length = |value: Option<u64>| value.map_or_else(|| "-".into(), render::age);
     let mut fields = vec![
         ("queue", view.name.to_string()),
-        ("state", state(&view.settings).to_owned()),
+        ("state", state(&view)),
         ("ready", render::count(view.ready)),
         ("leased", render::count(view.leased)),
         ("delayed", render::count(view.delayed)),
@@ -167,14 +167,17 @@ async fn existing_as(
     }
 }
 
-/// What is paused.
-fn state(settings: &Settings) -> &'static str {
-    match (settings.pushes_paused, settings.leases_paused) {
-        (false, false) => "ok",
-        (true, false) => "pushes paused",
-        (false, true) => "leases paused",
-        (true, true) => "paused",
-    }
+/// What keeps pushes out or messages in.
+fn state(view: &QueueView) -> String {
+    let paused = match (view.settings.pushes_paused, view.settings.leases_paused) {
+        (false, false) => None,
+        (true, false) => Some("pushes paused"),
+        (false, true) => Some("leases paused"),
+        (true, true) => Some("paused"),
+    };
+    let (full, blocked) = (view.full.then_some("full"), view.blocked.then_some("blocked"));
+    let words: Vec<&str> = paused.into_iter().chain(full).chain(blocked).collect();
+    if words.is_empty() { "ok".to_owned() } else { words.join(", ") }
 }
 
 fn document(view: &QueueView) -> Value {
@@ -196,6 +199,9 @@ fn document(view: &QueueView) -> Value {
         "version": view.version,
         "pushes_paused": view.settings.pushes_paused,
         "leases_paused": view.settings.leases_paused,
+        "full": view.full,
+        "blocked": view.blocked,
+        "state": state(view),
         "settings": settings,
     })
 }
@@ -316,6 +322,8 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use queue_protocol::settings::Settings;
+
     use super::*;
 
     fn view(name: &str, ready: u64, oldest: Option<u64>) -> QueueView {
@@ -334,6 +342,8 @@ mod tests {
             settings: Settings::default(),
             waiting: 0,
             version: 1,
+            full: false,
+            blocked: false,
         }
     }
 
@@ -345,6 +355,18 @@ mod tests {
              emails     12      64        0     7    0.4s  ok\n\
              jobs    1,204      64        0     7       -  ok\n"
         );
+    }
+
+    #[test]
+    fn what_keeps_pushes_out_or_messages_in_is_the_state_of_a_queue() {
+        let state = |pushes_paused, leases_paused, full, blocked| {
+            let settings = Settings { pushes_paused, leases_paused, ..Settings::default() };
+            state(&QueueView { settings, full, blocked, ..view("jobs", 1, None) })
+        };
+        assert_eq!(state(false, false, false, false), "ok");
+        assert_eq!(state(true, false, false, false), "pushes paused");
+        assert_eq!(state(true, true, true, false), "paused, full");
+        assert_eq!(state(false, false, true, true), "full, blocked");
     }
 
     #[test]

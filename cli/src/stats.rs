@@ -107,7 +107,7 @@ fn micros(ns: u64) -> f64 {
 /// Runs `ping`: exit 1 if a member does not answer.
 pub(crate) async fn ping(shell: &mut Shell, args: PingArgs) -> Done {
     let nodes = nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?;
-    let leader = nodes.leader().map(|leader| leader.node);
+    let leader = nodes.judge().leader.map(|leader| leader.node);
     let results = join_all(nodes.iter().map(|node| round_trips(shell, node, args.count))).await;
     let all = results.iter().all(Result::is_ok);
     if shell.settings.json {

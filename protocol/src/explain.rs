@@ -1,8 +1,9 @@
-//! Explanations: why a queue, or one message of it, is not delivered now.
+//! Explanations: why a queue, or one message of it, is not delivered now, and why pushes to it are refused.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::Bounded;
+use crate::health::{REFUSALS_MAX, Refusal};
 use crate::limits::HOLDS_COUNT_MAX;
 use crate::names::{Key, MessageId, QueueName, SessionId};
 use crate::request::Consistency;
@@ -33,6 +34,8 @@ pub struct Explained {
     pub waiting: u32,
     /// As [`StatusView::clock_off_ms`](crate::response::StatusView::clock_off_ms), of the node that answers.
     pub clock_off_ms: i64,
+    /// Why pushes to the queue are refused, if they are.
+    pub refusals: Bounded<Refusal, REFUSALS_MAX>,
 }
 
 /// Something that keeps messages from being delivered.

@@ -14,6 +14,7 @@ pub mod gather;
 pub mod group;
 #[cfg(feature = "client")]
 pub mod handshake;
+pub mod health;
 pub mod hello;
 pub mod history;
 #[cfg(feature = "client")]

@@ -11,6 +11,7 @@ use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::explain::Explained;
 use crate::group::GroupList;
+use crate::health::HealthView;
 use crate::history::HistoryView;
 use crate::level::{Level, Levels};
 use crate::limits::{
@@ -332,6 +333,10 @@ pub struct QueueView {
     pub waiting: u32,
     /// 1 when it was made; 1 more with each change of its settings.
     pub version: u64,
+    /// It holds as much as it may, and refuses pushes for that.
+    pub full: bool,
+    /// Messages are ready, and none is handed out: dead ones block their groups.
+    pub blocked: bool,
 }
 
 /// A node that leads, as others are sent to it.
@@ -373,7 +378,7 @@ pub struct StatusView {
     pub role: Role,
     /// Its term.
     pub term: u64,
-    /// Who leads, as far as it knows.
+    /// Who leads, as far as it knows: whom it heard lately, or itself if a majority followed it lately.
     pub leader: Option<LeaderView>,
     /// Last index in its log.
     pub last_index: u64,
@@ -408,6 +413,8 @@ pub struct StatusView {
     pub connections_max: u64,
     /// Those that its setting asks for: more than it takes, if it has too few file descriptors for them.
     pub connections_asked: u64,
+    /// What it can say of how the cluster is.
+    pub health: HealthView,
 }
 
 /// A member as the membership names it.

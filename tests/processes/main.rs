@@ -11,6 +11,7 @@ mod dev;
 mod failover;
 mod golden;
 mod groups;
+mod health;
 mod isolated;
 mod kill_all;
 mod lagging_node;

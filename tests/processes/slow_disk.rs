@@ -15,15 +15,16 @@ const QUEUE: &str = "q";
 const DELAY: Duration = Duration::from_millis(1_500);
 
 /// A node whose syncs take long, until this is dropped; by strace.
-struct Slow {
+pub(crate) struct Slow {
     strace: Child,
     trace: PathBuf,
 }
 
 impl Slow {
-    fn begin(cluster: &Cluster, n: usize) -> Self {
+    /// Each sync of node `n` takes `delay` on top.
+    pub(crate) fn begin(cluster: &Cluster, n: usize, delay: Duration) -> Self {
         let trace = cluster.dir().join(format!("strace-{n}"));
-        let inject = format!("inject=fdatasync:delay_enter={}", DELAY.as_micros());
+        let inject = format!("inject=fdatasync:delay_enter={}", delay.as_micros());
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-e", "trace=fdatasync", "-e", &inject, "-o"]).arg(&trace);
         let strace = strace.args(["-p", &cluster.pid(n).to_string()]).spawn().expect("strace is there");
@@ -58,7 +59,7 @@ async fn a_slow_follower_slows_nobody_and_a_slow_leader_hands_over() {
     let client = cluster.client();
     let (leader, before) = cluster.leader().await;
 
-    let slow = Slow::begin(&cluster, (leader + 1) % cluster.count());
+    let slow = Slow::begin(&cluster, (leader + 1) % cluster.count(), DELAY);
     push(&client, QUEUE, &["first"]).await.expect("there is a quorum");
     slow.works().await;
     let mut times = Vec::new();
@@ -74,7 +75,7 @@ async fn a_slow_follower_slows_nobody_and_a_slow_leader_hands_over() {
     assert_eq!((status.node, status.term), (before.node, before.term), "a slow follower ends no leadership");
     drop(slow);
 
-    let _slow = Slow::begin(&cluster, leader);
+    let _slow = Slow::begin(&cluster, leader, DELAY);
     let pushing = tokio::spawn(async move {
         for number in 0.. {
             push(&client, QUEUE, &[format!("more {number}")]).await.expect("somebody leads");

@@ -13,24 +13,24 @@ use crate::members::voters;
 
 const QUEUE: &str = "q";
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status().expect("there is cp");
     assert!(status.success(), "{} was not copied", from.display());
 }
 
-fn put_back(image: &Path, dir: &Path) {
+pub(crate) fn put_back(image: &Path, dir: &Path) {
     std::fs::remove_dir_all(dir).expect("it is there");
     copy(image, dir);
 }
 
-async fn push_some(cluster: &Cluster) {
+pub(crate) async fn push_some(cluster: &Cluster) {
     for number in 0..20 {
         push(&cluster.client(), QUEUE, &[format!("message {number}")]).await.expect("it is stored");
     }
 }
 
 /// Waits until node `n` has applied as much as the leader had.
-async fn caught_up(cluster: &Cluster, n: usize) {
+pub(crate) async fn caught_up(cluster: &Cluster, n: usize) {
     let (_, leader) = cluster.leader().await;
     until("the node has caught up", LIMIT, async || {
         let status = cluster.status(n).await?;

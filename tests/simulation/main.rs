@@ -6,12 +6,14 @@
 //! |---|---|
 //! | `SIMULATION_SEEDS=1..101` | which seeds; 1..31 by default |
 //! | `SIMULATION_SEED=7` | only this one, in this process |
+//! | `SIMULATION_LOSS=2:n3` | with one seed of the verdicts: stop n3 at the second, and end there |
 //! | `SIMULATION_MUTANTS=500` | look for the planted bugs anew, see [`mutants`] |
 //! | `SIMULATION_TRACE=1` | print what happens in it, `SIMULATION_LOG=debug` also what the nodes log |
 
 mod chaos;
 mod mutants;
 mod sweep;
+mod verdicts;
 
 use std::ops::Range;
 
@@ -67,7 +69,11 @@ const COVERED: &[&str] = &[
 ];
 
 fn seeds() -> Range<u64> {
-    let text = std::env::var("SIMULATION_SEEDS").unwrap_or_else(|_| "1..31".to_owned());
+    seeds_or("1..31")
+}
+
+fn seeds_or(usual: &str) -> Range<u64> {
+    let text = std::env::var("SIMULATION_SEEDS").unwrap_or_else(|_| usual.to_owned());
     let numbers = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
     numbers.unwrap_or_else(|| panic!("SIMULATION_SEEDS is {text}, expected 1..31"))
 }

@@ -25,17 +25,23 @@ pub(crate) struct Said {
     pub(crate) violation: Option<String>,
     /// It came to an end by itself.
     pub(crate) ended: bool,
+    /// Losses that its verdicts spoke of, as it printed them.
+    pub(crate) losses: Vec<String>,
 }
 
 /// Runs a seed in this process and says what came of it.
-#[expect(clippy::print_stdout, reason = "whoever started this process reads it")]
 pub(crate) fn here(seed: u64) {
-    let report = chaos::run(seed);
+    tell(seed, chaos::run(seed), &repeat(seed));
+}
+
+/// Says what came of a seed; `repeat` is what to type to see it again.
+#[expect(clippy::print_stdout, reason = "whoever started this process reads it")]
+pub(crate) fn tell(seed: u64, report: chaos::Report, repeat: &str) {
     println!("\ncovered {}", report.covered);
     println!("trace {:016x}", report.trace);
     match report.violation {
         None => println!("seed {seed} held"),
-        Some(what) => panic!("seed {seed}: {what}\nto repeat it: {}", repeat(seed)),
+        Some(what) => panic!("seed {seed}: {what}\nto repeat it: {repeat}"),
     }
 }
 
@@ -49,16 +55,21 @@ pub(crate) fn repeat(seed: u64) -> String {
 
 /// Runs a seed in a process of its own, with a planted bug if one is named.
 pub(crate) async fn elsewhere(seed: u64, mutant: Option<Mutant>) -> Said {
+    let env: Vec<(&str, String)> = mutant.iter().map(|mutant| (VARIABLE, mutant.name().to_owned())).collect();
+    elsewhere_as(TEST, seed, &env).await
+}
+
+/// Runs `test` with a seed, and this environment, in a process of its own.
+pub(crate) async fn elsewhere_as(test: &str, seed: u64, env: &[(&str, String)]) -> Said {
     let myself = std::env::current_exe().expect("it runs");
     let mut command = Command::new(myself);
-    command.args(["--exact", TEST, "--nocapture"]).env(SEED, seed.to_string()).env_remove(VARIABLE);
-    if let Some(mutant) = mutant {
-        command.env(VARIABLE, mutant.name());
-    }
+    command.args(["--exact", test, "--nocapture"]).env(SEED, seed.to_string()).env_remove(VARIABLE);
+    command.envs(env.iter().map(|(name, value)| (*name, value)));
     command.stdin(Stdio::null()).kill_on_drop(true);
     let Ok(output) = tokio::time::timeout(SEED_MAX, command.output()).await else {
         let violation = Some(format!("it did not end within {SEED_MAX:?}"));
-        return Said { seed, covered: Covered::default(), trace: String::new(), violation, ended: false };
+        let (covered, trace, losses) = (Covered::default(), String::new(), Vec::new());
+        return Said { seed, covered, trace, violation, ended: false, losses };
     };
     let output = output.expect("it runs once more");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -68,7 +79,8 @@ pub(crate) async fn elsewhere(seed: u64, mutant: Option<Mutant>) -> Said {
     let held = output.status.success()
         && !line(&format!("seed {seed} held")).contains("failed")
         && !trace.is_empty();
-    Said { seed, covered, trace, violation: (!held).then(|| why(seed, &err)), ended: true }
+    let losses = out.lines().filter_map(|line| line.strip_prefix("loss ")).map(str::to_owned).collect();
+    Said { seed, covered, trace, violation: (!held).then(|| why(seed, &err)), ended: true, losses }
 }
 
 /// The line that says why a process failed.

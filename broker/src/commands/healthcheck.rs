@@ -1,4 +1,5 @@
-//! `queued healthcheck`: connect, hello, ping.
+//! `queued healthcheck`: connect, hello, ping: whether the process turns, whatever its cluster does. With `--ready` whether
+//! clients should be sent to it.
 
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ pub(super) struct HealthcheckArgs {
     /// The node [default: where the settings say that it listens]
     #[arg(long, value_name = "HOST:PORT")]
     address: Option<String>,
+    /// Ask whether clients should be sent to it: it has recovered, hears a leader, is not drained, and no member refuses
+    /// its data. Without this: whether the process is alive, also without a quorum
+    #[arg(long)]
+    ready: bool,
     /// How long it may take
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -29,13 +34,19 @@ pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
         Some(address) => address.clone(),
         None => from_here(&settings(&args.flags)?.config.node.listen),
     };
+    if args.ready {
+        machine::block_on(probe::ready(&address, args.timeout))?
+            .map_err(|what| Failure::new(1, "not_ready", what))?;
+        print(&format!("{address} is ready\n"))?;
+        return Ok(0);
+    }
     match machine::block_on(probe::alive(&address, args.timeout))? {
         Ok(Alive::Answers(took)) => {
             print(&format!("{address} answers: {}\n", probe::millis(took)))?;
             Ok(0)
         }
-        Ok(Alive::Full) => {
-            print(&format!("{address} answers: it takes no more clients now\n"))?;
+        Ok(Alive::Refuses(why)) => {
+            print(&format!("{address} answers: {why}\n"))?;
             Ok(0)
         }
         Err(what) => Err(Failure::new(1, "unreachable", what)),

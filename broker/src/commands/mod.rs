@@ -52,7 +52,7 @@ enum Command {
     /// Check and show the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Ask a node for a sign of life: exit 0 or 1
+    /// Ask a node for a sign of life, or with --ready whether it serves: exit 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the version
     Version,

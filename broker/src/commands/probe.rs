@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial as _, TcpDial};
-use queue_protocol::error::ErrorCode;
 use queue_protocol::handshake::HandshakeError;
+use queue_protocol::health;
 use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
 use queue_protocol::request::Request;
@@ -24,12 +24,12 @@ pub(crate) fn client(servers: Vec<String>, timeout: Duration) -> Client {
 }
 
 /// A node that is alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Alive {
     /// It answered a ping in this time.
     Answers(Duration),
-    /// It answered that it has as many connections as it takes.
-    Full,
+    /// It greets, and refuses this client: it takes no more, or is stopping. A process that refuses turns.
+    Refuses(String),
 }
 
 /// Whether a node at `address` is alive. It greets everybody, also where it takes no more clients.
@@ -48,12 +48,28 @@ pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, Str
                 Ok(took) => Ok(Alive::Answers(took)),
                 Err(error) => Err(format!("{address} does not answer: {error}")),
             },
-            Err(HandshakeError::Refused(error)) if error.code == ErrorCode::Overloaded => Ok(Alive::Full),
+            Err(HandshakeError::Refused(error)) => Ok(Alive::Refuses(error.message.to_string())),
             Err(error) => Err(format!("{address}: {error}")),
         }
     };
     let late = |_| format!("{address} does not answer within {timeout:?}");
     tokio::time::timeout_at(deadline, asking).await.map_err(late)?
+}
+
+/// Whether clients should be sent to the node at `address`.
+///
+/// # Errors
+/// Why not, for people.
+pub(crate) async fn ready(address: &str, timeout: Duration) -> Result<(), String> {
+    let client = client(vec![address.to_owned()], timeout);
+    match client.call_node(address, Request::Status).await {
+        Ok(answered) => match answered.answer {
+            Answer::Status(status) => health::ready(&status)
+                .map_err(|why| format!("{} at {address} is not ready: {why}", status.name)),
+            _ => Err(format!("{address} answered something else")),
+        },
+        Err(error) => Err(format!("{address}: {error}")),
+    }
 }
 
 /// What the node at `address` says of itself; `None` if it does not answer as one of ours.

@@ -453,6 +453,7 @@ mod tests {
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
+            health: queue_protocol::health::HealthView::default(),
         })
     }
 

@@ -32,7 +32,9 @@ impl Apply<'_> {
         let number = self.state.next_queue;
         self.state.next_queue += 1;
         self.state.names.insert(name.clone(), number);
-        self.state.queues.insert(number, Queue::new(name.clone(), settings.clone()));
+        let queue = Queue::new(name.clone(), settings.clone());
+        self.state.counts = self.state.counts.replace(Counts::default(), queue.counts());
+        self.state.queues.insert(number, queue);
         Ok(number)
     }
 

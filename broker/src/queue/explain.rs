@@ -1,10 +1,11 @@
-//! Why a queue or a message is not delivered now, told from what dispatch itself asks: whether the queue hands anything
+//! Why a queue or a message is not delivered now, and why pushes are refused, told from what dispatch itself asks: whether the queue hands anything
 //! out, and which groups are closed. Changes nothing.
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::explain::{AHEAD_COUNT_MAX, Hold};
 use queue_protocol::limits::HOLDS_COUNT_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName};
+use queue_protocol::settings::OnFull;
 
 use super::apply::refusal_of;
 use super::groups::Closed;
@@ -15,6 +16,8 @@ use super::state::State;
 
 /// Messages or groups looked at for one explanation, at most.
 const LOOKED_COUNT_MAX: usize = AHEAD_COUNT_MAX;
+/// Groups that are looked at for one that is blocked, at most.
+const CLOSED_LOOKED_MAX: usize = 4_096;
 
 impl State {
     /// What holds a queue back, or one message of it, and how many ready messages come before that one, at most
@@ -57,6 +60,14 @@ impl State {
         }
         holds.truncate(HOLDS_COUNT_MAX);
         Ok((holds, ahead))
+    }
+
+    /// Why a queue takes no pushes; nothing, if it does or does not exist.
+    pub fn push_refusals(&self, name: &QueueName) -> Vec<Refusal> {
+        let Some(queue) = self.queue(name) else { return Vec::new() };
+        let paused = queue.settings.pushes_paused.then_some(ErrorCode::QueuePaused);
+        let full = queue.is_full().then_some(ErrorCode::QueueFull);
+        paused.into_iter().chain(full).map(|code| refusal_of(code, name)).collect()
     }
 
     fn queue_holds(&self, queue: &Queue) -> Vec<Hold> {
@@ -115,5 +126,19 @@ impl State {
             Closed::Parking => Hold::GroupParked { group },
             Closed::Full | Closed::Empty => Hold::GroupFull { group },
         }
+    }
+}
+
+impl Queue {
+    /// It holds as much as it may, and takes no more for that.
+    pub(super) fn is_full(&self) -> bool {
+        self.settings.on_full == OnFull::Reject && !self.has_room(1, 1)
+    }
+
+    /// Something is ready and nothing is handed out, for dead messages block their groups.
+    pub(super) fn is_blocked(&self) -> bool {
+        let closed = || self.ready.groups.closed_of(CLOSED_LOOKED_MAX);
+        let blocked = || closed().any(|(_, why)| why == Closed::Poisoned);
+        self.ready.open_count() == 0 && self.ready.count() > 0 && blocked()
     }
 }

@@ -104,6 +104,8 @@ pub(super) struct Counts {
     pub(super) delayed: u64,
     pub(super) dead: u64,
     pub(super) bytes: u64,
+    /// Queues whose pushes are paused.
+    pub(super) paused: u64,
 }
 
 impl Counts {
@@ -115,6 +117,7 @@ impl Counts {
             delayed: self.delayed - before.delayed + after.delayed,
             dead: self.dead - before.dead + after.dead,
             bytes: self.bytes - before.bytes + after.bytes,
+            paused: self.paused - before.paused + after.paused,
         }
     }
 
@@ -180,6 +183,7 @@ impl Queue {
             delayed: self.delayed.len() as u64,
             dead: self.dead.len() as u64,
             bytes: self.bytes,
+            paused: u64::from(self.settings.pushes_paused),
         }
     }
 

@@ -102,6 +102,11 @@ impl State {
         self.counts.bytes
     }
 
+    /// Queues whose pushes are paused.
+    pub fn paused_count(&self) -> u64 {
+        self.counts.paused
+    }
+
     /// The replicated lease clock, in milliseconds.
     pub fn lease_clock_ms(&self) -> u64 {
         self.lease_clock_ms

@@ -87,6 +87,10 @@ pub struct QueueStats {
     pub settings: Settings,
     /// 1 when it was made; 1 more with each change of its settings.
     pub version: u64,
+    /// It holds as much as it may, and refuses pushes for that.
+    pub full: bool,
+    /// Messages are ready, and none is handed out: dead ones block their groups.
+    pub blocked: bool,
 }
 
 /// Totals of the state.
@@ -237,6 +241,8 @@ impl State {
             acked_total: queue.turnover.acked,
             settings: Settings::clone(&queue.settings),
             version: queue.version,
+            full: queue.is_full(),
+            blocked: queue.is_blocked(),
         }
     }
 

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_leader_that_stamps_without_a_quorum_is_noticed() {
         let test = "raft::clocks::tests::nothing_is_stamped_when_no_quorum_has_answered_for_longer_than_the_lease_and_nothing_is_lost";
-        assert!(mutants::fails_with(Mutant::StampedWithoutQuorum, test));
+        assert!(mutants::is_caught_by(test, Mutant::StampedWithoutQuorum));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod elapsed;
 mod floors;
 mod gone;
 mod growth;
+mod health;
 pub(crate) mod leadership;
 mod lease_clock;
 pub(crate) mod levels;
@@ -70,6 +71,7 @@ use self::agreement::Agreement;
 use self::cause::{Cause, Why};
 use self::gone::Recent;
 use self::growth::SnapshotEvery;
+use self::health::{Contacts, LogEnds};
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore};
@@ -197,6 +199,8 @@ pub(crate) struct Consensus {
     away: Mutex<BTreeSet<u64>>,
     rooms: Arc<Rooms>,
     refusals: Refusals,
+    known: Contacts,
+    log_ends: LogEnds,
     rounds: Arc<Rounds>,
     told: Told,
     agreement: Arc<Agreement>,
@@ -283,6 +287,8 @@ impl Consensus {
             away: Mutex::default(),
             rooms,
             refusals: Refusals::default(),
+            known: Contacts::default(),
+            log_ends: LogEnds::default(),
             rounds: Rounds::new(raft.clone()),
             told: Told::default(),
             agreement,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::Consensus;
 use super::agreement::Verdict;
+use super::health;
 use super::link::{Lane, RefusedBy};
 use super::types::{Member, TypeConfig};
 use crate::log::Lack;
@@ -147,14 +148,19 @@ impl Consensus {
 
     /// All this node knows of itself and its cluster, but for its clients: the server knows those.
     pub(crate) fn status(&self) -> StatusView {
+        let told = self.health();
+        let leads = told.lead.is_some_and(|lead| lead.quorum_ms.is_none() || lead.has_quorum());
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let view = self.seat.view();
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
+        let log = self.log.state();
+        let index = |id: Option<queue_protocol::peer::LogId>| id.map_or(0, |id| id.index);
+        let last_index = index(log.last);
         let matched = |node: u64| {
             let replication = metrics.replication.as_ref()?;
-            Some(replication.get(&node)?.as_ref().map_or(0, |id| id.index))
+            Some(health::told(replication.get(&node)?.as_ref().map_or(0, |id| id.index), last_index))
         };
         let members = membership
             .nodes()
@@ -170,16 +176,14 @@ impl Consensus {
         let committed = metrics.local_committed.map_or(0, |id| id.index);
         let changing = membership.get_joint_config().len() > 1
             || metrics.membership_config.log_id().is_some_and(|id| id.index > committed);
-        let log = self.log.state();
-        let index = |id: Option<queue_protocol::peer::LogId>| id.map_or(0, |id| id.index);
         StatusView {
             cluster: self.me.credentials.cluster,
             node: self.me.credentials.node,
             name: Text::cut(self.me.name.clone()),
             role: view.role,
             term: view.term,
-            leader: view.leader,
-            last_index: index(log.last),
+            leader: view.leader.filter(|leader| leads || leader.node != self.me.credentials.node),
+            last_index,
             commit_index: committed,
             applied_index: index(self.machine.applied()),
             snapshot_index: index(self.machine.snapshot_last()),
@@ -195,6 +199,7 @@ impl Consensus {
             clock_off_ms: self.times.off_ms(),
             connections_max: 0,
             connections_asked: 0,
+            health: told,
         }
     }
 }
@@ -240,6 +245,7 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                     _ => {}
                 }
                 let answered = matches!(answer, Ok(PeerResponse::Pong(_)));
+                this.known.note(node, &answer);
                 this.heed_refusal(node, answered, refused);
                 this.note_presence(node, &member, answer.err());
             });

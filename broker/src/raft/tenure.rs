@@ -71,6 +71,7 @@ pub(super) async fn beat(consensus: Weak<Consensus>) {
     let mut tenure: Option<Tenure> = None;
     loop {
         let Some(this) = consensus.upgrade() else { return };
+        this.note_log_end();
         let now = TypeConfig::now();
         tenure = this.seat.leadership().map(|leadership| {
             let going_on = tenure.filter(|tenure| tenure.leadership == leadership);

@@ -349,6 +349,8 @@ impl Dispatch {
             acked_total: stats.acked_total,
             settings: stats.settings,
             version: stats.version,
+            full: stats.full,
+            blocked: stats.blocked,
             name: stats.name,
         }
     }

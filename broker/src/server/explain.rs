@@ -1,7 +1,8 @@
-//! Explanations: what the state says of itself, and who waits here.
+//! Explanations: what the state says of itself, who waits here, and what this node refuses.
 
 use queue_protocol::bounded::Bounded;
 use queue_protocol::explain::{Explain, Explained, Hold};
+use queue_protocol::health::Refusal;
 use queue_protocol::response::Answer;
 
 use super::answer::error;
@@ -15,11 +16,16 @@ impl Dispatch {
         let waiting = u32::try_from(self.waiters.count(Some(&explain.queue))).unwrap_or(u32::MAX);
         let clock_off_ms = self.consensus.clock_off_ms();
         let lag_ms = self.consensus.lease_clock_lag_ms();
+        let everywhere = self.consensus.refuse_push();
         self.consensus.read_now(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
                 let holds = holds.into_iter().map(|hold| sooner(hold, lag_ms)).collect::<Vec<_>>();
                 let holds = Bounded::new(holds).expect("no more are told");
-                let answer = Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms });
+                let refusals = state.push_refusals(&explain.queue);
+                let refusals = everywhere.iter().cloned().chain(refusals.iter().map(error));
+                let refusals = refusals.map(|error| Refusal::from(&error)).collect();
+                let refusals = Bounded::new(refusals).expect("three at most");
+                let answer = Answer::Explained(Explained { holds, ahead, waiting, clock_off_ms, refusals });
                 Finished::read(index, answer)
             }
             Err(refusal) => Finished::Failed(error(&refusal)),

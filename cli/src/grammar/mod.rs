@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod check;
 mod schedule;
 mod settings;
 mod sweep;
@@ -16,6 +17,7 @@ use queue_protocol::names::{Key, QueueName};
 
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
+pub(crate) use self::check::*;
 pub(crate) use self::schedule::*;
 pub(crate) use self::settings::*;
 pub(crate) use self::sweep::*;
@@ -168,7 +170,7 @@ pub(crate) enum Cmd {
     Extend(ExtendArgs),
     /// Look at messages without changing anything
     Peek(PeekArgs),
-    /// Say why a queue, or one message, is not delivered now
+    /// Say why a queue, or one message, is not delivered now, and why pushes are refused
     Explain(ExplainArgs),
     /// Run a handler for each message; its exit code decides
     #[command(alias = "worker", after_help = WORK_HELP)]
@@ -194,6 +196,9 @@ pub(crate) enum Cmd {
     /// The cluster: its nodes and their state
     #[command(subcommand)]
     Cluster(ClusterCmd),
+    /// Is it well? Exit 0 or 1, 69 if nobody is reached; for monitoring
+    #[command(subcommand)]
+    Check(CheckCmd),
     /// Totals of the cluster, or of one queue
     Stats(StatsArgs),
     /// Put load on the cluster and measure it; makes a queue of its own and removes it
@@ -291,13 +296,15 @@ pub(crate) enum GroupCmd {
 /// `cluster …`
 #[derive(Subcommand, Debug)]
 pub(crate) enum ClusterCmd {
-    /// Every node, one row, unreachable ones too
+    /// Every node, one row, unreachable ones too, and whether writes work. Exit 0, or 1 if a push would be refused
     Status,
     /// The members as the leader knows them
     Members,
-    /// Wait until the cluster is as it should be, --timeout at most [default: 30s]
+    /// Wait for a condition, judged by whom the leader hears; give up after --timeout [default: 30s]
     Wait {
-        /// leader, members=N, or applied: every member has applied what is committed
+        /// leader or quorum: a leader with a majority behind it; writable: and no node refuses pushes; voters=N that
+        /// keep pace; members=N, learners included; applied or applied=INDEX: every member has applied what is
+        /// committed, or that entry
         #[arg(long = "for", value_name = "WHAT", default_value = "leader", value_parser = wait_for)]
         what: WaitFor,
     },
@@ -390,7 +397,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 23, "{shared:?}");
+        assert_eq!(shared.len(), 24, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",
@@ -447,6 +454,10 @@ mod tests {
             &["push", "bad name", "x"],
             &["push", "jobs", "x", "-H", "novalue"],
             &["cluster", "wait", "--for", "members=0"],
+            &["cluster", "wait", "--for", "voters"],
+            &["check", "cluster", "--voters", "0"],
+            &["check", "queue", "jobs", "--ready", "5,1"],
+            &["check", "queue", "jobs", "--oldest", "1"],
             &["ack", "jobs/1"],
             &["peek", "jobs", "1", "-n", "2"],
             &["dead", "retry", "jobs"],

@@ -123,12 +123,18 @@ pub(crate) enum Sort {
 /// What `cluster wait` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitFor {
-    /// A leader.
+    /// A leader with a majority behind it.
     Leader,
-    /// A leader and so many members that answer.
+    /// The same.
+    Quorum,
+    /// The same, and no node refuses pushes.
+    Writable,
+    /// So many voters that the leader hears, lets in, and that keep pace.
+    Voters(usize),
+    /// So many members that the leader hears, itself included.
     Members(usize),
-    /// Every member has applied what is committed.
-    Applied,
+    /// Every member has applied this entry; all that is committed if none is named.
+    Applied(Option<u64>),
 }
 
 /// A duration with its units: `30s`, `1m30s`.
@@ -189,14 +195,18 @@ pub(super) fn header(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn wait_for(text: &str) -> Result<WaitFor, String> {
-    let members =
-        |count: &str| count.parse().ok().filter(|count| (1..=64).contains(count)).map(WaitFor::Members);
-    match text {
-        "leader" => Some(WaitFor::Leader),
-        "applied" => Some(WaitFor::Applied),
-        _ => text.strip_prefix("members=").and_then(members),
+    let count = |count: &str| count.parse().ok().filter(|count| (1..=64).contains(count));
+    match text.split_once('=') {
+        None if text == "leader" => Some(WaitFor::Leader),
+        None if text == "quorum" => Some(WaitFor::Quorum),
+        None if text == "writable" => Some(WaitFor::Writable),
+        None if text == "applied" => Some(WaitFor::Applied(None)),
+        Some(("voters", voters)) => count(voters).map(WaitFor::Voters),
+        Some(("members", members)) => count(members).map(WaitFor::Members),
+        Some(("applied", index)) => index.parse().ok().map(|index| WaitFor::Applied(Some(index))),
+        _ => None,
     }
-    .ok_or_else(|| "expected leader, members=N or applied".into())
+    .ok_or_else(|| "expected leader, quorum, writable, voters=N, members=N, applied or applied=INDEX".into())
 }
 
 /// Milliseconds of a duration; what does not fit is as good as for ever.

@@ -1,5 +1,6 @@
 //! How the nodes look: a row each, or a document.
 
+use queue_protocol::health::{Absence, Judgement, Refusal, Voter};
 use queue_protocol::response::{Role, StatusView};
 use serde_json::{Value, json};
 
@@ -23,33 +24,58 @@ impl Nodes {
             ("UPTIME", Right),
             ("VERSION", Left),
         ];
-        let commit = self.commit();
-        let rows: Vec<Vec<String>> = self.0.iter().map(|node| row(node, commit)).collect();
+        let (commit, judged) = (self.commit(), self.judge());
+        let rows: Vec<Vec<String>> = self.0.iter().map(|node| row(node, commit, &judged)).collect();
         render::table(&columns, &rows)
     }
 
     /// The document `cluster/v1`.
     pub(crate) fn document(&self) -> Value {
-        let (have, need, of) = self.quorum();
+        let judged = self.judge();
+        let (have, need, of) = judged.quorum();
         let commit = self.commit();
-        let leader = self.leader();
         let cluster = self.answers().next().map(|status| status.cluster.to_string());
         json!({
             "schema": "cluster/v1",
             "cluster_id": cluster,
             "term": self.answers().map(|status| status.term).max().map(|term| term.to_string()),
-            "leader": leader.as_ref().map(|leader| leader.name.to_string()),
+            "leader": judged.leader.as_ref().map(|leader| leader.name.to_string()),
             "feature_level": self.level().map(|level| level.0),
             "quorum": {"need": need, "have": have, "of": of},
-            "healthy": leader.is_some() && have == of,
-            "nodes": self.0.iter().map(|node| node_document(node, commit)).collect::<Vec<_>>(),
+            "writable": judged.is_writable(),
+            "spare": judged.spare(),
+            "healthy": judged.is_writable() && have == of,
+            "verdict": judged.verdict(),
+            "refusals": judged.refusals.iter().map(refusal).collect::<Vec<_>>(),
+            "paused_queues": judged.paused_count,
+            "nodes": self.0.iter().map(|node| node_document(node, commit, &judged)).collect::<Vec<_>>(),
         })
     }
 }
 
-fn role(status: &StatusView) -> &'static str {
+/// What is refused, for scripts.
+pub(crate) fn refusal(refusal: &Refusal) -> Value {
+    json!({"code": refusal.code.as_str(), "message": &*refusal.message})
+}
+
+/// What a voter is to the majority, if the node is one and somebody can tell.
+fn voter<'a>(node: &Node, judged: &'a Judgement) -> Option<&'a Voter> {
+    let voter = judged.voters.iter().find(|voter| Some(voter.node) == node.id())?;
+    (voter.absent != Some(Absence::NoLeader)).then_some(voter)
+}
+
+/// The leader does not let it in.
+fn is_refused(voter: Option<&Voter>) -> bool {
+    voter.is_some_and(|voter| matches!(voter.absent, Some(Absence::Refused(_))))
+}
+
+fn role(status: &StatusView, voter: Option<&Voter>, judged: &Judgement) -> &'static str {
+    let refused = is_refused(voter);
+    let leads = judged.leader.as_ref().is_some_and(|leader| leader.node == status.node);
     match status.role {
-        Role::Leader => "leader",
+        Role::Leader if leads => "leader",
+        _ if refused => "REFUSED",
+        Role::Leader => "no quorum",
         Role::Follower if status.drained => "drained",
         Role::Follower => "follower",
         Role::Candidate => "candidate",
@@ -57,14 +83,15 @@ fn role(status: &StatusView) -> &'static str {
     }
 }
 
-fn row(node: &Node, commit: u64) -> Vec<String> {
+fn row(node: &Node, commit: u64, judged: &Judgement) -> Vec<String> {
     let mut row = vec![node.name()];
     let Ok((status, round_trip)) = &node.status else {
-        row.extend(["UNREACHABLE", &node.address, "?", "?", "?", "?", "-", "?", "?", "?"].map(str::to_owned));
+        let role = if is_refused(voter(node, judged)) { "REFUSED" } else { "UNREACHABLE" };
+        row.extend([role, &node.address, "?", "?", "?", "?", "-", "?", "?", "?"].map(str::to_owned));
         return row;
     };
     row.extend([
-        role(status).to_owned(),
+        role(status, voter(node, judged), judged).to_owned(),
         node.address.clone(),
         status.term.to_string(),
         render::count(status.commit_index),
@@ -78,16 +105,21 @@ fn row(node: &Node, commit: u64) -> Vec<String> {
     row
 }
 
-fn node_document(node: &Node, commit: u64) -> Value {
+fn node_document(node: &Node, commit: u64, judged: &Judgement) -> Value {
+    let voter = voter(node, judged);
+    let counts = voter.map(|voter| voter.absent.is_none());
+    let why = voter.and_then(Voter::why_absent);
     match &node.status {
         Ok((status, round_trip)) => json!({
             "id": node.name(),
             "raft_id": status.node.to_string(),
-            "role": role(status),
+            "role": role(status, voter, judged),
             "voter": node.is_voter(),
             "drained": status.drained,
             "changing": status.changing,
             "reachable": true,
+            "counts": counts,
+            "why": why,
             "client": node.address,
             "term": status.term.to_string(),
             "last": status.last_index.to_string(),
@@ -110,6 +142,8 @@ fn node_document(node: &Node, commit: u64) -> Value {
             "role": "unknown",
             "voter": node.is_voter(),
             "reachable": false,
+            "counts": counts,
+            "why": why,
             "client": node.address,
             "error": error,
         }),

@@ -53,7 +53,7 @@ pub(crate) async fn watch(client: Client, servers: Vec<String>, talk: Talk, view
                         servers.push(member.address.to_string());
                     }
                 }
-                let leader = nodes.leader().filter(|leader| nodes.answers_as_leader(leader.node));
+                let leader = nodes.judge().leader;
                 view.send_replace(View {
                     leader: leader.as_ref().map(|leader| leader.name.to_string()),
                     nodes: nodes.members().iter().map(|member| member.name.to_string()).collect(),

@@ -252,16 +252,75 @@ fn dead_messages_are_listed_and_put_back() {
 #[test]
 fn the_cluster_has_a_row_for_the_node_that_is_away() {
     let node = Node::start(&["jobs"]);
+    node.state.lock().unwrap().alone = true;
     let output = run(&node, &["cluster", "status"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("\nn2    UNREACHABLE  127.0.0.1:1 "), "{text}");
-    assert!(text.ends_with("no quorum: 1 of 2 voters answer, 2 are needed\nfeature level 1\n"), "{text}");
-    assert_eq!(run(&node, &["cluster", "wait", "--for", "leader"]).status.code(), Some(0));
+    let verdict = "no quorum as seen from n1: no node leads with 2 of 2 voters; nothing can be written\nfeature level 1\n";
+    assert!(text.ends_with(verdict), "{text}");
+    for what in ["leader", "quorum", "writable", "voters=1"] {
+        let output = run(&node, &["cluster", "wait", "--for", what, "--timeout", "300ms"]);
+        assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
+    }
+    assert_eq!(run(&node, &["cluster", "safe-to-stop", "n2"]).status.code(), Some(1));
     let output = run(&node, &["cluster", "wait", "--for", "members=2", "--timeout", "300ms"]);
     assert_eq!(output.status.code(), Some(75), "{}", stderr(&output));
     assert_eq!(run(&node, &["cluster", "transfer", "n9"]).status.code(), Some(66));
     assert_eq!(run(&node, &["ping"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_check_says_how_it_is_to_people_to_scripts_and_to_nagios() {
+    let node = Node::start(&["jobs"]);
+    node.state.lock().unwrap().alone = true;
+    let nagios = |words: &[&str]| {
+        let output = run(&node, &[words, &["--format", "nagios"]].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let no_quorum = "no quorum as seen from n1: no node leads with 2 of 2 voters; nothing can be written";
+    let output = run(&node, &["check", "cluster"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("critical: {no_quorum}\n"));
+    let (code, said) = nagios(&["check", "cluster"]);
+    assert_eq!(
+        (code, &*said),
+        (Some(2), &*format!("CLUSTER CRITICAL - {no_quorum} | voters=0;;2 spare=0\n"))
+    );
+
+    run(&node, &["push", "jobs", "a", "b"]);
+    let ok = "QUEUE OK - jobs: 2 ready, 0 leased, 0 delayed, 0 dead | ready=2;;5 leased=0 delayed=0 dead=0 oldest_ms=0\n";
+    assert_eq!(nagios(&["check", "queue", "jobs", "--ready", "5"]), (Some(0), ok.to_owned()));
+    for (limits, code, word) in
+        [("1,5", 1, "WARNING"), ("0,1", 2, "CRITICAL"), ("2", 0, "OK"), ("1", 2, "CRITICAL")]
+    {
+        let (ended, said) = nagios(&["check", "queue", "jobs", "--ready", limits]);
+        assert!(ended == Some(code) && said.starts_with(&format!("QUEUE {word} - ")), "{said}");
+    }
+    assert_eq!(run(&node, &["check", "queue", "jobs", "--ready", "1,5"]).status.code(), Some(0));
+    let output = run(&node, &["check", "queue", "jobs", "--ready", "1", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!({
+        "schema": "check/v1", "what": "queue", "state": "critical",
+        "text": "jobs: 2 ready, more than 1", "findings": [{"state": "critical", "text": "jobs: 2 ready, more than 1"}],
+        "measures": {"ready": 2, "leased": 0, "delayed": 0, "dead": 0, "oldest_ms": 0},
+    });
+    assert_eq!(document, expected);
+    assert_eq!(nagios(&["check", "queue", "nowhere"]).0, Some(2));
+    assert_eq!(run(&node, &["check", "queue", "nowhere"]).status.code(), Some(66));
+    assert_eq!(nagios(&["check", "node", "n1"]).0, Some(2), "it leads, and nobody follows it");
+    assert_eq!(nagios(&["check", "node", "n2"]).0, Some(2));
+    assert_eq!(run(&node, &["check", "node", "n9"]).status.code(), Some(66));
+
+    // Nobody is reached, and wrong use.
+    let away = ["-s", "127.0.0.1:1", "--timeout", "300ms", "check", "cluster"];
+    assert_eq!(run(&node, &away).status.code(), Some(69));
+    let (code, said) = nagios(&away);
+    assert!(code == Some(2) && said.starts_with("CLUSTER CRITICAL - the server did not answer"), "{said}");
+    assert_eq!(run(&node, &["check", "cluster", "--colour"]).status.code(), Some(2));
+    let (code, said) = nagios(&["check", "cluster", "--colour"]);
+    assert!(code == Some(3) && said.starts_with("UNKNOWN - "), "{said}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
+use queue_protocol::health::{HealthView, LeadView};
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) pushes_left: Option<u32>,
     /// Acks are refused.
     pub(crate) refuses_acks: bool,
+    /// No majority follows it.
+    pub(crate) alone: bool,
     /// It listens no more.
     gone: bool,
 }
@@ -333,7 +336,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             }
             plain(Answer::Swept(Swept { count, next: None }))
         }
-        Request::Status => plain(status(address)),
+        Request::Status => plain(status(address, state.alone)),
         Request::Stats => plain(Answer::Stats(Box::new(StatsView { queues: 1, ..StatsView::default() }))),
         Request::TransferLeader(_) => plain(Answer::Transferred(leader(address))),
         Request::CloseSession => plain(Answer::Closed),
@@ -428,10 +431,12 @@ fn counts(name: &QueueName, messages: &VecDeque<Stored>) -> QueueView {
         settings: queue_protocol::settings::Settings::default(),
         waiting: 0,
         version: 1,
+        full: false,
+        blocked: false,
     }
 }
 
-fn status(address: SocketAddr) -> Answer {
+fn status(address: SocketAddr, alone: bool) -> Answer {
     let member = |id: u64, address: String| MemberView {
         node: NodeId(id),
         name: Text::cut(format!("n{id}")),
@@ -441,6 +446,7 @@ fn status(address: SocketAddr) -> Answer {
     };
     // The second member has an address that nobody listens on.
     let members = vec![member(1, address.to_string()), member(2, "127.0.0.1:1".to_owned())];
+    let lead = LeadView { ready: true, quorum_ms: (!alone).then_some(9), lease_ms: 1_000, commit_behind_ms: 0 };
     Answer::Status(Box::new(StatusView {
         cluster: CLUSTER,
         node: NodeId(1),
@@ -464,5 +470,6 @@ fn status(address: SocketAddr) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
+        health: HealthView { lead: Some(lead), ..HealthView::default() },
     }))
 }

@@ -12,6 +12,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::{Frame, FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
+use queue_protocol::health::HealthView;
 use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
@@ -170,6 +171,7 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
+        health: HealthView::default(),
     }))
 }
 

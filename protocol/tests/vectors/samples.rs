@@ -1,5 +1,7 @@
 //! A sample of every message, with the values that a reader of the vectors can tell apart.
 
+mod explain;
+mod health;
 mod requests;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
-use queue_protocol::explain::{Explain, Explained, Hold};
+use queue_protocol::explain::Explain;
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
 use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::hello::{
@@ -16,7 +18,7 @@ use queue_protocol::hello::{
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
-use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
+use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead, LogId,
     PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
@@ -341,32 +343,6 @@ fn message_view(content: &Bytes) -> MessageView {
     }
 }
 
-fn explained() -> Explained {
-    let group: Key = "customer-4".parse().unwrap();
-    let id = MessageId(4_812);
-    let holds = vec![
-        Hold::Paused,
-        Hold::Empty,
-        Hold::Leased { id, left_ms: 41_000 },
-        Hold::Delayed { id, due_at_ms: 1_800_000_000_000, left_ms: Some(3_000) },
-        Hold::Dead { id, reason: DeadReason::Rejected },
-        Hold::GroupLeased { group: group.clone(), id: Some(id), left_ms: Some(41_000) },
-        Hold::GroupWaits {
-            group: group.clone(),
-            id: Some(id),
-            due_at_ms: Some(1_800_000_000_000),
-            left_ms: None,
-        },
-        Hold::GroupBlocked { group: group.clone(), id: None },
-        Hold::GroupParked { group: group.clone() },
-        Hold::GroupFull { group: group.clone() },
-        Hold::Rate { wait_ms: 300 },
-        Hold::GroupRate { group, wait_ms: Some(300) },
-        Hold::Active { session: SessionId(0x42), epoch: 3, left_ms: 41_000 },
-    ];
-    Explained { holds: list(holds), ahead: Some(3), waiting: 1, clock_off_ms: 61_000 }
-}
-
 fn queue_view() -> QueueView {
     QueueView {
         name: queue(),
@@ -383,6 +359,8 @@ fn queue_view() -> QueueView {
         settings: Settings { dead_to: Some("jobs.dead".parse().unwrap()), ..Settings::default() },
         waiting: 1,
         version: 3,
+        full: true,
+        blocked: false,
     }
 }
 
@@ -422,6 +400,7 @@ fn status_view(role: Role) -> StatusView {
         clock_off_ms: -7,
         connections_max: 640,
         connections_asked: 10_000,
+        health: health::view(),
     }
 }
 
@@ -473,7 +452,7 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Swept(Swept { count: 17, next: Some(cursor()) }), Vec::new());
     let edited = vec![Edited::Done, Edited::Gone, Edited::Leased, Edited::AlreadyReady];
     add("", Answer::Edited(list(edited)), Vec::new());
-    add("", Answer::Explained(explained()), Vec::new());
+    add("", Answer::Explained(explain::explained()), Vec::new());
     add("", Answer::Weighed(Some(2)), Vec::new());
     add("", Answer::Level(Level(2)), Vec::new());
     let stored = list(vec![PushOutcome::Stored { first_id: MessageId(4_814), count: 1 }]);

@@ -18,7 +18,7 @@ use super::plan::CAPACITY;
 use super::world::{CLIENTS, Checked, LATENCY_MAX, World, pair};
 
 /// Faults of a kind are begun so often, in proportion.
-const KINDS: &[(&str, u64)] = &[
+pub(crate) const KINDS: &[(&str, u64)] = &[
     ("crash", 12),
     ("reboot", 8),
     ("blackout", 6),
@@ -73,6 +73,8 @@ pub(crate) struct Chaos {
     pub(super) quiet: bool,
     /// A lie that waits for the others to be well, since when.
     pub(super) lie: Option<(&'static str, Duration)>,
+    /// The kind of the fault that began last, until it is taken.
+    pub(super) last: Option<&'static str>,
 }
 
 /// Everybody has told everybody what they have in this time.
@@ -88,6 +90,7 @@ impl Chaos {
             image: None,
             quiet: false,
             lie: None,
+            last: None,
         }
     }
 
@@ -115,6 +118,7 @@ impl Chaos {
             if now >= since + SETTLED {
                 self.lie = None;
                 self.tell_lie(world, kind)?;
+                self.last = Some(kind);
             }
             return Ok(());
         }
@@ -127,6 +131,7 @@ impl Chaos {
             && self.begin(world, kind)
         {
             self.begun += 1;
+            self.last = Some(kind);
             world.covered.add(kind, 1);
         }
         Ok(())

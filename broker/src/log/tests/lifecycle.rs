@@ -161,7 +161,7 @@ async fn until_it_rests(store: &Store, disk: &SimDisk) -> Vec<PathBuf> {
 #[test]
 fn full_files_that_are_taken_for_small_are_noticed() {
     let test = "log::tests::lifecycle::files_that_small_bodies_fill_are_copied_once";
-    assert!(mutants::fails_with(Mutant::FullTakenForSmall, test));
+    assert!(mutants::is_caught_by(test, Mutant::FullTakenForSmall));
 }
 
 /// Copied together are the files around one that is mostly live; then most of the copies die, and are copied again.
