@@ -121,6 +121,18 @@ mutants! {
     ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
     /// Reads begin as they come, however many of one connection.
     ReadsNotInTurn => "reads-not-in-turn" in Processes,
+    /// `queued start` makes a cluster though a node of the list does not answer.
+    BootstrapWithSilentPeers => "bootstrap-with-silent-peers" in Units,
+    /// `queued start` gives its word to every process that asks for it.
+    BootstrapWordTwice => "bootstrap-word-twice" in Units,
+    /// A cluster that was recovered gives tokens that the lost nodes gave.
+    RecoveredTokensAgain => "recovered-tokens-again" in Processes,
+    /// A cluster that was recovered executes what comes under sessions of the lost one.
+    RecoveredSessionsOpen => "recovered-sessions-open" in Processes,
+    /// That a quorum is lost or back leaves no line in the log.
+    QuorumNotTold => "quorum-not-told" in Processes,
+    /// SIGHUP does not open the log file anew.
+    LogFileNotReopened => "log-file-not-reopened" in Processes,
 }
 
 /// Whether this process has the bug.

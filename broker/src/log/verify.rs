@@ -50,6 +50,10 @@ pub struct Report {
     pub bytes: u64,
     /// Bytes of an unfinished write at the end; no finding.
     pub torn_bytes: u64,
+    /// The last entry.
+    pub last: Option<LogId>,
+    /// What is known to be committed.
+    pub committed: Option<LogId>,
 }
 
 /// A record, for people.
@@ -87,6 +91,8 @@ pub fn verify(disk: &Arc<dyn Disk>, dir: &Path, seed: u64) -> Result<Report, Log
     if last.is_none() {
         report.findings.push(finding(dir, 0, None, "no segment opens"));
     }
+    let for_raft = state.as_ref().map(State::for_raft).unwrap_or_default();
+    (report.last, report.committed) = (for_raft.last, for_raft.committed);
     for id in state.iter().flat_map(|state| &state.index.files) {
         let path = dir.join(id.name());
         if !disk.exists(&path)? {

@@ -1,10 +1,13 @@
 //! One node: its data directory, its place in the cluster, and its life from start to stop.
 
+mod bootstrap;
 mod descriptors;
 mod format;
 pub mod identity;
+mod recover;
 pub mod secret;
 mod start;
+mod unfinished;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +18,9 @@ use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
 use crate::snapshots::SnapshotError;
 
-pub use self::format::{Way, init, join};
+pub use self::bootstrap::{Bootstrap, bootstrap};
+pub use self::format::{Way, init, init_with, join};
+pub use self::recover::{Recovery, recover_as_single_node};
 pub(crate) use self::start::log_seed;
 pub use self::start::{Node, start};
 

@@ -6,6 +6,7 @@ mod agreement;
 mod bodies;
 mod cause;
 mod changes;
+mod chronicle;
 mod clocks;
 mod elapsed;
 mod floors;
@@ -22,6 +23,7 @@ pub(crate) mod network;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
+pub(crate) mod recover;
 mod reserve;
 mod rounds;
 mod send_snapshot;
@@ -297,6 +299,7 @@ impl Consensus {
         TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(chronicle::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(end_with_raft(consensus.raft.clone(), cause, Arc::clone(&consensus.outside.end)));
         Ok(consensus)
     }
