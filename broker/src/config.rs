@@ -19,6 +19,7 @@ use tracing::Level;
 
 pub use self::flags::{ClusterFlags, Flags};
 pub use self::table::{SETTINGS, Scope, Setting};
+pub(crate) use self::value::address;
 use crate::log::LogOptions;
 use crate::node::NodeOptions;
 use crate::raft::RaftOptions;
@@ -51,6 +52,8 @@ pub struct Config {
     pub insecure: bool,
     /// Which log lines are written; `None` is none.
     pub log_level: Option<Level>,
+    /// Where they go; `None` is standard error.
+    pub log_file: Option<PathBuf>,
     /// How they look.
     pub log_format: LogFormat,
 }
@@ -139,6 +142,7 @@ impl Default for Config {
             },
             insecure: false,
             log_level: None,
+            log_file: None,
             log_format: LogFormat::Auto,
         };
         for setting in SETTINGS {

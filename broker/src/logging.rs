@@ -1,40 +1,130 @@
-//! Log lines: what the program says of its work, on standard error.
+//! Log lines: what the program says of its work, on standard error or in a file.
+//!
+//! The level may change and the file be opened anew while the program runs ([`reload`]), so that an operator sees more
+//! without a restart, and files can be rotated.
 
-use std::io::IsTerminal as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Config, LogFormat};
+use crate::mutants::{self, Mutant};
 
 /// The libraries that talk a lot: a peer that is away is a warning of theirs at every heartbeat. Below debug only
 /// their errors are of interest; who is away is said by `raft::status`, once.
 const TALKATIVE: [&str; 1] = ["openraft"];
 
+/// What this process logs with, once it has begun to.
+static LOGGING: OnceLock<Logging> = OnceLock::new();
+
+struct Logging {
+    filter: reload::Handle<Targets, Registry>,
+    output: Output,
+}
+
+/// Where lines go: a file, or standard error. Clones are the same.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<Option<File>>>);
+
+impl Output {
+    /// Goes on in this file, or on standard error.
+    fn turn_to(&self, file: Option<&Path>) -> io::Result<()> {
+        let opened = file.map(|file| OpenOptions::new().create(true).append(true).open(file)).transpose()?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = opened;
+        Ok(())
+    }
+
+    fn is_file(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file.write(line),
+            None => io::stderr().write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Output {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
 /// Whether lines are text rather than JSON.
-pub(crate) fn is_text(config: &Config) -> bool {
+fn is_text(config: &Config) -> bool {
     match config.log_format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Auto => is_on_screen(config),
         LogFormat::Text => true,
         LogFormat::Json => false,
     }
 }
 
+/// Whether lines are text for somebody who looks on.
+pub(crate) fn is_for_people(config: &Config) -> bool {
+    config.log_file.is_none() && is_text(config)
+}
+
+fn is_on_screen(config: &Config) -> bool {
+    config.log_file.is_none() && io::stderr().is_terminal()
+}
+
 /// Begins to log. Only the first call in a process counts.
-pub(crate) fn start(config: &Config) {
-    let lines = fmt::layer().with_writer(std::io::stderr);
+///
+/// # Errors
+/// The file cannot be opened.
+pub(crate) fn start(config: &Config) -> io::Result<()> {
+    let output = Output::default();
+    output.turn_to(config.log_file.as_deref())?;
+    let lines = fmt::layer().with_writer(output.clone());
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if is_text(config) {
-        let color =
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+        let color = is_on_screen(config) && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
         lines.with_ansi(color).with_target(false).boxed()
     } else {
         lines.json().flatten_event(true).boxed()
     };
-    let subscriber = Registry::default().with(lines.with_filter(filter(config.log_level)));
+    let (filter, handle) = reload::Layer::new(filter(config.log_level));
+    let subscriber = Registry::default().with(lines.with_filter(filter));
     // A second call finds the first subscriber in place and leaves it there.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        LOGGING.get_or_init(|| Logging { filter: handle, output });
+    }
+    Ok(())
+}
+
+/// Takes level and file of `config`; the file is opened anew, so that one that was moved away is not written on.
+///
+/// # Errors
+/// The file cannot be opened: lines go where they went.
+pub(crate) fn reload(config: &Config) -> io::Result<()> {
+    let Some(logging) = LOGGING.get() else { return Ok(()) };
+    if !mutants::on(Mutant::LogFileNotReopened) {
+        logging.output.turn_to(config.log_file.as_deref())?;
+    }
+    logging.filter.reload(filter(config.log_level)).map_err(io::Error::other)
+}
+
+/// Logs why the process ends, if the log is not where that is said anyway.
+pub(crate) fn note_end(why: &str) {
+    if LOGGING.get().is_some_and(|logging| logging.output.is_file()) {
+        tracing::error!("{}", why.replace('\n', " "));
+    }
 }
 
 fn filter(level: Option<Level>) -> Targets {

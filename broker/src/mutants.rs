@@ -143,6 +143,18 @@ mutants! {
     QuorumTakenForGranted => "quorum-taken-for-granted" in Processes,
     /// A leader says of no voter that it is behind.
     LagIgnored => "lag-ignored" in Processes,
+    /// `queued start` makes a cluster though a node of the list does not answer.
+    BootstrapWithSilentPeers => "bootstrap-with-silent-peers" in Units,
+    /// `queued start` gives its word to every process that asks for it.
+    BootstrapWordTwice => "bootstrap-word-twice" in Units,
+    /// A cluster that was recovered gives tokens that the lost nodes gave.
+    RecoveredTokensAgain => "recovered-tokens-again" in Processes,
+    /// A cluster that was recovered executes what comes under sessions of the lost one.
+    RecoveredSessionsOpen => "recovered-sessions-open" in Processes,
+    /// That a quorum is lost or back leaves no line in the log.
+    QuorumNotTold => "quorum-not-told" in Processes,
+    /// SIGHUP does not open the log file anew.
+    LogFileNotReopened => "log-file-not-reopened" in Processes,
 }
 
 /// Whether the unit test `name` passes as it is and fails in a process with the bug.

@@ -82,6 +82,8 @@ pub enum PeerRequest {
     Invite(Invite),
     /// I lead. Answered, unlike an append, before what came earlier is durable.
     Heartbeat(Heartbeat),
+    /// A node with an empty directory asks what there is, before it makes or joins a cluster (`queued start`).
+    Bootstrap(AskBootstrap),
 }
 
 /// Raft's AppendEntries without the bytes.
@@ -188,6 +190,49 @@ pub struct Invite {
     pub standing: Standing,
 }
 
+/// Names in the list of `queued start`, at most.
+pub const BOOTSTRAP_PEERS_MAX: usize = 16;
+
+/// The addresses that `queued start --peers` names, in the order given.
+pub type BootstrapPeers = Bounded<Text<256>, BOOTSTRAP_PEERS_MAX>;
+
+/// A node with an empty directory asks another what there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskBootstrap {
+    /// The list of the node that asks.
+    pub peers: BootstrapPeers,
+    /// Its own place in that list, from 0.
+    pub position: u8,
+}
+
+/// What a node says to one with an empty directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootstrapState {
+    /// Its own directory is empty too.
+    Empty {
+        /// The list of the node that answers.
+        peers: BootstrapPeers,
+        /// Its own place in that list, from 0.
+        position: u8,
+        /// The process that it lets make the cluster: the store that this one said in its hello.
+        word: Option<StoreId>,
+    },
+    /// It is a member of the cluster that its hello names.
+    Member {
+        /// The member that has the address of the node that asks, if there is one, as far as the answering node knows.
+        holder: Option<Holder>,
+    },
+}
+
+/// A member, by number and name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Raft's number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: Text<64>,
+}
+
 /// What a node tells its peers about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPing {
@@ -259,6 +304,8 @@ pub enum PeerResponse {
     Failed(crate::error::Error),
     /// To an invitation: the node asks now.
     Coming,
+    /// To the question of a node with an empty directory.
+    Bootstrap(BootstrapState),
 }
 
 /// Outcome of an append.

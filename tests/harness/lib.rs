@@ -7,6 +7,7 @@ pub mod bodies;
 pub mod cluster;
 pub mod history;
 pub mod ledger;
+pub mod machines;
 pub mod net;
 pub mod process;
 pub mod program;

@@ -70,7 +70,7 @@ fn binary(name: &str) -> PathBuf {
 }
 
 /// A command that sees nothing of this environment that concerns queues or terminals.
-fn clean(mut command: Command) -> Command {
+pub(crate) fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let ours = |name: &OsStr| name.to_str().is_some_and(|name| name.starts_with("QUEUE"));
         if ours(&name) {

@@ -1,15 +1,22 @@
 //! `queued init`: the data directory of the first node.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::failure::Failure;
+use super::serve::start_logging;
 use super::{machine, print, settings};
 use crate::config::Flags;
-use crate::{logging, node};
+use crate::fs::os::OsDisk;
+use crate::node::{self, secret};
 
 /// `init`
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
+    /// The cluster's secret, 64 hex digits; without it, a new one is made
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
     /// Settings.
     #[command(flatten)]
     pub(super) flags: Flags,
@@ -18,9 +25,17 @@ pub(super) struct InitArgs {
 /// Formats, and tells what was made.
 pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let config = settings(&args.flags)?.config;
-    logging::start(&config);
+    start_logging(&config)?;
     let options = &config.node;
-    let identity = machine::block_on(async { node::init(&machine::outside(), options).await })??;
+    let identity = match &args.secret_file {
+        Some(file) => {
+            let secret = secret::read_file(&OsDisk, file).map_err(|error| {
+                Failure::new(66, "secret", error.to_string()).hint("openssl rand -hex 32 makes one")
+            })?;
+            machine::block_on(async { node::init_with(&machine::outside(), options, secret).await })??
+        }
+        None => machine::block_on(async { node::init(&machine::outside(), options).await })??,
+    };
     print(&format!(
         "formatted {} as node {}, the first of cluster {}\n",
         options.data_dir.display(),

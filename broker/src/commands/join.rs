@@ -7,10 +7,11 @@ use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
 
 use super::failure::Failure;
+use super::serve::start_logging;
 use super::{machine, print, say, settings};
 use crate::config::Flags;
+use crate::fs::os::OsDisk;
 use crate::node::{self, Way, secret};
-use crate::{fs::os::OsDisk, logging};
 
 /// `join`
 #[derive(Args, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct JoinArgs {
 /// Joins, and tells as what.
 pub(super) fn run(args: &JoinArgs) -> Result<(), Failure> {
     let config = settings(&args.flags)?.config;
-    logging::start(&config);
+    start_logging(&config)?;
     let secret = secret::read_file(&OsDisk, &args.secret_file).map_err(|error| {
         Failure::new(66, "secret", error.to_string()).hint("copy SECRET from the data directory of a member")
     })?;

@@ -56,7 +56,9 @@ fn end(fatal: &Fatal) -> ! {
         74 => "disk",
         _ => "bug",
     };
-    say(&Failure::new(fatal.status, code, &fatal.what).to_string());
+    let failure = Failure::new(fatal.status, code, &fatal.what).to_string();
+    crate::logging::note_end(&failure);
+    say(&failure);
     std::process::exit(fatal.status);
 }
 
@@ -88,6 +90,7 @@ pub(super) fn exit_on_panic() {
         let failure =
             Failure::new(STATUS_BUG, "bug", "queued is broken and stops; what was acknowledged is on disk")
                 .fact(panic.to_string().replace('\n', " "));
+        crate::logging::note_end(&failure.to_string());
         say(&failure.to_string());
         std::process::exit(STATUS_BUG);
     }));

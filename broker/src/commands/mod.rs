@@ -8,7 +8,9 @@ mod init;
 mod join;
 pub(crate) mod machine;
 pub(crate) mod probe;
+mod recover;
 mod serve;
+mod start;
 mod store;
 mod version;
 
@@ -40,13 +42,15 @@ struct Cli {
 enum Command {
     /// Run one node; its data directory must be formatted
     Serve(serve::ServeArgs),
+    /// Run one node of a cluster that forms by itself: format or join if need be, then serve
+    Start(start::StartArgs),
     /// Format the data directory of the first node of a cluster
     Init(init::InitArgs),
     /// Format the data directory of a further node and join a cluster
     Join(join::JoinArgs),
     /// Run a throw-away cluster on this machine, with a shell
     Dev(dev::DevArgs),
-    /// Look into a data directory, offline and without changing it
+    /// Look into a data directory, offline; make it a new cluster when the others are lost
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Check and show the settings
@@ -75,6 +79,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
     };
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args).map(|()| 0),
+        Command::Start(args) => start::run(&args).map(|()| 0),
         Command::Init(args) => init::run(&args).map(|()| 0),
         Command::Join(args) => join::run(&args).map(|()| 0),
         Command::Dev(args) => dev::run(args),
@@ -84,6 +89,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Command::Version => version::run().map(|()| 0),
     };
     done.unwrap_or_else(|failure| {
+        crate::logging::note_end(&failure.to_string());
         say(&failure.to_string());
         failure.status
     })
@@ -183,6 +189,9 @@ mod tests {
             &["dev", "--any-port", "--base-port", "1000"],
             &["dev", "--node-name", "x"],
             &["store", "verify"],
+            &["store", "recover", "d", "--as-single-node"],
+            &["start", "--secret-file", "f"],
+            &["start", "--peers", "a:1,b", "--secret-file", "f"],
             &[],
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");

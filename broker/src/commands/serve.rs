@@ -1,6 +1,7 @@
 //! `queued serve`: one node, from start to signal.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -26,18 +27,22 @@ pub(super) struct ServeArgs {
     pub(super) flags: Flags,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. SIGHUP reads `log.level` anew and opens `log.file` anew, SIGUSR1 logs the state of the
+/// node.
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let loaded = settings(&args.flags)?;
-    logging::start(&loaded.config);
+    start_logging(&loaded.config)?;
     if args.parent_pipe {
         end_with_parent().map_err(|error| Failure::io("a thread did not start", &error))?;
     }
-    machine::block_on(serve(&loaded))?
+    machine::block_on(async {
+        let signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+        serve(&loaded, &args.flags, signals).await
+    })?
 }
 
-async fn serve(loaded: &Loaded) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
+/// Serves a formatted node until a signal comes.
+pub(super) async fn serve(loaded: &Loaded, flags: &Flags, mut signals: Signals) -> Result<(), Failure> {
     let options = NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
     let node = match node::start(machine::outside(), options).await {
         Ok(node) => node,
@@ -47,14 +52,14 @@ async fn serve(loaded: &Loaded) -> Result<(), Failure> {
     if let Some(few) = node.few_clients() {
         tracing::warn!("{few}");
     }
-    let signal = signals.next().await;
+    let signal = signals.stop(flags, || tell(&node.state_line())).await;
     tracing::info!(signal, "stopping");
     let stop = tokio::time::timeout(loaded.config.node.grace + STOP_MARGIN, node.stop());
     tokio::select! {
         stopped = stop => if stopped.is_err() {
             tracing::warn!("stopped without waiting any longer");
         },
-        signal = signals.next() => tracing::warn!(signal, "stopped without waiting"),
+        signal = signals.stop(flags, || tell("stopping")) => tracing::warn!(signal, "stopped without waiting"),
     }
     tracing::info!("stopped");
     Ok(())
@@ -71,21 +76,66 @@ async fn with_holder(failure: Failure, listen: &str) -> Failure {
     }
 }
 
-/// SIGTERM and SIGINT.
-struct Signals {
+/// Begins to log as the settings say.
+pub(super) fn start_logging(config: &Config) -> Result<(), Failure> {
+    logging::start(config).map_err(|error| {
+        let file = config.log_file.as_deref().unwrap_or(Path::new("")).display();
+        Failure::io(format!("log.file {file} cannot be opened"), &error)
+    })
+}
+
+/// A line that was asked for, whatever the level.
+fn tell(line: &str) {
+    if tracing::enabled!(tracing::Level::INFO) {
+        tracing::info!("{line}");
+    } else {
+        say(line);
+    }
+}
+
+/// What this process is told by signals.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+    user: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    /// Takes them over from the system.
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
+        })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// Waits for a signal to stop, and gives its name. SIGHUP reads the settings of the log anew, SIGUSR1 calls `state`.
+    pub(super) async fn stop(&mut self, flags: &Flags, state: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => reload(flags),
+                _ = self.user.recv() => state(),
+            }
+        }
+    }
+}
+
+/// Reads the settings anew, and takes those of the log. Others count from the next start on.
+fn reload(flags: &Flags) {
+    let done = settings(flags).and_then(|loaded| {
+        let config = loaded.config;
+        logging::reload(&config).map_err(|error| Failure::io("log.file cannot be opened", &error))?;
+        Ok(config.log_level.map_or("off", |level| level.as_str()))
+    });
+    match done {
+        Ok(level) => tell(&format!("SIGHUP: log.file is opened anew, log.level is {}", level.to_lowercase())),
+        Err(failure) => {
+            tracing::error!("SIGHUP: nothing was changed: {}", failure.to_string().replace('\n', " "))
         }
     }
 }
@@ -109,7 +159,7 @@ fn end_with_parent() -> std::io::Result<()> {
 
 fn tell_start(node: &Node, loaded: &Loaded) {
     let config = &loaded.config;
-    if logging::is_text(config) {
+    if logging::is_for_people(config) {
         say(&screen(node, loaded));
         return;
     }

@@ -1,13 +1,15 @@
-//! `queued store`: what is in a data directory, read while no node uses it, and not changed.
+//! `queued store`: what is in a data directory, read while no node uses it. Only `recover` changes it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use queue_protocol::peer::LogId;
 use serde_json::json;
 
 use super::failure::Failure;
 use super::print;
+use super::recover::{self, RecoverArgs};
 use crate::fs::os::OsDisk;
 use crate::fs::{Disk, DiskError};
 use crate::log::{self, Dumped, Finding, Report, Then};
@@ -21,9 +23,21 @@ const STATUS_CORRUPT: i32 = 65;
 #[derive(Subcommand, Debug)]
 pub(super) enum StoreCommand {
     /// Read and check every record, and name every damage: exit 65 if there is one
-    Verify(StoreArgs),
+    Verify(VerifyArgs),
     /// Print a line for every record of the log
     Dump(StoreArgs),
+    /// Make it the only node of a new cluster, when a majority of the members is lost for good
+    Recover(RecoverArgs),
+}
+
+/// `store verify`
+#[derive(Args, Debug)]
+pub(super) struct VerifyArgs {
+    /// Print only how far the log goes, to find the survivor that has most: the highest term, then the highest index
+    #[arg(long)]
+    last: bool,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// `store verify`, `store dump`
@@ -38,12 +52,16 @@ pub(super) struct StoreArgs {
 
 /// Runs it; the exit status.
 pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
+    let (args, last) = match command {
+        StoreCommand::Recover(args) => return recover::run(args).map(|()| 0),
+        StoreCommand::Verify(args) => (&args.store, args.last),
+        StoreCommand::Dump(args) => (args, false),
+    };
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let (StoreCommand::Verify(args) | StoreCommand::Dump(args)) = command;
     let _lock = lock(&*disk, &args.dir).map_err(NodeError::from)??;
     let Checked { found, report } = match command {
         StoreCommand::Verify(_) => node::check(&disk, &args.dir)?,
-        StoreCommand::Dump(_) => {
+        _ => {
             let found = Identity::read(&*disk, &args.dir).map_err(NodeError::from)?;
             let (dir, seed) = (args.dir.join(LOG_DIR), log_seed(found.identity.store));
             // A reader that went away is found out at the end, or ends this process quietly.
@@ -60,12 +78,29 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
     };
     match command {
         StoreCommand::Verify(_) if args.json => print(&report_json(&found, &report))?,
+        StoreCommand::Verify(_) if last => print(&last_text(&found, &report))?,
         StoreCommand::Verify(_) => print(&report_text(&found, &report))?,
-        StoreCommand::Dump(_) => {
+        _ => {
             report.findings.iter().for_each(|finding| super::say(&finding_line(finding)));
         }
     }
     Ok(if report.findings.is_empty() { 0 } else { STATUS_CORRUPT })
+}
+
+/// One line, to be held against those of other survivors.
+fn last_text(found: &Found, report: &Report) -> String {
+    let identity = &found.identity;
+    let upto =
+        |id: Option<LogId>| id.map_or_else(|| "nothing".to_owned(), |id| format!("index {}", id.index));
+    let term = report.last.map_or(0, |last| last.term);
+    let whole = if report.findings.is_empty() { "" } else { "  DAMAGED" };
+    format!(
+        "{}  cluster {}  last term {term} {}  committed at least {}{whole}\n",
+        identity.name,
+        identity.cluster,
+        upto(report.last),
+        upto(report.committed),
+    )
 }
 
 /// Keeps a node from starting meanwhile. Makes no file: where there is none, no node ever ran.
@@ -190,6 +225,9 @@ fn report_json(found: &Found, report: &Report) -> String {
         "bodies": report.bodies,
         "size_bytes": report.bytes,
         "torn_bytes": report.torn_bytes,
+        "last_term": report.last.map(|last| last.term.to_string()),
+        "last_index": report.last.map(|last| last.index.to_string()),
+        "committed_index": report.committed.map(|committed| committed.index.to_string()),
         "findings": findings,
     });
     format!("{document}\n")
@@ -237,7 +275,10 @@ mod tests {
     #[test]
     fn a_directory_in_use_or_of_nobody_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let verify = StoreCommand::Verify(StoreArgs { dir: dir.path().to_owned(), json: false });
+        let verify = StoreCommand::Verify(VerifyArgs {
+            last: false,
+            store: StoreArgs { dir: dir.path().to_owned(), json: false },
+        });
         assert_eq!(run(&verify).unwrap_err().code, "not_formatted");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
         let _held = OsDisk.lock(&dir.path().join(LOCK_FILE)).unwrap();

@@ -320,7 +320,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "log.level",
         value: "LEVEL",
         default: "info",
-        doc: "Which log lines are written: off, error, warn, info, debug or trace",
+        doc: "Which log lines are written: off, error, warn, info or debug; SIGHUP reads it anew",
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
@@ -330,9 +330,21 @@ pub static SETTINGS: &[Setting] = &[
                 "warn" => Some(Level::WARN),
                 "info" => Some(Level::INFO),
                 "debug" => Some(Level::DEBUG),
-                "trace" => Some(Level::TRACE),
-                _ => return Err("must be off, error, warn, info, debug or trace".into()),
+                "trace" => return Err("the program has no trace lines: debug says most".into()),
+                _ => return Err("must be off, error, warn, info or debug".into()),
             };
+            Ok(())
+        },
+    },
+    Setting {
+        key: "log.file",
+        value: "FILE",
+        default: "",
+        doc: "Where log lines go, opened anew at SIGHUP so that it can be rotated; empty for standard error",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            config.log_file = (!text.is_empty()).then(|| text.into());
             Ok(())
         },
     },

@@ -80,7 +80,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// `host:port`, IPv6 hosts in brackets.
-pub(super) fn address(text: &str) -> Result<String, String> {
+pub(crate) fn address(text: &str) -> Result<String, String> {
     let parts = text.rsplit_once(':').filter(|(host, _)| is_host(host));
     let (_, port) = parts.ok_or("must be HOST:PORT, such as 127.0.0.1:7410 or [::1]:7410")?;
     let _: u16 = port.parse().map_err(|_| format!("{port:?} is no port"))?;

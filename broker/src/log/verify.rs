@@ -69,6 +69,10 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Entries up to here are no longer log, if a node starts.
     pub purged: Option<LogId>,
+    /// The last entry.
+    pub last: Option<LogId>,
+    /// What is known to be committed.
+    pub committed: Option<LogId>,
 }
 
 /// A record, for people.
@@ -110,6 +114,8 @@ pub fn verify(
     let mut report = Report::default();
     let (_, state) = walk(&**disk, dir, seed, &mut report, &mut |_, _| {})?;
     report.purged = state.as_ref().and_then(|state| state.purged);
+    let for_raft = state.as_ref().map(State::for_raft).unwrap_or_default();
+    (report.last, report.committed) = (for_raft.last, for_raft.committed);
     let mut found = std::mem::take(&mut report.findings);
     match start(disk, dir, seed, snapshot_upto) {
         Ok(last) => {

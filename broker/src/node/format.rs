@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 
 use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock, log_seed};
-use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
+use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret, unfinished};
 use crate::fs::create_dirs;
-use crate::log::{Log, LogError, LogOptions};
+use crate::log::{Log, LogOptions};
 use crate::outside::{Listener, Outside};
 use crate::raft::{Credentials, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
@@ -39,6 +39,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// 66 if the directory is formatted already or in use, 74 if the disk fails.
 pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, NodeError> {
+    init_with(outside, options, Secret(outside.random_bytes())).await
+}
+
+/// The same with a secret that is known already.
+///
+/// # Errors
+/// As [`init`].
+pub async fn init_with(
+    outside: &Outside,
+    options: &NodeOptions,
+    secret: Secret,
+) -> Result<Identity, NodeError> {
     let dir = &options.data_dir;
     create_dirs(&*outside.disk, dir).await?;
     let _lock = lock(outside, dir)?;
@@ -52,10 +64,11 @@ pub async fn init(outside: &Outside, options: &NodeOptions) -> Result<Identity, 
             .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
         removed: false,
     };
-    secret::write(&*outside.disk, dir, &Secret(outside.random_bytes())).await?;
+    secret::write(&*outside.disk, dir, &secret).await?;
     format_stores(outside, options, identity.store).await?;
     // Last: a directory without an identity is not formatted, whatever a crash left in it.
     identity.write(&*outside.disk, dir, 0).await?;
+    unfinished::end(&*outside.disk, dir).await?;
     Ok(identity)
 }
 
@@ -71,22 +84,20 @@ fn refuse_formatted(outside: &Outside, dir: &Path) -> Result<(), NodeError> {
 }
 
 async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId) -> Result<(), NodeError> {
+    if !unfinished::begin(&*outside.disk, &options.data_dir).await? {
+        let what = format!(
+            "{} holds a log but no identity: an unfinished format, or a node whose IDENTITY was removed. Nothing was \
+             changed",
+            options.data_dir.display()
+        );
+        return Err(
+            NodeError::new(66, "leftover", what).hint("move the directory away, and format an empty one")
+        );
+    }
     let log = options.data_dir.join(LOG_DIR);
     Snapshots::format(&*outside.disk, &options.data_dir.join(SNAPSHOTS_DIR)).await?;
     let log_options = LogOptions { seed: log_seed(store), ..options.log.clone() };
-    match Log::format(Arc::clone(&outside.disk), &log, &log_options).await {
-        Err(LogError::Disk(error)) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let what = format!(
-                "{} holds a log but no identity: an unfinished format, or a node whose IDENTITY was removed. Nothing \
-                 was changed",
-                options.data_dir.display()
-            );
-            return Err(
-                NodeError::new(66, "leftover", what).hint("move the directory away, and format an empty one")
-            );
-        }
-        formatted => formatted?,
-    }
+    Log::format(Arc::clone(&outside.disk), &log, &log_options).await?;
     outside.disk.sync_dir(&options.data_dir).await?;
     Ok(())
 }
@@ -137,6 +148,7 @@ pub async fn join(
             secret::write(&*outside.disk, dir, &secret).await?;
             format_stores(outside, options, identity.store).await?;
             identity.write(&*outside.disk, dir, 0).await?;
+            unfinished::end(&*outside.disk, dir).await?;
             (identity, 1)
         }
         Err(error) => return Err(error.into()),

@@ -1,12 +1,15 @@
 //! One node: its data directory, its place in the cluster, and its life from start to stop.
 
+mod bootstrap;
 mod check;
 mod descriptors;
 mod format;
 pub mod identity;
 mod privacy;
+mod recover;
 pub mod secret;
 mod start;
+mod unfinished;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,8 +21,10 @@ use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
 use crate::snapshots::SnapshotError;
 
+pub use self::bootstrap::{Bootstrap, bootstrap};
 pub(crate) use self::check::{Checked, check};
-pub use self::format::{Way, init, join};
+pub use self::format::{Way, init, init_with, join};
+pub use self::recover::{Recovery, recover_as_single_node};
 pub(crate) use self::start::log_seed;
 pub use self::start::{Node, start};
 

@@ -103,6 +103,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     if identity.removed {
         return Err(removed(&identity.name, dir));
     }
+    super::recover::refuse_unfinished(&*outside.disk, dir)?;
     identity.expect(dir, None, options.name.as_deref())?;
     if let Some(warning) = super::privacy::warning(&*outside.disk, dir)? {
         tracing::warn!("{warning}");
@@ -197,7 +198,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     })
 }
 
-fn removed(name: &str, dir: &Path) -> NodeError {
+pub(super) fn removed(name: &str, dir: &Path) -> NodeError {
     let what = format!(
         "{name} was removed from its cluster and does not come back: its number is never given again. What it held is on \
          the members"
@@ -262,6 +263,30 @@ impl Node {
                  descriptors. Raise the hard limit of this process (ulimit -Hn, LimitNOFILE)"
             )
         })
+    }
+
+    /// One line: what this node is and how far it has come.
+    pub fn state_line(&self) -> String {
+        let status = self.consensus.status();
+        let leader = status.leader.as_ref().map_or("nobody", |leader| &leader.name);
+        let members: Vec<&str> = status.members.iter().map(|member| &*member.name).collect();
+        let refused = self.consensus.refuse_push().map(|error| format!("; {}", error.message));
+        format!(
+            "state: {} is {:?} in term {}, led by {leader}; entries: last {}, committed {}, applied {}, snapshot {}, purged \
+             {}; members {}; {} bytes of disk free; up for {} s{}",
+            status.name,
+            status.role,
+            status.term,
+            status.last_index,
+            status.commit_index,
+            status.applied_index,
+            status.snapshot_index,
+            status.purged_index,
+            members.join(" "),
+            status.disk_free_bytes,
+            status.uptime_ms / 1_000,
+            refused.unwrap_or_default(),
+        )
     }
 
     /// Lines for people: what recovery found.

@@ -54,6 +54,18 @@ impl Active {
         self.until_ms = until_ms.filter(|_| self.until_ms.is_some());
     }
 
+    /// The same with an epoch that no session had, `skipped` further on.
+    pub(super) fn recovered(self, is_single: bool, skipped: u64) -> Self {
+        match self.session {
+            None if !is_single => self,
+            session => Self {
+                session: Some(session.unwrap_or(SessionId(0))),
+                epoch: self.epoch.saturating_add(skipped),
+                ..self
+            },
+        }
+    }
+
     /// Whether it can have come about.
     pub(super) fn fits(&self, single: bool) -> bool {
         self.session.is_some() == (self.epoch > 0)

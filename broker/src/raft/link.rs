@@ -72,6 +72,8 @@ pub(crate) struct PeerStream {
     pub(crate) reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     pub(crate) writer: WriteHalf<Box<dyn Stream>>,
     pub(crate) hello: PeerHello,
+    /// The cluster of the node that answered; 0 if it has none.
+    pub(crate) cluster: ClusterId,
 }
 
 /// A node does not want to hear of us.
@@ -113,7 +115,7 @@ pub(crate) async fn dial_peer(
         HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
         other => io::Error::other(format!("{address}: {other}")),
     })?;
-    Ok(PeerStream { reader, writer, hello: accepted.node })
+    Ok(PeerStream { reader, writer, hello: accepted.node, cluster: accepted.cluster })
 }
 
 type Answer = oneshot::Sender<PeerResponse>;

@@ -51,7 +51,7 @@ impl LogStore {
 }
 
 /// A wait for durability. If the log fails first this never ends: the process does.
-async fn durable(start: impl FnOnce(Done)) {
+pub(super) async fn durable(start: impl FnOnce(Done)) {
     let (done, wait) = oneshot::channel();
     start(Box::new(move || {
         let _ = done.send(());

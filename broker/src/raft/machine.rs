@@ -21,19 +21,20 @@ use super::gone::Recent;
 use super::growth::{Growth, SnapshotEvery};
 use super::levels::{NotSpoken, Spoken};
 use super::mutated;
+use super::receive_snapshot::Received;
 use super::times::{Now, Times};
 use super::types::{
-    Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
-    encode_meta, from_log_id,
+    Applied, Batch, Entry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig,
+    decode_meta, encode_meta, from_log_id,
 };
 use super::witness::{Seen, Witness};
 use crate::complaint::Complaint;
-use crate::log::{Import, LiveBodies, Log};
+use crate::log::{LiveBodies, Log};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
 use crate::queue::reply::Effects;
 use crate::queue::{BadSection, BadState, State};
-use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
+use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage};
 
 /// Pause after a snapshot found no room.
 const ROOM_AFTER: Duration = Duration::from_secs(1);
@@ -54,14 +55,6 @@ pub(crate) enum SnapshotData {
 pub(crate) struct Pinned {
     pub(crate) file: SnapshotFile,
     pub(crate) live: LiveBodies,
-}
-
-/// What a peer sent: the state, and the bodies we did not have.
-pub(crate) struct Received {
-    pub(crate) staged: Staged,
-    /// Bodies above this entry were asked for: from there on only those that were sent count.
-    pub(crate) applied: u64,
-    pub(crate) import: Import,
 }
 
 struct Core {
@@ -211,6 +204,19 @@ impl Machine {
     /// An entry with these commands is about to be proposed here.
     pub(crate) fn stamped(&self, batch: &Commands) {
         self.witness.tell(&Seen::Stamped { batch });
+    }
+
+    /// Applies an entry; `proposed` here, what it delivers is kept readable.
+    pub(super) fn take(&self, entry: &Entry, proposed: bool) -> io::Result<(Applied, Effects)> {
+        if let EntryPayload::Normal(batch) = &entry.payload {
+            return self.apply_batch(entry.log_id, batch, proposed);
+        }
+        let mut core = self.core();
+        core.applied = Some(entry.log_id);
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            core.membership = RaftStoredMembership::new(Some(entry.log_id), membership.clone());
+        }
+        Ok(Default::default())
     }
 
     /// Applies the commands of an entry; `proposed` here, what they deliver is kept readable.
@@ -418,19 +424,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let mut applied = Applied::default();
-            let mut effects = Effects::default();
-            match &entry.payload {
-                EntryPayload::Normal(batch) => {
-                    (applied, effects) = self.0.apply_batch(entry.log_id, batch, responder.is_some())?;
-                }
-                EntryPayload::Membership(membership) => {
-                    let mut core = self.0.core();
-                    core.applied = Some(entry.log_id);
-                    core.membership = RaftStoredMembership::new(Some(entry.log_id), membership.clone());
-                }
-                EntryPayload::Blank => self.0.core().applied = Some(entry.log_id),
-            }
+            let (applied, effects) = self.0.take(&entry, responder.is_some())?;
             if let Some(agreement) = &self.0.agreement {
                 agreement.applied(entry.log_id.index, || self.0.core().state.digest());
             }

@@ -10,7 +10,7 @@ use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::membership::Standing;
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{Join, Joined};
+use queue_protocol::peer::{AskBootstrap, Holder, Join, Joined};
 use queue_protocol::response::LeaderView;
 
 use super::types::Member;
@@ -82,6 +82,15 @@ impl Consensus {
         let member = Member { name: name.clone(), address, store: store.0, standing };
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(node.0, member)]))).await?;
         Ok(joined(node.0, &name))
+    }
+
+    /// The member at the address of a node that asks with an empty directory, as far as this node knows.
+    pub(crate) fn holder_of(&self, ask: &AskBootstrap, asker: StoreId) -> Option<Holder> {
+        let address = ask.peers.get(usize::from(ask.position))?;
+        let (members, _) = self.members();
+        let mut others = members.iter().filter(|(_, member)| member.store != asker.0);
+        let (node, member) = others.find(|(_, member)| member.address == **address)?;
+        Some(Holder { node: NodeId(*node), name: Text::cut(member.name.clone()) })
     }
 
     /// The node that wants to join must answer, with the secret, where others will look for it.

@@ -7,6 +7,7 @@ mod amounts;
 mod bodies;
 mod cause;
 mod changes;
+mod chronicle;
 mod clocks;
 mod disk;
 mod elapsed;
@@ -26,6 +27,7 @@ pub(crate) mod network;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
+pub(crate) mod recover;
 mod refusals;
 mod reserve;
 mod retention;
@@ -316,6 +318,7 @@ impl Consensus {
         TypeConfig::spawn(disk::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(chronicle::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(cause::end_with_raft(
             consensus.raft.clone(),
             cause,

@@ -431,7 +431,11 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
         let meta = types::encode_meta(&snapshot.meta);
         let sending = send_snapshot::send(&self.link, &self.log, from_vote(&vote), meta, &pinned);
         match select(std::pin::pin!(sending), std::pin::pin!(cancel)).await {
-            Either::Left((Ok(vote), _)) => Ok(SnapshotResponse { vote: to_vote(vote) }),
+            Either::Left((Ok(vote), _)) => {
+                let (term, index) = (vote.term, pinned.file.last.index);
+                tracing::info!(term, index, to = self.link.address(), "a snapshot is sent");
+                Ok(SnapshotResponse { vote: to_vote(vote) })
+            }
             Either::Left((Err(error), _)) => {
                 tracing::warn!(to = self.link.address(), %error, "sending a snapshot failed, it begins again");
                 Err(StreamingError::Unreachable(Unreachable::new(&error)))
@@ -450,6 +454,8 @@ impl RaftNetworkV2<TypeConfig> for PeerClient {
             to: NodeId(*request.to_node_id()),
             last: request.last_log_id().map(from_log_id),
         };
+        let (term, index) = (transfer.from.term, transfer.last.map_or(0, |last| last.index));
+        tracing::info!(term, index, to = self.link.address(), "leadership is handed over");
         match self.ask(PeerRequest::TransferLeader(transfer), Vec::new(), option.soft_ttl()).await? {
             PeerResponse::Seen(_) => Ok(Ok(())),
             other => Err(unreachable(&unexpected(&other))),

@@ -20,8 +20,8 @@ use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse, Transfer,
-    VoteResult,
+    Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse,
+    Transfer, VoteResult,
 };
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -125,7 +125,7 @@ async fn handle(
         return Err(io::Error::other("another process of this node has taken its place"));
     }
     let joining = peer.node == queue_protocol::hello::JOINING;
-    if joining && !matches!(request, PeerRequest::Join(_)) {
+    if joining && !matches!(request, PeerRequest::Join(_) | PeerRequest::Bootstrap(_)) {
         return Err(io::Error::other("a node that is no member yet may only ask to join"));
     }
     let raft = consensus.raft().clone();
@@ -157,6 +157,10 @@ async fn handle(
                 };
                 answer(&answers, id, &response);
             });
+        }
+        PeerRequest::Bootstrap(ask) => {
+            let holder = consensus.holder_of(&ask, peer.store);
+            answer(answers, id, &PeerResponse::Bootstrap(BootstrapState::Member { holder }));
         }
         PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
         PeerRequest::SnapshotBegin(begin) => {

@@ -15,13 +15,21 @@ use queue_protocol::peer::{LogId, PeerResponse, SnapshotBegin, SnapshotFrom, Sna
 use tokio::time::Instant;
 
 use super::Raft;
-use super::machine::{Machine, Received, SnapshotData};
+use super::machine::{Machine, SnapshotData};
 use super::types::{decode_meta, from_vote, to_vote};
 use crate::log::{Import, Log};
-use crate::snapshots::Stage;
+use crate::snapshots::{Stage, Staged};
 
 /// What is staged is kept so long after its last part.
 const KEPT: Duration = Duration::from_secs(600);
+
+/// What a peer sent: the state, and the bodies we did not have.
+pub(crate) struct Received {
+    pub(crate) staged: Staged,
+    /// Bodies above this entry were asked for: from there on only those that were sent count.
+    pub(crate) applied: u64,
+    pub(crate) import: Import,
+}
 
 /// A snapshot that is being received.
 struct Receiving {

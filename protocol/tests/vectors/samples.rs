@@ -20,9 +20,9 @@ use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead, LogId,
-    PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
-    Vote, VoteResult,
+    Append, AppendResult, AskBootstrap, AskVote, BootstrapState, EntryKind, EntrySpec, Heartbeat, Holder,
+    Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom,
+    SnapshotPart, StateHash, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
@@ -154,6 +154,7 @@ names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
     PeerRequest::Ping(_) => "ping",
     PeerRequest::Invite(_) => "invite",
     PeerRequest::Heartbeat(_) => "heartbeat",
+    PeerRequest::Bootstrap(_) => "bootstrap",
 );
 names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
     SnapshotPart::Bodies { .. } => "bodies",
@@ -169,6 +170,7 @@ names!(peer_response_name, PEER_RESPONSES, PeerResponse, "peer_response":
     PeerResponse::Pong(_) => "pong",
     PeerResponse::Failed(_) => "failed",
     PeerResponse::Coming => "coming",
+    PeerResponse::Bootstrap(_) => "bootstrap",
 );
 names!(append_name, APPENDS, AppendResult, "peer_response/append":
     AppendResult::Durable(_) => "durable",
@@ -568,6 +570,8 @@ fn peers() -> Vec<Sample> {
     ask("", PeerRequest::Join(join), Vec::new());
     let invite = Invite { at: text("10.0.0.1:7410"), standing: Standing::InsteadOf(NodeId(3)) };
     ask("", PeerRequest::Invite(invite), Vec::new());
+    let peers = || list(vec![text("a:7410"), text("b:7410")]);
+    ask("", PeerRequest::Bootstrap(AskBootstrap { peers: peers(), position: 0 }), Vec::new());
     let prev = Some(LogId { term: 6, leader: NodeId(1), index: 48_210 });
     let commit = Some(LogId { term: 7, leader: NodeId(2), index: 48_211 });
     ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
@@ -606,6 +610,10 @@ fn peers() -> Vec<Sample> {
     answer("", PeerResponse::Joined(joined));
     answer("", PeerResponse::Pong(ping));
     answer("", PeerResponse::Coming);
+    let empty = BootstrapState::Empty { peers: peers(), position: 1, word: Some(StoreId(0x44)) };
+    answer("/empty", PeerResponse::Bootstrap(empty));
+    let holder = Some(Holder { node: NodeId(1), name: text("n1") });
+    answer("/member", PeerResponse::Bootstrap(BootstrapState::Member { holder }));
     answer("", PeerResponse::Failed(Error::refused(ErrorCode::NodeExists, "n4 is a member")));
     samples
 }
