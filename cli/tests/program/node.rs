@@ -446,7 +446,8 @@ fn status(address: SocketAddr, alone: bool) -> Answer {
     };
     // The second member has an address that nobody listens on.
     let members = vec![member(1, address.to_string()), member(2, "127.0.0.1:1".to_owned())];
-    let lead = LeadView { ready: true, quorum_ms: (!alone).then_some(9), lease_ms: 1_000, commit_behind_ms: 0 };
+    let lead =
+        LeadView { ready: true, quorum_ms: (!alone).then_some(9), lease_ms: 1_000, commit_behind_ms: 0 };
     Answer::Status(Box::new(StatusView {
         cluster: CLUSTER,
         node: NodeId(1),
