@@ -82,6 +82,8 @@ pub enum PeerRequest {
     Invite(Invite),
     /// I lead. Answered, unlike an append, before what came earlier is durable.
     Heartbeat(Heartbeat),
+    /// Where members are that the cluster knows elsewhere, as they say.
+    Announce(Bounded<Announcement, 64>),
 }
 
 /// Raft's AppendEntries without the bytes.
@@ -188,6 +190,19 @@ pub struct Invite {
     pub standing: Standing,
 }
 
+/// A member says where it is; nobody dials it there before the cluster has agreed on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Its number.
+    pub node: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Where clients and peers reach it.
+    pub address: Text<256>,
+    /// How often its log was opened, this time included.
+    pub epoch: u32,
+}
+
 /// What a node tells its peers about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPing {
@@ -255,6 +270,8 @@ pub enum PeerResponse {
     Failed(crate::error::Error),
     /// To an invitation: the node asks now.
     Coming,
+    /// To announcements.
+    Noted,
 }
 
 /// Outcome of an append.

@@ -14,6 +14,7 @@ mod isolated;
 mod kill_all;
 mod lagging_node;
 mod members;
+mod moves;
 mod ordinary;
 mod outage;
 mod parked;

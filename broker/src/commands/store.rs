@@ -7,12 +7,13 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::print;
+use super::{machine, print};
 use crate::fs::os::OsDisk;
 use crate::fs::{Disk, DiskError};
 use crate::log::{self, Dumped, Finding, Report};
 use crate::node::identity::{Found, Identity};
 use crate::node::{LOCK_FILE, LOG_DIR, NodeError, log_seed};
+use crate::raft::overrides::{self, Override};
 
 /// Exit status if something is damaged.
 const STATUS_CORRUPT: i32 = 65;
@@ -24,7 +25,36 @@ pub(super) enum StoreCommand {
     Verify(StoreArgs),
     /// Print a line for every record of the log
     Dump(StoreArgs),
+    /// Say where a member is, when so many nodes have new addresses that they do not find each other; in the data directory of
+    /// each node that does not find it. It holds until the cluster agrees on an address
+    SetAddress(SetAddressArgs),
 }
+
+/// `store set-address`
+#[derive(Args, Debug)]
+pub(super) struct SetAddressArgs {
+    /// The data directory of a node that is stopped
+    dir: PathBuf,
+    /// Name or number of the member that is somewhere else
+    node: String,
+    /// Where it is; `none` takes back what was said
+    #[arg(value_name = "HOST:PORT", value_parser = address)]
+    address: String,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let is_address = text == NO_ADDRESS || (matches!(port, Some(Ok(_))) && text.len() <= 256);
+    if is_address && !text.contains(char::is_whitespace) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected HOST:PORT or none".to_owned())
+    }
+}
+
+/// Takes an address back.
+const NO_ADDRESS: &str = "none";
 
 /// `store verify`, `store dump`
 #[derive(Args, Debug)]
@@ -39,13 +69,16 @@ pub(super) struct StoreArgs {
 /// Runs it; the exit status.
 pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk);
-    let (StoreCommand::Verify(args) | StoreCommand::Dump(args)) = command;
+    let (StoreCommand::Verify(args) | StoreCommand::Dump(args)) = command else {
+        let StoreCommand::SetAddress(args) = command else { unreachable!("three commands") };
+        return set_address(&*disk, args).map(|()| 0);
+    };
     let _lock = lock(&*disk, &args.dir).map_err(NodeError::from)??;
     let found = Identity::read(&*disk, &args.dir).map_err(NodeError::from)?;
     let (dir, seed) = (args.dir.join(LOG_DIR), log_seed(found.identity.store));
     let report = match command {
         StoreCommand::Verify(_) => log::verify(&disk, &dir, seed).map_err(NodeError::from)?,
-        StoreCommand::Dump(_) => {
+        _ => {
             // A reader that went away is found out at the end, or ends this process quietly.
             let mut printed = Ok(());
             let each = &mut |record: Dumped| {
@@ -59,6 +92,7 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
         }
     };
     match command {
+        StoreCommand::SetAddress(_) => {}
         StoreCommand::Verify(_) if args.json => print(&report_json(&found, &report))?,
         StoreCommand::Verify(_) => print(&report_text(&found, &report))?,
         StoreCommand::Dump(_) => {
@@ -67,6 +101,33 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
     }
     let whole = report.findings.is_empty() && found.damage.is_none();
     Ok(if whole { 0 } else { STATUS_CORRUPT })
+}
+
+/// Notes where a member is dialed.
+fn set_address(disk: &dyn Disk, args: &SetAddressArgs) -> Result<(), Failure> {
+    let _lock = lock(disk, &args.dir).map_err(NodeError::from)??;
+    let identity = Identity::read(disk, &args.dir).map_err(NodeError::from)?.identity;
+    if *identity.name == *args.node || identity.node.to_string() == args.node {
+        let what = format!(
+            "{} is the node of this data directory: others are told by --advertise-address",
+            args.node
+        );
+        return Err(Failure::new(2, "usage", what).hint("say it in the directories of the others"));
+    }
+    let mut lines = overrides::read(disk, &args.dir).map_err(NodeError::from)?;
+    lines.retain(|line| line.node != args.node);
+    let is_set = args.address != NO_ADDRESS;
+    if is_set {
+        lines.push(Override { node: args.node.clone(), address: args.address.clone(), known: None });
+    }
+    let writing = overrides::write(disk, &args.dir, &lines);
+    machine::block_on(async { writing.await })?.map_err(NodeError::from)?;
+    let (dir, node, address) = (args.dir.display(), &args.node, &args.address);
+    print(&if is_set {
+        format!("the node of {dir} dials {node} at {address}, until the cluster agrees on an address\n")
+    } else {
+        format!("the node of {dir} dials {node} where the cluster knows it\n")
+    })
 }
 
 /// Keeps a node from starting meanwhile. Makes no file: where there is none, no node ever ran.
@@ -199,6 +260,7 @@ mod tests {
             store: StoreId(1),
             name: Text::cut("n1"),
             removed: false,
+            forming: false,
         };
         Found { identity, revision: 1, damage: damage.map(ToOwned::to_owned) }
     }

@@ -4,6 +4,9 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use openraft::async_runtime::watch::WatchReceiver;
+
+use super::Raft;
 use super::levels::NotSpoken;
 use crate::outside::Fatal;
 
@@ -55,4 +58,25 @@ pub(crate) enum LoadError {
     Decode { index: u64, what: String },
     #[error(transparent)]
     Level(#[from] NotSpoken),
+}
+
+/// A node whose Raft has stopped on an error answers nobody any more.
+pub(super) async fn end_with_raft(raft: Raft, cause: Cause, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
+    let mut metrics = raft.metrics();
+    loop {
+        let failed = match &metrics.borrow_watched().running_state {
+            Ok(()) | Err(openraft::errors::Fatal::Stopped) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = failed {
+            if let Some(why) = cause.get() {
+                return end(why.fatal());
+            }
+            let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
+            return end(Fatal { status: 74, what });
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -22,8 +22,8 @@ use super::levels::{NotSpoken, Spoken};
 use super::mutated;
 use super::times::{Now, Times};
 use super::types::{
-    Applied, Batch, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig, decode_meta,
-    encode_meta, from_log_id,
+    Applied, Batch, Member, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotEvery,
+    TypeConfig, decode_meta, encode_meta, from_log_id,
 };
 use super::witness::{Seen, Witness};
 use crate::log::{Import, LiveBodies, Log};
@@ -35,13 +35,6 @@ use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage, Staged};
 
 /// Pause after a snapshot found no room.
 const ROOM_AFTER: Duration = Duration::from_secs(1);
-
-/// When a snapshot is due: after so many entries or bytes of entries.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SnapshotEvery {
-    pub(crate) entries: u64,
-    pub(crate) bytes: u64,
-}
 
 /// A snapshot, ours or a peer's.
 pub(crate) enum SnapshotData {
@@ -195,6 +188,11 @@ impl Machine {
 
     pub(crate) fn applied(&self) -> Option<LogId> {
         self.core().applied.as_ref().map(from_log_id)
+    }
+
+    /// A member of the last membership that was applied.
+    pub(crate) fn member(&self, node: u64) -> Option<Member> {
+        self.core().membership.membership().get_node(&node).cloned()
     }
 
     fn newest(&self) -> MutexGuard<'_, Option<(RaftSnapshotMeta, Arc<Pinned>)>> {
@@ -417,8 +415,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let mut applied = Applied::default();
-            let mut effects = Effects::default();
+            let (mut applied, mut effects) = (Applied::default(), Effects::default());
             match &entry.payload {
                 EntryPayload::Normal(batch) => {
                     (applied, effects) = self.0.apply_batch(entry.log_id, batch, responder.is_some())?;
@@ -445,8 +442,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         let mut core = self.0.core();
-        core.since_entries = 0;
-        core.since_bytes = 0;
+        (core.since_entries, core.since_bytes) = (0, 0);
         let meta = RaftSnapshotMeta { last_log_id: core.applied, last_membership: core.membership.clone() };
         Builder { machine: Arc::clone(&self.0), meta, state: Some(core.state.clone()) }
     }
@@ -471,8 +467,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             }
         };
         let mut core = self.0.core();
-        let index = meta.last_log_id.map_or(0, |last| last.index);
-        self.0.witness.tell(&Seen::Taken { index, state: &state });
+        self.0
+            .witness
+            .tell(&Seen::Taken { index: meta.last_log_id.map_or(0, |last| last.index), state: &state });
         core.gone = Recent::begin(state.elapsed_ms());
         if let Some(times) = &self.0.times {
             times.applied(Now::of(&state));
@@ -480,8 +477,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();
-        core.since_entries = 0;
-        core.since_bytes = 0;
+        (core.since_entries, core.since_bytes) = (0, 0);
         drop(core);
         self.0.tasks.blocking("forget", Box::pin(async move { drop(before) }));
         if let Some(on_applied) = self.0.on_applied.get() {

@@ -1,6 +1,7 @@
 //! The only place that names openraft: it joins the log, the queues and the peers into one replicated machine, and
 //! offers the rest of the broker [`Consensus`].
 
+mod addresses;
 mod age;
 mod agreement;
 mod bodies;
@@ -17,8 +18,10 @@ mod link;
 pub(crate) mod log_store;
 pub(crate) mod machine;
 mod membership;
+mod moves;
 mod mutated;
 pub(crate) mod network;
+pub(crate) mod overrides;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
@@ -42,13 +45,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use openraft::{Config, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::level::Levels;
-use queue_protocol::membership::Standing;
+use queue_protocol::names::StoreId;
 use tokio::sync::watch;
 
 pub(crate) use self::cause::LoadError;
@@ -56,28 +58,30 @@ pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
 pub(crate) use self::lease_clock::LeaseClockAt;
 pub(crate) use self::levels::Spoken;
-pub(crate) use self::link::{Credentials, RefusedBy, dial_peer};
+pub(crate) use self::link::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
 pub use self::witness::{Seen, Witness};
 
+use self::addresses::Addresses;
 use self::age::Told;
 use self::agreement::Agreement;
 use self::cause::{Cause, Why};
 use self::gone::Recent;
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
-use self::machine::{Machine, MachineStore, SnapshotEvery};
+use self::machine::{Machine, MachineStore};
 use self::network::Network;
 use self::proposer::Proposer;
 use self::receive_snapshot::Reception;
 use self::reserve::{Room, Rooms};
 use self::rounds::Rounds;
 use self::times::Times;
-use self::types::{Member, TypeConfig};
+use self::types::{SnapshotEvery, TypeConfig};
+use crate::fs::DiskError;
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
-use crate::outside::{Fatal, Outside};
+use crate::outside::Outside;
 use crate::queue::State;
 use crate::queue::command::{Command, Op};
 use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
@@ -169,6 +173,8 @@ pub(crate) enum StartError {
     #[error("{0}")]
     Damaged(String),
     #[error(transparent)]
+    Disk(DiskError),
+    #[error(transparent)]
     Level(NotSpoken),
     #[error("raft did not start: {0}")]
     Raft(String),
@@ -181,13 +187,15 @@ pub(crate) struct Consensus {
     machine: Arc<Machine>,
     proposer: Arc<Proposer>,
     network: Network,
+    addresses: Arc<Addresses>,
     log: Log,
     floors: Arc<Floors>,
     reception: Arc<Reception>,
     me: Me,
     outside: Outside,
     options: RaftOptions,
-    joining: tokio::sync::Mutex<()>,
+    /// Held while a node joins; why the last one was not taken in.
+    joining: tokio::sync::Mutex<Option<(StoreId, Error)>>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Rooms,
     rounds: Arc<Rounds>,
@@ -249,7 +257,15 @@ impl Consensus {
         };
         let config = Arc::new(config.validate()?);
         let floors = Arc::new(Floors::load(log.clone()));
-        let network = Network::new(outside.clone(), me.credentials.clone(), log.clone(), Arc::clone(&floors));
+        let addresses = Addresses::new(Arc::clone(&machine));
+        let credentials = me.credentials.clone();
+        let network = Network::new(
+            outside.clone(),
+            credentials,
+            log.clone(),
+            Arc::clone(&floors),
+            Arc::clone(&addresses),
+        );
         let node = me.credentials.node;
         let store = LogStore::new(log.clone(), cause.clone());
         let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
@@ -258,6 +274,7 @@ impl Consensus {
             Some(Why::Level(error)) => StartError::Level(*error),
             None => StartError::Raft(error.to_string()),
         })?;
+        addresses.begin(raft.clone());
         let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, Arc::clone(&times)));
         let consensus = Arc::new(Self {
             raft: raft.clone(),
@@ -265,6 +282,7 @@ impl Consensus {
             machine: Arc::clone(&machine),
             proposer: Arc::new(Proposer::new(log.stages().clone(), me.credentials.spoken.clone())),
             network,
+            addresses,
             log,
             floors: Arc::clone(&floors),
             reception: Arc::default(),
@@ -285,19 +303,26 @@ impl Consensus {
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });
+        consensus.take_overrides().await.map_err(StartError::Disk)?;
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::watch_clocks(Arc::downgrade(&consensus)));
         TypeConfig::spawn(ticker::keep_snapshots(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(moves::tell(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(moves::judge(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::watch_disk_speed(Arc::downgrade(&consensus)));
         consensus.look_at_disk();
         TypeConfig::spawn(status::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(end_with_raft(consensus.raft.clone(), cause, Arc::clone(&consensus.outside.end)));
+        TypeConfig::spawn(cause::end_with_raft(
+            consensus.raft.clone(),
+            cause,
+            Arc::clone(&consensus.outside.end),
+        ));
         Ok(consensus)
     }
 
@@ -455,33 +480,5 @@ impl Consensus {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
         }
-    }
-}
-
-/// A node whose Raft has stopped on an error answers nobody any more.
-async fn end_with_raft(raft: Raft, cause: Cause, end: Arc<dyn Fn(Fatal) + Send + Sync>) {
-    let mut metrics = raft.metrics();
-    loop {
-        let failed = match &metrics.borrow_watched().running_state {
-            Ok(()) | Err(openraft::errors::Fatal::Stopped) => None,
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = failed {
-            if let Some(why) = cause.get() {
-                return end(why.fatal());
-            }
-            let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
-            return end(Fatal { status: 74, what });
-        }
-        if metrics.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-impl Member {
-    fn of(me: &Me) -> Self {
-        let (name, address) = (me.name.clone(), me.address.clone());
-        Self { name, address, store: me.credentials.store.0, standing: Standing::Voter }
     }
 }

@@ -18,9 +18,9 @@ use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead, LogId,
-    PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
-    Vote, VoteResult,
+    Announcement, Append, AppendResult, AskVote, EntryKind, EntrySpec, Heartbeat, Invite, Join, Joined, Lead,
+    LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash,
+    Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
@@ -152,6 +152,7 @@ names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
     PeerRequest::Ping(_) => "ping",
     PeerRequest::Invite(_) => "invite",
     PeerRequest::Heartbeat(_) => "heartbeat",
+    PeerRequest::Announce(_) => "announce",
 );
 names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
     SnapshotPart::Bodies { .. } => "bodies",
@@ -590,6 +591,8 @@ fn peers() -> Vec<Sample> {
     let prev = Some(LogId { term: 6, leader: NodeId(1), index: 48_210 });
     let commit = Some(LogId { term: 7, leader: NodeId(2), index: 48_211 });
     ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
+    let said = Announcement { node: NodeId(3), store: StoreId(9), address: text("10.0.0.9:7410"), epoch: 12 };
+    ask("", PeerRequest::Announce(Bounded::new(vec![said]).unwrap()), Vec::new());
     let ping = PeerPing {
         wall_ms: 1_800_000_000_000,
         elapsed_ms: Some(86_400_000),
