@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use crate::bodies;
 
-pub use self::outside::{BEGIN_MS, Hands, SimNet, outside};
+pub use self::outside::{BEGIN_MS, Book, Hands, Named, SimNet, outside};
 pub use self::wires::Wires;
 
 const PORT: u16 = 7410;
@@ -118,7 +118,7 @@ async fn live(
     let end = Arc::new(move |fatal: queue_broker::outside::Fatal| {
         *tell.lock().unwrap() = Some(fatal.what);
     });
-    let outside = outside(disk.boot(), Wires::default(), hands, boot, end);
+    let outside = outside(disk.boot(), SimNet::default(), hands, boot, end);
     let options = options(&name, raft);
     if !formatted.load(Ordering::Relaxed) {
         if name == "n1" {
