@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::simulation::Named;
-use queue_broker::fs::{Disk as _, File as _, Open};
+use queue_broker::fs::{Disk as _, Open};
 
 use super::faults::wake_within;
 use super::machine::{Power, Role};
