@@ -218,7 +218,6 @@ fn fatal(error: &LogError) -> Fatal {
 impl From<StartError> for NodeError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Disk(error) => error.into(),
             StartError::Config(_) => Self::new(78, "config", error.to_string()),
             StartError::Level(_) | StartError::Load(LoadError::Level(_)) => {
                 Self::new(76, "level_unknown", error.to_string())

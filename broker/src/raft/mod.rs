@@ -78,7 +78,6 @@ use self::reserve::{Room, Rooms};
 use self::rounds::Rounds;
 use self::times::Times;
 use self::types::{SnapshotEvery, TypeConfig};
-use crate::fs::DiskError;
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
@@ -172,8 +171,6 @@ pub(crate) enum StartError {
     Load(#[from] LoadError),
     #[error("{0}")]
     Damaged(String),
-    #[error(transparent)]
-    Disk(DiskError),
     #[error(transparent)]
     Level(NotSpoken),
     #[error("raft did not start: {0}")]
@@ -303,7 +300,6 @@ impl Consensus {
             started: tokio::time::Instant::now(),
             applied: tokio::sync::Notify::new(),
         });
-        consensus.take_overrides().await.map_err(StartError::Disk)?;
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
         TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));

@@ -92,6 +92,13 @@ impl Consensus {
             Ok(Err(error)) if SomebodyElse::is(&error) => There::Another,
             Ok(Err(error)) => match RefusedBy::of(&error) {
                 Some(by) if by.error.code == ErrorCode::WrongCluster => There::Another,
+                // This node itself: it has the address that the other one had.
+                Some(by)
+                    if by.error.code == ErrorCode::NotPermitted
+                        && called.node != self.me.credentials.node =>
+                {
+                    There::Another
+                }
                 Some(_) => There::Perhaps(None),
                 None => There::Nobody,
             },
@@ -214,9 +221,14 @@ impl Consensus {
 
 /// Says every second where this node is, if the cluster knows it elsewhere. Ends with the node.
 pub(super) async fn tell(consensus: Weak<Consensus>) {
-    let mut warned: Option<String> = None;
+    let (mut warned, mut has_overrides): (Option<String>, bool) = (None, false);
     loop {
         let Some(this) = consensus.upgrade() else { return };
+        // Raft tells the members a moment after it has begun.
+        if !has_overrides && !this.members().0.is_empty() {
+            has_overrides = true;
+            this.take_overrides().await;
+        }
         let own = this.announcement();
         let elsewhere = own.as_ref().map(|(_, member)| member.address.clone());
         let (name, at) = (&this.me.name, &this.me.address);

@@ -16,6 +16,7 @@ use queue_protocol::names::NodeId;
 
 use super::Consensus;
 use crate::fs::{Disk, DiskError, Open, replace_file};
+use crate::outside::Fatal;
 
 /// Name of the file in the data directory.
 pub(crate) const ADDRESSES_FILE: &str = "ADDRESSES";
@@ -74,11 +75,12 @@ fn decode(line: &str) -> Option<Override> {
 
 impl Consensus {
     /// Dials members where the operator says from now on.
-    pub(super) async fn take_overrides(&self) -> Result<(), DiskError> {
-        let lines = read(&*self.outside.disk, &self.me.data_dir)?;
-        if lines.is_empty() {
-            return Ok(());
-        }
+    pub(super) async fn take_overrides(&self) {
+        let lines = match read(&*self.outside.disk, &self.me.data_dir) {
+            Ok(lines) if lines.is_empty() => return,
+            Ok(lines) => lines,
+            Err(error) => return tracing::warn!(%error, "what was said of addresses is not read"),
+        };
         for line in lines {
             let (members, _) = self.members();
             let number = line.node.parse::<u64>().ok();
@@ -97,7 +99,16 @@ impl Consensus {
             );
             self.addresses.overrides().insert(NodeId(*node), Override { known, ..line });
         }
-        self.keep_overrides().await
+        self.note_overrides().await;
+    }
+
+    async fn note_overrides(&self) {
+        if let Err(error) = self.keep_overrides().await {
+            tracing::warn!(%error, "what is known of addresses is not noted");
+            if !error.is_for_now() {
+                (self.outside.end)(Fatal { status: 74, what: error.to_string() });
+            }
+        }
     }
 
     async fn keep_overrides(&self) -> Result<(), DiskError> {
@@ -116,8 +127,8 @@ impl Consensus {
             });
             before != overrides.len()
         };
-        if overtaken && let Err(error) = self.keep_overrides().await {
-            tracing::warn!(%error, "addresses that the cluster knows better stay in a file");
+        if overtaken {
+            self.note_overrides().await;
         }
     }
 }
