@@ -123,6 +123,12 @@ mutants! {
     RefusedOvertaken => "refused-overtaken" in Processes,
     /// Parked leases of a connection that is gone stay.
     ParkedOutlivesItsConnection => "parked-outlives-its-connection" in Processes,
+    /// A join keeps a secret that was not proved.
+    UnprovedSecretKept => "unproved-secret-kept" in Processes,
+    /// A member is known at a new address although it still answers at the old one.
+    MovedAtOnce => "moved-at-once" in Processes,
+    /// A process that is older than the one that came to its member's address is let in.
+    OlderProcessLetIn => "older-process-let-in" in Units,
     /// Reads begin as they come, however many of one connection.
     ReadsNotInTurn => "reads-not-in-turn" in Processes,
     /// The scrub passes over what was copied together.

@@ -33,6 +33,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
         ClusterCmd::Promote { node } => members::promote(shell, &node).await,
         ClusterCmd::Remove { node, force } => members::remove(shell, &node, force).await,
         ClusterCmd::Replace { old, address } => members::replace(shell, &old, &address).await,
+        ClusterCmd::SetAddress { node, address } => members::set_address(shell, &node, &address).await,
         ClusterCmd::Drain { node, undo } => members::drain(shell, &node, undo).await,
         ClusterCmd::Upgrade { level } => upgrade(shell, level).await,
         ClusterCmd::SafeToStop { node } => members::safe_to_stop(shell, &node).await,

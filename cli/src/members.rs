@@ -1,4 +1,4 @@
-//! `cluster add|promote|remove|replace|drain|safe-to-stop`: who the members are, and which may be stopped.
+//! `cluster add|promote|remove|replace|set-address|drain|safe-to-stop`: who the members are, and which may be stopped.
 
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::shell::{Shell, unexpected};
 
 /// How long a new member may take to catch up if `--timeout` does not say.
 const CATCH_UP_DEFAULT: Duration = Duration::from_secs(600);
+/// Without a terminal: what is waited for is said after this time, and then again and again.
+const TELL_AFTER: Duration = Duration::from_secs(3);
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -79,8 +82,11 @@ pub(crate) async fn replace(shell: &mut Shell, old: &str, at: &str) -> Done {
 async fn caught_up(shell: &Shell, added: &MemberView, gone: Option<NodeId>) -> Result<MemberView, End> {
     let limit = shell.settings.timeout.unwrap_or(CATCH_UP_DEFAULT);
     let deadline = Instant::now() + limit;
+    let mut tell_at = Instant::now() + TELL_AFTER;
     loop {
-        let members = gather(shell).await.map(|nodes| nodes.members()).unwrap_or_default();
+        let nodes = gather(shell).await.ok();
+        let why = nodes.as_ref().map_or_else(|| "no node answers".into(), |nodes| nodes.behind(added));
+        let members = nodes.map(|nodes| nodes.members()).unwrap_or_default();
         let member = members.iter().find(|member| member.node == added.node);
         let left = gone.is_none_or(|gone| members.iter().all(|member| member.node != gone));
         if let Some(member) = member.filter(|member| member.voter && left) {
@@ -89,11 +95,16 @@ async fn caught_up(shell: &Shell, added: &MemberView, gone: Option<NodeId>) -> R
         if Instant::now() >= deadline {
             let what = format!("{} is a member and has not caught up in {}", added.name, render::took(limit));
             return Err(Failure::new("timed_out", Exit::Retry, what)
+                .fact(why)
                 .fact("it votes as soon as it has: nothing more needs to be typed")
                 .hint("is it running? `queued serve` on its machine, `queuectl cluster status` here")
                 .into());
         }
-        shell.talk.status(Some(&format!("{} catches up…", added.name)));
+        shell.talk.status(Some(&format!("waiting… {why}")));
+        if !shell.talk.is_terminal() && Instant::now() >= tell_at {
+            tell_at = Instant::now() + TELL_EVERY;
+            shell.talk.line(&format!("waiting: {why}"));
+        }
         sleep(LOOK_EVERY).await;
     }
 }
@@ -116,6 +127,14 @@ pub(crate) async fn remove(shell: &mut Shell, node: &str, force: bool) -> Done {
     let member = change(shell, MemberChange::Remove { node, force }).await?;
     let text = format!("removed {} (number {})", member.name, member.node);
     Ok(tell(shell, "member_removed/v1", &member, &text))
+}
+
+/// Makes the cluster know a member at another address.
+pub(crate) async fn set_address(shell: &mut Shell, node: &str, at: &str) -> Done {
+    let node = find(&gather(shell).await?, node)?;
+    let member = change(shell, MemberChange::SetAddress { node, address: address(at)? }).await?;
+    let text = format!("{} is known at {} (number {})", member.name, member.address, member.node);
+    Ok(tell(shell, "member_moved/v1", &member, &text))
 }
 
 fn name_of(nodes: &Nodes, node: NodeId) -> String {

@@ -144,10 +144,11 @@ fn arrange(asked: Vec<Node>, newest_members: impl Fn(&[Node]) -> Vec<MemberView>
         .into_iter()
         .map(|member| {
             let own = |node: &&Node| node.status.as_ref().is_ok_and(|(status, _)| status.node == member.node);
-            let at = |node: &&Node| node.address == *member.address;
+            // While a member is replaced at its own address, another one answers there.
+            let at = |node: &&Node| node.address == *member.address && node.status.is_err();
             let status =
                 asked.iter().find(own).or_else(|| asked.iter().find(at)).map(|node| node.status.clone());
-            let status = status.unwrap_or_else(|| Err("not asked".to_owned()));
+            let status = status.unwrap_or_else(|| Err("another node answers there".to_owned()));
             Node { address: member.address.to_string(), member: Some(member), status }
         })
         .collect();
@@ -211,6 +212,26 @@ impl Nodes {
         match &judged.leader {
             Some(leader) if judged.is_writable() => format!("leader {}, {have} of {of} voters", leader.name),
             _ => judged.verdict(),
+        }
+    }
+
+    /// Why a new member does not vote yet.
+    pub(crate) fn behind(&self, member: &MemberView) -> String {
+        let name = &*member.name;
+        let Some(node) = self.0.iter().find(|node| node.id() == Some(member.node)) else {
+            return format!("{name} is no member yet");
+        };
+        let commit = self.commit();
+        let matched = node.member.as_ref().and_then(|member| member.matched_index);
+        match (&node.status, matched) {
+            (Err(why), _) => format!("{name} does not answer at {}: {why}", node.address),
+            (Ok(_), Some(0)) => {
+                format!("the leader does not reach {name} at {}; both say why in their logs", node.address)
+            }
+            (Ok((status, _)), matched) => {
+                let has = matched.map_or(status.last_index, |matched| matched.max(status.last_index));
+                format!("{name} has {} of {} entries", render::count(has.min(commit)), render::count(commit))
+            }
         }
     }
 
@@ -441,6 +462,31 @@ mod tests {
             vec![up(1, Role::Candidate, 9, None, 5), up(2, Role::Follower, 8, Some(3), 5), down(3)];
         let nodes = arrange(electing, newest_members);
         assert_eq!((nodes.judge().leader, nodes.is(WaitFor::Leader)), (None, false));
+    }
+
+    #[test]
+    fn why_a_new_member_does_not_vote_is_said() {
+        let mut asked =
+            vec![up(1, Role::Leader, 7, Some(1), 1_200), up(2, Role::Learner, 7, Some(1), 9), down(3)];
+        let matched = |asked: &mut Vec<Node>, index| {
+            let Ok((leader, _)) = &mut asked[0].status else { panic!("it answers") };
+            let mut members = leader.members.to_vec();
+            members[1].matched_index = Some(index);
+            leader.members = members.try_into().unwrap();
+        };
+        let behind = |asked: &[Node], id| arrange(asked.to_vec(), newest_members).behind(&member(id));
+        assert_eq!(behind(&asked, 3), "n3 does not answer at 10.0.0.3:7410: connect: timed out after 2s");
+        assert_eq!(behind(&asked, 4), "n4 is no member yet");
+        matched(&mut asked, 0);
+        assert_eq!(
+            behind(&asked, 2),
+            "the leader does not reach n2 at 10.0.0.2:7410; both say why in their logs"
+        );
+        matched(&mut asked, 1_100);
+        if let Ok((status, _)) = &mut asked[1].status {
+            status.last_index = 1_150;
+        }
+        assert_eq!(behind(&asked, 2), "n2 has 1,150 of 1,200 entries");
     }
 
     #[test]

@@ -11,10 +11,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::codec::CodecError;
 use crate::error::{Error, ErrorCode};
 use crate::frame::{Frame, FrameError, FrameKind};
-use crate::hello::{Accepted, Hello, HelloMessage, HelloRole, Proof, Secret, Side, Transcript, read_hello};
+use crate::hello::{
+    Accepted, Hello, HelloMessage, HelloRole, PeerHello, Proof, Secret, Side, Transcript, read_hello,
+};
 use crate::io::{FrameReader, Outbox};
 use crate::limits::HELLO_MS_MAX;
-use crate::names::NodeId;
+use crate::names::{NodeId, StoreId};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,38 @@ impl From<CodecError> for HandshakeError {
     }
 }
 
+/// Who is called: another node, or the same number on another store, is not talked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// Raft's number.
+    pub node: NodeId,
+    /// Its data directory, if it is known.
+    pub store: Option<StoreId>,
+}
+
+impl Called {
+    /// # Errors
+    /// `not_permitted`: `there` is somebody else.
+    fn check(self, there: &PeerHello) -> Result<(), Error> {
+        let what = match self.store.filter(|store| *store != there.store) {
+            _ if self.node != there.node => {
+                format!("expected node {}, reached node {}", self.node, there.node)
+            }
+            Some(store) => {
+                format!("expected store {store} of node {}, reached store {}", self.node, there.store)
+            }
+            None => return Ok(()),
+        };
+        Err(Error::refused(ErrorCode::NotPermitted, what))
+    }
+}
+
+impl From<NodeId> for Called {
+    fn from(node: NodeId) -> Self {
+        Self { node, store: None }
+    }
+}
+
 /// Opens a connection as a client.
 ///
 /// # Errors
@@ -69,7 +103,8 @@ where
     .await
 }
 
-/// Opens a connection as a peer, with proof of the secret both ways. `expect` is the node that is called, if known.
+/// Opens a connection as a peer, with proof of the secret both ways. `called` is the node that must answer, if
+/// known; it is checked before anything is proved to it.
 ///
 /// # Errors
 /// [`HandshakeError`]; `Rejected` if the node is another one, or does not prove the secret.
@@ -78,7 +113,7 @@ pub async fn peer_handshake<R, W>(
     writer: &mut W,
     hello: Hello,
     secret: &Secret,
-    expect: Option<NodeId>,
+    called: Option<Called>,
 ) -> Result<Accepted, HandshakeError>
 where
     R: AsyncRead + Unpin,
@@ -86,9 +121,8 @@ where
 {
     within_deadline(async {
         let accepted = greet(reader, writer, &hello).await?;
-        if let Some(expected) = expect.filter(|expected| *expected != accepted.node.node) {
-            let what = format!("expected node {expected}, reached node {}", accepted.node.node);
-            return Err(HandshakeError::Rejected(Error::refused(ErrorCode::NotPermitted, what)));
+        if let Some(called) = called {
+            called.check(&accepted.node).map_err(HandshakeError::Rejected)?;
         }
         let transcript = Transcript::new(&hello, &accepted).expect("a peer's handshake has a peer's hello");
         send(writer, &HelloMessage::Proof(transcript.prove(secret, Side::Dialer))).await?;

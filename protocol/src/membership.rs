@@ -24,6 +24,13 @@ pub enum MemberChange {
         /// Also if fewer than a majority of the remaining voters answer at present.
         force: bool,
     },
+    /// Know a member at another address, where it answers.
+    SetAddress {
+        /// Its number.
+        node: NodeId,
+        /// Where clients and peers reach it.
+        address: Text<256>,
+    },
 }
 
 /// What becomes of a node that is taken in, when it has caught up.

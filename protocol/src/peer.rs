@@ -84,6 +84,8 @@ pub enum PeerRequest {
     Heartbeat(Heartbeat),
     /// A node with an empty directory asks what there is, before it makes or joins a cluster (`queued start`).
     Bootstrap(AskBootstrap),
+    /// Where members are that the cluster knows elsewhere, as they say.
+    Announce(Bounded<Announcement, 64>),
 }
 
 /// Raft's AppendEntries without the bytes.
@@ -233,6 +235,19 @@ pub struct Holder {
     pub name: Text<64>,
 }
 
+/// A member says where it is; nobody dials it there before the cluster has agreed on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Its number.
+    pub node: NodeId,
+    /// Its data directory.
+    pub store: StoreId,
+    /// Where clients and peers reach it.
+    pub address: Text<256>,
+    /// How often its log was opened, this time included.
+    pub epoch: u32,
+}
+
 /// What a node tells its peers about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPing {
@@ -306,6 +321,8 @@ pub enum PeerResponse {
     Coming,
     /// To the question of a node with an empty directory.
     Bootstrap(BootstrapState),
+    /// To announcements.
+    Noted,
 }
 
 /// Outcome of an append.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameError, OutFrame};
-use queue_protocol::handshake::{HandshakeError, accept, client_handshake, peer_handshake};
+use queue_protocol::handshake::{Called, HandshakeError, accept, client_handshake, peer_handshake};
 use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Versions};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
@@ -66,7 +66,7 @@ async fn acceptor(stream: DuplexStream, floor: bool) -> Result<(Hello, Accepted)
 
 async fn dial_peer(stream: DuplexStream, hello: Hello, secret: Secret) -> Result<Accepted, HandshakeError> {
     let (read, mut write) = split(stream);
-    peer_handshake(&mut FrameReader::new(read), &mut write, hello, &secret, Some(ME)).await
+    peer_handshake(&mut FrameReader::new(read), &mut write, hello, &secret, Some(ME.into())).await
 }
 
 async fn dial_client(stream: DuplexStream, hello: Hello) -> Result<Accepted, HandshakeError> {
@@ -142,15 +142,24 @@ async fn a_peer_below_its_floor_is_refused_after_its_proof() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_node_than_the_one_called_is_not_believed() {
-    let (near, far) = duplex(1 << 16);
-    let dial = async {
-        let (read, mut write) = split(near);
-        let mut reader = FrameReader::new(read);
-        peer_handshake(&mut reader, &mut write, peer(3), &secret(1), Some(NodeId(5))).await
-    };
-    let (ours, _) = tokio::join!(dial, acceptor(far, false));
-    assert_eq!(refused_with(ours), ErrorCode::NotPermitted);
+async fn another_node_than_the_one_called_is_not_believed_and_nothing_is_proved_to_it() {
+    let of_store = |store| Called { node: ME, store: Some(StoreId(store)) };
+    for (called, is_there) in
+        [(NodeId(5).into(), false), (of_store(101), false), (of_store(102), true), (ME.into(), true)]
+    {
+        let (near, far) = duplex(1 << 16);
+        let dial = async {
+            let (read, mut write) = split(near);
+            let mut reader = FrameReader::new(read);
+            peer_handshake(&mut reader, &mut write, peer(3), &secret(1), Some(called)).await
+        };
+        let (ours, theirs) = tokio::join!(dial, acceptor(far, false));
+        assert_eq!((ours.is_ok(), theirs.is_ok()), (is_there, is_there), "{called:?}");
+        if !is_there {
+            assert_eq!(refused_with(ours), ErrorCode::NotPermitted);
+            assert!(matches!(theirs, Err(HandshakeError::Closed)), "it got no proof");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,6 +180,22 @@ impl Cluster {
         self.nodes[n].place.under = words;
     }
 
+    /// From its next start on node `n` is at another port.
+    pub fn move_node(&mut self, n: usize) {
+        self.nodes[n].place.address = format!("127.0.0.1:{}", free_port());
+    }
+
+    /// From their next start on each of two nodes is where the other was.
+    pub fn swap_addresses(&mut self, a: usize, b: usize) {
+        let address = self.address(a).to_owned();
+        self.nodes[a].place.address = std::mem::replace(&mut self.nodes[b].place.address, address);
+    }
+
+    /// From its next start on node `n` has this data directory and address; gives those it had.
+    pub fn put_place(&mut self, n: usize, place: Place) -> Place {
+        std::mem::replace(&mut self.nodes[n].place, place)
+    }
+
     /// Process id of a node.
     ///
     /// # Panics

@@ -17,6 +17,7 @@ mod kill_all;
 mod lagging_node;
 mod logs;
 mod members;
+mod moves;
 mod ordinary;
 mod outage;
 mod parked;

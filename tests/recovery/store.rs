@@ -42,7 +42,7 @@ pub(crate) fn options() -> LogOptions {
 
 pub(crate) fn identity() -> Identity {
     let (cluster, node, store) = (ClusterId(7), NodeId(3), StoreId(9));
-    Identity { cluster, node, store, name: Text::cut("n3"), removed: false }
+    Identity { cluster, node, store, name: Text::cut("n3"), removed: false, forming: false }
 }
 
 /// Lets the other tasks do what they can without time passing.

@@ -8,13 +8,14 @@ use queue_protocol::peer::LogId;
 use serde_json::json;
 
 use super::failure::Failure;
-use super::print;
 use super::recover::{self, RecoverArgs};
+use super::{machine, print};
 use crate::fs::os::OsDisk;
 use crate::fs::{Disk, DiskError};
 use crate::log::{self, Dumped, Finding, Report, Then};
 use crate::node::identity::{Found, Identity};
 use crate::node::{self, Checked, LOCK_FILE, LOG_DIR, NodeError, log_seed};
+use crate::raft::overrides::{self, Override};
 
 /// Exit status if something is damaged.
 const STATUS_CORRUPT: i32 = 65;
@@ -28,6 +29,9 @@ pub(super) enum StoreCommand {
     Dump(StoreArgs),
     /// Make it the only node of a new cluster, when a majority of the members is lost for good
     Recover(RecoverArgs),
+    /// Say where a member is, when so many nodes have new addresses that they do not find each other; in the data directory of
+    /// each node that does not find it. It holds until the cluster agrees on an address
+    SetAddress(SetAddressArgs),
 }
 
 /// `store verify`
@@ -39,6 +43,32 @@ pub(super) struct VerifyArgs {
     #[command(flatten)]
     store: StoreArgs,
 }
+
+/// `store set-address`
+#[derive(Args, Debug)]
+pub(super) struct SetAddressArgs {
+    /// The data directory of a node that is stopped
+    dir: PathBuf,
+    /// Name or number of the member that is somewhere else
+    node: String,
+    /// Where it is; `none` takes back what was said
+    #[arg(value_name = "HOST:PORT", value_parser = address)]
+    address: String,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let is_address = text == NO_ADDRESS || (matches!(port, Some(Ok(_))) && text.len() <= 256);
+    if is_address && !text.contains(char::is_whitespace) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected HOST:PORT or none".to_owned())
+    }
+}
+
+/// Takes an address back.
+const NO_ADDRESS: &str = "none";
 
 /// `store verify`, `store dump`
 #[derive(Args, Debug)]
@@ -54,6 +84,7 @@ pub(super) struct StoreArgs {
 pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
     let (args, last) = match command {
         StoreCommand::Recover(args) => return recover::run(args).map(|()| 0),
+        StoreCommand::SetAddress(args) => return set_address(&OsDisk, args).map(|()| 0),
         StoreCommand::Verify(args) => (&args.store, args.last),
         StoreCommand::Dump(args) => (args, false),
     };
@@ -101,6 +132,33 @@ fn last_text(found: &Found, report: &Report) -> String {
         upto(report.last),
         upto(report.committed),
     )
+}
+
+/// Notes where a member is dialed.
+fn set_address(disk: &dyn Disk, args: &SetAddressArgs) -> Result<(), Failure> {
+    let _lock = lock(disk, &args.dir).map_err(NodeError::from)??;
+    let identity = Identity::read(disk, &args.dir).map_err(NodeError::from)?.identity;
+    if *identity.name == *args.node || identity.node.to_string() == args.node {
+        let what = format!(
+            "{} is the node of this data directory: others are told by --advertise-address",
+            args.node
+        );
+        return Err(Failure::new(2, "usage", what).hint("say it in the directories of the others"));
+    }
+    let mut lines = overrides::read(disk, &args.dir).map_err(NodeError::from)?;
+    lines.retain(|line| line.node != args.node);
+    let is_set = args.address != NO_ADDRESS;
+    if is_set {
+        lines.push(Override { node: args.node.clone(), address: args.address.clone(), known: None });
+    }
+    let writing = overrides::write(disk, &args.dir, &lines);
+    machine::block_on(async { writing.await })?.map_err(NodeError::from)?;
+    let (dir, node, address) = (args.dir.display(), &args.node, &args.address);
+    print(&if is_set {
+        format!("the node of {dir} dials {node} at {address}, until the cluster agrees on an address\n")
+    } else {
+        format!("the node of {dir} dials {node} where the cluster knows it\n")
+    })
 }
 
 /// Keeps a node from starting meanwhile. Makes no file: where there is none, no node ever ran.
@@ -247,6 +305,7 @@ mod tests {
             store: StoreId(1),
             name: Text::cut("n1"),
             removed: false,
+            forming: false,
         };
         Found { identity, revision: 1, damage: damage.map(ToOwned::to_owned) }
     }

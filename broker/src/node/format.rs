@@ -19,11 +19,12 @@ use tokio::sync::mpsc;
 
 use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock, log_seed};
-use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret, unfinished};
+use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::fs::create_dirs;
-use crate::log::{Log, LogOptions};
+use crate::log::{Log, LogError, LogOptions};
+use crate::mutants::{self, Mutant};
 use crate::outside::{Listener, Outside};
-use crate::raft::{Credentials, RefusedBy, Spoken, dial_peer};
+use crate::raft::{Credentials, PeerStream, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.
@@ -54,52 +55,80 @@ pub async fn init_with(
     let dir = &options.data_dir;
     create_dirs(&*outside.disk, dir).await?;
     let _lock = lock(outside, dir)?;
-    refuse_formatted(outside, dir)?;
+    let begun = Begun::read(outside, dir)?;
     let name = options.name.clone().unwrap_or_else(|| "n1".to_owned());
     let identity = Identity {
         cluster: ClusterId(u128::from_le_bytes(outside.random_bytes())),
         node: NodeId(1),
-        store: StoreId(u128::from_le_bytes(outside.random_bytes())),
+        store: begun.store,
         name: Text::new(name)
             .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
         removed: false,
+        forming: false,
     };
-    secret::write(&*outside.disk, dir, &secret).await?;
-    format_stores(outside, options, identity.store).await?;
-    // Last: a directory without an identity is not formatted, whatever a crash left in it.
-    identity.write(&*outside.disk, dir, 0).await?;
-    unfinished::end(&*outside.disk, dir).await?;
+    format(outside, options, &begun, &identity, &secret).await?;
     Ok(identity)
 }
 
-fn refuse_formatted(outside: &Outside, dir: &Path) -> Result<(), NodeError> {
-    match Identity::read(&*outside.disk, dir) {
-        Err(IdentityError::Missing { .. }) => Ok(()),
-        Ok(found) => {
-            let what = format!("{} belongs to node {} already", dir.display(), found.identity.name);
-            Err(NodeError::new(66, "formatted", what).hint("queued serve starts it"))
+/// A directory that is not formatted, as it was found.
+struct Begun {
+    /// Chosen now, or by the format that was interrupted.
+    store: StoreId,
+    /// Of the identity that is there; 0 if there is none.
+    revision: u32,
+}
+
+impl Begun {
+    fn read(outside: &Outside, dir: &Path) -> Result<Self, NodeError> {
+        match Identity::read(&*outside.disk, dir) {
+            Err(IdentityError::Missing { .. }) => Ok(Self::new(outside)),
+            Ok(found) if found.identity.forming => {
+                Ok(Self { store: found.identity.store, revision: found.revision })
+            }
+            Ok(found) => {
+                let what = format!("{} belongs to node {} already", dir.display(), found.identity.name);
+                Err(NodeError::new(66, "formatted", what).hint("queued serve starts it"))
+            }
+            Err(error) => Err(error.into()),
         }
-        Err(error) => Err(error.into()),
+    }
+
+    fn new(outside: &Outside) -> Self {
+        Self { store: StoreId(u128::from_le_bytes(outside.random_bytes())), revision: 0 }
     }
 }
 
-async fn format_stores(outside: &Outside, options: &NodeOptions, store: StoreId) -> Result<(), NodeError> {
-    if !unfinished::begin(&*outside.disk, &options.data_dir).await? {
+/// Formats a directory. Interrupted anywhere it can be repeated: the identity that is written first says that nothing
+/// else in there counts.
+async fn format(
+    outside: &Outside,
+    options: &NodeOptions,
+    begun: &Begun,
+    identity: &Identity,
+    secret: &Secret,
+) -> Result<(), NodeError> {
+    let (disk, dir) = (&*outside.disk, &options.data_dir);
+    let log = dir.join(LOG_DIR);
+    if begun.revision == 0 && disk.exists(&log)? && !disk.list(&log)?.is_empty() {
         let what = format!(
-            "{} holds a log but no identity: an unfinished format, or a node whose IDENTITY was removed. Nothing was \
-             changed",
-            options.data_dir.display()
+            "{} holds a log but no identity: its IDENTITY was removed. Nothing was changed",
+            dir.display()
         );
         return Err(
             NodeError::new(66, "leftover", what).hint("move the directory away, and format an empty one")
         );
     }
-    let log = options.data_dir.join(LOG_DIR);
-    Snapshots::format(&*outside.disk, &options.data_dir.join(SNAPSHOTS_DIR)).await?;
-    let log_options = LogOptions { seed: log_seed(store), ..options.log.clone() };
-    Log::format(Arc::clone(&outside.disk), &log, &log_options).await?;
-    outside.disk.sync_dir(&options.data_dir).await?;
-    Ok(())
+    Identity { forming: true, ..identity.clone() }.write(disk, dir, begun.revision).await?;
+    secret::write(disk, dir, secret).await?;
+    Snapshots::format(disk, &dir.join(SNAPSHOTS_DIR)).await?;
+    let log_options = LogOptions { seed: log_seed(identity.store), ..options.log.clone() };
+    match Log::format(Arc::clone(&outside.disk), &log, &log_options).await {
+        // A log appears whole or not at all, and this one is of the same store.
+        Err(LogError::Disk(error)) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        formatted => formatted?,
+    }
+    disk.sync_dir(dir).await?;
+    Ok(identity.write(disk, dir, begun.revision + 1).await?)
 }
 
 /// How a node comes to its cluster.
@@ -116,8 +145,9 @@ pub enum Way {
     Wait,
 }
 
-/// Formats the data directory and joins a cluster: a learner first, a voter when it has caught up. Repeated after a failure it goes on where it stopped. It listens on `options.listen` meanwhile,
-/// so that the leader can see that it is reachable.
+/// Formats the data directory and joins a cluster: a learner first, a voter when it has caught up. It listens on
+/// `options.listen` meanwhile, so that the leader can see that it is reachable. Repeated after a failure or a crash it goes
+/// on where it stopped, as the same node; the directory is not touched before the secret was proved.
 ///
 /// # Errors
 /// 66 if the directory belongs to a member, 69 if nobody leads or answers, or the leader cannot reach this node, 73 if
@@ -131,35 +161,17 @@ pub async fn join(
     let dir = &options.data_dir;
     create_dirs(&*outside.disk, dir).await?;
     let _lock = lock(outside, dir)?;
-    let (mut identity, revision) = match Identity::read(&*outside.disk, dir) {
-        Ok(found) if found.identity.is_joined() => {
-            return refuse_formatted(outside, dir).map(|()| found.identity);
-        }
-        Ok(found) => (found.identity, found.revision),
-        Err(IdentityError::Missing { .. }) => {
-            let name = Text::new(options.name.clone().unwrap_or_default());
-            let identity = Identity {
-                cluster: ClusterId(0),
-                node: JOINING,
-                store: StoreId(u128::from_le_bytes(outside.random_bytes())),
-                name: name.map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
-                removed: false,
-            };
-            secret::write(&*outside.disk, dir, &secret).await?;
-            format_stores(outside, options, identity.store).await?;
-            identity.write(&*outside.disk, dir, 0).await?;
-            unfinished::end(&*outside.disk, dir).await?;
-            (identity, 1)
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let mut home = Home::read(outside, options, secret)?;
+    if mutants::on(Mutant::UnprovedSecretKept) {
+        home.keep_proved().await?;
+    }
     let listener = bind(outside, &options.listen).await?;
     let address = advertised(options, &*listener)?;
     let me = Credentials {
-        cluster: identity.cluster,
+        cluster: home.identity.cluster,
         node: JOINING,
-        store: identity.store,
-        secret,
+        store: home.identity.store,
+        secret: home.secret.clone(),
         epoch: 0,
         boot: 0,
         spoken: Spoken::new(options.raft.levels),
@@ -175,7 +187,7 @@ pub async fn join(
                     (invite.at.to_string(), invite.standing)
                 }
             };
-            match ask(outside, &me, options, &at, &address, standing).await {
+            match ask(&me, &mut home, &at, &address, standing).await {
                 Err(error) if way == Way::Wait => tracing::warn!(%error, "not joined, waiting for the next"),
                 joined => return joined,
             }
@@ -185,11 +197,81 @@ pub async fn join(
         futures_util::future::Either::Left((joined, _)) => joined?,
         futures_util::future::Either::Right((never, _)) => match never {},
     };
-    identity.cluster = joined.cluster;
-    identity.node = joined.node;
-    identity.name = joined.name;
-    identity.write(&*outside.disk, dir, revision).await?;
-    Ok(identity)
+    home.write(joined).await
+}
+
+/// The data directory of a node that joins. Nothing is written before the secret was proved both ways, and no membership
+/// is asked for before the store that asks is on disk: a repeated join is the same node's.
+struct Home<'a> {
+    outside: &'a Outside,
+    options: &'a NodeOptions,
+    secret: Secret,
+    identity: Identity,
+    /// What was found there if it is not formatted yet.
+    begun: Option<Begun>,
+    /// Of the identity that is there.
+    revision: u32,
+    is_proved: bool,
+}
+
+impl<'a> Home<'a> {
+    fn read(outside: &'a Outside, options: &'a NodeOptions, secret: Secret) -> Result<Self, NodeError> {
+        let dir = &options.data_dir;
+        let home = |identity, begun, revision| Self {
+            outside,
+            options,
+            secret,
+            identity,
+            begun,
+            revision,
+            is_proved: false,
+        };
+        match Identity::read(&*outside.disk, dir) {
+            Ok(found) if found.identity.node == JOINING && !found.identity.forming => {
+                Ok(home(found.identity, None, found.revision))
+            }
+            _ => {
+                let begun = Begun::read(outside, dir)?;
+                let name = Text::new(options.name.clone().unwrap_or_default());
+                let identity = Identity {
+                    cluster: ClusterId(0),
+                    node: JOINING,
+                    store: begun.store,
+                    name: name
+                        .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+                    removed: false,
+                    forming: false,
+                };
+                let revision = begun.revision;
+                Ok(home(identity, Some(begun), revision))
+            }
+        }
+    }
+
+    /// The secret is the cluster's: keeps it, in a directory that is formatted then.
+    async fn keep_proved(&mut self) -> Result<(), NodeError> {
+        if self.is_proved {
+            return Ok(());
+        }
+        match self.begun.take() {
+            Some(begun) => {
+                format(self.outside, self.options, &begun, &self.identity, &self.secret).await?;
+                self.revision = begun.revision + 2;
+            }
+            // An earlier join may have had another one.
+            None => secret::write(&*self.outside.disk, &self.options.data_dir, &self.secret).await?,
+        }
+        self.is_proved = true;
+        Ok(())
+    }
+
+    /// It is a member.
+    async fn write(self, joined: Joined) -> Result<Identity, NodeError> {
+        let Joined { cluster, node, name } = joined;
+        let identity = Identity { cluster, node, name, ..self.identity };
+        identity.write(&*self.outside.disk, &self.options.data_dir, self.revision).await?;
+        Ok(identity)
+    }
 }
 
 impl Way {
@@ -208,6 +290,7 @@ async fn answer_while_joining(
     listener: &dyn Listener,
     invited: &mpsc::Sender<Invite>,
 ) -> Never {
+    let mut said = String::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(JOIN_PAUSE).await;
@@ -234,7 +317,11 @@ async fn answer_while_joining(
             })
         };
         if let Err(error) = accept(&mut reader, &mut writer, &me.secret, answer, |_| Ok(())).await {
-            tracing::info!(%error, "a connection was not accepted while joining");
+            // Peers of the member that had this address call it again and again.
+            if said != error.to_string() {
+                said = error.to_string();
+                tracing::info!(%error, "a connection was not accepted while joining");
+            }
         } else if let Ok(Some(invite)) =
             tokio::time::timeout(INVITE_TIMEOUT, take_invitation(&mut reader, &mut writer)).await
         {
@@ -259,16 +346,15 @@ async fn take_invitation(
 
 /// Asks for membership, following the leader, until it is given, refused, or out of time.
 async fn ask(
-    outside: &Outside,
     me: &Credentials,
-    options: &NodeOptions,
+    home: &mut Home<'_>,
     at: &str,
     address: &str,
     standing: Standing,
 ) -> Result<Joined, NodeError> {
     let too_long = |_| NodeError::new(78, "config", "name or address is too long");
     let join = Join {
-        name: options.name.clone().map(Text::new).transpose().map_err(too_long)?,
+        name: home.options.name.clone().map(Text::new).transpose().map_err(too_long)?,
         address: Text::new(address).map_err(too_long)?,
         store: me.store,
         standing,
@@ -276,7 +362,14 @@ async fn ask(
     let until = tokio::time::Instant::now() + JOIN_TIMEOUT;
     let mut target = at.to_owned();
     loop {
-        let failure = match ask_once(outside, me, &target, &join).await {
+        let answered = match dial_peer(home.outside, me, None, &target, None).await {
+            Ok(stream) => {
+                home.keep_proved().await?;
+                ask_once(stream, &join).await
+            }
+            Err(error) => Err(error),
+        };
+        let failure = match answered {
             Ok(Ok(joined)) => return Ok(joined),
             Ok(Err(Error { retry: Retry::AtLeader(leader), .. })) => {
                 leader.address.to_string().clone_into(&mut target);
@@ -323,13 +416,7 @@ async fn ask(
     }
 }
 
-async fn ask_once(
-    outside: &Outside,
-    me: &Credentials,
-    address: &str,
-    join: &Join,
-) -> std::io::Result<Result<Joined, Error>> {
-    let mut stream = dial_peer(outside, me, None, address, None).await?;
+async fn ask_once(mut stream: PeerStream, join: &Join) -> std::io::Result<Result<Joined, Error>> {
     let mut outbox = Outbox::new();
     let request = OutFrame::new(1, &PeerRequest::Join(join.clone()), Vec::new());
     outbox.push(&request).map_err(std::io::Error::other)?;
@@ -344,5 +431,78 @@ async fn ask_once(
         PeerResponse::Joined(joined) => Ok(Ok(joined)),
         PeerResponse::Failed(error) => Ok(Err(error)),
         other => Err(std::io::Error::other(format!("unexpected answer {other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::fs::sim::{SimDisk, SimOptions};
+    use crate::outside::{Job, Tasks, Tcp};
+    use crate::raft::RaftOptions;
+    use crate::server::ServerOptions;
+
+    struct Nowhere;
+
+    impl Tasks for Nowhere {
+        fn blocking(&self, _: &'static str, _: Job) {}
+        fn serving(&self, _: Job) {}
+    }
+
+    fn outside(disk: &SimDisk) -> Outside {
+        Outside {
+            disk: disk.boot(),
+            net: Arc::new(Tcp { dial: queue_protocol::client::TcpDial::default() }),
+            clock: Arc::new(SystemClock),
+            tasks: Arc::new(Nowhere),
+            random: Arc::new(|bytes: &mut [u8]| bytes.fill(7)),
+            end: Arc::new(|fatal| panic!("{fatal:?}")),
+        }
+    }
+
+    fn options() -> NodeOptions {
+        NodeOptions {
+            data_dir: "data".into(),
+            listen: "127.0.0.1:0".to_owned(),
+            advertise: None,
+            name: None,
+            raft: RaftOptions::default(),
+            server: ServerOptions::default(),
+            log: LogOptions { segment_size: 64 << 10, ..LogOptions::new(0) },
+            descriptors: None,
+            grace: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_interrupted_format_is_finished_by_the_next_one_whatever_was_written() {
+        let mut seen = BTreeSet::new();
+        for (k, seed) in (0..60).flat_map(|k| (0..4).map(move |seed| (k, seed))) {
+            let disk = SimDisk::new(SimOptions { seed, ..SimOptions::default() });
+            let outside = outside(&disk);
+            disk.off_after(k);
+            let first = init(&outside, &options()).await;
+            disk.crash(seed);
+            let outside = Outside { disk: disk.boot(), ..outside };
+            let again = init(&outside, &options()).await;
+            match (&first, &again) {
+                (Ok(_), Err(error)) => assert_eq!(error.code, "formatted"),
+                (Err(_), Ok(identity)) => assert!(identity.is_joined()),
+                // Durable before its last operation came to an end.
+                (Err(_), Err(error)) => assert_eq!(error.code, "formatted", "{k} {seed}"),
+                (Ok(_), Ok(_)) => panic!("{k} {seed}: formatted twice"),
+            }
+            seen.insert((first.is_ok(), again.is_ok()));
+            let found =
+                Identity::open(&*outside.disk, Path::new("data")).await.expect("one of them was done");
+            assert!(found.identity.is_joined() && secret::read(&*outside.disk, Path::new("data")).is_ok());
+            let log = LogOptions { seed: log_seed(found.identity.store), ..options().log };
+            let opened = Log::open(Arc::clone(&outside.disk), Path::new("data/log"), log).await;
+            assert!(opened.is_ok(), "{k} {seed}");
+        }
+        assert!(seen.contains(&(false, true)) && seen.contains(&(true, false)), "{seen:?}");
     }
 }

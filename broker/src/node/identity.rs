@@ -11,7 +11,7 @@
 //! | 32 | 16 | store | chosen at random when the directory is formatted |
 //! | 48 | 8 | node | 0 until joined |
 //! | 56 | 1 | name size | bytes of the name, 0 to 64 |
-//! | 57 | 1 | flags | bit 0: removed from its cluster |
+//! | 57 | 1 | flags | bit 0: removed from its cluster; bit 1: its format is not finished |
 //! | 58 | 2 | draft | 1; until the first release the formats of a directory change in place, each time under the next draft |
 //! | 60 | 64 | name | UTF-8, then zeros |
 //! | 124 | 4 | checksum | CRC32C of all before |
@@ -39,6 +39,9 @@ const DRAFT: u16 = 1;
 const SIZE: usize = 128;
 const NAME_SIZE_MAX: usize = 64;
 const CHECKSUM_AT: usize = 124;
+/// Bits of the flags.
+const REMOVED: u8 = 1;
+const FORMING: u8 = 2;
 const _: () =
     assert!(8 + 4 + 4 + 16 + 16 + 8 + 1 + 1 + 2 + NAME_SIZE_MAX == CHECKSUM_AT && CHECKSUM_AT + 4 == SIZE);
 
@@ -55,6 +58,8 @@ pub struct Identity {
     pub name: Text<NAME_SIZE_MAX>,
     /// It was a member and is none any more; it never starts again.
     pub removed: bool,
+    /// Its format is not finished: a repeated `init` or `join` goes on, and nothing else was ever stored here.
+    pub forming: bool,
 }
 
 /// What was found.
@@ -101,9 +106,9 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Whether it has a number in a cluster.
+    /// Whether it is formatted and has a number in a cluster.
     pub fn is_joined(&self) -> bool {
-        self.node != NodeId(0)
+        self.node != NodeId(0) && !self.forming
     }
 
     /// Makes this the identity of a data directory, in both files, durable on return. `revision` is the one found,
@@ -204,7 +209,7 @@ impl Identity {
         rest.put_u128_le(self.store.0);
         rest.put_u64_le(self.node.0);
         rest.put_u8(u8::try_from(self.name.len()).expect("a name has at most 64 bytes"));
-        rest.put_u8(u8::from(self.removed));
+        rest.put_u8(if self.removed { REMOVED } else { 0 } | if self.forming { FORMING } else { 0 });
         rest.put_u16_le(DRAFT);
         rest.put_slice(self.name.as_bytes());
         let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
@@ -250,11 +255,14 @@ fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     let Some((name, padding)) = rest.split_at_checked(name_size) else {
         return corrupt(56, "the name is too long");
     };
-    if flags & !1 != 0 || padding.iter().any(|byte| *byte != 0) {
+    if flags & !(REMOVED | FORMING) != 0 || padding.iter().any(|byte| *byte != 0) {
         return corrupt(57, "what should be zero is not");
     }
     match str::from_utf8(name).ok().and_then(|name| Text::new(name).ok()) {
-        Some(name) => Ok((Identity { cluster, node, store, name, removed: flags == 1 }, revision)),
+        Some(name) => {
+            let (removed, forming) = (flags & REMOVED != 0, flags & FORMING != 0);
+            Ok((Identity { cluster, node, store, name, removed, forming }, revision))
+        }
         None => corrupt(60, "the name is no text"),
     }
 }
@@ -316,7 +324,8 @@ mod tests {
 
     fn joined() -> Identity {
         let name = Text::new("n3").unwrap();
-        Identity { cluster: ClusterId(16), node: NodeId(3), store: StoreId(32), name, removed: false }
+        let (cluster, node, store) = (ClusterId(16), NodeId(3), StoreId(32));
+        Identity { cluster, node, store, name, removed: false, forming: false }
     }
 
     fn fresh() -> Identity {
@@ -368,6 +377,9 @@ mod tests {
         let disk = formatted();
         assert!(write(&disk, &identity, 1));
         assert_eq!(open(&disk).unwrap().identity, identity);
+        let forming = Identity { forming: true, ..joined() };
+        assert!(!forming.is_joined() && write(&disk, &forming, 2));
+        assert_eq!(open(&disk).unwrap().identity, forming);
     }
 
     #[test]

@@ -9,7 +9,6 @@ mod privacy;
 mod recover;
 pub mod secret;
 mod start;
-mod unfinished;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -97,8 +97,12 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let lock = lock(&outside, dir)?;
     let identity = Identity::open(&*outside.disk, dir).await?.identity;
     if !identity.is_joined() {
-        let what = format!("{} is formatted, but its node has not joined a cluster yet", dir.display());
-        return Err(NodeError::new(66, "not_joined", what).hint("repeat queued join"));
+        let what = format!(
+            "the node of {} has not joined a cluster yet, or its format was interrupted",
+            dir.display()
+        );
+        return Err(NodeError::new(66, "not_joined", what)
+            .hint("repeat the queued join or queued init that was begun"));
     }
     if identity.removed {
         return Err(removed(&identity.name, dir));

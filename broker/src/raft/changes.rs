@@ -13,7 +13,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::type_config::TypeConfigExt as _;
 use openraft::{Instant as _, Membership};
 use queue_protocol::bounded::Text;
-use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::OutFrame;
 use queue_protocol::hello::{JOINING, PeerHello};
 use queue_protocol::io::Outbox;
@@ -59,6 +59,11 @@ impl Consensus {
             MemberChange::Add { address, standing } => self.invite(&address, standing).await,
             MemberChange::Promote(node) => self.let_vote(node).await,
             MemberChange::Remove { node, force } => self.remove(node, force).await,
+            MemberChange::SetAddress { node, address } => {
+                self.place(node, &address).await?;
+                let (member, voter) = self.member(node)?;
+                Ok(view_of(node.0, &member, voter))
+            }
         }
     }
 
@@ -74,13 +79,14 @@ impl Consensus {
         if let Standing::InsteadOf(old) = standing {
             self.member(old)?;
         }
+        self.check_free(Some(address), None, standing)?;
         let unreachable = |why: String| {
             let what =
                 format!("{} found no node that waits to be taken in at {address}: {why}", self.me.name);
             Error::refused(ErrorCode::AddressUnreachable, what)
         };
         let dialed =
-            dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, Some(JOINING));
+            dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, Some(JOINING.into()));
         let mut stream = dialed.await.map_err(|error| unreachable(error.to_string()))?;
         let invite = Invite { at: Text::cut(self.me.address.clone()), standing };
         let mut outbox = Outbox::new();
@@ -92,6 +98,9 @@ impl Consensus {
             let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
             frame.message::<PeerResponse>().map_err(std::io::Error::other)
         };
+        if let Ok(mut last) = self.joining.try_lock() {
+            *last = None;
+        }
         match tokio::time::timeout(INVITED_TIMEOUT, asked).await {
             Ok(Ok(PeerResponse::Coming)) => self.joined(stream.hello.store, address).await,
             Ok(Ok(other)) => Err(unreachable(format!("it answered {other:?}"))),
@@ -100,20 +109,30 @@ impl Consensus {
         }
     }
 
+    /// Why `store` was not taken in, for good.
+    fn refused_to_join(&self, store: StoreId) -> Option<Error> {
+        let last = self.joining.try_lock().ok()?;
+        let (refused, error) = last.as_ref()?;
+        (*refused == store && error.retry == Retry::Never).then(|| error.clone())
+    }
+
     async fn joined(&self, store: StoreId, address: &str) -> Result<MemberView, Error> {
         let appears = async {
             loop {
+                if let Some(error) = self.refused_to_join(store) {
+                    return Err(error);
+                }
                 let (members, voters) = self.members();
                 let found = members.iter().find(|(_, member)| member.store == store.0);
                 if let Some((node, member)) = found {
-                    return view_of(*node, member, voters.contains(node));
+                    return Ok(view_of(*node, member, voters.contains(node)));
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        tokio::time::timeout(INVITED_TIMEOUT, appears).await.map_err(|_| {
+        tokio::time::timeout(INVITED_TIMEOUT, appears).await.unwrap_or_else(|_| {
             let what = format!("the node at {address} was asked and has not joined; what it prints says why");
-            Error::again(ErrorCode::TimedOut, what)
+            Err(Error::again(ErrorCode::TimedOut, what))
         })
     }
 

@@ -19,6 +19,7 @@ use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{AppendResult, PeerPing, Vote};
 use tokio::time::Instant;
 
+use super::addresses::came_before;
 use super::link::Credentials;
 use super::types::Member;
 use crate::log::{Floor, Log};
@@ -117,8 +118,7 @@ impl Floors {
         let second = known.filter(|known| !known.is(peer) && known.lives());
         let second =
             second.map(|_| "another process with the same data, or a copy of it, is running".to_owned());
-        let store = member.map(|member| StoreId(member.store));
-        if let Some(why) = objection(peer, floor.as_ref(), store).or(second) {
+        if let Some(why) = objection(peer, floor.as_ref(), member).or(second) {
             let name = member.map_or_else(|| format!("node {}", peer.node), |member| member.name.clone());
             let what = format!(
                 "{name} is refused: {why}. Nothing was changed; the other members have what it held. End it, and take a \
@@ -212,12 +212,16 @@ impl Floors {
 }
 
 /// Why a peer is not who it was.
-fn objection(peer: &PeerHello, floor: Option<&Floor>, store: Option<StoreId>) -> Option<String> {
+fn objection(peer: &PeerHello, floor: Option<&Floor>, member: Option<&Member>) -> Option<String> {
+    let store = member.map(|member| StoreId(member.store));
     if let Some(expected) = store.or(floor.map(|floor| floor.store)).filter(|store| *store != peer.store) {
         return Some(format!(
             "its data directory is store {}, and that of this member was store {expected}",
             peer.store
         ));
+    }
+    if let Some(why) = member.and_then(|member| came_before(peer, member)) {
+        return Some(why);
     }
     let floor = floor.filter(|floor| floor.store == peer.store)?;
     if (peer.epoch, peer.boot) == (floor.epoch, floor.boot) {
@@ -243,6 +247,7 @@ fn objection(peer: &PeerHello, floor: Option<&Floor>, store: Option<StoreId>) ->
 
 #[cfg(test)]
 mod tests {
+    use queue_protocol::membership::Standing;
     use queue_protocol::peer::LogId;
 
     use super::*;
@@ -261,8 +266,20 @@ mod tests {
         PeerHello { last, vote, epoch: 6, boot: 60, ..PeerHello::nobody(NodeId(3), STORE) }
     }
 
+    fn member(store: StoreId, epoch: u32) -> Member {
+        let (name, address) = ("n3".to_owned(), "10.0.0.3:7410".to_owned());
+        Member {
+            name,
+            address,
+            store: store.0,
+            standing: Standing::Voter,
+            epoch,
+            boot: u64::from(epoch) * 10,
+        }
+    }
+
     fn says(peer: &PeerHello) -> Option<String> {
-        objection(peer, Some(&floor()), Some(STORE))
+        objection(peer, Some(&floor()), Some(&member(STORE, 0)))
     }
 
     #[test]
@@ -271,6 +288,8 @@ mod tests {
         assert_eq!(says(&hello()), None);
         let more = PeerHello { last: Some(LogId { index: 180, ..index }), epoch: 9, ..hello() };
         assert_eq!(says(&more), None);
+        assert_eq!(objection(&hello(), None, Some(&member(STORE, 6))), None);
+        assert!(objection(&hello(), None, Some(&member(STORE, 7))).is_some(), "an older one has moved");
         let refused = |peer: PeerHello, why: &str| {
             let said = says(&peer).expect("it is not who it was");
             assert!(said.contains(why), "{said}");
@@ -290,7 +309,7 @@ mod tests {
         let late = PeerHello { last: None, vote: None, epoch: 5, boot: 50, ..hello() };
         assert_eq!(says(&late), None);
         assert_eq!(objection(&late, None, None), None, "nothing is known of it");
-        assert!(objection(&late, None, Some(StoreId(8))).is_some());
+        assert!(objection(&late, None, Some(&member(StoreId(8), 0))).is_some());
     }
 
     mod crashes {

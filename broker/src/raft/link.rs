@@ -11,7 +11,7 @@ use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
 use queue_protocol::error::Error;
 use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::{HandshakeError, peer_handshake};
+use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
 use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
@@ -20,6 +20,7 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::addresses::Addresses;
 use super::floors::Floors;
 use super::levels::Spoken;
 use super::types::{Member, TypeConfig};
@@ -34,6 +35,13 @@ const WRITE_SIZE: usize = 512 << 10;
 /// A connection on which something is asked and nothing has come for so long is given up. Pings are answered at once,
 /// whatever the disk does; and where bytes are lost without a reset nobody else may ever notice.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
+
+/// Pause after a dial that failed; doubled after each one that fails too.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Longest pause while nobody answers.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+/// Longest pause while somebody answers who is not the node, or who refuses this one.
+const PAUSE_REFUSED_MAX: Duration = Duration::from_secs(5);
 
 /// Who this node is to its peers.
 #[derive(Clone)]
@@ -74,14 +82,23 @@ pub(crate) struct PeerStream {
     pub(crate) hello: PeerHello,
     /// The cluster of the node that answered; 0 if it has none.
     pub(crate) cluster: ClusterId,
+    /// Where it leads.
+    pub(crate) address: String,
 }
 
 /// A node does not want to hear of us.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{address}: refused: {error}")]
 pub(crate) struct RefusedBy {
     address: String,
     pub(crate) error: Error,
+}
+
+impl SomebodyElse {
+    /// That is why a connection failed.
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
 }
 
 impl RefusedBy {
@@ -91,13 +108,21 @@ impl RefusedBy {
     }
 }
 
-/// Connects to `address` as a peer; `expect` must answer there. Who joins has no floors and lets anybody in.
+/// Somebody answers who is not the node that was called, or does not know the secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{address}: {error}")]
+pub(crate) struct SomebodyElse {
+    address: String,
+    error: Error,
+}
+
+/// Connects to `address` as a peer; `called` must answer there. A joining node has no floors and accepts any peer.
 pub(crate) async fn dial_peer(
     outside: &Outside,
     me: &Credentials,
     floors: Option<&Floors>,
     address: &str,
-    expect: Option<NodeId>,
+    called: Option<Called>,
 ) -> io::Result<PeerStream> {
     let dialing = outside.net.dial(address);
     let stream = tokio::time::timeout(DIAL_TIMEOUT, dialing)
@@ -109,16 +134,56 @@ pub(crate) async fn dial_peer(
     // Who joins does not know the cluster yet.
     let cluster = (me.node != JOINING).then_some(me.cluster);
     let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
-    let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, expect).await;
+    let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, called).await;
     let accepted = accepted.map_err(|error| match error {
         HandshakeError::Io(error) => error,
         HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
+        HandshakeError::Rejected(error) => {
+            io::Error::other(SomebodyElse { address: address.to_owned(), error })
+        }
         other => io::Error::other(format!("{address}: {other}")),
     })?;
-    Ok(PeerStream { reader, writer, hello: accepted.node, cluster: accepted.cluster })
+    Ok(PeerStream {
+        reader,
+        writer,
+        hello: accepted.node,
+        cluster: accepted.cluster,
+        address: address.to_owned(),
+    })
+}
+
+/// Somebody answered, and no Raft message passes between the two.
+fn is_refusal(error: &io::Error) -> bool {
+    let Some(inner) = error.get_ref() else { return false };
+    inner.is::<RefusedBy>() || SomebodyElse::is(error) || inner.is::<Error>()
 }
 
 type Answer = oneshot::Sender<PeerResponse>;
+
+/// The last dial failed, and so often in a row.
+struct Failed {
+    dials: u32,
+    again_at: Instant,
+    error: io::Error,
+}
+
+impl Failed {
+    fn new(dials: u32, error: io::Error) -> Self {
+        let max = if is_refusal(&error) { PAUSE_REFUSED_MAX } else { PAUSE_MAX };
+        let pause = PAUSE_MIN.saturating_mul(1 << dials.min(10)).min(max);
+        Self { dials, again_at: Instant::now() + pause, error }
+    }
+
+    /// The same once more.
+    fn error(&self) -> io::Error {
+        let inner = self.error.get_ref();
+        let refused = inner.and_then(|inner| inner.downcast_ref::<RefusedBy>());
+        match refused {
+            Some(refused) => io::Error::other(refused.clone()),
+            None => io::Error::new(self.error.kind(), self.error.to_string()),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Queues {
@@ -132,6 +197,8 @@ struct Queues {
 /// One connection while it lives.
 pub(crate) struct Open {
     peer: PeerHello,
+    /// Where it leads.
+    address: String,
     queues: Mutex<Queues>,
     filled: Notify,
     gone: watch::Sender<bool>,
@@ -243,9 +310,12 @@ pub(crate) struct Link {
     outside: Outside,
     me: Credentials,
     floors: Arc<Floors>,
+    addresses: Arc<Addresses>,
     node: NodeId,
     member: Member,
     open: tokio::sync::Mutex<Option<Arc<Open>>>,
+    /// Why there is no connection, and when it is tried again.
+    failed: Mutex<Option<Failed>>,
 }
 
 impl Link {
@@ -253,14 +323,34 @@ impl Link {
         outside: Outside,
         me: Credentials,
         floors: Arc<Floors>,
+        addresses: Arc<Addresses>,
         node: NodeId,
         member: Member,
     ) -> Self {
-        Self { outside, me, floors, node, member, open: tokio::sync::Mutex::default() }
+        let (open, failed) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { outside, me, floors, addresses, node, member, open, failed }
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.member.address
+    /// Where the node is dialed now.
+    pub(crate) fn address(&self) -> String {
+        self.addresses.of(self.node, &self.member).unwrap_or_else(|| self.member.address.clone())
+    }
+
+    /// Whose answers count.
+    fn is_current(&self, open: &Open) -> bool {
+        self.floors.is_current(&open.peer)
+    }
+
+    /// An answer counts if no other process of the node was let in since.
+    pub(crate) fn check(&self, open: &Open) -> io::Result<()> {
+        if self.is_current(open) {
+            return Ok(());
+        }
+        open.close();
+        Err(io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "another process of this node has taken its place",
+        ))
     }
 
     /// The node answered an append that was sent under `vote`.
@@ -277,7 +367,7 @@ impl Link {
     pub(crate) async fn open(&self) -> io::Result<Arc<Open>> {
         let mut slot = self.open.lock().await;
         if let Some(open) = slot.take() {
-            if self.floors.is_current(&open.peer) {
+            if self.is_current(&open) && open.address == self.address() {
                 if !open.queues().closed {
                     return Ok(Arc::clone(slot.insert(open)));
                 }
@@ -285,9 +375,25 @@ impl Link {
                 open.close();
             }
         }
-        let stream = self.dial().await?;
+        let dials = match &*self.failed() {
+            Some(failed) if Instant::now() < failed.again_at => return Err(failed.error()),
+            Some(failed) => failed.dials + 1,
+            None => 0,
+        };
+        let dialed = self.dial().await;
+        let stream = match dialed {
+            Ok(stream) => stream,
+            Err(error) => {
+                let failed = Failed::new(dials, error);
+                let error = failed.error();
+                *self.failed() = Some(failed);
+                return Err(error);
+            }
+        };
+        self.dial_at_once();
         let open = Arc::new(Open {
             peer: stream.hello,
+            address: stream.address,
             queues: Mutex::default(),
             filled: Notify::new(),
             gone: watch::Sender::new(false),
@@ -299,12 +405,25 @@ impl Link {
         Ok(open)
     }
 
+    fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node is there: no pause is left from when it was not.
+    pub(crate) fn dial_at_once(&self) {
+        *self.failed() = None;
+    }
+
     /// A connection of its own.
     pub(crate) async fn dial(&self) -> io::Result<PeerStream> {
-        let address = self.address();
-        let stream = dial_peer(&self.outside, &self.me, Some(&self.floors), address, Some(self.node)).await?;
+        let address = self.addresses.of(self.node, &self.member).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotConnected, "the cluster has not agreed on its address yet")
+        })?;
+        let called = Called { node: self.node, store: Some(StoreId(self.member.store)) };
+        let stream = dial_peer(&self.outside, &self.me, Some(&self.floors), &address, Some(called)).await?;
         self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
-        self.floors.admit(&stream.hello, Some(&self.member)).map_err(io::Error::other)?;
+        let newest = self.addresses.newest(self.node);
+        self.floors.admit(&stream.hello, newest.as_ref().or(Some(&self.member))).map_err(io::Error::other)?;
         Ok(stream)
     }
 
@@ -321,10 +440,13 @@ impl Link {
             || io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()));
         let open = timeout_at(until, self.open()).await.map_err(|_| late())??;
         match timeout_at(until, open.send(lane, request, tail)).await {
-            Ok(answer) => answer.map_err(|_| {
-                let what = format!("the connection to {} broke", self.address());
-                io::Error::new(io::ErrorKind::ConnectionReset, what)
-            }),
+            Ok(answer) => {
+                let answer = answer.map_err(|_| {
+                    let what = format!("the connection to {} broke", self.address());
+                    io::Error::new(io::ErrorKind::ConnectionReset, what)
+                })?;
+                self.check(&open).map(|()| answer)
+            }
             Err(_) => {
                 if open.heard().elapsed() >= SILENCE_MAX {
                     tracing::info!(node = self.member.name, "a silent connection is given up");

@@ -24,8 +24,8 @@ use super::mutated;
 use super::receive_snapshot::Received;
 use super::times::{Now, Times};
 use super::types::{
-    Applied, Batch, Entry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, TypeConfig,
-    decode_meta, encode_meta, from_log_id,
+    Applied, Batch, Entry, Member, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership,
+    TypeConfig, decode_meta, encode_meta, from_log_id,
 };
 use super::witness::{Seen, Witness};
 use crate::complaint::Complaint;
@@ -195,6 +195,11 @@ impl Machine {
 
     pub(crate) fn applied(&self) -> Option<LogId> {
         self.core().applied.as_ref().map(from_log_id)
+    }
+
+    /// A member of the last membership that was applied.
+    pub(crate) fn member(&self, node: u64) -> Option<Member> {
+        self.core().membership.membership().get_node(&node).cloned()
     }
 
     fn newest(&self) -> MutexGuard<'_, Option<(RaftSnapshotMeta, Arc<Pinned>)>> {
@@ -465,8 +470,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             }
         };
         let mut core = self.0.core();
-        let index = meta.last_log_id.map_or(0, |last| last.index);
-        self.0.witness.tell(&Seen::Taken { index, state: &state });
+        self.0
+            .witness
+            .tell(&Seen::Taken { index: meta.last_log_id.map_or(0, |last| last.index), state: &state });
         core.gone = Recent::begin(state.elapsed_ms());
         if let Some(times) = &self.0.times {
             times.applied(Now::of(&state));

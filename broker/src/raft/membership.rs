@@ -14,9 +14,16 @@ use queue_protocol::peer::{AskBootstrap, Holder, Join, Joined};
 use queue_protocol::response::LeaderView;
 
 use super::types::Member;
-use super::{Consensus, StartError, dial_peer};
+use super::{Consensus, Me, StartError, dial_peer};
 use crate::queue::command::Op;
 use crate::queue::reply::Outcome;
+
+impl Member {
+    fn of(me: &Me) -> Self {
+        let (name, address) = (me.name.clone(), me.address.clone());
+        Self { name, address, store: me.credentials.store.0, ..Self::default() }
+    }
+}
 
 impl Consensus {
     /// Makes this node the only member of its cluster, unless the cluster has begun already.
@@ -38,9 +45,15 @@ impl Consensus {
 
     /// Takes a proved node in as a learner; it votes when it has caught up. The same store gets the same number.
     pub(crate) async fn join(&self, join: Join, store: StoreId) -> Result<Joined, Error> {
-        let Ok(_one) = self.joining.try_lock() else {
+        let Ok(mut last) = self.joining.try_lock() else {
             return Err(Error::again(ErrorCode::ChangeInProgress, "another node is joining"));
         };
+        let joined = self.take_in(join, store).await;
+        *last = joined.as_ref().err().map(|error| (store, error.clone()));
+        joined
+    }
+
+    async fn take_in(&self, join: Join, store: StoreId) -> Result<Joined, Error> {
         self.read_index().await?;
         let (members, _) = self.members();
         let joined = |node: u64, name: &str| Joined {
@@ -57,29 +70,13 @@ impl Consensus {
             let what = format!("no member has the number {old}");
             return Err(Error::refused(ErrorCode::NodeNotFound, what));
         }
-        for member in members.values() {
-            let taken = if member.address == *join.address {
-                Some(format!("address {}", member.address))
-            } else {
-                join.name.as_deref().filter(|name| **name == member.name).map(|name| format!("name {name}"))
-            };
-            if let Some(taken) = taken {
-                let what = format!(
-                    "{taken} belongs to member {0}; if its data is gone, queuectl cluster replace {0} HOST:PORT takes a \
-                     new node in its place",
-                    member.name
-                );
-                return Err(Error::refused(ErrorCode::NodeExists, what));
-            }
-        }
+        self.check_free(Some(&join.address), join.name.as_deref(), join.standing)?;
         self.check_reachable(&join.address, store).await?;
         let node = self.assign_node().await?;
         let name = join.name.as_deref().map_or_else(|| format!("n{node}"), str::to_owned);
-        if members.values().any(|member| member.name == name) {
-            return Err(Error::refused(ErrorCode::NodeExists, format!("name {name} belongs to a member")));
-        }
+        self.check_free(None, Some(&name), join.standing)?;
         let (address, standing) = (join.address.to_string(), join.standing);
-        let member = Member { name: name.clone(), address, store: store.0, standing };
+        let member = Member { name: name.clone(), address, store: store.0, standing, ..Member::default() };
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(node.0, member)]))).await?;
         Ok(joined(node.0, &name))
     }
@@ -93,13 +90,41 @@ impl Consensus {
         Some(Holder { node: NodeId(*node), name: Text::cut(member.name.clone()) })
     }
 
+    /// Address and name belong to no member but the one that the new node replaces.
+    pub(super) fn check_free(
+        &self,
+        address: Option<&str>,
+        name: Option<&str>,
+        standing: Standing,
+    ) -> Result<(), Error> {
+        let (members, _) = self.members();
+        let others = members.iter().filter(|(node, _)| standing != Standing::InsteadOf(NodeId(**node)));
+        for (node, member) in others {
+            let taken = if address == Some(&member.address) {
+                format!("address {}", member.address)
+            } else if name == Some(&member.name) {
+                format!("name {}", member.name)
+            } else {
+                continue;
+            };
+            let what = format!(
+                "{taken} belongs to member {0} (number {node}). If the data of {0} is gone, take the new node in its place: repeat \
+                 queued join with --replace {node}, or, while the new node waits in queued join without --at, queuectl cluster \
+                 replace {0} HOST:PORT",
+                member.name
+            );
+            return Err(Error::refused(ErrorCode::NodeExists, what));
+        }
+        Ok(())
+    }
+
     /// The node that wants to join must answer, with the secret, where others will look for it.
     async fn check_reachable(&self, address: &str, store: StoreId) -> Result<(), Error> {
         let refuse = |why: String| {
             let what = format!("the leader {} cannot reach {address}: {why}", self.me.name);
             Err(Error::refused(ErrorCode::AddressUnreachable, what))
         };
-        let joining = Some(queue_protocol::hello::JOINING);
+        let joining = Some(queue_protocol::hello::JOINING.into());
         match dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, joining).await {
             Ok(stream) if stream.hello.store == store => Ok(()),
             Ok(_) => refuse("another node answers there".to_owned()),

@@ -1,6 +1,7 @@
 //! The only place that names openraft: it joins the log, the queues and the peers into one replicated machine, and
 //! offers the rest of the broker [`Consensus`].
 
+mod addresses;
 mod age;
 mod agreement;
 mod amounts;
@@ -22,8 +23,10 @@ mod link;
 pub(crate) mod log_store;
 pub(crate) mod machine;
 mod membership;
+mod moves;
 mod mutated;
 pub(crate) mod network;
+pub(crate) mod overrides;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
 mod receive_snapshot;
@@ -55,7 +58,7 @@ use openraft::{Config, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::level::Levels;
-use queue_protocol::membership::Standing;
+use queue_protocol::names::StoreId;
 use tokio::sync::watch;
 
 pub(crate) use self::cause::{LoadError, others_of};
@@ -63,11 +66,12 @@ pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
 pub(crate) use self::lease_clock::LeaseClockAt;
 pub(crate) use self::levels::Spoken;
-pub(crate) use self::link::{Credentials, RefusedBy, dial_peer};
+pub(crate) use self::link::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
 pub use self::witness::{Seen, Witness};
 
+use self::addresses::Addresses;
 use self::age::Told;
 use self::agreement::Agreement;
 use self::cause::{Cause, Why};
@@ -84,7 +88,7 @@ use self::refusals::Refusals;
 use self::reserve::{Room, Rooms};
 use self::rounds::Rounds;
 use self::times::Times;
-use self::types::{Member, TypeConfig};
+use self::types::TypeConfig;
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
 use crate::outside::{Others, Outside};
@@ -191,13 +195,15 @@ pub(crate) struct Consensus {
     machine: Arc<Machine>,
     proposer: Arc<Proposer>,
     network: Network,
+    addresses: Arc<Addresses>,
     log: Log,
     floors: Arc<Floors>,
     reception: Arc<Reception>,
     me: Me,
     outside: Outside,
     options: RaftOptions,
-    joining: tokio::sync::Mutex<()>,
+    /// Held while a node joins; why the last one was not taken in.
+    joining: tokio::sync::Mutex<Option<(StoreId, Error)>>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Arc<Rooms>,
     refusals: Refusals,
@@ -263,8 +269,17 @@ impl Consensus {
         };
         let config = Arc::new(config.validate()?);
         let floors = Arc::new(Floors::load(log.clone()));
-        let network = Network::new(outside.clone(), me.credentials.clone(), log.clone(), Arc::clone(&floors));
-        let (node, rooms) = (me.credentials.node, Arc::<Rooms>::default());
+        let addresses = Addresses::new(Arc::clone(&machine));
+        let credentials = me.credentials.clone();
+        let network = Network::new(
+            outside.clone(),
+            credentials,
+            log.clone(),
+            Arc::clone(&floors),
+            Arc::clone(&addresses),
+        );
+        let node = me.credentials.node;
+        let rooms = Arc::<Rooms>::default();
         let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
         let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
         let raft = raft.await.map_err(|error| match cause.get() {
@@ -272,6 +287,7 @@ impl Consensus {
             Some(Why::Level(error)) => StartError::Level(*error),
             None => StartError::Raft(error.to_string()),
         })?;
+        addresses.begin(raft.clone());
         let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, Arc::clone(&times)));
         let consensus = Arc::new(Self {
             raft: raft.clone(),
@@ -279,6 +295,7 @@ impl Consensus {
             machine: Arc::clone(&machine),
             proposer: Arc::new(Proposer::new(log.stages().clone(), me.credentials.spoken.clone())),
             network,
+            addresses,
             log,
             floors: Arc::clone(&floors),
             reception: Arc::default(),
@@ -312,6 +329,8 @@ impl Consensus {
         TypeConfig::spawn(ticker::watch_clocks(Arc::downgrade(&consensus)));
         TypeConfig::spawn(retention::keep(Arc::downgrade(&consensus)));
         TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(moves::tell(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(moves::judge(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
         TypeConfig::spawn(tenure::watch_disk_speed(Arc::downgrade(&consensus)));
         consensus.look_at_disk();
@@ -486,12 +505,5 @@ impl Consensus {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
         }
-    }
-}
-
-impl Member {
-    fn of(me: &Me) -> Self {
-        let (name, address) = (me.name.clone(), me.address.clone());
-        Self { name, address, store: me.credentials.store.0, standing: Standing::Voter }
     }
 }

@@ -28,6 +28,7 @@ use queue_protocol::response::WriteStage;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::addresses::Addresses;
 use super::floors::Floors;
 use super::link::{Credentials, Lane, Link};
 use super::machine::SnapshotData;
@@ -54,14 +55,21 @@ pub(crate) struct Network {
     me: Credentials,
     log: Log,
     floors: Arc<Floors>,
+    addresses: Arc<Addresses>,
     links: Arc<Mutex<BTreeMap<u64, Arc<Link>>>>,
     /// Entries up to here are to be purged, whoever still reads them.
     released: Arc<watch::Sender<u64>>,
 }
 
 impl Network {
-    pub(crate) fn new(outside: Outside, me: Credentials, log: Log, floors: Arc<Floors>) -> Self {
-        Self { outside, me, log, floors, links: Arc::default(), released: Arc::default() }
+    pub(crate) fn new(
+        outside: Outside,
+        me: Credentials,
+        log: Log,
+        floors: Arc<Floors>,
+        addresses: Arc<Addresses>,
+    ) -> Self {
+        Self { outside, me, log, floors, addresses, links: Arc::default(), released: Arc::default() }
     }
 
     /// Ends the streams to followers that lack entries up to `upto`: what is in flight is not purged.
@@ -76,22 +84,31 @@ impl Network {
         }
     }
 
-    /// The link to a node; a new one if its address changed.
+    /// The link to a node, wherever it is.
     pub(crate) fn link(&self, node: u64, member: &Member) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(&node).filter(|link| link.address() == member.address) {
+        if let Some(link) = links.get(&node) {
             return Arc::clone(link);
         }
         let link = Link::new(
             self.outside.clone(),
             self.me.clone(),
             Arc::clone(&self.floors),
+            Arc::clone(&self.addresses),
             NodeId(node),
             member.clone(),
         );
         let link = Arc::new(link);
         links.insert(node, Arc::clone(&link));
         link
+    }
+
+    /// A node was let in: it is there.
+    pub(crate) fn came(&self, node: NodeId) {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = links.get(&node.0) {
+            link.dial_at_once();
+        }
     }
 }
 
@@ -278,6 +295,9 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                     let first = self.in_flight.pop_front()?;
                     let item = match answer {
                         Ok(Ok(PeerResponse::Append(result))) => {
+                            if let Some(Err(error)) = self.open.as_ref().map(|open| self.link.check(open)) {
+                                return Some((Err(unreachable(&error)), None));
+                            }
                             self.link.acknowledged(&result, first.vote);
                             if first.prev != first.last {
                                 self.stages.record(WriteStage::Replicate, first.sent.elapsed());

@@ -49,7 +49,7 @@ pub(crate) async fn serve_peer(
 ) {
     let (answers, queue) = mpsc::unbounded_channel();
     let writing = TypeConfig::spawn(write_answers(writer, queue));
-    let _session = consensus.floors().enter(peer);
+    let _session = consensus.enter(peer);
     let mut gatherer = Gatherer::<Vec<Bytes>>::new(64, APPEND_SIZE_MAX);
     let mut attempt = None;
     loop {
@@ -161,6 +161,10 @@ async fn handle(
         PeerRequest::Bootstrap(ask) => {
             let holder = consensus.holder_of(&ask, peer.store);
             answer(answers, id, &PeerResponse::Bootstrap(BootstrapState::Member { holder }));
+        }
+        PeerRequest::Announce(said) => {
+            consensus.addresses.hear(&peer, &said);
+            answer(answers, id, &PeerResponse::Noted);
         }
         PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
         PeerRequest::SnapshotBegin(begin) => {

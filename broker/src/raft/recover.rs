@@ -192,6 +192,8 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
         address: own.address.clone(),
         store: of.store.0,
         standing: Standing::Voter,
+        epoch: 0,
+        boot: 0,
     };
     let membership = Membership::new(vec![[node.0].into()], BTreeMap::from([(node.0, member)]));
     let membership = membership.map_err(|error| io::Error::other(error.to_string()))?;

@@ -47,7 +47,8 @@ impl Consensus {
     async fn succeed(&self, gone: NodeId) {
         let (members, voters) = self.members();
         let Some(member) = members.get(&gone.0) else { return };
-        if !voters.contains(&self.me.credentials.node.0) || !self.is_refused(&member.address).await {
+        let Some(address) = self.addresses.of(gone, member) else { return };
+        if !voters.contains(&self.me.credentials.node.0) || !self.is_refused(&address).await {
             return;
         }
         let vote = self.raft.metrics().borrow_watched().vote;

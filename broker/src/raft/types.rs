@@ -29,6 +29,10 @@ pub(crate) struct Member {
     pub(crate) store: u128,
     /// What becomes of it when it has caught up.
     pub(crate) standing: Standing,
+    /// How often its log had been opened when it came to this address; 0 if it joined there. An older process is refused.
+    pub(crate) epoch: u32,
+    /// The random number of the process that came; another one of that epoch is refused.
+    pub(crate) boot: u64,
 }
 
 /// What one entry carries: the command section, the body table, and the bodies unless read without.

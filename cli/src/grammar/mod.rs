@@ -347,6 +347,15 @@ pub(crate) enum ClusterCmd {
         #[arg(value_name = "HOST:PORT")]
         address: String,
     },
+    /// Know a member at another address, where it runs already; by itself the cluster notices in 10 s
+    SetAddress {
+        /// Which member, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+        /// Where it listens now
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+    },
     /// Move leadership away from a node and keep it from leading until it starts anew
     Drain {
         /// Which, by number or name

@@ -20,9 +20,9 @@ use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
-    Append, AppendResult, AskBootstrap, AskVote, BootstrapState, EntryKind, EntrySpec, Heartbeat, Holder,
-    Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom,
-    SnapshotPart, StateHash, Transfer, Vote, VoteResult,
+    Announcement, Append, AppendResult, AskBootstrap, AskVote, BootstrapState, EntryKind, EntrySpec,
+    Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin,
+    SnapshotFrom, SnapshotPart, StateHash, Transfer, Vote, VoteResult,
 };
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
@@ -155,6 +155,7 @@ names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
     PeerRequest::Invite(_) => "invite",
     PeerRequest::Heartbeat(_) => "heartbeat",
     PeerRequest::Bootstrap(_) => "bootstrap",
+    PeerRequest::Announce(_) => "announce",
 );
 names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
     SnapshotPart::Bodies { .. } => "bodies",
@@ -171,6 +172,7 @@ names!(peer_response_name, PEER_RESPONSES, PeerResponse, "peer_response":
     PeerResponse::Failed(_) => "failed",
     PeerResponse::Coming => "coming",
     PeerResponse::Bootstrap(_) => "bootstrap",
+    PeerResponse::Noted => "noted",
 );
 names!(append_name, APPENDS, AppendResult, "peer_response/append":
     AppendResult::Durable(_) => "durable",
@@ -390,8 +392,6 @@ fn status_view(role: Role) -> StatusView {
         snapshot_index: 40_000,
         purged_index: 39_000,
         disk_free_bytes: 1 << 36,
-        disk_spare_bytes: 1 << 35,
-        last_index: 13,
         uptime_ms: 123_456,
         version: text("0.1.0"),
         drained: false,
@@ -575,10 +575,14 @@ fn peers() -> Vec<Sample> {
     let prev = Some(LogId { term: 6, leader: NodeId(1), index: 48_210 });
     let commit = Some(LogId { term: 7, leader: NodeId(2), index: 48_211 });
     ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
+    let said = Announcement { node: NodeId(3), store: StoreId(9), address: text("10.0.0.9:7410"), epoch: 12 };
+    ask("", PeerRequest::Announce(Bounded::new(vec![said]).unwrap()), Vec::new());
     let ping = PeerPing {
         wall_ms: 1_800_000_000_000,
         elapsed_ms: Some(86_400_000),
         disk_free_bytes: 1 << 36,
+        disk_spare_bytes: 1 << 35,
+        last_index: 13,
         disk_low: false,
         descriptors_short: false,
         durable_index: 12,

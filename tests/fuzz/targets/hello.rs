@@ -104,7 +104,7 @@ async fn dials(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, as_peer: boo
         return accepted.is_ok_and(|accepted| accepted.cluster == CLUSTER && accepted.version == VERSION);
     }
     let mine = hello(peer());
-    let outcome = peer_handshake(&mut reader, &mut writer, mine.clone(), &SECRET, Some(ME)).await;
+    let outcome = peer_handshake(&mut reader, &mut writer, mine.clone(), &SECRET, Some(ME.into())).await;
     let Ok(accepted) = outcome else { return false };
     assert_eq!((accepted.cluster, accepted.node.node, accepted.version), (CLUSTER, ME, VERSION));
     let transcript = Transcript::new(&mine, &accepted).expect("of a peer");

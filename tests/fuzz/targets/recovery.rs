@@ -70,7 +70,7 @@ fn options() -> LogOptions {
 
 fn identity() -> Identity {
     let (cluster, node, store) = (ClusterId(7), NodeId(3), StoreId(9));
-    Identity { cluster, node, store, name: Text::cut("n3"), removed: false }
+    Identity { cluster, node, store, name: Text::cut("n3"), removed: false, forming: false }
 }
 
 fn example(index: u64, term: u64) -> Entry {

@@ -19,7 +19,7 @@ use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::client::{Client, ClientConfig};
 
 use self::client::{fill, lease_twice, pop_all, push, push_to_lease};
-pub use self::outside::{BEGIN_MS, Hands, SimNet, outside};
+pub use self::outside::{BEGIN_MS, Book, Hands, Named, SimNet, outside};
 pub use self::wires::Wires;
 
 const PORT: u16 = 7410;
@@ -111,7 +111,7 @@ async fn live(
     let end = Arc::new(move |fatal: queue_broker::outside::Fatal| {
         *tell.lock().unwrap() = Some(fatal.what);
     });
-    let outside = outside(disk.boot(), Wires::default(), hands, boot, end);
+    let outside = outside(disk.boot(), SimNet::default(), hands, boot, end);
     let options = options(&name, raft);
     if !formatted.load(Ordering::Relaxed) {
         if name == "n1" {

@@ -1,9 +1,10 @@
 //! What the simulator puts outside of a node: its network, a clock that can be wrong, tasks instead of threads.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use queue_broker::clock::Clock;
@@ -13,17 +14,60 @@ use queue_protocol::client::{Dial, Dialing, TcpDial};
 
 use super::wires::Wires;
 
+/// What answers to a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// This machine.
+    Machine(String),
+    /// One that has no port for us.
+    Refusal,
+    /// Nobody.
+    Silence,
+}
+
+/// Names of machines that are not their own: places where nodes are for a while. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Book(Arc<Mutex<BTreeMap<String, Named>>>);
+
+impl Book {
+    /// From now on `name` leads there.
+    ///
+    /// # Panics
+    /// If a thread panicked with the book.
+    pub fn set(&self, name: &str, named: Named) {
+        self.0.lock().expect("nobody panics with it").insert(name.to_owned(), named);
+    }
+
+    fn find(&self, address: &str) -> Option<(Named, String)> {
+        let (name, port) = address.rsplit_once(':')?;
+        let named = self.0.lock().expect("nobody panics with it").get(name)?.clone();
+        Some((named, port.to_owned()))
+    }
+}
+
 /// Simulated TCP.
 #[derive(Clone, Default)]
 pub struct SimNet {
     /// Its sockets.
     pub wires: Wires,
+    /// What its names mean.
+    pub book: Book,
 }
 
 impl Dial for SimNet {
     fn dial(&self, address: &str) -> Dialing {
         let (address, wires) = (address.to_owned(), self.wires.clone());
+        let found = self.book.find(&address);
         Box::pin(async move {
+            let address = match found {
+                None => address,
+                Some((Named::Machine(name), port)) => format!("{name}:{port}"),
+                Some((Named::Refusal, _)) => return Err(io::ErrorKind::ConnectionRefused.into()),
+                Some((Named::Silence, _)) => {
+                    tokio::time::sleep(TcpDial::default().timeout).await;
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            };
             let connecting = turmoil::net::TcpStream::connect(address);
             let connected = tokio::time::timeout(TcpDial::default().timeout, connecting).await;
             wires.wire(connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
@@ -132,7 +176,7 @@ impl Tasks for SimTasks {
 /// The outside of one boot of one node.
 pub fn outside(
     disk: Arc<dyn queue_broker::fs::Disk>,
-    wires: Wires,
+    net: SimNet,
     hands: Arc<Hands>,
     seed: u64,
     end: Arc<dyn Fn(Fatal) + Send + Sync>,
@@ -140,7 +184,7 @@ pub fn outside(
     let counter = AtomicU64::new(seed);
     Outside {
         disk,
-        net: Arc::new(SimNet { wires }),
+        net: Arc::new(net),
         clock: Arc::new(SimClock(hands)),
         tasks: Arc::new(SimTasks),
         random: Arc::new(move |buffer| {

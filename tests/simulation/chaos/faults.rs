@@ -13,6 +13,7 @@ use queue_protocol::membership::Standing;
 use super::dial::{excursion, length};
 use super::machine::{Machine, Power, Role};
 use super::members::MACHINES_MAX;
+use super::moves;
 use super::operator::{promote, remove, transfer};
 use super::plan::CAPACITY;
 use super::world::{CLIENTS, Checked, LATENCY_MAX, World, pair};
@@ -46,6 +47,9 @@ pub(crate) const KINDS: &[(&str, u64)] = &[
     ("put_back", 2),
     ("swap", 1),
     ("flip", 4),
+    ("move", 4),
+    ("trade", 2),
+    ("move_all", 1),
 ];
 
 /// What ends a fault.
@@ -163,7 +167,8 @@ impl Chaos {
 
     fn troubles(&self, world: &World) -> usize {
         let down = world.machines.values().filter(|m| m.power != Power::On && m.role == Role::Member).count();
-        self.active.len() + down
+        let moving = world.machines.values().filter(|m| !m.is_known && m.role == Role::Member).count();
+        self.active.len() + down + moving
     }
 
     /// Machines whose power went in the middle of a write.
@@ -261,6 +266,7 @@ impl Chaos {
                 self.active.push(Active { until, undo: Undo::Disk(name) });
             }
             "transfer" | "promote" | "remove" | "add" => return change(world, kind, &name),
+            "move" | "trade" | "move_all" => return moves::begin(world, kind, &name),
             "wipe" | "put_back" | "swap" | "flip" => return self.take_data(world, kind, &name),
             _ => unreachable!("every kind is above"),
         }
@@ -374,7 +380,8 @@ fn change(world: &mut World, kind: &str, name: &str) -> bool {
             world.operator.order(&leader, promote(learner));
         }
         "remove" => {
-            let Some(node) = node.filter(|_| picture.voters() > 3 && world.lost().is_none()) else {
+            let may = picture.voters() > 3 && world.lost().is_none() && !world.is_moving();
+            let Some(node) = node.filter(|_| may) else {
                 return false;
             };
             world.operator.order(&leader, remove(node));
@@ -384,7 +391,11 @@ fn change(world: &mut World, kind: &str, name: &str) -> bool {
         }
         _ => {
             let coming = world.machines.values().any(|machine| machine.role == Role::Joining);
-            if picture.members.len() >= 5 || world.made() >= MACHINES_MAX || coming || world.lost().is_some()
+            if world.is_moving()
+                || picture.members.len() >= 5
+                || world.made() >= MACHINES_MAX
+                || coming
+                || world.lost().is_some()
             {
                 return false;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::simulation::SimNet;
+use harness::simulation::{Book, SimNet};
 use queue_protocol::client::{Connection, Dial};
 use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
@@ -38,8 +38,8 @@ pub(super) async fn visit(load: Load, seed: u64, place: u64) {
 }
 
 /// A connection to this machine, and the index that it named.
-async fn connect(machine: &str, session: SessionId) -> Option<(Connection, u64)> {
-    let dial: Arc<dyn Dial> = Arc::new(SimNet::default());
+async fn connect(book: &Book, machine: &str, session: SessionId) -> Option<(Connection, u64)> {
+    let dial: Arc<dyn Dial> = Arc::new(SimNet { book: book.clone(), ..SimNet::default() });
     let hello = Hello::new(None, HelloRole::Client { session }, 0, [7; 32]);
     let connecting = async { Connection::open(dial.dial(machine).await.ok()?, hello).await.ok() };
     let connection = tokio::time::timeout(TIMEOUT, connecting).await.ok()??;
@@ -49,7 +49,7 @@ async fn connect(machine: &str, session: SessionId) -> Option<(Connection, u64)>
 
 /// Nothing if this machine does not lead.
 async fn come(load: &Load, machine: &str, session: SessionId) -> Option<()> {
-    let (first, index) = connect(machine, session).await?;
+    let (first, index) = connect(load.book(), machine, session).await?;
     let ask = async |connection: &Connection, number, request| {
         let stamp = Some(Stamp { number, done_below: 1, index });
         let call = Call { stamp, timeout_ms: 1_500, request };
@@ -60,7 +60,7 @@ async fn come(load: &Load, machine: &str, session: SessionId) -> Option<()> {
     let create = Request::CreateQueue(Box::new(create));
     let Some(Ok(_)) = ask(&first, 1, create.clone()).await else { return Some(()) };
     let Some(Ok(Answer::Closed)) = ask(&first, 2, Request::CloseSession).await else { return Some(()) };
-    let (second, _) = connect(machine, session).await?;
+    let (second, _) = connect(load.book(), machine, session).await?;
     if let Some(Ok(answer)) = ask(&second, 1, create).await {
         load.note_wrong(format!("{session} is closed, and its first request was answered again: {answer:?}"));
     }

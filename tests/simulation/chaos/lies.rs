@@ -25,7 +25,7 @@ impl Chaos {
     pub(super) fn take_data(&mut self, world: &mut World, kind: &'static str, name: &str) -> bool {
         let Some(picture) = world.picture() else { return false };
         let coming = world.machines.values().any(|machine| machine.role == Role::Joining);
-        if world.lost().is_some() || coming || world.made() >= MACHINES_MAX {
+        if world.is_moving() || world.lost().is_some() || coming || world.made() >= MACHINES_MAX {
             return false;
         }
         // Between two voters of old and three of new none may be lost.
@@ -65,8 +65,9 @@ impl Chaos {
     pub(super) fn tell_lie(&mut self, world: &mut World, kind: &'static str) -> Checked {
         let whole = world.whole();
         let well = |name: &String| world.seen(name).is_some();
-        let Some(picture) =
-            world.picture().filter(|now| !now.changing && whole.iter().all(well) && whole.len() >= 3)
+        let Some(picture) = world
+            .picture()
+            .filter(|now| !world.is_moving() && !now.changing && whole.iter().all(well) && whole.len() >= 3)
         else {
             return Ok(());
         };

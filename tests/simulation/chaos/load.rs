@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::history::History;
-use harness::simulation::SimNet;
+use harness::simulation::{Book, SimNet};
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Answered, Client, ClientConfig, ClientError};
 use queue_protocol::content::{self, ContentSpec};
@@ -48,6 +48,7 @@ pub(crate) struct Load {
     working: Arc<AtomicU64>,
     pushed: Arc<AtomicU64>,
     wrong: Arc<Mutex<Vec<String>>>,
+    book: Book,
 }
 
 struct Held {
@@ -57,13 +58,23 @@ struct Held {
 }
 
 /// Where a client asks.
-fn client(seed: u128, timeout: Duration) -> Client {
+fn client(seed: u128, timeout: Duration, book: &Book) -> Client {
     let servers = (1..=MACHINES_MAX).map(|number| address(&format!("n{number}"))).collect();
     let config = ClientConfig { servers, timeout, follow: true, seed };
-    Client::new(config, Arc::new(SimNet::default()))
+    Client::new(config, Arc::new(SimNet { book: book.clone(), ..SimNet::default() }))
 }
 
 impl Load {
+    /// Nobody works yet; all will find machines by this book.
+    pub(crate) fn new(book: Book) -> Self {
+        Self { book, ..Self::default() }
+    }
+
+    /// What names mean.
+    pub(super) fn book(&self) -> &Book {
+        &self.book
+    }
+
     /// No worker begins anything more.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -115,7 +126,7 @@ struct Worker {
 impl Worker {
     async fn work(mut self) {
         let timeout = self.dice.ms(1_500..8_000);
-        let client = client(self.session, timeout);
+        let client = client(self.session, timeout, self.load.book());
         for name in queues::all() {
             let create = CreateQueue { queue: queue(name), settings: settings(name), if_not_exists: true };
             while !matches!(
@@ -378,9 +389,9 @@ impl Left {
 }
 
 /// Takes everything out, in peace.
-pub(crate) async fn drain(history: History, seed: u64, left: Left) -> turmoil::Result {
+pub(crate) async fn drain(history: History, seed: u64, left: Left, book: Book) -> turmoil::Result {
     let session = u128::from(seed) << 64 | 999;
-    let client = client(session, Duration::from_secs(10));
+    let client = client(session, Duration::from_secs(10), &book);
     let ask = |request| history.call(&client, SessionId(session), request, vec![]);
     loop {
         let mut busy = false;

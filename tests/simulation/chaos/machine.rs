@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use harness::simulation::{Hands, Wires, outside};
+use harness::simulation::{Book, Hands, SimNet, Wires, outside};
 use queue_broker::fs::sim::{Bias, Image, SimDisk};
 use queue_broker::node::identity::Identity;
 use queue_broker::node::{self, NodeError, NodeOptions, Way};
@@ -29,6 +29,9 @@ pub(crate) enum Job {
 /// What a machine and its boots share.
 pub(crate) struct Shared {
     options: NodeOptions,
+    /// Where others are told to find it.
+    address: Mutex<String>,
+    book: Book,
     job: Mutex<(Job, u64)>,
     pub(crate) disk: SimDisk,
     pub(crate) hands: Arc<Hands>,
@@ -89,6 +92,10 @@ pub(crate) struct Machine {
     pub(crate) leaving: Duration,
     /// What its log must hold when it comes back.
     pub(crate) owed: u64,
+    /// Wherever it was told that it is.
+    pub(crate) places: Vec<String>,
+    /// The leader knows it where it is.
+    pub(crate) is_known: bool,
     shared: Arc<Shared>,
 }
 
@@ -120,20 +127,22 @@ impl Shared {
             ends.end();
             locked(&ended).get_or_insert(fatal);
         });
-        let outside = outside(self.disk.boot(), wires.clone(), Arc::clone(&self.hands), boot, end);
+        let net = SimNet { wires: wires.clone(), book: self.book.clone() };
+        let outside = outside(self.disk.boot(), net, Arc::clone(&self.hands), boot, end);
+        let options = NodeOptions { advertise: Some(locked(&self.address).clone()), ..self.options.clone() };
         match job {
             Job::Nothing | Job::Serve => {}
             Job::Found => {
-                node::init(&outside, &self.options).await?;
+                node::init(&outside, &options).await?;
             }
             Job::Join { through, standing, secret } => {
                 let found = Identity::read(&*outside.disk, &self.options.data_dir);
                 if !found.is_ok_and(|found| found.identity.is_joined()) {
-                    node::join(&outside, &self.options, Way::Ask { at: through, standing }, secret).await?;
+                    node::join(&outside, &options, Way::Ask { at: through, standing }, secret).await?;
                 }
             }
         }
-        let node = node::start(outside, self.options.clone()).await?;
+        let node = node::start(outside, options).await?;
         *locked(&self.node) = Some(node.identity().node.0);
         stop.notified().await;
         node.stop().await;
@@ -143,9 +152,12 @@ impl Shared {
 
 impl Machine {
     /// A machine that is off and empty.
-    pub(crate) fn new(name: &str, number: u64, disk: SimDisk, options: NodeOptions) -> Self {
+    pub(crate) fn new(name: &str, number: u64, disk: SimDisk, options: NodeOptions, book: Book) -> Self {
+        let address = options.advertise.clone().expect("a plan names an address");
         let shared = Shared {
             options,
+            address: Mutex::new(address.clone()),
+            book,
             job: Mutex::new((Job::Nothing, 0)),
             disk,
             hands: Hands::new(number),
@@ -166,6 +178,8 @@ impl Machine {
             off_at: None,
             leaving: Duration::ZERO,
             owed: 0,
+            places: vec![address],
+            is_known: true,
             shared: Arc::new(shared),
         }
     }
@@ -210,6 +224,18 @@ impl Machine {
         self.must_fail = false;
         self.wake = None;
         *locked(&self.shared.ended) = None;
+    }
+
+    /// Where its node says that it is, from its next start on.
+    pub(crate) fn go_to(&mut self, address: &str) {
+        address.clone_into(&mut locked(&self.shared.address));
+        self.places.push(address.to_owned());
+        self.is_known = false;
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> &str {
+        self.places.last().expect("it is somewhere")
     }
 
     /// Something else lies on its disk.

@@ -111,6 +111,7 @@ impl World {
         for name in due {
             self.start(&name);
         }
+        self.tell_addresses();
         let Some(picture) = self.picture() else { return Ok(()) };
         let names: Vec<String> = self.machines.keys().cloned().collect();
         for name in names {

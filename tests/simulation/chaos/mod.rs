@@ -10,6 +10,7 @@ mod lies;
 mod load;
 mod machine;
 mod members;
+mod moves;
 mod operator;
 mod plan;
 mod queues;
@@ -54,7 +55,7 @@ pub(crate) struct Report {
 pub(crate) fn run(seed: u64) -> Report {
     let plan = Plan::new(seed);
     let mut world = World::new(plan);
-    let load = Load::default();
+    let load = Load::new(world.book.clone());
     let result = live(&mut world, &load);
     let violation = result.err().map(|Violation(what)| what);
     world.note_operations();
@@ -93,7 +94,7 @@ fn live(world: &mut World, load: &Load) -> Checked {
     let within = (peace + LABELS_WITHIN).saturating_sub(world.now()).max(LABELS_MIN);
     world.wait("labels follow right clocks", within, World::label_is_right)?;
     let left = load::Left::new();
-    world.sim.client("c3", load::drain(world.history.clone(), plan.seed, left.clone()));
+    world.sim.client("c3", load::drain(world.history.clone(), plan.seed, left.clone(), world.book.clone()));
     world.wait("everything is taken out", DRAINED_WITHIN, |_| left.nothing())?;
     world.wait("all have applied the same", HEALED_WITHIN, World::is_well)?;
     world.replicas.compare_newest(&world.whole());
@@ -131,6 +132,11 @@ impl World {
             }
         }
         let whole = self.whole();
+        if let Some(moved) =
+            self.machines.values().find(|machine| machine.role == Role::Member && !machine.is_known)
+        {
+            return Err(format!("{} is not known at {}", moved.name, moved.address()));
+        }
         if picture.members.len() != whole.len() {
             return Err(format!("{} members are {:?}", whole.len(), picture.members));
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use harness::simulation::SimNet;
+use harness::simulation::{Book, SimNet};
 use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::membership::MemberChange;
 use queue_protocol::names::NodeId;
@@ -60,10 +60,10 @@ impl Picture {
     }
 }
 
-fn client(seed: u64, number: u64, timeout: Duration) -> Client {
+fn client(seed: u64, number: u64, timeout: Duration, book: &Book) -> Client {
     let seed = u128::from(seed) << 32 | u128::from(number);
     let config = ClientConfig { servers: Vec::new(), timeout, follow: false, seed };
-    Client::new(config, Arc::new(SimNet::default()))
+    Client::new(config, Arc::new(SimNet { book: book.clone(), ..SimNet::default() }))
 }
 
 fn now() -> Duration {
@@ -121,9 +121,9 @@ impl Operator {
     }
 
     /// Runs at its own place in the network, for ever.
-    pub(crate) async fn run(self, seed: u64) -> turmoil::Result {
-        let looking = client(seed, 1, LOOK_TIMEOUT);
-        let ordering = client(seed, 2, ORDER_TIMEOUT);
+    pub(crate) async fn run(self, seed: u64, book: Book) -> turmoil::Result {
+        let looking = client(seed, 1, LOOK_TIMEOUT, &book);
+        let ordering = client(seed, 2, ORDER_TIMEOUT, &book);
         loop {
             let (machines, orders) = {
                 let mut inner = self.inner();

@@ -116,7 +116,7 @@ impl Plan {
         NodeOptions {
             data_dir: PathBuf::from("data"),
             listen: format!("0.0.0.0:{PORT}"),
-            advertise: Some(address(name)),
+            advertise: Some(address(&place(name))),
             name: Some(name.to_owned()),
             raft: RaftOptions {
                 heartbeat: self.heartbeat,
@@ -139,6 +139,11 @@ impl Plan {
             descriptors: None,
         }
     }
+}
+
+/// The name under which others know the machine `name` at first.
+pub(crate) fn place(name: &str) -> String {
+    format!("at-{name}")
 }
 
 /// Where the node on machine `name` is reached.

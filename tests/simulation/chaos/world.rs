@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use harness::history::{History, Replicas};
+use harness::simulation::{Book, Named};
 use queue_broker::fs::sim::{Bias, SimDisk};
 use queue_broker::outside::Fatal;
 use queue_protocol::hello::Secret;
@@ -13,7 +14,7 @@ use super::coverage::Covered;
 use super::dial::Dial;
 use super::machine::{Job, Machine, Power, Role};
 use super::operator::{Operator, Picture};
-use super::plan::{Dice, Plan};
+use super::plan::{Dice, Plan, place};
 use super::trace::Trace;
 
 /// A step of simulated time.
@@ -50,6 +51,9 @@ pub(crate) struct World {
     terms: BTreeMap<String, u64>,
     failed: BTreeMap<String, Duration>,
     pub(crate) dial: Dial,
+    pub(crate) book: Book,
+    /// Since when nobody leads.
+    pub(super) leaderless: Option<Duration>,
 }
 
 impl World {
@@ -80,10 +84,12 @@ impl World {
             terms: BTreeMap::new(),
             failed: BTreeMap::new(),
             dial: Dial::default(),
+            book: Book::default(),
+            leaderless: None,
             plan,
         };
-        let (operator, seed) = (world.operator.clone(), world.plan.seed);
-        world.sim.client("operator", operator.run(seed));
+        let (operator, seed, book) = (world.operator.clone(), world.plan.seed, world.book.clone());
+        world.sim.client("operator", operator.run(seed, book));
         world
     }
 
@@ -105,7 +111,9 @@ impl World {
         let elapsed =
             || turmoil::sim_elapsed().map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
         let witness = self.replicas.witness(&name, elapsed);
-        let machine = Machine::new(&name, self.made, disk, self.plan.options(&name, witness));
+        self.book.set(&place(&name), Named::Machine(name.clone()));
+        let book = self.book.clone();
+        let machine = Machine::new(&name, self.made, disk, self.plan.options(&name, witness), book);
         self.sim.host(name.clone(), machine.software());
         self.operator.watch(&name);
         self.machines.insert(name.clone(), machine);
@@ -249,6 +257,26 @@ impl World {
         }
         if status.role == Leads::Leader {
             self.credit(status);
+            self.look_at_places(status)?;
+        }
+        Ok(())
+    }
+
+    /// A leader knows a node nowhere but where it was or is.
+    fn look_at_places(&mut self, leader: &StatusView) -> Checked {
+        for member in leader.members.iter() {
+            let mut machines = self.machines.values_mut();
+            let Some(machine) = machines.find(|machine| machine.node() == Some(member.node.0)) else {
+                continue;
+            };
+            if !machine.places.iter().any(|place| *place == *member.address) {
+                let what = format!("{} is known at {}, where it never was", machine.name, member.address);
+                return Err(Violation(what));
+            }
+            if !machine.is_known && *member.address == *machine.address() {
+                machine.is_known = true;
+                self.covered.add("moved", 1);
+            }
         }
         Ok(())
     }

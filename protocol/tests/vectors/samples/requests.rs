@@ -258,6 +258,7 @@ pub(super) fn requests() -> Vec<Sample> {
         ("/add", MemberChange::Add { address: address.clone(), standing: Standing::Learner }),
         ("/replace", MemberChange::Add { address, standing: Standing::InsteadOf(NodeId(3)) }),
         ("/promote", MemberChange::Promote(NodeId(4))),
+        ("/address", MemberChange::SetAddress { node: NodeId(3), address: text("10.0.0.9:7410") }),
         ("/remove", MemberChange::Remove { node: NodeId(4), force: false }),
     ] {
         read(suffix, Request::ChangeMembers(change));
