@@ -614,6 +614,7 @@ fn peers() -> Vec<Sample> {
     answer("", PeerResponse::Joined(joined));
     answer("", PeerResponse::Pong(ping));
     answer("", PeerResponse::Coming);
+    answer("", PeerResponse::Noted);
     let empty = BootstrapState::Empty { peers: peers(), position: 1, word: Some(StoreId(0x44)) };
     answer("/empty", PeerResponse::Bootstrap(empty));
     let holder = Some(Holder { node: NodeId(1), name: text("n1") });
