@@ -192,8 +192,7 @@ impl Nodes {
     /// Whether what `cluster wait` waits for is there.
     pub(crate) fn is(&self, what: WaitFor) -> bool {
         let judged = self.judge();
-        let (voters, ..) = judged.quorum();
-        let (have, of) = self.reachable();
+        let ((voters, ..), (have, of)) = (judged.quorum(), self.reachable());
         let applied = |index| have == of && self.answers().all(|status| status.applied_index >= index);
         judged.works()
             && match what {

@@ -1,7 +1,7 @@
 //! What is said of the health of a cluster is what a push meets: a voter that the others refuse does not count, nor one
 //! that is behind; without a majority nothing works, and what refuses pushes is named.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::bodies::push;
 use harness::cluster::Cluster;
@@ -9,6 +9,7 @@ use harness::program::{Ran, queued, run};
 use harness::{LIMIT, free_port, trace, until};
 use queue_broker::mutants::{Mutant, VARIABLE};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::slow_disk::Slow;
 use crate::stores::{caught_up, copy, push_some, put_back};
@@ -34,7 +35,7 @@ async fn ends_with(cluster: &Cluster, words: &[&str], code: i32) -> Ran {
     .await
 }
 
-/// `/work/shared/repro/safe-to-stop.sh`: an operator restores last night's copy of n2.
+/// An operator restores last night's copy of n2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_voter_that_the_others_refuse_does_not_count() {
     let mut cluster = Cluster::start().await;

@@ -2,7 +2,6 @@
 //! the lost nodes gave.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::cluster::Cluster;
 use harness::machines::{Machines, readme_commands};
@@ -10,6 +9,7 @@ use harness::process::{Daemon, show_log};
 use harness::program::{Ran, run};
 use harness::raw::{self, random_session};
 use harness::{LIMIT, program, until};
+use queue_broker::clock::{Clock, SystemClock};
 use queue_broker::mutants::{Mutant, VARIABLE};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::SessionId;
@@ -30,7 +30,7 @@ async fn store(dir: &Path, words: &[&str]) -> Ran {
 const RECOVER: [&str; 3] = ["recover", "--as-single-node", "--i-accept-data-loss"];
 
 fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs()
+    SystemClock.wall_ms() / 1_000
 }
 
 /// The token of the first message of queue `q`, leased from node `n` alone.

@@ -135,7 +135,7 @@ fn reload(flags: &Flags) {
     match done {
         Ok(level) => tell(&format!("SIGHUP: log.file is opened anew, log.level is {}", level.to_lowercase())),
         Err(failure) => {
-            tracing::error!("SIGHUP: nothing was changed: {}", failure.to_string().replace('\n', " "))
+            tracing::error!("SIGHUP: nothing was changed: {}", failure.to_string().replace('\n', " "));
         }
     }
 }

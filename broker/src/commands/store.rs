@@ -152,7 +152,7 @@ fn set_address(disk: &dyn Disk, args: &SetAddressArgs) -> Result<(), Failure> {
         lines.push(Override { node: args.node.clone(), address: args.address.clone(), known: None });
     }
     let writing = overrides::write(disk, &args.dir, &lines);
-    machine::block_on(async { writing.await })?.map_err(NodeError::from)?;
+    machine::block_on(writing)?.map_err(NodeError::from)?;
     let (dir, node, address) = (args.dir.display(), &args.node, &args.address);
     print(&if is_set {
         format!("the node of {dir} dials {node} at {address}, until the cluster agrees on an address\n")

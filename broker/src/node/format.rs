@@ -5,33 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
-use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, PeerHello, Secret, VERSION};
-use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::hello::{JOINING, Secret};
+use queue_protocol::io::Outbox;
 use queue_protocol::membership::Standing;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{Invite, Join, Joined, PeerRequest, PeerResponse};
-use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 use super::identity::{Identity, IdentityError};
+use super::invited::answer_while_joining;
 use super::start::{advertised, bind, lock, log_seed};
 use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
 use crate::fs::create_dirs;
 use crate::log::{Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
-use crate::outside::{Listener, Outside};
+use crate::outside::Outside;
 use crate::raft::{Credentials, PeerStream, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
-/// How long a peer that connected may take to say what it wants.
-const INVITE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A join waits for the leader to reach back and for two commits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -279,69 +275,6 @@ impl Way {
     pub fn through(at: impl Into<String>) -> Self {
         Self::Ask { at: at.into(), standing: Standing::Voter }
     }
-}
-
-enum Never {}
-
-/// Says who is here to the leader that looks whether it can reach this node, and takes its invitation.
-async fn answer_while_joining(
-    outside: &Outside,
-    me: &Credentials,
-    listener: &dyn Listener,
-    invited: &mpsc::Sender<Invite>,
-) -> Never {
-    let mut said = String::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(JOIN_PAUSE).await;
-            continue;
-        };
-        let (read, mut writer) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(read);
-        let answer = |hello: &Hello| {
-            // A client must not take this for a cluster; only the leader has business here.
-            let (HelloRole::Peer(_), Some(cluster)) = (&hello.role, hello.cluster) else {
-                return Err(Error::again(ErrorCode::NoLeader, "this node is joining a cluster"));
-            };
-            hello.check(cluster, JOINING)?;
-            Ok(Accepted {
-                version: VERSION,
-                cluster,
-                name: Text::default(),
-                node: PeerHello { levels: me.spoken.own(), ..PeerHello::nobody(JOINING, me.store) },
-                leader: None,
-                features: 0,
-                wall_ms: outside.clock.wall_ms(),
-                nonce: outside.random_bytes(),
-                index: None,
-            })
-        };
-        if let Err(error) = accept(&mut reader, &mut writer, &me.secret, answer, |_| Ok(())).await {
-            // Peers of the member that had this address call it again and again.
-            if said != error.to_string() {
-                said = error.to_string();
-                tracing::info!(%error, "a connection was not accepted while joining");
-            }
-        } else if let Ok(Some(invite)) =
-            tokio::time::timeout(INVITE_TIMEOUT, take_invitation(&mut reader, &mut writer)).await
-        {
-            // One is enough: the answer to it is on its way.
-            let _ = invited.try_send(invite);
-        }
-    }
-}
-
-/// The invitation that comes over a proved connection, answered; `None` if none comes.
-async fn take_invitation(
-    reader: &mut FrameReader<ReadHalf<Box<dyn Stream>>>,
-    writer: &mut WriteHalf<Box<dyn Stream>>,
-) -> Option<Invite> {
-    let frame = reader.next().await.ok()??;
-    let PeerRequest::Invite(invite) = frame.message().ok()? else { return None };
-    let mut outbox = Outbox::new();
-    outbox.push(&OutFrame::new(frame.request_id, &PeerResponse::Coming, Vec::new())).ok()?;
-    outbox.write_to(writer).await.ok()?;
-    Some(invite)
 }
 
 /// Asks for membership, following the leader, until it is given, refused, or out of time.

@@ -5,6 +5,7 @@ mod check;
 mod descriptors;
 mod format;
 pub mod identity;
+mod invited;
 mod privacy;
 mod recover;
 pub mod secret;

@@ -6,9 +6,9 @@ use std::sync::{Arc, OnceLock};
 
 use openraft::async_runtime::watch::WatchReceiver;
 
-use super::Raft;
 use super::levels::NotSpoken;
 use super::types::decode_meta;
+use super::{Consensus, Raft};
 use crate::outside::{Fatal, Others};
 
 /// The first that was found. Clones are the same.
@@ -76,6 +76,13 @@ pub(super) fn others(raft: &Raft) -> Others {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     Others::of(metrics.membership_config.membership().nodes().count())
+}
+
+impl Consensus {
+    /// Whether other members have what this node holds.
+    pub(crate) fn others(&self) -> Others {
+        others(&self.raft)
+    }
 }
 
 /// The same, as the meta of a snapshot tells.

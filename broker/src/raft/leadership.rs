@@ -8,15 +8,16 @@ use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::bounded::Text;
+use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::names::NodeId;
 use queue_protocol::response::{LeaderView, Role};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Raft;
 use super::clocks::{self, LeaseStamp, Stamper};
 use super::times::{Now, Times};
 use super::types::TypeConfig;
+use super::{Consensus, Raft};
 use crate::queue::command::Stamps;
 
 /// One time of leading.
@@ -286,6 +287,24 @@ impl Seat {
                 return;
             }
             tokio::time::sleep(self.heartbeat).await;
+        }
+    }
+}
+
+impl Consensus {
+    /// Where to go instead.
+    pub(crate) fn not_leader(&self) -> Error {
+        let view = self.seat.view();
+        let me = &self.me.name;
+        match view.leader.filter(|leader| leader.node != self.me.credentials.node) {
+            Some(leader) => {
+                let message = format!("{me} is a follower; leader is {} at {}", leader.name, leader.address);
+                Error { retry: Retry::AtLeader(leader), ..Error::refused(ErrorCode::NotLeader, message) }
+            }
+            None => Error {
+                retry: Retry::AfterMs(50),
+                ..Error::refused(ErrorCode::NoLeader, format!("{me} knows no leader"))
+            },
         }
     }
 }

@@ -56,7 +56,7 @@ use bytes::Bytes;
 use openraft::type_config::TypeConfigExt;
 use openraft::{Config, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
-use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::level::Levels;
 use queue_protocol::names::StoreId;
 use tokio::sync::watch;
@@ -91,7 +91,7 @@ use self::times::Times;
 use self::types::TypeConfig;
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
-use crate::outside::{Others, Outside};
+use crate::outside::Outside;
 use crate::queue::State;
 use crate::queue::command::{Command, Op};
 use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
@@ -469,27 +469,6 @@ impl Consensus {
             let before = behind.checked_sub(1).map(|at| &live[at]);
             before.is_some_and(|(index, rows)| *index == body.index && rows.contains(&body.ordinal))
         })
-    }
-
-    /// Where to go instead.
-    pub(crate) fn not_leader(&self) -> Error {
-        let view = self.seat.view();
-        let me = &self.me.name;
-        match view.leader.filter(|leader| leader.node != self.me.credentials.node) {
-            Some(leader) => {
-                let message = format!("{me} is a follower; leader is {} at {}", leader.name, leader.address);
-                Error { retry: Retry::AtLeader(leader), ..Error::refused(ErrorCode::NotLeader, message) }
-            }
-            None => Error {
-                retry: Retry::AfterMs(50),
-                ..Error::refused(ErrorCode::NoLeader, format!("{me} knows no leader"))
-            },
-        }
-    }
-
-    /// Whether other members have what this node holds.
-    pub(crate) fn others(&self) -> Others {
-        cause::others(&self.raft)
     }
 
     /// Until this node is no member any more.

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod check;
+mod cluster;
 mod schedule;
 mod settings;
 mod sweep;
@@ -18,6 +19,7 @@ use queue_protocol::names::{Key, QueueName};
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
 pub(crate) use self::check::*;
+pub(crate) use self::cluster::*;
 pub(crate) use self::schedule::*;
 pub(crate) use self::settings::*;
 pub(crate) use self::sweep::*;
@@ -290,91 +292,6 @@ pub(crate) enum GroupCmd {
         /// 1 to 1,000, or none for the queue's
         #[arg(value_name = "N", value_parser = weight)]
         weight: Weight,
-    },
-}
-
-/// `cluster …`
-#[derive(Subcommand, Debug)]
-pub(crate) enum ClusterCmd {
-    /// Every node, one row, unreachable ones too, and whether writes work. Exit 0, or 1 if a push would be refused
-    Status,
-    /// The members as the leader knows them
-    Members,
-    /// Wait for a condition, judged by whom the leader hears; give up after --timeout [default: 30s]
-    Wait {
-        /// leader or quorum: a leader with a majority behind it; writable: and no node refuses pushes; voters=N that
-        /// keep pace; members=N, learners included; applied or applied=INDEX: every member has applied what is
-        /// committed, or that entry
-        #[arg(long = "for", value_name = "WHAT", default_value = "leader", value_parser = wait_for)]
-        what: WaitFor,
-    },
-    /// Move leadership
-    Transfer {
-        /// To this node, by number or name; to the best one if none
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        node: Option<String>,
-    },
-    /// Take in the node that waits there (`queued join --secret-file FILE` without --at), and wait until it votes
-    Add {
-        /// Where it listens
-        #[arg(value_name = "HOST:PORT")]
-        address: String,
-        /// It stays a learner, without a vote
-        #[arg(long)]
-        learner: bool,
-    },
-    /// Give a learner a vote
-    Promote {
-        /// Which, by number or name
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        node: String,
-    },
-    /// Remove a member for good; its number is never given again
-    Remove {
-        /// Which, by number or name
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        node: String,
-        /// Also if the voters that remain do not have a majority that answers
-        #[arg(long)]
-        force: bool,
-    },
-    /// Put the node that waits there in the place of a member, in one change, and wait until it votes
-    Replace {
-        /// Which member, by number or name; it may be dead
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        old: String,
-        /// Where the new one listens
-        #[arg(value_name = "HOST:PORT")]
-        address: String,
-    },
-    /// Know a member at another address, where it runs already; by itself the cluster notices in 10 s
-    SetAddress {
-        /// Which member, by number or name
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        node: String,
-        /// Where it listens now
-        #[arg(value_name = "HOST:PORT")]
-        address: String,
-    },
-    /// Move leadership away from a node and keep it from leading until it starts anew
-    Drain {
-        /// Which, by number or name
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        node: String,
-        /// Let it lead again
-        #[arg(long)]
-        undo: bool,
-    },
-    /// Raise the cluster's feature level, once every node runs a build that speaks the next one; there is no way back
-    Upgrade {
-        /// To this level; to the highest that all members speak if none
-        level: Option<u32>,
-    },
-    /// Would the cluster work on without this node? Exit 0 or 1
-    SafeToStop {
-        /// Which, by number or name
-        #[arg(add = ArgValueCompleter::new(live::nodes))]
-        node: String,
     },
 }
 

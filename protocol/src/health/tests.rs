@@ -149,13 +149,13 @@ fn voters_that_are_silent_refused_or_behind_do_not_count_and_the_reason_is_told(
         (
             |contact| {
                 contact.refused =
-                    Some(refusal(ErrorCode::StoreRefused, "n3 is refused: its log ends at entry 9. End it"))
+                    Some(refusal(ErrorCode::StoreRefused, "n3 is refused: its log ends at entry 9. End it"));
             },
             "it is refused: its log ends at entry 9",
         ),
         (
             |contact| {
-                contact.refuses = Some(refusal(ErrorCode::DiskReserve, "the disk of n3 is full. Free space"))
+                contact.refuses = Some(refusal(ErrorCode::DiskReserve, "the disk of n3 is full. Free space"));
             },
             "it does not let the leader in: the disk of n3 is full",
         ),
@@ -255,11 +255,11 @@ fn a_node_is_ready_whatever_refuses_pushes_and_not_if_it_hears_no_leader_is_drai
     assert_eq!(ready(&follower), Ok(()));
     follower.health.refusals = Bounded::new(vec![refusal(ErrorCode::DiskReserve, "its disk")]).unwrap();
     about(&mut follower, 3, |contact| {
-        contact.refuses = Some(refusal(ErrorCode::DiskReserve, "the disk of n3 is full"))
+        contact.refuses = Some(refusal(ErrorCode::DiskReserve, "the disk of n3 is full"));
     });
     assert_eq!(ready(&follower), Ok(()));
     about(&mut follower, 3, |contact| {
-        contact.refuses = Some(refusal(ErrorCode::StoreRefused, "n2 is refused"))
+        contact.refuses = Some(refusal(ErrorCode::StoreRefused, "n2 is refused"));
     });
     assert_eq!(ready(&follower), Err("n3 does not let it in: n2 is refused".into()));
     assert_eq!(ready(&said(2, 3, None)), Err("it hears no leader".into()));

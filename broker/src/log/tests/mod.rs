@@ -4,6 +4,7 @@ mod flips;
 mod lifecycle;
 mod model;
 mod planted;
+mod small_bodies;
 mod spares;
 mod storage;
 

@@ -1,0 +1,92 @@
+//! `cluster …`: the nodes and their part in the cluster.
+
+use clap::Subcommand;
+use clap_complete::engine::ArgValueCompleter;
+
+use super::values::{WaitFor, wait_for};
+use crate::live;
+
+/// `cluster …`
+#[derive(Subcommand, Debug)]
+pub(crate) enum ClusterCmd {
+    /// Every node, one row, unreachable ones too, and whether writes work. Exit 0, or 1 if a push would be refused
+    Status,
+    /// The members as the leader knows them
+    Members,
+    /// Wait for a condition, judged by whom the leader hears; give up after --timeout [default: 30s]
+    Wait {
+        /// leader or quorum: a leader with a majority behind it; writable: and no node refuses pushes; voters=N that
+        /// keep pace; members=N, learners included; applied or applied=INDEX: every member has applied what is
+        /// committed, or that entry
+        #[arg(long = "for", value_name = "WHAT", default_value = "leader", value_parser = wait_for)]
+        what: WaitFor,
+    },
+    /// Move leadership
+    Transfer {
+        /// To this node, by number or name; to the best one if none
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: Option<String>,
+    },
+    /// Take in the node that waits there (`queued join --secret-file FILE` without --at), and wait until it votes
+    Add {
+        /// Where it listens
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+        /// It stays a learner, without a vote
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Give a learner a vote
+    Promote {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+    },
+    /// Remove a member for good; its number is never given again
+    Remove {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+        /// Also if the voters that remain do not have a majority that answers
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put the node that waits there in the place of a member, in one change, and wait until it votes
+    Replace {
+        /// Which member, by number or name; it may be dead
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        old: String,
+        /// Where the new one listens
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+    },
+    /// Know a member at another address, where it runs already; by itself the cluster notices in 10 s
+    SetAddress {
+        /// Which member, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+        /// Where it listens now
+        #[arg(value_name = "HOST:PORT")]
+        address: String,
+    },
+    /// Move leadership away from a node and keep it from leading until it starts anew
+    Drain {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+        /// Let it lead again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Raise the cluster's feature level, once every node runs a build that speaks the next one; there is no way back
+    Upgrade {
+        /// To this level; to the highest that all members speak if none
+        level: Option<u32>,
+    },
+    /// Would the cluster work on without this node? Exit 0 or 1
+    SafeToStop {
+        /// Which, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
+    },
+}
