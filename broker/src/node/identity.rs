@@ -361,9 +361,9 @@ mod tests {
             &b"QUEUE-ID\x01\0\0\0\x01\0\0\0"[..],
             b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             b"\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            b"\x03\0\0\0\0\0\0\0\x02\0\x01\0n3",
+            b"\x03\0\0\0\0\0\0\0\x02\0\x02\0n3",
             &[0; 62],
-            &[0xa2, 0x0a, 0x24, 0x63],
+            &[0x31, 0x0d, 0x63, 0xc8],
         ];
         assert_eq!(bytes, expected.concat());
         assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });

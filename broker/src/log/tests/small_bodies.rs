@@ -33,7 +33,7 @@ fn files_that_small_bodies_fill_are_copied_once() {
 /// The sparse files when none comes any more.
 async fn until_it_rests(store: &Store, disk: &SimDisk) -> Vec<PathBuf> {
     let mut before = files(disk, "import");
-    for _ in 0..10 {
+    for _ in 0..4 {
         cleaned(store).await;
         let now = files(disk, "import");
         if !now.is_empty() && now == before {
