@@ -249,7 +249,7 @@ async fn without_a_leader_nothing_is_changed_and_that_is_said() {
     let ran = run(cluster.queuectl().args(push), b"").await.expect(75);
     let ran = ran.says("error[no_leader]").says("nothing was changed").says("queuectl cluster status");
     assert_eq!(ran.stdout, "");
-    let status = cluster.ctl(&["cluster", "status"]).await.expect(0);
+    let status = cluster.ctl(&["cluster", "status"]).await.expect(1);
     assert_eq!(status.stdout.matches("UNREACHABLE").count(), 2, "{status}");
     assert!(status.stdout.contains("no quorum"), "{status}");
 

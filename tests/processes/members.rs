@@ -43,6 +43,15 @@ pub(crate) async fn voters(cluster: &Cluster) -> Vec<String> {
     voters.map(|member| member.name.to_string()).collect()
 }
 
+/// Until `safe-to-stop` ends with this code: the leader hears of others once a second.
+async fn safe_to_stop(cluster: &Cluster, name: &str, code: i32) {
+    until(&format!("safe-to-stop {name} ends with {code}"), LIMIT, async || {
+        let ran = cluster.ctl(&["cluster", "safe-to-stop", name]).await;
+        if ran.code == code { Ok(()) } else { Err(ran.to_string()) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_node_is_replaced_and_members_come_and_go_under_load() {
     let mut cluster = Cluster::start().await;
@@ -52,11 +61,12 @@ async fn a_dead_node_is_replaced_and_members_come_and_go_under_load() {
 
     cluster.transfer(0).await;
     cluster.kill(2);
-    cluster.ctl(&["cluster", "safe-to-stop", "n1"]).await.expect(1);
+    // Once the leader has noticed.
+    safe_to_stop(&cluster, "n1", 1).await;
     let (n4, said) = cluster.take_in(&["cluster", "replace", "n3", "--yes"]).await;
     assert!(said.contains("votes instead of n3"), "{said}");
     assert_eq!(voters(&cluster).await, ["n1", "n2", "n4"]);
-    cluster.ctl(&["cluster", "safe-to-stop", "n1"]).await.expect(0);
+    safe_to_stop(&cluster, "n1", 0).await;
 
     // The old one is told, and remembers.
     for _ in 0..2 {

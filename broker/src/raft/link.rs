@@ -174,12 +174,14 @@ impl Failed {
         Self { dials, again_at: Instant::now() + pause, error }
     }
 
-    /// The same once more.
+    /// The same once more: who refuses whom is told from it each time.
     fn error(&self) -> io::Error {
         let inner = self.error.get_ref();
-        let refused = inner.and_then(|inner| inner.downcast_ref::<RefusedBy>());
-        match refused {
-            Some(refused) => io::Error::other(refused.clone()),
+        if let Some(refused) = inner.and_then(|inner| inner.downcast_ref::<RefusedBy>()) {
+            return io::Error::other(refused.clone());
+        }
+        match inner.and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(own) => io::Error::other(own.clone()),
             None => io::Error::new(self.error.kind(), self.error.to_string()),
         }
     }
