@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::log::Import;
-#[cfg(feature = "mutants")]
-use crate::mutants::{self, Mutant};
 
 /// Sixty entries of more than 1,000 bytes, purged up to the last but one.
 async fn purged(disk: &SimDisk) -> Store {
@@ -115,53 +113,6 @@ fn many_small_files_become_one_and_no_old_message_pins_a_segment() {
             assert_eq!(store.log.read_bodies(*index, &[0]).unwrap(), [expected], "{index}");
         }
     });
-}
-
-/// Bodies of a byte or none, one an entry: what is around them fills a file, and a full file is no small one.
-#[test]
-fn files_that_small_bodies_fill_are_copied_once() {
-    run(async {
-        let disk = formatted().await;
-        let store = Store::open(&disk).await;
-        let sizes = |index: u64| if index % 2 == 0 { &[1, 800] } else { &[0, 800] };
-        for first in (0..3_000).step_by(50) {
-            store.append((first..first + 50).map(|index| entry_of(index, 1, sizes(index)))).await;
-        }
-        store.purge(id(2_999, 1)).await;
-        let few: LiveBodies = (0..2_900).map(|index| (index, 0..1)).collect();
-        store.log.collect(few.clone(), 2_999);
-        let copied = until_it_rests(&store, &disk).await;
-        assert!(copied.len() > 8, "they fill some files: {copied:?}");
-        for index in [0, 1, 2_000, 2_001, 2_899] {
-            let expected = body(&entry_of(index, 1, sizes(index)), 0);
-            assert_eq!(store.log.read_bodies(index, &[0]).unwrap(), [expected], "{index}");
-        }
-        // One in ten is left, half of them of no size: they are copied together.
-        store.log.collect(few.into_iter().filter(|(index, _)| index % 20 < 2).collect(), 2_999);
-        let left = until_it_rests(&store, &disk).await;
-        assert!(left.len() * 2 < copied.len(), "{left:?} of {copied:?}");
-    });
-}
-
-/// The sparse files when none comes any more.
-async fn until_it_rests(store: &Store, disk: &SimDisk) -> Vec<PathBuf> {
-    let mut before = files(disk, "import");
-    for _ in 0..20 {
-        cleaned(store).await;
-        let now = files(disk, "import");
-        if !now.is_empty() && now == before {
-            return now;
-        }
-        before = now;
-    }
-    panic!("files are copied again and again: {before:?}");
-}
-
-#[cfg(feature = "mutants")]
-#[test]
-fn full_files_that_are_taken_for_small_are_noticed() {
-    let test = "log::tests::lifecycle::files_that_small_bodies_fill_are_copied_once";
-    assert!(mutants::fails_with(Mutant::FullTakenForSmall, test));
 }
 
 /// Copied together are the files around one that is mostly live; then most of the copies die, and are copied again.

@@ -3,6 +3,7 @@
 mod flips;
 mod lifecycle;
 mod model;
+mod small_bodies;
 mod spares;
 mod storage;
 

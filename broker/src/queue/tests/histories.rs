@@ -159,7 +159,7 @@ fn plain() -> impl Strategy<Value = Op> {
             let group = group.unwrap_or_else(|| key("group 1"));
             Op::WeighGroup(Box::new(WeighGroup { queue, group, weight }))
         }),
-        6 => (queue(), options(), any::<bool>(), 0u64..3, prop::bool::weighted(0.3)).prop_map(|(queue, options, replace, at, interval)| {
+        10 => (queue(), options(), any::<bool>(), 0u64..3, prop::bool::weighted(0.2)).prop_map(|(queue, options, replace, at, interval)| {
             let (name, missed) = (key("daily"), Missed::Once);
             let pattern = When::Cron { pattern: Text::cut("0 9 * * *"), zone: Text::cut("UTC") };
             let (when, next_ms) = (if interval { When::Every(1_000) } else { pattern }, Some(at));
@@ -173,7 +173,7 @@ fn plain() -> impl Strategy<Value = Op> {
         ),
         1 => Just(Op::CloseSession),
         1 => Just(Op::AssignNode),
-        12 => (walls(), walls()).prop_map(|(from_ms, to_ms)| Op::SetWall { from_ms, to_ms }),
+        20 => (walls(), walls()).prop_map(|(from_ms, to_ms)| Op::SetWall { from_ms, to_ms }),
         1 => (1..4_u32).prop_map(|level| Op::RaiseLevel(Level(level))),
         1 => Just(Op::Tick),
     ]
