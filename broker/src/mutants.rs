@@ -59,8 +59,6 @@ mutants! {
     DirectoryNotSynced => "directory-not-synced" in Simulation,
     /// Recovery cuts the log at the first bad record, whatever proves that it was durable.
     CutAtAnyDamage => "cut-at-any-damage" in Simulation,
-    /// A full file of small bodies is taken for a small file.
-    FullTakenForSmall => "full-taken-for-small" in Units,
     /// A snapshot is published without a sync; the log it replaces is purged.
     PurgeBeforeSnapshotIsDurable => "purge-before-snapshot-is-durable" in Simulation,
     /// Snapshots carry no sessions.

@@ -212,7 +212,7 @@ impl<'a> Survey<'a> {
                         |size: fn(&Row) -> u32| rows.iter().map(|row| u64::from(size(row))).sum::<u64>();
                     let (bodies, held) = (sum(|row| row.bodies_size), sum(|row| row.size));
                     // The smallest bodies fill a file with what is around them: that is full, and stays so when copied.
-                    let is_full = held * 2 >= segment_size && !mutants::on(Mutant::FullTakenForSmall);
+                    let is_full = held * 2 >= segment_size;
                     let is_small = bodies * SHARE < segment_size && !is_full;
                     (live_size(&rows, live, |row| row.size), held, is_small)
                 }

@@ -1,8 +1,6 @@
 //! Bodies so small that what is around them fills a file.
 
 use super::*;
-#[cfg(feature = "mutants")]
-use crate::mutants::{self, Mutant};
 
 /// Bodies of a byte or none, one an entry: what is around them fills a file, and a full file is no small one.
 #[test]
@@ -42,11 +40,4 @@ async fn until_it_rests(store: &Store, disk: &SimDisk) -> Vec<PathBuf> {
         before = now;
     }
     panic!("files are copied again and again: {before:?}");
-}
-
-#[cfg(feature = "mutants")]
-#[test]
-fn full_files_that_are_taken_for_small_are_noticed() {
-    let test = "log::tests::small_bodies::files_that_small_bodies_fill_are_copied_once";
-    assert!(mutants::is_caught_by(test, Mutant::FullTakenForSmall));
 }
