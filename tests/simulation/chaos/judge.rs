@@ -244,11 +244,17 @@ impl Verdict<'_> {
         self.until(world, 2 * STATUS_TIMEOUT, |inner| inner.seen.take())
     }
 
-    /// An election was under way: somebody leads now in a term that nobody knew when the verdict was given.
+    /// An election was under way: somebody leads now in the newest term that was known when the verdict was given, or in a
+    /// newer one, and no majority had followed a leader of that term then.
     fn elected_since(&self, world: &mut World, place: &'static str, seen: &[StatusView]) -> Checked<bool> {
         let known = seen.iter().map(|status| status.term).max().unwrap_or(0);
         let now = self.look(world, place)?;
-        Ok(judgement(&now.iter().collect::<Vec<_>>()).leader.is_some_and(|leader| leader.term > known))
+        let leader = judgement(&now.iter().collect::<Vec<_>>()).leader;
+        let led = |term: u64| {
+            let mut of_term = seen.iter().filter(|status| status.term == term);
+            of_term.any(|status| status.health.lead.is_some_and(|lead| lead.quorum_ms.is_some()))
+        };
+        Ok(leader.is_some_and(|leader| leader.term >= known && !led(leader.term)))
     }
 
     /// Steps until something is there.
