@@ -58,7 +58,7 @@ mutants! {
     /// A new segment of the log is used before its name is durable.
     DirectoryNotSynced => "directory-not-synced" in Simulation,
     /// Recovery cuts the log at the first bad record, whatever proves that it was durable.
-    CutAtAnyDamage => "cut-at-any-damage" in Simulation,
+    CutAtAnyDamage => "cut-at-any-damage" in Units,
     /// A snapshot is published without a sync; the log it replaces is purged.
     PurgeBeforeSnapshotIsDurable => "purge-before-snapshot-is-durable" in Simulation,
     /// Snapshots carry no sessions.
@@ -90,7 +90,7 @@ mutants! {
     /// Reads are answered without asking a quorum.
     ReadWithoutQuorum => "read-without-quorum" in Simulation,
     /// A lease is answered `empty` without asking a quorum.
-    EmptyWithoutQuorum => "empty-without-quorum" in Simulation,
+    EmptyWithoutQuorum => "empty-without-quorum" in Processes,
     /// A leader that starts again takes its term up where it was.
     LeaderRestored => "leader-restored" in Simulation,
     /// A follower answers an append before the entries are on its disk.
@@ -145,6 +145,8 @@ mutants! {
     KeptUnderPressure => "kept-under-pressure" in FullDisk,
     /// A leader says that a majority follows it, whether one does or not.
     QuorumTakenForGranted => "quorum-taken-for-granted" in Processes,
+    /// A leader leases although the voters have different states and no majority agrees.
+    LeasedWhileStatesDiffer => "leased-while-states-differ" in Processes,
     /// A leader says of no voter that it is behind.
     LagIgnored => "lag-ignored" in Processes,
     /// `queued start` makes a cluster though a node of the list does not answer.

@@ -7,6 +7,7 @@ use harness::bodies::{drain, sorted};
 use harness::cluster::Cluster;
 use harness::program::{Ran, run};
 use harness::{LIMIT, until};
+use queue_broker::mutants::{Mutant, VARIABLE};
 
 /// Asks this node alone, and not for long.
 async fn ask(cluster: &Cluster, n: usize, words: &[&str]) -> Ran {
@@ -67,4 +68,14 @@ async fn a_leader_that_is_alone_answers_no_fresh_read_says_empty_to_nobody_and_a
     cluster.leader().await;
     let found = sorted(&drain(&cluster.client(), "jobs").await);
     assert!(found.contains(&"kept".to_owned()) && found.len() <= 1 + unknown, "{found:?}, {unknown} unknown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_says_empty_while_it_is_alone_is_noticed() {
+    let cluster = Cluster::start_with(3, &[(VARIABLE, Mutant::EmptyWithoutQuorum.name())]).await;
+    cluster.ctl(&["queue", "create", "nothing"]).await.expect(0);
+    let (leader, _) = cluster.leader().await;
+    let followers = (0..cluster.count()).filter(|n| *n != leader);
+    followers.for_each(|n| cluster.pause(n));
+    ask(&cluster, leader, &["lease", "nothing", "--wait", "1s"]).await.expect(1);
 }

@@ -3,6 +3,7 @@
 use harness::bodies::{drain, push, sorted};
 use harness::cluster::Cluster;
 use harness::{LIMIT, until};
+use queue_broker::mutants::{Mutant, VARIABLE};
 
 use crate::members::{QUEUE, more_are_accepted};
 
@@ -76,6 +77,41 @@ async fn a_follower_whose_state_differs_stops_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_state_differs_stops_and_another_leads() {
     stops(2, true).await;
+}
+
+/// Two voters of which the second has another state, and the leader the planted bug `bug` beside; they have compared.
+async fn two_that_differ(bug: Option<Mutant>) -> Cluster {
+    let mut cluster = Cluster::start_with(2, &[]).await;
+    cluster.ctl(&["queue", "create", QUEUE]).await.expect(0);
+    for (n, bug) in [(0, bug), (1, Some(Mutant::StateChanged))] {
+        let Some(bug) = bug else { continue };
+        cluster.stop(n).await;
+        cluster.run_under(n, vec!["env".to_owned(), format!("{VARIABLE}={}", bug.name())]);
+        cluster.restart(n).await;
+    }
+    cluster.transfer(0).await;
+    push_to_the_next_comparison(&cluster, &[0, 1]).await;
+    until("they have told each other", LIMIT, async || {
+        let said = cluster.log_of(0);
+        if said.contains("no majority agrees: nothing is leased") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_majority_agrees_on_a_state_nothing_is_leased_and_pushes_are_taken() {
+    let cluster = two_that_differ(None).await;
+    let refused = cluster.ctl(&["--timeout", "1s", "lease", QUEUE]).await.expect(75);
+    assert!(refused.stderr.contains("states_differ"), "{refused}");
+    cluster.ctl(&["push", QUEUE, "x"]).await.expect(0);
+    cluster.ctl(&["cluster", "status"]).await.says("no majority agrees");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_leases_though_no_majority_agrees_is_noticed() {
+    let cluster = two_that_differ(Some(Mutant::LeasedWhileStatesDiffer)).await;
+    cluster.ctl(&["--timeout", "1s", "lease", QUEUE]).await.expect(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

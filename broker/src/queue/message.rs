@@ -177,6 +177,8 @@ mod tests {
         assert_eq!(waits(&with(100, 0)), [1_000; 4]);
         assert_eq!(waits(&with(150, 0)), [1_000, 1_500, 2_250, 25_624]);
         assert_eq!(waits(&with(300, 0)), [1_000, 3_000, 9_000, 6_561_000]);
+        let longest = Settings { backoff_ms_max: 700, ..with(150, 0) };
+        assert_eq!(waits(&longest), [700; 4], "the first wait is bounded too");
         let wide: Vec<u64> = (0..500).map(|id| backoff_ms(&with(100, 100), MessageId(id), 1)).collect();
         assert!(wide.iter().all(|wait| *wait <= 2_000));
         assert!(wide.iter().any(|wait| *wait < 200) && wide.iter().any(|wait| *wait > 1_800));

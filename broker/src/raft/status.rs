@@ -20,6 +20,7 @@ use super::health;
 use super::link::{Lane, RefusedBy};
 use super::types::{Member, TypeConfig};
 use crate::log::Lack;
+use crate::mutants::{self, Mutant};
 use crate::outside::Fatal;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -66,6 +67,9 @@ impl Consensus {
     /// Why nothing may be leased now, if nobody knows which state is right.
     pub(crate) fn refuse_lease(&self) -> Option<Error> {
         let Verdict::Undecided { index } = self.agreement.verdict() else { return None };
+        if mutants::on(Mutant::LeasedWhileStatesDiffer) {
+            return None;
+        }
         let what = format!(
             "nodes have different states after entry {index}, and no majority agrees on one: nothing is leased. Nothing was \
              changed; pushes and acks still work"

@@ -81,10 +81,11 @@ fn planted_bugs_of_the_log_are_caught() {
     use crate::mutants::{Mutant, is_caught_by};
 
     for (test, mutant) in [
-        ("bodies_that_take_a_piece_each_are_all_copied", Mutant::LastPieceDropped),
-        ("the_last_segment_follows_the_one_before", Mutant::LastFollowsNothing),
-        ("damage_in_what_was_copied_together_is_found_by_the_scrub", Mutant::CopiesNotScrubbed),
+        ("flips::a_flipped_bit_of_an_unsealed_log_cuts_at_most_the_last_group", Mutant::CutAtAnyDamage),
+        ("planted::bodies_that_take_a_piece_each_are_all_copied", Mutant::LastPieceDropped),
+        ("planted::the_last_segment_follows_the_one_before", Mutant::LastFollowsNothing),
+        ("planted::damage_in_what_was_copied_together_is_found_by_the_scrub", Mutant::CopiesNotScrubbed),
     ] {
-        assert!(is_caught_by(&format!("log::tests::planted::{test}"), mutant), "{test} does not notice");
+        assert!(is_caught_by(&format!("log::tests::{test}"), mutant), "{test} does not notice");
     }
 }

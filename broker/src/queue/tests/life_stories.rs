@@ -6,7 +6,7 @@ use queue_protocol::response::{DeadReason, PushOutcome};
 use queue_protocol::settings::{OnExpiry, QueueSettings};
 
 use super::super::deadlines::FIRED_COUNT_MAX;
-use super::settings_stories::alter;
+use super::settings_stories::{alter, with};
 use super::*;
 
 fn push_one(options: PushOptions) -> Op {
@@ -150,4 +150,26 @@ fn a_unique_key_is_held_until_its_message_is_settled_or_dead() {
     assert_eq!(outcome(&mut broker, unique("daily", UniqueHeld::Reject)), stored(3), "the other is dead");
     broker.run(pop("jobs", 1)).unwrap();
     assert_eq!(outcome(&mut broker, unique("daily", UniqueHeld::Reject)), stored(4));
+}
+
+#[test]
+fn what_replaces_the_holder_of_a_unique_key_may_grow_only_as_far_as_the_queue_has_room() {
+    let mut broker = Broker::new();
+    let change = QueueSettings { max_bytes: Some(25), ..Default::default() };
+    broker.run(with("jobs", change)).unwrap();
+    let mut push = |size| {
+        let table = [ContentSpec { size, crc32c: 0 }];
+        let op = push_one(unique("daily", UniqueHeld::Replace));
+        let command = Command { session: None, op };
+        match broker.entry_with(vec![command], &table).replies.remove(0).result {
+            Ok(Outcome::Pushed(outcomes)) => outcomes[0],
+            other => panic!("not a push: {other:?}"),
+        }
+    };
+    assert_eq!(push(10), stored(1));
+    assert_eq!(push(25), stored(2), "the old one's room is there for it");
+    let full = PushOutcome::Refused { code: ErrorCode::QueueFull, count: 1 };
+    assert_eq!(push(26), full);
+    assert_eq!(push(20), stored(3), "what does not grow always fits");
+    assert_eq!(broker.count("jobs"), [1, 0, 0, 0]);
 }

@@ -57,7 +57,7 @@ fn a_paused_queue_takes_or_gives_nothing_until_it_is_resumed() {
     assert_eq!(broker.ack("jobs", &grants), [Settled::Ok; 3]);
 }
 
-fn with(queue: &str, change: QueueSettings) -> Op {
+pub(super) fn with(queue: &str, change: QueueSettings) -> Op {
     let settings = Box::new(settings().with(&change));
     Op::CreateQueue { queue: name(queue), settings, if_not_exists: false }
 }
