@@ -11,7 +11,7 @@ use crate::response::LeaderView;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Error {
-    /// Which.
+    /// What went wrong.
     pub code: ErrorCode,
     /// Whether anything was changed.
     pub applied: Applied,
@@ -41,7 +41,7 @@ pub enum Retry {
     Again,
     /// At this node.
     AtLeader(LeaderView),
-    /// Not before so many milliseconds.
+    /// After at least this many milliseconds.
     AfterMs(u32),
 }
 
@@ -49,23 +49,30 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
         /// What went wrong. Numbers are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u16)]
         pub enum ErrorCode {
-            $($(#[$doc])* $name = $number,)*
+            $($(#[$doc])* $name,)*
+            /// A code that this build does not know, by its number: the other side is newer. `applied`, `retry` and the text
+            /// of its error hold all the same.
+            Other(u16),
         }
 
         impl ErrorCode {
-            /// All of them.
+            /// All that this build knows.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
 
             /// The code as people and scripts see it.
             pub fn as_str(self) -> &'static str {
-                match self { $(ErrorCode::$name => $text,)* }
+                match self { $(ErrorCode::$name => $text,)* ErrorCode::Other(_) => "unknown_code" }
+            }
+
+            /// The code as it crosses the wire.
+            pub fn number(self) -> u16 {
+                match self { $(ErrorCode::$name => $number,)* ErrorCode::Other(number) => number }
             }
 
             /// The code of a number.
-            pub fn from_number(number: u16) -> Option<Self> {
-                match number { $($number => Some(ErrorCode::$name),)* _ => None }
+            fn from_number(number: u16) -> Self {
+                match number { $($number => ErrorCode::$name,)* other => ErrorCode::Other(other) }
             }
         }
     };
@@ -174,14 +181,13 @@ codes! {
 
 impl Serialize for ErrorCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u16(*self as u16)
+        serializer.serialize_u16(self.number())
     }
 }
 
 impl<'de> Deserialize<'de> for ErrorCode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = u16::deserialize(deserializer)?;
-        Self::from_number(number).ok_or_else(|| serde::de::Error::custom("unknown error code"))
+        u16::deserialize(deserializer).map(Self::from_number)
     }
 }
 
@@ -199,5 +205,21 @@ impl Error {
     /// It may have been done.
     pub fn unknown(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { applied: Applied::Unknown, retry: Retry::Again, ..Self::refused(code, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_an_unknown_code_keeps_its_number_and_everything_else() {
+        let newer = Error { retry: Retry::AfterMs(250), ..Error::unknown(ErrorCode::Other(4_711), "new") };
+        let bytes = postcard::to_allocvec(&newer).expect("it encodes");
+        assert_eq!(postcard::from_bytes::<Error>(&bytes), Ok(newer.clone()));
+        assert_eq!((newer.code.number(), newer.code.as_str()), (4_711, "unknown_code"));
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_number(code.number()), *code);
+        }
     }
 }
