@@ -435,6 +435,35 @@ fn every_feature_of_the_readme_has_a_test_that_exists() {
 }
 
 #[test]
+fn every_path_of_the_readme_exists() {
+    let rule: Rule = |sources| {
+        let places = ["protocol/", "broker/", "cli/", "tests/", "benches/", ".ci/"];
+        let exists = |path: &str| {
+            tree()
+                .iter()
+                .any(|source| source.path == path || (path.ends_with('/') && source.path.starts_with(path)))
+        };
+        let look = |source: &Source| {
+            let quoted =
+                source.text.split('`').enumerate().filter(|(at, _)| at % 2 == 1).map(|(_, text)| text);
+            let paths = quoted.filter(|text| {
+                places.iter().any(|place| text.starts_with(place)) && !text.contains(char::is_whitespace)
+            });
+            paths
+                .filter(|path| !exists(path))
+                .map(|path| format!("{}: no `{path}`", source.path))
+                .collect::<Vec<_>>()
+        };
+        sources.iter().filter(|source| source.path == "README.md").flat_map(look).collect()
+    };
+    holds(
+        rule,
+        &[("README.md", "see `tests/none.rs`"), ("README.md", "see `broker/none/`")],
+        &[("README.md", "see `tests/tidy.rs`, `broker/src/`, `tests of it`")],
+    );
+}
+
+#[test]
 fn every_dependency_comes_from_the_registry() {
     let rule: Rule = |sources| {
         let lock = sources.iter().filter(|source| source.path == "Cargo.lock");
