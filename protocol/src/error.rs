@@ -107,9 +107,9 @@ codes! {
     TooOld = 13, "too_old";
     /// The session was forgotten: outcomes of its open requests are not known.
     SessionExpired = 14, "session_expired";
-    /// The cluster remembers as many sessions as it can.
+    /// The session limit of the cluster is reached.
     SessionLimit = 15, "session_limit";
-    /// The session's unacknowledged answers hold as much as they may.
+    /// The session's answer buffer is full, or the number is beyond its window.
     SessionFull = 16, "session_full";
     /// A disk is nearly full: pushes wait, everything else goes on.
     DiskReserve = 17, "disk_reserve";
@@ -133,25 +133,25 @@ codes! {
     ChangeInProgress = 26, "change_in_progress";
     /// A content does not match its checksum.
     ContentCorrupt = 27, "content_corrupt";
-    /// The cluster has as many queues as it can.
+    /// The queue limit of the cluster is reached.
     QueueLimit = 28, "queue_limit";
     /// The queue's version is not the one named.
     QueueChanged = 29, "queue_changed";
-    /// The queue holds as much as it may.
+    /// The queue is at its limit of messages or bytes.
     QueueFull = 30, "queue_full";
-    /// The queue remembers as many dedup keys as it can.
+    /// The limit of dedup keys of the queue is reached.
     DedupFull = 31, "dedup_full";
     /// A live message has the unique key.
     UniqueHeld = 32, "unique_held";
     /// Pushes to the queue are paused.
     QueuePaused = 33, "queue_paused";
-    /// Dead messages would go round in circles, or too far.
+    /// The dead-letter queues would form a cycle, or too long a chain.
     DeadToCycle = 34, "dead_to_cycle";
     /// The message is ready or leased: too late to cancel it.
     AlreadyReady = 35, "already_ready";
     /// The message is leased.
     MessageLeased = 36, "message_leased";
-    /// As many groups of the queue have a weight of their own as can.
+    /// The limit of weighted groups of the queue is reached.
     GroupLimit = 37, "group_limit";
     /// The lease has ended or was settled before.
     ReceiptStale = 38, "receipt_stale";
@@ -161,11 +161,11 @@ codes! {
     ScheduleExists = 40, "schedule_exists";
     /// No such schedule.
     ScheduleNotFound = 41, "schedule_not_found";
-    /// The cluster has as many schedules as it can.
+    /// The schedule limit of the cluster is reached.
     ScheduleLimit = 42, "schedule_limit";
     /// Nodes came to different states and no majority says which is right: nothing is leased.
     StatesDiffer = 43, "states_differ";
-    /// The session is not bound, so there is no absence that could be noticed.
+    /// The session is not bound: bind it before attending.
     SessionNotBound = 44, "session_not_bound";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
