@@ -96,17 +96,22 @@ fn ranges_table() -> String {
     const REFUSED: &str = "`bad_request`";
     const UNREAD: &str = "`bad_frame`: it does not decode";
     let days = |ms: u64| format!("{} ({} d)", shown(ms), ms / 86_400_000);
-    let to = |least: u64, most: usize| format!("{} to {}", shown(least), shown(most as u64));
+    let to = |least: u64, most: u64| format!("{} to {}", shown(least), shown(most));
     let future = days(max::FUTURE_MS_MAX);
     let wait = format!("0 to the call's timeout_ms, at most {}", shown(max::WAIT_MS_MAX));
     let lease = format!("{} to {}", shown(max::LEASE_MS_MIN), shown(max::LEASE_MS_MAX));
     let grace = format!("{} to {}", shown(max::GRACE_MS_MIN), shown(max::GRACE_MS_MAX));
-    let tail = max::TAIL_SIZE_MAX;
+    let tail = max::TAIL_SIZE_MAX as u64;
     let rows: Vec<(&str, String, String, &str)> = vec![
-        ("queue", format!("{} of A-Z a-z 0-9 . _ -", to(1, max::QUEUE_NAME_SIZE_MAX)), "".into(), UNREAD),
+        (
+            "queue",
+            format!("{} of A-Z a-z 0-9 . _ -", to(1, max::QUEUE_NAME_SIZE_MAX as u64)),
+            "".into(),
+            UNREAD,
+        ),
         (
             "key, group, name of a schedule",
-            format!("{} bytes of UTF-8", to(1, max::KEY_SIZE_MAX)),
+            format!("{} bytes of UTF-8", to(1, max::KEY_SIZE_MAX as u64)),
             "".into(),
             UNREAD,
         ),
@@ -116,7 +121,7 @@ fn ranges_table() -> String {
         ("ttl_ms of a message", format!("1 to {future}"), "the queue's".into(), REFUSED),
         (
             "messages of a push",
-            to(1, max::PUSH_COUNT_MAX),
+            to(1, max::PUSH_COUNT_MAX as u64),
             "".into(),
             "0: `bad_request`; more does not decode",
         ),
@@ -125,7 +130,7 @@ fn ranges_table() -> String {
             "body of a message",
             format!(
                 "{} bytes; a node may allow up to {}",
-                to(0, max::BODY_SIZE_MAX),
+                to(0, max::BODY_SIZE_MAX as u64),
                 shown(max::BODY_SIZE_CEILING as u64)
             ),
             "".into(),
@@ -135,7 +140,7 @@ fn ranges_table() -> String {
             "headers of a message",
             format!(
                 "{}, {} bytes encoded",
-                to(0, max::HEADERS_COUNT_MAX),
+                to(0, max::HEADERS_COUNT_MAX as u64),
                 shown(max::HEADERS_SIZE_MAX as u64)
             ),
             "none".into(),
@@ -143,12 +148,12 @@ fn ranges_table() -> String {
         ),
         (
             "queues of a lease",
-            format!("{}, none twice", to(1, max::LEASE_QUEUES_MAX)),
+            format!("{}, none twice", to(1, max::LEASE_QUEUES_MAX as u64)),
             "".into(),
             "0: `bad_request`; more does not decode",
         ),
-        ("max_messages of a lease or pop", to(1, max::LEASE_COUNT_MAX), "".into(), REFUSED),
-        ("max_messages of a peek", to(1, max::LEASE_COUNT_MAX), "".into(), "cut to this range"),
+        ("max_messages of a lease or pop", to(1, max::LEASE_COUNT_MAX as u64), "".into(), REFUSED),
+        ("max_messages of a peek", to(1, max::LEASE_COUNT_MAX as u64), "".into(), "cut to this range"),
         (
             "max_bytes of a lease, pop or peek",
             to(1, tail),
@@ -158,18 +163,18 @@ fn ranges_table() -> String {
         ("lease_ms", lease, "a lease: the queue's; an extend has none".into(), REFUSED),
         ("wait_ms, linger_ms", wait, "0: answered at once".into(), "cut to this range, silently"),
         ("grace_ms", grace, "none: unbound".into(), REFUSED),
-        ("receipts, ids", to(0, max::RECEIPTS_COUNT_MAX), "".into(), UNREAD),
-        ("error, reason", to(0, max::ERROR_TEXT_SIZE_MAX) + " bytes", "".into(), UNREAD),
-        ("checkpoint", to(0, max::CHECKPOINT_SIZE_MAX) + " bytes", "".into(), UNREAD),
+        ("receipts, ids", to(0, max::RECEIPTS_COUNT_MAX as u64), "".into(), UNREAD),
+        ("error, reason", to(0, max::ERROR_TEXT_SIZE_MAX as u64) + " bytes", "".into(), UNREAD),
+        ("checkpoint", to(0, max::CHECKPOINT_SIZE_MAX as u64) + " bytes", "".into(), UNREAD),
         ("limit of a sweep", "1 or more".into(), "".into(), REFUSED),
-        ("weight of a group", to(1, max::GROUP_WEIGHT_MAX as usize), "none: the queue's".into(), REFUSED),
+        ("weight of a group", to(1, max::GROUP_WEIGHT_MAX.into()), "none: the queue's".into(), REFUSED),
         ("Every", format!("{} to {future}", shown(max::EVERY_MS_MIN)), "".into(), REFUSED),
-        ("CatchUp", to(1, max::CATCH_UP_MAX as usize), "".into(), REFUSED),
-        ("conditions, steps of a txn", to(0, max::TXN_COUNT_MAX), "".into(), UNREAD),
-        ("messages, receipts and ids of a txn", to(0, max::TXN_ITEMS_MAX), "".into(), REFUSED),
+        ("CatchUp", to(1, max::CATCH_UP_MAX.into()), "".into(), REFUSED),
+        ("conditions, steps of a txn", to(0, max::TXN_COUNT_MAX as u64), "".into(), UNREAD),
+        ("messages, receipts and ids of a txn", to(0, max::TXN_ITEMS_MAX as u64), "".into(), REFUSED),
         (
             "number − done_below of a stamp",
-            to(0, max::SESSION_NUMBERS_MAX as usize - 1),
+            to(0, max::SESSION_NUMBERS_MAX - 1),
             "".into(),
             "`session_full`; below 0: `bad_request`",
         ),
