@@ -391,11 +391,16 @@ fn nothing_names_the_machine_it_was_written_on() {
 }
 
 #[test]
-fn every_feature_of_the_readme_names_a_test_that_exists() {
-    let named = |readme: &str| -> Vec<String> {
-        let rows = readme.lines().skip_while(|line| *line != "| feature | command | test |").skip(2);
+fn every_feature_of_the_readme_has_a_test_that_exists() {
+    let features = |readme: &str| -> Vec<String> {
+        let rows = readme.lines().skip_while(|line| *line != "| feature | command |").skip(2);
         let rows = rows.take_while(|line| line.starts_with('|'));
-        rows.map(|row| row.rsplit('|').nth(1).unwrap_or("").trim().trim_matches('`').to_owned()).collect()
+        rows.map(|row| row.split('|').nth(1).unwrap_or("").trim().to_owned()).collect()
+    };
+    let proofs = |csv: &str| -> Vec<(String, String)> {
+        let split =
+            |line: &str| line.rsplit_once(',').map(|(f, t)| (f.trim_matches('"').to_owned(), t.to_owned()));
+        csv.lines().skip(1).filter_map(split).collect()
     };
     let is_test = |name: &str, code: &str| {
         let mut lines = code.lines().map(str::trim).peekable();
@@ -410,18 +415,52 @@ fn every_feature_of_the_readme_names_a_test_that_exists() {
         }
         false
     };
-    let text = "| feature | command | test |\n|---|---|---|\n| a | | `one` |\n| b | `c` | `two` |\n\n| d |";
-    assert_eq!(named(text), ["one", "two"]);
+    assert_eq!(features("| feature | command |\n|---|---|\n| a | |\n| b, c | `c` |\n\n| d |"), ["a", "b, c"]);
+    let named = proofs("feature,test\n\"a\",one\n\"b, c\",two\n");
+    assert_eq!(named, [("a", "one"), ("b, c", "two")].map(|(f, t)| (f.to_owned(), t.to_owned())));
     assert!(is_test("one", "    #[tokio::test(x)]\n    async fn one() {"));
     assert!(!is_test("one", "#[test]\nfn one_more() {") && !is_test("one", "fn one() {"));
     let readme = tree().iter().find(|source| source.is_in("README.md")).expect("it is there");
-    let names = named(&readme.text);
-    assert!(names.len() >= 20, "the table is not where it was looked for");
-    let missing: Vec<_> = names
+    let shown = features(&readme.text);
+    assert!(shown.len() >= 20, "the table is not where it was looked for");
+    let csv = tree().iter().find(|source| source.is_in("tests/features.csv")).expect("it is there");
+    let proofs = proofs(&csv.text);
+    let proved: Vec<&str> = proofs.iter().map(|(feature, _)| feature.as_str()).collect();
+    assert_eq!(shown, proved, "README.md and tests/features.csv name the same features, in the same order");
+    let missing: Vec<_> = proofs
         .iter()
-        .filter(|name| !tree().iter().any(|source| source.is_rust() && is_test(name, &source.text)))
+        .filter(|(_, name)| !tree().iter().any(|source| source.is_rust() && is_test(name, &source.text)))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_path_of_the_readme_exists() {
+    let rule: Rule = |sources| {
+        let places = ["protocol/", "broker/", "cli/", "tests/", "benches/", ".ci/"];
+        let exists = |path: &str| {
+            tree()
+                .iter()
+                .any(|source| source.path == path || (path.ends_with('/') && source.path.starts_with(path)))
+        };
+        let look = |source: &Source| {
+            let quoted =
+                source.text.split('`').enumerate().filter(|(at, _)| at % 2 == 1).map(|(_, text)| text);
+            let paths = quoted.filter(|text| {
+                places.iter().any(|place| text.starts_with(place)) && !text.contains(char::is_whitespace)
+            });
+            paths
+                .filter(|path| !exists(path))
+                .map(|path| format!("{}: no `{path}`", source.path))
+                .collect::<Vec<_>>()
+        };
+        sources.iter().filter(|source| source.path == "README.md").flat_map(look).collect()
+    };
+    holds(
+        rule,
+        &[("README.md", "see `tests/none.rs`"), ("README.md", "see `broker/none/`")],
+        &[("README.md", "see `tests/tidy.rs`, `broker/src/`, `tests of it`")],
+    );
 }
 
 #[test]

@@ -192,6 +192,11 @@ impl Failure {
                 (Exit::Retry, None)
             }
             E::TooOld | E::SessionExpired | E::NotConfirmed => (Exit::Unknown, None),
+            E::Other(_) if error.retry != Retry::Never => (Exit::Retry, None),
+            E::Other(_) => (
+                Exit::Protocol,
+                Some("the node is newer: compare `queuectl version` with `queuectl cluster status`".into()),
+            ),
         };
         let unknown = error.applied == Applied::Unknown || exit == Exit::Unknown;
         let exit = if unknown { Exit::Unknown } else { exit };

@@ -18,7 +18,7 @@ pub struct Checkpoint(Bytes);
 pub struct SaveCheckpoint {
     /// Where the message was leased.
     pub queue: QueueName,
-    /// Which.
+    /// The message.
     pub id: MessageId,
     /// Its newest lease.
     pub token: LeaseToken,

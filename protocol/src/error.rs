@@ -11,7 +11,7 @@ use crate::response::LeaderView;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Error {
-    /// Which.
+    /// What went wrong.
     pub code: ErrorCode,
     /// Whether anything was changed.
     pub applied: Applied,
@@ -41,7 +41,7 @@ pub enum Retry {
     Again,
     /// At this node.
     AtLeader(LeaderView),
-    /// Not before so many milliseconds.
+    /// After at least this many milliseconds.
     AfterMs(u32),
 }
 
@@ -49,23 +49,30 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
         /// What went wrong. Numbers are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u16)]
         pub enum ErrorCode {
-            $($(#[$doc])* $name = $number,)*
+            $($(#[$doc])* $name,)*
+            /// A code that this build does not know, by its number: the other side is newer. `applied`, `retry` and the text
+            /// of its error hold all the same.
+            Other(u16),
         }
 
         impl ErrorCode {
-            /// All of them.
+            /// All that this build knows.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
 
             /// The code as people and scripts see it.
             pub fn as_str(self) -> &'static str {
-                match self { $(ErrorCode::$name => $text,)* }
+                match self { $(ErrorCode::$name => $text,)* ErrorCode::Other(_) => "unknown_code" }
+            }
+
+            /// The code as it crosses the wire.
+            pub fn number(self) -> u16 {
+                match self { $(ErrorCode::$name => $number,)* ErrorCode::Other(number) => number }
             }
 
             /// The code of a number.
-            pub fn from_number(number: u16) -> Option<Self> {
-                match number { $($number => Some(ErrorCode::$name),)* _ => None }
+            fn from_number(number: u16) -> Self {
+                match number { $($number => ErrorCode::$name,)* other => ErrorCode::Other(other) }
             }
         }
     };
@@ -100,9 +107,9 @@ codes! {
     TooOld = 13, "too_old";
     /// The session was forgotten: outcomes of its open requests are not known.
     SessionExpired = 14, "session_expired";
-    /// The cluster remembers as many sessions as it can.
+    /// The session limit of the cluster is reached.
     SessionLimit = 15, "session_limit";
-    /// The session's unacknowledged answers hold as much as they may.
+    /// The session's answer buffer is full, or the number is beyond its window.
     SessionFull = 16, "session_full";
     /// A disk is nearly full: pushes wait, everything else goes on.
     DiskReserve = 17, "disk_reserve";
@@ -126,25 +133,25 @@ codes! {
     ChangeInProgress = 26, "change_in_progress";
     /// A content does not match its checksum.
     ContentCorrupt = 27, "content_corrupt";
-    /// The cluster has as many queues as it can.
+    /// The queue limit of the cluster is reached.
     QueueLimit = 28, "queue_limit";
     /// The queue's version is not the one named.
     QueueChanged = 29, "queue_changed";
-    /// The queue holds as much as it may.
+    /// The queue is at its limit of messages or bytes.
     QueueFull = 30, "queue_full";
-    /// The queue remembers as many dedup keys as it can.
+    /// The limit of dedup keys of the queue is reached.
     DedupFull = 31, "dedup_full";
     /// A live message has the unique key.
     UniqueHeld = 32, "unique_held";
     /// Pushes to the queue are paused.
     QueuePaused = 33, "queue_paused";
-    /// Dead messages would go round in circles, or too far.
+    /// The dead-letter queues would form a cycle, or too long a chain.
     DeadToCycle = 34, "dead_to_cycle";
     /// The message is ready or leased: too late to cancel it.
     AlreadyReady = 35, "already_ready";
     /// The message is leased.
     MessageLeased = 36, "message_leased";
-    /// As many groups of the queue have a weight of their own as can.
+    /// The limit of weighted groups of the queue is reached.
     GroupLimit = 37, "group_limit";
     /// The lease has ended or was settled before.
     ReceiptStale = 38, "receipt_stale";
@@ -154,11 +161,11 @@ codes! {
     ScheduleExists = 40, "schedule_exists";
     /// No such schedule.
     ScheduleNotFound = 41, "schedule_not_found";
-    /// The cluster has as many schedules as it can.
+    /// The schedule limit of the cluster is reached.
     ScheduleLimit = 42, "schedule_limit";
     /// Nodes came to different states and no majority says which is right: nothing is leased.
     StatesDiffer = 43, "states_differ";
-    /// The session is not bound, so there is no absence that could be noticed.
+    /// The session is not bound: bind it before attending.
     SessionNotBound = 44, "session_not_bound";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
@@ -174,14 +181,13 @@ codes! {
 
 impl Serialize for ErrorCode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u16(*self as u16)
+        serializer.serialize_u16(self.number())
     }
 }
 
 impl<'de> Deserialize<'de> for ErrorCode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = u16::deserialize(deserializer)?;
-        Self::from_number(number).ok_or_else(|| serde::de::Error::custom("unknown error code"))
+        u16::deserialize(deserializer).map(Self::from_number)
     }
 }
 
@@ -199,5 +205,21 @@ impl Error {
     /// It may have been done.
     pub fn unknown(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { applied: Applied::Unknown, retry: Retry::Again, ..Self::refused(code, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_an_unknown_code_keeps_its_number_and_everything_else() {
+        let newer = Error { retry: Retry::AfterMs(250), ..Error::unknown(ErrorCode::Other(4_711), "new") };
+        let bytes = postcard::to_allocvec(&newer).expect("it encodes");
+        assert_eq!(postcard::from_bytes::<Error>(&bytes), Ok(newer.clone()));
+        assert_eq!((newer.code.number(), newer.code.as_str()), (4_711, "unknown_code"));
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from_number(code.number()), *code);
+        }
     }
 }

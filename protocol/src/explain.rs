@@ -16,7 +16,7 @@ pub struct Explain {
     pub queue: QueueName,
     /// Only this message.
     pub id: Option<MessageId>,
-    /// How fresh.
+    /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 
@@ -47,14 +47,14 @@ pub enum Hold {
     Empty,
     /// The message is leased; of a queue, the one whose lease ends first.
     Leased {
-        /// Which.
+        /// The message.
         id: MessageId,
         /// Until its lease may end, milliseconds on the lease clock.
         left_ms: u64,
     },
     /// The message is delayed; of a queue, the one that is due first.
     Delayed {
-        /// Which.
+        /// The message.
         id: MessageId,
         /// Wall time when it is due.
         due_at_ms: u64,
@@ -63,9 +63,9 @@ pub enum Hold {
     },
     /// The message is dead; of a queue, all are.
     Dead {
-        /// Which.
+        /// The message.
         id: MessageId,
-        /// Why.
+        /// The reason.
         reason: DeadReason,
     },
     /// The queue is ordered, and a message of the group is leased.

@@ -10,11 +10,11 @@ use crate::request::Consistency;
 /// List the groups of a queue by name: those with messages or a weight of their own, or that a rate holds back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Groups {
-    /// Where.
+    /// The queue.
     pub queue: QueueName,
     /// Names after this one, for the next page of 1,000.
     pub after: Option<Key>,
-    /// How fresh.
+    /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 

@@ -13,9 +13,9 @@ use crate::response::Event;
 pub struct History {
     /// Where it is or was last.
     pub queue: QueueName,
-    /// Which.
+    /// The message.
     pub id: MessageId,
-    /// How fresh.
+    /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 

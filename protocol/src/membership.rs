@@ -19,7 +19,7 @@ pub enum MemberChange {
     Promote(NodeId),
     /// Remove a member, for good.
     Remove {
-        /// Which.
+        /// The member.
         node: NodeId,
         /// Also if fewer than a majority of the remaining voters answer at present.
         force: bool,

@@ -45,7 +45,7 @@ pub enum EntryKind {
 /// One entry of an append; its bytes follow in the tail: commands, body table (8 bytes a row), bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntrySpec {
-    /// Which.
+    /// Its log id.
     pub id: LogId,
     /// What it is.
     pub kind: EntryKind,

@@ -82,8 +82,8 @@ pub enum Request {
     Stats,
     /// Change who the members are.
     ChangeMembers(MemberChange),
-    /// Hand leadership over and do not lead again until it starts anew, or with `false` may again. Speaks of the node
-    /// that is asked.
+    /// Hand leadership over and do not lead again until the node is restarted; `false` undoes it. It is about the node that
+    /// is asked.
     Drain(bool),
     /// Change the settings of a queue; pause and resume it.
     AlterQueue(Box<AlterQueue>),
@@ -120,7 +120,7 @@ pub enum Request {
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Push {
-    /// Where to.
+    /// The queue that gets the messages.
     pub queue: QueueName,
     /// Make the queue, with default settings, if it does not exist.
     pub create: bool,
@@ -202,7 +202,7 @@ pub enum Due {
     /// At once.
     #[default]
     Now,
-    /// So many milliseconds after the entry's wall time.
+    /// This many milliseconds after its push, at most 366 d.
     AfterMs(u64),
     /// At this Unix time in milliseconds.
     AtMs(u64),
@@ -237,9 +237,9 @@ pub struct Receipts {
 /// Give back the leases named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nack {
-    /// Which.
+    /// The leases.
     pub leases: Receipts,
-    /// Why.
+    /// Whether and how it counts as a failure.
     pub kind: NackKind,
 }
 
@@ -268,7 +268,7 @@ pub enum NackKind {
 /// Let leases end `lease_ms` from now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extend {
-    /// Which.
+    /// The leases.
     pub leases: ExtendWhich,
     /// 1 s to 12 h, counted on the lease clock from the entry that carries this.
     pub lease_ms: u64,
@@ -277,7 +277,7 @@ pub struct Extend {
 /// The leases an extend speaks of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExtendWhich {
-    /// These.
+    /// These leases.
     Receipts(Receipts),
     /// All that this session holds.
     Session,
@@ -308,7 +308,7 @@ pub enum Consistency {
 /// Show messages of one state in delivery order; by id where the state has none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peek {
-    /// Where.
+    /// The queue.
     pub queue: QueueName,
     /// Which state; `None` looks for `id` in all of them.
     pub state: Option<MessageState>,
@@ -318,7 +318,7 @@ pub struct Peek {
     pub max_messages: u16,
     /// Contents together; at least one message is shown.
     pub max_bytes: u32,
-    /// How fresh.
+    /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 
@@ -329,7 +329,7 @@ pub struct Queues {
     pub only: Option<QueueName>,
     /// Names after this one, for the next page of 1,000.
     pub after: Option<QueueName>,
-    /// How fresh.
+    /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 
@@ -358,9 +358,9 @@ pub struct AlterQueue {
 /// Give a group of a queue a weight of its own, for its next turn on, whether it has messages or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeighGroup {
-    /// Where.
+    /// The queue.
     pub queue: QueueName,
-    /// Which.
+    /// The group.
     pub group: Key,
     /// Messages a turn, 1 to 1,000; the queue's weight if `None`.
     pub weight: Option<u32>,
@@ -380,13 +380,13 @@ pub struct RemoveQueue {
 /// Do something to the messages chosen, no more than 4,096 looked at: if the answer has a cursor, there may be more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// Where.
+    /// The queue.
     pub queue: QueueName,
-    /// Which.
+    /// The messages that it is about.
     pub select: Select,
     /// What to do.
     pub action: Action,
-    /// At most so many; 1 or more.
+    /// Most messages to change; 1 or more.
     pub limit: u64,
     /// Only count them.
     pub dry_run: bool,
@@ -442,7 +442,7 @@ pub struct Cursor {
     pub state: MessageState,
     /// Its priority.
     pub priority: u8,
-    /// Which.
+    /// The message.
     pub id: MessageId,
     /// Messages pushed after the sweep began, with this id or a higher one, are not chosen.
     pub below: MessageId,
@@ -451,11 +451,11 @@ pub struct Cursor {
 /// Change messages by id, each by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
-    /// Where.
+    /// The queue.
     pub queue: QueueName,
-    /// Which.
+    /// The messages.
     pub ids: Bounded<MessageId, RECEIPTS_COUNT_MAX>,
-    /// How.
+    /// The change.
     pub change: Change,
 }
 

@@ -44,10 +44,10 @@ pub struct Response {
 /// How old the state may be that an answer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Age {
-    /// Everything is in it that was acknowledged before the request was made.
+    /// It shows everything that was acknowledged before the request was made.
     #[default]
     Now,
-    /// Everything is in it that was acknowledged so many milliseconds before the answer, or earlier.
+    /// It shows everything that was acknowledged this many milliseconds before the answer, or earlier.
     AtMostMs(u64),
     /// Nobody who leads was heard of yet.
     Unknown,
@@ -129,7 +129,7 @@ pub enum PushOutcome {
     },
     /// Not stored.
     Refused {
-        /// Why.
+        /// The reason.
         code: ErrorCode,
         /// How many.
         count: u32,
@@ -150,7 +150,7 @@ pub struct Delivery {
     pub id: MessageId,
     /// The right to settle it; with a pop it is settled already.
     pub token: LeaseToken,
-    /// This is the how-manieth lease of it, from 1.
+    /// Attempt number: 1 for the first lease.
     pub attempt: u32,
     /// How often it failed or its lease ended.
     pub failures: u32,
@@ -281,7 +281,7 @@ pub struct Event {
     pub at_ms: u64,
     /// Leases granted until then.
     pub attempts: u32,
-    /// What.
+    /// What happened.
     pub kind: EventKind,
 }
 
@@ -333,7 +333,7 @@ pub struct QueueView {
     pub waiting: u32,
     /// 1 when it was made; 1 more with each change of its settings.
     pub version: u64,
-    /// It holds as much as it may, and refuses pushes for that.
+    /// It is at its limit of messages or bytes, and refuses pushes for that.
     pub full: bool,
     /// Messages are ready, and none is handed out: dead ones block their groups.
     pub blocked: bool,

@@ -18,7 +18,7 @@ pub struct SetSchedule {
     pub replace: bool,
     /// Where to; it must exist.
     pub queue: QueueName,
-    /// When.
+    /// The times of its pushes.
     pub when: When,
     /// What becomes of times that pass while nobody leads.
     pub missed: Missed,
@@ -36,7 +36,7 @@ pub enum When {
         /// IANA name, such as `Europe/Berlin`.
         zone: Text<ZONE_SIZE_MAX>,
     },
-    /// Every so many milliseconds, from when it was set: 1 s to 366 d.
+    /// At this interval in milliseconds, from when it was set: 1 s to 366 d.
     Every(u64),
 }
 
@@ -47,7 +47,7 @@ pub enum Missed {
     Once,
     /// Nothing for those that are more than 10 s ago.
     Skip,
-    /// A message for each, but for no more than so many: 1 to 100.
+    /// One message for each of the last ones, at most this many: 1 to 100.
     CatchUp(u32),
 }
 
@@ -56,7 +56,7 @@ pub enum Missed {
 pub struct Schedules {
     /// Names after this one, for the next page of 1,000.
     pub after: Option<Key>,
-    /// How fresh.
+    /// How fresh the answer must be.
     pub consistency: Consistency,
 }
 
@@ -68,9 +68,9 @@ pub type ScheduleList = Bounded<ScheduleView, SCHEDULES_LISTED_MAX>;
 pub struct ScheduleView {
     /// Its name.
     pub name: Key,
-    /// Where to.
+    /// The queue that gets the messages.
     pub queue: QueueName,
-    /// When.
+    /// The times of its pushes.
     pub when: When,
     /// What becomes of missed times.
     pub missed: Missed,

@@ -101,7 +101,7 @@ settings! {
     pushes_paused: bool = false;
     /// Nothing is leased or popped.
     leases_paused: bool = false;
-    /// One outstanding lease a group, the next only when it is settled.
+    /// At most one message of a group is leased at a time; the next follows when it is settled.
     ordered: bool = false;
     /// What a dead message of a group does in an ordered queue.
     on_poison: OnPoison = OnPoison::Skip;
@@ -109,17 +109,17 @@ settings! {
     fair: bool = false;
     /// Weight of a group that has none of its own, in messages a turn; 1 or more.
     group_weight: u32 = 1;
-    /// Leases outstanding a group, at most; 0 is no limit.
+    /// Most leases held at once per group; 0 is no limit.
     group_leased_max: u32 = 0;
     /// Deliveries in every `rate_ms`, refilled evenly, and at once at most; 0 is no limit.
     rate_max: u32 = 0;
-    /// The time that `rate_max` speaks of, in milliseconds.
+    /// The period that `rate_max` applies to, in milliseconds.
     rate_ms: u64 = 1_000;
-    /// One session at a time is served.
+    /// Only one session at a time gets messages.
     single_active: bool = false;
-    /// Deliveries of a group in every `group_rate_ms`, refilled evenly, and at once at most; 0 is no limit.
+    /// Deliveries per group in every `group_rate_ms`, refilled evenly, and at once at most; 0 is no limit.
     group_rate_max: u32 = 0;
-    /// The time that `group_rate_max` speaks of, in milliseconds.
+    /// The period that `group_rate_max` applies to, in milliseconds.
     group_rate_ms: u64 = 1_000;
 }
 

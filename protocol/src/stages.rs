@@ -54,7 +54,7 @@ const _: () = assert!(WriteStage::ALL.len() <= STAGES_MAX);
 /// How long one stage took: durations in nanoseconds, exact to a hundredth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageView {
-    /// Which.
+    /// The stage.
     pub stage: WriteStage,
     /// How often it was measured.
     pub count: u64,

@@ -35,12 +35,12 @@ pub enum Condition {
     },
     /// A message is in a queue, in any state.
     Exists {
-        /// Where.
+        /// The queue.
         queue: QueueName,
-        /// Which.
+        /// The message.
         id: MessageId,
     },
-    /// A queue holds no more than so many messages that are ready, leased or delayed.
+    /// A queue holds at most `count` messages that are ready, leased or delayed.
     AtMost {
         /// Which queue.
         queue: QueueName,
@@ -74,7 +74,7 @@ pub enum Step {
     Nack(Nack),
     /// Make leases longer.
     Extend {
-        /// Which.
+        /// The leases.
         leases: Receipts,
         /// As [`crate::request::Extend`] has it.
         lease_ms: u64,
@@ -92,7 +92,7 @@ pub enum TxnOutcome {
     Failed {
         /// What was in the way.
         at: TxnPart,
-        /// Why.
+        /// The reason.
         code: ErrorCode,
     },
 }

@@ -3,6 +3,8 @@
 
 mod backoff;
 mod birth;
+#[cfg(test)]
+mod book;
 mod calls;
 #[expect(clippy::module_inception, reason = "one noun per file, and this one is the client")]
 mod client;
@@ -129,3 +131,8 @@ pub enum ClientError {
     #[error("{0}")]
     Incompatible(Error),
 }
+
+/// The Rust of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

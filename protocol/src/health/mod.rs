@@ -71,7 +71,7 @@ pub struct Contact {
 /// Why something is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Which.
+    /// The code.
     pub code: ErrorCode,
     /// For a person: what happened, what it means for the data, what to type next.
     pub message: Text<512>,

@@ -502,6 +502,7 @@ fn responses() -> Vec<Sample> {
     for code in ErrorCode::ALL {
         samples.push(sample(format!("response/error/{}", code.as_str()), 1, refusal(*code), Vec::new()));
     }
+    samples.push(sample("response/error_of_a_later_build", 1, refusal(ErrorCode::Other(4_711)), Vec::new()));
     for retry in [Retry::Never, Retry::Again, Retry::AtLeader(leader()), Retry::AfterMs(250)] {
         let name = retry_name(&retry);
         let refused = Error::refused(ErrorCode::NotLeader, "n1 is a follower");
