@@ -37,6 +37,12 @@ pub(crate) fn raise_descriptors() -> Option<u64> {
     }
 }
 
+/// Lets the kernel make no huge pages for this process, as it does by itself where they are "always": a small buffer would
+/// hold 2 MiB. Programs that it starts later get none either: a node starts none. Where it cannot be set, all stays as it is.
+pub(crate) fn refuse_huge_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 /// Everything outside of a node that runs here; within a runtime.
 pub(crate) fn outside() -> Outside {
     Outside {

@@ -43,6 +43,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 
 /// Serves a formatted node until a signal comes.
 pub(super) async fn serve(loaded: &Loaded, flags: &Flags, mut signals: Signals) -> Result<(), Failure> {
+    machine::refuse_huge_pages();
     let options = NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
     let node = match node::start(machine::outside(), options).await {
         Ok(node) => node,

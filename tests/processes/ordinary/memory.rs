@@ -76,6 +76,15 @@ async fn clients_that_push_once_leave_no_buffers_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_no_huge_pages() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    let path = format!("/proc/{}/status", cluster.pid(0));
+    let status = std::fs::read_to_string(path).expect("it runs");
+    // A kernel without huge pages says nothing of them.
+    assert!(!status.contains("THP_enabled:\t1"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn contents_that_keep_their_buffer_would_be_seen() {
     let (cluster, before) = node("64MiB", Some(Mutant::ContentsKeepTheirBuffer)).await;
     push_many(&cluster, 500, true).await;
