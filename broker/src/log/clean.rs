@@ -203,25 +203,12 @@ impl<'a> Survey<'a> {
         let (mut chosen, mut small, mut size) = (Vec::new(), Vec::new(), 0);
         let segment_size = shared.options.segment_size;
         for left in self.left {
-            let rows = shared.reader.table(&left.pin)?;
-            let live = left.live.iter().cloned().flatten().map(|place| &self.plan.live[place]);
-            let (live_size, held, small_file) = match left.pin.id {
-                FileId::Segment(_) => (live_size(&rows, live, |row| row.bodies_size), left.pin.size, false),
-                FileId::Sparse(_) => {
-                    let sum =
-                        |size: fn(&Row) -> u32| rows.iter().map(|row| u64::from(size(row))).sum::<u64>();
-                    let (bodies, held) = (sum(|row| row.bodies_size), sum(|row| row.size));
-                    // The smallest bodies fill a file with what is around them: that is full, and stays so when copied.
-                    let is_full = held * 2 >= segment_size;
-                    let is_small = bodies * SHARE < segment_size && !is_full;
-                    (live_size(&rows, live, |row| row.size), held, is_small)
-                }
-            };
+            let Worth { live_size, held, is_small } = left.worth(shared, &self.plan.live)?;
             let room = size + live_size <= segment_size / 2 && chosen.len() < FILES_MAX;
             if live_size * SHARE < held && room {
                 size += live_size;
                 chosen.push(left);
-            } else if small_file {
+            } else if is_small {
                 small.push(left);
             }
         }
@@ -230,6 +217,34 @@ impl<'a> Survey<'a> {
             chosen = small;
         }
         Ok(chosen)
+    }
+}
+
+/// What a file is worth.
+struct Worth {
+    /// Bytes of it that what is live takes.
+    live_size: u64,
+    /// Its bytes.
+    held: u64,
+    /// It would be a part of a file of copies.
+    is_small: bool,
+}
+
+impl Left {
+    fn worth(&self, shared: &Shared, live: &LiveBodies) -> Result<Worth, LogError> {
+        let rows = shared.reader.table(&self.pin)?;
+        let live = self.live.iter().cloned().flatten().map(|place| &live[place]);
+        if matches!(self.pin.id, FileId::Segment(_)) {
+            let live_size = live_size(&rows, live, |row| row.bodies_size);
+            return Ok(Worth { live_size, held: self.pin.size, is_small: false });
+        }
+        let sum = |size: fn(&Row) -> u32| rows.iter().map(|row| u64::from(size(row))).sum::<u64>();
+        let (bodies, held) = (sum(|row| row.bodies_size), sum(|row| row.size));
+        let segment_size = shared.options.segment_size;
+        // The smallest bodies fill a file with what is around them: that is full, and stays so when copied.
+        let is_full = held * 2 >= segment_size;
+        let is_small = bodies * SHARE < segment_size && !is_full;
+        Ok(Worth { live_size: live_size(&rows, live, |row| row.size), held, is_small })
     }
 }
 

@@ -106,14 +106,17 @@ impl Reads {
         }
     }
 
-    /// The pause before the next read of a connection that had its turn.
-    fn pause(&self, applied: u64, now: Instant) -> Option<Duration> {
+    /// The pause before the next read of a connection that had its turn. `applied` gives the newest index applied.
+    fn pause(&self, applied: impl FnOnce() -> u64, now: Instant) -> Option<Duration> {
+        if self.turns().0.len() <= UNPAUSED_COUNT_MAX {
+            return None;
+        }
+        let applied = applied();
         let mut seen = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.0 != applied {
             *seen = (applied, Some(now));
         }
-        let writing = seen.1.is_some_and(|since| now < since + WRITING_FOR);
-        (writing && self.turns().0.len() > UNPAUSED_COUNT_MAX).then_some(PAUSE)
+        seen.1.is_some_and(|since| now < since + WRITING_FOR).then_some(PAUSE)
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns<(Request, ReplyTo)>> {
@@ -158,7 +161,7 @@ async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: (Request, ReplyTo)
         Arc::clone(&dispatch).read(request, reply).await;
         // It is over when it was dropped.
         let _ = over.await;
-        let applied = dispatch.consensus.read_now(|_, index| index);
+        let applied = || dispatch.consensus.read_now(|_, index| index);
         if let Some(pause) = dispatch.reads.pause(applied, Instant::now()) {
             tokio::time::sleep(pause).await;
         }
@@ -192,12 +195,12 @@ mod tests {
         let (reads, begin) = (Reads::new(), Instant::now());
         let turn = |connection| reads.turns().0.insert((connection, Asks::Quorum), VecDeque::new());
         (0..=UNPAUSED_COUNT_MAX as u64).for_each(|connection| drop(turn(connection)));
-        assert_eq!(reads.pause(7, begin), Some(PAUSE));
-        assert_eq!(reads.pause(7, begin + WRITING_FOR / 2), Some(PAUSE));
-        assert_eq!(reads.pause(7, begin + WRITING_FOR), None, "nothing was applied for a while");
-        assert_eq!(reads.pause(8, begin + WRITING_FOR), Some(PAUSE));
+        assert_eq!(reads.pause(|| 7, begin), Some(PAUSE));
+        assert_eq!(reads.pause(|| 7, begin + WRITING_FOR / 2), Some(PAUSE));
+        assert_eq!(reads.pause(|| 7, begin + WRITING_FOR), None, "nothing was applied for a while");
+        assert_eq!(reads.pause(|| 8, begin + WRITING_FOR), Some(PAUSE));
         reads.turns().0.remove(&(0, Asks::Quorum));
-        assert_eq!(reads.pause(9, begin + WRITING_FOR), None, "few read");
+        assert_eq!(reads.pause(|| panic!("it is asked"), begin + WRITING_FOR), None, "few read");
     }
 
     #[test]
