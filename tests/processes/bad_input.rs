@@ -6,6 +6,7 @@ use std::time::Duration;
 use harness::bodies::{drain, sorted};
 use harness::cluster::{Cluster, random};
 use harness::program::{Running, queued, run};
+use harness::stranger::{self, Stranger};
 use harness::terminal::Terminal;
 use harness::{LIMIT, free_port, until};
 use queue_protocol::error::{Error, ErrorCode};
@@ -145,6 +146,20 @@ async fn a_node_refuses_strangers_and_serves_on() {
     assert_eq!(refusal(proof), ErrorCode::NotPermitted);
 
     assert_eq!(cluster.ctl(&["pop", "jobs"]).await.expect(0).stdout, "kept\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_content_that_changed_on_its_way_is_refused_and_nothing_of_it_is_stored() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    cluster.ctl(&["queue", "create", "jobs"]).await.expect(0);
+    let mut stranger = Stranger::greet(cluster.address(0)).await.expect("it is let in");
+    let mut changed = stranger::push(stranger.stamp(1, 1), "jobs", b"body");
+    changed.tail[0] = changed.tail[0].iter().map(|byte| byte ^ 1).collect::<Vec<_>>().into();
+    let refused = stranger.ask(changed).await.expect("it is answered").result.expect_err("it is refused");
+    assert_eq!(refused.code, ErrorCode::ContentCorrupt);
+    let whole = stranger::push(stranger.stamp(2, 1), "jobs", b"whole");
+    stranger.ask(whole).await.expect("it is answered").result.expect("it is stored");
+    assert_eq!(cluster.ctl(&["pop", "jobs", "-n", "9"]).await.expect(0).stdout, "whole\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{
-    LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, QUEUES_MAX, SESSION_ANSWERS_SIZE_MAX,
+    LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, QUEUES_MAX, SCHEDULES_MAX, SESSION_ANSWERS_SIZE_MAX,
     SESSION_BODIES_SIZE_MAX, TAIL_SIZE_MAX,
 };
 
@@ -33,6 +33,25 @@ fn one_queue_too_many_is_refused() {
     assert_eq!(refused.unwrap_err().code, ErrorCode::QueueLimit);
     assert_eq!(state.queues(None, None, usize::MAX).len(), QUEUES_MAX);
     assert_eq!(state.similar(&name("queue-99999")), Some(name("queue-9999")));
+    state.check();
+}
+
+#[test]
+fn one_schedule_too_many_is_refused() {
+    let mut state = State::new();
+    let row = ContentSpec { size: 1, crc32c: 0 };
+    let set = |k: usize| {
+        let op = super::schedule_stories::set(&format!("schedule-{k}"), PushOptions::default(), false, 60_000);
+        Command { session: None, op }
+    };
+    let create = Op::CreateQueue { queue: name("jobs"), settings: Box::new(settings()), if_not_exists: false };
+    state.apply(1, &batch(vec![Command { session: None, op: create }]), &[]);
+    for first in (0..SCHEDULES_MAX).step_by(1_000) {
+        let made = state.apply(2, &batch((first..first + 1_000).map(set).collect()), &[row; 1_000]);
+        assert!(made.replies.iter().all(|reply| reply.result.is_ok()));
+    }
+    let refused = state.apply(3, &batch(vec![set(SCHEDULES_MAX)]), &[row]).replies.remove(0).result;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::ScheduleLimit);
     state.check();
 }
 

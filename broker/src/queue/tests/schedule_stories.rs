@@ -9,7 +9,7 @@ use super::super::command::{Fire, SetSchedule};
 use super::settings_stories::alter;
 use super::*;
 
-fn set(name_of: &str, options: PushOptions, replace: bool, next_ms: u64) -> Op {
+pub(super) fn set(name_of: &str, options: PushOptions, replace: bool, next_ms: u64) -> Op {
     Op::SetSchedule(Box::new(SetSchedule {
         name: key(name_of),
         replace,
