@@ -193,7 +193,7 @@ impl Consensus {
             snapshot_index: index(self.machine.snapshot_last()),
             purged_index: index(log.purged),
             disk_free_bytes: self.room.borrow().free,
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(self.pulse.age().as_millis()).unwrap_or(u64::MAX),
             version: Text::cut(env!("CARGO_PKG_VERSION")),
             drained: self.drained.load(Ordering::Relaxed),
             level: self.me.credentials.spoken.cluster(),
@@ -254,7 +254,8 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                 this.note_presence(node, &member, answer.err());
             });
         }
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(PING_EVERY).await;
+        pulse.beat(PING_EVERY).await;
     }
 }
