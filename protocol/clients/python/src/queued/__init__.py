@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from . import wire as wire
     from ._client import Client as Client
-    from ._client import Client as connect
+    from ._client import connect as connect
     from ._common import CatchUp as CatchUp
     from ._common import Code as Code
     from ._common import Cron as Cron
@@ -78,7 +78,7 @@ def __getattr__(name: str) -> "Any":
     module = _FROM.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{module}", __name__), "Client" if name == "connect" else name)
+    value = getattr(importlib.import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
 

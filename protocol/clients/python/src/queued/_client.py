@@ -303,6 +303,10 @@ class Client:
         return view
 
 
+#: Reads well: ``async with queued.connect(servers) as client``.
+connect = Client
+
+
 def push_request(
     queue: str, messages: Sequence[NewMessage], create: bool, atomic: bool
 ) -> Tuple[_request.Push, List[bytes], List[int]]:

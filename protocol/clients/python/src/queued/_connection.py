@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         kind = unchecked.frame.kind
         if self._hello is not None:
             self._on_hello(unchecked.check())
-        elif kind == _frame.RESPONSE and unchecked.frame.tail and not unchecked.frame.more:
+        elif kind == _frame.RESPONSE and unchecked.frame.tail and self._gatherer.is_whole(unchecked.frame):
             self._on_contents(unchecked)
         elif kind == _frame.RESPONSE:
             frame = self._gatherer.take(unchecked.check())

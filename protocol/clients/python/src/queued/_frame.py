@@ -139,10 +139,14 @@ class Gatherer:
         self._size = 0
         self._size_max = size_max
 
+    def is_whole(self, frame: Frame) -> bool:
+        """The frame is a message by itself, and not the last piece of one."""
+        return not frame.more and (frame.request_id, frame.kind) not in self._parts
+
     def take(self, frame: Frame) -> Optional[Frame]:
         """The whole frame, once its last piece has come."""
         key = (frame.request_id, frame.kind)
-        if not frame.more and key not in self._parts:
+        if self.is_whole(frame):
             return frame
         if key in self._parts and frame.header:
             raise FrameError("a later piece of a message has a header")

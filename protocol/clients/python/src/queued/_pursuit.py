@@ -129,6 +129,7 @@ class Pursuit:
             hurried.cancel()
             if not task.done():
                 task.cancel()
+                await asyncio.wait({task})
 
     def _hurried(self, address: str) -> None:
         """From now on it does not wait. What was sent may have been done; its number tells."""
