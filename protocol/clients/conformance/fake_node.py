@@ -52,6 +52,7 @@ class FakeNode:
         self.indexes: List[int] = list(index) if isinstance(index, list) else [index]
         self.answers: List[Dict[str, Any]] = list(plan.get("answers", []))
         self.refuses: Optional[str] = plan.get("refuses")
+        self.refuses_hellos: int = plan.get("refuses_hellos", 1 << 30)
         self.hellos = 0
         self.leader: Optional[str] = None
         self.address = ""
@@ -126,8 +127,10 @@ class Played:
         assert isinstance(hello.role, common.Client)
         self.session = node.script.session(hello.role.session)
         self.note(f"hello {self.session}")
-        if node.refuses:
-            error = common.Error(common.Code[node.refuses.upper()], common.Applied.NO, common.Never(), "no", None)
+        if node.refuses and node.hellos <= node.refuses_hellos:
+            code = common.Code[node.refuses.upper()]
+            retry = common.Again() if code == common.Code.NO_LEADER else common.Never()
+            error = common.Error(code, common.Applied.NO, retry, "as the scenario says", None)
             self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, common.HelloRefused(error))))
             return
         self.greeted = True

@@ -63,7 +63,7 @@ class Driver:
 
     async def ack(self, step: Dict[str, Any]) -> Any:
         settled: List[str] = []
-        for name in step.get("ids", step.get("names")):
+        for name in step.get("ids") or step["names"]:
             try:
                 await self.leased[name].ack()
                 settled.append("ok")

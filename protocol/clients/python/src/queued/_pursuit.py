@@ -250,7 +250,12 @@ class Pursuit:
         try:
             connection = await Connection.open(address, session.id, session.cluster, max(until - self.loop.time(), 0.001))
         except HelloRefused as refused:
-            self.tried[address] = self.incompatible = str(refused)
+            self.tried[address] = str(refused)
+            if isinstance(refused.error.retry, _common.Never):
+                self.incompatible = str(refused)
+            else:
+                # It joins a cluster, starts or stops.
+                self.reached = True
         except asyncio.TimeoutError:
             self.tried[address] = "did not answer the hello"
         except (OSError, Gone) as error:
