@@ -8,7 +8,7 @@ from ._common import Missed, Once, State, When
 from ._consumer import Consumer
 from ._core import Answered, Core, decode_content
 from ._errors import Refused
-from ._message import Message, NewMessage, PushResult, milliseconds, push_results, spec_of
+from ._message import Message, NewMessage, PushResult, content_of, milliseconds, push_results, spec_of
 from ._request import Consistency, Held, QueueSettings
 from ._transaction import Transaction
 
@@ -79,26 +79,30 @@ class Client:
     ) -> List[PushResult]:
         """Stores messages in their order, each by itself or, with ``atomic``, all or none."""
         results: List[PushResult] = []
-        batch: List[NewMessage] = []
+        batch: List[Union[bytes, NewMessage]] = []
         size = options = 0
-        for item in messages:
-            message = item if isinstance(item, NewMessage) else NewMessage(item)
-            needs = len(message.body) + 4_096
-            describes = 64 + 4 * sum(len(key or "") for key in (message.dedup_key, message.unique, message.group))
-            full = len(batch) == PUSH_MESSAGES_MAX or size + needs > PUSH_BYTES_MAX + 4_096
+        for message in messages:
+            if isinstance(message, NewMessage):
+                keys = (message.dedup_key, message.unique, message.group)
+                needs, describes = len(message.body) + 4_096, 64 + 4 * sum(len(key or "") for key in keys)
+            else:
+                needs, describes = len(message) + 1, 64
+            full = len(batch) == PUSH_MESSAGES_MAX or size + needs > PUSH_BYTES_MAX
             if batch and (full or options + describes > PUSH_OPTIONS_MAX):
                 if atomic:
                     raise ValueError("too many or too large messages for one atomic push: 1,000, 8 MiB together")
                 results += await self._push(queue, batch, create, False)
                 batch, size, options = [], 0, 0
             batch.append(message)
-            size += len(message.body) + 1 if not message.headers else needs
+            size += needs
             options += describes
         if batch:
             results += await self._push(queue, batch, create, atomic)
         return results
 
-    async def _push(self, queue: str, messages: List[NewMessage], create: bool, atomic: bool) -> List[PushResult]:
+    async def _push(
+        self, queue: str, messages: Sequence[Union[bytes, NewMessage]], create: bool, atomic: bool
+    ) -> List[PushResult]:
         request, contents, checksums = push_request(queue, messages, create, atomic)
         return push_results((await self._core.call(request, contents, checksums)).answer.value)
 
@@ -308,15 +312,16 @@ connect = Client
 
 
 def push_request(
-    queue: str, messages: Sequence[NewMessage], create: bool, atomic: bool
+    queue: str, messages: Sequence[Union[bytes, NewMessage]], create: bool, atomic: bool
 ) -> Tuple[_request.Push, List[bytes], List[int]]:
     """The request, its contents and their checksums."""
-    contents = [message.content() for message in messages]
-    checksums = [_crc32c.crc32c(content) for content in contents]
-    described = [
-        _request.PushMessage(_common.ContentSpec(len(content), checksum), message.options())
-        for message, content, checksum in zip(messages, contents, checksums)
-    ]
+    described, contents, checksums = [], [], []
+    for message in messages:
+        content, options = content_of(message)
+        checksum = _crc32c.crc32c(content)
+        contents.append(content)
+        checksums.append(checksum)
+        described.append(_request.PushMessage(_common.ContentSpec(len(content), checksum), options))
     return _request.Push(queue, create, atomic, described), contents, checksums
 
 

@@ -58,6 +58,13 @@ class PushResult(NamedTuple):
     refused: Optional[Code] = None
 
 
+def content_of(message: Union[bytes, NewMessage]) -> Tuple[bytes, _request.PushOptions]:
+    """What of a message is stored, and what is said of it."""
+    if isinstance(message, bytes):
+        return b"\0" + message, _request.DEFAULT_OPTIONS
+    return message.content(), message.options()
+
+
 def push_results(outcomes: List[_answer.PushOutcome]) -> List[PushResult]:
     """One result a message."""
     results: List[PushResult] = []

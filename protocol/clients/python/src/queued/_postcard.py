@@ -334,6 +334,25 @@ Bytes32 = Annotated[bytes, _Mark(lambda _: _fixed(32))]
 Number16 = _Mark(lambda cls: _enumeration(cls, 16))
 
 
+def constant(known: Any) -> _Mark:
+    """Marks a type of which one value, told by its identity, is written most of the time."""
+
+    def make(base: Any) -> Codec:
+        put, get = codec_of(base)
+        written = bytearray()
+        put(written, known)
+
+        def encode(out: bytearray, value: Any) -> None:
+            if value is known:
+                out += written
+            else:
+                put(out, value)
+
+        return Codec(encode, get)
+
+    return _Mark(make)
+
+
 def encode(annotation: Any, value: Any) -> bytearray:
     """The bytes of ``value``."""
     out = bytearray()

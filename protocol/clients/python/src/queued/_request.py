@@ -4,7 +4,7 @@ from enum import IntEnum
 from typing import Annotated, List, NamedTuple, Optional, Tuple, Union
 
 from ._common import ContentSpec, Cursor, DeadReason, Missed, OnExpiry, OnFull, OnPoison, State, When
-from ._postcard import U8, U16, U32, U64, Address, Key, Max, Queue, QueueOrNone
+from ._postcard import U8, U16, U32, U64, Address, Key, Max, Queue, QueueOrNone, constant
 
 Ids = Annotated[List[U64], Max(1000)]
 
@@ -48,9 +48,13 @@ class PushOptions(NamedTuple):
     group: Optional[Key]
 
 
+#: Of most messages; known by its identity, it is written without a look at its fields.
+DEFAULT_OPTIONS = PushOptions(0, Now(), None, None, None, None)
+
+
 class PushMessage(NamedTuple):
     content: ContentSpec
-    options: PushOptions
+    options: Annotated[PushOptions, constant(DEFAULT_OPTIONS)]
 
 
 class Push(NamedTuple):
