@@ -60,6 +60,8 @@ def tokens_of(annotation: Any, value: Any) -> "Iterator[str]":
             yield from map(str, value)
         else:
             yield f'b"{value.decode()}"'
+    elif isinstance(value, IntEnum) and value.name.startswith("OTHER_"):
+        yield from ("Other", str(int(value)))
     elif isinstance(value, IntEnum):
         yield "".join(part.capitalize() for part in value.name.split("_"))
     elif isinstance(value, str):

@@ -63,6 +63,16 @@ class Code(IntEnum):
     LEVEL_UNKNOWN = 63
     LEVEL_NOT_SPOKEN = 64
 
+    @classmethod
+    def _missing_(cls, value: object) -> "Optional[Code]":
+        """A code that this version does not know: what else the error says decides."""
+        if not isinstance(value, int) or not 0 < value < 1 << 16:
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"OTHER_{value}"
+        member._value_ = value
+        return member
+
 
 CodeNumber = Annotated[Code, Number16]
 

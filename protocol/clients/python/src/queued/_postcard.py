@@ -131,7 +131,7 @@ def _run(least: int, most: int, what: str) -> Codec:
         out += value
 
     def decode(data: bytes, at: int) -> Tuple[bytes, int]:
-        size, at = get_varint(data, at, 64)
+        size, at = get_varint(data, at, 32)
         end = at + size
         if not least <= size <= most or end > len(data):
             raise DecodeError(f"a {what} is too long or too short")
@@ -186,7 +186,7 @@ def _list(item: Codec, bounds: Max) -> Codec:
             put(out, value)
 
     def decode(data: bytes, at: int) -> Tuple[List[Any], int]:
-        count, at = get_varint(data, at, 64)
+        count, at = get_varint(data, at, 32)
         if not bounds.least <= count <= bounds.most:
             raise DecodeError(f"a list of {count} items: at most {bounds.most} are allowed")
         values = []
@@ -276,6 +276,20 @@ def _enumeration(cls: Any, bits: int) -> Codec:
     return Codec(encode, decode)
 
 
+def _open(cls: Any, bits: int) -> Codec:
+    def encode(out: bytearray, value: int) -> None:
+        put_varint(out, int(cls(value)))
+
+    def decode(data: bytes, at: int) -> Tuple[Any, int]:
+        number, at = get_varint(data, at, bits)
+        try:
+            return cls(number), at
+        except ValueError as error:
+            raise DecodeError(str(error)) from None
+
+    return Codec(encode, decode)
+
+
 _CODECS: Dict[Any, Codec] = {}
 
 
@@ -330,8 +344,8 @@ QueueOrNone = Annotated[str, _Mark(lambda _: _empty_is_none(_text(1, 128, QUEUE_
 Key = Annotated[str, Max(128, 1)]
 Magic = Annotated[bytes, _Mark(lambda _: _fixed(8))]
 Bytes32 = Annotated[bytes, _Mark(lambda _: _fixed(32))]
-#: An enum whose members are numbers on the wire, and not positions of variants.
-Number16 = _Mark(lambda cls: _enumeration(cls, 16))
+#: An enum whose members are numbers on the wire, and not positions of variants; those of later versions are let in.
+Number16 = _Mark(lambda cls: _open(cls, 16))
 
 
 def constant(known: Any) -> _Mark:
