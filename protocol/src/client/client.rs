@@ -1,6 +1,6 @@
 //! A user's view of the cluster: one [`Client`] finds the leader, follows it, and repeats what is safe.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ pub(super) struct Shared {
     /// The server to ask next when no leader is known.
     server: AtomicUsize,
     news: Mutex<News>,
+    gives_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -59,6 +60,7 @@ impl Client {
                 session: Mutex::new(Arc::new(session)),
                 server: AtomicUsize::new(0),
                 news: Mutex::new(News::default()),
+                gives_up: AtomicBool::new(false),
                 config,
             }),
         }
@@ -69,6 +71,12 @@ impl Client {
         let (sender, receiver) = unbounded_channel();
         locked(&self.shared.news).listeners.push(sender);
         receiver
+    }
+
+    /// From now on a call ends as soon as every server was tried once and none was reached, instead of trying until its time
+    /// is up.
+    pub fn give_up_at_once(&self) {
+        self.shared.gives_up.store(true, Ordering::Relaxed);
     }
 
     /// Asks the leader. `contents` is the tail of a push. Changing requests get a session number and are
@@ -169,6 +177,10 @@ impl Shared {
         if Arc::ptr_eq(&session, old) {
             *session = Arc::new(old.next(self.config.seed, Arc::clone(&self.dial)));
         }
+    }
+
+    pub(super) fn gives_up(&self) -> bool {
+        self.gives_up.load(Ordering::Relaxed)
     }
 
     /// The server to ask when no leader is known; `None` if none is configured.

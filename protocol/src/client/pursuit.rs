@@ -408,7 +408,7 @@ impl<'a> Pursuit<'a> {
     /// # Errors
     /// The end of the pursuit, if the wait does not fit before `until`.
     pub(super) async fn pause(&mut self, floor: Duration, until: Instant) -> Result<(), Stop> {
-        let jitter = &self.shared.jitter;
+        let (jitter, gives_up) = (&self.shared.jitter, self.shared.gives_up());
         let trouble = self.trouble();
         if trouble.answering.is_empty()
             && !trouble.reached
@@ -416,13 +416,20 @@ impl<'a> Pursuit<'a> {
         {
             return Err(ClientError::Incompatible(error).into());
         }
+        if !trouble.reached && gives_up {
+            return Err(self.out_of_time().into());
+        }
         let next = Instant::now() + trouble.backoff.next(jitter, floor);
         if next >= until {
             sleep_until(if floor.is_zero() { until } else { Instant::now() }).await;
             return Err(self.out_of_time().into());
         }
-        let answering = std::mem::take(&mut self.trouble().answering).into_iter().collect();
-        self.shared.tell(Notice::Waiting { elapsed: self.begin.elapsed(), answering });
+        let elapsed = self.begin.elapsed();
+        let trouble = self.trouble();
+        let answering = std::mem::take(&mut trouble.answering).into_iter().collect();
+        let unreached =
+            if trouble.reached { Vec::new() } else { trouble.tried.clone().into_iter().collect() };
+        self.shared.tell(Notice::Waiting { elapsed, answering, unreached });
         sleep_until(next).await;
         Ok(())
     }
@@ -452,6 +459,9 @@ impl<'a> Pursuit<'a> {
                 leader.name, leader.address
             ),
             (None, true) => format!("no leader answered: {tried}; waited {elapsed:.1} s"),
+            (None, false) if count == 1 => {
+                format!("the server did not answer: {tried}; waited {elapsed:.1} s")
+            }
             (None, false) => format!("none of {count} servers answered: {tried}; waited {elapsed:.1} s"),
         };
         ClientError::Unavailable { what, reached: trouble.reached, leader: trouble.unreachable.clone() }
@@ -471,18 +481,6 @@ async fn hurried(hurry: Option<&CancellationToken>) {
     match hurry {
         Some(hurry) => hurry.cancelled().await,
         None => std::future::pending().await,
-    }
-}
-
-impl DialError {
-    /// What it means for a caller that wants this address and no other.
-    pub(super) fn into_error(self, address: &str) -> ClientError {
-        match self {
-            Self::Incompatible(error) => ClientError::Incompatible(error),
-            Self::Unreachable(what) => {
-                ClientError::Unavailable { what: format!("{address} {what}"), reached: false, leader: None }
-            }
-        }
     }
 }
 
