@@ -138,7 +138,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::QueueLimit
         | E::GroupLimit
         | E::ScheduleLimit => StatusCode::TOO_MANY_REQUESTS,
-        E::AddressUnreachable => StatusCode::BAD_GATEWAY,
+        E::AddressUnreachable | E::Other(_) => StatusCode::BAD_GATEWAY,
         E::ContentCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
         E::NotConfirmed | E::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         E::NotLeader | E::NoLeader | E::DiskReserve | E::Overloaded | E::ShuttingDown | E::StatesDiffer => {
