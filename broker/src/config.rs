@@ -19,6 +19,7 @@ use tracing::Level;
 
 pub use self::flags::{ClusterFlags, Flags};
 pub use self::table::{SETTINGS, Scope, Setting};
+use crate::http::HttpOptions;
 use crate::log::LogOptions;
 use crate::node::NodeOptions;
 use crate::raft::RaftOptions;
@@ -47,6 +48,8 @@ pub enum LogFormat {
 pub struct Config {
     /// How the node behaves.
     pub node: NodeOptions,
+    /// HTTP beside the protocol.
+    pub http: HttpOptions,
     /// Serving beyond loopback without TLS and login is meant.
     pub insecure: bool,
     /// Which log lines are written; `None` is none.
@@ -141,6 +144,7 @@ impl Default for Config {
                 grace: Duration::ZERO,
                 descriptors: None,
             },
+            http: HttpOptions::default(),
             insecure: false,
             log_level: None,
             log_file: None,

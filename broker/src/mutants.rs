@@ -165,6 +165,10 @@ mutants! {
     RecoveredSessionsOpen => "recovered-sessions-open" in Processes,
     /// That a quorum is lost or back leaves no line in the log.
     QuorumNotTold => "quorum-not-told" in Processes,
+    /// A request over HTTP is answered under whatever name it comes, and for whatever page.
+    AnyHostAnswered => "any-host-answered" in Processes,
+    /// A request over HTTP counts each time, whatever session and number it names.
+    HttpSessionIgnored => "http-session-ignored" in Processes,
     /// SIGHUP does not open the log file anew.
     LogFileNotReopened => "log-file-not-reopened" in Processes,
 }

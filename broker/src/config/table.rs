@@ -136,6 +136,49 @@ pub static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "listen.http",
+        value: ADDRESS,
+        default: "",
+        doc: "Where to serve HTTP: health, metrics, a gateway. Empty is off. For who runs probes, Prometheus or curl: which \
+              port is free only the operator knows",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            if !text.is_empty() && cfg!(not(feature = "http")) {
+                return Err("this queued was built without HTTP".into());
+            }
+            config.http.listen = if text.is_empty() { None } else { Some(address(text)?) };
+            Ok(())
+        },
+    },
+    Setting {
+        key: "http.hosts",
+        value: "NAME,...",
+        default: "",
+        doc: "Further host names under which HTTP is asked, beside addresses, localhost and those of this node. For who has a \
+              proxy or a name in front: other names are refused, as a page could rebind its own to this machine",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            config.http.hosts = names.map(host_name).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "http.queue",
+        value: "QUEUE",
+        default: "default",
+        doc: "The queue of /send and /receive, made when it is first used. For who comes from a program with one queue and \
+              has another name for it",
+        alias: None,
+        scope: Scope::Cluster,
+        set: |config, text| {
+            let parsed = text.parse::<queue_protocol::names::QueueName>();
+            parsed.map(|queue| config.http.queue = queue).map_err(|error| error.to_string())
+        },
+    },
+    Setting {
         key: "raft.heartbeat",
         value: DURATION,
         default: "150ms",
@@ -379,6 +422,11 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| duration(text).map(|grace| config.node.grace = grace),
     },
 ];
+
+fn host_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.chars().all(allowed) { Ok(text.to_owned()) } else { Err(format!("{text:?} is no host name")) }
+}
 
 fn node_name(text: &str) -> Result<Option<String>, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');

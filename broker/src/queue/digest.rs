@@ -97,7 +97,8 @@ impl State {
             sum(&[self.level.0.into(), self.wall_ms, self.elapsed_ms, self.lease_clock_ms, held, open]),
             sum(&[self.next_id, self.next_token, self.next_node, self.next_queue]),
             sum(&[counts.ready, counts.leased, counts.delayed, counts.dead, counts.bytes]),
-            sum(&[turnover.pushed, turnover.leased, turnover.acked]),
+            sum(&[turnover.pushed, turnover.leased, turnover.acked, turnover.redelivered]),
+            sum(&turnover.died),
         ]);
         self.digest = digest;
     }

@@ -17,6 +17,7 @@ use super::message::{Dead, Delayed, Leased, Message};
 use super::messages::Queue;
 use super::reply::{BodyRef, Refusal};
 use super::state::State;
+use super::turnover::DEAD_REASONS;
 
 /// A message as peek shows it, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,10 @@ pub struct QueueStats {
     pub leased_total: u64,
     /// Messages acked or popped since the queue was made.
     pub acked_total: u64,
+    /// Leases of messages that had been leased before.
+    pub redelivered_total: u64,
+    /// Messages that died, by [`DeadReason`].
+    pub died_total: [u64; DEAD_REASONS],
     /// How it behaves.
     pub settings: Settings,
     /// 1 when it was made; 1 more with each change of its settings.
@@ -294,6 +299,8 @@ impl State {
             pushed_total: queue.turnover.pushed,
             leased_total: queue.turnover.leased,
             acked_total: queue.turnover.acked,
+            redelivered_total: queue.turnover.redelivered,
+            died_total: queue.turnover.died,
             settings: Settings::clone(&queue.settings),
             version: queue.version,
             full: queue.is_full(),

@@ -70,6 +70,7 @@ pub(crate) use self::levels::Spoken;
 pub(crate) use self::link::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
+pub(crate) use self::status::Terms;
 pub use self::witness::{Seen, Witness};
 
 use self::addresses::Addresses;

@@ -78,6 +78,8 @@ pub(crate) struct Dispatch {
     pub(crate) connections: std::sync::atomic::AtomicU64,
     /// Connections of clients: how many there may be, and how many were asked for.
     pub(crate) places: (usize, usize),
+    /// Requests for which there was no place or no memory.
+    pub(super) overloaded: std::sync::atomic::AtomicU64,
     /// What strangers bring about is written here.
     pub(super) quiet: Quiet,
 }

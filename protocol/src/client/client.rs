@@ -16,7 +16,7 @@ use super::links::locked;
 use super::pursuit::{Pursuit, Stop};
 use super::session::Session;
 use super::{Answered, ClientConfig, ClientError, Notice};
-use crate::request::Request;
+use crate::request::{Request, Stamp};
 use crate::response::LeaderView;
 
 /// A session is closed within this time or not at all.
@@ -87,6 +87,24 @@ impl Client {
     pub async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, ClientError> {
         check_request(&request, &contents).map_err(ClientError::Refused)?;
         let mut pursuit = Pursuit::new(&self.shared, request, contents);
+        self.pursue(&mut pursuit).await
+    }
+
+    /// The same under a number that the caller keeps account of, for who speaks for others: repeated with the same stamp it
+    /// counts once, also by another client of the same [`ClientConfig::seed`], which is the id of the session. A session
+    /// that was forgotten is not replaced.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_stamped(
+        &self,
+        stamp: Stamp,
+        request: Request,
+        contents: Vec<Bytes>,
+    ) -> Result<Answered, ClientError> {
+        check_request(&request, &contents).map_err(ClientError::Refused)?;
+        let mut pursuit = Pursuit::new(&self.shared, request, contents);
+        pursuit.stamp = Some(stamp);
         self.pursue(&mut pursuit).await
     }
 

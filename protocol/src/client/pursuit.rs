@@ -19,7 +19,7 @@ use super::session::{Session, Target};
 use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
-use crate::request::{Call, Request};
+use crate::request::{Call, Request, Stamp};
 use crate::response::{Answer, LeaderView, Response};
 
 /// Why a pursuit ended without an answer.
@@ -46,6 +46,8 @@ pub(super) struct Pursuit<'a> {
     /// Cancelled when the request is to wait no more.
     pub(super) hurry: Option<CancellationToken>,
     pub(super) deadline: Instant,
+    /// The one that the caller gave.
+    pub(super) stamp: Option<Stamp>,
     /// Apart, and as a rule not there: thousands of requests may be on their way at once, and are small without it.
     pub(super) trouble: Option<Box<Trouble>>,
 }
@@ -86,6 +88,7 @@ impl<'a> Pursuit<'a> {
             begin,
             wait,
             hurry: None,
+            stamp: None,
             deadline: begin + shared.config.timeout + wait,
             trouble: None,
         }
@@ -149,7 +152,7 @@ impl<'a> Pursuit<'a> {
     }
 
     async fn number<'s>(&self, session: &'s Session) -> Result<Option<Number<'s>>, Stop> {
-        if self.repeat != Repeat::Numbered {
+        if self.repeat != Repeat::Numbered || self.stamp.is_some() {
             return Ok(None);
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
@@ -193,7 +196,7 @@ impl<'a> Pursuit<'a> {
 
     /// The request opens a session, and no leader has named an index that it could open under.
     pub(super) fn lacks_index(&self, session: &Session) -> bool {
-        self.repeat == Repeat::Numbered && !session.links.birth.is_known()
+        self.repeat == Repeat::Numbered && self.stamp.is_none() && !session.links.birth.is_known()
     }
 
     /// The connection to `target` is gone; people are told if it was the leader's.
@@ -240,7 +243,7 @@ impl<'a> Pursuit<'a> {
         let left = self.deadline.saturating_duration_since(now);
         self.call.stamp = match number {
             Some(number) => Some(number.stamp(session.links.birth.index().ok_or(Failure::IndexTooOld)?)),
-            None => None,
+            None => self.stamp,
         };
         self.call.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let waited = now.saturating_duration_since(self.begin);
@@ -299,7 +302,8 @@ impl<'a> Pursuit<'a> {
         if forgotten && self.in_doubt() {
             return Err(self.unknown(&error.to_string()).into());
         }
-        if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered {
+        if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered && self.stamp.is_none()
+        {
             return Err(Stop::SessionExpired);
         }
         if error.applied == Applied::Unknown && self.repeat != Repeat::Free {
