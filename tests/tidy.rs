@@ -34,6 +34,7 @@ const WIRE: &[&str] = &[
     "checkpoint",
     "codec",
     "content",
+    "cursor",
     "error",
     "frame",
     "gather",

@@ -43,7 +43,7 @@ impl Digest {
             match outcome {
                 PushOutcome::Stored { first_id, count } => self.add_all([1, first_id.0, (*count).into()]),
                 PushOutcome::Refused { code, count } => {
-                    self.add_all([2, code.number().into(), (*count).into()])
+                    self.add_all([2, code.number().into(), (*count).into()]);
                 }
                 PushOutcome::Duplicate { id } => self.add_all([3, id.0]),
             }

@@ -224,7 +224,7 @@ mod tests {
             let mut left_out = last.unwrap_or(civil) + 30.seconds();
             while !is_free && left_out < civil {
                 runs |= matches(pattern, left_out);
-                left_out = left_out + 30.seconds();
+                left_out += 30.seconds();
             }
             last = Some(civil);
             if runs {
