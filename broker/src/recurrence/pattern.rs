@@ -94,7 +94,7 @@ impl Pattern {
         let (mut civil, mut inclusive) = shown_twice.map_or((civil, false), |end| (end, true));
         loop {
             let nominal = self.nominal(civil, inclusive)?;
-            match self.first_shown(nominal) {
+            match self.first_shown(nominal, after) {
                 Some(time) if time > after => return Some(time),
                 _ => {}
             }
@@ -102,11 +102,16 @@ impl Pattern {
         }
     }
 
-    /// The first instant at which the clock shows a local time, or, if it is left out, the first behind what is.
-    fn first_shown(&self, nominal: DateTime) -> Option<Timestamp> {
+    /// The first instant at which the clock shows a local time, or, if it is left out, the first behind what is. `passed` is
+    /// for a planted bug.
+    fn first_shown(&self, nominal: DateTime, passed: Timestamp) -> Option<Timestamp> {
         match self.zone.to_ambiguous_timestamp(nominal).offset() {
             AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(nominal).ok(),
-            AmbiguousOffset::Fold { before, .. } => before.to_timestamp(nominal).ok(),
+            AmbiguousOffset::Fold { before, after } => {
+                let first = before.to_timestamp(nominal).ok()?;
+                let again = mutants::on(Mutant::ShownTwiceRunsTwice) && first <= passed;
+                if again { after.to_timestamp(nominal).ok() } else { Some(first) }
+            }
             AmbiguousOffset::Gap { .. } if mutants::on(Mutant::LeftOutTimesAreLost) => None,
             AmbiguousOffset::Gap { after, .. } => {
                 let earlier = after.to_timestamp(nominal).ok()?;
