@@ -1,13 +1,11 @@
 //! What the system says of this process.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use prometheus_client::registry::Unit;
 
 use super::page::Page;
 
-/// Adds what is known; what the system does not tell is left out.
-pub(super) fn add(page: &mut Page) {
+/// Adds what is known at this Unix time in milliseconds; what the system does not tell is left out.
+pub(super) fn add(page: &mut Page, wall_ms: u64) {
     if let Some(cpu) = cpu_seconds() {
         page.counter("process_cpu", Some(Unit::Seconds), "Processor time of this process", cpu);
     }
@@ -20,7 +18,7 @@ pub(super) fn add(page: &mut Page) {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.map_or(f64::INFINITY, float);
     page.gauge("process_max_fds", None, "File descriptors that may be open", limit);
-    if let Some(start) = start_seconds() {
+    if let Some(start) = start_seconds(wall_ms) {
         page.gauge("process_start_time", Some(Unit::Seconds), "When it started, Unix time", start);
     }
 }
@@ -51,23 +49,23 @@ fn resident_bytes() -> Option<f64> {
 }
 
 /// From the time since boot, which is told in hundredths; a jump of the wall clock does not matter much here.
-fn start_seconds() -> Option<f64> {
+fn start_seconds(wall_ms: u64) -> Option<f64> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64();
-    Some((now - uptime + stat(19)? / ticks()).round())
+    Some((float(wall_ms) / 1_000.0 - uptime + stat(19)? / ticks()).round())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock as _, SystemClock};
 
     #[test]
     fn this_process_uses_something_and_began_lately() {
         assert!(cpu_seconds().is_some_and(|cpu| (0.0..1e6).contains(&cpu)));
         assert!(resident_bytes().is_some_and(|bytes| bytes > 1e5));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-        let age = now - start_seconds().unwrap();
+        let now = SystemClock.wall_ms();
+        let age = float(now) / 1_000.0 - start_seconds(now).unwrap();
         assert!((-2.0..86_400.0).contains(&age), "{age} s");
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
     if app.site.consensus.ready().is_some() {
         queues::add(&mut page, &app.chosen, &app.site.consensus, &app.site.server).await;
     }
-    machine::add(&mut page);
+    machine::add(&mut page, app.site.consensus.outside().clock.wall_ms());
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
     if accepts.contains("application/openmetrics-text") {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
