@@ -124,18 +124,6 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| address(text).map(|address| config.node.listen = address),
     },
     Setting {
-        key: "advertise.address",
-        value: ADDRESS,
-        default: "",
-        doc: "Where clients and other nodes reach this one; empty for the listen address",
-        alias: Some("advertise"),
-        scope: Scope::Node,
-        set: |config, text| {
-            config.node.advertise = if text.is_empty() { None } else { Some(address(text)?) };
-            Ok(())
-        },
-    },
-    Setting {
         key: "listen.http",
         value: ADDRESS,
         default: "",
@@ -148,6 +136,18 @@ pub static SETTINGS: &[Setting] = &[
                 return Err("this queued was built without HTTP".into());
             }
             config.http.listen = if text.is_empty() { None } else { Some(address(text)?) };
+            Ok(())
+        },
+    },
+    Setting {
+        key: "advertise.address",
+        value: ADDRESS,
+        default: "",
+        doc: "Where clients and other nodes reach this one; empty for the listen address",
+        alias: Some("advertise"),
+        scope: Scope::Node,
+        set: |config, text| {
+            config.node.advertise = if text.is_empty() { None } else { Some(address(text)?) };
             Ok(())
         },
     },
