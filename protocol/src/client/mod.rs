@@ -8,6 +8,7 @@ mod book;
 mod calls;
 #[expect(clippy::module_inception, reason = "one noun per file, and this one is the client")]
 mod client;
+mod connect;
 mod connection;
 mod contents;
 mod dial;
@@ -16,6 +17,7 @@ mod links;
 mod numbers;
 mod presence;
 mod pursuit;
+mod queue;
 mod repeat;
 mod search;
 mod session;
@@ -28,11 +30,16 @@ use bytes::Bytes;
 
 pub use self::calls::NewMessage;
 pub use self::client::Client;
+pub use self::connect::ConnectOptions;
 pub use self::connection::Connection;
 pub use self::dial::{Dial, Dialing, Stream, TcpDial};
 pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 pub use self::presence::Presence;
-use crate::error::Error;
+pub use self::queue::{
+    BatchBuilder, Committed, DeadLetters, Error, LeaseBuilder, Leased, Message, PopBuilder, PushBuilder,
+    Pushed, Queue, Received, Seen, SweepBuilder, Transaction,
+};
+use crate::error;
 use crate::response::{Age, Answer, At, LeaderView};
 
 /// How a client behaves.
@@ -112,7 +119,7 @@ pub struct Answered<T = Answer> {
 pub enum ClientError {
     /// A node refused; `Error::applied` is `No`.
     #[error("{0}")]
-    Refused(Error),
+    Refused(error::Error),
     /// Surely not done: nobody was reached, or nobody led, in the time given.
     #[error("{what}")]
     Unavailable {
@@ -131,7 +138,7 @@ pub enum ClientError {
     },
     /// The other side does not speak this protocol, or another version, or belongs to another cluster.
     #[error("{0}")]
-    Incompatible(Error),
+    Incompatible(error::Error),
 }
 
 /// The Rust of the README compiles.

@@ -75,7 +75,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The nack that says it; `None` is an ack.
-    pub(super) fn nack(&self) -> Option<NackKind> {
+    pub(in crate::client) fn nack(&self) -> Option<NackKind> {
         let text = |text: &str| Text::<ERROR_TEXT_SIZE_MAX>::cut(text);
         match self {
             Self::Ack => None,

@@ -1,0 +1,182 @@
+//! From a list of addresses to a [`Client`]: what does not parse is refused before anything is dialed, and the session is
+//! drawn here, so that no program can reuse one.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Client, ClientConfig, Error, TcpDial};
+use crate::request::Request;
+
+/// The port of an address that names none.
+const PORT_DEFAULT: u16 = 7410;
+const EXPECTED: &str = "expected HOST or HOST:PORT, such as mq1.example.net:7410 or [::1]:7410";
+
+/// How a client connects; [`Client::connect`] uses the defaults.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), queue_protocol::client::Error> {
+/// use std::time::Duration;
+/// use queue_protocol::client::ConnectOptions;
+///
+/// let client = ConnectOptions::new().timeout(Duration::from_secs(30)).connect("mq1,mq2,mq3:7420").await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    timeout: Duration,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5) }
+    }
+}
+
+impl ConnectOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long a call may take: finding the leader, elections and repeats included. The wait of a lease comes on top.
+    /// Default: 5 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// As [`Client::connect`], with these options.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect(self, servers: impl AsRef<str>) -> Result<Client, Error> {
+        let client = self.connect_lazily(servers)?;
+        // Any node answers it: one that follows is reached just as well, and the leader is found with the first call.
+        client.call(Request::Status, Vec::new()).await?;
+        Ok(client)
+    }
+
+    /// A client that dials nothing before its first call: for programs that start before the cluster does. Must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if an address does not parse.
+    pub fn connect_lazily(self, servers: impl AsRef<str>) -> Result<Client, Error> {
+        let servers = addresses(servers.as_ref())?;
+        let config = ClientConfig { servers, timeout: self.timeout, follow: true, seed: seed() };
+        Ok(Client::new(config, Arc::new(TcpDial::default())))
+    }
+}
+
+impl Client {
+    /// Connects to the cluster that any of these nodes belongs to. `servers` are addresses in a list with commas, tried in
+    /// order: `host` or `host:port`, IPv6 hosts in brackets; the port is 7410 unless one is named. One is enough, more find
+    /// the cluster while nodes are down. The client follows the leader from there, and opens its own session.
+    ///
+    /// Clones share the connection and the session: one client per program is enough.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if an address does not parse; [`Error::Unavailable`] if no node answered within 5 s;
+    /// [`Error::Incompatible`] if something else than a node of this version did.
+    pub async fn connect(servers: impl AsRef<str>) -> Result<Self, Error> {
+        ConnectOptions::new().connect(servers).await
+    }
+}
+
+/// Random bits, different for each client: the standard library draws the keys of its hash tables from the system.
+fn seed() -> u128 {
+    (0..2).fold(0, |bits: u128, half| bits << 64 | u128::from(RandomState::new().hash_one(half)))
+}
+
+fn addresses(servers: &str) -> Result<Vec<String>, Error> {
+    let parse = |text: &str| {
+        let text = text.trim();
+        address(text).map_err(|why| Error::Invalid(format!("invalid address {text:?}: {why}")))
+    };
+    servers.split(',').map(parse).collect()
+}
+
+/// `host:port` of a text that may leave out the port.
+fn address(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err(EXPECTED.to_owned());
+    }
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!("it has a scheme, {scheme}://: {EXPECTED}"));
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{text}]:{PORT_DEFAULT}"));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    if port.is_none() && host.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("a port without a host: {EXPECTED}"));
+    }
+    if !is_host(host) {
+        return Err(EXPECTED.to_owned());
+    }
+    match port.map(|port| (port, port.parse::<u16>())) {
+        None => Ok(format!("{host}:{PORT_DEFAULT}")),
+        Some((_, Ok(1..))) => Ok(text.to_owned()),
+        Some((port, _)) => Err(format!("{port:?} is not a port: use 1 to 65535")),
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            !host.is_empty() && host.chars().all(allowed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_get_the_default_port_unless_they_name_one() {
+        let both = addresses("mq1, mq2:7420").map_err(|error| error.to_string());
+        assert_eq!(both, Ok(vec!["mq1:7410".to_owned(), "mq2:7420".to_owned()]));
+        for (text, address) in [
+            ("10.0.0.1", "10.0.0.1:7410"),
+            ("[::1]:9", "[::1]:9"),
+            ("[::1]", "[::1]:7410"),
+            ("::1", "[::1]:7410"),
+        ] {
+            assert_eq!(super::address(text).as_deref(), Ok(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_does_not_parse_is_named_with_the_reason() {
+        for (text, why) in [
+            ("", "expected HOST"),
+            ("a,", "invalid address \"\""),
+            ("http://mq1:7410", "has a scheme, http://"),
+            ("7410", "a port without a host"),
+            ("mq1:x", "\"x\" is not a port"),
+            ("mq1:0", "\"0\" is not a port"),
+            ("mq1:65536", "\"65536\" is not a port"),
+            (":7410", "expected HOST"),
+            ("a b:1", "invalid address \"a b:1\": expected HOST"),
+            ("[x]:1", "expected HOST"),
+        ] {
+            let refused = addresses(text).expect_err(text);
+            assert!(matches!(&refused, Error::Invalid(text) if text.contains(why)), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn no_two_clients_draw_the_same_session() {
+        let seeds: std::collections::BTreeSet<u128> = (0..1_000).map(|_| seed()).collect();
+        assert_eq!(seeds.len(), 1_000);
+    }
+}
