@@ -258,7 +258,10 @@ pub(super) async fn peek(
     };
     let shown: Result<Vec<Value>, Failed> =
         page.messages.iter().zip(&answered.contents).map(|(view, content)| shown(view, content)).collect();
-    Ok(document(StatusCode::OK, &json!({ "messages": shown?, "next": page.next.as_ref().map(ToString::to_string) })))
+    Ok(document(
+        StatusCode::OK,
+        &json!({ "messages": shown?, "next": page.next.as_ref().map(ToString::to_string) }),
+    ))
 }
 
 fn shown(view: &MessageView, content: &Bytes) -> Result<Value, Failed> {
