@@ -24,7 +24,7 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Clients that are kept for those who wait.
 const POOL_MAX: usize = 64;
 /// Sessions of users that are kept.
-const SESSIONS_MAX: usize = 256;
+const KEPT_MAX: usize = 256;
 
 /// Clients of this node.
 pub(super) struct Gateway {
@@ -98,7 +98,7 @@ impl Gateway {
 
     fn client_of(&self, session: SessionId) -> Client {
         let mut sessions = locked(&self.sessions);
-        if !sessions.contains_key(&session) && sessions.len() >= SESSIONS_MAX {
+        if !sessions.contains_key(&session) && sessions.len() >= KEPT_MAX {
             let oldest = sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(session, _)| *session);
             oldest.and_then(|oldest| sessions.remove(&oldest));
         }

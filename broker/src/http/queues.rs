@@ -1,4 +1,4 @@
-//! Figures of queues, from the leader alone: those of [`QUEUES_MAX`] queues by name, and of the others together as
+//! Figures of queues, from the leader alone: those of [`NAMED_MAX`] queues by name, and of the others together as
 //! [`OTHERS`], so that sums stay right however many there are.
 //!
 //! Who is shown by name stays so, as long as no other queue is much deeper: a series that came and went would look like a
@@ -17,7 +17,7 @@ use crate::raft::Consensus;
 use crate::server::Server;
 
 /// Queues with series of their own.
-pub(super) const QUEUES_MAX: usize = 500;
+pub(super) const NAMED_MAX: usize = 500;
 /// Name of all others.
 const OTHERS: &str = "_other";
 /// Why messages die, in the order of [`queue_protocol::response::DeadReason`].
@@ -134,7 +134,7 @@ pub(super) async fn add(page: &mut Page, chosen: &Chosen, consensus: &Consensus,
     let totals = consensus.read(|state, _| state.stats());
     page.gauge("queued_queues", None, "Queues", float(totals.queues));
     page.gauge("queued_sessions", None, "Sessions of clients that are remembered", float(totals.sessions));
-    let named = chosen.of(&rows, QUEUES_MAX);
+    let named = chosen.of(&rows, NAMED_MAX);
     let mut others = Row::default();
     let mut shown = Vec::new();
     let there_are_others = rows.len() > named.len();

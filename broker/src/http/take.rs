@@ -28,7 +28,7 @@ use super::serve::App;
 use super::session::ask;
 
 /// Longest that a request waits for messages: proxies end what takes longer.
-const WAIT_MS_MAX: u32 = 60_000;
+const HELD_MS_MAX: u32 = 60_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,8 +90,8 @@ async fn taken(
 ) -> Result<Response, Failed> {
     let queue = queue_of(&queue)?;
     let (headers, wanted): (_, Wanted) = read(&app, request).await?;
-    if wanted.wait_ms > WAIT_MS_MAX || wanted.linger_ms > WAIT_MS_MAX {
-        return Err(Failed::bad(format!("wait_ms and linger_ms are at most {WAIT_MS_MAX}")));
+    if wanted.wait_ms > HELD_MS_MAX || wanted.linger_ms > HELD_MS_MAX {
+        return Err(Failed::bad(format!("wait_ms and linger_ms are at most {HELD_MS_MAX}")));
     }
     let lease = Lease {
         queues: Bounded::new(vec![queue]).expect("it is one"),
