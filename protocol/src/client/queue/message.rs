@@ -95,7 +95,7 @@ macro_rules! options {
         }
 
         impl super::PushBuilder {
-            $($(#[$doc])* #[must_use] pub fn $name(mut self $(, $value: $type)*) -> Self {
+            $($(#[$doc])* pub fn $name(mut self $(, $value: $type)*) -> Self {
                 self.message = self.message.$name($($value),*);
                 self
             })*
