@@ -1,7 +1,7 @@
 //! What an operator can set: one table of settings drives flags, environment, file and their documentation.
 //!
-//! A flag counts more than the environment, that more than the file, and that more than the default. Every value given
-//! anywhere is checked, also one that another overrides.
+//! A flag counts more than the environment, that more than the file, and that more than the default. A variable that is
+//! empty is not set, and one that a flag overrides is not looked at; a value of the file is checked in any case.
 
 mod check;
 pub mod file;
@@ -19,7 +19,7 @@ use tracing::Level;
 
 pub use self::flags::{ClusterFlags, Flags};
 pub use self::table::{SETTINGS, Scope, Setting};
-pub(crate) use self::value::address;
+use crate::http::HttpOptions;
 use crate::log::LogOptions;
 use crate::node::NodeOptions;
 use crate::raft::RaftOptions;
@@ -48,6 +48,8 @@ pub enum LogFormat {
 pub struct Config {
     /// How the node behaves.
     pub node: NodeOptions,
+    /// HTTP beside the protocol.
+    pub http: HttpOptions,
     /// Serving beyond loopback without TLS and login is meant.
     pub insecure: bool,
     /// Which log lines are written; `None` is none.
@@ -108,6 +110,8 @@ pub struct Sources {
     pub env: Vec<(OsString, OsString)>,
     /// The file; it must exist.
     pub file: Option<PathBuf>,
+    /// The variable that names the file, if no flag does.
+    pub file_env: Option<&'static str>,
     /// Without `file`: the first of these that exists.
     pub files_default: Vec<PathBuf>,
 }
@@ -140,6 +144,7 @@ impl Default for Config {
                 grace: Duration::ZERO,
                 descriptors: None,
             },
+            http: HttpOptions::default(),
             insecure: false,
             log_level: None,
             log_file: None,
@@ -158,10 +163,12 @@ impl Sources {
         if flags.only_flags {
             return Self { flags: flags.values.clone(), ..Self::default() };
         }
+        let file_of_env = std::env::var_os(ENV_CONFIG).filter(|file| !file.is_empty()).map(PathBuf::from);
         Self {
             flags: flags.values.clone(),
             env: std::env::vars_os().collect(),
-            file: flags.config.clone(),
+            file: flags.config.clone().or_else(|| file_of_env.clone()),
+            file_env: file_of_env.filter(|_| flags.config.is_none()).map(|_| ENV_CONFIG),
             files_default: FILES_DEFAULT.map(PathBuf::from).to_vec(),
         }
     }
@@ -179,8 +186,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         sources.file.clone().or_else(|| sources.files_default.iter().find(|path| path.exists()).cloned());
     if let Some(path) = &path {
         file::read(path, &mut given, &mut problems);
+        if let Some(name) = sources.file_env {
+            problems.iter_mut().for_each(|problem| problem.what = format!("{name}: {}", problem.what));
+        }
     }
     from_env(&sources.env, &mut given, &mut problems, &mut warnings);
+    // A good flag is not to suffer from a bad variable.
+    let is_overridden = |key: &str| sources.flags.iter().any(|(setting, _)| setting.key == key);
+    given.retain(|value| !matches!(value.origin, Origin::Env(_)) || !is_overridden(value.setting.key));
     given.extend(sources.flags.iter().map(|(setting, text)| {
         let origin = Origin::Flag(format!("--{}", setting.flag()));
         Value { setting, text: text.clone(), origin }
@@ -227,6 +240,7 @@ fn from_env(
         .filter(|(name, _)| {
             name.starts_with(ENV_PREFIX) && *name != ENV_CONFIG && !is_of_an_orchestrator(name)
         })
+        .filter(|(_, text)| !text.is_empty())
         .collect();
     ours.sort();
     for (name, text) in ours {
@@ -377,12 +391,38 @@ mod tests {
     }
 
     #[test]
+    fn a_bad_or_empty_variable_spoils_no_good_flag_and_what_counts_names_its_place() {
+        let bad =
+            with_env(&[("QUEUED_RAFT_HEARTBEAT", "150"), ("QUEUED_LOG_LEVEL", ""), ("QUEUED_INSECURE", "")]);
+        let flags = vec![(setting("raft.heartbeat"), "30ms".into())];
+        let loaded = load(&Sources { flags, ..bad.clone() }).unwrap();
+        assert_eq!(value(&loaded, "raft.heartbeat"), ("30ms", "--raft-heartbeat".into()));
+        assert_eq!(value(&loaded, "log.level"), ("info", "default".into()));
+        let problems = problems(&bad);
+        assert!(
+            problems[0].starts_with("raft.heartbeat = \"150\" (QUEUED_RAFT_HEARTBEAT): "),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn sizes_and_delays_are_those_of_the_shell() {
+        let loaded = load(&with_env(&[
+            ("QUEUED_STORAGE_SEGMENT_SIZE", "64M"),
+            ("QUEUED_QUEUES_DEFAULT_BACKOFF_MAX", "366d"),
+        ]))
+        .unwrap();
+        assert_eq!(loaded.config.node.log.segment_size, 64 << 20);
+    }
+
+    #[test]
     fn values_without_sense_are_refused() {
         for (key, text) in [
             ("node.name", "two words"),
-            ("node.data_dir", ""),
             ("listen.address", "7410"),
-            ("listen.address", ":7410"),
+            ("listen.address", "http://localhost:7410"),
+            ("node.name", "-x"),
+            ("queues.default.backoff", "367d"),
             ("listen.address", "localhost:70000"),
             ("raft.heartbeat", "0ms"),
             ("raft.election_timeout", "1s"),

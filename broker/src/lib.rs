@@ -64,6 +64,7 @@ mod complaint;
 pub mod config;
 mod dev;
 pub mod fs;
+pub mod http;
 pub mod log;
 mod logging;
 pub mod mutants;

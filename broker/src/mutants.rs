@@ -101,6 +101,12 @@ mutants! {
     IndexRenewed => "index-renewed" in Simulation,
     /// A time of a schedule is pushed again when the wall clock was set back before it.
     OccurrenceTwice => "occurrence-twice" in Units,
+    /// A pattern has no time for the local times that a clock leaves out.
+    LeftOutTimesAreLost => "left-out-times-are-lost" in Units,
+    /// A fixed pattern runs again when the clock shows its time again.
+    ShownTwiceRunsTwice => "shown-twice-runs-twice" in Units,
+    /// A message may expire before it is due, whatever its push says.
+    ExpiresBeforeDue => "expires-before-due" in Units,
     /// The state is changed by something that is no entry.
     StateChanged => "state-changed" in Simulation,
     /// Clients get as many connections as are set, whatever else needs descriptors.
@@ -159,6 +165,10 @@ mutants! {
     RecoveredSessionsOpen => "recovered-sessions-open" in Processes,
     /// That a quorum is lost or back leaves no line in the log.
     QuorumNotTold => "quorum-not-told" in Processes,
+    /// A request over HTTP is answered under whatever name it comes, and for whatever page.
+    AnyHostAnswered => "any-host-answered" in Processes,
+    /// A request over HTTP counts each time, whatever session and number it names.
+    HttpSessionIgnored => "http-session-ignored" in Processes,
     /// SIGHUP does not open the log file anew.
     LogFileNotReopened => "log-file-not-reopened" in Processes,
 }

@@ -18,6 +18,17 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Stages(Arc<[Mutex<Histogram<u64>>]>);
 
+/// How the durations of a stage are spread.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spread {
+    /// How many lie within each bound and not within the one before.
+    pub counts: Vec<u64>,
+    /// All.
+    pub count: u64,
+    /// Their sum.
+    pub sum_seconds: f64,
+}
+
 impl Default for Stages {
     fn default() -> Self {
         let empty = || Histogram::new_with_max(nanos(LONGEST), DIGITS).expect("so many digits can be kept");
@@ -43,6 +54,23 @@ impl Stages {
     pub fn view(&self) -> Bounded<StageView, STAGES_MAX> {
         let views = WriteStage::ALL.iter().filter_map(|stage| self.view_of(*stage)).collect();
         Bounded::new(views).expect("there are no more stages")
+    }
+
+    /// How often a stage took so long as lies within each of these bounds, in rising nanoseconds.
+    pub fn spread(&self, stage: WriteStage, bounds_ns: &[u64]) -> Spread {
+        // A copy: whoever records does not wait.
+        let histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut low = 0;
+        let count = |bound: &u64| {
+            let count = histogram.count_between(low, *bound);
+            // Values that are told apart no further are counted once.
+            low = histogram.next_non_equivalent(*bound);
+            count
+        };
+        let counts = bounds_ns.iter().map(count).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a sum for people")]
+        let sum_seconds = histogram.mean() * histogram.len() as f64 / 1e9;
+        Spread { counts, count: histogram.len(), sum_seconds }
     }
 
     fn view_of(&self, stage: WriteStage) -> Option<StageView> {
@@ -100,5 +128,20 @@ mod tests {
         let stages = Stages::default();
         stages.record(WriteStage::Wait, Duration::MAX);
         assert_eq!(stages.view()[0].max_ns / 1_000_000_000, 60);
+    }
+
+    #[test]
+    fn each_duration_is_within_one_bound() {
+        let stages = Stages::default();
+        stages.record_all(WriteStage::Sync, (1..=1_000).map(Duration::from_micros));
+        stages.record(WriteStage::Sync, LONGEST * 2);
+        let spread = stages.spread(WriteStage::Sync, &[100_000, 500_000, 1_000_000, 2_000_000]);
+        let [first, second, third, fourth] = spread.counts[..] else { panic!("{spread:?}") };
+        assert!(
+            first.abs_diff(100) <= 2 && second.abs_diff(400) <= 4 && third.abs_diff(500) <= 6,
+            "{spread:?}"
+        );
+        assert_eq!((first + second + third + fourth, spread.count), (1_000, 1_001));
+        assert!((60.4..60.9).contains(&spread.sum_seconds), "{spread:?}");
     }
 }

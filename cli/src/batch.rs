@@ -100,7 +100,8 @@ async fn command(lines: &mut Lines, number: &mut u64) -> Result<Option<String>, 
             _ => Failure::io(format!("cannot read commands: {error}")),
         })?;
         *number += 1;
-        text.push_str(&line);
+        // Editors of another system put it before the first line.
+        text.push_str(line.strip_prefix('\u{feff}').filter(|_| *number == 1).unwrap_or(&line));
         if words::split(&text).is_ok() {
             return Ok(Some(text));
         }
@@ -123,6 +124,14 @@ mod tests {
         }
         let expected = [("push a 'one\ntwo'", 2), ("ls \\\n--json", 4), ("# end", 5), ("push b \"open\n", 6)];
         assert_eq!(seen, expected.map(|(text, number)| (text.to_owned(), number)));
+    }
+
+    #[tokio::test]
+    async fn a_mark_of_byte_order_is_no_part_of_the_first_command() {
+        let mut lines = lines("\u{feff}ls\npush a \u{feff}\n".as_bytes());
+        let mut number = 0;
+        assert_eq!(command(&mut lines, &mut number).await, Ok(Some("ls".to_owned())));
+        assert_eq!(command(&mut lines, &mut number).await, Ok(Some("push a \u{feff}".to_owned())));
     }
 
     #[tokio::test]

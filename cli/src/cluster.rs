@@ -14,8 +14,9 @@ use crate::exit::Exit;
 use crate::grammar::{ClusterCmd, WaitFor};
 use crate::members;
 use crate::nodes::{self, Nodes};
-use crate::render::{self, Align};
+use crate::render;
 use crate::shell::{Shell, unexpected};
+use crate::table::{Align, Table};
 
 /// How long `wait` waits if it is not told.
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
@@ -51,7 +52,8 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
     if shell.settings.json {
         shell.out.document(&nodes.document());
     } else {
-        shell.out.add(nodes.table().as_bytes());
+        let table = nodes.table(shell.out.width());
+        shell.out.add(table.as_bytes());
         let verdict = std::iter::once(judged.verdict()).chain(judged.troubles()).chain(judged.remarks());
         for line in verdict.chain([nodes.feature_level()]).chain(nodes.clocks()) {
             shell.out.add(format!("{line}\n").as_bytes());
@@ -101,7 +103,8 @@ async fn list(shell: &mut Shell) -> Done {
             ]
         })
         .collect();
-    shell.out.add(render::table(&columns, &rows).as_bytes());
+    let table = Table::new(&columns, &["MATCHED", "ID"], shell.out.width()).page(&rows);
+    shell.out.add(table.as_bytes());
     Ok(Exit::Done)
 }
 

@@ -27,6 +27,7 @@ use crate::work;
 /// Runs a command to its end, its output flushed. Push, pop, lease, work and bench come to an end of their own when stopped;
 /// the others are dropped where they are.
 pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
+    shell.out.set_raw(false);
     let done = match cmd {
         Cmd::Push(args) => push::run(shell, *args).await,
         Cmd::Pop(args) => pop::run(shell, args).await,

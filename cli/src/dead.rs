@@ -5,25 +5,26 @@ use futures_util::stream;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Action, MessageState, Select, Sweep};
+use queue_protocol::request::{Action, Consistency, Cursor, MessageState, Peek, Select, Sweep};
 use queue_protocol::response::DeadReason;
 use serde_json::json;
 
 use crate::edit;
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
-use crate::grammar::{DeadArgs, DeadCmd};
+use crate::grammar::{DeadArgs, DeadCmd, Part};
 use crate::message::Seen;
 use crate::peek;
 use crate::queue;
-use crate::render::{self, Align};
+use crate::render;
 use crate::shell::Shell;
 use crate::sweep::{self, Consent, Plan};
+use crate::table::{Align, Table};
 
 /// Runs a `dead` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: DeadCmd) -> Done {
     match cmd {
-        DeadCmd::Ls { queue } => ls(shell, queue).await,
+        DeadCmd::Ls { queue, part, after } => ls(shell, queue, part, after).await,
         DeadCmd::Show { queue, id } => edit::show(shell, &queue, id).await,
         DeadCmd::Retry { which, to } => {
             let queue = &which.queue;
@@ -88,38 +89,60 @@ async fn some(shell: &mut Shell, which: DeadArgs, action: Action, words: Words) 
     each(shell, &which.queue, which.ids, &action, (schema, done, &place)).await
 }
 
-async fn ls(shell: &mut Shell, only: Option<QueueName>) -> Done {
-    let views = match &only {
-        // The leader's own error names a similar queue.
-        Some(name) => shell.queue(name).await?.into_iter().collect(),
-        None => queue::all(shell).await?,
+/// All of them, page by page.
+async fn ls(shell: &mut Shell, only: Option<QueueName>, part: Part, after: Option<Cursor>) -> Done {
+    let names: Vec<QueueName> = match &only {
+        Some(name) => vec![name.clone()],
+        None => {
+            queue::all(shell).await?.into_iter().filter(|view| view.dead > 0).map(|view| view.name).collect()
+        }
     };
-    if let (Some(name), true) = (&only, views.is_empty()) {
-        peek::look(shell, name, Some(MessageState::Dead), None, 1).await?;
-    }
-    let max = u16::try_from(LEASE_COUNT_MAX).expect("the limit is small");
-    let (mut rows, mut shown, mut total) = (Vec::new(), 0, 0);
-    for view in views.iter().filter(|view| view.dead > 0) {
-        total += view.dead;
-        for seen in peek::look(shell, &view.name, Some(MessageState::Dead), None, max).await? {
-            shown += 1;
+    let columns = columns(only.is_none());
+    let mut table = Table::new(&columns, &["ATTEMPTS", "DIED", "REASON"], shell.out.width());
+    let mut left = part.limit.unwrap_or(u64::MAX);
+    let is_whole = left == u64::MAX;
+    for (at, name) in names.iter().enumerate() {
+        let mut after = after;
+        loop {
+            let peek = Peek {
+                queue: name.clone(),
+                state: Some(MessageState::Dead),
+                id: None,
+                max_messages: u16::try_from(left.min(LEASE_COUNT_MAX as u64)).expect("the limit is small"),
+                max_bytes: peek::ANSWER_SIZE_MAX,
+                after,
+                consistency: Consistency::Linearizable,
+            };
+            let page = peek::page(shell, peek).await?;
+            left -= page.seen.len() as u64;
+            let is_end = left == 0 && (page.next.is_some() || at + 1 < names.len());
             if shell.settings.json {
-                shell.out.document(&seen.document());
-            } else {
-                rows.push(row(&seen, only.is_none()));
+                for (row, seen) in page.seen.iter().enumerate() {
+                    let mut document = seen.document();
+                    if is_end && row + 1 == page.seen.len() {
+                        queue::add_next(&mut document, page.next.map(|next| next.to_string()));
+                    }
+                    shell.out.document(&document);
+                }
+            } else if !page.seen.is_empty() {
+                let rows: Vec<Vec<String>> = page.seen.iter().map(|seen| row(seen, only.is_none())).collect();
+                shell.out.add(table.page(&rows).as_bytes());
+            }
+            shell.out.flush().await?;
+            if is_end {
+                if let Some(next) = page.next {
+                    shell.remark(&format!("there are more: `queuectl dead ls {name} --after {next}`"));
+                }
+                return Ok(Exit::Done);
+            }
+            match page.next {
+                Some(_) if left > 0 => after = page.next,
+                _ => break,
             }
         }
     }
-    if shell.settings.json {
-        return Ok(Exit::Done);
-    }
-    if rows.is_empty() {
+    if table.is_empty() && is_whole && !shell.settings.json {
         shell.remark("no dead messages");
-        return Ok(Exit::Done);
-    }
-    shell.out.add(render::table(&columns(only.is_none()), &rows).as_bytes());
-    if shown < total {
-        shell.remark(&format!("{} of {} shown", render::count(shown), render::count(total)));
     }
     Ok(Exit::Done)
 }

@@ -11,6 +11,7 @@ use queue_protocol::names::QueueName;
 use serde_json::{Map, Value, json};
 
 use crate::exit::Exit;
+use crate::render;
 
 /// Why a command came to an end before its own.
 #[derive(Debug)]
@@ -223,13 +224,15 @@ impl Failure {
     /// left out of commands where the reader is in the shell already.
     pub(crate) fn text(&self, color: bool, in_shell: bool) -> String {
         let (red, bold, reset) = if color { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-        let mut text = format!("{red}error[{}]{reset}{bold}:{reset} {}", self.code, self.message);
+        // Keys, groups and errors of messages may stand in it.
+        let plain = |text: &str| String::from_utf8_lossy(&render::for_terminal(text.as_bytes())).into_owned();
+        let mut text = format!("{red}error[{}]{reset}{bold}:{reset} {}", self.code, plain(&self.message));
         for fact in &self.facts {
-            text.push_str(&format!("\n  {fact}"));
+            text.push_str(&format!("\n  {}", plain(fact)));
         }
         for hint in &self.hints {
             let hint = if in_shell { hint.replace("queuectl ", "") } else { hint.clone() };
-            text.push_str(&format!("\n  hint: {hint}"));
+            text.push_str(&format!("\n  hint: {}", plain(&hint)));
         }
         text
     }

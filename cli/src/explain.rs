@@ -11,6 +11,7 @@ use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::ExplainArgs;
 use crate::message;
+use crate::peek;
 use crate::render::{self, with_age};
 use crate::shell::{Shell, unexpected};
 
@@ -29,7 +30,7 @@ pub(crate) async fn position(shell: &mut Shell, queue: &QueueName, id: u64) -> D
         }));
     } else {
         let subject = format!("message {id}");
-        let holds = explained.holds.iter().map(|hold| text(&subject, hold));
+        let holds = explained.holds.iter().map(|hold| text(queue, &subject, hold));
         let line = explained.ahead.map_or_else(|| format!("{subject} is not ready"), before);
         let lines: Vec<String> = std::iter::once(line).chain(holds).collect();
         shell.out.add(format!("{}\n", lines.join("\n")).as_bytes());
@@ -60,18 +61,29 @@ pub(crate) async fn run(shell: &mut Shell, args: ExplainArgs) -> Done {
     let (explained, age) = ask(shell, explain).await?;
     shell.tell_age(args.reading, age);
     let subject = args.id.map_or_else(|| args.queue.to_string(), |id| format!("message {id}"));
+    let expires = expires_first(shell, &args.queue, id, &explained.holds).await?;
     if shell.settings.json {
-        shell.out.document(&with_age(document(&args, &explained), args.reading, age));
+        let mut document = document(&args, &explained);
+        if let Some(at) = expires {
+            document["expires_at"] = clock::rfc3339(at).into();
+        }
+        shell.out.document(&with_age(document, args.reading, age));
     } else {
-        for line in lines(&subject, &explained) {
+        if let Some(at) = expires {
+            shell.out.add(
+                format!("{subject} expires first, at {}: it is never delivered\n", clock::rfc3339(at))
+                    .as_bytes(),
+            );
+        }
+        for line in lines(&args.queue, &subject, &explained) {
             shell.out.add(format!("{line}\n").as_bytes());
         }
     }
     Ok(if explained.holds.is_empty() { Exit::Done } else { Exit::No })
 }
 
-fn lines(subject: &str, explained: &Explained) -> Vec<String> {
-    let mut lines: Vec<String> = explained.holds.iter().map(|hold| text(subject, hold)).collect();
+fn lines(queue: &QueueName, subject: &str, explained: &Explained) -> Vec<String> {
+    let mut lines: Vec<String> = explained.holds.iter().map(|hold| text(queue, subject, hold)).collect();
     let waiting = match explained.waiting {
         0 => "no consumer waits at the leader".to_owned(),
         1 => "1 consumer waits at the leader".to_owned(),
@@ -91,14 +103,28 @@ fn lines(subject: &str, explained: &Explained) -> Vec<String> {
     lines
 }
 
+/// When a delayed message that is asked for expires, if that is before it is due.
+async fn expires_first(
+    shell: &Shell,
+    queue: &QueueName,
+    id: Option<MessageId>,
+    holds: &[Hold],
+) -> Result<Option<u64>, End> {
+    if id.is_none() || !holds.iter().any(|hold| matches!(hold, Hold::Delayed { .. })) {
+        return Ok(None);
+    }
+    let seen = peek::look(shell, queue, None, id, 1).await?;
+    Ok(seen.first().and_then(|seen| message::expires_first(&seen.view)))
+}
+
 /// What a hold says of a group: the message, if it was found.
 fn by(id: Option<MessageId>) -> String {
     id.map_or_else(|| "one of its messages".to_owned(), |id| format!("its message {id}"))
 }
 
-fn text(subject: &str, hold: &Hold) -> String {
+fn text(queue: &QueueName, subject: &str, hold: &Hold) -> String {
     match hold {
-        Hold::Paused => "leases are paused: queuectl queue resume QUEUE".to_owned(),
+        Hold::Paused => format!("deliveries are paused: `queuectl queue resume {queue}`"),
         Hold::Empty => format!("{subject} is empty"),
         Hold::Leased { id, left_ms } => format!("message {id} is leased for {} more", render::age(*left_ms)),
         Hold::Delayed { id, left_ms: Some(left), .. } => {
@@ -108,7 +134,8 @@ fn text(subject: &str, hold: &Hold) -> String {
             format!("message {id} is delayed until {}", clock::rfc3339(*due_at_ms))
         }
         Hold::Dead { id, reason } => {
-            format!("message {id} is dead: {}; queuectl dead retry QUEUE {id}", message::reason_name(*reason))
+            let reason = message::reason_name(*reason);
+            format!("message {id} is dead: {reason}; `queuectl dead retry {queue} {id}`")
         }
         Hold::GroupLeased { group, id, left_ms } => {
             let left = left_ms.map(|left| format!(" for {} more", render::age(left))).unwrap_or_default();

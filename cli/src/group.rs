@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use crate::errors::{Done, Failure};
 use crate::exit::Exit;
-use crate::grammar::{GroupCmd, Weight};
-use crate::render::{self, Align};
-use crate::shell::{Shell, all_pages};
+use crate::grammar::{GroupCmd, Part, Weight};
+use crate::render;
+use crate::shell::Shell;
+use crate::table::{Align, Table};
 
 /// Runs a `group` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: GroupCmd) -> Done {
     match cmd {
-        GroupCmd::Ls { queue } => ls(shell, &queue).await,
+        GroupCmd::Ls { queue, part, after } => ls(shell, &queue, part, after).await,
         GroupCmd::Weight { queue, group, weight: Weight(weight) } => weigh(shell, queue, group, weight).await,
     }
 }
@@ -40,45 +41,64 @@ async fn weigh(shell: &mut Shell, queue: QueueName, group: Key, weight: Option<u
     Ok(Exit::Done)
 }
 
-async fn ls(shell: &mut Shell, queue: &QueueName) -> Done {
-    let page = async |last: Option<&GroupView>| {
-        let after = last.map(|view| view.group.clone());
-        let page = Groups { queue: queue.clone(), after, consistency: Consistency::Linearizable };
-        Ok(shell.client.groups(page).await?.answer)
+/// Page by page: a queue may have more groups than fit in memory.
+async fn ls(shell: &mut Shell, queue: &QueueName, part: Part, mut after: Option<Key>) -> Done {
+    let json = shell.settings.json;
+    let mut table = Table::new(&COLUMNS, &["WAITING", "WEIGHT", "DEAD"], shell.out.width());
+    let (mut left, mut shown) = (part.limit.unwrap_or(u64::MAX), 0_u64);
+    if json {
+        let head = json!({"schema": "group_list/v1", "queue": queue.as_str()}).to_string();
+        shell.out.add(format!("{},\"groups\":[", head.trim_end_matches('}')).as_bytes());
+    }
+    let next = loop {
+        let groups = Groups { queue: queue.clone(), after, consistency: Consistency::Linearizable };
+        let answered = shell.client.groups(groups).await.map_err(|error| Failure::of(error, Some(queue)))?;
+        let mut page = answered.answer;
+        let is_last = page.len() < GROUPS_LISTED_MAX;
+        let is_cut = Part { limit: Some(left) }.cut(&mut page);
+        after = page.last().map(|view| view.group.clone());
+        left -= page.len() as u64;
+        if json {
+            let separator = |at: usize| if shown > 0 || at > 0 { "," } else { "" };
+            let documents = page.iter().map(document).enumerate();
+            let text: String = documents.map(|(at, view)| format!("{}{view}", separator(at))).collect();
+            shell.out.add(text.as_bytes());
+        } else if !page.is_empty() {
+            let rows: Vec<Vec<String>> = page.iter().map(row).collect();
+            shell.out.add(table.page(&rows).as_bytes());
+        }
+        shown += page.len() as u64;
+        shell.out.flush().await?;
+        if is_cut || left == 0 || is_last {
+            break after.filter(|_| is_cut || !is_last);
+        }
     };
-    let all = all_pages(GROUPS_LISTED_MAX, page).await.map_err(|error| Failure::of(error, Some(queue)))?;
-    if shell.settings.json {
-        let groups: Vec<Value> = all.iter().map(document).collect();
-        shell.out.document(&json!({"schema": "group_list/v1", "queue": queue.as_str(), "groups": groups}));
-    } else if all.is_empty() {
+    if json {
+        let next = next.map(|next| format!(",\"next\":{}", json!(next.as_str()))).unwrap_or_default();
+        shell.out.add(format!("]{next}}}\n").as_bytes());
+    } else if shown == 0 {
         shell.remark(&format!("{queue} has no groups"));
-    } else {
-        shell.out.add(table(&all).as_bytes());
     }
     Ok(Exit::Done)
 }
 
-fn table(all: &[GroupView]) -> String {
-    let columns = [
-        ("GROUP", Align::Left),
-        ("WEIGHT", Align::Right),
-        ("READY", Align::Right),
-        ("LEASED", Align::Right),
-        ("WAITING", Align::Right),
-        ("DEAD", Align::Right),
-        ("STATE", Align::Left),
-    ];
-    let rows: Vec<Vec<String>> = all
-        .iter()
-        .map(|view| {
-            let counts = [view.ready, view.leased, view.waiting, view.dead];
-            let weight = render::count(view.weight.into());
-            let first = [view.group.to_string(), if view.own_weight { weight + "*" } else { weight }];
-            let state = view.held.map_or("ok", |held| words(held).1).to_owned();
-            first.into_iter().chain(counts.map(render::count)).chain([state]).collect()
-        })
-        .collect();
-    render::table(&columns, &rows)
+const COLUMNS: [(&str, Align); 7] = [
+    ("GROUP", Align::Left),
+    ("WEIGHT", Align::Right),
+    ("READY", Align::Right),
+    ("LEASED", Align::Right),
+    ("WAITING", Align::Right),
+    ("DEAD", Align::Right),
+    ("STATE", Align::Left),
+];
+
+fn row(view: &GroupView) -> Vec<String> {
+    let counts = [view.ready, view.leased, view.waiting, view.dead];
+    let weight = render::count(view.weight.into());
+    let group = render::preview(view.group.as_str().as_bytes(), 40);
+    let first = [group, if view.own_weight { weight + "*" } else { weight }];
+    let state = view.held.map_or("ok", |held| words(held).1).to_owned();
+    first.into_iter().chain(counts.map(render::count)).chain([state]).collect()
 }
 
 /// For programs and for people.

@@ -1,5 +1,7 @@
 //! `lease`: take messages for a while. Bodies go to standard output, receipts to standard error.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::clock;
@@ -13,10 +15,21 @@ use crate::take;
 
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: LeaseArgs) -> Done {
+    take::check_output(shell, &args.queue)?;
+    shell.out.set_raw(args.raw);
     let wait = args.wait.unwrap_or_default();
-    let taken =
-        take::take(shell, &args.queue, args.count, wait, args.linger.unwrap_or_default(), args.length)
-            .await?;
+    let linger = args.linger.unwrap_or_default();
+    let mut taken = take::take(shell, &args.queue, args.count, wait, linger, args.length).await?;
+    // One answer holds so many bytes: what there is behind them is asked for again.
+    while !taken.is_empty() && taken.len() < usize::from(args.count) {
+        let left = args.count - u16::try_from(taken.len()).expect("fewer than were asked for");
+        let more = take::take(shell, &args.queue, left, Duration::ZERO, Duration::ZERO, args.length).await;
+        match more {
+            Ok(more) if !more.is_empty() => taken.extend(more),
+            // What is leased already is shown.
+            _ => break,
+        }
+    }
     if taken.is_empty() {
         return take::empty(shell, &args.queue).await;
     }

@@ -41,6 +41,7 @@ mod source;
 mod stats;
 mod stop;
 mod sweep;
+mod table;
 mod take;
 mod tally;
 mod terminal;

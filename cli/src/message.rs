@@ -32,6 +32,14 @@ impl Taken {
         Receipt { queue: self.delivery.queue.clone(), id: self.delivery.id, token: self.delivery.token }
     }
 
+    /// The document of a message that is taken for good: it has no state and no receipt any more.
+    pub(crate) fn popped(&self) -> Value {
+        let mut document = self.document(0);
+        let fields = document.as_object_mut().expect("built as an object");
+        ["state", "receipt", "lease_expires_at"].into_iter().for_each(|gone| drop(fields.shift_remove(gone)));
+        document
+    }
+
     /// The document; `expires_at_ms` is Unix milliseconds of this machine's clock.
     pub(crate) fn document(&self, expires_at_ms: u64) -> Value {
         let delivery = &self.delivery;
@@ -150,15 +158,24 @@ pub(crate) fn event(event: &Event) -> Value {
     document
 }
 
+/// When a delayed message expires, if it is not due before.
+pub(crate) fn expires_first(view: &MessageView) -> Option<u64> {
+    let until = view.until_ms.filter(|_| view.state == MessageState::Delayed)?;
+    view.expires_at_ms.filter(|at| *at <= until)
+}
+
 /// The state of a message and since or until when.
 pub(crate) fn where_it_stands(view: &MessageView) -> String {
     let state = name(view.state);
     match (view.state, view.until_ms) {
         (MessageState::Leased, Some(left)) => format!("{state}, {} left", render::age(left)),
-        (MessageState::Delayed, Some(until)) => match view.left_ms {
-            Some(left) => format!("{state}, due in {}", render::age(left)),
-            None => format!("{state} until {}", clock::rfc3339(until)),
-        },
+        (MessageState::Delayed, Some(until)) => {
+            let expires = expires_first(view).map(|_| ", but it expires first").unwrap_or_default();
+            match view.left_ms {
+                Some(left) => format!("{state}, due in {}{expires}", render::age(left)),
+                None => format!("{state} until {}{expires}", clock::rfc3339(until)),
+            }
+        }
         (MessageState::Dead, Some(at)) => {
             let reason = view.dead.map_or("?", reason_name);
             format!("{state} since {}: {reason}", clock::rfc3339(at))
@@ -253,6 +270,16 @@ mod tests {
                 .to_owned()
                 + r#""attempt":1,"failures":0,"priority":4,"enqueued_at":"2026-11-23T14:03:22.118Z","#
                 + r#""lease_expires_at":"2026-11-23T14:03:52.118Z","headers":{"type":"png"},"body":"resize 31.png"}"#
+        );
+    }
+
+    #[test]
+    fn a_message_that_was_popped_has_no_state_and_no_receipt() {
+        assert_eq!(
+            taken(b"x").popped().to_string(),
+            r#"{"schema":"message/v1","queue":"jobs","id":"4812","attempt":1,"failures":0,"priority":4,"#
+                .to_owned()
+                + r#""enqueued_at":"2026-11-23T14:03:22.118Z","headers":{"type":"png"},"body":"x"}"#
         );
     }
 

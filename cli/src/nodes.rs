@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    fn one_down() -> Nodes {
+    pub(super) fn one_down() -> Nodes {
         let leader = status(1, Role::Leader, 7, Some(1), 48_211);
         let leader = StatusView { health: health(true, &[2]), ..leader };
         let asked = vec![down(3), up(2, Role::Follower, 7, Some(1), 48_200), answered(leader)];
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn the_table_has_a_row_for_the_node_that_does_not_answer() {
         assert_eq!(
-            one_down().table(),
+            one_down().table(None),
             "NODE  ROLE         CLIENT ADDRESS  TERM  COMMIT  APPLIED  LAG    RTT  DISK FREE  UPTIME  VERSION\n\
              n1    leader       10.0.0.1:7410      7  48,211   48,211    0  0.3ms     81 GiB   3d 4h  0.4.1\n\
              n2    follower     10.0.0.2:7410      7  48,200   48,200   11  0.3ms     81 GiB   3d 4h  0.4.1\n\
@@ -393,7 +393,7 @@ mod tests {
         let asked =
             vec![answered(leader), up(2, Role::Candidate, 7, None, 9), up(3, Role::Follower, 7, Some(1), 9)];
         let nodes = arrange(asked.clone(), newest_members);
-        assert!(nodes.table().contains("n2    REFUSED "), "{}", nodes.table());
+        assert!(nodes.table(None).contains("n2    REFUSED "), "{}", nodes.table(None));
         let why = "n2 does not count: it is refused: its log ends at entry 9";
         assert_eq!(nodes.judge().troubles(), [why]);
         let document = nodes.document();
@@ -407,7 +407,7 @@ mod tests {
         let mut silent = status(1, Role::Leader, 7, None, 48_211);
         silent.health.lead.as_mut().unwrap().quorum_ms = Some(4_000);
         let nodes = arrange(vec![answered(silent), asked[1].clone(), down(3)], newest_members);
-        assert!(nodes.table().contains("n1    no quorum "), "{}", nodes.table());
+        assert!(nodes.table(None).contains("n1    no quorum "), "{}", nodes.table(None));
         let document = nodes.document();
         assert_eq!((&document["leader"], &document["writable"]), (&json!(null), &json!(false)));
         assert_eq!(document["quorum"], json!({"need": 2, "have": 0, "of": 3}));

@@ -4,12 +4,17 @@
 //! Data is written by a thread of its own, so that a reader that does not read stops neither Ctrl-C nor the
 //! connections. A reader that went away ends the command quietly.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{FileType, OFlags};
+
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
+use crate::render;
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -17,28 +22,30 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 type Sink = Arc<Mutex<dyn Write + Send>>;
 
-/// Standard output, or what stands for it.
+/// Standard output, or what stands for it. What is added reaches a terminal as text: nothing in it steers the terminal.
 pub(crate) struct Output {
     pending: Vec<u8>,
     sink: Sink,
     terminal: bool,
-    written: Arc<AtomicUsize>,
+    /// A person wants bytes as they are.
+    raw: bool,
+    /// Nobody can read it.
+    closed: bool,
 }
 
 impl Output {
     /// Standard output of this process.
     pub(crate) fn stdout() -> Self {
-        Self { terminal: io::IsTerminal::is_terminal(&io::stdout()), ..Self::to(io::stdout()) }
+        // A file without a buffer: what was written is known to the byte.
+        let plain = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let output = plain.map_or_else(|_| Self::to(io::stdout()), Self::to);
+        Self { terminal: io::IsTerminal::is_terminal(&io::stdout()), closed: is_closed(), ..output }
     }
 
     /// Anything that can be written to.
     pub(crate) fn to(sink: impl Write + Send + 'static) -> Self {
-        Self {
-            pending: Vec::new(),
-            sink: Arc::new(Mutex::new(sink)),
-            terminal: false,
-            written: Arc::default(),
-        }
+        let sink = Arc::new(Mutex::new(sink));
+        Self { pending: Vec::new(), sink, terminal: false, raw: false, closed: false }
     }
 
     /// A person reads it.
@@ -46,15 +53,41 @@ impl Output {
         self.terminal
     }
 
+    /// Characters in a line of the terminal; `None` if it is none, or does not tell.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| self.terminal)?;
+        (size.ws_col > 0).then_some(size.ws_col.into())
+    }
+
+    /// Standard output was closed when the program started, so that whatever is written to it is lost.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// From now on a terminal gets bytes as they are, or no more.
+    pub(crate) fn set_raw(&mut self, raw: bool) {
+        self.raw = raw;
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.terminal && !self.raw
+    }
+
     /// Adds `data`; nothing is written before a flush.
     pub(crate) fn add(&mut self, data: &[u8]) {
-        self.pending.extend_from_slice(data);
+        if self.is_guarded() {
+            self.pending.extend_from_slice(&render::for_terminal(data));
+        } else {
+            self.pending.extend_from_slice(data);
+        }
     }
 
     /// Adds a JSON document on a line of its own.
     pub(crate) fn document(&mut self, document: &serde_json::Value) {
-        self.add(document.to_string().as_bytes());
-        self.add(b"\n");
+        let text = document.to_string();
+        let text = if self.is_guarded() { render::json_for_terminal(&text) } else { text };
+        self.pending.extend_from_slice(text.as_bytes());
+        self.pending.push(b'\n');
     }
 
     /// Bytes added since the last flush.
@@ -62,26 +95,43 @@ impl Output {
         self.pending.len()
     }
 
-    /// Bytes of the latest flush that were handed over so far; also while it runs or after it was dropped.
-    pub(crate) fn written(&self) -> usize {
-        self.written.load(Ordering::Acquire)
+    /// Begins to hand over everything added.
+    pub(crate) fn begin_flush(&mut self) -> Flushing {
+        let data = std::mem::take(&mut self.pending);
+        let written = Arc::new(AtomicUsize::new(0));
+        let (sink, count) = (Arc::clone(&self.sink), Arc::clone(&written));
+        let writing = tokio::task::spawn_blocking(move || write_counted(&mut *lock(&sink), &data, &count));
+        Flushing { written, writing }
     }
 
     /// Hands over everything added.
     ///
     /// # Errors
-    /// Quietly with 141 if the reader went away; `io` otherwise. [`Output::written`] tells how far it came.
+    /// Quietly with 141 if the reader went away; `io` otherwise.
     pub(crate) async fn flush(&mut self) -> Result<(), End> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let data = std::mem::take(&mut self.pending);
-        let written = Arc::new(AtomicUsize::new(0));
-        self.written = Arc::clone(&written);
-        let sink = Arc::clone(&self.sink);
-        let result = tokio::task::spawn_blocking(move || write_counted(&mut *lock(&sink), &data, &written))
-            .await
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::Interrupted)));
+        if self.pending.is_empty() { Ok(()) } else { self.begin_flush().done().await }
+    }
+}
+
+/// A flush that was begun. Dropped, it goes on until the process ends.
+pub(crate) struct Flushing {
+    written: Arc<AtomicUsize>,
+    writing: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+impl Flushing {
+    /// Bytes that were handed over so far.
+    pub(crate) fn written(&self) -> usize {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Returns when all was handed over; may be dropped and called again until it has returned.
+    ///
+    /// # Errors
+    /// As [`Output::flush`].
+    pub(crate) async fn done(&mut self) -> Result<(), End> {
+        let result =
+            (&mut self.writing).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::Interrupted)));
         result.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => End::Quiet(Exit::ReaderGone),
             _ => Failure::io(format!("cannot write to standard output: {error}")).into(),
@@ -89,18 +139,35 @@ impl Output {
     }
 }
 
+/// What the runtime puts in the place of a closed standard output is `/dev/null`, opened for reading too, which no shell's
+/// `> /dev/null` is.
+fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let (Ok(found), Ok(flags), Ok(null)) =
+        (rustix::fs::fstat(&stdout), rustix::fs::fcntl_getfl(&stdout), rustix::fs::stat("/dev/null"))
+    else {
+        return true;
+    };
+    let is_device = FileType::from_raw_mode(found.st_mode).is_char_device();
+    is_device && found.st_rdev == null.st_rdev && flags & OFlags::ACCMODE == OFlags::RDWR
+}
+
+/// Writes in steps that a pipe takes whole or not at all (POSIX: `PIPE_BUF`), each of whole lines where they fit, so that a
+/// process that ends meanwhile knows what its reader got.
 fn write_counted(sink: &mut dyn Write, data: &[u8], written: &AtomicUsize) -> io::Result<()> {
-    // A buffered sink would count what only reached its buffer, so each step ends with a flush.
-    const STEP: usize = 64 << 10;
+    const STEP: usize = 4 << 10;
     let mut at = 0;
     while at < data.len() {
-        let end = data.len().min(at + STEP);
+        let most = data.len().min(at + STEP);
+        let lines = data[at..most].iter().rposition(|byte| *byte == b'\n').map(|last| at + last + 1);
+        let end = if most == data.len() { most } else { lines.unwrap_or(most) };
         match sink.write(&data[at..end]) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => at += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
+        // A buffered sink would count what only reached its buffer.
         sink.flush()?;
         written.store(at, Ordering::Release);
     }
@@ -240,8 +307,47 @@ pub(crate) mod tests {
         let kept = Kept { room: Some(5), ..Kept::default() };
         let mut output = Output::to(kept.clone());
         output.add(b"abc\ndef\n");
-        assert!(matches!(output.flush().await, Err(End::Quiet(Exit::ReaderGone))));
-        assert_eq!((output.written(), kept.text().as_str()), (5, "abc\nd"));
+        let mut flushing = output.begin_flush();
+        assert!(matches!(flushing.done().await, Err(End::Quiet(Exit::ReaderGone))));
+        assert_eq!((flushing.written(), kept.text().as_str()), (5, "abc\nd"));
+    }
+
+    #[tokio::test]
+    async fn only_a_terminal_is_guarded_and_only_until_somebody_wants_it_raw() {
+        for (terminal, raw, expected) in [
+            (true, false, "\\u{1b}[2J\n{\"a\":\"\\u009b\"}\n"),
+            (true, true, "\u{1b}[2J\n{\"a\":\"\u{9b}\"}\n"),
+            (false, false, "\u{1b}[2J\n{\"a\":\"\u{9b}\"}\n"),
+        ] {
+            let kept = Kept::default();
+            let mut output = Output { terminal, ..Output::to(kept.clone()) };
+            output.set_raw(raw);
+            output.add(b"\x1b[2J\n");
+            output.document(&serde_json::json!({"a": "\u{9b}"}));
+            output.flush().await.unwrap();
+            assert_eq!(kept.text(), expected, "{terminal} {raw}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_step_is_whole_lines_that_a_pipe_takes_at_once() {
+        #[derive(Clone, Default)]
+        struct Steps(Arc<Mutex<Vec<usize>>>);
+        impl Write for Steps {
+            fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+                lock(&self.0).push(data.len());
+                Ok(data.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let steps = Steps::default();
+        let mut output = Output::to(steps.clone());
+        (0..5).for_each(|_| output.add(format!("{}\n", "x".repeat(1_499)).as_bytes()));
+        output.add("y".repeat(5_000).as_bytes());
+        output.flush().await.unwrap();
+        assert_eq!(*lock(&steps.0), [3_000, 3_000, 1_500, 4_096, 904]);
     }
 
     #[tokio::test]

@@ -1,40 +1,72 @@
 //! `peek`: look at messages without changing anything.
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Consistency, MessageState, Peek, Request};
+use queue_protocol::request::{Consistency, Cursor, MessageState, Peek, Request};
 use queue_protocol::response::{Age, Answer, MessageView};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
-use crate::grammar::PeekArgs;
+use crate::grammar::{PeekArgs, Reading};
 use crate::message::{self, Seen};
+use crate::queue;
 use crate::render::{self, with_age};
 use crate::shell::{Shell, unexpected};
 
 /// Contents in one answer.
-const ANSWER_SIZE_MAX: u32 = 4 << 20;
+pub(crate) const ANSWER_SIZE_MAX: u32 = 4 << 20;
 
-/// Runs the command.
+/// Runs the command. What does not fit in one answer is asked for again, so `-n` messages are shown if there are so many.
 pub(crate) async fn run(shell: &mut Shell, args: PeekArgs) -> Done {
-    let (state, max) = match args.id {
-        Some(_) => (None, 1),
-        None => (Some(args.state.into()), args.count),
-    };
+    shell.out.set_raw(args.raw);
     let id = args.id.map(MessageId);
-    let (seen, age) = look_as(shell, &args.queue, state, id, max, args.reading.consistency()).await?;
-    shell.tell_age(args.reading, age);
-    if seen.is_empty() {
-        if let Some(id) = args.id {
-            let message = format!("no message {id} in {}", args.queue);
-            return Err(Failure::new("message_not_found", Exit::NotFound, message).into());
+    let consistency = args.reading.consistency();
+    let (mut left, mut after, mut is_first) = (args.count, args.after, true);
+    loop {
+        let state = id.is_none().then_some(args.state.into());
+        let max_messages = if id.is_some() { 1 } else { left };
+        let max_bytes = ANSWER_SIZE_MAX;
+        let peek = Peek { queue: args.queue.clone(), state, id, max_messages, max_bytes, after, consistency };
+        let Page { seen, next, age } = page(shell, peek).await?;
+        if is_first {
+            shell.tell_age(args.reading, age);
         }
-        shell.remark(&format!("no {} messages in {}", message::name(args.state.into()), args.queue));
-        return Ok(Exit::No);
+        if seen.is_empty() && is_first {
+            if let Some(id) = args.id {
+                let message = format!("no message {id} in {}", args.queue);
+                return Err(Failure::new("message_not_found", Exit::NotFound, message).into());
+            }
+            shell.remark(&format!("no {} messages in {}", message::name(args.state.into()), args.queue));
+            return Ok(Exit::No);
+        }
+        left = left.saturating_sub(u16::try_from(seen.len()).unwrap_or(u16::MAX));
+        let is_last = left == 0 || next.is_none() || seen.is_empty();
+        let mark = next.filter(|_| is_last);
+        show(shell, &seen, args.reading, age, mark).await?;
+        if is_last {
+            if let Some(next) = mark.filter(|_| args.count > 1) {
+                shell.remark(&format!("there are more: --after {next}"));
+            }
+            return Ok(Exit::Done);
+        }
+        (after, is_first) = (next, false);
     }
-    for seen in &seen {
+}
+
+/// Shows messages; the last document says where the next page begins.
+async fn show(
+    shell: &mut Shell,
+    all: &[Seen],
+    reading: Reading,
+    age: Age,
+    next: Option<Cursor>,
+) -> Result<(), End> {
+    for (at, seen) in all.iter().enumerate() {
         if shell.settings.json {
-            shell.out.document(&with_age(seen.document(), args.reading, age));
+            let mut document = with_age(seen.document(), reading, age);
+            if at + 1 == all.len() {
+                queue::add_next(&mut document, next.map(|next| next.to_string()));
+            }
+            shell.out.document(&document);
             continue;
         }
         if shell.out.is_terminal() {
@@ -46,10 +78,10 @@ pub(crate) async fn run(shell: &mut Shell, args: PeekArgs) -> Done {
             shell.out.flush().await?;
         }
     }
-    Ok(Exit::Done)
+    shell.out.flush().await
 }
 
-/// Messages of one state in delivery order, or the one named.
+/// The first messages of one state, or the one named.
 ///
 /// # Errors
 /// As the leader says.
@@ -60,25 +92,30 @@ pub(crate) async fn look(
     id: Option<MessageId>,
     max_messages: u16,
 ) -> Result<Vec<Seen>, End> {
-    let looked = look_as(shell, queue, state, id, max_messages, Consistency::Linearizable).await;
-    looked.map(|(seen, _)| seen)
+    let (max_bytes, consistency) = (ANSWER_SIZE_MAX, Consistency::Linearizable);
+    let peek = Peek { queue: queue.clone(), state, id, max_messages, max_bytes, after: None, consistency };
+    page(shell, peek).await.map(|page| page.seen)
 }
 
-async fn look_as(
-    shell: &Shell,
-    queue: &QueueName,
-    state: Option<MessageState>,
-    id: Option<MessageId>,
-    max_messages: u16,
-    consistency: Consistency,
-) -> Result<(Vec<Seen>, Age), End> {
-    let peek =
-        Peek { queue: queue.clone(), state, id, max_messages, max_bytes: ANSWER_SIZE_MAX, consistency };
+/// What one answer shows.
+pub(crate) struct Page {
+    pub(crate) seen: Vec<Seen>,
+    /// Where the next page begins, if there is more.
+    pub(crate) next: Option<Cursor>,
+    age: Age,
+}
+
+/// Messages of one state, as many as are asked for and fit in an answer.
+///
+/// # Errors
+/// As the leader says.
+pub(crate) async fn page(shell: &Shell, peek: Peek) -> Result<Page, End> {
+    let queue = peek.queue.clone();
     let answered = shell.client.call(Request::Peek(peek), Vec::new()).await;
-    let answered = answered.map_err(|error| Failure::of(error, Some(queue)))?;
-    let Answer::Peeked(views) = answered.answer else { return Err(unexpected(&answered.answer)) };
-    let views: Bounded<MessageView, _> = views;
-    let seen: Result<Vec<Seen>, End> = views
+    let answered = answered.map_err(|error| Failure::of(error, Some(&queue)))?;
+    let Answer::Peeked(peeked) = answered.answer else { return Err(unexpected(&answered.answer)) };
+    let seen: Result<Vec<Seen>, End> = peeked
+        .messages
         .into_iter()
         .zip(&answered.contents)
         .map(|(view, content)| {
@@ -86,7 +123,7 @@ async fn look_as(
             Ok(Seen { queue: queue.clone(), view, headers, body })
         })
         .collect();
-    Ok((seen?, answered.age))
+    Ok(Page { seen: seen?, next: peeked.next, age: answered.age })
 }
 
 /// One line about a message.

@@ -11,7 +11,7 @@ use crate::batch;
 use crate::commands;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::grammar::{Cli, Cmd, Color, Completions, Settings, Top};
+use crate::grammar::{Cli, Cmd, Color, Completions, Settings, Top, json_by_environment, of_process};
 use crate::live;
 use crate::output::{Output, Talk};
 use crate::repl::{self, ShellOptions};
@@ -35,7 +35,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
         Err(error) => return explain(&error, wants_json(&args), wants_nagios(&args)),
     };
     let mut cli = cli;
-    cli.settings.json |= json_by_environment();
+    let completed = cli.reach.complete(&of_process).and_then(|()| cli.settings.complete(&of_process));
+    if let Err(failure) = completed {
+        return tell(&failure, wants_json(&args));
+    }
     match cli.command.take() {
         Some(Top::Completions { shell }) => registration(shell),
         None | Some(Top::Repl) if std::io::stdin().is_terminal() => {
@@ -46,11 +49,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
         }
         command => run(cli, command),
     }
-}
-
-/// Whether QUEUECTL_OUTPUT asks for JSON.
-pub(crate) fn json_by_environment() -> bool {
-    std::env::var_os("QUEUECTL_OUTPUT").is_some_and(|output| output == "json")
 }
 
 fn wants_json(args: &[OsString]) -> bool {

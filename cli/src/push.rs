@@ -20,6 +20,7 @@ use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
 use queue_protocol::names::{BadKey, Key};
 use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Request, Unique, UniqueHeld};
+use queue_protocol::values;
 use tokio::time::{Instant, sleep_until};
 
 use crate::errors::{Done, End, Failure};
@@ -57,6 +58,10 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
         group: args.group.clone(),
     };
     check_keys(&args, &source)?;
+    let total = match &source {
+        Source::Bodies(bodies) => Some(bodies.len() as u64),
+        Source::Stream { .. } => None,
+    };
     let mut pipe = Pipe {
         source,
         unit,
@@ -65,12 +70,23 @@ pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
         batch: Batch::default(),
         held_back: None,
         in_flight: FuturesOrdered::new(),
-        tally: Tally::default(),
+        tally: Tally::of(total),
         reading: Reading::On,
     };
     pipe.run(shell, &args).await;
     shell.talk.status(None);
-    pipe.conclude(shell, &args, streams)
+    let (delay, ttl) = (args.delay.map(milliseconds), args.ttl);
+    let done = pipe.conclude(shell, &args, streams);
+    if let (Some(delay), None, true) = (delay, ttl, shell.settings.verbose > 0) {
+        let ttl_ms = shell.queue(&args.queue).await?.map_or(0, |view| view.settings.ttl_ms);
+        if ttl_ms > 0 && ttl_ms <= delay {
+            let ttl = humantime::format_duration(Duration::from_millis(ttl_ms));
+            shell.talk.line(&format!(
+                "note: the queue's time to live of {ttl} passes before the delay: these messages expire undelivered"
+            ));
+        }
+    }
+    done
 }
 
 /// A key names one message.
@@ -104,6 +120,11 @@ pub(crate) fn headers(pairs: &[(String, String)]) -> Result<Headers, Failure> {
     let bad = |error: &dyn std::fmt::Display| {
         Failure::new("message_too_big", Exit::BadData, format!("headers: {error}"))
     };
+    if let Some(name) = values::repeated(pairs) {
+        return Err(Failure::usage(format!(
+            "header {name:?} is given twice; a message has one value for each"
+        )));
+    }
     let mut headers = Vec::with_capacity(pairs.len());
     for (name, value) in pairs {
         headers.push((
@@ -264,6 +285,8 @@ impl Pipe {
                 splitter.end();
                 // One more round takes what is left; then the source is empty.
                 let rest = self.drain();
+                self.tally.total =
+                    Some(self.tally.read + rest.len() as u64 + u64::from(self.held_back.is_some()));
                 self.source = Source::Bodies(rest);
             }
         }

@@ -12,9 +12,10 @@ use crate::grammar::{
     self, PauseArgs, QueueCmd, QueueCreateArgs, QueueLsArgs, QueueRmArgs, QueueSetArgs, Reading, SETTINGS,
     Sort,
 };
-use crate::render::{self, Align, with_age};
+use crate::render::{self, with_age};
 use crate::shell::{Shell, unexpected};
 use crate::sweep;
+use crate::table::{Align, Table};
 
 /// Runs a `queue` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: QueueCmd) -> Done {
@@ -69,19 +70,32 @@ pub(crate) async fn ls(shell: &mut Shell, args: QueueLsArgs) -> Done {
         Sort::Oldest => queues.sort_by_key(|view| std::cmp::Reverse(view.oldest_ready_ms)),
         Sort::Dead => queues.sort_by_key(|view| std::cmp::Reverse(view.dead)),
     }
+    if let Some(after) = &args.after {
+        queues.retain(|view| view.name > *after);
+    }
+    let next = args.part.cut(&mut queues).then(|| queues.last().map(|view| view.name.to_string())).flatten();
     if shell.settings.json {
         let queues: Vec<Value> = queues.iter().map(document).collect();
-        let document = json!({"schema": "queue_list/v1", "queues": queues});
+        let mut document = json!({"schema": "queue_list/v1", "queues": queues});
+        add_next(&mut document, next.filter(|_| args.sort == Sort::Name));
         shell.out.document(&with_age(document, args.reading, age));
     } else if queues.is_empty() {
         shell.remark("no queues");
     } else {
-        shell.out.add(table(&queues).as_bytes());
+        let table = table(&queues, shell.out.width());
+        shell.out.add(table.as_bytes());
     }
     Ok(Exit::Done)
 }
 
-fn table(queues: &[QueueView]) -> String {
+/// Where a listing that was cut goes on.
+pub(crate) fn add_next(document: &mut Value, next: Option<String>) {
+    if let Some(next) = next {
+        document["next"] = next.into();
+    }
+}
+
+fn table(queues: &[QueueView], width: Option<usize>) -> String {
     let columns = [
         ("QUEUE", Align::Left),
         ("READY", Align::Right),
@@ -102,7 +116,7 @@ fn table(queues: &[QueueView]) -> String {
             row
         })
         .collect();
-    render::table(&columns, &rows)
+    Table::new(&columns, &["OLDEST", "DELAYED", "LEASED"], width).page(&rows)
 }
 
 /// Runs `queue info`.
@@ -209,14 +223,43 @@ fn document(view: &QueueView) -> Value {
 async fn create(shell: &mut Shell, args: QueueCreateArgs) -> Done {
     let queue = args.queue;
     let settings = args.settings.0;
-    let request = CreateQueue { queue: queue.clone(), settings, if_not_exists: args.if_not_exists };
+    let request =
+        CreateQueue { queue: queue.clone(), settings: settings.clone(), if_not_exists: args.if_not_exists };
     let Answer::Created(created) = expect(shell, Request::CreateQueue(Box::new(request)), &queue).await?
     else {
         return Ok(Exit::Done);
     };
-    changed(shell, "queue_create/v1", &queue, "created", created.into());
+    let differs = if created { Vec::new() } else { differences(&existing(shell, &queue).await?, &settings) };
+    if shell.settings.json {
+        let rows: Vec<Value> = differs
+            .iter()
+            .map(|(setting, asked, has)| json!({"setting": setting.json, "asked": asked.1, "has": has.1}))
+            .collect();
+        let elapsed = render::elapsed_ms(shell.started.elapsed());
+        shell.out.document(&json!({"schema": "queue_create/v1", "queue": queue.as_str(), "created": created,
+            "differs": rows, "elapsed_ms": elapsed}));
+    } else {
+        for (setting, asked, has) in &differs {
+            shell.talk.line(&format!("{queue} exists with {} {}, not {}", setting.key, has.0, asked.0));
+        }
+    }
     shell.success(&if created { format!("created {queue}") } else { format!("{queue} exists already") });
     Ok(Exit::Done)
+}
+
+/// A value for people and for scripts.
+type Shown = (String, Value);
+
+/// Settings that were asked for, and that the queue has otherwise.
+fn differences(
+    view: &QueueView,
+    asked: &QueueSettings,
+) -> Vec<(&'static grammar::QueueSetting, Shown, Shown)> {
+    let wanted = view.settings.with(asked);
+    let shown = |setting: &grammar::QueueSetting, of| ((setting.show)(of), (setting.to_json)(of));
+    let each =
+        SETTINGS.iter().map(|setting| (setting, shown(setting, &wanted), shown(setting, &view.settings)));
+    each.filter(|(_, asked, has)| asked.1 != has.1).collect()
 }
 
 async fn rm(shell: &mut Shell, args: QueueRmArgs) -> Done {
@@ -350,7 +393,7 @@ mod tests {
     #[test]
     fn the_listing_has_the_states_in_their_order() {
         assert_eq!(
-            table(&[view("emails", 12, Some(400)), view("jobs", 1_204, None)]),
+            table(&[view("emails", 12, Some(400)), view("jobs", 1_204, None)], None),
             "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST  STATE\n\
              emails     12      64        0     7    0.4s  ok\n\
              jobs    1,204      64        0     7       -  ok\n"

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use queue_protocol::limits::CLOCK_OFF_MS_MAX;
 use queue_protocol::response::Age;
 use serde_json::{Value, json};
@@ -100,38 +99,6 @@ pub(crate) fn clock_off(off_ms: i64) -> Option<String> {
         .then(|| format!("its clock is {} {side} the cluster's time and is not believed", age(off_ms)))
 }
 
-/// How a column is laid out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Align {
-    /// Text.
-    Left,
-    /// Numbers.
-    Right,
-}
-
-/// A borderless table, each line ended, nothing behind the last column.
-pub(crate) fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(columns.iter().map(|(name, _)| *name));
-    for row in rows {
-        table.add_row(row);
-    }
-    let last = columns.len().saturating_sub(1);
-    for (index, (column, (_, align))) in table.column_iter_mut().zip(columns).enumerate() {
-        column.set_padding((0, if index == last { 0 } else { 2 }));
-        if *align == Align::Right {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 /// Names and values under each other, the values aligned.
 pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -150,11 +117,46 @@ pub(crate) fn preview(body: &[u8], width: usize) -> String {
         }
         match character {
             '\t' | ' ' => text.push(' '),
-            c if c.is_control() => text.extend(c.escape_default()),
+            c if steers(c) => text.extend(c.escape_default()),
             c => text.push(c),
         }
     }
     text
+}
+
+/// Whether a terminal would take a character for a command, or turn the direction of the text around it.
+fn steers(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What a terminal shows and does not obey: control characters as `\u{1b}`, bytes that are not UTF-8 as `\x9b`; line feeds and
+/// tabs stay.
+pub(crate) fn for_terminal(data: &[u8]) -> Vec<u8> {
+    let mut shown = String::with_capacity(data.len());
+    for chunk in data.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\n' | '\t' => shown.push(character),
+                c if steers(c) => shown.extend(c.escape_unicode()),
+                c => shown.push(c),
+            }
+        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown.into_bytes()
+}
+
+/// The same of a JSON document, which stays one.
+pub(crate) fn json_for_terminal(document: &str) -> String {
+    let mut shown = String::with_capacity(document.len());
+    for character in document.chars() {
+        if steers(character) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// Standard base64 with padding (RFC 4648, section 4).
@@ -195,17 +197,22 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_borderless_and_numbers_stand_right() {
-        let rows = [vec!["emails".to_owned(), "12".to_owned()], vec!["jobs".to_owned(), "1,204".to_owned()]];
-        let shown = table(&[("QUEUE", Align::Left), ("READY", Align::Right)], &rows);
-        assert_eq!(shown, "QUEUE   READY\nemails     12\njobs    1,204\n");
-    }
-
-    #[test]
     fn a_preview_is_one_line_without_control_characters() {
         assert_eq!(preview(b"resize 31.png", 40), "resize 31.png");
         assert_eq!(preview(b"a\nb\x1b[31m", 40), "a\\nb\\u{1b}[31m");
         assert_eq!(preview("ÄÖÜäöü".as_bytes(), 3), "ÄÖÜ…");
+    }
+
+    #[test]
+    fn nothing_steers_a_terminal() {
+        let shown = |data: &[u8]| String::from_utf8(for_terminal(data)).unwrap();
+        assert_eq!(shown("grün\t✓\n".as_bytes()), "grün\t✓\n");
+        assert_eq!(shown(b"\x1b[31mred\r\x07\x9b2J\x7f"), r"\u{1b}[31mred\u{d}\u{7}\x9b2J\u{7f}");
+        assert_eq!(shown("\u{9b}2J\u{202e}abc".as_bytes()), r"\u{9b}2J\u{202e}abc");
+        let json = serde_json::json!({"body": "\u{9b}2J\u{1b}[2J\u{202e}"});
+        let text = json_for_terminal(&json.to_string());
+        assert!(text.is_ascii(), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), json, "it is still the same document");
     }
 
     #[test]

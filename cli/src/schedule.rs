@@ -6,6 +6,7 @@ use bytes::Bytes;
 use queue_protocol::bounded::Text;
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::limits::{PRIORITY_DEFAULT, SCHEDULES_LISTED_MAX};
+use queue_protocol::names::Key;
 use queue_protocol::request::{Consistency, Due, PushMessage, PushOptions, Unique, UniqueHeld};
 use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
 use serde_json::{Value, json};
@@ -13,15 +14,17 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::errors::{Done, Failure};
 use crate::exit::Exit;
-use crate::grammar::{ScheduleAddArgs, ScheduleCmd, milliseconds};
+use crate::grammar::{Part, ScheduleAddArgs, ScheduleCmd, milliseconds};
 use crate::push;
-use crate::render::{self, Align};
+use crate::queue;
+use crate::render;
 use crate::shell::{Shell, all_pages};
+use crate::table::{Align, Table};
 
 /// Runs a `schedule` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: ScheduleCmd) -> Done {
     match cmd {
-        ScheduleCmd::Ls => ls(shell).await,
+        ScheduleCmd::Ls { part, after } => ls(shell, part, after).await,
         ScheduleCmd::Add(args) => add(shell, *args).await,
         ScheduleCmd::Rm { name } => {
             let removed = shell.client.remove_schedule(name.clone()).await;
@@ -74,25 +77,29 @@ async fn add(shell: &mut Shell, args: ScheduleAddArgs) -> Done {
     Ok(Exit::Done)
 }
 
-async fn ls(shell: &mut Shell) -> Done {
+async fn ls(shell: &mut Shell, part: Part, begin: Option<Key>) -> Done {
     let page = async |last: Option<&ScheduleView>| {
-        let after = last.map(|view| view.name.clone());
+        let after = last.map(|view| view.name.clone()).or_else(|| begin.clone());
         let page = Schedules { after, consistency: Consistency::Linearizable };
         Ok(shell.client.schedules(page).await?.answer)
     };
-    let all = all_pages(SCHEDULES_LISTED_MAX, page).await.map_err(|error| Failure::of(error, None))?;
+    let mut all = all_pages(SCHEDULES_LISTED_MAX, page).await.map_err(|error| Failure::of(error, None))?;
+    let next = part.cut(&mut all).then(|| all.last().map(|view| view.name.to_string())).flatten();
     if shell.settings.json {
         let schedules: Vec<Value> = all.iter().map(document).collect();
-        shell.out.document(&json!({"schema": "schedule_list/v1", "schedules": schedules}));
+        let mut document = json!({"schema": "schedule_list/v1", "schedules": schedules});
+        queue::add_next(&mut document, next);
+        shell.out.document(&document);
     } else if all.is_empty() {
         shell.remark("no schedules");
     } else {
-        shell.out.add(table(&all).as_bytes());
+        let table = table(&all, shell.out.width());
+        shell.out.add(table.as_bytes());
     }
     Ok(Exit::Done)
 }
 
-fn table(all: &[ScheduleView]) -> String {
+fn table(all: &[ScheduleView], width: Option<usize>) -> String {
     let columns = [
         ("NAME", Align::Left),
         ("QUEUE", Align::Left),
@@ -107,10 +114,12 @@ fn table(all: &[ScheduleView]) -> String {
         .iter()
         .map(|view| {
             vec![
-                view.name.to_string(),
+                render::preview(view.name.as_str().as_bytes(), 40),
                 view.queue.to_string(),
                 match &view.when {
-                    When::Cron { pattern, zone } => format!("{} {}", &**pattern, &**zone),
+                    When::Cron { pattern, zone } => {
+                        render::preview(format!("{} {}", &**pattern, &**zone).as_bytes(), 80)
+                    }
                     When::Every(ms) => format!("every {}", span(*ms)),
                 },
                 time(view.next_at_ms),
@@ -120,7 +129,7 @@ fn table(all: &[ScheduleView]) -> String {
             ]
         })
         .collect();
-    render::table(&columns, &rows)
+    Table::new(&columns, &["LAST", "STORED", "REFUSED", "NEXT"], width).page(&rows)
 }
 
 fn span(ms: u64) -> String {

@@ -19,6 +19,11 @@ use crate::output::{Output, Talk};
 use crate::render;
 use crate::stop::Stop;
 
+/// No server was reached for so long: it is said which, and why.
+const UNREACHED: Duration = Duration::from_millis(300);
+/// Level of talk that wants none.
+const QUIET: u8 = u8::MAX;
+
 /// What standard input is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -90,7 +95,8 @@ impl Shell {
             self.settings.timeout = settings.timeout;
             self.reconnect();
         }
-        self.verbose.store(settings.verbose, Ordering::Relaxed);
+        let is_quiet = settings.quiet || settings.json;
+        self.verbose.store(if is_quiet { QUIET } else { settings.verbose.min(QUIET - 1) }, Ordering::Relaxed);
         self.settings = settings;
         self.started = Instant::now();
     }
@@ -297,10 +303,18 @@ fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8
     let config =
         ClientConfig { servers: reach.servers.clone(), timeout, follow: !reach.no_follow, seed: seed() };
     let client = Client::new(config, Arc::new(TcpDial::default()));
+    if reach.no_wait {
+        client.give_up_at_once();
+    }
     let (mut notices, talk, verbose) = (client.notices(), talk.clone(), Arc::clone(verbose));
     tokio::spawn(async move {
+        let mut told = Duration::MAX;
         while let Some(notice) = notices.recv().await {
-            tell(&notice, timeout, &talk, verbose.load(Ordering::Relaxed) > 0);
+            let level = verbose.load(Ordering::Relaxed);
+            if let Some(line) = unreached(&notice, timeout, &mut told).filter(|_| level != QUIET) {
+                talk.line(&line);
+            }
+            tell(&notice, timeout, &talk, level != QUIET && level > 0);
         }
     });
     client
@@ -312,11 +326,30 @@ pub(crate) fn connect_silently(reach: &Reach, timeout: Duration) -> Client {
     Client::new(config, Arc::new(TcpDial::default()))
 }
 
+/// What is said, once a wait, when no server is reached after [`UNREACHED`]; `told` is when in the wait it was last said.
+fn unreached(notice: &Notice, timeout: Duration, told: &mut Duration) -> Option<String> {
+    let Notice::Waiting { elapsed, unreached, .. } = notice else { return None };
+    // Another wait began.
+    if *elapsed < *told {
+        *told = Duration::MAX;
+    }
+    if unreached.is_empty() || *elapsed < UNREACHED || *told != Duration::MAX {
+        return None;
+    }
+    *told = *elapsed;
+    let tried: Vec<String> = unreached.iter().map(|(address, why)| format!("{address} {why}")).collect();
+    let limit = humantime::format_duration(timeout);
+    Some(format!(
+        "not reached: {}; trying again for up to {limit} (--no-wait gives up at once)",
+        tried.join(", ")
+    ))
+}
+
 fn tell(notice: &Notice, timeout: Duration, talk: &Talk, verbose: bool) {
     /// A wait shorter than this is not worth a line.
     const PATIENCE: Duration = Duration::from_millis(500);
     match notice {
-        Notice::Waiting { elapsed, answering } if *elapsed >= PATIENCE => {
+        Notice::Waiting { elapsed, answering, .. } if *elapsed >= PATIENCE => {
             talk.status(Some(&waiting(*elapsed, timeout, answering)));
         }
         Notice::Redirected { from, to } if verbose => talk.line(&format!(
@@ -405,6 +438,24 @@ mod tests {
         assert_eq!(text(&["n2", "n3"]), "waiting for a leader… 1.8 s of 5s, n2 and n3 answer");
         assert_eq!(text(&["n2"]), "waiting for a leader… 1.8 s of 5s, n2 answers");
         assert_eq!(text(&[]), "waiting for a leader… 1.8 s of 5s, no node answers");
+    }
+
+    #[test]
+    fn that_no_server_is_reached_is_said_once_a_wait_after_a_moment() {
+        let mut told = Duration::MAX;
+        let mut said = |ms, why: Option<&str>| {
+            let unreached = why.map(|why| ("mq1:7410".to_owned(), why.to_owned())).into_iter().collect();
+            let elapsed = Duration::from_millis(ms);
+            let notice = Notice::Waiting { elapsed, answering: Vec::new(), unreached };
+            super::unreached(&notice, Duration::from_secs(5), &mut told)
+        };
+        assert_eq!(said(290, Some("refused")), None);
+        let line = "not reached: mq1:7410 refused; trying again for up to 5s (--no-wait gives up at once)";
+        assert_eq!(said(300, Some("refused")).as_deref(), Some(line));
+        assert_eq!(said(450, Some("refused")), None, "once");
+        assert_eq!(said(10, Some("refused")), None);
+        assert!(said(310, Some("refused")).is_some(), "another wait");
+        assert_eq!(said(900, None), None, "a node answers");
     }
 
     #[tokio::test]

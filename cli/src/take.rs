@@ -71,6 +71,20 @@ pub(crate) async fn take(
     }
 }
 
+/// Nothing is taken for a reader that is not there.
+///
+/// # Errors
+/// `io` if standard output is closed.
+pub(crate) fn check_output(shell: &Shell, queue: &QueueName) -> Result<(), End> {
+    if !shell.out.is_closed() {
+        return Ok(());
+    }
+    Err(Failure::io("standard output is closed, so no message was taken")
+        .fact("it is closed (>&-), or /dev/null opened for reading and writing")
+        .hint(format!("to delete messages unseen: `queuectl pop {queue} --discard`"))
+        .into())
+}
+
 /// From where the end of a lease is told.
 #[derive(Clone, Copy)]
 enum Begin {

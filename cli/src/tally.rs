@@ -71,6 +71,8 @@ pub(crate) struct Tally {
     pub(crate) read: u64,
     /// Bodies handed to the client.
     pub(crate) sent: u64,
+    /// All that there are, where that is known.
+    pub(crate) total: Option<u64>,
     stored: Runs,
     refused: Runs,
     unknown: Runs,
@@ -84,6 +86,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Before the first; with how many there are, where that is known.
+    pub(crate) fn of(total: Option<u64>) -> Self {
+        Self { total, ..Self::default() }
+    }
+
     /// Messages that are stored.
     pub(crate) fn stored(&self) -> u64 {
         self.stored.count()
@@ -217,7 +224,19 @@ impl Tally {
         if self.refused.count() > 0 {
             failure.facts.push(what("not stored", self.refused.text(unit)));
         }
-        failure.facts.push(what("not sent", format!("from {unit} {}", self.sent + 1)));
+        match self.total {
+            Some(total) if total <= self.sent => {}
+            Some(total) => {
+                let mut rest = Runs::default();
+                rest.add(self.sent + 1, total - self.sent);
+                failure.facts.push(what("not sent", rest.text(unit)));
+            }
+            None => failure.facts.push(what("not sent", format!("from {unit} {}", self.sent + 1))),
+        }
+        if self.stored.count() > 0 {
+            // The node speaks of the last request.
+            failure.message = failure.message.replace(". Nothing was stored;", ". The rest was not stored;");
+        }
         if self.unknown.count() > 0 {
             failure.exit = Exit::Unknown;
             failure.retryable = false;
@@ -383,6 +402,26 @@ mod tests {
         let mut tally = Tally { read: 10, sent: 10, ..Tally::default() };
         tally.add(1, 10, refusal(), &jobs());
         assert_eq!(tally.failure("line", &jobs(), None, None).unwrap().exit, Exit::Retry);
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_called_unsent_and_a_node_speaks_of_its_request_alone() {
+        let full = || {
+            let what = "n1 refuses pushes: 1 GiB free. Nothing was stored; pops and acks still work";
+            Err(ClientError::Refused(Error::refused(ErrorCode::DiskReserve, what)))
+        };
+        let mut tally = Tally { read: 3, sent: 2, total: Some(2), ..Tally::default() };
+        tally.add(1, 1, answered(vec![stored(1, 1)]), &jobs());
+        tally.add(2, 1, full(), &jobs());
+        let failure = tally.failure("message", &jobs(), None, None).unwrap();
+        assert_eq!(failure.facts, ["stored      message 1", "not stored  message 2"]);
+        assert_eq!(
+            failure.message,
+            "n1 refuses pushes: 1 GiB free. The rest was not stored; pops and acks still work"
+        );
+        let tally = Tally { total: Some(9), ..tally };
+        let failure = tally.failure("message", &jobs(), None, None).unwrap();
+        assert_eq!(failure.facts.last().map(String::as_str), Some("not sent    messages 3–9"));
     }
 
     #[test]

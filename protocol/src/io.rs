@@ -186,6 +186,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.codec.incoming_size(&self.buffer[self.start..])
     }
 
+    /// What was read and not handed out.
+    pub fn buffered(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// Bytes that were read and not handed out.
     pub fn unfinished(&self) -> usize {
         self.buffer.len() - self.start

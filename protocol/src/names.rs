@@ -9,13 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::{KEY_SIZE_MAX, QUEUE_NAME_SIZE_MAX};
 
-/// A queue's name: 1 to 128 of `[A-Za-z0-9._-]`. Never used as a file name. Cheap to clone.
+/// A queue's name: 1 to 128 of `[A-Za-z0-9._-]`, not beginning with `-`. Never used as a file name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueName(Arc<str>);
 
 /// Why a text is not a queue's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no queue name: use 1 to {QUEUE_NAME_SIZE_MAX} of A-Z a-z 0-9 . _ -")]
+#[error(
+    "invalid queue name {name:?}: use 1 to {QUEUE_NAME_SIZE_MAX} of A-Z a-z 0-9 . _ -, not beginning with -"
+)]
 pub struct BadQueueName {
     /// What was given.
     pub name: String,
@@ -29,6 +31,7 @@ impl QueueName {
 
     fn valid(name: &str) -> bool {
         (1..=QUEUE_NAME_SIZE_MAX).contains(&name.len())
+            && crate::values::may_begin_name(name)
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::{Bounded, Text};
 use crate::checkpoint::SaveCheckpoint;
 use crate::content::ContentSpec;
+pub use crate::cursor::Cursor;
 use crate::explain::Explain;
 use crate::group::Groups;
 use crate::history::History;
@@ -305,7 +306,7 @@ pub enum Consistency {
     Stale,
 }
 
-/// Show messages of one state in delivery order; by id where the state has none.
+/// Show messages in order of state, priority and id. Of the ready ones of a queue without groups that is the delivery order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peek {
     /// The queue.
@@ -318,6 +319,8 @@ pub struct Peek {
     pub max_messages: u16,
     /// Contents together; at least one message is shown.
     pub max_bytes: u32,
+    /// Only what comes behind this place, which is `next` of an earlier answer.
+    pub after: Option<Cursor>,
     /// How fresh the answer must be.
     pub consistency: Consistency,
 }
@@ -433,19 +436,6 @@ pub struct Select {
     pub died_within_ms: Option<u64>,
     /// Contained in the text of the last failure.
     pub error: Option<Text<KEY_SIZE_MAX>>,
-}
-
-/// The last message a sweep looked at, and where it is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Its state.
-    pub state: MessageState,
-    /// Its priority.
-    pub priority: u8,
-    /// The message.
-    pub id: MessageId,
-    /// Messages pushed after the sweep began, with this id or a higher one, are not chosen.
-    pub below: MessageId,
 }
 
 /// Change messages by id, each by itself.

@@ -74,7 +74,7 @@ pub enum Answer {
     /// To an extend: one result a receipt, in order (or how many, for a whole session), and the new deadline.
     Extended(Extended),
     /// To a peek. Tail: their contents.
-    Peeked(Bounded<MessageView, LEASE_COUNT_MAX>),
+    Peeked(Peeked),
     /// To a listing, by name.
     Queues(Bounded<QueueView, QUEUES_LISTED_MAX>),
     /// To a create: `false` if it was there already. To the setting of a schedule: `false` if it replaced one.
@@ -214,6 +214,16 @@ pub struct Extended {
     pub count: u64,
     /// Lease clock at which they may end.
     pub deadline_ms: u64,
+}
+
+/// A page of messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peeked {
+    /// In order of state, priority and id.
+    pub messages: Bounded<MessageView, LEASE_COUNT_MAX>,
+    /// Where the next page begins; none if this was the last. Fewer messages than were asked for and a next page: more would
+    /// have been too large for one answer.
+    pub next: Option<Cursor>,
 }
 
 /// A message as peek shows it.

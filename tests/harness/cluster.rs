@@ -55,12 +55,20 @@ struct Node {
     name: String,
     place: Place,
     log: PathBuf,
+    /// Where it serves HTTP, from its next start on.
+    http: Option<String>,
     daemon: Option<Daemon>,
 }
 
 impl Node {
     fn new(dir: &Path, number: usize, place: Place) -> Self {
-        Self { name: format!("n{number}"), place, log: dir.join(format!("n{number}.log")), daemon: None }
+        Self {
+            name: format!("n{number}"),
+            place,
+            log: dir.join(format!("n{number}.log")),
+            http: None,
+            daemon: None,
+        }
     }
 }
 
@@ -175,6 +183,29 @@ impl Cluster {
         number - 1
     }
 
+    /// All nodes serve HTTP: each is started anew with an address for it.
+    ///
+    /// # Panics
+    /// If they do not answer in time.
+    pub async fn serve_http(&mut self) {
+        for n in 0..self.nodes.len() {
+            self.nodes[n].http = Some(format!("127.0.0.1:{}", free_port()));
+            if self.nodes[n].daemon.is_some() {
+                self.stop(n).await;
+                self.restart(n).await;
+            }
+        }
+        self.all_vote().await;
+    }
+
+    /// Where node `n` serves HTTP.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn http(&self, n: usize) -> &str {
+        self.nodes[n].http.as_deref().expect("serve_http was called")
+    }
+
     /// From its next start on node `n` runs under the program of these words; under none if there are none.
     pub fn run_under(&mut self, n: usize, words: Vec<String>) {
         self.nodes[n].place.under = words;
@@ -235,6 +266,7 @@ impl Cluster {
     /// If it runs, or its program cannot be started.
     pub fn start_node(&mut self, n: usize) {
         let mut serve = self.queued("serve", n);
+        serve.args(self.nodes[n].http.iter().flat_map(|http| ["--listen-http", http]));
         let node = &mut self.nodes[n];
         assert!(node.daemon.is_none(), "{} runs already", node.name);
         node.daemon = Some(Daemon::start(&mut serve, &node.log));

@@ -30,7 +30,8 @@ fn worker(cluster: &Cluster, grace: &str) -> (Running, PathBuf) {
 async fn seen(client: &Client, state: MessageState) -> Vec<MessageView> {
     let queue = "jobs".parse().expect("a name");
     let (max_messages, max_bytes, consistency) = (9, 1 << 20, Consistency::Linearizable);
-    let peek = Peek { queue, state: Some(state), id: None, max_messages, max_bytes, consistency };
+    let peek =
+        Peek { queue, state: Some(state), id: None, max_messages, max_bytes, after: None, consistency };
     client.peek(peek).await.expect("there is a leader").answer
 }
 

@@ -70,11 +70,12 @@ async fn the_exit_code_of_the_handler_decides() {
     );
     let words =
         ["work", "jobs", "--drain", "--timeout", "2s", "--grace", "200ms", "-P", "3", "--", &script, "{}"];
-    let ran = cluster.ctl(&words).await.expect(0);
+    let ran = cluster.ctl(&words).await.expect(1);
     assert!(ran.stdout.contains("header text\n") && ran.stdout.contains("header none\n"), "{ran}");
     let ran = ran.says("exit 65: \"ended with 65\"").says("retry   exit 75, attempt 1, again in 5m");
     let ran = ran.says("failed  exit 7, attempt 1").says("failed  killed by signal 9");
-    ran.says("failed  timed out after 2s").says(": 3 ok, 4 retried, 1 dead, 0 given back");
+    let ran = ran.says("failed  timed out after 2s").says(": 3 ok, 4 retried, 1 dead, 0 given back");
+    ran.says("4 messages left: 4 delayed, next due in ");
     // Nothing counts for the one that comes again without blame; the others wait out their back-off.
     assert_eq!(counts(&cluster, "jobs").await, [0, 0, 4, 1]);
     let dead = cluster.ctl(&["dead", "ls", "jobs", "--json"]).await.expect(0).json();
@@ -90,6 +91,25 @@ async fn the_exit_code_of_the_handler_decides() {
         .collect();
     let expected = [("7", 1), ("75", 0), ("kill", 1), ("slow", 1)];
     assert_eq!(failures, expected.map(|(body, failures)| (body.to_owned(), failures)).into());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn draining_waits_for_back_offs_if_it_is_told_to_and_for_leases_of_others_in_any_case() {
+    let cluster = Cluster::start().await;
+    cluster.ctl(&["queue", "create", "jobs", "--backoff", "300ms", "--lease", "2s"]).await.expect(0);
+    stored(&push(&cluster.client(), "jobs", &["a", "b"]).await.expect("they are stored"), 2);
+    // Another consumer holds one and never settles it; the other fails once.
+    cluster.ctl(&["lease", "jobs"]).await.expect(0);
+    let script = handler(&cluster, r#"test "$QUEUE_ATTEMPT" = 2"#);
+    let ran = cluster.ctl(&["work", "jobs", "--drain=all", "--", &script]).await.expect(0);
+    ran.says(": 2 ok, 1 retried");
+    assert_eq!(counts(&cluster, "jobs").await, [0, 0, 0, 0]);
+
+    cluster.ctl(&["push", "jobs", "later", "--delay", "1h"]).await.expect(0);
+    let words = ["work", "jobs", "--drain=all", "--drain-timeout", "300ms", "--", &script];
+    cluster.ctl(&words).await.expect(1).says("1 message left: 1 delayed, next due in ");
+    let document = cluster.ctl(&[&["--json"], &words[..]].concat()).await.expect(1);
+    assert!(document.stdout.contains(r#""event":"left","ready":0,"leased":0,"delayed":1"#), "{document}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use queue_protocol::values::server;
 
 use super::failure::Failure;
 use super::probe::Alive;
@@ -14,14 +15,14 @@ use crate::config::Flags;
 #[derive(Args, Debug)]
 pub(super) struct HealthcheckArgs {
     /// The node [default: where the settings say that it listens]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = server)]
     address: Option<String>,
     /// Ask whether clients should be sent to it: it has recovered, hears a leader, is not drained, and no member refuses
     /// its data. Without this: whether the process is alive, also without a quorum
     #[arg(long)]
     ready: bool,
     /// How long it may take
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = queue_protocol::values::duration)]
     timeout: Duration,
     /// Settings.
     #[command(flatten)]

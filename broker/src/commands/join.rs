@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
+use queue_protocol::values::server;
 
 use super::failure::Failure;
 use super::serve::start_logging;
@@ -17,7 +18,7 @@ use crate::node::{self, Way, secret};
 #[derive(Args, Debug)]
 pub(super) struct JoinArgs {
     /// A node of the cluster; without it, wait for `queuectl cluster add` or `cluster replace`
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = server)]
     at: Option<String>,
     /// Stay a learner, without a vote, until `queuectl cluster promote`
     #[arg(long, requires = "at", conflicts_with = "replace")]
@@ -45,6 +46,9 @@ pub(super) fn run(args: &JoinArgs) -> Result<(), Failure> {
         Some(at) => {
             let instead = args.replace.map(|node| Standing::InsteadOf(NodeId(node)));
             let learner = args.learner.then_some(Standing::Learner);
+            say(&format!(
+                "joining through {at}: waiting for its cluster to take this node in, for 30 s at most while it cannot be asked"
+            ));
             Way::Ask { at: at.clone(), standing: instead.or(learner).unwrap_or_default() }
         }
         None => {

@@ -191,7 +191,8 @@ mod tests {
             &["store", "verify"],
             &["store", "recover", "d", "--as-single-node"],
             &["start", "--secret-file", "f"],
-            &["start", "--peers", "a:1,b", "--secret-file", "f"],
+            &["start", "--peers", "a:1,", "--secret-file", "f"],
+            &["join", "--at", "http://x", "--secret-file", "f"],
             &[],
         ] {
             assert_eq!(parse(words).unwrap_err().exit_code(), 2, "{words:?}");

@@ -49,13 +49,28 @@ pub(super) async fn serve(loaded: &Loaded, flags: &Flags, mut signals: Signals) 
         Ok(node) => node,
         Err(error) => return Err(with_holder(error.into(), &loaded.config.node.listen).await),
     };
+    #[cfg(feature = "http")]
+    let http = match serve_http(&node, loaded) {
+        Ok(http) => http,
+        Err(failure) => {
+            node.stop().await;
+            return Err(failure);
+        }
+    };
     tell_start(&node, loaded);
     if let Some(few) = node.few_clients() {
         tracing::warn!("{few}");
     }
     let signal = signals.stop(flags, || tell(&node.state_line())).await;
     tracing::info!(signal, "stopping");
-    let stop = tokio::time::timeout(loaded.config.node.grace + STOP_MARGIN, node.stop());
+    let stop = async {
+        #[cfg(feature = "http")]
+        if let Some(http) = http {
+            http.stop(loaded.config.node.grace).await;
+        }
+        node.stop().await;
+    };
+    let stop = tokio::time::timeout(loaded.config.node.grace + STOP_MARGIN, stop);
     tokio::select! {
         stopped = stop => if stopped.is_err() {
             tracing::warn!("stopped without waiting any longer");
@@ -64,6 +79,19 @@ pub(super) async fn serve(loaded: &Loaded, flags: &Flags, mut signals: Signals) 
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// HTTP, if it is to be served.
+#[cfg(feature = "http")]
+fn serve_http(node: &Node, loaded: &Loaded) -> Result<Option<crate::http::Http>, Failure> {
+    let options = &loaded.config.http;
+    let Some(listen) = &options.listen else { return Ok(None) };
+    let started = crate::http::start(node.site(), options.clone(), listen).map_err(|error| {
+        let failure = Failure::new(69, "listen_http", format!("cannot serve HTTP on {listen}: {error}"));
+        failure.hint("--listen-http names another port; an empty one is off")
+    })?;
+    tracing::info!(listen = %started.address, "HTTP is served");
+    Ok(Some(started))
 }
 
 /// Adds who has the port, if that is a node.

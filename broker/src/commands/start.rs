@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use queue_protocol::values::server;
 
 use super::failure::Failure;
 use super::serve::{self, Signals, start_logging};
 use super::{machine, settings};
-use crate::config::{Flags, address};
+use crate::config::Flags;
 use crate::fs::os::OsDisk;
 use crate::node::{self, Bootstrap, secret};
 
@@ -21,7 +22,7 @@ answered that they are empty; until then each waits. A secret is 64 hex digits: 
 #[command(after_help = NOTES)]
 pub(super) struct StartArgs {
     /// The addresses of all nodes, with commas: the same list in the same order on each
-    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', required = true, value_parser = address)]
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', required = true, value_parser = server)]
     peers: Vec<String>,
     /// The cluster's secret, the same file on each
     #[arg(long, value_name = "FILE")]

@@ -57,13 +57,11 @@ pub(super) struct SetAddressArgs {
 }
 
 fn address(text: &str) -> Result<String, String> {
-    let port =
-        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-    let is_address = text == NO_ADDRESS || (matches!(port, Some(Ok(_))) && text.len() <= 256);
-    if is_address && !text.contains(char::is_whitespace) {
-        Ok(text.to_owned())
-    } else {
-        Err("expected HOST:PORT or none".to_owned())
+    match queue_protocol::values::server(text) {
+        _ if text == NO_ADDRESS => Ok(text.to_owned()),
+        Ok(address) if address.len() <= 256 => Ok(address),
+        Ok(_) => Err("longer than 256 bytes".to_owned()),
+        Err(why) => Err(format!("{why}, or none")),
     }
 }
 

@@ -9,5 +9,6 @@ use super::print;
 pub(super) fn run() -> Result<(), Failure> {
     let Versions { min, max } = Versions::OURS;
     let protocol = if min == max { max.to_string() } else { format!("{min} to {max}") };
-    print(&format!("queued {}, protocol {protocol}\n", env!("CARGO_PKG_VERSION")))
+    let zones = crate::recurrence::zone_data();
+    print(&format!("queued {}, protocol {protocol}, time zones {zones}\n", env!("CARGO_PKG_VERSION")))
 }

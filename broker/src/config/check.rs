@@ -44,5 +44,15 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
             .hint("listen on 127.0.0.1, or on a private network say --insecure"),
         );
     }
+    if let Some(http) = config.http.listen.as_ref().filter(|http| reach(http) != Reach::Loopback)
+        && !config.insecure
+    {
+        problems.push(
+            Problem::new(format!(
+                "listen.http {http} can be reached from other machines, and there is neither TLS nor a login"
+            ))
+            .hint("listen on 127.0.0.1, or on a private network say --insecure"),
+        );
+    }
     problems
 }

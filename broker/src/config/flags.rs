@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
-use super::{Config, ENV_CONFIG, SETTINGS, Scope, Setting};
+use super::{Config, SETTINGS, Scope, Setting};
 
 /// The settings of a command line.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
-    /// The file that was named, by flag or environment.
+    /// The file that was named by flag.
     pub config: Option<PathBuf>,
     /// Neither environment nor file is looked at.
     pub only_flags: bool,
@@ -33,11 +33,9 @@ fn augment(command: Command, scopes: &[Scope]) -> Command {
         .arg(
             Arg::new(CONFIG)
                 .long(CONFIG)
-                .env(ENV_CONFIG)
-                .hide_env_values(true)
                 .value_name("FILE")
                 .value_parser(clap::value_parser!(PathBuf))
-                .help("The configuration file [default: ./queued.toml or /etc/queued/config.toml, if there is one]"),
+                .help("The configuration file, also as QUEUED_CONFIG [default: ./queued.toml or /etc/queued/config.toml, if there is one]"),
         )
         .arg(
             Arg::new(ONLY_FLAGS)

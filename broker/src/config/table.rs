@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use queue_protocol::limits::{BODY_SIZE_CEILING, LEASE_MS_MAX, LEASE_MS_MIN};
+use queue_protocol::limits::{BODY_SIZE_CEILING, FUTURE_MS_MAX, LEASE_MS_MAX, LEASE_MS_MIN};
+use queue_protocol::values::{
+    address, duration, duration_in, duration_range, may_begin_name, milliseconds, number_in, size_in,
+};
 use tracing::Level;
 
-use super::value::{address, boolean, duration, duration_in, duration_range, millis, number_in, size_in};
+use super::value::boolean;
 use super::{Config, LogFormat};
 use crate::server::MEMORY_MIN;
 
@@ -44,7 +47,8 @@ const SIZE: &str = "SIZE";
 const DURATION: &str = "DURATION";
 const ADDRESS: &str = "HOST:PORT";
 
-const DAY: Duration = Duration::from_secs(86_400);
+/// The longest delay of a message, which is that of the wire.
+const FUTURE: Duration = Duration::from_millis(FUTURE_MS_MAX);
 const NAME_SIZE_MAX: usize = 64;
 
 impl Setting {
@@ -120,6 +124,22 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| address(text).map(|address| config.node.listen = address),
     },
     Setting {
+        key: "listen.http",
+        value: ADDRESS,
+        default: "",
+        doc: "Where to serve HTTP: health, metrics, a gateway. Empty is off. For who runs probes, Prometheus or curl: which \
+              port is free only the operator knows",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            if !text.is_empty() && cfg!(not(feature = "http")) {
+                return Err("this queued was built without HTTP".into());
+            }
+            config.http.listen = if text.is_empty() { None } else { Some(address(text)?) };
+            Ok(())
+        },
+    },
+    Setting {
         key: "advertise.address",
         value: ADDRESS,
         default: "",
@@ -132,6 +152,33 @@ pub static SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "http.hosts",
+        value: "NAME,...",
+        default: "",
+        doc: "Further host names under which HTTP is asked, beside addresses, localhost and those of this node. For who has a \
+              proxy or a name in front: other names are refused, as a page could rebind its own to this machine",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            config.http.hosts = names.map(host_name).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Setting {
+        key: "http.queue",
+        value: "QUEUE",
+        default: "default",
+        doc: "The queue of /send and /receive, made when it is first used. For who comes from a program with one queue and \
+              has another name for it",
+        alias: None,
+        scope: Scope::Cluster,
+        set: |config, text| {
+            let parsed = text.parse::<queue_protocol::names::QueueName>();
+            parsed.map(|queue| config.http.queue = queue).map_err(|error| error.to_string())
+        },
+    },
+    Setting {
         key: "raft.heartbeat",
         value: DURATION,
         default: "150ms",
@@ -139,7 +186,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            let heartbeat = duration_in(text, Duration::from_millis(10), Duration::from_secs(60))?;
+            let heartbeat = duration_in(text, Duration::from_millis(10)..=Duration::from_secs(60))?;
             config.node.raft.heartbeat = heartbeat;
             Ok(())
         },
@@ -165,7 +212,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            number_in(text, 1, u64::MAX).map(|count| config.node.raft.snapshot_entries = count)
+            number_in(text, 1..=u64::MAX).map(|count| config.node.raft.snapshot_entries = count)
         },
     },
     Setting {
@@ -176,7 +223,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            size_in(text, 4 << 10, 1 << 40).map(|size| config.node.raft.snapshot_bytes = size)
+            size_in(text, 4 << 10..=1 << 40).map(|size| config.node.raft.snapshot_bytes = size)
         },
     },
     Setting {
@@ -187,7 +234,7 @@ pub static SETTINGS: &[Setting] = &[
               a smaller one disk space. Nothing is kept while the disk has little room",
         alias: None,
         scope: Scope::Cluster,
-        set: |config, text| size_in(text, 0, 1 << 50).map(|size| config.node.raft.keep_bytes = size),
+        set: |config, text| size_in(text, 0..=1 << 50).map(|size| config.node.raft.keep_bytes = size),
     },
     Setting {
         key: "storage.segment_size",
@@ -196,7 +243,7 @@ pub static SETTINGS: &[Setting] = &[
         doc: "Size of a file of the log",
         alias: None,
         scope: Scope::Cluster,
-        set: |config, text| size_in(text, 64 << 10, 1 << 30).map(|size| config.node.log.segment_size = size),
+        set: |config, text| size_in(text, 64 << 10..=1 << 30).map(|size| config.node.log.segment_size = size),
     },
     Setting {
         key: "storage.disk_reserve",
@@ -207,7 +254,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Node,
         set: |config, text| {
-            let size = if text == "auto" { None } else { Some(size_in(text, 0, 1 << 50)?) };
+            let size = if text == "auto" { None } else { Some(size_in(text, 0..=1 << 50)?) };
             config.node.raft.disk_reserve = size;
             Ok(())
         },
@@ -220,7 +267,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            let size = size_in(text, 1, BODY_SIZE_CEILING as u64)?;
+            let size = size_in(text, 1..=BODY_SIZE_CEILING as u64)?;
             let size = usize::try_from(size).expect("the ceiling is a usize");
             config.node.server.queues.message_size_max = size;
             Ok(())
@@ -234,7 +281,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            let count = number_in(text, 1, 1_000_000)?;
+            let count = number_in(text, 1..=1_000_000)?;
             config.node.server.connections_max = usize::try_from(count).expect("a million is a usize");
             Ok(())
         },
@@ -249,7 +296,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Node,
         set: |config, text| {
-            let size = if text == "auto" { None } else { Some(size_in(text, MEMORY_MIN as u64, 1 << 40)?) };
+            let size = if text == "auto" { None } else { Some(size_in(text, MEMORY_MIN as u64..=1 << 40)?) };
             config.node.server.memory = size.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
             Ok(())
         },
@@ -271,7 +318,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            let count = number_in(text, 1, u64::from(u32::MAX))?;
+            let count = number_in(text, 1..=u64::from(u32::MAX))?;
             let count = u32::try_from(count).expect("it is in the range");
             config.node.server.queues.defaults.max_failures = count;
             Ok(())
@@ -286,7 +333,7 @@ pub static SETTINGS: &[Setting] = &[
         scope: Scope::Cluster,
         set: |config, text| {
             let [min, max] = [LEASE_MS_MIN, LEASE_MS_MAX].map(Duration::from_millis);
-            config.node.server.queues.defaults.lease_ms = millis(duration_in(text, min, max)?);
+            config.node.server.queues.defaults.lease_ms = milliseconds(duration_in(text, min..=max)?);
             Ok(())
         },
     },
@@ -298,8 +345,8 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            let backoff = duration_in(text, Duration::ZERO, 30 * DAY)?;
-            config.node.server.queues.defaults.backoff_ms = millis(backoff);
+            let backoff = duration_in(text, Duration::ZERO..=FUTURE)?;
+            config.node.server.queues.defaults.backoff_ms = milliseconds(backoff);
             Ok(())
         },
     },
@@ -311,8 +358,8 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            let backoff = duration_in(text, Duration::ZERO, 30 * DAY)?;
-            config.node.server.queues.defaults.backoff_ms_max = millis(backoff);
+            let backoff = duration_in(text, Duration::ZERO..=FUTURE)?;
+            config.node.server.queues.defaults.backoff_ms_max = milliseconds(backoff);
             Ok(())
         },
     },
@@ -376,10 +423,15 @@ pub static SETTINGS: &[Setting] = &[
     },
 ];
 
+fn host_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.chars().all(allowed) { Ok(text.to_owned()) } else { Err(format!("{text:?} is no host name")) }
+}
+
 fn node_name(text: &str) -> Result<Option<String>, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if text.len() > NAME_SIZE_MAX || !text.chars().all(allowed) {
-        return Err(format!("must be at most {NAME_SIZE_MAX} of A-Z a-z 0-9 . - _"));
+    if text.len() > NAME_SIZE_MAX || !text.chars().all(allowed) || !may_begin_name(text) {
+        return Err(format!("must be at most {NAME_SIZE_MAX} of A-Z a-z 0-9 . - _, not beginning with -"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

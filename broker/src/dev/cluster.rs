@@ -188,7 +188,9 @@ impl Cluster {
     }
 
     fn spawn(&self, number: usize) -> Result<(), Failure> {
-        let process = self.start_process(number, &["serve", "--parent-pipe"])?;
+        let http = format!("--listen-http={}", self.place().http_address(number));
+        let words: &[&str] = if cfg!(feature = "http") { &[&http] } else { &[] };
+        let process = self.start_process(number, &[&["serve", "--parent-pipe"], words].concat())?;
         *self.node(number) = Node { process: Some(process), paused: false };
         Ok(())
     }

@@ -42,6 +42,8 @@ pub(super) struct Place {
     pub(super) kept: bool,
     /// A port a node; n1 has the first.
     pub(super) ports: Vec<u16>,
+    /// A port a node for HTTP, beside its own if that is free.
+    pub(super) http_ports: Vec<u16>,
     /// Written for programs that look for this cluster.
     note: OnceLock<PathBuf>,
 }
@@ -58,12 +60,13 @@ impl Place {
             Some(dir) => (make(dir)?, true),
             None => (make_temporary()?, keep),
         };
-        let mut place = Self { dir, kept, ports: Vec::new(), note: OnceLock::new() };
+        let mut place = Self { dir, kept, ports: Vec::new(), http_ports: Vec::new(), note: OnceLock::new() };
         let before = place.read_ports()?;
         place.ports = choose(&place.dir, &before, nodes, ports)?;
         for port in &place.ports {
             refuse_taken(*port).await?;
         }
+        place.http_ports = beside(&place.ports)?;
         if place.ports != before {
             let text: String = place.ports.iter().map(|port| format!("{port}\n")).collect();
             let path = place.dir.join(PORTS_FILE);
@@ -85,6 +88,11 @@ impl Place {
     /// Where it listens.
     pub(super) fn address(&self, number: usize) -> String {
         format!("127.0.0.1:{}", self.ports[number - 1])
+    }
+
+    /// Where it serves HTTP.
+    pub(super) fn http_address(&self, number: usize) -> String {
+        format!("127.0.0.1:{}", self.http_ports[number - 1])
     }
 
     /// Where all of them do.
@@ -208,6 +216,26 @@ fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
     let ports = held.and_then(|held| held.iter().map(|port| Ok(port.local_addr()?.port())).collect());
     ports.map_err(|error| Failure::io("no free port", &error))
+}
+
+/// For each port the next one, or any that is free.
+fn beside(ports: &[u16]) -> Result<Vec<u16>, Failure> {
+    let mut all: Vec<u16> = Vec::new();
+    for port in ports {
+        let next = port.checked_add(1).filter(|next| !ports.contains(next));
+        let next = next.filter(|next| TcpListener::bind(("127.0.0.1", *next)).is_ok());
+        let next = match next {
+            Some(next) => next,
+            None => loop {
+                let any = free_ports(1)?[0];
+                if !all.contains(&any) && !ports.contains(&any) {
+                    break any;
+                }
+            },
+        };
+        all.push(next);
+    }
+    Ok(all)
 }
 
 async fn refuse_taken(port: u16) -> Result<(), Failure> {

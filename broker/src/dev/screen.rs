@@ -89,9 +89,17 @@ pub(super) fn start(
         .collect();
     let table = columns(&["node", "address", "pid", ""], &table);
     let took = took.as_secs_f64();
+    let http: Vec<String> = (1..=place.http_ports.len()).map(|number| place.http_address(number)).collect();
+    let http = match http.first() {
+        Some(first) if cfg!(feature = "http") => {
+            format!("  HTTP at {} \u{b7} curl http://{first}/stats\n", http.join(" "))
+        }
+        _ => String::new(),
+    };
     format!(
         "queued {version} dev cluster \u{2014} {nodes}, {data}\n\n{table}\n  \
-         ready in {took:.1} s, term {term} \u{b7} self-check: {checked}\n  \
+         ready in {took:.1} s, term {term} \u{b7} self-check: {checked}\n\
+         {http}  \
          no TLS, no login, {fate}: not for production. Tab completes, `help` lists, `dev` drives the cluster.\n",
         version = env!("CARGO_PKG_VERSION"),
     )
@@ -175,6 +183,7 @@ mod tests {
         let took = Duration::from_millis(600);
         let checked = "pushed at n2, redirected to n1, popped again: 2.9 ms";
         let version = env!("CARGO_PKG_VERSION");
+        let http = place.http_address(1);
         let expected = format!(
             "\
 queued {version} dev cluster \u{2014} 3 nodes, data in a temporary directory (removed on exit; --keep keeps it)
@@ -185,6 +194,7 @@ queued {version} dev cluster \u{2014} 3 nodes, data in a temporary directory (re
   n3    127.0.0.1:7430  41232
 
   ready in 0.6 s, term 1 \u{b7} self-check: pushed at n2, redirected to n1, popped again: 2.9 ms
+  HTTP at {http} \u{b7} curl http://{http}/stats
   no TLS, no login, data is thrown away: not for production. Tab completes, `help` lists, `dev` drives the cluster.
 "
         );

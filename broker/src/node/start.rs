@@ -258,6 +258,16 @@ impl Node {
         self.address
     }
 
+    /// What HTTP serves.
+    #[cfg(feature = "http")]
+    pub(crate) fn site(&self) -> crate::http::Site {
+        crate::http::Site {
+            consensus: Arc::clone(&self.consensus),
+            server: Arc::clone(&self.server),
+            at: self.address,
+        }
+    }
+
     /// That it takes fewer clients than its settings ask for, and why, if it does.
     pub fn few_clients(&self) -> Option<String> {
         let (max, asked) = self.clients;

@@ -3,8 +3,9 @@
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::limits::QUEUES_MAX;
 
-use super::messages::{Counts, Turnover};
+use super::messages::Counts;
 use super::state::State;
+use super::turnover::Turnover;
 
 impl State {
     /// Asserts that everything kept twice agrees, that no message is in two places, and that all given numbers lie below
@@ -42,6 +43,7 @@ impl State {
         assert!(turnover.pushed <= self.turnover.pushed, "pushed");
         assert!(turnover.leased <= self.turnover.leased, "leased");
         assert!(turnover.acked <= self.turnover.acked, "acked");
+        assert!(self.turnover.less(turnover).is_some(), "what went through");
         self.heads.check(self);
         self.sessions.check();
         self.schedules.check();

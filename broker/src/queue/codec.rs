@@ -40,12 +40,13 @@ use super::groups::Kept;
 use super::level::is_known;
 use super::line::{Entry, Place, Stored};
 use super::message::{Dead, Delayed, Leased};
-use super::messages::{Counts, Queue, Turnover};
+use super::messages::{Counts, Queue};
 use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
 use super::schedules::Schedule;
 use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
+use super::turnover::Turnover;
 
 /// Bytes gathered before they are handed out.
 const PIECE_SIZE: usize = 64 << 10;
@@ -266,8 +267,9 @@ impl Reader<'_> {
     fn head(&mut self) -> Result<State, BadState> {
         let head: Head = self.take()?;
         let numbers = [head.next_id, head.next_token, head.next_node, head.next_queue];
-        let turnover = [head.turnover.pushed, head.turnover.leased, head.turnover.acked];
-        let in_range = numbers.iter().chain(&turnover).all(|number| *number <= NUMBER_MAX);
+        let Turnover { pushed, leased, acked, redelivered, died } = head.turnover;
+        let turnover = [pushed, leased, acked, redelivered];
+        let in_range = numbers.iter().chain(&turnover).chain(&died).all(|number| *number <= NUMBER_MAX);
         let given = head.next_id > 0 && head.next_token > 0 && head.next_node >= FIRST_JOINED_NODE;
         self.ensure(in_range && given, "a counter is out of range")?;
         Ok(State {

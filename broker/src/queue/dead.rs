@@ -40,6 +40,7 @@ impl Queue {
     /// Lets a message die that is in no state.
     pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, now: Moment) {
         message.note(now, EventKind::Died(reason));
+        self.turnover.died[reason as usize] += 1;
         self.unique.free(id);
         if let Some(group) = message
             .group

@@ -104,6 +104,7 @@ fn hand_out(
         }
     }
     queue.turnover.leased += grants.len() as u64;
+    queue.turnover.redelivered += grants.iter().filter(|grant| grant.attempt > 1).count() as u64;
     queue.bucket = queue.bucket.less(queue.rate(), grants.len() as u64, now.elapsed_ms);
     grants
 }

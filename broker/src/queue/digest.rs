@@ -43,7 +43,7 @@ impl Digest {
             match outcome {
                 PushOutcome::Stored { first_id, count } => self.add_all([1, first_id.0, (*count).into()]),
                 PushOutcome::Refused { code, count } => {
-                    self.add_all([2, code.number().into(), (*count).into()])
+                    self.add_all([2, code.number().into(), (*count).into()]);
                 }
                 PushOutcome::Duplicate { id } => self.add_all([3, id.0]),
             }
@@ -97,7 +97,8 @@ impl State {
             sum(&[self.level.0.into(), self.wall_ms, self.elapsed_ms, self.lease_clock_ms, held, open]),
             sum(&[self.next_id, self.next_token, self.next_node, self.next_queue]),
             sum(&[counts.ready, counts.leased, counts.delayed, counts.dead, counts.bytes]),
-            sum(&[turnover.pushed, turnover.leased, turnover.acked]),
+            sum(&[turnover.pushed, turnover.leased, turnover.acked, turnover.redelivered]),
+            sum(&turnover.died),
         ]);
         self.digest = digest;
     }

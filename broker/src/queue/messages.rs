@@ -26,6 +26,7 @@ use super::line::Room;
 use super::message::{Dead, Delayed, Leased, Message, backoff_ms};
 use super::rate::{Bucket, Rate};
 use super::ready::Ready;
+use super::turnover::Turnover;
 
 /// Messages that one push may force out, at most.
 const DROPPED_COUNT_MAX: usize = 4_096;
@@ -85,17 +86,6 @@ pub(super) struct Failure {
     pub(super) error: ErrorText,
 }
 
-/// What went through, counted since the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Turnover {
-    /// Messages pushed.
-    pub(super) pushed: u64,
-    /// Leases granted, pops included.
-    pub(super) leased: u64,
-    /// Messages acked or popped.
-    pub(super) acked: u64,
-}
-
 /// What is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -124,26 +114,6 @@ impl Counts {
     /// Messages.
     pub(super) fn messages(self) -> u64 {
         self.ready + self.leased + self.delayed + self.dead
-    }
-}
-
-impl Turnover {
-    /// This without a part of the sum, unless the part is larger.
-    pub(super) fn less(self, part: Self) -> Option<Self> {
-        Some(Self {
-            pushed: self.pushed.checked_sub(part.pushed)?,
-            leased: self.leased.checked_sub(part.leased)?,
-            acked: self.acked.checked_sub(part.acked)?,
-        })
-    }
-
-    /// This with the growth of one part of the sum.
-    pub(super) fn grow(self, before: Self, after: Self) -> Self {
-        Self {
-            pushed: self.pushed + (after.pushed - before.pushed),
-            leased: self.leased + (after.leased - before.leased),
-            acked: self.acked + (after.acked - before.acked),
-        }
     }
 }
 

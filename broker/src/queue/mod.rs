@@ -46,6 +46,7 @@ mod state;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod turnover;
 mod txn;
 pub mod view;
 

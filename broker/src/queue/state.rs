@@ -11,10 +11,11 @@ use queue_protocol::settings::Settings;
 use super::command::SessionStamp;
 use super::deadlines::Heads;
 use super::digest::Digest;
-use super::messages::{Counts, Queue, Turnover};
+use super::messages::{Counts, Queue};
 use super::reply::Reply;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
+use super::turnover::Turnover;
 
 /// A queue inside the state: given in order of creation, never reused.
 pub(super) type QueueNumber = u64;

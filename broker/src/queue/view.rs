@@ -1,9 +1,12 @@
 //! Reading: peek, listings and totals. Nothing here changes anything.
 
+use std::cmp::Ordering;
+
 use queue_protocol::error::ErrorCode;
 use queue_protocol::group::GroupView;
+use queue_protocol::limits::PRIORITY_MAX;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
-use queue_protocol::request::MessageState;
+use queue_protocol::request::{Cursor, MessageState};
 use queue_protocol::response::{DeadReason, Event};
 use queue_protocol::settings::Settings;
 
@@ -14,6 +17,7 @@ use super::message::{Dead, Delayed, Leased, Message};
 use super::messages::Queue;
 use super::reply::{BodyRef, Refusal};
 use super::state::State;
+use super::turnover::DEAD_REASONS;
 
 /// A message as peek shows it, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +87,10 @@ pub struct QueueStats {
     pub leased_total: u64,
     /// Messages acked or popped since the queue was made.
     pub acked_total: u64,
+    /// Leases of messages that had been leased before.
+    pub redelivered_total: u64,
+    /// Messages that died, by [`DeadReason`].
+    pub died_total: [u64; DEAD_REASONS],
     /// How it behaves.
     pub settings: Settings,
     /// 1 when it was made; 1 more with each change of its settings.
@@ -157,24 +165,76 @@ impl State {
                 .map(|shown| vec![shown])
                 .ok_or_else(|| refusal_of(ErrorCode::MessageNotFound, queue));
         }
-        let now = self.now();
-        let ready = found.ready.messages().map(|(id, message)| self.waiting(found, ready(id, message, now)));
-        let leased = found.leased.iter().map(|(id, leased)| self.leased(*id, leased));
-        let delayed =
-            found.delayed.iter().map(|(id, message)| self.waiting(found, delayed(*id, message, now)));
-        let dead = found.dead.iter().map(|(id, message)| dead(*id, message, now));
-        let mut bytes = 0u64;
-        let fits = |shown: &(usize, Peeked)| {
-            bytes = bytes.saturating_add(u64::from(shown.1.body.size));
-            shown.0 == 0 || bytes <= max_bytes
+        self.page(queue, state, None, max, max_bytes).map(|(shown, _)| shown)
+    }
+
+    /// Messages behind a place, in order of state, priority and id, at least one if there is any, and where the next page
+    /// begins if there is more. Costs what it shows, wherever it begins.
+    ///
+    /// # Errors
+    /// Refused if there is no such queue.
+    pub fn page(
+        &self,
+        queue: &QueueName,
+        state: Option<MessageState>,
+        after: Option<Cursor>,
+        max: usize,
+        max_bytes: u64,
+    ) -> Result<(Vec<Peeked>, Option<Cursor>), Refusal> {
+        let found = self.queue(queue).ok_or_else(|| self.queue_not_found(queue))?;
+        let first = Cursor {
+            state: MessageState::Ready,
+            priority: PRIORITY_MAX,
+            id: MessageId(0),
+            below: MessageId(self.next_id),
         };
-        let take_if = |which, count| if is(which) { count } else { 0 };
-        let shown = ready
-            .take(take_if(MessageState::Ready, usize::MAX))
-            .chain(leased.take(take_if(MessageState::Leased, usize::MAX)))
-            .chain(delayed.take(take_if(MessageState::Delayed, usize::MAX)))
-            .chain(dead.take(take_if(MessageState::Dead, usize::MAX)));
-        Ok(shown.take(max).enumerate().take_while(fits).map(|(_, shown)| shown).collect())
+        let begin = after.unwrap_or(first);
+        let (mut shown, mut bytes) = (Vec::<Peeked>::new(), 0u64);
+        let states = [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead];
+        for which in states.into_iter().filter(|which| state.is_none_or(|only| only == *which)) {
+            let from = match which.cmp(&begin.state) {
+                Ordering::Less => continue,
+                Ordering::Equal => (begin.priority, begin.id),
+                Ordering::Greater => (first.priority, first.id),
+            };
+            for next in self.in_state(found, which, from).filter(|next| next.id < begin.below) {
+                bytes = bytes.saturating_add(u64::from(next.body.size));
+                let is_full = shown.len() >= max || (!shown.is_empty() && bytes > max_bytes);
+                if let Some(last) = shown.last().filter(|_| is_full) {
+                    let (state, priority, id) = (last.state, last.priority, last.id);
+                    return Ok((shown, Some(Cursor { state, priority, id, below: begin.below })));
+                }
+                shown.push(next);
+            }
+        }
+        Ok((shown, None))
+    }
+
+    /// Messages of one state behind a place: ready ones by priority and id, others by id.
+    fn in_state<'a>(
+        &'a self,
+        queue: &'a Queue,
+        state: MessageState,
+        after: (u8, MessageId),
+    ) -> Box<dyn Iterator<Item = Peeked> + 'a> {
+        let now = self.now();
+        let behind = MessageId(after.1.0.saturating_add(1))..;
+        match state {
+            MessageState::Ready => {
+                let behind = queue.ready.behind(after.0, after.1);
+                Box::new(behind.map(move |(id, message)| self.waiting(queue, ready(id, message, now))))
+            }
+            MessageState::Leased => {
+                Box::new(queue.leased.range(behind).map(|(id, leased)| self.leased(*id, leased)))
+            }
+            MessageState::Delayed => {
+                let behind = queue.delayed.range(behind);
+                Box::new(behind.map(move |(id, message)| self.waiting(queue, delayed(*id, message, now))))
+            }
+            MessageState::Dead => {
+                Box::new(queue.dead.range(behind).map(move |(id, message)| dead(*id, message, now)))
+            }
+        }
     }
 
     fn find(&self, queue: &Queue, id: MessageId) -> Option<Peeked> {
@@ -239,6 +299,8 @@ impl State {
             pushed_total: queue.turnover.pushed,
             leased_total: queue.turnover.leased,
             acked_total: queue.turnover.acked,
+            redelivered_total: queue.turnover.redelivered,
+            died_total: queue.turnover.died,
             settings: Settings::clone(&queue.settings),
             version: queue.version,
             full: queue.is_full(),

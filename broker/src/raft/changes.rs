@@ -339,8 +339,9 @@ pub(super) async fn promote(consensus: Weak<Consensus>) {
                 Err(error) => tracing::info!(%error, change = what, "the members did not change"),
             }
         }
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(PROMOTE_EVERY).await;
+        pulse.beat(PROMOTE_EVERY).await;
     }
 }
 

@@ -148,13 +148,14 @@ pub(super) async fn run(consensus: Weak<Consensus>) {
     let Some(mut view) = consensus.upgrade().map(|this| this.watch()) else { return };
     while let Some(this) = consensus.upgrade() {
         let (now, Place { term, index }) = this.facts();
+        let pulse = this.pulse;
         drop(this);
         for line in now.lines_since(&before) {
             tracing::info!(term, index, "{line}");
         }
         before = now;
         // A view that has ended ends with the node.
-        let _ = tokio::time::timeout(LOOK_EVERY, view.changed()).await;
+        let _ = tokio::time::timeout_at(pulse.next(LOOK_EVERY), view.changed()).await;
     }
 }
 

@@ -146,7 +146,8 @@ fn human(bytes: u64) -> String {
 pub(crate) async fn watch_disk(consensus: Weak<Consensus>) {
     while let Some(this) = consensus.upgrade() {
         this.look_at_disk();
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(LOOK_EVERY).await;
+        pulse.beat(LOOK_EVERY).await;
     }
 }

@@ -29,6 +29,7 @@ pub(crate) mod network;
 pub(crate) mod overrides;
 pub(crate) mod peer_server;
 pub(crate) mod proposer;
+mod pulse;
 mod receive_snapshot;
 pub(crate) mod recover;
 mod refusals;
@@ -69,6 +70,7 @@ pub(crate) use self::levels::Spoken;
 pub(crate) use self::link::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
+pub(crate) use self::status::Terms;
 pub use self::witness::{Seen, Witness};
 
 use self::addresses::Addresses;
@@ -83,6 +85,7 @@ use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore};
 use self::network::Network;
 use self::proposer::Proposer;
+use self::pulse::Pulse;
 use self::receive_snapshot::Reception;
 use self::refusals::Refusals;
 use self::reserve::{Room, Rooms};
@@ -220,7 +223,8 @@ pub(crate) struct Consensus {
     succeeding: AtomicBool,
     /// This node hands leadership over and does not want it.
     drained: AtomicBool,
-    started: tokio::time::Instant,
+    /// What its loops wake by; began with this node.
+    pulse: Pulse,
     applied: tokio::sync::Notify,
 }
 
@@ -316,7 +320,7 @@ impl Consensus {
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
             drained: AtomicBool::new(false),
-            started: tokio::time::Instant::now(),
+            pulse: Pulse::new(),
             applied: tokio::sync::Notify::new(),
         });
         let guard = Arc::downgrade(&consensus);
@@ -387,6 +391,10 @@ impl Consensus {
 
     pub(crate) fn outside(&self) -> &Outside {
         &self.outside
+    }
+
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse
     }
 
     pub(crate) fn view(&self) -> View {

@@ -246,8 +246,9 @@ pub(super) async fn tell(consensus: Weak<Consensus>) {
         warned = elsewhere;
         this.announce(own.map(|(own, _)| own));
         this.drop_overtaken().await;
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(EVERY).await;
+        pulse.beat(EVERY).await;
     }
 }
 
@@ -264,7 +265,8 @@ pub(super) async fn judge(consensus: Weak<Consensus>) {
         let looks = this.leads() || !has_quorum;
         let said = if looks { this.addresses.said(false) } else { Vec::new() };
         futures_util::future::join_all(said.into_iter().map(|said| this.judge(said, is_without))).await;
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(EVERY).await;
+        pulse.beat(EVERY).await;
     }
 }

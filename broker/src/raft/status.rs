@@ -25,6 +25,16 @@ use crate::outside::Fatal;
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 
+/// What a status leaves out.
+pub(crate) struct Terms {
+    /// Term of the last entry of its log; 0 without one.
+    pub(crate) last_term: u64,
+    /// Term of the last entry of its newest snapshot; 0 without one.
+    pub(crate) snapshot_term: u64,
+    /// The entry that says who the members are.
+    pub(crate) configuration_index: u64,
+}
+
 impl Consensus {
     /// A peer told of itself.
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
@@ -96,6 +106,23 @@ impl Consensus {
             }
             _ => {}
         }
+    }
+
+    /// What [`Consensus::status`] leaves out.
+    pub(crate) fn terms(&self) -> Terms {
+        let term = |id: Option<queue_protocol::peer::LogId>| id.map_or(0, |id| id.term);
+        let metrics = self.raft.metrics();
+        let configuration = metrics.borrow_watched().membership_config.log_id().map_or(0, |id| id.index);
+        Terms {
+            last_term: term(self.log.state().last),
+            snapshot_term: term(self.machine.snapshot_last()),
+            configuration_index: configuration,
+        }
+    }
+
+    /// Bytes of the disk below which pushes are refused; 0 if that is not known.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        self.room.borrow().reserve
     }
 
     /// What this node tells of itself.
@@ -193,7 +220,7 @@ impl Consensus {
             snapshot_index: index(self.machine.snapshot_last()),
             purged_index: index(log.purged),
             disk_free_bytes: self.room.borrow().free,
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from(self.pulse.age().as_millis()).unwrap_or(u64::MAX),
             version: Text::cut(env!("CARGO_PKG_VERSION")),
             drained: self.drained.load(Ordering::Relaxed),
             level: self.me.credentials.spoken.cluster(),
@@ -254,7 +281,8 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                 this.note_presence(node, &member, answer.err());
             });
         }
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(PING_EVERY).await;
+        pulse.beat(PING_EVERY).await;
     }
 }

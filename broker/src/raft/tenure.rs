@@ -90,9 +90,9 @@ pub(super) async fn beat(consensus: Weak<Consensus>) {
             }
             _ => {}
         }
-        let pause = this.options.heartbeat;
+        let (pulse, pause) = (this.pulse, this.options.heartbeat);
         drop(this);
-        tokio::time::sleep(pause).await;
+        pulse.beat(pause).await;
     }
 }
 
@@ -119,8 +119,9 @@ pub(super) async fn watch_disk_speed(consensus: Weak<Consensus>) {
                 tracing::warn!(%error, "nobody took leadership over");
             }
         }
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(LOOK_EVERY).await;
+        pulse.beat(LOOK_EVERY).await;
     }
 }
 

@@ -136,8 +136,9 @@ pub(crate) async fn watch_clocks(consensus: Weak<Consensus>) {
             tracing::info!(?correction, "the cluster's time of day is corrected");
             let _ = this.ask_state(op).await;
         }
+        let pulse = this.pulse;
         drop(this);
-        tokio::time::sleep(LOOK_EVERY).await;
+        pulse.beat(LOOK_EVERY).await;
     }
 }
 

@@ -18,6 +18,7 @@ use super::budget::Budget;
 use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
+use super::foreign;
 use super::greetings::{Greeted, Greetings};
 use super::order::Orders;
 use super::places::{Kept, Place, Places};
@@ -59,12 +60,16 @@ impl Default for ServerOptions {
 
 /// Serves clients and peers on one port.
 pub(crate) struct Server {
-    consensus: Arc<Consensus>,
-    dispatch: Arc<Dispatch>,
+    pub(super) consensus: Arc<Consensus>,
+    pub(super) dispatch: Arc<Dispatch>,
     greetings: Arc<Greetings>,
-    clients: Arc<Kept>,
-    peers: Arc<Kept>,
+    pub(super) clients: Arc<Kept>,
+    pub(super) peers: Arc<Kept>,
     next_id: AtomicU64,
+    /// Connections of clients for which there was no place.
+    pub(super) crowded: AtomicU64,
+    /// Where HTTP is served, for who comes here with it.
+    pub(super) http: OnceLock<SocketAddr>,
     stop: watch::Sender<bool>,
 }
 
@@ -90,6 +95,7 @@ impl Server {
             budget: Budget::new(options.memory.unwrap_or(MEMORY_DEFAULT_MAX)),
             connections: AtomicU64::new(0),
             places: (places.clients, options.connections_max),
+            overloaded: AtomicU64::new(0),
             quiet: Quiet::default(),
         });
         Arc::new(Self {
@@ -99,6 +105,8 @@ impl Server {
             clients: Kept::new(places.clients),
             peers: Kept::new(places.peers),
             next_id: AtomicU64::new(1),
+            crowded: AtomicU64::new(0),
+            http: OnceLock::new(),
             stop: watch::Sender::new(false),
         })
     }
@@ -165,6 +173,21 @@ impl Server {
         let (stream, watch) = watched(stream);
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
+        let speaks_http = tokio::select! {
+            biased;
+            speaks_http = foreign::speaks_http(&mut reader) => speaks_http,
+            () = greeted.gives_way() => return,
+        };
+        match speaks_http {
+            Ok(false) => {}
+            Ok(true) => {
+                return tokio::select! {
+                    () = foreign::send_elsewhere(&mut reader, &mut writer, self.http.get().copied()) => {}
+                    () = greeted.gives_way() => {}
+                };
+            }
+            Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
+        }
         let secret = &self.consensus.me().credentials.secret;
         // Taken as soon as it is known what the connection is, so that no more are promised than there are.
         let place = OnceLock::new();
@@ -216,7 +239,10 @@ impl Server {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }
             let what = || format!("this node serves {} connections already", self.clients.max());
-            let taken = self.clients.take().ok_or_else(|| overloaded(what()))?;
+            let Some(taken) = self.clients.take() else {
+                self.crowded.fetch_add(1, Ordering::Relaxed);
+                return Err(overloaded(what()));
+            };
             place.get_or_init(|| taken);
         }
         if let HelloRole::Peer(peer) = &hello.role {

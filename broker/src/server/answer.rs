@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::response::{Age, Answer, At, Delivery, Extended, Response};
+use queue_protocol::response::{Age, Answer, At, Delivery, Extended, Peeked, Response};
 
 use super::reply_to::{Finished, read_at};
 use crate::log::LogError;
@@ -142,7 +142,7 @@ pub(crate) fn delivered(consensus: &Consensus, grants: Vec<Grant>) -> Result<Del
 
 /// Fills in the measures of what a read shows, and gives the contents.
 fn shown(consensus: &Consensus, answer: &mut Answer, bodies: &[BodyRef]) -> Result<Vec<Bytes>, LogError> {
-    let Answer::Peeked(views) = answer else { return Ok(Vec::new()) };
+    let Answer::Peeked(Peeked { messages: views, .. }) = answer else { return Ok(Vec::new()) };
     let (specs, contents): (Vec<_>, Vec<_>) = consensus.contents(bodies)?.into_iter().unzip();
     let mut filled = std::mem::take(views).into_vec();
     for (view, spec) in filled.iter_mut().zip(specs) {

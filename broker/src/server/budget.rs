@@ -87,6 +87,11 @@ impl Budget {
         })
     }
 
+    /// Bytes that are held, and that may be.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.used.load(Ordering::Relaxed), self.size_max)
+    }
+
     fn shares(&self) -> MutexGuard<'_, Shares> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -218,6 +218,7 @@ impl Reading {
                 let admitted = call.stamp.map_or(room, |stamp| self.order.admit(stamp, room));
                 let Some(charge) = charge.filter(|_| admitted) else {
                     self.flight.owe_refusal();
+                    self.dispatch.overloaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let _ = self.notes.send(Note::Refused(frame.request_id));
                     return Ok(());
                 };

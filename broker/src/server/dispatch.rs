@@ -13,14 +13,14 @@ use queue_protocol::request::{
     Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request,
     Stamp,
 };
-use queue_protocol::response::{Answer, MessageView, QueueView, StatsView, StatusView};
+use queue_protocol::response::{Answer, MessageView, Peeked, QueueView, StatsView, StatusView};
 use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
 use super::answer::error;
 use super::budget::Budget;
 use super::caller::Caller;
-use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight};
+use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight, ordered_and_fair};
 use super::order::Orders;
 use super::presence::Presence;
 use super::quiet::Quiet;
@@ -78,6 +78,8 @@ pub(crate) struct Dispatch {
     pub(crate) connections: std::sync::atomic::AtomicU64,
     /// Connections of clients: how many there may be, and how many were asked for.
     pub(crate) places: (usize, usize),
+    /// Requests for which there was no place or no memory.
+    pub(super) overloaded: std::sync::atomic::AtomicU64,
     /// What strangers bring about is written here.
     pub(super) quiet: Quiet,
 }
@@ -155,6 +157,11 @@ impl Dispatch {
             },
             Request::AlterQueue(alter) => {
                 check_settings(&alter.change)?;
+                let settings = self.consensus.read(|state, _| state.settings(&alter.queue).cloned());
+                let both = settings.map(|settings| settings.with(&alter.change));
+                if both.is_some_and(|settings| settings.ordered && settings.fair) {
+                    return Err(ordered_and_fair());
+                }
                 Op::AlterQueue {
                     queue: alter.queue,
                     change: Box::new(alter.change),
@@ -298,12 +305,18 @@ impl Dispatch {
         let max_bytes = u64::from(peek.max_bytes).min(TAIL_SIZE_MAX as u64);
         let lag_ms = self.consensus.lease_clock_lag_ms();
         self.consensus.read_now(|state, index| {
-            match state.peek(&peek.queue, peek.state, peek.id, max, max_bytes) {
-                Ok(found) => {
+            let found = match peek.id {
+                Some(_) => {
+                    state.peek(&peek.queue, peek.state, peek.id, 1, max_bytes).map(|found| (found, None))
+                }
+                None => state.page(&peek.queue, peek.state, peek.after, max, max_bytes),
+            };
+            match found {
+                Ok((found, next)) => {
                     let bodies = found.iter().map(|peeked| peeked.body).collect();
                     let views = found.into_iter().map(|peeked| view_of(peeked, lag_ms)).collect();
                     let views = Bounded::new(views).expect("no more than were asked for");
-                    let answer = Box::new(Answer::Peeked(views));
+                    let answer = Box::new(Answer::Peeked(Peeked { messages: views, next }));
                     Finished::Read { index, answer, bodies }
                 }
                 Err(refusal) => Finished::Failed(error(&refusal)),

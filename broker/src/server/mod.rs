@@ -8,7 +8,10 @@ mod caller;
 pub(crate) mod connection;
 pub(crate) mod dispatch;
 mod explain;
+#[cfg(feature = "http")]
+mod figures;
 mod flight;
+mod foreign;
 mod greetings;
 mod groups;
 mod history;

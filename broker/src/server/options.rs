@@ -23,6 +23,9 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
     if settings.max_failures == Some(0) {
         return Err(bad("max failures is at least 1"));
     }
+    if settings.ordered == Some(true) && settings.fair == Some(true) {
+        return Err(ordered_and_fair());
+    }
     settings.lease_ms.map_or(Ok(()), check_lease_ms)?;
     long("a back-off", settings.backoff_ms, FUTURE_MS_MAX)?;
     long("a back-off", settings.backoff_ms_max, FUTURE_MS_MAX)?;
@@ -46,6 +49,11 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What excludes what: groups are served in order, or in turn.
+pub(crate) fn ordered_and_fair() -> Error {
+    bad("ordered and fair exclude each other: set one of them to off")
 }
 
 /// Checks how long the client of a bound session may be away.
@@ -89,6 +97,27 @@ pub(crate) fn check_options(options: &PushOptions) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a message that would expire before it is due, as far as the request itself says both.
+///
+/// # Errors
+/// What contradicts what.
+pub(crate) fn check_lifetime(options: &PushOptions, wall_ms: u64) -> Result<(), Error> {
+    if crate::mutants::on(crate::mutants::Mutant::ExpiresBeforeDue) {
+        return Ok(());
+    }
+    let delay_ms = match options.due {
+        Due::Now => return Ok(()),
+        Due::AfterMs(ms) => ms,
+        Due::AtMs(at_ms) => at_ms.saturating_sub(wall_ms),
+    };
+    match options.ttl_ms {
+        Some(ttl_ms) if ttl_ms <= delay_ms => Err(bad(format!(
+            "it would expire before it is ready: time to live {ttl_ms} ms, delay {delay_ms} ms"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the length of a lease.
 ///
 /// # Errors
@@ -108,12 +137,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_message_that_would_expire_before_it_is_due_is_refused() {
+        let check = |due, ttl_ms| check_lifetime(&PushOptions { due, ttl_ms, ..Default::default() }, 1_000);
+        assert!(check(Due::AfterMs(3_600), Some(1_800)).unwrap_err().message.contains("delay 3600 ms"));
+        assert!(check(Due::AfterMs(10), Some(10)).is_err());
+        assert!(check(Due::AtMs(3_000), Some(2_000)).is_err());
+        for (due, ttl_ms) in [
+            (Due::AfterMs(10), Some(11)),
+            (Due::AfterMs(10), None),
+            (Due::AtMs(3_000), Some(2_001)),
+            (Due::AtMs(500), Some(1)),
+            (Due::Now, Some(1)),
+        ] {
+            assert_eq!(check(due, ttl_ms), Ok(()), "{due:?} {ttl_ms:?}");
+        }
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_message_that_is_let_expire_is_noticed() {
+        let test = "server::options::tests::a_message_that_would_expire_before_it_is_due_is_refused";
+        assert!(crate::mutants::is_caught_by(test, crate::mutants::Mutant::ExpiresBeforeDue));
+    }
+
+    #[test]
     fn defaults_are_in_range_and_what_is_out_of_it_is_refused() {
         assert_eq!(check_settings(&QueueSettings::default()), Ok(()));
         assert_eq!(check_options(&PushOptions::default()), Ok(()));
         let refused = [
             QueueSettings { max_failures: Some(0), ..Default::default() },
             QueueSettings { lease_ms: Some(999), ..Default::default() },
+            QueueSettings { ordered: Some(true), fair: Some(true), ..Default::default() },
             QueueSettings { backoff_ms: Some(u64::MAX), ..Default::default() },
             QueueSettings { backoff_factor_percent: Some(99), ..Default::default() },
             QueueSettings { backoff_jitter_percent: Some(101), ..Default::default() },

@@ -36,6 +36,11 @@ impl Kept {
         self.max
     }
 
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.open.load(Ordering::Relaxed).min(self.max)
+    }
+
     /// A place, if one is free.
     pub(super) fn take(self: &Arc<Self>) -> Option<Place> {
         let place = Place(Arc::clone(self));

@@ -172,7 +172,10 @@ impl Presence {
     /// Tells the state of absent sessions, until the node stops. A node that stops sends its clients away itself.
     pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
-            let stopped = tokio::time::timeout(LOOK_EVERY, stop.wait_for(|stop| *stop)).await.is_ok();
+            let Some(next) = self.consensus.upgrade().map(|this| this.pulse().next(LOOK_EVERY)) else {
+                return;
+            };
+            let stopped = tokio::time::timeout_at(next, stop.wait_for(|stop| *stop)).await.is_ok();
             let Some(consensus) = self.consensus.upgrade().filter(|_| !stopped) else { return };
             while let Some(overdue) = self.look(&consensus).filter(|overdue| !overdue.is_empty()) {
                 let asked = overdue.into_iter().take(RELEASED_AT_ONCE).map(|session| {

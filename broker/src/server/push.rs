@@ -9,7 +9,7 @@ use queue_protocol::request::{Push, PushMessage, PushOptions};
 use queue_protocol::txn::{Step, Txn};
 
 use super::dispatch::{Dispatch, bad, check_nack, to_receipts};
-use super::options::{check_lease_ms, check_options};
+use super::options::{check_lease_ms, check_lifetime, check_options};
 use super::reply_to::{Finished, ReplyTo};
 use crate::queue::command::{self, Command, Op, SessionStamp};
 
@@ -119,10 +119,14 @@ impl Dispatch {
     /// The same of one message, whose content is taken off `rest`.
     pub(super) fn check_message(&self, message: &PushMessage, rest: &mut Bytes) -> Result<(), Error> {
         check_options(&message.options)?;
+        check_lifetime(&message.options, self.consensus.now().wall_ms)?;
         let size = message.content.size as usize;
         let body_max = self.options.message_size_max;
         if size > body_max + HEADERS_SIZE_MAX || size > BODY_SIZE_CEILING {
-            return Err(too_big(size, body_max));
+            // The headers are told apart where they can be, so that the size is that of the body.
+            let whole = (rest.len() >= size).then(|| rest.slice(..size));
+            let body = whole.and_then(|whole| content::decode(&whole).ok());
+            return Err(too_big(body.map_or(size, |(_, body)| body.len()), body_max));
         }
         if rest.len() < size {
             return Err(bad("the tail is shorter than its messages"));

@@ -2,6 +2,7 @@
 //! one line a window with the count of those that followed. At most [`KEPT_MAX`] pairs of kind and source are told apart.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,18 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    const ALL: &[Self] = &[Self::NotAccepted, Self::GaveWay, Self::NotGreeted, Self::BadFrame, Self::Silent];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::NotAccepted => "not_accepted",
+            Self::GaveWay => "gave_way",
+            Self::NotGreeted => "not_greeted",
+            Self::BadFrame => "bad_frame",
+            Self::Silent => "silent",
+        }
+    }
+
     fn what(self) -> &'static str {
         match self {
             Self::NotAccepted => "a connection could not be accepted",
@@ -47,6 +60,8 @@ type Key = (Kind, Option<Source>);
 #[derive(Default)]
 pub(super) struct Quiet {
     counts: Mutex<BTreeMap<Key, u64>>,
+    /// Of each kind since the start.
+    all: [AtomicU64; Kind::ALL.len()],
 }
 
 impl Quiet {
@@ -68,8 +83,14 @@ impl Quiet {
         is_first || mutants::on(Mutant::LineForEachConnection)
     }
 
+    /// How often each kind happened since the start.
+    pub(super) fn totals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Kind::ALL.iter().map(|kind| (kind.name(), self.all[*kind as usize].load(Ordering::Relaxed)))
+    }
+
     /// Says what happened, now or with the count of this window.
     pub(super) fn say(&self, kind: Kind, from: Option<Source>, why: &dyn std::fmt::Display) {
+        self.all[kind as usize].fetch_add(1, Ordering::Relaxed);
         if self.is_first(kind, from) {
             let from = from.map(tracing::field::display);
             tracing::warn!(from, %why, "{}", kind.what());

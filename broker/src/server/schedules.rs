@@ -6,6 +6,7 @@ use queue_protocol::limits::SCHEDULES_LISTED_MAX;
 use queue_protocol::request::Due;
 use queue_protocol::response::Answer;
 use queue_protocol::schedule::{Schedules, SetSchedule};
+use queue_protocol::values::may_begin_name;
 
 use super::dispatch::{Dispatch, bad};
 use super::reply_to::{Finished, ReplyTo};
@@ -28,6 +29,9 @@ impl Dispatch {
             self.check_message(&set.message, rest)?;
             if set.message.options.due != Due::Now {
                 return Err(bad("what is scheduled is due at once"));
+            }
+            if !may_begin_name(set.name.as_str()) {
+                return Err(bad("the name of a schedule does not begin with -"));
             }
             let next_ms = recurrence::first_ms(&set.when, set.missed, now).map_err(bad)?;
             let op = Op::SetSchedule(Box::new(command::SetSchedule {

@@ -8,10 +8,10 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{LEASE_COUNT_MAX, PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::{Key, QueueName};
-use queue_protocol::request::Consistency;
+use queue_protocol::request::{Consistency, Cursor};
 
 use super::settings::{self, Assignment, SettingFlags};
-use super::values::{Held, Sort, State, duration, header, lease_length, moment};
+use super::values::{Held, Sort, State, duration, header, lease_length, moment, span};
 use crate::live;
 use crate::settle::ReceiptWord;
 
@@ -41,13 +41,13 @@ pub(crate) struct PushArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
     /// Becomes ready after this long
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     pub(crate) delay: Option<Duration>,
-    /// Becomes ready then, UTC
+    /// Becomes ready then: 2026-11-23T14:03:22Z, or with an offset as +02:00
     #[arg(long, value_name = "TIME", conflicts_with = "delay", value_parser = moment)]
     pub(crate) not_before: Option<u64>,
     /// Time to live, from the push [default: as the queue is set]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
     /// Not stored again if this key came within the queue's dedup window; for one message
     #[arg(long, value_name = "KEY")]
@@ -96,9 +96,15 @@ pub(crate) struct PopArgs {
     /// Once a message is there, wait this long for the other N
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) linger: Option<Duration>,
-    /// Go on until stopped
+    /// Go on until stopped, also over outages of the cluster
     #[arg(long, conflicts_with_all = ["count", "wait"])]
     pub(crate) follow: bool,
+    /// Delete the messages without printing them
+    #[arg(long, conflicts_with_all = ["follow", "null", "raw"])]
+    pub(crate) discard: bool,
+    /// Write bodies to a terminal as they are; without it, what would steer the terminal is escaped
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// End each body with a NUL byte instead of a line feed
     #[arg(short = '0', long, conflicts_with = "json")]
     pub(crate) null: bool,
@@ -120,6 +126,9 @@ pub(crate) struct LeaseArgs {
     /// Once a message is there, wait this long for the other N
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) linger: Option<Duration>,
+    /// Write bodies to a terminal as they are; without it, what would steer the terminal is escaped
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// Length of the lease [default: as the queue is set]
     #[arg(long = "for", value_name = "DURATION", value_parser = lease_length)]
     pub(crate) length: Option<Duration>,
@@ -194,8 +203,32 @@ pub(crate) struct PeekArgs {
     /// Messages in this state
     #[arg(long, default_value = "ready")]
     pub(crate) state: State,
+    /// Only those behind this place, in order of priority and id: `next` of an earlier peek
+    #[arg(long, value_name = "CURSOR", conflicts_with = "id")]
+    pub(crate) after: Option<Cursor>,
+    /// Write bodies to a terminal as they are; without it, what would steer the terminal is escaped
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+/// How much of a listing, which is whole unless it is said.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Part {
+    /// At most this many [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+impl Part {
+    /// Cuts a listing that is there; whether anything was cut off.
+    pub(crate) fn cut<T>(self, all: &mut Vec<T>) -> bool {
+        let limit = self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let is_cut = all.len() > limit;
+        all.truncate(limit);
+        is_cut
+    }
 }
 
 /// Whom a read asks.
@@ -234,6 +267,11 @@ pub(crate) struct QueueLsArgs {
     /// Largest first
     #[arg(long, default_value = "name")]
     pub(crate) sort: Sort,
+    #[command(flatten)]
+    pub(crate) part: Part,
+    /// Only those behind this one, by name; `next` of an earlier listing
+    #[arg(long, value_name = "QUEUE", conflicts_with = "sort")]
+    pub(crate) after: Option<QueueName>,
     #[command(flatten)]
     pub(crate) reading: Reading,
 }

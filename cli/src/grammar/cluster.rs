@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use clap_complete::engine::ArgValueCompleter;
 
-use super::values::{WaitFor, wait_for};
+use super::values::{WaitFor, server, wait_for};
 use crate::live;
 
 /// `cluster …`
@@ -30,7 +30,7 @@ pub(crate) enum ClusterCmd {
     /// Take in the node that waits there (`queued join --secret-file FILE` without --at), and wait until it votes
     Add {
         /// Where it listens
-        #[arg(value_name = "HOST:PORT")]
+        #[arg(value_name = "HOST:PORT", value_parser = server)]
         address: String,
         /// It stays a learner, without a vote
         #[arg(long)]
@@ -57,7 +57,7 @@ pub(crate) enum ClusterCmd {
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         old: String,
         /// Where the new one listens
-        #[arg(value_name = "HOST:PORT")]
+        #[arg(value_name = "HOST:PORT", value_parser = server)]
         address: String,
     },
     /// Know a member at another address, where it runs already; by itself the cluster notices in 10 s
@@ -66,7 +66,7 @@ pub(crate) enum ClusterCmd {
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
         /// Where it listens now
-        #[arg(value_name = "HOST:PORT")]
+        #[arg(value_name = "HOST:PORT", value_parser = server)]
         address: String,
     },
     /// Move leadership away from a node and keep it from leading until it starts anew

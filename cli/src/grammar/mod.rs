@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod check;
 mod cluster;
+mod environment;
 mod schedule;
 mod settings;
 mod sweep;
@@ -20,6 +21,7 @@ pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
 pub(crate) use self::check::*;
 pub(crate) use self::cluster::*;
+pub(crate) use self::environment::*;
 pub(crate) use self::schedule::*;
 pub(crate) use self::settings::*;
 pub(crate) use self::sweep::*;
@@ -63,31 +65,25 @@ pub(crate) struct Line {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Reach {
-    /// Nodes to ask, in order
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "QUEUECTL_SERVERS",
-        value_name = "HOST:PORT,…",
-        value_delimiter = ','
-    )]
-    #[arg(value_parser = server, default_value = SERVERS_DEFAULT, hide_env_values = true)]
+    /// Nodes to ask, in order; without a port it is 7410 [env: QUEUECTL_SERVERS; default: the three of `queued dev`]
+    #[arg(short, long, global = true, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = server)]
     pub(crate) servers: Vec<String>,
     /// Do not follow redirects to the leader
     #[arg(long, global = true)]
     pub(crate) no_follow: bool,
+    /// Give up at once if no node can be reached, instead of trying until the time is up
+    #[arg(long, global = true)]
+    pub(crate) no_wait: bool,
 }
 
 /// What every command understands.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Settings {
-    /// Time to find a leader and get the answer [default: 5s]
-    #[arg(long, global = true, env = "QUEUECTL_TIMEOUT", value_name = "DURATION", value_parser = duration)]
-    #[arg(hide_env_values = true)]
+    /// Time to find a leader and get the answer [env: QUEUECTL_TIMEOUT; default: 5s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
-    /// JSON instead of text (QUEUECTL_OUTPUT=json does the same)
+    /// JSON instead of text [env: QUEUECTL_OUTPUT=json]
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Do what cannot be undone without asking
@@ -278,9 +274,14 @@ pub(crate) enum QueueCmd {
 pub(crate) enum GroupCmd {
     /// List the groups of a queue: weights, messages, and what holds one back
     Ls {
-        /// Which
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
+        #[command(flatten)]
+        part: Part,
+        /// Only groups behind this one
+        #[arg(long, value_name = "GROUP")]
+        after: Option<Key>,
     },
     /// Give a group a weight of its own: messages in each of its turns, in a fair queue
     Weight {
@@ -396,7 +397,11 @@ mod tests {
             &["push", "jobs", "x", "--on-held", "keep"],
             &["push", "jobs", "x", "--delay", "1s", "--not-before", "2026-11-23T14:03:22Z"],
             &["nack", "jobs/1/2", "--release", "--reject"],
-            &["-s", "nowhere", "ping"],
+            &["-s", "http://nowhere", "ping"],
+            &["-s", "nowhere:0", "ping"],
+            &["-s", "", "ping"],
+            &["push", "--", "-x", "body"],
+            &["cluster", "add", "http://x"],
         ] {
             assert_eq!(cli(words).unwrap_err().exit_code(), 2, "{words:?}");
         }

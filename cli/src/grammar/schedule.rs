@@ -9,14 +9,21 @@ use queue_protocol::limits::{CATCH_UP_MAX, PRIORITY_MAX};
 use queue_protocol::names::{Key, QueueName};
 use queue_protocol::schedule::Missed;
 
-use super::values::{duration, header};
+use super::args::Part;
+use super::values::{duration, header, span};
 use crate::live;
 
 /// `schedule …`
 #[derive(Subcommand, Debug)]
 pub(crate) enum ScheduleCmd {
     /// List schedules
-    Ls,
+    Ls {
+        #[command(flatten)]
+        part: Part,
+        /// Only schedules behind this one
+        #[arg(long, value_name = "NAME")]
+        after: Option<Key>,
+    },
     /// Push a message again and again
     #[command(after_help = ADD_HELP)]
     Add(Box<ScheduleAddArgs>),
@@ -64,7 +71,7 @@ pub(crate) struct ScheduleAddArgs {
     #[arg(long, value_name = "0-31", value_parser = clap::value_parser!(u8).range(..=PRIORITY_MAX as i64))]
     pub(crate) priority: Option<u8>,
     /// Time to live, from each push
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = span)]
     pub(crate) ttl: Option<Duration>,
     /// Nothing while a message with this key is ready, leased or delayed
     #[arg(long, value_name = "KEY")]

@@ -121,11 +121,7 @@ mod span {
     use super::*;
 
     pub(super) fn parse(text: &str) -> Result<u64, String> {
-        if text == NONE {
-            Ok(0)
-        } else {
-            super::super::values::duration(text).map(super::super::milliseconds)
-        }
+        if text == NONE { Ok(0) } else { super::super::values::span(text).map(super::super::milliseconds) }
     }
 
     pub(super) fn show(value: &u64) -> String {
@@ -376,7 +372,8 @@ mod tests {
             ("max-bytes=1 acre", "unit"),
             ("max-failures=none", "number"),
             ("max-failures=4294967296", "number"),
-            ("lease=1ms", "1s to 12h"),
+            ("lease=1ms", "from 1s to 12h"),
+            ("backoff=367d", "366d"),
             ("backoff-factor=x%", "percentage"),
             ("dead-to=a b", "name"),
         ] {

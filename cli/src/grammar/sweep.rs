@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{PRIORITY_MAX, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::QueueName;
+use queue_protocol::request::Cursor;
 
+use super::args::Part;
 use super::values::{Reason, State, duration};
 use crate::live;
 
@@ -94,6 +96,11 @@ pub(crate) enum DeadCmd {
         /// Of this queue; of all if none
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: Option<QueueName>,
+        #[command(flatten)]
+        part: Part,
+        /// Only those behind this place: `next` of an earlier listing of the queue
+        #[arg(long, value_name = "CURSOR", requires = "queue")]
+        after: Option<Cursor>,
     },
     /// Show a dead message with what happened to it
     Show {

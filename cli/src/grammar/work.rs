@@ -60,9 +60,13 @@ pub(crate) struct WorkArgs {
     /// How long a handler has to end after SIGTERM, and all of them after Ctrl-C
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) grace: Duration,
-    /// End when the queue is empty
-    #[arg(long, conflicts_with_all = ["max", "once"])]
-    pub(crate) drain: bool,
+    /// End when nothing is ready or leased; =all waits for delays and back-offs too. Exit 1 if messages are left
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "ready")]
+    #[arg(conflicts_with_all = ["max", "once"])]
+    pub(crate) drain: Option<Drain>,
+    /// Give up draining after this long; what runs is finished
+    #[arg(long, value_name = "DURATION", requires = "drain", value_parser = duration)]
+    pub(crate) drain_timeout: Option<Duration>,
     /// End after so many messages
     #[arg(long, value_name = "N", conflicts_with = "once", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max: Option<u64>,
@@ -87,6 +91,15 @@ pub(crate) struct WorkArgs {
     /// The handler, run directly
     #[arg(last = true, required_unless_present = "shell", value_name = "CMD")]
     pub(crate) handler: Vec<OsString>,
+}
+
+/// What `--drain` waits for.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// What is ready or leased.
+    Ready,
+    /// What is delayed, too.
+    All,
 }
 
 /// `--timeout` means the handler here; the one of other commands is this option's namesake, so only what was typed
@@ -203,6 +216,8 @@ mod tests {
             &["--", "x"],
             &["jobs", "--shell", "x", "--", "x"],
             &["jobs", "--drain", "--once", "--", "x"],
+            &["jobs", "--drain=dead", "--", "x"],
+            &["jobs", "--drain-timeout", "1s", "--", "x"],
             &["jobs", "--parallel", "0", "--", "x"],
             &["jobs", "--ack-on", "256", "--", "x"],
             &["jobs", "--backoff", "exp:5m..1s", "--", "x"],
@@ -211,6 +226,10 @@ mod tests {
             assert_eq!(work(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         assert!(work(&["jobs", "--shell", "cat | wc"]).is_ok());
+        let drains = |words: &[&str]| work(&[&["jobs"], words, &["--", "x"]].concat()).unwrap().drain;
+        assert_eq!(drains(&["--drain"]), Some(Drain::Ready));
+        assert_eq!(drains(&["--drain=all", "--drain-timeout", "1m"]), Some(Drain::All));
+        assert_eq!(drains(&[]), None);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use queue_protocol::response::{Role, StatusView};
 use serde_json::{Value, json};
 
 use super::{Node, Nodes};
-use crate::render::{self, Align};
+use crate::render;
+use crate::table::{Align, Table};
 
 impl Nodes {
     /// The table.
-    pub(crate) fn table(&self) -> String {
+    pub(crate) fn table(&self, width: Option<usize>) -> String {
         use Align::{Left, Right};
         let columns = [
             ("NODE", Left),
@@ -26,7 +27,9 @@ impl Nodes {
         ];
         let (commit, judged) = (self.commit(), self.judge());
         let rows: Vec<Vec<String>> = self.0.iter().map(|node| row(node, commit, &judged)).collect();
-        render::table(&columns, &rows)
+        // What tells of trouble stays longest.
+        let drops = ["VERSION", "TERM", "UPTIME", "COMMIT", "APPLIED", "RTT", "DISK FREE"];
+        Table::new(&columns, &drops, width).page(&rows)
     }
 
     /// The document `cluster/v1`.
@@ -147,5 +150,21 @@ fn node_document(node: &Node, commit: u64, judged: &Judgement) -> Value {
             "client": node.address,
             "error": error,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_table_fits_60_80_and_120_columns_and_keeps_what_tells_of_trouble() {
+        let nodes = crate::nodes::tests::one_down();
+        for width in [60, 80, 120] {
+            let table = nodes.table(Some(width));
+            assert!(table.lines().all(|line| line.chars().count() <= width), "{width}:\n{table}");
+            for kept in ["NODE", "ROLE", "CLIENT ADDRESS", "LAG", "UNREACHABLE"] {
+                assert!(table.contains(kept), "{kept} at {width}:\n{table}");
+            }
+        }
+        assert!(nodes.table(Some(120)).contains("VERSION"));
     }
 }

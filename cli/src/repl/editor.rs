@@ -153,12 +153,12 @@ fn save(editor: &mut Lines, history: Option<&Path>) {
     }
 }
 
-/// `$XDG_STATE_HOME/queuectl/history`, its folder made.
+/// `$XDG_STATE_HOME/queuectl/history`, its folder made; a home that is not there is not.
 fn history_file() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME")
         .filter(|path| path.is_absolute())
-        .or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
+        .or_else(|| set("HOME").filter(|home| home.is_dir()).map(|home| home.join(".local/state")))?;
     let folder = state.join("queuectl");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
     Some(folder.join("history"))

@@ -19,7 +19,7 @@ use self::session::{Next, Session};
 use self::watch::View;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::grammar::{Color, Reach, SERVERS_DEFAULT, Settings};
+use crate::grammar::{Color, Reach, Settings, json_by_environment, of_process, timeout_by_environment};
 use crate::live;
 use crate::output::{Output, Talk};
 use crate::program;
@@ -59,10 +59,10 @@ pub struct ShellOptions {
 /// must not be called within one.
 pub fn shell(options: ShellOptions) -> i32 {
     terminal::set_panic_hook();
-    let reach = Reach { servers: options.servers.clone(), no_follow: false };
+    let reach = Reach { servers: options.servers.clone(), no_follow: false, no_wait: false };
     let settings = Settings {
-        timeout: None,
-        json: program::json_by_environment(),
+        timeout: timeout_by_environment(),
+        json: json_by_environment(),
         yes: false,
         quiet: false,
         verbose: 0,
@@ -255,12 +255,14 @@ pub(crate) fn one_shot_source(args: &[OsString]) -> live::Source {
             named = Some(value.to_owned());
         }
     }
-    let servers =
-        named.or_else(|| std::env::var("QUEUECTL_SERVERS").ok()).unwrap_or_else(|| SERVERS_DEFAULT.into());
-    let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
+    let servers = named.map_or_else(Vec::new, |named: String| named.split(',').map(str::to_owned).collect());
+    let mut reach = Reach { servers, no_follow: false, no_wait: true };
+    let usable = reach.complete(&of_process).is_ok();
     Box::new(move |kind| {
         const BUDGET: Duration = Duration::from_millis(200);
-        let reach = Reach { servers: servers.clone(), no_follow: false };
+        if !usable {
+            return Vec::new();
+        }
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
             return Vec::new();
         };

@@ -286,7 +286,7 @@ fn parse(words: &[String], queue: Option<&QueueName>) -> Result<Line, clap::Erro
             Word::Cmd(Cmd::Stats(args)) => {
                 args.queue.get_or_insert_with(|| queue.clone());
             }
-            Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue: named })) => {
+            Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue: named, .. })) => {
                 named.get_or_insert_with(|| queue.clone());
             }
             // `peek 12` means message 12, as there is a queue already.
@@ -329,7 +329,7 @@ mod tests {
             Word::Cmd(Cmd::Explain(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Stats(args)) => args.queue.as_ref().map(QueueName::as_str),
             Word::Cmd(Cmd::Queue(QueueCmd::Info { queue, .. })) => Some(queue.as_str()),
-            Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue })) => queue.as_ref().map(QueueName::as_str),
+            Word::Cmd(Cmd::Dead(DeadCmd::Ls { queue, .. })) => queue.as_ref().map(QueueName::as_str),
             Word::Cmd(Cmd::Dead(DeadCmd::Retry { which, .. })) => Some(which.queue.as_str()),
             Word::Cmd(Cmd::Message(cmd)) => Some(cmd.queue().as_str()),
             _ => None,

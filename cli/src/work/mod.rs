@@ -1,16 +1,18 @@
 //! `work`: a handler for each message, its exit code decides. The contract is in `work --help`.
 
+mod drain;
 mod handler;
 mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::client::worker::{Stage, Worker};
+use queue_protocol::client::worker::{Report, Stage, Worker};
 use queue_protocol::response::QueueView;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use self::drain::{Drainer, Left};
 use self::handler::Handler;
 use self::report::{Line, Lines};
 use crate::errors::{Done, End, Failure};
@@ -41,39 +43,75 @@ pub(crate) async fn run(shell: &mut Shell, args: WorkArgs) -> Done {
     let (stage, stages) = watch::channel(Stage::Working);
     let stage = Arc::new(stage);
 
-    let mut worker = Worker::new(client.clone(), args.queues[0].clone())
-        .queues(args.queues.clone())
-        .map_err(|error| Failure::usage(error.to_string()))?
-        .parallel(args.parallel.into())
-        .hold(args.batch.unwrap_or(args.parallel).into())
-        .lease(args.lease)
-        .linger(args.linger)
-        .bound(args.bound)
-        .stop_by(stages);
-    if args.once {
-        worker = worker.max(1).until_empty();
-    }
-    if args.drain {
-        worker = worker.until_empty();
-    }
-    if let Some(max) = args.max {
-        worker = worker.max(max);
-    }
-    let seen = Arc::clone(&lines);
-    let worker = worker.observe(move |event| seen.event(event));
-    let (run, told) = (Arc::clone(&lines), Arc::clone(&stage));
-    let work = worker.run(move |job| {
-        let (handler, lines, stage) = (Arc::clone(&handler), Arc::clone(&run), Arc::clone(&told));
-        async move {
-            lines.begin();
-            let ran = handler.run(job.clone()).await;
-            lines.ran(&job.delivery, &ran);
-            if ran.unusable {
-                stage.send_replace(Stage::GivingBack);
-            }
-            ran.verdict
+    let worker = || -> Result<Worker, Failure> {
+        let mut worker = Worker::new(client.clone(), args.queues[0].clone())
+            .queues(args.queues.clone())
+            .map_err(|error| Failure::usage(error.to_string()))?
+            .parallel(args.parallel.into())
+            .hold(args.batch.unwrap_or(args.parallel).into())
+            .lease(args.lease)
+            .linger(args.linger)
+            .bound(args.bound)
+            .stop_by(stages.clone());
+        if args.once {
+            worker = worker.max(1).until_empty();
         }
-    });
+        if args.drain.is_some() {
+            worker = worker.until_empty();
+        }
+        if let Some(max) = args.max {
+            worker = worker.max(max);
+        }
+        let seen = Arc::clone(&lines);
+        Ok(worker.observe(move |event| seen.event(event)))
+    };
+    worker()?;
+    let round = || {
+        let (handler, run, told) = (Arc::clone(&handler), Arc::clone(&lines), Arc::clone(&stage));
+        worker().expect("it was made before").run(move |job| {
+            let (handler, lines, stage) = (Arc::clone(&handler), Arc::clone(&run), Arc::clone(&told));
+            async move {
+                lines.begin();
+                let ran = handler.run(job.clone()).await;
+                lines.ran(&job.delivery, &ran);
+                if ran.unusable {
+                    stage.send_replace(Stage::GivingBack);
+                }
+                ran.verdict
+            }
+        })
+    };
+    let work = async {
+        let mut total = Report::default();
+        let mut drainer = args.drain.map(|what| Drainer::new(what, &args.queues));
+        let deadline = args.drain_timeout.map(|limit| Instant::now() + limit);
+        loop {
+            let rounds = round();
+            tokio::pin!(rounds);
+            let report = tokio::select! {
+                biased;
+                report = &mut rounds => report,
+                () = passed(deadline) => {
+                    stage.send_replace(Stage::Finishing);
+                    rounds.await
+                }
+            };
+            let report = report.map_err(|error| Failure::of(error, args.queues.first()))?;
+            total += report;
+            let Some(drainer) = &mut drainer else { return Ok::<_, Failure>((total, None)) };
+            let (left, pause) = drainer.look(&client, report.total()).await?;
+            let (Some(pause), Stage::Working) = (pause, *stage.borrow()) else {
+                return Ok((total, left));
+            };
+            let mut stopped = stages.clone();
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stage| *stage != Stage::Working) => return Ok((total, left)),
+                () = passed(deadline) => return Ok((total, left)),
+                () = sleep(pause) => {}
+            }
+        }
+    };
     let leaders = leaders(&client, &lines);
     let signals = signals(shell.stop.clone(), &stage, &lines, args.grace);
     let report = {
@@ -96,7 +134,7 @@ pub(crate) async fn run(shell: &mut Shell, args: WorkArgs) -> Done {
     }
     shell.talk.status(None);
     client.close_session().await;
-    let report = report.map_err(|error| Failure::of(error, args.queues.first()))?;
+    let (report, left): (Report, Option<Left>) = report?;
     let last = lines.done(&report, shell.started.elapsed());
     print(shell, last).await?;
     if let Some(why) = lines.unusable() {
@@ -104,7 +142,25 @@ pub(crate) async fn run(shell: &mut Shell, args: WorkArgs) -> Done {
             .fact("its message was given back, and counts no failure")
             .into());
     }
+    if args.drain.is_some() && left.is_none() {
+        let message = "the cluster cannot be asked what is left";
+        return Err(Failure::new("no_leader", Exit::Retry, message).hint("`queuectl cluster status`").into());
+    }
+    if let Some(left) = left.filter(|left| !left.is_empty()) {
+        let line =
+            if shell.settings.json { Line::Document(left.document()) } else { Line::Talk(left.text()) };
+        print(shell, line).await?;
+        return Ok(Exit::No);
+    }
     Ok(if args.once && report.total() == 0 { Exit::No } else { Exit::Done })
+}
+
+/// Returns when a time has come; never if there is none.
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn check_codes(args: &WorkArgs) -> Result<(), End> {

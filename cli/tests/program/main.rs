@@ -1,6 +1,7 @@
 //! The program as scripts see it: standard output, standard error, exit codes, against a node in memory.
 
 mod node;
+mod pops;
 mod repl;
 
 use std::io::{Read, Write};
@@ -118,7 +119,8 @@ fn a_pipe_that_breaks_says_what_became_of_every_line() {
     let output = fed(&node, &args, lines.as_bytes());
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(79), "{text}");
-    assert!(text.starts_with("error[not_confirmed]: "), "{text}");
+    assert!(text.starts_with("not reached: 127.0.0.1:"), "{text}");
+    assert!(text.contains("\nerror[not_confirmed]: "), "{text}");
     assert!(text.contains("\n  stored      lines 1–15\n"), "{text}");
     assert!(text.contains("\n  unknown     lines 16–20 (sent, not confirmed)\n"), "{text}");
     assert!(text.contains("\n  not sent    from line 21\n"), "{text}");
@@ -165,6 +167,45 @@ fn a_reader_that_goes_away_ends_the_pop_quietly_and_gives_back_what_it_did_not_g
     assert_eq!(state.count("jobs", MessageState::Leased), 0, "nothing stays leased");
     assert!(state.count("jobs", MessageState::Ready) >= 700, "what was not flushed is there");
     assert_eq!(state.nacked, [NackKind::Release { delay_ms: 0 }]);
+}
+
+#[test]
+fn a_variable_spoils_no_flag_and_an_address_that_is_none_is_refused_at_once() {
+    let node = Node::start(&["jobs"]);
+    let with = |variables: &[(&str, &str)], words: &[&str]| {
+        let mut command = queuectl(&node);
+        command.envs(variables.iter().copied()).args(words).output().unwrap()
+    };
+    let good = node.address.to_string();
+    for servers in ["", "http://nowhere"] {
+        let output = with(&[("QUEUECTL_SERVERS", servers)], &["-s", &good, "queue", "ls"]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    for (name, value) in
+        [("QUEUECTL_SERVERS", "http://nowhere"), ("QUEUECTL_TIMEOUT", "5"), ("QUEUECTL_OUTPUT", "JSON")]
+    {
+        let output = with(&[(name, value)], &["queue", "ls"]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(stderr(&output).contains(name), "{}", stderr(&output));
+    }
+    // Nobody listens: it is said while it goes on, and at once if nobody is to wait.
+    let output = run(&node, &["-s", "127.0.0.1:1", "--timeout", "700ms", "push", "jobs", "x"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.starts_with("not reached: 127.0.0.1:1 refused; trying again for up to 700ms"), "{text}");
+    let output = run(&node, &["-s", "127.0.0.1:1", "--timeout", "60s", "--no-wait", "push", "jobs", "x"]);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.starts_with("error[unreachable]: the server did not answer: 127.0.0.1:1 refused"), "{text}");
+}
+
+#[test]
+fn a_header_is_given_once() {
+    let node = Node::start(&["jobs"]);
+    let output = run(&node, &["push", "jobs", "x", "-H", "k=1", "-H", "k=2"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("header \"k\" is given twice"), "{}", stderr(&output));
+    assert!(node.state.lock().unwrap().contents("jobs").is_empty());
 }
 
 #[test]
@@ -358,8 +399,52 @@ fn peek_changes_nothing() {
     let output = run(&node, &["peek", "jobs", "--json"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with(r#"{"schema":"message/v1","queue":"jobs","id":"1","state":"ready","#), "{text}");
-    assert!(text.ends_with("\"headers\":{\"type\":\"png\"},\"body\":\"a\"}\n"), "{text}");
+    let end = r#""headers":{"type":"png"},"body":"a","next":"ready/4/1/18446744073709551615"}"#;
+    assert!(text.trim_end().ends_with(end), "{text}");
     assert_eq!(node.state.lock().unwrap().count("jobs", MessageState::Ready), 2);
+}
+
+#[test]
+fn listings_are_whole_and_a_part_says_where_the_next_one_begins() {
+    let node = Node::start(&["jobs"]);
+    let lines: String = (1..=600).map(|number| format!("body {number}\n")).collect();
+    assert_eq!(fed(&node, &["push", "jobs"], lines.as_bytes()).status.code(), Some(0));
+    node.state.lock().unwrap().peeked_max = Some(7);
+    let documents = |words: &[&str]| -> Vec<serde_json::Value> {
+        let output = run(&node, words);
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""), "{words:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    // A size limit of the answer cuts nothing off.
+    assert_eq!(
+        run(&node, &["peek", "jobs", "-n", "20"]).stdout,
+        lines.lines().take(20).map(|line| format!("{line}\n")).collect::<String>().into_bytes()
+    );
+    let seen = documents(&["peek", "jobs", "-n", "20", "--json"]);
+    let next = seen[19]["next"].as_str().expect("there are more").to_owned();
+    assert!(seen.len() == 20 && seen[..19].iter().all(|document| document.get("next").is_none()));
+    assert_eq!(documents(&["peek", "jobs", "--after", &next, "--json"])[0]["body"], "body 21");
+
+    (1..=600).for_each(|id| node.state.lock().unwrap().kill("jobs", id));
+    let dead = documents(&["dead", "ls", "jobs", "--json"]);
+    assert_eq!((dead.len(), &dead[599]["body"]), (600, &"body 600".into()));
+    assert_eq!(documents(&["dead", "ls", "--json"]).len(), 600, "of all queues");
+    let table = String::from_utf8(run(&node, &["dead", "ls", "jobs"]).stdout).unwrap();
+    assert_eq!(table.lines().count(), 601, "one header");
+    let (mut all, mut cursor) = (0, None::<String>);
+    loop {
+        let mut words = vec!["dead", "ls", "jobs", "--limit", "250", "--json"];
+        words.extend(cursor.as_deref().map(|cursor| ["--after", cursor]).into_iter().flatten());
+        let part = documents(&words);
+        all += part.len();
+        cursor = part.last().and_then(|last| last["next"].as_str()).map(str::to_owned);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(all, 600);
+    assert_eq!(run(&node, &["dead", "ls", "jobs", "--after", "x"]).status.code(), Some(2));
 }
 
 #[test]
@@ -367,10 +452,22 @@ fn queues_are_made_and_listed() {
     let node = Node::start(&["jobs"]);
     assert_is(&run(&node, &["queue", "create", "thumbs"]), 0, "created thumbs\n", "");
     assert_eq!(run(&node, &["queue", "create", "thumbs"]).status.code(), Some(73));
+    let other = ["queue", "create", "thumbs", "--if-not-exists", "--lease", "1m", "--max-failures", "5"];
+    let says = "thumbs exists with lease 30s, not 1m\n";
+    assert_is(&run(&node, &other), 0, "thumbs exists already\n", says);
+    let output = run(&node, &[&other[..], &["--json"]].concat());
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let differs = serde_json::json!([{"setting": "lease_ms", "asked": 60_000, "has": 30_000}]);
+    assert_eq!((&document["created"], &document["differs"]), (&false.into(), &differs));
     let expected = "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST  STATE\n\
                     jobs        0       0        0     0       -  ok\n\
                     thumbs      0       0        0     0       -  ok\n";
     assert_is(&run(&node, &["queue", "ls"]), 0, expected, "");
+    let output = run(&node, &["queue", "ls", "--limit", "1", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((document["queues"].as_array().unwrap().len(), &document["next"]), (1, &"jobs".into()));
+    let rest = "QUEUE   READY  LEASED  DELAYED  DEAD  OLDEST  STATE\nthumbs      0       0        0     0       -  ok\n";
+    assert_is(&run(&node, &["queue", "ls", "--after", "jobs"]), 0, rest, "");
     let output = run(&node, &["ls", "t*", "--json"]);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["queues"].as_array().unwrap().len(), 1);

@@ -16,9 +16,9 @@ use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
-use queue_protocol::request::{Action, Call, Lease, MessageState, NackKind, Request, Sweep};
+use queue_protocol::request::{Action, Call, Cursor, Lease, MessageState, NackKind, Request, Sweep};
 use queue_protocol::response::{
-    Age, Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, PushOutcome, QueueView,
+    Age, Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, Peeked, PushOutcome, QueueView,
     Response, Role, Settled, StatsView, StatusView, Swept,
 };
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +46,14 @@ pub(crate) struct State {
     pub(crate) nacked: Vec<NackKind>,
     /// Pushes are answered so often; the next one breaks the connection, and nothing more is accepted.
     pub(crate) pushes_left: Option<u32>,
+    /// Length of leases that name none.
+    pub(crate) lease_ms: Option<u64>,
+    /// Messages that one answer to a peek holds.
+    pub(crate) peeked_max: Option<usize>,
+    /// Extensions seen.
+    pub(crate) extended: u32,
+    /// Leases that are still refused for now.
+    pub(crate) leases_refused: u32,
     /// Acks are refused.
     pub(crate) refuses_acks: bool,
     /// No majority follows it.
@@ -199,6 +207,10 @@ async fn wait_for_lease(state: &Mutex<State>, lease: Lease) -> Handled {
 
 fn take(state: &mut State, lease: &Lease) -> Handled {
     let queue = &lease.queues[0];
+    if state.leases_refused > 0 {
+        state.leases_refused -= 1;
+        return (Err(Error::refused(ErrorCode::QueuePaused, "not today")), Vec::new());
+    }
     let Some(messages) = state.queues.get_mut(queue) else { return (Err(missing(queue)), Vec::new()) };
     let (mut deliveries, mut contents) = (Vec::new(), Vec::new());
     let ready = messages.iter_mut().filter(|stored| stored.state == MessageState::Ready);
@@ -216,10 +228,10 @@ fn take(state: &mut State, lease: &Lease) -> Handled {
             priority: 4,
             group: None,
             pushed_at_ms: NOW_MS,
-            lease_ms: lease.lease_ms.unwrap_or(30_000),
+            lease_ms: lease.lease_ms.or(state.lease_ms).unwrap_or(30_000),
             epoch: 0,
             checkpoint: None,
-            deadline_ms: 30_005,
+            deadline_ms: 5 + lease.lease_ms.or(state.lease_ms).unwrap_or(30_000),
             content: ContentSpec::of(&stored.content),
         });
         contents.push(stored.content.clone());
@@ -269,6 +281,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             plain(settle(state, &nack.leases.queue, &nack.leases.receipts, Some(MessageState::Ready)))
         }
         Request::Extend(extend) => {
+            state.extended += 1;
             let queue_protocol::request::ExtendWhich::Receipts(leases) = extend.leases else {
                 return (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new());
             };
@@ -280,14 +293,24 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             let Some(messages) = state.queues.get(&peek.queue) else {
                 return (Err(missing(&peek.queue)), Vec::new());
             };
-            let wanted = messages
+            let id_after = peek.after.map_or(0, |after| after.id.0);
+            let mut wanted = messages
                 .iter()
                 .filter(|stored| peek.state.is_none_or(|state| state == stored.state))
                 .filter(|stored| peek.id.is_none_or(|id| id == stored.id))
-                .take(peek.max_messages.into());
-            let (views, contents) = wanted.map(|stored| (look(stored), stored.content.clone())).unzip();
+                .filter(|stored| stored.id.0 > id_after);
+            let max = usize::from(peek.max_messages).min(state.peeked_max.unwrap_or(usize::MAX));
+            let (views, contents) =
+                wanted.by_ref().take(max).map(|stored| (look(stored), stored.content.clone())).unzip();
             let views: Vec<MessageView> = views;
-            (Ok(Answer::Peeked(Bounded::new(views).unwrap())), contents)
+            let last = views.last().filter(|_| wanted.next().is_some());
+            let next = last.map(|view| Cursor {
+                state: view.state,
+                priority: view.priority,
+                id: view.id,
+                below: MessageId(u64::MAX),
+            });
+            (Ok(Answer::Peeked(Peeked { messages: Bounded::new(views).unwrap(), next })), contents)
         }
         Request::Queues(queues) => {
             if let Some(only) = queues.only.as_ref().filter(|only| !state.queues.contains_key(*only)) {

@@ -177,7 +177,7 @@ impl Client {
     /// As [`Client::call`].
     pub async fn peek(&self, peek: Peek) -> Result<Answered<Vec<MessageView>>, ClientError> {
         let answered = self.call(Request::Peek(peek), Vec::new()).await?;
-        Ok(answered.map(pick!(Peeked, views => views.into_vec())))
+        Ok(answered.map(pick!(Peeked, page => page.messages.into_vec())))
     }
 
     /// One page of queues, by name.

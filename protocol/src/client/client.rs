@@ -1,6 +1,6 @@
 //! A user's view of the cluster: one [`Client`] finds the leader, follows it, and repeats what is safe.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::links::locked;
 use super::pursuit::{Pursuit, Stop};
 use super::session::Session;
 use super::{Answered, ClientConfig, ClientError, Notice};
-use crate::request::Request;
+use crate::request::{Request, Stamp};
 use crate::response::LeaderView;
 
 /// A session is closed within this time or not at all.
@@ -37,6 +37,7 @@ pub(super) struct Shared {
     /// The server to ask next when no leader is known.
     server: AtomicUsize,
     news: Mutex<News>,
+    gives_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -59,6 +60,7 @@ impl Client {
                 session: Mutex::new(Arc::new(session)),
                 server: AtomicUsize::new(0),
                 news: Mutex::new(News::default()),
+                gives_up: AtomicBool::new(false),
                 config,
             }),
         }
@@ -71,6 +73,12 @@ impl Client {
         receiver
     }
 
+    /// From now on a call ends as soon as every server was tried once and none was reached, instead of trying until its time
+    /// is up.
+    pub fn give_up_at_once(&self) {
+        self.shared.gives_up.store(true, Ordering::Relaxed);
+    }
+
     /// Asks the leader. `contents` is the tail of a push. Changing requests get a session number and are
     /// repeated until answered or out of time; reads are repeated freely.
     ///
@@ -79,6 +87,24 @@ impl Client {
     pub async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, ClientError> {
         check_request(&request, &contents).map_err(ClientError::Refused)?;
         let mut pursuit = Pursuit::new(&self.shared, request, contents);
+        self.pursue(&mut pursuit).await
+    }
+
+    /// The same under a number that the caller keeps account of, for who speaks for others: repeated with the same stamp it
+    /// counts once, also by another client of the same [`ClientConfig::seed`], which is the id of the session. A session
+    /// that was forgotten is not replaced.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_stamped(
+        &self,
+        stamp: Stamp,
+        request: Request,
+        contents: Vec<Bytes>,
+    ) -> Result<Answered, ClientError> {
+        check_request(&request, &contents).map_err(ClientError::Refused)?;
+        let mut pursuit = Pursuit::new(&self.shared, request, contents);
+        pursuit.stamp = Some(stamp);
         self.pursue(&mut pursuit).await
     }
 
@@ -169,6 +195,10 @@ impl Shared {
         if Arc::ptr_eq(&session, old) {
             *session = Arc::new(old.next(self.config.seed, Arc::clone(&self.dial)));
         }
+    }
+
+    pub(super) fn gives_up(&self) -> bool {
+        self.gives_up.load(Ordering::Relaxed)
     }
 
     /// The server to ask when no leader is known; `None` if none is configured.

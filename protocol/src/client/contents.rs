@@ -41,7 +41,7 @@ pub(super) fn check_request(request: &Request, contents: &[Bytes]) -> Result<(),
 pub(super) fn split_answer(answer: &Answer, mut tail: Bytes) -> Result<Vec<Bytes>, &'static str> {
     let specs: Vec<ContentSpec> = match answer {
         Answer::Delivered(deliveries) => deliveries.iter().map(|delivery| delivery.content).collect(),
-        Answer::Peeked(views) => views.iter().map(|view| view.content).collect(),
+        Answer::Peeked(page) => page.messages.iter().map(|view| view.content).collect(),
         _ => Vec::new(),
     };
     let mut contents = Vec::with_capacity(specs.len());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use super::ClientError;
 use super::birth::Birth;
 use super::connection::Connection;
 use super::dial::Dial;
@@ -36,6 +37,16 @@ impl DialError {
         match self {
             Self::Unreachable(what) => what.clone(),
             Self::Incompatible(error) => error.to_string(),
+        }
+    }
+
+    /// What it means for a caller that wants this address and no other.
+    pub(super) fn into_error(self, address: &str) -> ClientError {
+        match self {
+            Self::Incompatible(error) => ClientError::Incompatible(error),
+            Self::Unreachable(what) => {
+                ClientError::Unavailable { what: format!("{address} {what}"), reached: false, leader: None }
+            }
         }
     }
 }
@@ -170,7 +181,8 @@ fn of_io(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "refused".to_owned(),
         std::io::ErrorKind::TimedOut => "timed out".to_owned(),
-        _ => error.to_string(),
+        // The system has no kind for it.
+        _ => error.to_string().replace("failed to lookup address information", "cannot be resolved"),
     }
 }
 

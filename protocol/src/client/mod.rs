@@ -128,6 +128,8 @@ pub enum Notice {
         elapsed: Duration,
         /// Addresses of nodes that answer.
         answering: Vec<String>,
+        /// If no node was reached yet: what came of each address that was tried.
+        unreached: Vec<(String, String)>,
     },
     /// A connection broke.
     Lost {

@@ -19,7 +19,7 @@ use super::session::{Session, Target};
 use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
-use crate::request::{Call, Request};
+use crate::request::{Call, Request, Stamp};
 use crate::response::{Answer, LeaderView, Response};
 
 /// Why a pursuit ended without an answer.
@@ -46,6 +46,8 @@ pub(super) struct Pursuit<'a> {
     /// Cancelled when the request is to wait no more.
     pub(super) hurry: Option<CancellationToken>,
     pub(super) deadline: Instant,
+    /// The one that the caller gave.
+    pub(super) stamp: Option<Stamp>,
     /// Apart, and as a rule not there: thousands of requests may be on their way at once, and are small without it.
     pub(super) trouble: Option<Box<Trouble>>,
 }
@@ -86,6 +88,7 @@ impl<'a> Pursuit<'a> {
             begin,
             wait,
             hurry: None,
+            stamp: None,
             deadline: begin + shared.config.timeout + wait,
             trouble: None,
         }
@@ -149,7 +152,7 @@ impl<'a> Pursuit<'a> {
     }
 
     async fn number<'s>(&self, session: &'s Session) -> Result<Option<Number<'s>>, Stop> {
-        if self.repeat != Repeat::Numbered {
+        if self.repeat != Repeat::Numbered || self.stamp.is_some() {
             return Ok(None);
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
@@ -193,7 +196,7 @@ impl<'a> Pursuit<'a> {
 
     /// The request opens a session, and no leader has named an index that it could open under.
     pub(super) fn lacks_index(&self, session: &Session) -> bool {
-        self.repeat == Repeat::Numbered && !session.links.birth.is_known()
+        self.repeat == Repeat::Numbered && self.stamp.is_none() && !session.links.birth.is_known()
     }
 
     /// The connection to `target` is gone; people are told if it was the leader's.
@@ -240,7 +243,7 @@ impl<'a> Pursuit<'a> {
         let left = self.deadline.saturating_duration_since(now);
         self.call.stamp = match number {
             Some(number) => Some(number.stamp(session.links.birth.index().ok_or(Failure::IndexTooOld)?)),
-            None => None,
+            None => self.stamp,
         };
         self.call.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let waited = now.saturating_duration_since(self.begin);
@@ -299,7 +302,8 @@ impl<'a> Pursuit<'a> {
         if forgotten && self.in_doubt() {
             return Err(self.unknown(&error.to_string()).into());
         }
-        if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered {
+        if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered && self.stamp.is_none()
+        {
             return Err(Stop::SessionExpired);
         }
         if error.applied == Applied::Unknown && self.repeat != Repeat::Free {
@@ -408,7 +412,7 @@ impl<'a> Pursuit<'a> {
     /// # Errors
     /// The end of the pursuit, if the wait does not fit before `until`.
     pub(super) async fn pause(&mut self, floor: Duration, until: Instant) -> Result<(), Stop> {
-        let jitter = &self.shared.jitter;
+        let (jitter, gives_up) = (&self.shared.jitter, self.shared.gives_up());
         let trouble = self.trouble();
         if trouble.answering.is_empty()
             && !trouble.reached
@@ -416,13 +420,20 @@ impl<'a> Pursuit<'a> {
         {
             return Err(ClientError::Incompatible(error).into());
         }
+        if !trouble.reached && gives_up {
+            return Err(self.out_of_time().into());
+        }
         let next = Instant::now() + trouble.backoff.next(jitter, floor);
         if next >= until {
             sleep_until(if floor.is_zero() { until } else { Instant::now() }).await;
             return Err(self.out_of_time().into());
         }
-        let answering = std::mem::take(&mut self.trouble().answering).into_iter().collect();
-        self.shared.tell(Notice::Waiting { elapsed: self.begin.elapsed(), answering });
+        let elapsed = self.begin.elapsed();
+        let trouble = self.trouble();
+        let answering = std::mem::take(&mut trouble.answering).into_iter().collect();
+        let unreached =
+            if trouble.reached { Vec::new() } else { trouble.tried.clone().into_iter().collect() };
+        self.shared.tell(Notice::Waiting { elapsed, answering, unreached });
         sleep_until(next).await;
         Ok(())
     }
@@ -452,6 +463,9 @@ impl<'a> Pursuit<'a> {
                 leader.name, leader.address
             ),
             (None, true) => format!("no leader answered: {tried}; waited {elapsed:.1} s"),
+            (None, false) if count == 1 => {
+                format!("the server did not answer: {tried}; waited {elapsed:.1} s")
+            }
             (None, false) => format!("none of {count} servers answered: {tried}; waited {elapsed:.1} s"),
         };
         ClientError::Unavailable { what, reached: trouble.reached, leader: trouble.unreachable.clone() }
@@ -471,18 +485,6 @@ async fn hurried(hurry: Option<&CancellationToken>) {
     match hurry {
         Some(hurry) => hurry.cancelled().await,
         None => std::future::pending().await,
-    }
-}
-
-impl DialError {
-    /// What it means for a caller that wants this address and no other.
-    pub(super) fn into_error(self, address: &str) -> ClientError {
-        match self {
-            Self::Incompatible(error) => ClientError::Incompatible(error),
-            Self::Unreachable(what) => {
-                ClientError::Unavailable { what: format!("{address} {what}"), reached: false, leader: None }
-            }
-        }
     }
 }
 

@@ -31,8 +31,8 @@ use queue_protocol::request::{
 };
 use queue_protocol::response::{
     Age, Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
-    MessageView, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView, Swept,
-    WriteStage,
+    MessageView, Peeked, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView,
+    Swept, WriteStage,
 };
 use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
@@ -424,7 +424,10 @@ fn responses() -> Vec<Sample> {
     let results = list(vec![Settled::Ok]);
     add("", Answer::Extended(Extended { results, count: 1, deadline_ms: 150_000 }), Vec::new());
     let rejected = MessageView { dead: Some(DeadReason::Rejected), ..message_view(&plain()) };
-    add("", Answer::Peeked(list(vec![message_view(&headed()), rejected])), vec![headed(), plain()]);
+    let next =
+        Some(Cursor { state: MessageState::Ready, priority: 4, id: MessageId(9), below: MessageId(12) });
+    let messages = list(vec![message_view(&headed()), rejected]);
+    add("", Answer::Peeked(Peeked { messages, next }), vec![headed(), plain()]);
     add("", Answer::Queues(list(vec![queue_view()])), Vec::new());
     add("", Answer::Created(true), Vec::new());
     add("", Answer::Count(17), Vec::new());

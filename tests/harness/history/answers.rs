@@ -87,7 +87,9 @@ fn wrongly_empty(lease: &Lease, session: SessionId, model: &Model) -> Option<Str
 }
 
 fn wrong_peek(peek: &Peek, answered: &Answered, model: &Model) -> Option<String> {
-    let Answer::Peeked(told) = &answered.answer else { return None };
+    let Answer::Peeked(queue_protocol::response::Peeked { messages: told, .. }) = &answered.answer else {
+        return None;
+    };
     let state = peek.state?;
     let held = model.peek(&peek.queue, state);
     // How many fit is a matter of size.

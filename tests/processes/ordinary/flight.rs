@@ -181,6 +181,7 @@ async fn a_client_that_takes_nothing_and_is_read_no_further_is_missed_when_it_cl
         id: None,
         max_messages: 1,
         max_bytes: u32::try_from(TAIL_SIZE_MAX).expect("8 MiB"),
+        after: None,
         consistency: Consistency::Linearizable,
     };
     for _ in 0..3 * PLACES {

@@ -356,6 +356,7 @@ impl Worker {
             id: None,
             max_messages: 20,
             max_bytes: 1 << 20,
+            after: None,
             consistency: Consistency::Linearizable,
         };
         self.ask(client, Request::Peek(peek), vec![]).await;

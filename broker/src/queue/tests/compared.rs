@@ -9,6 +9,7 @@ use queue_protocol::request::{MessageState, Unique, UniqueHeld};
 
 use super::super::NextFire;
 use super::super::model::Model;
+use super::super::view::Peeked;
 use super::histories::{Clients, STATES, Step, step};
 use super::*;
 
@@ -193,6 +194,7 @@ fn assert_same(state: &State, model: &Model, sessions: &[SessionId]) {
         for ((which, count), sum) in STATES.into_iter().zip(counts).zip(&mut sums) {
             let expected = model.peek(&queue, which);
             assert_eq!(state.peek(&queue, Some(which), None, usize::MAX, u64::MAX), Ok(expected.clone()));
+            assert_eq!(in_pages(state, &queue, Some(which)), expected, "in pages");
             assert_eq!(count, expected.len() as u64);
             for shown in &expected {
                 assert_eq!(state.peek(&queue, None, Some(shown.id), 1, 0), Ok(vec![shown.clone()]));
@@ -303,4 +305,18 @@ fn what_an_atomic_push_undoes_did_not_go() {
     );
     assert!(applied.gone.is_empty(), "{:?}", applied.gone);
     assert!(!state.apply(3, &push(true, vec![unique(UniqueHeld::Replace)]), &table[..1]).gone.is_empty());
+}
+
+/// All that is shown, in pages of three.
+fn in_pages(state: &State, queue: &QueueName, which: Option<MessageState>) -> Vec<Peeked> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (page, next) = state.page(queue, which, after, 3, u64::MAX).expect("it was there before");
+        assert!(next.is_none() || page.len() == 3, "a page before the last is full");
+        all.extend(page);
+        match next {
+            Some(_) => after = next,
+            None => return all,
+        }
+    }
 }

@@ -41,10 +41,12 @@ fn one_schedule_too_many_is_refused() {
     let mut state = State::new();
     let row = ContentSpec { size: 1, crc32c: 0 };
     let set = |k: usize| {
-        let op = super::schedule_stories::set(&format!("schedule-{k}"), PushOptions::default(), false, 60_000);
+        let op =
+            super::schedule_stories::set(&format!("schedule-{k}"), PushOptions::default(), false, 60_000);
         Command { session: None, op }
     };
-    let create = Op::CreateQueue { queue: name("jobs"), settings: Box::new(settings()), if_not_exists: false };
+    let create =
+        Op::CreateQueue { queue: name("jobs"), settings: Box::new(settings()), if_not_exists: false };
     state.apply(1, &batch(vec![Command { session: None, op: create }]), &[]);
     for first in (0..SCHEDULES_MAX).step_by(1_000) {
         let made = state.apply(2, &batch((first..first + 1_000).map(set).collect()), &[row; 1_000]);

@@ -184,6 +184,7 @@ impl Queue {
             id: None,
             max_messages: u16::try_from(max.clamp(1, LEASE_COUNT_MAX)).expect("256 at most"),
             max_bytes: u32::try_from(TAIL_SIZE_MAX).expect("8 MiB"),
+            after: None,
             consistency: Consistency::Linearizable,
         }
     }

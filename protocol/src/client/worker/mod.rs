@@ -103,6 +103,16 @@ impl Report {
     }
 }
 
+impl std::ops::AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        self.acked += other.acked;
+        self.failed += other.failed;
+        self.rejected += other.rejected;
+        self.released += other.released;
+        self.lost += other.lost;
+    }
+}
+
 /// Who is told what happens.
 type Observer = Box<dyn Fn(WorkerEvent) + Send>;
 

@@ -230,9 +230,13 @@ pub(super) fn requests() -> Vec<Sample> {
         id: None,
         max_messages: 10,
         max_bytes: 65_536,
+        after: None,
         consistency: Consistency::Linearizable,
     };
     read("", Request::Peek(peek.clone()));
+    let after =
+        Some(Cursor { state: MessageState::Ready, priority: 4, id: MessageId(9), below: MessageId(12) });
+    read("/after", Request::Peek(Peek { after, ..peek.clone() }));
     let id = Some(MessageId(4_812));
     read("/id", Request::Peek(Peek { state: None, id, consistency: Consistency::Stale, ..peek }));
     let queues = Queues { only: None, after: Some(queue()), consistency: Consistency::Linearizable };

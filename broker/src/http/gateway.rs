@@ -1,0 +1,149 @@
+//! The gateway: requests of HTTP as requests of the protocol, sent by its own client to this node, which says who leads.
+//!
+//! A lease that waits holds its number open, and a session has 1,024 open numbers at most: so whoever waits has a session
+//! of its own for as long, out of a pool.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use queue_protocol::client::{Answered, Client, ClientConfig, Dial};
+use queue_protocol::names::SessionId;
+use queue_protocol::request::{Request, Stamp};
+use tokio::time::Instant;
+
+use super::answers::Failed;
+use super::serve::Site;
+use crate::outside::Outside;
+
+/// From a request to its answer, elections included; what it waits for comes on top.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The same of what changes members.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Clients that are kept for those who wait.
+const POOL_MAX: usize = 64;
+/// Sessions of users that are kept.
+const SESSIONS_MAX: usize = 256;
+
+/// Clients of this node.
+pub(super) struct Gateway {
+    outside: Outside,
+    server: String,
+    client: Client,
+    changes: Client,
+    pool: Mutex<Vec<Client>>,
+    sessions: Mutex<BTreeMap<SessionId, (Client, Instant)>>,
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gateway {
+    /// Within the runtime of HTTP. Dials nothing yet.
+    pub(super) fn new(site: &Site) -> Self {
+        let (outside, server) = (site.consensus.outside().clone(), reached_at(site.at));
+        let client = client(&outside, &server, TIMEOUT, None);
+        let changes = self::client(&outside, &server, CHANGE_TIMEOUT, None);
+        Self { outside, server, client, changes, pool: Mutex::default(), sessions: Mutex::default() }
+    }
+
+    /// Asks the leader.
+    ///
+    /// # Errors
+    /// As the client's, for HTTP.
+    pub(super) async fn ask(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, Failed> {
+        Ok(self.client.call(request, contents).await?)
+    }
+
+    /// Asks for a change of members.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(super) async fn change(&self, request: Request) -> Result<Answered, Failed> {
+        Ok(self.changes.call(request, Vec::new()).await?)
+    }
+
+    /// Asks for what may take its time. If this is dropped, the node hears that nobody waits any more.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(super) async fn wait(&self, request: Request) -> Result<Answered, Failed> {
+        let pooled = locked(&self.pool).pop();
+        let client = pooled.unwrap_or_else(|| client(&self.outside, &self.server, TIMEOUT, None));
+        let lent = Lent { gateway: self, client: Some(client) };
+        Ok(lent.client().call(request, Vec::new()).await?)
+    }
+
+    /// Asks as a user's session, under a number that the user chose.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(super) async fn ask_as(
+        &self,
+        session: SessionId,
+        stamp: Stamp,
+        request: Request,
+        contents: Vec<Bytes>,
+    ) -> Result<Answered, Failed> {
+        let client = self.client_of(session);
+        Ok(client.call_stamped(stamp, request, contents).await?)
+    }
+
+    /// An id that no session has.
+    pub(super) fn new_session(&self) -> SessionId {
+        SessionId(u128::from_le_bytes(self.outside.random_bytes()))
+    }
+
+    fn client_of(&self, session: SessionId) -> Client {
+        let mut sessions = locked(&self.sessions);
+        if !sessions.contains_key(&session) && sessions.len() >= SESSIONS_MAX {
+            let oldest = sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(session, _)| *session);
+            oldest.and_then(|oldest| sessions.remove(&oldest));
+        }
+        let new = || (client(&self.outside, &self.server, TIMEOUT, Some(session)), Instant::now());
+        let (client, used) = sessions.entry(session).or_insert_with(new);
+        *used = Instant::now();
+        client.clone()
+    }
+}
+
+/// A client that goes back to the pool.
+struct Lent<'a> {
+    gateway: &'a Gateway,
+    client: Option<Client>,
+}
+
+impl Lent<'_> {
+    fn client(&self) -> &Client {
+        self.client.as_ref().expect("it is there until this is dropped")
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut pool = locked(&self.gateway.pool);
+        if pool.len() < POOL_MAX {
+            pool.extend(self.client.take());
+        }
+    }
+}
+
+fn client(outside: &Outside, server: &str, timeout: Duration, session: Option<SessionId>) -> Client {
+    let seed = session.map_or_else(|| u128::from_le_bytes(outside.random_bytes()), |session| session.0);
+    let config = ClientConfig { servers: vec![server.to_owned()], timeout, follow: true, seed };
+    Client::new(config, Arc::clone(&outside.net) as Arc<dyn Dial>)
+}
+
+/// How this process reaches its own port.
+fn reached_at(mut at: std::net::SocketAddr) -> String {
+    if at.ip().is_unspecified() {
+        let loopback: std::net::IpAddr = match at {
+            std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        at.set_ip(loopback);
+    }
+    at.to_string()
+}

@@ -1,0 +1,214 @@
+//! Queues: list, look, make, change, remove; and the totals.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request as HttpRequest, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue, Request};
+use queue_protocol::response::{Answer, QueueView};
+use queue_protocol::settings::{QueueSettings, Settings};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::answers::{Failed, json as document};
+use super::push::queue_of;
+use super::serve::App;
+use super::session::ask;
+use super::take::read;
+
+/// Settings whose values are words: small letters here, as in `queuectl`.
+const WORDS: [(&str, &[(&str, &str)]); 3] = [
+    ("on_expiry", &[("drop", "Drop"), ("dead", "Dead")]),
+    ("on_full", &[("reject", "Reject"), ("drop_oldest", "DropOldest")]),
+    ("on_poison", &[("skip", "Skip"), ("block", "Block"), ("park_group", "ParkGroup")]),
+];
+
+/// Where a listing goes on.
+#[derive(Deserialize)]
+pub(super) struct After {
+    after: Option<String>,
+}
+
+/// What a removal asks for.
+#[derive(Deserialize)]
+pub(super) struct Only {
+    #[serde(default)]
+    if_empty: bool,
+}
+
+/// One page of queues, by name.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(after): Query<After>,
+) -> Result<Response, Failed> {
+    let after = after.after.as_deref().map(queue_of).transpose()?;
+    let views = queues(&app, Queues { only: None, after, consistency: Consistency::Linearizable }).await?;
+    let shown: Vec<Value> = views.iter().map(shown).collect();
+    Ok(document(StatusCode::OK, &json!({ "queues": shown })))
+}
+
+/// One queue.
+pub(super) async fn look(State(app): State<Arc<App>>, Path(queue): Path<String>) -> Result<Response, Failed> {
+    let only = Some(queue_of(&queue)?);
+    let views = queues(&app, Queues { only, after: None, consistency: Consistency::Linearizable }).await?;
+    let view = views.first().ok_or_else(|| Failed::bad("there is no such queue"))?;
+    let mut response = document(StatusCode::OK, &shown(view));
+    if let Ok(version) = format!("\"{}\"", view.version).parse() {
+        response.headers_mut().insert(header::ETAG, version);
+    }
+    Ok(response)
+}
+
+async fn queues(app: &App, queues: Queues) -> Result<Vec<QueueView>, Failed> {
+    match app.gateway.ask(Request::Queues(queues), Vec::new()).await?.answer {
+        Answer::Queues(views) => Ok(views.into_vec()),
+        _ => unreachable!("an answer to another request is not handed out"),
+    }
+}
+
+fn shown(view: &QueueView) -> Value {
+    json!({
+        "name": view.name,
+        "ready": view.ready,
+        "leased": view.leased,
+        "delayed": view.delayed,
+        "dead": view.dead,
+        "bytes": view.bytes,
+        "oldest_ready_ms": view.oldest_ready_ms,
+        "pushed_total": view.pushed_total,
+        "leased_total": view.leased_total,
+        "acked_total": view.acked_total,
+        "waiting": view.waiting,
+        "full": view.full,
+        "blocked": view.blocked,
+        "version": view.version,
+        "settings": settings_shown(&view.settings),
+    })
+}
+
+fn settings_shown(settings: &Settings) -> Value {
+    let mut shown = serde_json::to_value(settings).expect("settings are a document");
+    for (key, words) in WORDS {
+        let word = words.iter().find(|(_, name)| shown[key] == *name).map(|(word, _)| *word);
+        shown[key] = json!(word);
+    }
+    shown
+}
+
+/// Settings as users write them: unknown ones are refused, `null` leaves one as it is.
+fn settings(mut given: Map<String, Value>) -> Result<QueueSettings, Failed> {
+    let known = serde_json::to_value(Settings::default()).expect("settings are a document");
+    if let Some(unknown) = given.keys().find(|key| known.get(key.as_str()).is_none()) {
+        return Err(Failed::bad(format!("{unknown:?} is no setting of a queue; nothing was changed")));
+    }
+    for (key, words) in WORDS {
+        let Some(value) = given.get_mut(key).filter(|value| !value.is_null()) else { continue };
+        let name = words.iter().find(|(word, _)| value == word).map(|(_, name)| *name);
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let name = name.ok_or_else(|| Failed::bad(format!("{key} is one of {}", all.join(", "))))?;
+        *value = json!(name);
+    }
+    serde_json::from_value(Value::Object(given))
+        .map_err(|error| Failed::bad(format!("{error}; nothing was changed")))
+}
+
+/// Makes a queue; 200 if it is there with these settings already.
+pub(super) async fn make(
+    State(app): State<Arc<App>>,
+    Path(queue): Path<String>,
+    request: HttpRequest,
+) -> Result<Response, Failed> {
+    let queue = queue_of(&queue)?;
+    let (headers, given): (_, Map<String, Value>) = read(&app, request).await?;
+    let create = CreateQueue { queue, settings: settings(given)?, if_not_exists: true };
+    match ask(&app, &headers, Request::CreateQueue(Box::new(create)), Vec::new()).await?.answer {
+        Answer::Created(new) => {
+            let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(document(status, &json!({ "created": new })))
+        }
+        _ => unreachable!("an answer to another request is not handed out"),
+    }
+}
+
+/// Changes settings; with `If-Match` only those of that version.
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Path(queue): Path<String>,
+    request: HttpRequest,
+) -> Result<Response, Failed> {
+    let queue = queue_of(&queue)?;
+    let (headers, given): (_, Map<String, Value>) = read(&app, request).await?;
+    let if_version = version(&headers)?;
+    let alter = AlterQueue { queue, change: settings(given)?, if_version };
+    match ask(&app, &headers, Request::AlterQueue(Box::new(alter)), Vec::new()).await?.answer {
+        Answer::Altered(version) => Ok(document(StatusCode::OK, &json!({ "version": version }))),
+        _ => unreachable!("an answer to another request is not handed out"),
+    }
+}
+
+fn version(headers: &HeaderMap) -> Result<Option<u64>, Failed> {
+    let Some(text) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let number = text.to_str().ok().and_then(|text| text.trim_matches('"').parse().ok());
+    let what = || Failed::bad("if-match is the version of a queue; nothing was changed");
+    number.map(Some).ok_or_else(what)
+}
+
+/// Removes a queue with everything in it.
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Path(queue): Path<String>,
+    Query(only): Query<Only>,
+    headers: HeaderMap,
+) -> Result<Response, Failed> {
+    let remove = RemoveQueue { queue: queue_of(&queue)?, if_exists: false, if_empty: only.if_empty };
+    match ask(&app, &headers, Request::RemoveQueue(remove), Vec::new()).await?.answer {
+        Answer::Count(count) => Ok(document(StatusCode::OK, &json!({ "messages": count }))),
+        _ => unreachable!("an answer to another request is not handed out"),
+    }
+}
+
+/// Totals of the cluster.
+pub(super) async fn totals(State(app): State<Arc<App>>) -> Result<Response, Failed> {
+    let Answer::Stats(stats) = app.gateway.ask(Request::Stats, Vec::new()).await?.answer else {
+        unreachable!("an answer to another request is not handed out");
+    };
+    let totals = json!({
+        "queues": stats.queues,
+        "ready": stats.ready,
+        "leased": stats.leased,
+        "delayed": stats.delayed,
+        "dead": stats.dead,
+        "bytes": stats.bytes,
+        "sessions": stats.sessions,
+        "pushed_total": stats.pushed_total,
+        "leased_total": stats.leased_total,
+        "acked_total": stats.acked_total,
+    });
+    Ok(document(StatusCode::OK, &totals))
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::settings::OnFull;
+
+    use super::*;
+
+    fn of(document: &Value) -> Result<QueueSettings, Failed> {
+        settings(document.as_object().expect("an object").clone())
+    }
+
+    #[test]
+    fn settings_are_read_as_they_are_shown() {
+        let given = of(&json!({ "on_full": "drop_oldest", "ttl_ms": 7, "dead_to": "graves" }));
+        let given = given.expect("they are settings");
+        assert_eq!((given.on_full, given.ttl_ms), (Some(OnFull::DropOldest), Some(7)));
+        let all = Settings::default().with(&given);
+        let shown = settings_shown(&all);
+        assert_eq!((&shown["on_full"], &shown["on_expiry"]), (&json!("drop_oldest"), &json!("dead")));
+        assert_eq!(Settings::default().with(&of(&shown).expect("they are settings")), all);
+        for bad in [json!({ "colour": 1 }), json!({ "on_full": "x" }), json!({ "ttl_ms": -1 })] {
+            assert!(of(&bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The thread: accepts, bounds what a connection may cost, and stops.
+//!
+//! | bound | value |
+//! |---|---|
+//! | connections | [`CONNECTIONS_MAX`]; beyond it the one that is idle longest gives way |
+//! | head of a request | [`HEAD_SIZE_MAX`], [`HEADERS_MAX`] headers, [`HEAD_TIMEOUT`], the pause before it included |
+//! | answers nobody reads | [`super::stream::WRITE_TIMEOUT`] |
+//! | bodies | see [`super::intake`] |
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service as _;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::HttpOptions;
+use super::figures::Figures;
+use super::gateway::Gateway;
+use super::guard::Hosts;
+use super::health::{Pulse, beat};
+use super::intake::Intake;
+use super::queues::Chosen;
+use super::routes::router;
+use super::stream::Paced;
+use crate::raft::Consensus;
+use crate::server::Server;
+
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 256;
+/// Bytes of a request before its body.
+const HEAD_SIZE_MAX: usize = 32 << 10;
+/// Headers of a request.
+const HEADERS_MAX: usize = 64;
+/// From the end of an answer, or of the accept, to the end of the next head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The node that is served.
+#[derive(Clone)]
+pub(crate) struct Site {
+    /// Its replicated machine.
+    pub(crate) consensus: Arc<Consensus>,
+    /// Its clients.
+    pub(crate) server: Arc<Server>,
+    /// Where its binary port is.
+    pub(crate) at: SocketAddr,
+}
+
+/// What all requests share.
+pub(super) struct App {
+    pub(super) site: Site,
+    pub(super) options: HttpOptions,
+    pub(super) hosts: Hosts,
+    pub(super) gateway: Gateway,
+    pub(super) figures: Figures,
+    pub(super) intake: Intake,
+    pub(super) pulse: Pulse,
+    pub(super) chosen: Chosen,
+    pub(super) connections: Arc<Connections>,
+    /// Turns true when the node stops.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// HTTP as it runs.
+pub(crate) struct Http {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    stop: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Http {
+    /// Takes no more requests, and waits at most `grace` for those that are open.
+    pub(crate) async fn stop(self, grace: Duration) {
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(grace, self.ended).await;
+    }
+}
+
+/// Listens and serves until [`Http::stop`]; called on the runtime of Raft.
+///
+/// # Errors
+/// The address cannot be listened on, or there is no thread.
+pub(crate) fn start(site: Site, options: HttpOptions, listen: &str) -> std::io::Result<Http> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let (stop, stopping) = watch::channel(false);
+    let (end, ended) = oneshot::channel();
+    let (asks, asked) = mpsc::channel(1);
+    crate::raft::spawn(beat(asked));
+    site.server.set_http(address);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("http".into()).spawn(move || {
+        runtime.block_on(async move {
+            let gateway = Gateway::new(&site);
+            let app = Arc::new(App {
+                hosts: Hosts::new(&site, &options, address),
+                gateway,
+                figures: Figures::default(),
+                intake: Intake::new(site.server.message_size_max()),
+                pulse: Pulse::new(asks),
+                chosen: Chosen::default(),
+                connections: Arc::default(),
+                stop: stopping,
+                site,
+                options,
+            });
+            match TcpListener::from_std(listener) {
+                Ok(listener) => run(listener, app).await,
+                Err(error) => tracing::error!(%error, "HTTP is not served"),
+            }
+        });
+        // Whoever stopped may not wait any more.
+        let _ = end.send(());
+    })?;
+    Ok(Http { address, stop, ended })
+}
+
+/// The connections that are open.
+#[derive(Default)]
+pub(super) struct Connections(Mutex<Vec<Arc<Open>>>);
+
+/// One of them.
+struct Open {
+    /// Requests that are being answered.
+    busy: AtomicUsize,
+    idle_since: Mutex<Instant>,
+    give_way: Notify,
+}
+
+impl Connections {
+    fn inner(&self) -> MutexGuard<'_, Vec<Arc<Open>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.inner().len()
+    }
+
+    /// A place for one more; the one that is idle longest goes if there is none. `None` if all are busy.
+    fn enter(self: &Arc<Self>) -> Option<Entered> {
+        let mut open = self.inner();
+        if open.len() >= CONNECTIONS_MAX {
+            let idle = open.iter().enumerate().filter(|(_, one)| one.busy.load(Ordering::Relaxed) == 0);
+            let (at, _) = idle.min_by_key(|(_, one)| one.idle_since())?;
+            open.swap_remove(at).give_way.notify_one();
+        }
+        let one = Arc::new(Open {
+            busy: AtomicUsize::new(0),
+            idle_since: Mutex::new(Instant::now()),
+            give_way: Notify::new(),
+        });
+        open.push(Arc::clone(&one));
+        Some(Entered { all: Arc::clone(self), one })
+    }
+}
+
+impl Open {
+    fn idle_since(&self) -> Instant {
+        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place, free again when this is dropped.
+struct Entered {
+    all: Arc<Connections>,
+    one: Arc<Open>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.all.inner().retain(|one| !Arc::ptr_eq(one, &self.one));
+    }
+}
+
+/// The connection that a request came over.
+#[derive(Clone)]
+pub(super) struct Occupant(Arc<Open>);
+
+impl Occupant {
+    /// The connection is not idle until this is dropped, though the request has its answer's head.
+    pub(super) fn busy(&self) -> Busy {
+        Busy::begin(&self.0)
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Busy(Arc<Open>);
+
+impl Busy {
+    fn begin(one: &Arc<Open>) -> Self {
+        one.busy.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(one))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn run(listener: TcpListener, app: Arc<App>) {
+    let router = router(Arc::clone(&app));
+    let mut stop = app.stop.clone();
+    let tracker = Arc::new(());
+    let accept = async {
+        loop {
+            let (stream, _) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection over HTTP could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(entered) = app.connections.enter() else {
+                app.figures.refused("connections");
+                continue;
+            };
+            let service = TowerToHyperService::new(router.clone());
+            let (stop, tracked) = (app.stop.clone(), Arc::clone(&tracker));
+            tokio::spawn(async move {
+                serve(stream, service, entered, stop).await;
+                drop(tracked);
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    drop(listener);
+    while Arc::strong_count(&tracker) > 1 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    service: TowerToHyperService<axum::Router>,
+    entered: Entered,
+    mut stop: watch::Receiver<bool>,
+) {
+    // One that is broken already says so when it is read.
+    let _ = stream.set_nodelay(true);
+    let one = Arc::clone(&entered.one);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let busy = Busy::begin(&one);
+        request.extensions_mut().insert(Occupant(Arc::clone(&one)));
+        let answering = service.call(request);
+        async move {
+            let answer = answering.await;
+            drop(busy);
+            answer
+        }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_SIZE_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(TokioIo::new(Paced::new(stream)), service)
+    );
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection over HTTP has ended");
+                }
+                return;
+            }
+            () = entered.one.give_way.notified() => return,
+            _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Taking messages and settling them: `leases`, `pop`, `ack`, `nack`, `renew`, and looking at them.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request as HttpRequest, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use queue_protocol::bounded::{Bounded, Text};
+use queue_protocol::client::Answered;
+use queue_protocol::content;
+use queue_protocol::limits::TAIL_SIZE_MAX;
+use queue_protocol::names::{Key, Receipt};
+use queue_protocol::request::{
+    Consistency, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Receipts, Request,
+};
+use queue_protocol::response::{Answer, Delivery, MessageView, Settled};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::answers::{Failed, json as document};
+use super::intake::DOCUMENT_SIZE_MAX;
+use super::push::queue_of;
+use super::serve::App;
+use super::session::ask;
+
+/// Longest that a request waits for messages: proxies end what takes longer.
+const WAIT_MS_MAX: u32 = 60_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    #[serde(default = "one")]
+    max: u16,
+    #[serde(default)]
+    wait_ms: u32,
+    #[serde(default)]
+    linger_ms: u32,
+    #[serde(default)]
+    lease_ms: Option<u64>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    receipts: Vec<String>,
+    #[serde(default)]
+    lease_ms: Option<u64>,
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    delay_ms: Option<u64>,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Look {
+    state: Option<String>,
+    limit: Option<u16>,
+    /// The `next` of an earlier answer.
+    after: Option<String>,
+}
+
+/// The body as a document; an empty one as an empty document.
+pub(super) async fn read<T: DeserializeOwned>(
+    app: &App,
+    request: HttpRequest,
+) -> Result<(HeaderMap, T), Failed> {
+    let (head, body) = request.into_parts();
+    let taken = app.intake.take(&head.headers, body, DOCUMENT_SIZE_MAX).await?;
+    let text: &[u8] = if taken.bytes.is_empty() { b"{}" } else { &taken.bytes };
+    let read = serde_json::from_slice(text);
+    let read = read.map_err(|error| Failed::bad(format!("the body: {error}; nothing was changed")))?;
+    Ok((head.headers, read))
+}
+
+async fn taken(
+    app: Arc<App>,
+    queue: String,
+    request: HttpRequest,
+    kind: fn(Lease) -> Request,
+) -> Result<Response, Failed> {
+    let queue = queue_of(&queue)?;
+    let (headers, wanted): (_, Wanted) = read(&app, request).await?;
+    if wanted.wait_ms > WAIT_MS_MAX || wanted.linger_ms > WAIT_MS_MAX {
+        return Err(Failed::bad(format!("wait_ms and linger_ms are at most {WAIT_MS_MAX}")));
+    }
+    let lease = Lease {
+        queues: Bounded::new(vec![queue]).expect("it is one"),
+        max_messages: wanted.max,
+        max_bytes: u32::try_from(TAIL_SIZE_MAX).unwrap_or(u32::MAX),
+        lease_ms: wanted.lease_ms,
+        wait_ms: wanted.wait_ms,
+        linger_ms: wanted.linger_ms,
+    };
+    let answered = ask(&app, &headers, kind(lease), Vec::new()).await?;
+    let Answered { answer: Answer::Delivered(deliveries), contents, .. } = answered else {
+        unreachable!("an answer to another request is not handed out");
+    };
+    let messages: Result<Vec<Value>, Failed> =
+        deliveries.iter().zip(&contents).map(|(delivery, content)| delivered(delivery, content)).collect();
+    Ok(document(StatusCode::OK, &json!({ "messages": messages? })))
+}
+
+/// Takes messages for a while; waits for one if that is asked.
+pub(super) async fn lease(
+    State(app): State<Arc<App>>,
+    Path(queue): Path<String>,
+    request: HttpRequest,
+) -> Result<Response, Failed> {
+    taken(app, queue, request, Request::Lease).await
+}
+
+/// Takes messages for good.
+pub(super) async fn pop(
+    State(app): State<Arc<App>>,
+    Path(queue): Path<String>,
+    request: HttpRequest,
+) -> Result<Response, Failed> {
+    taken(app, queue, request, Request::Pop).await
+}
+
+fn delivered(delivery: &Delivery, content: &Bytes) -> Result<Value, Failed> {
+    let receipt = Receipt { queue: delivery.queue.clone(), id: delivery.id, token: delivery.token };
+    let mut message = json!({
+        "id": delivery.id.to_string(),
+        "attempt": delivery.attempt,
+        "failures": delivery.failures,
+        "priority": delivery.priority,
+        "group": delivery.group.as_ref().map(Key::as_str),
+        "pushed_at_ms": delivery.pushed_at_ms,
+    });
+    if delivery.lease_ms > 0 {
+        message["receipt"] = json!(receipt.to_string());
+        message["lease_ms"] = json!(delivery.lease_ms);
+    }
+    add_content(&mut message, content)?;
+    Ok(message)
+}
+
+/// Headers, and the body as text, or in base64 if it is none.
+fn add_content(message: &mut Value, content: &Bytes) -> Result<(), Failed> {
+    let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
+    let headers = headers.iter().map(|(name, value)| (name.to_string(), json!(**value)));
+    message["headers"] = Value::Object(headers.collect());
+    match std::str::from_utf8(&body) {
+        Ok(text) => message["body"] = json!(text),
+        Err(_) => message["body_base64"] = json!(BASE64_STANDARD.encode(&body)),
+    }
+    Ok(())
+}
+
+/// All receipts of a request are of one queue.
+fn receipts(texts: &[String]) -> Result<Receipts, Failed> {
+    let parsed: Result<Vec<Receipt>, _> = texts.iter().map(|text| text.parse()).collect();
+    let parsed = parsed.map_err(|error: queue_protocol::names::BadReceipt| Failed::bad(error.to_string()))?;
+    let Some(first) = parsed.first() else { return Err(Failed::bad("receipts names none")) };
+    if parsed.iter().any(|receipt| receipt.queue != first.queue) {
+        return Err(Failed::bad("the receipts of a request are of one queue; nothing was changed"));
+    }
+    let pairs = parsed.iter().map(|receipt| (receipt.id, receipt.token)).collect();
+    let receipts = Bounded::new(pairs).map_err(|error| Failed::bad(error.to_string()))?;
+    Ok(Receipts { queue: first.queue.clone(), receipts })
+}
+
+fn results(results: &[Settled]) -> Vec<&'static str> {
+    let word = |settled: &Settled| match settled {
+        Settled::Ok => "ok",
+        Settled::Stale => "stale",
+        Settled::Gone => "gone",
+    };
+    results.iter().map(word).collect()
+}
+
+/// 200 if all were settled, else 409 with what became of each.
+fn settled(answered: &Answered) -> Response {
+    let settled: &[Settled] = match &answered.answer {
+        Answer::Settled(settled) => settled,
+        Answer::Extended(extended) => &extended.results,
+        _ => unreachable!("an answer to another request is not handed out"),
+    };
+    let all = settled.iter().all(|one| *one == Settled::Ok);
+    let status = if all { StatusCode::OK } else { StatusCode::CONFLICT };
+    document(status, &json!({ "results": results(settled) }))
+}
+
+/// Settles leases for good.
+pub(super) async fn ack(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
+    let (headers, which): (_, Which) = read(&app, request).await?;
+    let request = Request::Ack(receipts(&which.receipts)?);
+    Ok(settled(&ask(&app, &headers, request, Vec::new()).await?))
+}
+
+/// Gives leases back.
+pub(super) async fn nack(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
+    let (headers, which): (_, Which) = read(&app, request).await?;
+    let leases = receipts(&which.receipts)?;
+    let error = Text::cut(which.error);
+    let kind = match which.kind.as_deref() {
+        None | Some("fail") => NackKind::Fail { delay_ms: which.delay_ms, error },
+        Some("release") => NackKind::Release { delay_ms: which.delay_ms.unwrap_or(0) },
+        Some("reject") => NackKind::Reject { reason: error },
+        Some(_) => return Err(Failed::bad("kind is fail, release or reject; nothing was changed")),
+    };
+    let request = Request::Nack(Nack { leases, kind });
+    Ok(settled(&ask(&app, &headers, request, Vec::new()).await?))
+}
+
+/// Makes leases longer.
+pub(super) async fn renew(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
+    let (headers, which): (_, Which) = read(&app, request).await?;
+    let leases = ExtendWhich::Receipts(receipts(&which.receipts)?);
+    let Some(lease_ms) = which.lease_ms else {
+        return Err(Failed::bad("lease_ms is missing: how long from now; nothing was changed"));
+    };
+    let request = Request::Extend(Extend { leases, lease_ms });
+    Ok(settled(&ask(&app, &headers, request, Vec::new()).await?))
+}
+
+/// Shows messages without changing anything.
+pub(super) async fn peek(
+    State(app): State<Arc<App>>,
+    Path(queue): Path<String>,
+    Query(look): Query<Look>,
+) -> Result<Response, Failed> {
+    let state = match look.state.as_deref() {
+        None | Some("ready") => MessageState::Ready,
+        Some("leased") => MessageState::Leased,
+        Some("delayed") => MessageState::Delayed,
+        Some("dead") => MessageState::Dead,
+        Some(_) => return Err(Failed::bad("state is ready, leased, delayed or dead")),
+    };
+    let after = match look.after.as_deref().map(str::parse) {
+        None => None,
+        Some(Ok(cursor)) => Some(cursor),
+        Some(Err(_)) => return Err(Failed::bad("after is the `next` of an earlier answer")),
+    };
+    let peek = Peek {
+        queue: queue_of(&queue)?,
+        state: Some(state),
+        id: None,
+        max_messages: look.limit.unwrap_or(10),
+        max_bytes: 1 << 20,
+        after,
+        consistency: Consistency::Linearizable,
+    };
+    let answered = app.gateway.ask(Request::Peek(peek), Vec::new()).await?;
+    let Answer::Peeked(page) = &answered.answer else {
+        unreachable!("an answer to another request is not handed out");
+    };
+    let shown: Result<Vec<Value>, Failed> =
+        page.messages.iter().zip(&answered.contents).map(|(view, content)| shown(view, content)).collect();
+    Ok(document(
+        StatusCode::OK,
+        &json!({ "messages": shown?, "next": page.next.as_ref().map(ToString::to_string) }),
+    ))
+}
+
+fn shown(view: &MessageView, content: &Bytes) -> Result<Value, Failed> {
+    let mut message = json!({
+        "id": view.id.to_string(),
+        "state": format!("{:?}", view.state).to_lowercase(),
+        "attempts": view.attempts,
+        "failures": view.failures,
+        "priority": view.priority,
+        "group": view.group.as_ref().map(Key::as_str),
+        "pushed_at_ms": view.pushed_at_ms,
+        "age_ms": view.age_ms,
+        "last_error": view.last_error.as_deref(),
+    });
+    add_content(&mut message, content)?;
+    Ok(message)
+}

@@ -1,0 +1,139 @@
+//! What the environment says where the command line says nothing. A flag counts more, a variable that is empty is not set, and
+//! whatever is wrong with one names it. clap is not asked: it would look at the variable of a global option beside the flag.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::{Reach, SERVERS_DEFAULT, Settings};
+use crate::errors::Failure;
+use crate::grammar::values::{duration, server};
+
+const SERVERS: &str = "QUEUECTL_SERVERS";
+const TIMEOUT: &str = "QUEUECTL_TIMEOUT";
+const OUTPUT: &str = "QUEUECTL_OUTPUT";
+
+/// A variable by its name.
+pub(crate) type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The variables of this process.
+pub(crate) fn of_process(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+fn text(variables: Variables<'_>, name: &str) -> Result<Option<String>, Failure> {
+    match variables(name).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => match value.into_string() {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(Failure::usage(format!("{name} is not UTF-8"))),
+        },
+    }
+}
+
+fn bad(name: &str, text: &str, why: &str) -> Failure {
+    Failure::usage(format!("invalid value {text:?} of the variable {name}: {why}"))
+}
+
+impl Reach {
+    /// Fills in the servers that no flag named: the environment's, or those of `queued dev`.
+    ///
+    /// # Errors
+    /// A variable that is needed makes no sense.
+    pub(crate) fn complete(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
+        if self.servers.is_empty() {
+            let (name, list) = match text(variables, SERVERS)? {
+                Some(list) => (SERVERS, list),
+                None => ("the default", SERVERS_DEFAULT.to_owned()),
+            };
+            let servers: Result<_, String> = list.split(',').map(server).collect();
+            self.servers = servers.map_err(|why| bad(name, &list, &why))?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Fills in what no flag said.
+    ///
+    /// # Errors
+    /// A variable that is needed makes no sense.
+    pub(crate) fn complete(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
+        if self.timeout.is_none() {
+            let limit = |text: String| duration(&text).map_err(|why| bad(TIMEOUT, &text, &why));
+            self.timeout = text(variables, TIMEOUT)?.map(limit).transpose()?;
+        }
+        if !self.json {
+            self.json = match text(variables, OUTPUT)?.as_deref() {
+                None | Some("text") => false,
+                Some("json") => true,
+                Some(other) => return Err(bad(OUTPUT, other, "json or text")),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Whether errors are to be told in JSON, before it is known what else the variable may say.
+pub(crate) fn json_by_environment() -> bool {
+    of_process(OUTPUT).is_some_and(|output| output == "json")
+}
+
+/// The variable's limit of time for a command, if it makes sense.
+pub(crate) fn timeout_by_environment() -> Option<Duration> {
+    text(&of_process, TIMEOUT).ok().flatten().and_then(|text| duration(&text).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::grammar::Cli;
+
+    fn completed(words: &[&str], variables: &[(&str, &str)]) -> Result<Cli, Failure> {
+        let mut cli = Cli::try_parse_from([&["queuectl"], words].concat()).expect("words make sense");
+        let lookup = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        cli.reach.complete(&lookup)?;
+        cli.settings.complete(&lookup)?;
+        Ok(cli)
+    }
+
+    #[test]
+    fn a_flag_counts_more_than_a_variable_whatever_the_variable_says() {
+        let useless = [(SERVERS, "http://x"), (TIMEOUT, "soon"), (OUTPUT, "JSON")];
+        let cli = completed(&["-s", "a,b:1", "--timeout", "1s", "--json", "ping"], &useless).unwrap();
+        assert_eq!(cli.reach.servers, ["a:7410", "b:1"]);
+        assert_eq!((cli.settings.timeout, cli.settings.json), (Some(Duration::from_secs(1)), true));
+        let cli = completed(&["ping", "-s", "a", "--timeout", "1s", "--json"], &useless).unwrap();
+        assert_eq!(cli.reach.servers, ["a:7410"]);
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let cli = completed(&["ping"], &[(SERVERS, ""), (TIMEOUT, ""), (OUTPUT, "")]).unwrap();
+        assert_eq!(cli.reach.servers.join(","), SERVERS_DEFAULT);
+        assert_eq!((cli.settings.timeout, cli.settings.json), (None, false));
+        let cli =
+            completed(&["ping"], &[(SERVERS, "mq1, mq2:7411"), (TIMEOUT, "2s"), (OUTPUT, "json")]).unwrap();
+        assert_eq!(cli.reach.servers, ["mq1:7410", "mq2:7411"]);
+        assert_eq!((cli.settings.timeout, cli.settings.json), (Some(Duration::from_secs(2)), true));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_variable_names_it() {
+        for (name, value) in [
+            (SERVERS, "http://mq1:7410"),
+            (SERVERS, "mq1:7410,"),
+            (SERVERS, "mq1:70000"),
+            (TIMEOUT, "5"),
+            (OUTPUT, "JSON"),
+        ] {
+            let failure = completed(&["ping"], &[(name, value)]).unwrap_err();
+            assert!(failure.message.contains(name) && failure.message.contains(value), "{}", failure.message);
+            assert_eq!(failure.exit.code(), 2);
+        }
+    }
+}

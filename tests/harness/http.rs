@@ -1,0 +1,176 @@
+//! HTTP/1.1 by hand: a request is written, an answer is read to its end. Small on purpose, and not ours to be lenient with.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// No answer takes longer, or there is none.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// `200`
+    pub status: u16,
+    /// Names are lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, whatever way it was framed.
+    pub body: String,
+}
+
+impl Answered {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The same, checked to have this status.
+    ///
+    /// # Panics
+    /// If it has not.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// The body as a document.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+/// A connection over which one request follows the other.
+pub struct Http {
+    stream: BufReader<TcpStream>,
+    host: String,
+}
+
+impl Http {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub async fn connect(address: &str) -> std::io::Result<Self> {
+        let stream = timeout(LIMIT, TcpStream::connect(address)).await.map_err(std::io::Error::other)??;
+        Ok(Self { stream: BufReader::new(stream), host: address.to_owned() })
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes).await
+    }
+
+    /// Writes a request and does not wait for its answer.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<()> {
+        let mut head = format!("{method} {path} HTTP/1.1\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            head.push_str(&format!("Host: {}\r\n", self.host));
+        }
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() || method != "GET" {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        self.write(&[head.as_bytes(), body].concat()).await
+    }
+
+    /// A request and its answer.
+    ///
+    /// # Errors
+    /// The connection is gone, or what came is no answer.
+    pub async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Answered> {
+        self.ask(method, path, headers, body).await?;
+        self.answer().await
+    }
+
+    /// The next answer.
+    ///
+    /// # Errors
+    /// As [`Http::call`].
+    pub async fn answer(&mut self) -> std::io::Result<Answered> {
+        timeout(LIMIT, self.read()).await.map_err(std::io::Error::other)?
+    }
+
+    async fn line(&mut self) -> std::io::Result<String> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(line.trim_end().to_owned())
+    }
+
+    async fn exactly(&mut self, size: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; size];
+        self.stream.read_exact(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn read(&mut self) -> std::io::Result<Answered> {
+        let line = self.line().await?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| std::io::Error::other(format!("no status in {line:?}")))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().await?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let header =
+            |name: &str| headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+        let mut body = Vec::new();
+        if header("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
+            loop {
+                let line = self.line().await?;
+                let size = usize::from_str_radix(&line, 16).map_err(std::io::Error::other)?;
+                body.extend(self.exactly(size).await?);
+                self.line().await?;
+                if size == 0 {
+                    break;
+                }
+            }
+        } else if let Some(size) = header("content-length") {
+            body = self.exactly(size.parse().map_err(std::io::Error::other)?).await?;
+        } else if status != 204 {
+            self.stream.read_to_end(&mut body).await?;
+        }
+        let body = String::from_utf8(body).map_err(std::io::Error::other)?;
+        Ok(Answered { status, headers, body })
+    }
+}
+
+/// One request over a connection of its own.
+///
+/// # Panics
+/// If there is no answer.
+pub async fn http(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answered {
+    let mut http = Http::connect(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
+    let answered = http.call(method, path, headers, body.as_bytes()).await;
+    answered.unwrap_or_else(|error| panic!("{method} {path} at {address}: {error}"))
+}
