@@ -22,9 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(pushed) if pushed.duplicate => println!("message {} was there already", pushed.id),
             Ok(pushed) => println!("stored as message {}", pushed.id),
             Err(Error::QueueFull(_)) => println!("the queue is full: push again later"),
-            Err(Error::Unknown { what }) => {
-                println!("it may be stored, the key makes it safe to repeat: {what}")
-            }
+            Err(Error::Unknown { what }) => println!("perhaps stored, and safe to push again: {what}"),
             Err(error) => return Err(error.into()),
         }
     }
