@@ -1,4 +1,5 @@
-//! What crosses a socket.
+//! What crosses a socket, and the client that speaks it. A program in Rust begins with the page of the module `client`.
+//!
 #![doc = include_str!("../PROTOCOL.md")]
 
 pub mod bounded;

@@ -1,5 +1,54 @@
-//! The client that `queuectl`, the tests and the benches use: [`Connection`] is one socket with many requests in
-//! flight; [`Client`] follows the leader, repeats what is safe, and says when an outcome is unknown.
+//! The client: it follows the leader, repeats what is safe to repeat, and says when an outcome is unknown.
+//!
+//! ```rust,no_run
+//! use queue_protocol::client::{Client, Error};
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Error> {
+//!     let client = Client::connect("127.0.0.1:7410").await?;
+//!     let jobs = client.queue("jobs")?;
+//!     jobs.push("resize 31.png").create_queue().send().await?;
+//!
+//!     for job in jobs.lease().max(10).send().await? {
+//!         println!("{}", job.text());
+//!         job.ack().await?;
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `queued dev` starts the cluster that this talks to. The folder `examples` holds a producer, a worker, a batch, a transaction
+//! and dead letters; the README beside it compares ten tasks with the clients of other queues.
+//!
+//! # What does what
+//!
+//! | to | use |
+//! |---|---|
+//! | connect | [`Client::connect`], [`ConnectOptions`] for another time limit or a cluster that is not there yet |
+//! | name a queue | [`Client::queue`]; [`Queue::create`], [`Queue::alter`], [`Queue::remove`], [`Queue::stats`] |
+//! | push a message | [`Queue::push`]: `delay`, `not_before`, `ttl`, `priority`, `group`, `dedup`, `unique`, `header` |
+//! | push many | [`Queue::push_all`] with texts, bytes or [`Message`]s |
+//! | handle messages | [`Queue::worker`]: a handler for each, leases renewed meanwhile; see [`worker`] |
+//! | lease by hand | [`Queue::lease`], then [`Leased::ack`], [`Leased::fail`], [`Leased::release`], [`Leased::reject`], [`Leased::extend`] |
+//! | take at most once | [`Queue::pop`] |
+//! | change several things or nothing | [`Client::transaction`] |
+//! | look after what failed | [`Queue::dead_letters`] |
+//!
+//! # Sessions
+//!
+//! A client has a session of its own, drawn at random when it is made: its requests are numbered there, so that one that is
+//! repeated after a lost answer counts once. Clones share the session and the connection: one client per program is enough.
+//! [`Client::close_session`] lets the cluster forget it at once; otherwise it does after an hour without use.
+//!
+//! # Errors
+//!
+//! [`Error`] tells apart what a program treats differently. After [`Error::Unknown`] the request may have been done; after every
+//! other error it surely was not. A push with a `dedup` key can be repeated in both cases.
+//!
+//! # Below
+//!
+//! [`Client::call`] and the methods that take the types of [`crate::request`] as they cross the wire are what `queuectl` and the
+//! tests use; their errors are [`ClientError`]s. [`Connection`] is one socket with many requests in flight.
 
 mod backoff;
 mod birth;
@@ -145,3 +194,8 @@ pub enum ClientError {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The ten tasks of the README beside this crate compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct TenTasks;

@@ -1,6 +1,5 @@
 //! A message to be pushed: a body, headers, and how it is to be treated.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use crate::content;
 use crate::limits::{HEADERS_COUNT_MAX, HEADERS_SIZE_MAX};
 use crate::names::Key;
 use crate::request::{Due, PushOptions, Unique, UniqueHeld};
+use crate::values;
 
 /// A message to be pushed. Anything that is bytes or text becomes one: `queue.push("body")`; batches and transactions take
 /// them with options: `Message::new("body").priority(9)`.
@@ -45,9 +45,8 @@ impl Message {
         if let Some(invalid) = self.invalid {
             return Err(Error::Invalid(invalid));
         }
-        let names: BTreeSet<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        if names.len() < self.headers.len() {
-            return Err(Error::Invalid("a header is given twice".to_owned()));
+        if let Some(name) = values::repeated(&self.headers) {
+            return Err(Error::Invalid(format!("the header {name:?} is given twice")));
         }
         let pair = |(name, value)| Ok((Text::new(name)?, Text::new(value)?));
         let headers = self.headers.into_iter().map(pair).collect::<Result<Vec<_>, _>>();
@@ -95,7 +94,7 @@ macro_rules! options {
         }
 
         impl super::PushBuilder {
-            $($(#[$doc])* #[must_use] pub fn $name(mut self $(, $value: $type)*) -> Self {
+            $($(#[$doc])* pub fn $name(mut self $(, $value: $type)*) -> Self {
                 self.message = self.message.$name($($value),*);
                 self
             })*
@@ -190,7 +189,7 @@ mod tests {
             (Message::new("x").group(""), "invalid group \"\": a key has 1 to 128 bytes, not 0"),
             (Message::new("x").dedup(&long), "invalid dedup key"),
             (Message::new("x").unique(&long), "invalid unique key"),
-            (Message::new("x").header("a", "1").header("a", "2"), "a header is given twice"),
+            (Message::new("x").header("a", "1").header("a", "2"), "the header \"a\" is given twice"),
             (Message::new("x").header("a", "x".repeat(4_097)), "too many headers"),
             (Message::new("x").header("a", "x".repeat(4_096)), "too many headers"),
             (many, "too many headers"),
