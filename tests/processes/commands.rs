@@ -105,7 +105,8 @@ async fn keys_store_a_message_once_and_times_decide_when_it_lives() {
     push(&cluster, "jobs later --not-before 2100-01-01T00:00:00Z").await;
     push(&cluster, "jobs now --not-before 2001-01-01").await;
     assert_eq!(counts(&cluster, "jobs").await, [2, 0, 1, 0]);
-    let brief = push(&cluster, "jobs brief --ttl 1ms --delay 1h").await;
+    ctl(&cluster, "push jobs never --ttl 1ms --delay 1h").await.expect(65).says("expire before it is ready");
+    let brief = push(&cluster, "jobs brief --ttl 1s").await;
     until("it expires", LIMIT, async || {
         let dead = counts(&cluster, "jobs").await[3];
         if dead == 1 { Ok(()) } else { Err(format!("{dead} are dead")) }
