@@ -144,8 +144,8 @@ async fn every_console_block_of_the_readme_shows_what_happens() {
     dev.env("XDG_STATE_HOME", dir.path()).env_remove("XDG_RUNTIME_DIR");
     let mut terminal = Terminal::start(dev);
     let (screen, _) = terminal.shows_match("dev:n[1-3]> ");
-    let addresses = Regex::new(r"127\.0\.0\.1:[0-9]+").expect("it is a pattern");
-    let servers: Vec<&str> = addresses.find_iter(&screen).map(|found| found.as_str()).collect();
+    let nodes = Regex::new(r"n[1-3] +(127\.0\.0\.1:[0-9]+)").expect("it is a pattern");
+    let servers: Vec<&str> = nodes.captures_iter(&screen).map(|found| found.extract::<1>().1[0]).collect();
     assert_eq!(servers.len(), 3, "{screen}");
     for step in &steps {
         match step.prompt {

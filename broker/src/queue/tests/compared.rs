@@ -116,12 +116,14 @@ fn what_a_pattern_waits_for_is_computed_anew_after_a_wall_clock_was_set_back_as_
         count: 0,
         next_ms: Some(1_100_000),
     };
-    let create = Op::CreateQueue { queue: name("jobs"), settings: Box::new(settings()), if_not_exists: false };
+    let create =
+        Op::CreateQueue { queue: name("jobs"), settings: Box::new(settings()), if_not_exists: false };
     let back = Op::SetWall { from_ms: 1_000_000, to_ms: 500_000 };
     let ops = [create, Op::SetSchedule(Box::new(set)), back, Op::Fire(Box::new(anew))];
     let mut recounts = Vec::new();
     for ((index, op), wall_ms) in (1..).zip(ops).zip([1_000_000, 1_000_000, 1_000_000, 500_000]) {
-        let table = vec![ContentSpec { size: 1, crc32c: 0 }; usize::try_from(op.rows()).expect("one or none")];
+        let table =
+            vec![ContentSpec { size: 1, crc32c: 0 }; usize::try_from(op.rows()).expect("one or none")];
         let stamps = Stamps { elapsed_ms: 1_000_000, ..Stamps::of(wall_ms, 0) };
         let batch = Batch { stamps, commands: bounded([Command { session: None, op }]) };
         let applied = state.apply(index, &batch, &table);
