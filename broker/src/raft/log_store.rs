@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds, RangeInclusive};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::OptionalSend;
@@ -30,6 +31,7 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct LogStore {
     reader: LogReader,
     rooms: Arc<Rooms>,
+    voted: Arc<AtomicU64>,
 }
 
 /// Reads of one follower's stream, or of apply.
@@ -42,7 +44,13 @@ pub(crate) struct LogReader {
 impl LogStore {
     /// `rooms` are told how many bytes the log takes.
     pub(crate) fn new(log: Log, cause: Cause, rooms: Arc<Rooms>) -> Self {
-        Self { reader: LogReader { log, cause }, rooms }
+        let term = log.state().vote.map_or(0, |vote| vote.term);
+        Self { reader: LogReader { log, cause }, rooms, voted: Arc::new(AtomicU64::new(term)) }
+    }
+
+    /// The newest term whose vote is on disk: Raft itself may be further.
+    pub(crate) fn voted(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.voted)
     }
 
     fn log(&self) -> &Log {
@@ -213,11 +221,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
+        let vote = from_vote(vote);
         if mutants::on(Mutant::VoteBeforeSync) {
-            self.log().save_vote(from_vote(vote), Box::new(|| {}));
-            return Ok(());
+            self.log().save_vote(vote, Box::new(|| {}));
+        } else {
+            durable(|done| self.log().save_vote(vote, done)).await;
         }
-        durable(|done| self.log().save_vote(from_vote(vote), done)).await;
+        self.voted.store(vote.term, Ordering::Release);
         Ok(())
     }
 

@@ -49,7 +49,7 @@ mod wall;
 mod witness;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -209,6 +209,8 @@ pub(crate) struct Consensus {
     joining: tokio::sync::Mutex<Option<(StoreId, Error)>>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Arc<Rooms>,
+    /// The newest term whose vote is on disk.
+    voted: Arc<AtomicU64>,
     refusals: Refusals,
     known: Contacts,
     log_ends: LogEnds,
@@ -285,6 +287,7 @@ impl Consensus {
         let node = me.credentials.node;
         let rooms = Arc::<Rooms>::default();
         let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
+        let voted = store.voted();
         let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
         let raft = raft.await.map_err(|error| match cause.get() {
             Some(Why::Damaged(what)) => StartError::Damaged(what.clone()),
@@ -309,6 +312,7 @@ impl Consensus {
             joining: tokio::sync::Mutex::default(),
             away: Mutex::default(),
             rooms,
+            voted,
             refusals: Refusals::default(),
             known: Contacts::default(),
             log_ends: LogEnds::default(),

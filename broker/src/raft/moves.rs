@@ -50,13 +50,14 @@ enum There {
 }
 
 impl Consensus {
-    /// This node's own word, if the cluster knows it elsewhere.
+    /// This node's own word, if the cluster knows it elsewhere, or may: a node that hears no leader may have been known
+    /// elsewhere meanwhile, and not have heard of it.
     fn announcement(&self) -> Option<(Announcement, Member)> {
         let me = &self.me.credentials;
         let member = self.members().0.remove(&me.node.0)?;
         let address = Text::cut(self.me.address.clone());
         let announcement = Announcement { node: me.node, store: me.store, address, epoch: me.epoch };
-        (member.address != self.me.address).then_some((announcement, member))
+        (member.address != self.me.address || !self.has_quorum()).then_some((announcement, member))
     }
 
     /// Says where this node is, to all, and what others said of themselves, to the leader.
@@ -230,7 +231,8 @@ pub(super) async fn tell(consensus: Weak<Consensus>) {
             this.take_overrides().await;
         }
         let own = this.announcement();
-        let elsewhere = own.as_ref().map(|(_, member)| member.address.clone());
+        let known = own.as_ref().map(|(_, member)| member.address.clone());
+        let elsewhere = known.filter(|known| *known != this.me.address);
         let (name, at) = (&this.me.name, &this.me.address);
         match &elsewhere {
             Some(known) if warned.as_ref() != Some(known) => tracing::warn!(

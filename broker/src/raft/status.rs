@@ -212,7 +212,8 @@ impl Consensus {
             node: self.me.credentials.node,
             name: Text::cut(self.me.name.clone()),
             role: view.role,
-            term: view.term,
+            // What a crash could take back is not told.
+            term: view.term.min(self.voted.load(Ordering::Acquire)),
             leader: view.leader.filter(|leader| leads || leader.node != self.me.credentials.node),
             last_index,
             commit_index: committed,
