@@ -117,7 +117,7 @@ async fn live(
         if name == "n1" {
             node::init(&outside, &options).await?;
         } else {
-            while !first.exists(Path::new("data/IDENTITY"))? {
+            while !first.exists(Path::new("data/IDENTITY"))? || !first.exists(Path::new("data/SECRET"))? {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             let secret = secret::read(&first, Path::new("data"))?;
