@@ -53,8 +53,8 @@ fn places(path: &Path) -> Vec<u64> {
     (0..FLIPS).filter_map(|n| used.get(usize::try_from(n * step + step / 2).ok()?).copied()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn verify_says_what_a_node_does_with_each_flipped_bit() {
+/// A node of its own that was stopped with so many messages, and a snapshot that covers at least so many entries.
+async fn stopped_with_snapshot(count: u64, at_least: u64) -> Cluster {
     let segment_size = format!("{SEGMENT_SIZE}B");
     let settings = [
         ("QUEUED_RAFT_SNAPSHOT_EVERY", "20"),
@@ -62,15 +62,21 @@ async fn verify_says_what_a_node_does_with_each_flipped_bit() {
         ("QUEUED_STORAGE_SEGMENT_SIZE", segment_size.as_str()),
     ];
     let mut cluster = Cluster::start_with(1, &settings).await;
-    for number in 0..50 {
+    for number in 0..count {
         push(&cluster.client(), "q", &[vec![b'x'; 5_000]]).await.unwrap_or_else(|e| panic!("{number}: {e}"));
     }
     until("there is a snapshot", LIMIT, async || {
         let status = cluster.status(0).await?;
-        if status.snapshot_index >= 20 { Ok(()) } else { Err(format!("at {}", status.snapshot_index)) }
+        if status.snapshot_index >= at_least { Ok(()) } else { Err(format!("at {}", status.snapshot_index)) }
     })
     .await;
     cluster.stop(0).await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verify_says_what_a_node_does_with_each_flipped_bit() {
+    let mut cluster = stopped_with_snapshot(50, 20).await;
     let (dir, image) = (cluster.data_dir(0).to_owned(), cluster.dir().join("image"));
     copy(&dir, &image);
     let (mut refused, mut met, mut fine) = (0, 0, 0);
@@ -126,30 +132,14 @@ async fn verify_says_what_a_node_does_with_each_flipped_bit() {
 /// With nobody else to have it, nobody is told that somebody has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_node_that_meets_damage_ends_and_says_that_no_other_has_the_data() {
-    let segment_size = format!("{SEGMENT_SIZE}B");
-    let settings = [
-        ("QUEUED_RAFT_SNAPSHOT_EVERY", "20"),
-        ("QUEUED_RAFT_KEEP_BYTES", "0B"),
-        ("QUEUED_STORAGE_SEGMENT_SIZE", segment_size.as_str()),
-    ];
-    let mut cluster = Cluster::start_with(1, &settings).await;
-    for number in 0..60 {
-        push(&cluster.client(), "q", &[vec![b'x'; 5_000]]).await.unwrap_or_else(|e| panic!("{number}: {e}"));
-    }
     // What a snapshot covers is not read at the start.
-    until("there is a snapshot", LIMIT, async || {
-        let status = cluster.status(0).await?;
-        if status.snapshot_index >= 40 { Ok(()) } else { Err(format!("at {}", status.snapshot_index)) }
-    })
-    .await;
-    cluster.stop(0).await;
+    let mut cluster = stopped_with_snapshot(60, 40).await;
     let log = cluster.data_dir(0).join("log");
-    let mut names: Vec<PathBuf> =
-        std::fs::read_dir(log).expect("it is there").map(|e| e.unwrap().path()).collect();
-    names.sort_unstable();
-    let bytes = std::fs::read(&names[0]).expect("it is there");
+    let first =
+        files(cluster.data_dir(0)).into_iter().find(|path| path.starts_with(&log)).expect("it has files");
+    let bytes = std::fs::read(&first).expect("it is there");
     let body = bytes.windows(4_000).position(|run| run.iter().all(|byte| *byte == b'x'));
-    flip(&names[0], body.expect("it holds bodies") as u64 + 2_000);
+    flip(&first, body.expect("it holds bodies") as u64 + 2_000);
     cluster.restart(0).await;
     let client = cluster.client();
     let reading = tokio::spawn(async move { drain(&client, "q").await.len() });
