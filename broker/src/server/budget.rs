@@ -104,8 +104,11 @@ impl Budget {
         share
     }
 
-    fn equal_share(&self, of: usize) -> usize {
-        of / self.holders.load(Ordering::Relaxed).max(1)
+    /// What each gets of `of`, where one who asks holds `held`: it counts, whether it holds something yet or not. So
+    /// whenever there is no room for it within its own, somebody else is beyond theirs.
+    fn equal_share(&self, of: usize, held: usize) -> usize {
+        let others = self.holders.load(Ordering::Relaxed).saturating_sub(usize::from(held > 0));
+        of / (others + 1)
     }
 
     /// Most that is used when unfinished input gets some.
@@ -117,8 +120,8 @@ impl Budget {
         u64::try_from(self.began.elapsed().as_millis()).map_or(u64::MAX, |ms| ms + 1)
     }
 
-    /// There is no room for one within its equal share: the oldest input of those beyond theirs is to end.
-    fn make_way(&self) {
+    /// There is no room for one within its equal share, which is `fair`: the oldest input of those beyond it is to end.
+    fn make_way(&self, fair: usize) {
         let now = Instant::now();
         let mut shares = self.shares();
         if shares.asked.is_some_and(|asked| now < asked + ASK_EVERY) {
@@ -126,7 +129,6 @@ impl Budget {
         }
         shares.asked = Some(now);
         let young = self.now().saturating_sub(u64::try_from(GIVES_WAY_AFTER.as_millis()).unwrap_or(u64::MAX));
-        let fair = self.equal_share(self.input_max());
         let beyond = shares.all.values().filter_map(Weak::upgrade).filter_map(|share| {
             let (held, since) = (share.held.load(Ordering::Relaxed), share.since.load(Ordering::Relaxed));
             (held >= fair && (1..=young).contains(&since)).then_some((since, share))
@@ -170,8 +172,10 @@ impl Share {
             if self.input(size) {
                 return;
             }
-            if self.held.load(Ordering::Relaxed) + size <= budget.equal_share(budget.input_max()) {
-                budget.make_way();
+            let held = self.held.load(Ordering::Relaxed);
+            let fair = budget.equal_share(budget.input_max(), held);
+            if held + size <= fair {
+                budget.make_way(fair);
             }
             let _ = tokio::time::timeout(LOOK_EVERY, freed).await;
         }
@@ -181,7 +185,7 @@ impl Share {
     fn take(&self, size: usize, max: usize) -> bool {
         let budget = &*self.budget;
         let held = self.held.load(Ordering::Relaxed);
-        let fair = held + size <= budget.equal_share(budget.size_max);
+        let fair = held + size <= budget.equal_share(budget.size_max, held);
         let taken = budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             let used = used + size;
             (used <= budget.size_max / 2 || (used <= max && fair)).then_some(used)
@@ -308,6 +312,32 @@ mod tests {
         let waited = began.elapsed();
         assert!(waited >= GIVES_WAY_AFTER - Duration::from_millis(20), "after {waited:?}");
         assert!(waited <= GIVES_WAY_AFTER + 2 * LOOK_EVERY, "after {waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_nothing_yet_has_a_share_too() {
+        const HELD: usize = 93_750;
+        let budget = Budget::new(1_000_000);
+        let others: Vec<_> = (1..=8).map(|connection| budget.share(connection)).collect();
+        for share in &others {
+            // Together three quarters but for 8 bytes; none has more than an eighth of that.
+            assert!(share.input(HELD - 1));
+            share.set_unfinished(true);
+        }
+        let good = budget.share(9);
+        let gives_way = others.iter().map(|share| {
+            Box::pin(async move {
+                share.asked().await;
+                share.give_back(HELD - 1);
+                std::future::pending::<()>().await;
+            })
+        });
+        let gives_way = futures_util::future::select_all(gives_way);
+        tokio::select! {
+            () = good.room(10_000) => {}
+            _ = gives_way => unreachable!("none of them ends"),
+            () = tokio::time::sleep(GIVES_WAY_AFTER + 2 * LOOK_EVERY) => panic!("nobody gives way"),
+        }
     }
 
     #[tokio::test(start_paused = true)]
