@@ -6,7 +6,8 @@
 //!
 //! It starts `queued dev` and runs itself within, so that `queuectl bench` finds the cluster. A row of large entries
 //! runs for ten seconds before it is measured: until what the log keeps for late followers is full, every byte is written
-//! twice, once as a zero. `--long` adds the rows that take minutes: a minute with consumers, and ten million messages waiting.
+//! twice, once as a zero. `--long` adds the rows that take minutes: a minute with
+//! consumers, ten million messages waiting, 100,000 queues. `--only around` is start, rest and one push.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -17,6 +18,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use benches::deep::Pushers;
 use benches::figures::{ROWS, Row, median, report, verdict};
+use benches::machine::cpu;
+use benches::many;
 use benches::roofline::load::{self, Measured};
 use benches::roofline::node;
 use serde_json::Value;
@@ -30,6 +33,8 @@ const ONE_SHOTS: usize = 21;
 const FILL: &str = "10s";
 /// Messages that wait in the deep queue.
 const DEEP_COUNT: u64 = 10_000_000;
+/// So long nothing is done while it is measured what that costs.
+const IDLE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
 struct Settings {
@@ -115,7 +120,7 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     let ready = uptime_ms()? - std::env::var(BEGAN)?.parse::<f64>()?;
     let dir = tempfile::tempdir()?;
     println!("cluster of {nodes}, {} pairs of {} s\n", settings.pairs, settings.seconds);
-    if nodes == 3 && settings.only.is_empty() {
+    if nodes == 3 && "around".contains(&settings.only) {
         around(ready)?;
     }
     let (mut loaded, mut failed) = (Vec::new(), 0);
@@ -131,12 +136,16 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     if nodes == 3 {
         let most = loaded.iter().copied().max().unwrap_or_default();
         println!("resident of a node after these: {:.0} MiB at most\n", mib(most));
-        if settings.long && settings.only.is_empty() {
-            for (name, outcome) in [("a minute with consumers", minute()), ("a deep queue", deep(settings))] {
-                if let Err(error) = outcome {
-                    failed += 1;
-                    println!("FAILED   {name}\n  {error}\n");
-                }
+        let more: [(&str, &dyn Fn() -> anyhow::Result<()>); 3] = [
+            ("a minute with consumers", &minute),
+            ("a deep queue", &|| deep(settings)),
+            ("many queues", &many_queues),
+        ];
+        for (name, measure) in more.iter().filter(|(name, _)| settings.long && name.contains(&settings.only))
+        {
+            if let Err(error) = measure() {
+                failed += 1;
+                println!("FAILED   {name}\n  {error:#}\n");
             }
         }
         print!("{}", text(ctl(&["stats", "--stages"])?)?);
@@ -172,9 +181,11 @@ fn pairs(
 /// What is measured around the workloads: start, memory at rest, one push by a program of its own.
 fn around(ready: f64) -> anyhow::Result<()> {
     one("`queued dev` ready", ready, "ms", [2_000.0, 700.0]);
-    let idle = resident(&run_bench(&["push", "--count", "1", "--warmup", "0s"])?);
-    let most = idle.iter().copied().max().unwrap_or_default();
-    one("resident, idle, a node", mib(most), "MiB", [25.0, 12.0]);
+    let idle = run_bench(&["push", "--count", "1", "--warmup", "0s"])?;
+    let most = resident(&idle).into_iter().max().unwrap_or_default();
+    one("resident, idle, a node", mib(most), "MiB", [12.0, 10.0]);
+    let nodes = pids(&idle);
+    one("processor time of an idle node", idle_time(&nodes)?, "µs/s", [600.0, 400.0]);
     let mut took = Vec::new();
     for _ in 0..ONE_SHOTS {
         let begin = Instant::now();
@@ -182,6 +193,31 @@ fn around(ready: f64) -> anyhow::Result<()> {
         took.push(begin.elapsed().as_secs_f64() * 1e3);
     }
     one("one-shot `queuectl push`, whole process", median(&took), "ms", [15.0, 6.0]);
+    println!();
+    Ok(())
+}
+
+/// Microseconds of processor time that one of these nodes takes in a second in which nothing is asked.
+#[tokio::main(flavor = "current_thread")]
+async fn idle_time(nodes: &[u32]) -> anyhow::Result<f64> {
+    let before = cpu(nodes)?;
+    tokio::time::sleep(IDLE).await;
+    Ok((cpu(nodes)? - before).as_secs_f64() * 1e6 / IDLE.as_secs_f64() / nodes.len() as f64)
+}
+
+/// As many queues as there may be.
+#[tokio::main(flavor = "current_thread")]
+async fn many_queues() -> anyhow::Result<()> {
+    let nodes = pids(&run_bench(&["push", "--count", "1", "--warmup", "0s"])?);
+    let servers = std::env::var("QUEUECTL_SERVERS").context("it runs within `queued dev`")?;
+    let servers: Vec<String> = servers.split(',').map(str::to_owned).collect();
+    let client = benches::client(&servers, Duration::from_secs(60));
+    let [few, most] = many::create(&client, &nodes).await?.map(|each| each.as_secs_f64() * 1e3);
+    one("processor time of three nodes for a queue made among 100", few, "ms", [2.0, 1.0]);
+    one("the same among 100,000", most, "ms", [2.0, 1.0]);
+    let dir = tempfile::tempdir()?;
+    let took = many::restart(dir.path()).await?;
+    one("a node that was killed answers again, with 100,000 queues", took.as_secs_f64(), "s", [1.5, 1.0]);
     println!();
     Ok(())
 }
@@ -252,6 +288,12 @@ fn run_bench(words: &[&str]) -> anyhow::Result<Value> {
 fn resident(document: &Value) -> Vec<u64> {
     let processes = document["processes"].as_array().into_iter().flatten();
     processes.filter_map(|process| process["resident_bytes"].as_u64()).collect()
+}
+
+/// The nodes' processes.
+fn pids(document: &Value) -> Vec<u32> {
+    let processes = document["processes"].as_array().into_iter().flatten();
+    processes.filter_map(|process| u32::try_from(process["pid"].as_u64()?).ok()).collect()
 }
 
 /// Runs a row against the cluster; also what the nodes have resident afterwards.

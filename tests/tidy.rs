@@ -3,6 +3,10 @@
 
 use std::collections::BTreeSet;
 
+#[path = "tidy/licences.rs"]
+mod licences;
+#[path = "tidy/proofs.rs"]
+mod proofs;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -16,7 +20,6 @@ const LONG: &[(&str, usize, &str)] = &[
     ("protocol/tests/client/requests.rs", 750, "one story per way a request can go, on one scripted server"),
     ("protocol/tests/vectors/samples.rs", 710, "a sample of every message"),
     ("tests/harness/cluster.rs", 530, "what a test may do to a cluster, in one place"),
-    ("tests/tidy.rs", 530, "a rule a test"),
 ];
 
 /// Files that are read or written for the user, not for the store: they need no simulated disk.
@@ -413,50 +416,6 @@ fn nothing_names_the_machine_it_was_written_on() {
     let home = ["see /ho", "me/ann/x"].concat();
     let host = ["https://index.cra", "tes.io"].concat();
     holds(rule, &[("x.rs", &home), ("x.toml", &host)], &[("x.md", "cd network/x")]);
-}
-
-#[test]
-fn every_feature_of_the_readme_has_a_test_that_exists() {
-    let features = |readme: &str| -> Vec<String> {
-        let rows = readme.lines().skip_while(|line| *line != "| feature | command |").skip(2);
-        let rows = rows.take_while(|line| line.starts_with('|'));
-        rows.map(|row| row.split('|').nth(1).unwrap_or("").trim().to_owned()).collect()
-    };
-    let proofs = |csv: &str| -> Vec<(String, String)> {
-        let split =
-            |line: &str| line.rsplit_once(',').map(|(f, t)| (f.trim_matches('"').to_owned(), t.to_owned()));
-        csv.lines().skip(1).filter_map(split).collect()
-    };
-    let is_test = |name: &str, code: &str| {
-        let mut lines = code.lines().map(str::trim).peekable();
-        while let Some(line) = lines.next() {
-            let function =
-                lines.peek().and_then(|line| line.trim_start_matches("async ").strip_prefix("fn "));
-            let is_named =
-                function.and_then(|rest| rest.strip_prefix(name)).is_some_and(|r| r.starts_with('('));
-            if line.starts_with("#[") && line.contains("test") && is_named {
-                return true;
-            }
-        }
-        false
-    };
-    assert_eq!(features("| feature | command |\n|---|---|\n| a | |\n| b, c | `c` |\n\n| d |"), ["a", "b, c"]);
-    let named = proofs("feature,test\n\"a\",one\n\"b, c\",two\n");
-    assert_eq!(named, [("a", "one"), ("b, c", "two")].map(|(f, t)| (f.to_owned(), t.to_owned())));
-    assert!(is_test("one", "    #[tokio::test(x)]\n    async fn one() {"));
-    assert!(!is_test("one", "#[test]\nfn one_more() {") && !is_test("one", "fn one() {"));
-    let readme = tree().iter().find(|source| source.is_in("README.md")).expect("it is there");
-    let shown = features(&readme.text);
-    assert!(shown.len() >= 20, "the table is not where it was looked for");
-    let csv = tree().iter().find(|source| source.is_in("tests/features.csv")).expect("it is there");
-    let proofs = proofs(&csv.text);
-    let proved: Vec<&str> = proofs.iter().map(|(feature, _)| feature.as_str()).collect();
-    assert_eq!(shown, proved, "README.md and tests/features.csv name the same features, in the same order");
-    let missing: Vec<_> = proofs
-        .iter()
-        .filter(|(_, name)| !tree().iter().any(|source| source.is_rust() && is_test(name, &source.text)))
-        .collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

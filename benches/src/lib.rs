@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod deep;
 pub mod figures;
 pub mod machine;
+pub mod many;
 pub mod roofline;
 
 use std::sync::Arc;

@@ -37,7 +37,7 @@ pub const TXN_ITEMS_MAX: usize = 1_000;
 /// Queues in one answer of a listing.
 pub const QUEUES_LISTED_MAX: usize = 1_000;
 /// Queues of a cluster.
-pub const QUEUES_MAX: usize = 10_000;
+pub const QUEUES_MAX: usize = 100_000;
 /// Length of a queue's name.
 pub const QUEUE_NAME_SIZE_MAX: usize = 128;
 /// Checkpoint of a message.

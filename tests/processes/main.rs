@@ -8,6 +8,7 @@ mod bound;
 mod commands;
 mod damage;
 mod dev;
+mod errors;
 mod failover;
 mod gateway;
 mod golden;

@@ -161,7 +161,7 @@ impl Consensus {
     fn lead_view(&self) -> Option<LeadView> {
         let leadership = self.seat.leadership()?;
         let (last, now) = (self.log.state().last.map_or(0, |last| last.index), Instant::now());
-        let quorum = self.seat.acked_age().filter(|_| !self.seat.is_silent());
+        let quorum = self.seat.acked_age();
         let quorum = if mutants::on(Mutant::QuorumTakenForGranted) { Some(Duration::ZERO) } else { quorum };
         Some(LeadView {
             ready: self.ready() == Some(leadership),

@@ -156,8 +156,13 @@ impl Consensus {
                 Error::refused(ErrorCode::NodeNotFound, "no other voter has answered; nobody can take over")
             })?,
         };
+        let name = members.get(&to).map_or("", |member| &member.name);
         let mut watch = self.watch();
         if to != me {
+            if !self.is_heard(to) {
+                let what = format!("{name} does not answer, so leadership stays where it is");
+                return Err(Error::refused(ErrorCode::AddressUnreachable, what));
+            }
             let triggered = self.raft.trigger().transfer_leader(to).await;
             triggered.map_err(|error| Error::again(ErrorCode::NoLeader, error.to_string()))?;
         }
@@ -173,9 +178,16 @@ impl Consensus {
         };
         let moved = tokio::time::timeout(within, wanted).await.ok().flatten();
         moved.ok_or_else(|| {
-            let name = members.get(&to).map_or("", |member| &member.name);
-            Error::again(ErrorCode::TimedOut, format!("{name} did not take leadership over in time"))
+            Error::refused(ErrorCode::TimedOut, format!("{name} did not take leadership over in {within:?}"))
         })
+    }
+
+    /// Whether `node` has answered this leader lately.
+    fn is_heard(&self, node: u64) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&node).copied().flatten());
+        heard.is_some_and(|at| at.elapsed() <= self.options.election_min)
     }
 
     /// The voter, other than this node, that has most of the log; one that answered lately.
@@ -184,12 +196,9 @@ impl Consensus {
         let metrics = metrics.borrow_watched();
         let me = self.me.credentials.node.0;
         let replication = metrics.replication.as_ref()?;
-        let heard = metrics.heartbeat.as_ref()?;
-        let recent = |node: &u64| {
-            heard.get(node).copied().flatten().is_some_and(|at| at.elapsed() <= self.options.election_min)
-        };
-        let others =
-            replication.iter().filter(|(node, _)| voters.contains(*node) && **node != me && recent(node));
+        let others = replication
+            .iter()
+            .filter(|(node, _)| voters.contains(*node) && **node != me && self.is_heard(**node));
         others
             .filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node)))
             .max()

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::limits::QUEUES_MAX;
 use queue_protocol::response::{Age, Answer, At, Delivery, Extended, Peeked, Response};
 
 use super::reply_to::{Finished, read_at};
@@ -159,7 +160,7 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
         ErrorCode::QueueNotFound => format!("no queue named \"{queue}\""),
         ErrorCode::QueueExists => format!("queue {queue} exists with other settings"),
         ErrorCode::QueueNotEmpty => format!("queue {queue} holds messages"),
-        ErrorCode::QueueLimit => "the cluster has as many queues as it can".to_owned(),
+        ErrorCode::QueueLimit => format!("the cluster has {QUEUES_MAX} queues, as many as it can"),
         ErrorCode::MessageNotFound => format!("no such message in {queue}"),
         ErrorCode::TooOld => {
             "the session no longer remembers this request; its outcome is not known".to_owned()

@@ -226,12 +226,8 @@ impl Verdict<'_> {
             return Ok(());
         }
         world.covered.add(&format!("judged_{}", self.kind), 1);
-        // A leader that is silent, so that another can be elected, says no; a quorum that comes back may store all the same.
-        let is_silent = |status: &StatusView| {
-            status.health.lead.is_some_and(|lead| lead.ready && lead.quorum_ms.is_none())
-        };
         let may_come = expected == Some(false) && pushed.is_ok();
-        if may_come && (seen.iter().any(is_silent) || self.elected_since(world, place, &seen)?) {
+        if may_come && self.elected_since(world, place, &seen)? {
             world.covered.add("elected_meanwhile", 1);
             return Ok(());
         }

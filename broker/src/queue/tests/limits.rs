@@ -2,9 +2,10 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{
-    LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, QUEUES_MAX, SCHEDULES_MAX, SESSION_ANSWERS_SIZE_MAX,
-    SESSION_BODIES_SIZE_MAX, TAIL_SIZE_MAX,
+    DEDUP_KEYS_MAX, LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, QUEUES_MAX, SCHEDULES_MAX,
+    SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, TAIL_SIZE_MAX,
 };
+use queue_protocol::response::PushOutcome;
 
 use super::*;
 
@@ -32,7 +33,46 @@ fn one_queue_too_many_is_refused() {
         state.apply(3, &batch(vec![push]), &[ContentSpec { size: 1, crc32c: 0 }]).replies.remove(0).result;
     assert_eq!(refused.unwrap_err().code, ErrorCode::QueueLimit);
     assert_eq!(state.queues(None, None, usize::MAX).len(), QUEUES_MAX);
-    assert_eq!(state.similar(&name("queue-99999")), Some(name("queue-9999")));
+    assert_eq!(state.similar(&name("queue-999999")), Some(name("queue-99999")));
+    state.check();
+}
+
+#[test]
+fn one_dedup_key_too_many_is_refused_until_others_are_forgotten() {
+    const PUSHED: usize = 1_000;
+    let mut state = State::new();
+    let mut index = 0;
+    let mut keyed = |elapsed_ms: u64, first: usize, count: usize| {
+        let count_u32 = u32::try_from(count).unwrap();
+        let key = |k: u32| Some(format!("key {}", first + k as usize).parse().unwrap());
+        let options = |k| PushOptions { dedup_key: key(k), ..PushOptions::default() };
+        let special = (0..count_u32).map(|k| (k, options(k))).collect();
+        let Op::Push(push) = push("jobs", count_u32) else { unreachable!("it is one") };
+        let op = Op::Push(Push { special: Bounded::new(special).unwrap(), ..push });
+        index += 1;
+        let batch = Batch {
+            stamps: Stamps { elapsed_ms, ..Stamps::of(1_000, 0) },
+            commands: bounded(vec![Command { session: None, op }]),
+        };
+        let rows = vec![ContentSpec { size: 1, crc32c: 0 }; count];
+        match state.apply(index, &batch, &rows).replies.remove(0).result {
+            Ok(Outcome::Pushed(outcomes)) => outcomes,
+            other => panic!("{other:?}"),
+        }
+    };
+    for first in (0..DEDUP_KEYS_MAX).step_by(PUSHED) {
+        keyed(1_000, first, PUSHED);
+    }
+    let refused = keyed(1_000, DEDUP_KEYS_MAX - 1, 2);
+    assert!(
+        matches!(
+            refused[..],
+            [PushOutcome::Duplicate { .. }, PushOutcome::Refused { code: ErrorCode::DedupFull, count: 1 }]
+        ),
+        "{refused:?}"
+    );
+    let later = keyed(1_000 + settings().dedup_window_ms, DEDUP_KEYS_MAX, 1);
+    assert!(matches!(later[..], [PushOutcome::Stored { count: 1, .. }]), "{later:?}");
     state.check();
 }
 
