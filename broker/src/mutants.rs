@@ -171,6 +171,8 @@ mutants! {
     HttpSessionIgnored => "http-session-ignored" in Processes,
     /// SIGHUP does not open the log file anew.
     LogFileNotReopened => "log-file-not-reopened" in Processes,
+    /// A peer's term is believed, whatever it is.
+    AnyTermBelieved => "any-term-believed" in Units,
 }
 
 /// Whether the unit test `name` passes as it is and fails in a process with the bug.

@@ -380,6 +380,12 @@ impl<T> Frame<T> {
 }
 
 impl Frame {
+    /// A frame that carries `message` and has no tail.
+    pub fn of<M: Message>(request_id: u64, message: &M) -> Self {
+        let OutFrame { kind, flags, header, .. } = OutFrame::new(request_id, message, Vec::new());
+        Self { request_id, kind, flags, header, tail: Bytes::new() }
+    }
+
     /// Bytes it holds, the head included.
     pub fn size(&self) -> usize {
         FRAME_HEADER_SIZE + self.header.len() + self.tail.len()

@@ -11,12 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::codec::CodecError;
 use crate::error::{Error, ErrorCode};
 use crate::frame::{Frame, FrameError, FrameKind};
-use crate::hello::{
-    Accepted, Hello, HelloMessage, HelloRole, PeerHello, Proof, Secret, Side, Transcript, read_hello,
-};
+use crate::hello::{Accepted, Hello, HelloMessage, HelloRole, PeerId, read_hello};
 use crate::io::{FrameReader, Outbox};
 use crate::limits::HELLO_MS_MAX;
-use crate::names::{NodeId, StoreId};
+use crate::names::{ClusterId, NodeId, StoreId};
+use crate::proof::{Exporter, Identity, PeerHello, Proof, Seal, Secret, Side, Told, Transcript};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +61,7 @@ pub struct Called {
 impl Called {
     /// # Errors
     /// `not_permitted`: `there` is somebody else.
-    fn check(self, there: &PeerHello) -> Result<(), Error> {
+    fn check(self, there: &PeerId) -> Result<(), Error> {
         let what = match self.store.filter(|store| *store != there.store) {
             _ if self.node != there.node => {
                 format!("expected node {}, reached node {}", self.node, there.node)
@@ -96,15 +95,55 @@ where
     W: AsyncWrite + Unpin,
 {
     within_deadline(async {
-        let accepted = greet(reader, writer, &hello).await?;
+        let (.., accepted) = greet(reader, writer, &hello).await?;
         reader.open();
         Ok(accepted)
     })
     .await
 }
 
+/// A peer that proved the secret. Which node it is it has shown if its identity is valid, which the caller checks.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What it says of itself.
+    pub hello: PeerHello,
+    /// Of the node that was called.
+    pub cluster: ClusterId,
+    /// What shows which node it is; none of one that is joining.
+    pub identity: Option<Identity>,
+    /// What its identity signs. [`Transcript::of`] the other side is what this side signs.
+    pub transcript: Transcript,
+    /// Hides keys on this connection.
+    pub seal: Seal,
+}
+
+impl Peer {
+    /// # Errors
+    /// `not_permitted`: it does not know the secret, or others changed its words.
+    fn check(
+        transcript: Transcript,
+        secret: &Secret,
+        cluster: ClusterId,
+        id: PeerId,
+        proof: Proof,
+    ) -> Result<Self, HandshakeError> {
+        transcript.check(secret, &proof).map_err(HandshakeError::Rejected)?;
+        let hello = PeerHello::new(id, proof.facts);
+        Ok(Self { hello, cluster, identity: proof.identity, transcript, seal: transcript.seal(secret) })
+    }
+}
+
+/// A connection that was accepted.
+#[derive(Clone, Debug)]
+pub struct Greeted {
+    /// What the dialer said first.
+    pub hello: Hello,
+    /// What it proved, if it is a peer.
+    pub peer: Option<Peer>,
+}
+
 /// Opens a connection as a peer, with proof of the secret both ways. `called` is the node that must answer, if
-/// known; it is checked before anything is proved to it.
+/// known; it is checked before anything is proved to it. `tell` says, for a transcript to sign, what this side is.
 ///
 /// # Errors
 /// [`HandshakeError`]; `Rejected` if the node is another one, or does not prove the secret.
@@ -112,47 +151,52 @@ pub async fn peer_handshake<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut W,
     hello: Hello,
+    exporter: &Exporter,
     secret: &Secret,
     called: Option<Called>,
-) -> Result<Accepted, HandshakeError>
+    tell: impl FnOnce(&Transcript) -> Told,
+) -> Result<Peer, HandshakeError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     within_deadline(async {
-        let accepted = greet(reader, writer, &hello).await?;
+        let (said, answer, accepted) = greet(reader, writer, &hello).await?;
         if let Some(called) = called {
             called.check(&accepted.node).map_err(HandshakeError::Rejected)?;
         }
-        let transcript = Transcript::new(&hello, &accepted).expect("a peer's handshake has a peer's hello");
-        send(writer, &HelloMessage::Proof(transcript.prove(secret, Side::Dialer))).await?;
-        let proof = proof_of(receive(reader).await?)?;
-        transcript.check(secret, Side::Acceptor, &proof).map_err(HandshakeError::Rejected)?;
+        let transcript = Transcript::new(&said, &answer, exporter, Side::Dialer);
+        let proof = transcript.prove(secret, tell(&transcript));
+        send(writer, &HelloMessage::Proof(Box::new(proof))).await?;
+        let proof = proof_of(receive(reader).await?.1)?;
+        let theirs = transcript.of(Side::Acceptor);
+        let peer = Peer::check(theirs, secret, accepted.cluster, accepted.node, proof)?;
         reader.open();
-        Ok(accepted)
+        Ok(peer)
     })
     .await
 }
 
 /// Accepts a connection. `answer` checks the hello ([`Hello::check`]) and makes the answer; for a peer, `admit` then
-/// decides, once its proof of `secret` holds, whether it may in (its floors). Errors of both are sent before the
-/// connection is given up.
+/// decides, once its proof of `secret` holds, whether it may in (its identity, its floors), and says what this side is.
+/// Errors of both are sent before the connection is given up.
 ///
 /// # Errors
 /// [`HandshakeError`]; nothing of the hello may be believed.
 pub async fn accept<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut W,
+    exporter: &Exporter,
     secret: &Secret,
     answer: impl FnOnce(&Hello) -> Result<Accepted, Error>,
-    admit: impl FnOnce(&Hello) -> Result<(), Error>,
-) -> Result<(Hello, Accepted), HandshakeError>
+    admit: impl FnOnce(&Peer) -> Result<Told, Error>,
+) -> Result<Greeted, HandshakeError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     within_deadline(async {
-        let outcome = answer_hello(reader, writer, secret, answer, admit).await;
+        let outcome = answer_hello(reader, writer, exporter, secret, answer, admit).await;
         let tell = match &outcome {
             Err(HandshakeError::Rejected(error)) => Some(error.clone()),
             Err(HandshakeError::Frame(error)) => Some(error.to_wire()),
@@ -162,9 +206,9 @@ where
             // The other side may be gone, or talk something else; there is no more to do for it.
             let _ = send(writer, &HelloMessage::Refused(error)).await;
         }
-        let accepted = outcome?;
+        let greeted = outcome?;
         reader.open();
-        Ok(accepted)
+        Ok(greeted)
     })
     .await
 }
@@ -172,42 +216,45 @@ where
 async fn answer_hello<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut W,
+    exporter: &Exporter,
     secret: &Secret,
     answer: impl FnOnce(&Hello) -> Result<Accepted, Error>,
-    admit: impl FnOnce(&Hello) -> Result<(), Error>,
-) -> Result<(Hello, Accepted), HandshakeError>
+    admit: impl FnOnce(&Peer) -> Result<Told, Error>,
+) -> Result<Greeted, HandshakeError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let hello = read_hello(&next(reader).await?.header).map_err(HandshakeError::Rejected)?;
+    let heard = next(reader).await?;
+    let hello = read_hello(&heard.header).map_err(HandshakeError::Rejected)?;
     let accepted = answer(&hello).map_err(HandshakeError::Rejected)?;
-    send(writer, &HelloMessage::Accepted(Box::new(accepted.clone()))).await?;
-    if let HelloRole::Peer(_) = hello.role {
-        let transcript = Transcript::new(&hello, &accepted).expect("a peer's hello has a transcript");
-        let proof = proof_of(receive(reader).await?)?;
-        transcript.check(secret, Side::Dialer, &proof).map_err(HandshakeError::Rejected)?;
-        admit(&hello).map_err(HandshakeError::Rejected)?;
-        send(writer, &HelloMessage::Proof(transcript.prove(secret, Side::Acceptor))).await?;
-    }
-    Ok((hello, accepted))
+    let cluster = accepted.cluster;
+    let said = send(writer, &HelloMessage::Accepted(Box::new(accepted))).await?;
+    let HelloRole::Peer(id) = hello.role else { return Ok(Greeted { hello, peer: None }) };
+    let transcript = Transcript::new(&heard, &said, exporter, Side::Dialer);
+    let proof = proof_of(receive(reader).await?.1)?;
+    let peer = Peer::check(transcript, secret, cluster, id, proof)?;
+    let told = admit(&peer).map_err(HandshakeError::Rejected)?;
+    let proof = transcript.of(Side::Acceptor).prove(secret, told);
+    send(writer, &HelloMessage::Proof(Box::new(proof))).await?;
+    Ok(Greeted { hello, peer: Some(peer) })
 }
 
-/// Says hello and takes the answer.
+/// Says hello and takes the answer: both frames, and what the answer says.
 async fn greet<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut W,
     hello: &Hello,
-) -> Result<Accepted, HandshakeError>
+) -> Result<(Frame, Frame, Accepted), HandshakeError>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    send(writer, &HelloMessage::Hello(Box::new(hello.clone()))).await?;
+    let said = send(writer, &HelloMessage::Hello(Box::new(hello.clone()))).await?;
     match receive(reader).await? {
-        HelloMessage::Accepted(accepted) => {
+        (answer, HelloMessage::Accepted(accepted)) => {
             accepted.check(hello).map_err(HandshakeError::Rejected)?;
-            Ok(*accepted)
+            Ok((said, answer, *accepted))
         }
         _ => Err(FrameError::Message(FrameKind::Hello).into()),
     }
@@ -215,21 +262,30 @@ where
 
 fn proof_of(message: HelloMessage) -> Result<Proof, HandshakeError> {
     match message {
-        HelloMessage::Proof(proof) => Ok(proof),
+        HelloMessage::Proof(proof) => Ok(*proof),
         _ => Err(FrameError::Message(FrameKind::Hello).into()),
     }
 }
 
-async fn send<W: AsyncWrite + Unpin>(writer: &mut W, message: &HelloMessage) -> Result<(), HandshakeError> {
+/// Sends a step of the handshake, and gives the frame that carried it.
+async fn send<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    message: &HelloMessage,
+) -> Result<Frame, HandshakeError> {
+    let frame = Frame::of(0, message);
     let mut outbox = Outbox::new();
-    outbox.push_message(0, message, &[])?;
-    Ok(outbox.write_to(writer).await?)
+    outbox.push_message(frame.request_id, message, &[])?;
+    outbox.write_to(writer).await?;
+    Ok(frame)
 }
 
-async fn receive<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result<HelloMessage, HandshakeError> {
-    match next(reader).await?.message()? {
+async fn receive<R: AsyncRead + Unpin>(
+    reader: &mut FrameReader<R>,
+) -> Result<(Frame, HelloMessage), HandshakeError> {
+    let frame = next(reader).await?;
+    match frame.message()? {
         HelloMessage::Refused(error) => Err(HandshakeError::Refused(error)),
-        message => Ok(message),
+        message => Ok((frame, message)),
     }
 }
 

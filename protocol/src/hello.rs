@@ -9,20 +9,17 @@
 //!                                              <----------- Proof | Refused
 //! ```
 //!
-//! The dialer proves first, so a node makes no proof for a stranger; nothing is accepted before both proofs hold.
+//! The dialer proves first, so a node makes no proof for a stranger, and tells it nothing of its log, its leader and its
+//! name; nothing is accepted before both proofs hold. What a proof is over: [`crate::proof`].
 
-use std::fmt;
-
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 use crate::bounded::{Bounded, Text};
 use crate::error::{Error, ErrorCode};
 use crate::frame::{FrameKind, Message};
-use crate::level::Levels;
 use crate::names::{ClusterId, NodeId, SessionId, StoreId};
-use crate::peer::{LogId, Vote};
+use crate::proof::Proof;
+pub use crate::proof::{PeerHello, Secret};
 use crate::response::LeaderView;
 
 /// The first bytes of every hello.
@@ -44,8 +41,8 @@ pub enum HelloMessage {
     Refused(Error),
     /// The acceptor answers.
     Accepted(Box<Accepted>),
-    /// A side shows that it knows the secret.
-    Proof(Proof),
+    /// A side shows that it knows the secret and which node it is.
+    Proof(Box<Proof>),
 }
 
 impl Message for HelloMessage {
@@ -102,33 +99,16 @@ pub enum HelloRole {
         session: SessionId,
     },
     /// Another node.
-    Peer(PeerHello),
+    Peer(PeerId),
 }
 
-/// What a node says of itself to another.
+/// Which node a side says it is; believed when it has proved it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerHello {
+pub struct PeerId {
     /// Raft's number, [`JOINING`] while it has none.
     pub node: NodeId,
     /// Its data directory.
     pub store: StoreId,
-    /// Last entry in its log.
-    pub last: Option<LogId>,
-    /// Its vote.
-    pub vote: Option<Vote>,
-    /// How often its log was opened, this time included; 0 while it has none.
-    pub epoch: u32,
-    /// Chosen at random when its process started: two processes of one epoch run on copies of one directory.
-    pub boot: u64,
-    /// The feature levels it speaks.
-    pub levels: Levels,
-}
-
-impl PeerHello {
-    /// Who has nothing but a data directory yet.
-    pub fn nobody(node: NodeId, store: StoreId) -> Self {
-        Self { node, store, last: None, vote: None, epoch: 0, boot: 0, levels: Levels::OURS }
-    }
 }
 
 /// What the acceptor answers.
@@ -138,11 +118,11 @@ pub struct Accepted {
     pub version: u16,
     /// The cluster it belongs to.
     pub cluster: ClusterId,
-    /// Its name.
+    /// Its name; empty to a peer.
     pub name: Text<64>,
-    /// Raft's number and log of it; nothing of the log is told to a client.
-    pub node: PeerHello,
-    /// Who leads, as far as it knows.
+    /// Which node it is.
+    pub node: PeerId,
+    /// Who leads, as far as it knows; not told to a peer.
     pub leader: Option<LeaderView>,
     /// As in [`Hello`].
     pub features: u64,
@@ -252,111 +232,5 @@ pub fn read_hello(header: &[u8]) -> Result<Hello, Error> {
     match postcard::take_from_bytes(header) {
         Ok((HelloMessage::Hello(hello), [])) => Ok(*hello),
         _ => Err(bad()),
-    }
-}
-
-/// The cluster's secret: whoever knows it is a peer.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub [u8; 32]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// HMAC-SHA256 of a [`Transcript`] under the cluster's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proof(pub [u8; 32]);
-
-/// The side that makes a proof; neither side's proof is valid as the other's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The one that opened the connection.
-    Dialer,
-    /// The one that was called.
-    Acceptor,
-}
-
-/// What a proof is over. The MAC's input is these 145 bytes, integers little-endian:
-///
-/// | offset | size | field |
-/// |---|---|---|
-/// | 0 | 16 | `queued peer v1\0\0` |
-/// | 16 | 1 | role: 1 proof of the dialer, 2 proof of the acceptor |
-/// | 17 | 16 | cluster id |
-/// | 33 | 8 | node id of the dialer, 0 while it is joining |
-/// | 41 | 8 | node id of the acceptor |
-/// | 49 | 16 | store id of the dialer |
-/// | 65 | 16 | store id of the acceptor |
-/// | 81 | 32 | nonce of the dialer |
-/// | 113 | 32 | nonce of the acceptor |
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transcript {
-    cluster: ClusterId,
-    dialer: PeerHello,
-    acceptor: PeerHello,
-    dialer_nonce: [u8; 32],
-    acceptor_nonce: [u8; 32],
-}
-
-const TRANSCRIPT_LABEL: [u8; 16] = *b"queued peer v1\0\0";
-const TRANSCRIPT_SIZE: usize = 145;
-
-impl Transcript {
-    /// The transcript of a peer's handshake; `None` if the dialer is a client.
-    pub fn new(hello: &Hello, accepted: &Accepted) -> Option<Self> {
-        let HelloRole::Peer(dialer) = hello.role else { return None };
-        Some(Self {
-            cluster: accepted.cluster,
-            dialer,
-            acceptor: accepted.node,
-            dialer_nonce: hello.nonce,
-            acceptor_nonce: accepted.nonce,
-        })
-    }
-
-    /// The proof that `side` knows `secret`.
-    pub fn prove(&self, secret: &Secret, side: Side) -> Proof {
-        Proof(self.mac(secret, side).finalize().into_bytes().into())
-    }
-
-    /// Checks a proof of `side`, in constant time.
-    ///
-    /// # Errors
-    /// `not_permitted`.
-    pub fn check(&self, secret: &Secret, side: Side, proof: &Proof) -> Result<(), Error> {
-        self.mac(secret, side)
-            .verify_slice(&proof.0)
-            .map_err(|_| Error::refused(ErrorCode::NotPermitted, "the cluster's secret was not proved"))
-    }
-
-    fn mac(&self, secret: &Secret, side: Side) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("a key of any size is valid");
-        mac.update(&self.bytes(side));
-        mac
-    }
-
-    fn bytes(&self, side: Side) -> [u8; TRANSCRIPT_SIZE] {
-        let mut bytes = [0; TRANSCRIPT_SIZE];
-        let mut at = 0;
-        let mut put = |part: &[u8]| {
-            bytes[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-        };
-        put(&TRANSCRIPT_LABEL);
-        put(&[match side {
-            Side::Dialer => 1,
-            Side::Acceptor => 2,
-        }]);
-        put(&self.cluster.0.to_le_bytes());
-        put(&self.dialer.node.0.to_le_bytes());
-        put(&self.acceptor.node.0.to_le_bytes());
-        put(&self.dialer.store.0.to_le_bytes());
-        put(&self.acceptor.store.0.to_le_bytes());
-        put(&self.dialer_nonce);
-        put(&self.acceptor_nonce);
-        assert_eq!(at, TRANSCRIPT_SIZE, "the table above is the layout");
-        bytes
     }
 }

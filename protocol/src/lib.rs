@@ -26,6 +26,7 @@ pub mod limits;
 pub mod membership;
 pub mod names;
 pub mod peer;
+pub mod proof;
 pub mod request;
 pub mod response;
 pub mod schedule;

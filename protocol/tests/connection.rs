@@ -14,10 +14,11 @@ use queue_protocol::client::{CallError, Connection, Dial, Gone, Stream, TcpDial}
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello, Secret};
+use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
 use queue_protocol::peer::PeerRequest;
+use queue_protocol::proof::{PLAIN, Secret, Told};
 use queue_protocol::request::{Call, Request};
 use queue_protocol::response::{Age, Answer, At, Response};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split};
@@ -32,7 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Node<S> {
     async fn accept(stream: S) -> Self {
         let (read, mut writer) = split(stream);
         let mut reader = FrameReader::new(read);
-        let node = PeerHello::nobody(NodeId(1), StoreId(1));
+        let node = PeerId { node: NodeId(1), store: StoreId(1) };
         let accepted = Accepted {
             version: 1,
             cluster: ClusterId(7),
@@ -44,7 +45,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Node<S> {
             nonce: [0; 32],
             index: Some(5),
         };
-        accept(&mut reader, &mut writer, &Secret([0; 32]), |_| Ok(accepted), |_| Ok(())).await.unwrap();
+        let admit = |_: &_| Ok(Told::nothing());
+        accept(&mut reader, &mut writer, &PLAIN, &Secret([0; 32]), |_| Ok(accepted), admit).await.unwrap();
         Self { reader, writer }
     }
 

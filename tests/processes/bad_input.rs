@@ -11,9 +11,10 @@ use harness::terminal::Terminal;
 use harness::{LIMIT, free_port, until};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameKind, Message, OutFrame};
-use queue_protocol::hello::{Hello, HelloMessage, HelloRole, PeerHello, Proof, Versions};
+use queue_protocol::hello::{Hello, HelloMessage, HelloRole, PeerId, Versions};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
+use queue_protocol::proof::{Facts, Proof};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -135,14 +136,16 @@ async fn a_node_refuses_strangers_and_serves_on() {
     assert_eq!(ask(newer).await, ErrorCode::VersionMismatch);
     let stranger = Some(ClusterId(id.0 ^ 1));
     assert_eq!(ask(hello(stranger, client_role())).await, ErrorCode::WrongCluster);
-    let me = PeerHello::nobody(NodeId(2), StoreId(7));
+    let me = PeerId { node: NodeId(2), store: StoreId(7) };
     assert_eq!(ask(hello(stranger, HelloRole::Peer(me))).await, ErrorCode::WrongCluster);
 
     let mut peer = stream().await;
     let hello = HelloMessage::Hello(Box::new(hello(Some(id), HelloRole::Peer(me))));
     let accepted = greet(&mut peer, &hello).await;
-    assert!(matches!(accepted, HelloMessage::Accepted(_)), "{accepted:?}");
-    let proof = greet(&mut peer, &HelloMessage::Proof(Proof([7; 32]))).await;
+    let HelloMessage::Accepted(accepted) = accepted else { panic!("{accepted:?}") };
+    assert_eq!((&*accepted.name, accepted.leader, accepted.index), ("", None, None), "told before a proof");
+    let forged = Proof { mac: [7; 32], identity: None, facts: Facts::NONE, facts_mac: [7; 32] };
+    let proof = greet(&mut peer, &HelloMessage::Proof(Box::new(forged))).await;
     assert_eq!(refusal(proof), ErrorCode::NotPermitted);
 
     assert_eq!(cluster.ctl(&["pop", "jobs"]).await.expect(0).stdout, "kept\n");

@@ -7,9 +7,10 @@ use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, PeerHello, VERSION};
+use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
+use queue_protocol::proof::Told;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
@@ -36,6 +37,7 @@ pub(super) async fn answer_while_joining(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
+        let channel = stream.channel();
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let answer = |hello: &Hello| {
@@ -48,7 +50,7 @@ pub(super) async fn answer_while_joining(
                 version: VERSION,
                 cluster,
                 name: Text::default(),
-                node: PeerHello { levels: me.spoken.own(), ..PeerHello::nobody(JOINING, me.store) },
+                node: me.hello().id(),
                 leader: None,
                 features: 0,
                 wall_ms: outside.clock.wall_ms(),
@@ -56,7 +58,8 @@ pub(super) async fn answer_while_joining(
                 index: None,
             })
         };
-        if let Err(error) = accept(&mut reader, &mut writer, &me.secret, answer, |_| Ok(())).await {
+        let admit = |_: &_| Ok(Told { facts: me.hello().facts(), identity: None });
+        if let Err(error) = accept(&mut reader, &mut writer, &channel, &me.secret, answer, admit).await {
             // Peers of the member that had this address call it again and again.
             if said != error.to_string() {
                 said = error.to_string();

@@ -15,11 +15,13 @@ use openraft::{Instant as _, Membership};
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::OutFrame;
-use queue_protocol::hello::{JOINING, PeerHello};
+use queue_protocol::handshake::Peer;
+use queue_protocol::hello::JOINING;
 use queue_protocol::io::Outbox;
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
+use queue_protocol::proof::{Side, Told};
 use queue_protocol::response::MemberView;
 
 use super::clocks::Instant;
@@ -250,13 +252,21 @@ impl Consensus {
         Ok(())
     }
 
-    /// Lets a proved peer in.
+    /// Lets a peer in that proved the secret, and says what it is told then.
     ///
     /// # Errors
-    /// It does not speak the cluster's feature level, or its data directory is not the one it had, or an older state of it.
-    pub(crate) fn admit_peer(&self, peer: &PeerHello) -> Result<(), Error> {
-        self.me.credentials.spoken.admit(peer.levels)?;
-        self.floors.admit(peer, self.members().0.get(&peer.node.0))
+    /// It was removed, does not speak the cluster's feature level, or its data directory is not the one it had, or an older
+    /// state of it; or this node takes part in nothing.
+    pub(crate) fn admit_peer(&self, peer: &Peer) -> Result<Told, Error> {
+        let hello = &peer.hello;
+        self.admit_member(hello.node)?;
+        if let Some(full) = self.refuse_peers() {
+            return Err(full);
+        }
+        self.me.credentials.spoken.admit(hello.levels)?;
+        self.floors.admit(hello, self.members().0.get(&hello.node.0))?;
+        let facts = self.floors.hello(&self.me.credentials).facts();
+        Ok(self.me.credentials.tell(&peer.transcript.of(Side::Acceptor), facts))
     }
 
     /// What is left to do about the members, if this node leads: a joint membership whose leader went half-way, or a

@@ -20,6 +20,7 @@ use queue_protocol::peer::{AppendResult, PeerPing, Vote};
 use tokio::time::Instant;
 
 use super::addresses::came_before;
+use super::bounds::{Bounds, started_too_often};
 use super::link::Credentials;
 use super::types::Member;
 use crate::log::{Floor, Log};
@@ -98,6 +99,11 @@ impl Floors {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What this node may hear in the term that it is in.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds::of(self.log.state().vote)
+    }
+
     /// What this node says of itself in a hello.
     pub(crate) fn hello(&self, me: &Credentials) -> PeerHello {
         let log = self.log.state();
@@ -112,6 +118,7 @@ impl Floors {
         if peer.node == JOINING {
             return Ok(());
         }
+        self.bounds().hello(peer)?;
         let mut peers = self.peers();
         let known = peers.get(&peer.node);
         let floor = known.map(|known| known.floor);
@@ -223,7 +230,12 @@ fn objection(peer: &PeerHello, floor: Option<&Floor>, member: Option<&Member>) -
     if let Some(why) = member.and_then(|member| came_before(peer, member)) {
         return Some(why);
     }
-    let floor = floor.filter(|floor| floor.store == peer.store)?;
+    let floor = floor.filter(|floor| floor.store == peer.store);
+    let known = floor.map_or(0, |floor| floor.epoch).max(member.map_or(0, |member| member.epoch));
+    if let Some(why) = started_too_often(peer.epoch, known) {
+        return Some(why);
+    }
+    let floor = floor?;
     if (peer.epoch, peer.boot) == (floor.epoch, floor.boot) {
         return None;
     }

@@ -12,15 +12,17 @@ use queue_protocol::client::Stream;
 use queue_protocol::error::Error;
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
-use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerHello, Secret};
+use queue_protocol::hello::{Hello, HelloRole, JOINING};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
+use queue_protocol::proof::{Facts, PeerHello, Secret, Told, Transcript};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
+use super::bounds::Bounds;
 use super::floors::Floors;
 use super::levels::Spoken;
 use super::types::{Member, TypeConfig};
@@ -63,6 +65,11 @@ impl Credentials {
     pub(crate) fn hello(&self) -> PeerHello {
         let Self { node, store, epoch, boot, .. } = *self;
         PeerHello { epoch, boot, levels: self.spoken.own(), ..PeerHello::nobody(node, store) }
+    }
+
+    /// What this node proves itself with, once it may: `facts`, and its identity.
+    pub(crate) fn tell(&self, _transcript: &Transcript, facts: Facts) -> Told {
+        Told { facts, identity: None }
     }
 }
 
@@ -128,14 +135,17 @@ pub(crate) async fn dial_peer(
     let stream = tokio::time::timeout(DIAL_TIMEOUT, dialing)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer")))??;
+    let channel = stream.channel();
     let (read, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read);
-    let role = HelloRole::Peer(floors.map_or_else(|| me.hello(), |floors| floors.hello(me)));
+    let own = floors.map_or_else(|| me.hello(), |floors| floors.hello(me));
+    let role = HelloRole::Peer(own.id());
     // Who joins does not know the cluster yet.
     let cluster = (me.node != JOINING).then_some(me.cluster);
     let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
-    let accepted = peer_handshake(&mut reader, &mut writer, hello, &me.secret, called).await;
-    let accepted = accepted.map_err(|error| match error {
+    let tell = |transcript: &Transcript| me.tell(transcript, own.facts());
+    let proved = peer_handshake(&mut reader, &mut writer, hello, &channel, &me.secret, called, tell).await;
+    let peer = proved.map_err(|error| match error {
         HandshakeError::Io(error) => error,
         HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
         HandshakeError::Rejected(error) => {
@@ -143,13 +153,7 @@ pub(crate) async fn dial_peer(
         }
         other => io::Error::other(format!("{address}: {other}")),
     })?;
-    Ok(PeerStream {
-        reader,
-        writer,
-        hello: accepted.node,
-        cluster: accepted.cluster,
-        address: address.to_owned(),
-    })
+    Ok(PeerStream { reader, writer, hello: peer.hello, cluster: peer.cluster, address: address.to_owned() })
 }
 
 /// Somebody answered, and no Raft message passes between the two.
@@ -289,7 +293,7 @@ impl Open {
         }
     }
 
-    async fn read(self: Arc<Self>, mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>) {
+    async fn read(self: Arc<Self>, mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>, floors: Arc<Floors>) {
         loop {
             let frame = tokio::select! {
                 frame = reader.next() => frame,
@@ -298,6 +302,10 @@ impl Open {
             let Ok(Some(frame)) = frame else { break };
             *self.heard() = Instant::now();
             let Ok(response) = frame.message::<PeerResponse>() else { break };
+            if let Err(beyond) = floors.bounds().response(&response) {
+                tracing::warn!(peer = %self.peer.node, error = %beyond, "a peer is disconnected");
+                break;
+            }
             let answer = self.queues().pending.remove(&frame.request_id);
             if let Some(answer) = answer {
                 let _ = answer.send(response);
@@ -336,6 +344,11 @@ impl Link {
     /// Where the node is dialed now.
     pub(crate) fn address(&self) -> String {
         self.addresses.of(self.node, &self.member).unwrap_or_else(|| self.member.address.clone())
+    }
+
+    /// What the node may answer.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.floors.bounds()
     }
 
     /// Whose answers count.
@@ -402,7 +415,7 @@ impl Link {
             heard: Mutex::new(Instant::now()),
         });
         TypeConfig::spawn(Arc::clone(&open).write(stream.writer));
-        TypeConfig::spawn(Arc::clone(&open).read(stream.reader));
+        TypeConfig::spawn(Arc::clone(&open).read(stream.reader, Arc::clone(&self.floors)));
         *slot = Some(Arc::clone(&open));
         Ok(open)
     }

@@ -6,6 +6,7 @@ mod age;
 mod agreement;
 mod amounts;
 mod bodies;
+mod bounds;
 mod cause;
 mod changes;
 mod chronicle;

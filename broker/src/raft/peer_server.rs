@@ -15,7 +15,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::gather::Gatherer;
-use queue_protocol::hello::PeerHello;
+use queue_protocol::handshake::Peer;
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
@@ -23,6 +23,7 @@ use queue_protocol::peer::{
     Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse,
     Transfer, VoteResult,
 };
+use queue_protocol::proof::PeerHello;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
@@ -43,10 +44,11 @@ type Answers = mpsc::UnboundedSender<OutFrame>;
 /// Serves one peer until its connection ends. Runs where Raft runs.
 pub(crate) async fn serve_peer(
     consensus: Arc<Consensus>,
-    peer: PeerHello,
+    peer: Peer,
     mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
 ) {
+    let peer = peer.hello;
     let (answers, queue) = mpsc::unbounded_channel();
     let writing = TypeConfig::spawn(write_answers(writer, queue));
     let _session = consensus.enter(peer);
@@ -128,6 +130,7 @@ async fn handle(
     if joining && !matches!(request, PeerRequest::Join(_) | PeerRequest::Bootstrap(_)) {
         return Err(io::Error::other("a node that is no member yet may only ask to join"));
     }
+    consensus.floors().bounds().request(&request).map_err(io::Error::other)?;
     let raft = consensus.raft().clone();
     if let PeerRequest::Append(_) | PeerRequest::Heartbeat(_) | PeerRequest::SnapshotPart(_) = &request {
         consensus.hear_leader(peer.node);

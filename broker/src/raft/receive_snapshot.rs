@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Raft;
 use super::machine::{Machine, SnapshotData};
-use super::types::{decode_meta, from_vote, to_vote};
+use super::types::{decode_meta, from_log_id, from_vote, to_log_id, to_vote};
 use crate::log::{Import, Log};
 use crate::snapshots::{Stage, Staged};
 
@@ -84,8 +84,12 @@ impl Reception {
         begin: SnapshotBegin,
         meta: Bytes,
     ) -> io::Result<(Attempt, SnapshotFrom)> {
-        decode_meta(&meta).map_err(io::Error::other)?;
+        let said = decode_meta(&meta).map_err(io::Error::other)?;
         let last = begin.last.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let members = said.last_membership.log_id().as_ref().map(from_log_id);
+        if said.last_log_id != Some(to_log_id(last)) || members > Some(last) {
+            return Err(io::Error::other("a snapshot contradicts what it is said to be"));
+        }
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let (newest, receiving) = &mut *current;
         *newest += 1;

@@ -25,13 +25,14 @@ const PART_BODIES_MAX: usize = 1_024;
 /// Silence after which the transfer has failed; an install may take long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-struct Sender {
+struct Sender<'a> {
+    link: &'a Link,
     stream: PeerStream,
     next_id: u64,
     in_flight: VecDeque<u64>,
 }
 
-impl Sender {
+impl Sender<'_> {
     async fn send(&mut self, request: &PeerRequest, tail: Vec<Bytes>) -> io::Result<()> {
         let mut outbox = Outbox::new();
         for frame in OutFrame::new(self.next_id, request, tail).cut(BULK_FRAME_SIZE_MAX) {
@@ -54,7 +55,9 @@ impl Sender {
         if self.in_flight.pop_front() != Some(frame.request_id) {
             return Err(io::Error::other("an answer out of turn"));
         }
-        frame.message().map_err(io::Error::other)
+        let answer = frame.message().map_err(io::Error::other)?;
+        self.link.bounds().response(&answer).map_err(io::Error::other)?;
+        Ok(answer)
     }
 
     async fn ask(&mut self, request: &PeerRequest, tail: Vec<Bytes>) -> io::Result<PeerResponse> {
@@ -91,7 +94,7 @@ pub(crate) async fn send(
     meta: Vec<u8>,
     pinned: &Pinned,
 ) -> io::Result<Vote> {
-    let mut sender = Sender { stream: link.dial().await?, next_id: 0, in_flight: VecDeque::new() };
+    let mut sender = Sender { link, stream: link.dial().await?, next_id: 0, in_flight: VecDeque::new() };
     let state_size = pinned.file.state_size;
     let begin = SnapshotBegin { vote, last: Some(pinned.file.last), state_size };
     let begun = sender.ask(&PeerRequest::SnapshotBegin(begin), vec![meta.into()]).await?;
@@ -136,7 +139,7 @@ fn missing<'a>(
     })
 }
 
-async fn send_bodies(sender: &mut Sender, log: &Log, index: u64, ordinals: &[u32]) -> io::Result<()> {
+async fn send_bodies(sender: &mut Sender<'_>, log: &Log, index: u64, ordinals: &[u32]) -> io::Result<()> {
     let bodies = log.read_bodies(index, ordinals).map_err(io::Error::other)?;
     let id = log.body_id(index).map_err(io::Error::other)?;
     let mut rows: Vec<(u32, ContentSpec)> = Vec::new();

@@ -9,9 +9,10 @@ use std::time::Duration;
 use queue_protocol::bounded::Text;
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerHello};
+use queue_protocol::handshake::{Greeted as Handshaken, Peer, accept};
+use queue_protocol::hello::{Accepted, Hello, HelloRole};
 use queue_protocol::io::FrameReader;
+use queue_protocol::proof::Told;
 use tokio::sync::watch;
 
 use super::budget::Budget;
@@ -171,6 +172,7 @@ impl Server {
     async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: SocketAddr, mut greeted: Greeted) {
         let source = Source::of(from);
         let (stream, watch) = watched(stream);
+        let channel = stream.channel();
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let speaks_http = tokio::select! {
@@ -194,9 +196,10 @@ impl Server {
         let handshake = accept(
             &mut reader,
             &mut writer,
+            &channel,
             secret,
             |hello| self.answer(hello, &place),
-            |hello| self.admit(hello, source, &place),
+            |peer| self.admit(peer, source, &place),
         );
         let outcome = tokio::select! {
             biased;
@@ -204,17 +207,18 @@ impl Server {
             () = greeted.gives_way() => return,
         };
         drop(greeted);
-        let (hello, _) = match outcome {
+        let Handshaken { hello, peer } = match outcome {
             Ok(greeted) => greeted,
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let place = place.into_inner();
-        match hello.role {
-            HelloRole::Peer(peer) => {
+        match (hello.role, peer) {
+            (HelloRole::Peer(_), peer) => {
+                let peer = peer.expect("a peer has proved itself");
                 serve_peer(Arc::clone(&self.consensus), peer, reader, writer).await;
                 drop(place);
             }
-            HelloRole::Client { session } => {
+            (HelloRole::Client { session }, _) => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let caller = Caller::new(session, from);
                 let stop = self.stop.subscribe();
@@ -245,25 +249,17 @@ impl Server {
             };
             place.get_or_init(|| taken);
         }
-        if let HelloRole::Peer(peer) = &hello.role {
-            self.consensus.admit_member(peer.node)?;
-            if let Some(full) = self.consensus.refuse_peers() {
-                return Err(full);
-            }
-        }
-        let node = match hello.role {
-            HelloRole::Peer(_) => self.consensus.floors().hello(&me.credentials),
-            HelloRole::Client { .. } => PeerHello::nobody(me.credentials.node, me.credentials.store),
-        };
+        // A peer is told what it may know once it has proved who it is.
+        let is_client = matches!(hello.role, HelloRole::Client { .. });
         // Not the index of its log: what is not committed may go again.
-        let leads = matches!(hello.role, HelloRole::Client { .. }) && self.consensus.ready().is_some();
+        let leads = is_client && self.consensus.ready().is_some();
         let index = leads.then(|| self.consensus.read(|_, index| index));
         Ok(Accepted {
             version,
             cluster: me.credentials.cluster,
-            name: Text::cut(me.name.clone()),
-            node,
-            leader: self.consensus.view().leader,
+            name: Text::cut(if is_client { me.name.clone() } else { String::new() }),
+            node: me.credentials.hello().id(),
+            leader: self.consensus.view().leader.filter(|_| is_client),
             features: 0,
             wall_ms: self.consensus.outside().clock.wall_ms(),
             nonce: self.consensus.outside().random_bytes(),
@@ -271,9 +267,8 @@ impl Server {
         })
     }
 
-    /// Whether a peer that proved the secret may in.
-    fn admit(&self, hello: &Hello, from: Source, place: &OnceLock<Place>) -> Result<(), Error> {
-        let HelloRole::Peer(peer) = &hello.role else { return Ok(()) };
+    /// Whether a peer that proved the secret may in, and what it is told then.
+    fn admit(&self, peer: &Peer, from: Source, place: &OnceLock<Place>) -> Result<Told, Error> {
         self.greetings.add_proven(from);
         let what = || format!("this node has {} connections of peers already", self.peers.max());
         let taken = self.peers.take().ok_or_else(|| overloaded(what()))?;

@@ -12,10 +12,11 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
 use queue_protocol::health::{HealthView, LeadView};
-use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
+use queue_protocol::hello::{Accepted, Hello, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
+use queue_protocol::proof::{PLAIN, Secret, Told};
 use queue_protocol::request::{Action, Call, Cursor, Lease, MessageState, NackKind, Request, Sweep};
 use queue_protocol::response::{
     Age, Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, Peeked, PushOutcome, QueueView,
@@ -125,7 +126,7 @@ fn leader(address: SocketAddr) -> LeaderView {
 async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>) {
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read);
-    let node = PeerHello::nobody(NodeId(1), StoreId(1));
+    let node = PeerId { node: NodeId(1), store: StoreId(1) };
     let answer = |hello: &Hello| {
         let version = hello.check(CLUSTER, NodeId(1))?;
         let (name, leader) = (Text::cut("n1"), Some(leader(address)));
@@ -141,7 +142,8 @@ async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>)
             index: Some(5),
         })
     };
-    if accept(&mut reader, &mut write, &Secret([0; 32]), answer, |_| Ok(())).await.is_err() {
+    let (secret, admit) = (Secret([0; 32]), |_: &_| Ok(Told::nothing()));
+    if accept(&mut reader, &mut write, &PLAIN, &secret, answer, admit).await.is_err() {
         return;
     }
     let (sender, mut frames) = tokio::sync::mpsc::unbounded_channel::<OutFrame>();

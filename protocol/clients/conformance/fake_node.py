@@ -138,7 +138,7 @@ class Played:
         index = None
         if leader == node.name and node.indexes:
             index = node.indexes.pop(0) if len(node.indexes) > 1 else node.indexes[0]
-        peer = common.PeerHello(node.number, node.number, None, None, 0, 0, common.Levels(1, 1))
+        peer = common.PeerId(node.number, node.number)
         view = node.script.view(leader)
         accepted = common.Accepted(1, CLUSTER, node.name, peer, view, 0, 0, bytes(32), index)
         self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, accepted)))

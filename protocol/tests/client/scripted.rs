@@ -13,10 +13,11 @@ use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::frame::{Frame, FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
 use queue_protocol::health::HealthView;
-use queue_protocol::hello::{Accepted, Hello, PeerHello, Secret};
+use queue_protocol::hello::{Accepted, Hello, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, StoreId};
+use queue_protocol::proof::{PLAIN, Secret, Told};
 use queue_protocol::request::{Call, Lease};
 use queue_protocol::response::{
     Age, Answer, At, Delivery, LeaderView, PushOutcome, Response, Role, StatusView,
@@ -79,7 +80,7 @@ impl Listener {
         let (read, mut writer) = split(self.streams.recv().await.unwrap());
         let index = self.index;
         let mut reader = FrameReader::new(read);
-        let node = PeerHello::nobody(NodeId(self.node), StoreId(1));
+        let node = PeerId { node: NodeId(self.node), store: StoreId(1) };
         let answer = |hello: &Hello| {
             let version = hello.check(cluster, NodeId(self.node))?;
             let leader = leader.map(view);
@@ -88,9 +89,9 @@ impl Listener {
             let (features, wall_ms, nonce) = (0, 0, [0; 32]);
             Ok(Accepted { version, cluster, name, node, leader, features, wall_ms, nonce, index })
         };
-        let (hello, _) =
-            accept(&mut reader, &mut writer, &Secret([0; 32]), answer, |_| Ok(())).await.unwrap();
-        Node { node: self.node, reader, writer, hello }
+        let (secret, admit) = (Secret([0; 32]), |_: &_| Ok(Told::nothing()));
+        let greeted = accept(&mut reader, &mut writer, &PLAIN, &secret, answer, admit).await.unwrap();
+        Node { node: self.node, reader, writer, hello: greeted.hello }
     }
 }
 

@@ -12,9 +12,7 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::explain::Explain;
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
 use queue_protocol::group::{GroupHeld, GroupView, Groups};
-use queue_protocol::hello::{
-    Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerHello, Secret, Side, Transcript, Versions,
-};
+use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
@@ -24,6 +22,7 @@ use queue_protocol::peer::{
     Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin,
     SnapshotFrom, SnapshotPart, StateHash, Transfer, Vote, VoteResult,
 };
+use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript};
 use queue_protocol::request::{
     Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
     Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
@@ -629,30 +628,37 @@ fn peers() -> Vec<Sample> {
 
 fn hellos() -> Vec<Sample> {
     let client = Hello::new(None, HelloRole::Client { session: SessionId(0x42) }, 0, [1; 32]);
-    let peer = PeerHello {
-        last: Some(log_id(12)),
-        vote: Some(vote()),
-        epoch: 5,
-        boot: 0xb007,
-        ..PeerHello::nobody(NodeId(3), StoreId(0x33))
-    };
+    let peer = PeerId { node: NodeId(3), store: StoreId(0x33) };
+    let facts =
+        Facts { last: Some(log_id(12)), vote: Some(vote()), epoch: 5, boot: 0xb007, levels: Levels::OURS };
     let cluster = Some(ClusterId(0x7c1e));
     let member = Hello::new(cluster, HelloRole::Peer(peer), 1_800_000_000_000, [1; 32]);
-    let none = PeerHello::nobody(JOINING, peer.store);
+    let none = PeerId { node: JOINING, ..peer };
     let joining = Hello::new(None, HelloRole::Peer(none), 1_800_000_000_000, [1; 32]);
     let accepted = Accepted {
         version: 1,
         cluster: ClusterId(0x7c1e),
         name: text("n2"),
-        node: PeerHello::nobody(NodeId(2), StoreId(0x22)),
+        node: PeerId { node: NodeId(2), store: StoreId(0x22) },
         leader: Some(leader()),
         features: 0,
         wall_ms: 1_800_000_000_001,
         nonce: [2; 32],
         index: Some(4_500),
     };
-    let transcript = Transcript::new(&member, &accepted).unwrap();
-    let proof = |side| HelloMessage::Proof(transcript.prove(&Secret([5; 32]), side));
+    // Of the frames above and below, on a connection without TLS. The signatures are for their form only.
+    let opening = Frame::of(0, &HelloMessage::Hello(Box::new(member.clone())));
+    let answer = Accepted { name: Text::default(), leader: None, index: None, ..accepted.clone() };
+    let answered = Frame::of(0, &HelloMessage::Accepted(Box::new(answer.clone())));
+    let transcript = Transcript::new(&opening, &answered, &PLAIN, Side::Dialer);
+    let certificate =
+        Certificate { key: [7; 32], index: 40, generation: 1, signature: Signature::new([8; 64]) };
+    let identity = Some(Identity { signature: Signature::new([9; 64]), certificate });
+    let proof = |side| {
+        let told = Told { facts, identity };
+        HelloMessage::Proof(Box::new(transcript.of(side).prove(&Secret([5; 32]), told)))
+    };
+    let joins = transcript.prove(&Secret([5; 32]), Told::nothing());
     let refused = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 1-1, the other 2-3");
     let later = Hello { versions: Versions { min: 2, max: 3 }, ..client.clone() };
     let steps = [
@@ -662,8 +668,10 @@ fn hellos() -> Vec<Sample> {
         ("/later_version", HelloMessage::Hello(Box::new(later))),
         ("", HelloMessage::Refused(refused)),
         ("", HelloMessage::Accepted(Box::new(accepted))),
+        ("/to_peer", HelloMessage::Accepted(Box::new(answer))),
         ("/dialer_secret_05", proof(Side::Dialer)),
         ("/acceptor_secret_05", proof(Side::Acceptor)),
+        ("/joining_secret_05", HelloMessage::Proof(Box::new(joins))),
     ];
     let step =
         |(suffix, message)| sample(format!("{}{suffix}", hello_name(&message)), 0, message, Vec::new());

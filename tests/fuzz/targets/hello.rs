@@ -8,13 +8,12 @@ use bytes::BytesMut;
 use queue_protocol::bounded::Text;
 use queue_protocol::codec::FrameCodec;
 use queue_protocol::error::Error;
-use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::{accept, client_handshake, peer_handshake};
-use queue_protocol::hello::{
-    Accepted, Hello, HelloMessage, HelloRole, PeerHello, Proof, Secret, Side, Transcript, VERSION,
-};
+use queue_protocol::frame::{Frame, OutFrame};
+use queue_protocol::handshake::{Greeted, accept, client_handshake, peer_handshake};
+use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, PeerId, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
+use queue_protocol::proof::{PLAIN, Secret, Side, Told, Transcript};
 use tokio_util::codec::Encoder;
 
 use super::frames::seal;
@@ -54,8 +53,10 @@ pub(crate) fn run(input: &[u8]) -> bool {
     RUNTIME.with(|runtime| runtime.block_on(handshake))
 }
 
-fn assert_proved(stream: &[u8], proof: Proof) {
-    assert!(stream.windows(proof.0.len()).any(|bytes| bytes == proof.0), "a peer without the secret");
+/// The other side sent the MAC of this transcript, whatever else it proved.
+fn assert_proved(stream: &[u8], transcript: Transcript) {
+    let mac = transcript.prove(&SECRET, Told::nothing()).mac;
+    assert!(stream.windows(mac.len()).any(|bytes| bytes == mac), "a peer without the secret");
 }
 
 fn answer(hello: &Hello) -> Result<Accepted, Error> {
@@ -67,7 +68,7 @@ fn accepted(version: u16, node: NodeId) -> Accepted {
         version,
         cluster: CLUSTER,
         name: Text::cut("n3"),
-        node: PeerHello::nobody(node, StoreId(9)),
+        node: PeerId { node, store: StoreId(9) },
         leader: None,
         features: 0,
         wall_ms: 1,
@@ -77,11 +78,13 @@ fn accepted(version: u16, node: NodeId) -> Accepted {
 }
 
 async fn accepts(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, stream: &[u8]) -> bool {
-    let outcome = accept(&mut reader, &mut writer, &SECRET, answer, |_| Ok(())).await;
-    let Ok((hello, accepted)) = outcome else { return false };
-    assert_eq!(answer(&hello), Ok(accepted.clone()));
-    if let Some(transcript) = Transcript::new(&hello, &accepted) {
-        assert_proved(stream, transcript.prove(&SECRET, Side::Dialer));
+    let admit = |_: &_| Ok(Told::nothing());
+    let outcome = accept(&mut reader, &mut writer, &PLAIN, &SECRET, answer, admit).await;
+    let Ok(Greeted { hello, peer }) = outcome else { return false };
+    assert_eq!(peer.is_some(), matches!(hello.role, HelloRole::Peer(_)));
+    assert!(answer(&hello).is_ok());
+    if let Some(peer) = peer {
+        assert_proved(stream, peer.transcript);
     }
     true
 }
@@ -95,7 +98,7 @@ fn client() -> HelloRole {
 }
 
 fn peer() -> HelloRole {
-    HelloRole::Peer(PeerHello::nobody(NodeId(4), StoreId(10)))
+    HelloRole::Peer(PeerId { node: NodeId(4), store: StoreId(10) })
 }
 
 async fn dials(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, as_peer: bool, stream: &[u8]) -> bool {
@@ -103,12 +106,11 @@ async fn dials(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, as_peer: boo
         let accepted = client_handshake(&mut reader, &mut writer, hello(client())).await;
         return accepted.is_ok_and(|accepted| accepted.cluster == CLUSTER && accepted.version == VERSION);
     }
-    let mine = hello(peer());
-    let outcome = peer_handshake(&mut reader, &mut writer, mine.clone(), &SECRET, Some(ME.into())).await;
-    let Ok(accepted) = outcome else { return false };
-    assert_eq!((accepted.cluster, accepted.node.node, accepted.version), (CLUSTER, ME, VERSION));
-    let transcript = Transcript::new(&mine, &accepted).expect("of a peer");
-    assert_proved(stream, transcript.prove(&SECRET, Side::Acceptor));
+    let (mine, called, tell) = (hello(peer()), Some(ME.into()), |_: &_| Told::nothing());
+    let outcome = peer_handshake(&mut reader, &mut writer, mine, &PLAIN, &SECRET, called, tell).await;
+    let Ok(peer) = outcome else { return false };
+    assert_eq!((peer.cluster, peer.hello.node), (CLUSTER, ME));
+    assert_proved(stream, peer.transcript);
     true
 }
 
@@ -126,8 +128,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         stream.to_vec()
     };
     let proof = |secret: &Secret, side| {
-        let transcript = Transcript::new(&hello(peer()), &accepted(VERSION, ME)).expect("of a peer");
-        HelloMessage::Proof(transcript.prove(secret, side))
+        let opening = Frame::of(0, &HelloMessage::Hello(Box::new(hello(peer()))));
+        let answer = Frame::of(0, &HelloMessage::Accepted(Box::new(accepted(VERSION, ME))));
+        let transcript = Transcript::new(&opening, &answer, &PLAIN, side);
+        HelloMessage::Proof(Box::new(transcript.prove(secret, Told::nothing())))
     };
     let says = |role| HelloMessage::Hello(Box::new(hello(role)));
     let answers = || HelloMessage::Accepted(Box::new(accepted(VERSION, ME)));

@@ -24,10 +24,11 @@ use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, PeerHello, Secret, VERSION};
+use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, Secret, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, StoreId};
 use queue_protocol::peer::{AskBootstrap, BootstrapPeers, BootstrapState, PeerRequest, PeerResponse};
+use queue_protocol::proof::Told;
 use tokio::time::Instant;
 
 use self::decide::{Asker, Directory, Seen, Step, Word, decide};
@@ -272,19 +273,21 @@ impl Newcomer<'_> {
     }
 
     async fn answer(&self, stream: Box<dyn Stream>) {
+        let channel = stream.channel();
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let answer = |hello: &Hello| self.greet(hello);
-        let accepted = accept(&mut reader, &mut writer, &self.credentials.secret, answer, |_| Ok(())).await;
-        let hello = match accepted {
-            Ok((hello, _)) => hello,
+        let admit = |_: &_| Ok(Told { facts: self.credentials.hello().facts(), identity: None });
+        let secret = &self.credentials.secret;
+        let peer = match accept(&mut reader, &mut writer, &channel, secret, answer, admit).await {
+            Ok(greeted) => greeted.peer,
             Err(error) => return tracing::debug!(%error, "a connection was not accepted: no cluster yet"),
         };
-        let HelloRole::Peer(peer) = hello.role else { return };
+        let Some(peer) = peer else { return };
         // Whoever breaks off asks again.
         let Ok(Some(frame)) = reader.next().await else { return };
         let Ok(PeerRequest::Bootstrap(ask)) = frame.message() else { return };
-        let answer = PeerResponse::Bootstrap(self.tell(peer.store, &ask));
+        let answer = PeerResponse::Bootstrap(self.tell(peer.hello.store, &ask));
         let mut outbox = Outbox::new();
         if outbox.push(&OutFrame::new(frame.request_id, &answer, Vec::new())).is_ok() {
             let _broken = outbox.write_to(&mut writer).await;
@@ -301,10 +304,7 @@ impl Newcomer<'_> {
                 return Err(Error::again(ErrorCode::NoLeader, what));
             }
         }
-        let node = PeerHello {
-            levels: self.credentials.spoken.own(),
-            ..PeerHello::nobody(JOINING, self.credentials.store)
-        };
+        let node = self.credentials.hello().id();
         Ok(Accepted {
             version: VERSION,
             cluster: self.credentials.cluster,

@@ -77,31 +77,14 @@ class Code(IntEnum):
 CodeNumber = Annotated[Code, Number16]
 
 
-class LogId(NamedTuple):
-    term: U64
-    leader: U64
-    index: U64  # type: ignore[assignment]
-
-
-class Vote(NamedTuple):
-    term: U64
-    node: U64
-    committed: bool
-
-
 class Levels(NamedTuple):
     min: U32
     max: U32
 
 
-class PeerHello(NamedTuple):
+class PeerId(NamedTuple):
     node: U64
     store: U128
-    last: Optional[LogId]
-    vote: Optional[Vote]
-    epoch: U32
-    boot: U64
-    levels: Levels
 
 
 class LeaderView(NamedTuple):
@@ -159,7 +142,7 @@ class Client(NamedTuple):
 
 
 class Peer(NamedTuple):
-    value: PeerHello
+    value: PeerId
 
 
 class Hello(NamedTuple):
@@ -181,7 +164,7 @@ class Accepted(NamedTuple):
     version: U16
     cluster: U128
     name: Name
-    node: PeerHello
+    node: PeerId
     leader: Optional[LeaderView]
     features: U64
     wall_ms: U64
