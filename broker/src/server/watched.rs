@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use queue_protocol::client::Stream;
+use queue_protocol::client::{Channel, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 type Shared = Arc<Mutex<Box<dyn Stream>>>;
@@ -45,6 +45,10 @@ struct Watched(Shared);
 impl Stream for Watched {
     fn has_ended(&mut self) -> bool {
         locked(&self.0).has_ended()
+    }
+
+    fn channel(&self) -> Channel {
+        locked(&self.0).channel()
     }
 }
 

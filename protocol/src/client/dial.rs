@@ -14,7 +14,22 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Whether the other side is known to have closed or reset it, whatever is still unread. Never waits, takes nothing, and
     /// may not be called while somebody waits for bytes.
     fn has_ended(&mut self) -> bool;
+
+    /// What only the two ends of this stream know alike, and nobody between them can make equal on two streams: the exporter
+    /// of TLS with the label [`CHANNEL_LABEL`] and no context (RFC 9266); zeros for a stream without TLS.
+    fn channel(&self) -> Channel {
+        PLAIN_CHANNEL
+    }
 }
+
+/// The binding of a stream to what is said on it.
+pub type Channel = [u8; 32];
+
+/// The channel of a stream without TLS.
+pub const PLAIN_CHANNEL: Channel = [0; 32];
+
+/// The label under which TLS exports the channel (RFC 9266 §4.2).
+pub const CHANNEL_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
 impl Stream for TcpStream {
     fn has_ended(&mut self) -> bool {

@@ -81,7 +81,7 @@ pub use self::calls::NewMessage;
 pub use self::client::Client;
 pub use self::connect::ConnectOptions;
 pub use self::connection::Connection;
-pub use self::dial::{Dial, Dialing, Stream, TcpDial};
+pub use self::dial::{CHANNEL_LABEL, Channel, Dial, Dialing, PLAIN_CHANNEL, Stream, TcpDial};
 pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 pub use self::presence::Presence;
 pub use self::queue::{
