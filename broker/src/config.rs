@@ -24,6 +24,7 @@ use crate::log::LogOptions;
 use crate::node::NodeOptions;
 use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
+use crate::tls::TlsOptions;
 
 /// Prefix of every environment variable.
 const ENV_PREFIX: &str = "QUEUED_";
@@ -50,6 +51,8 @@ pub struct Config {
     pub node: NodeOptions,
     /// HTTP beside the protocol.
     pub http: HttpOptions,
+    /// How connections are secured.
+    pub tls: TlsOptions,
     /// Serving beyond loopback without TLS and login is meant.
     pub insecure: bool,
     /// Which log lines are written; `None` is none.
@@ -145,6 +148,7 @@ impl Default for Config {
                 descriptors: None,
             },
             http: HttpOptions::default(),
+            tls: TlsOptions::default(),
             insecure: false,
             log_level: None,
             log_file: None,

@@ -3,7 +3,7 @@
 //! Three layers that cannot see each other: [`queue`] decides, [`log`] remembers, [`server`] talks; only [`raft`] joins
 //! them, and [`node`] starts them. What is outside of the program ([`fs`], [`clock`], network, tasks, randomness) comes
 //! in through [`outside::Outside`], so that the same broker runs on a machine and in a simulation. [`snapshots`] keep
-//! what the log may forget.
+//! what the log may forget; [`tls`] secures connections below the frames.
 //!
 //! # The way of one push
 //!
@@ -76,3 +76,4 @@ mod recurrence;
 pub mod server;
 pub mod snapshots;
 pub mod stages;
+pub mod tls;

@@ -13,6 +13,7 @@ use rustix::net::sockopt;
 
 use crate::clock::Clock;
 use crate::fs::Disk;
+use crate::tls::Tls;
 
 /// A future that gives nothing, to be driven by someone.
 pub type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -43,6 +44,15 @@ pub trait Net: Dial {
     }
     /// Listens on `host:port`.
     fn listen(&self, address: &str) -> Binding;
+    /// How this network's connections are secured.
+    fn tls(&self) -> Arc<Tls> {
+        Tls::off()
+    }
+    /// The dial of a client inside of the node, which proves nothing and so must check whom it reaches; `None` if it is the
+    /// same as that of peers.
+    fn client(&self) -> Option<Arc<dyn Dial>> {
+        None
+    }
 }
 
 /// Where work runs.

@@ -124,6 +124,10 @@ impl Failure {
                 Self { retryable: true, ..Self::new("unreachable", Exit::Unreachable, what) }
                     .hint("is it running? `queued dev` starts a local cluster")
             }
+            ClientError::Untrusted { what } => Self::new("tls", Exit::Denied, what).hint(
+                "`--tls-ca FILE` names the authorities that are trusted, `--tls-pin sha256:…` one key: `queued cert show FILE` \
+                 prints it",
+            ),
             ClientError::Unknown { what } => {
                 Self::new("not_confirmed", Exit::Unknown, what).fact("it may or may not have been done")
             }
@@ -143,6 +147,8 @@ impl Failure {
                 (Exit::Config, Some("check `--servers`: they belong to another cluster".into()))
             }
             E::NotPermitted => (Exit::Denied, None),
+            E::TlsRequired => (Exit::Denied, Some("`--tls-ca FILE`, `--tls-pin sha256:…`, or `--tls` with the system's authorities".into())),
+            E::TlsOff => (Exit::Denied, Some("without --tls, --tls-ca and --tls-pin it is asked in the clear; `tls.mode` of the node turns TLS on".into())),
             E::BadRequest | E::MessageTooBig | E::ContentCorrupt => (Exit::BadData, None),
             E::NotLeader | E::ChangeInProgress | E::NoLeader => {
                 (Exit::Retry, Some("`queuectl cluster status`".into()))
@@ -339,6 +345,8 @@ mod tests {
             "schedule_limit 75",
             "states_differ 75",
             "session_not_bound 73",
+            "tls_required 77",
+            "tls_off 77",
             "node_removed 66",
             "quorum_at_risk 73",
             "store_refused 66",

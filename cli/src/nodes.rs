@@ -119,7 +119,9 @@ async fn ask(client: &Client, address: String, limit: Duration) -> Node {
 pub(crate) fn reason(address: &str, error: &ClientError) -> String {
     let text = match error {
         ClientError::Refused(error) | ClientError::Incompatible(error) => error.message.to_string(),
-        ClientError::Unavailable { what, .. } | ClientError::Unknown { what } => what.clone(),
+        ClientError::Unavailable { what, .. }
+        | ClientError::Unknown { what }
+        | ClientError::Untrusted { what } => what.clone(),
     };
     match text.split_once(address) {
         Some((_, rest)) => rest.trim_start_matches([':', ' ']).to_owned(),

@@ -43,8 +43,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
         Some(Top::Completions { shell }) => registration(shell),
         None | Some(Top::Repl) if std::io::stdin().is_terminal() => {
             let label = "queuectl".to_owned();
-            let options =
-                ShellOptions { servers: cli.reach.servers.clone(), label, banner: None, extra: None };
+            let (servers, tls_ca) = (cli.reach.servers.clone(), cli.reach.secure.tls_ca.clone());
+            let options = ShellOptions { servers, tls_ca, label, banner: None, extra: None };
             repl::start(options, cli.reach, cli.settings)
         }
         command => run(cli, command),

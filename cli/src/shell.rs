@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use queue_protocol::client::{Client, ClientConfig, ClientError, Notice, TcpDial};
+use queue_protocol::client::{Client, ClientConfig, ClientError, Notice};
 use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::{Consistency, Queues, Request, Sweep};
 use queue_protocol::response::{Age, Answer, QueueView};
@@ -302,7 +302,7 @@ fn seed() -> u128 {
 fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8>) -> Client {
     let config =
         ClientConfig { servers: reach.servers.clone(), timeout, follow: !reach.no_follow, seed: seed() };
-    let client = Client::new(config, Arc::new(TcpDial::default()));
+    let client = Client::new(config, reach.secure.dial());
     if reach.no_wait {
         client.give_up_at_once();
     }
@@ -323,7 +323,7 @@ fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8
 /// A client of its own for what goes on beside the commands; it says nothing.
 pub(crate) fn connect_silently(reach: &Reach, timeout: Duration) -> Client {
     let config = ClientConfig { servers: reach.servers.clone(), timeout, follow: true, seed: seed() };
-    Client::new(config, Arc::new(TcpDial::default()))
+    Client::new(config, reach.secure.dial())
 }
 
 /// What is said, once a wait, when no server is reached after [`UNREACHED`]; `told` is when in the wait it was last said.

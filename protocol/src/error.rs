@@ -167,6 +167,10 @@ codes! {
     StatesDiffer = 43, "states_differ";
     /// The session is not bound: bind it before attending.
     SessionNotBound = 44, "session_not_bound";
+    /// The node speaks with nobody in the clear (`tls.mode`).
+    TlsRequired = 53, "tls_required";
+    /// The node speaks no TLS (`tls.mode`).
+    TlsOff = 55, "tls_off";
     /// The node is no member any more, and its number is never given again.
     NodeRemoved = 60, "node_removed";
     /// Without that member no majority of those that remain would answer.

@@ -62,6 +62,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// A reader in the phase of the hello, of a stream from which `bytes` were read already.
+    pub fn after(bytes: &[u8], stream: R) -> Self {
+        Self { buffer: bytes.to_vec(), ..Self::new(stream) }
+    }
+
     /// The hello is done: frames of full size from now on.
     pub fn open(&mut self) {
         self.codec.set_limits(FrameLimits::OPEN);

@@ -25,6 +25,7 @@ pub mod level;
 pub mod limits;
 pub mod membership;
 pub mod names;
+pub mod opening;
 pub mod peer;
 pub mod proof;
 pub mod request;

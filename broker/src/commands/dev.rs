@@ -46,6 +46,9 @@ pub(super) struct DevArgs {
     /// Use any free ports
     #[arg(long, conflicts_with = "base_port")]
     any_port: bool,
+    /// TLS for all, with an authority of its own in the data directory
+    #[arg(long)]
+    tls: bool,
     /// Print what the nodes log
     #[arg(long)]
     logs: bool,
@@ -82,6 +85,7 @@ pub(super) fn run(args: DevArgs) -> Result<i32, Failure> {
         keep: args.keep,
         base_port: args.base_port,
         any_port: args.any_port,
+        tls: args.tls,
         logs: args.logs,
         quiet: args.quiet,
         command: args.command,

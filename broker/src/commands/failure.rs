@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::config::ConfigError;
 use crate::node::NodeError;
+use crate::tls::TlsError;
 
 /// `error[code]: what`, facts below it, and a hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,16 @@ impl fmt::Display for Failure {
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
         Self { hint: error.hint, ..Self::new(error.status, error.code, error.what) }
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        let failure = Self::new(78, "tls", error.to_string());
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::probe::Alive;
 use super::{machine, print, probe, settings};
 use crate::config::Flags;
+use crate::tls::TlsMode;
 
 /// `healthcheck`
 #[derive(Args, Debug)]
@@ -31,17 +32,23 @@ pub(super) struct HealthcheckArgs {
 
 /// 0 if the node answers, else 1.
 pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
-    let address = match &args.address {
-        Some(address) => address.clone(),
-        None => from_here(&settings(&args.flags)?.config.node.listen),
+    let (address, mode) = match &args.address {
+        // Whose settings are those of this machine is not known then.
+        Some(address) => {
+            (address.clone(), settings(&args.flags).map_or(TlsMode::Off, |loaded| loaded.config.tls.mode))
+        }
+        None => {
+            let config = settings(&args.flags)?.config;
+            (from_here(&config.node.listen), config.tls.mode)
+        }
     };
     if args.ready {
-        machine::block_on(probe::ready(&address, args.timeout))?
+        machine::block_on(probe::ready(&address, args.timeout, mode))?
             .map_err(|what| Failure::new(1, "not_ready", what))?;
         print(&format!("{address} is ready\n"))?;
         return Ok(0);
     }
-    match machine::block_on(probe::alive(&address, args.timeout))? {
+    match machine::block_on(probe::alive(&address, args.timeout, mode))? {
         Ok(Alive::Answers(took)) => {
             print(&format!("{address} answers: {}\n", probe::millis(took)))?;
             Ok(0)

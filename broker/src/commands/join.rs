@@ -57,7 +57,10 @@ pub(super) fn run(args: &JoinArgs) -> Result<(), Failure> {
             Way::Wait
         }
     };
-    let identity = machine::block_on(async { node::join(&machine::outside(), options, way, secret).await })??;
+    let identity = machine::block_on(async {
+        let outside = machine::secured(&config.tls)?;
+        node::join(&outside, options, way, secret).await.map_err(Failure::from)
+    })??;
     print(&format!(
         "formatted {} as node {}, number {} in cluster {}\n",
         options.data_dir.display(),

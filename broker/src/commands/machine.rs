@@ -9,6 +9,9 @@ use super::say;
 use crate::clock::SystemClock;
 use crate::fs::os::OsDisk;
 use crate::outside::{Fatal, Outside, Tcp, Threads};
+#[cfg(feature = "tls")]
+use crate::tls::TlsNet;
+use crate::tls::{Tls, TlsOptions};
 
 /// Exit status after a broken invariant.
 const STATUS_BUG: i32 = 70;
@@ -43,7 +46,26 @@ pub(crate) fn refuse_huge_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
-/// Everything outside of a node that runs here; within a runtime.
+/// Everything outside of a node that runs here, with connections as the options say; within a runtime.
+///
+/// # Errors
+/// The files that the options name cannot be used.
+pub(super) fn secured(options: &TlsOptions) -> Result<Outside, Failure> {
+    Ok(with_net(Tls::load(options)?))
+}
+
+#[cfg(feature = "tls")]
+fn with_net(tls: Arc<Tls>) -> Outside {
+    let tcp = Arc::new(Tcp { dial: TcpDial::default() });
+    Outside { net: Arc::new(TlsNet { tcp, tls }), ..outside() }
+}
+
+#[cfg(not(feature = "tls"))]
+fn with_net(_off: Arc<Tls>) -> Outside {
+    outside()
+}
+
+/// Everything outside of a node that runs here, with plain connections; within a runtime.
 pub(crate) fn outside() -> Outside {
     Outside {
         disk: Arc::new(OsDisk),

@@ -1,5 +1,7 @@
 //! The commands of `queued`: one grammar, one file a command, one way to report what went wrong.
 
+#[cfg(feature = "tls")]
+mod cert;
 mod config;
 mod dev;
 pub(crate) mod failure;
@@ -27,7 +29,7 @@ use self::failure::Failure;
 use crate::config::{Flags, Loaded, Sources, load};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 2 usage, 65 data corrupt, 66 identity or lock, \
-69 port in use or nobody reachable, 70 bug, 74 disk, 76 feature level or version, 77 secret, 78 settings.";
+69 port in use or nobody reachable, 70 bug, 74 disk, 76 feature level or version, 77 secret, 78 settings or files of TLS.";
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -53,6 +55,10 @@ enum Command {
     /// Look into a data directory, offline; make it a new cluster when the others are lost
     #[command(subcommand)]
     Store(store::StoreCommand),
+    /// Make certificates for TLS, and look into them
+    #[cfg(feature = "tls")]
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Check and show the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -84,6 +90,8 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Command::Join(args) => join::run(&args).map(|()| 0),
         Command::Dev(args) => dev::run(args),
         Command::Store(command) => store::run(&command),
+        #[cfg(feature = "tls")]
+        Command::Cert(command) => cert::run(&command).map(|()| 0),
         Command::Config(command) => config::run(&command).map(|()| 0),
         Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Version => version::run().map(|()| 0),

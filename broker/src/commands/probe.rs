@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial as _, TcpDial};
+use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial, TcpDial};
+use queue_protocol::error::ErrorCode;
 use queue_protocol::handshake::HandshakeError;
 use queue_protocol::health;
 use queue_protocol::hello::{Hello, HelloRole};
@@ -13,14 +14,21 @@ use queue_protocol::response::{Answer, StatusView};
 use tokio::time::Instant;
 
 use super::machine;
+use crate::tls::{Tls, TlsMode};
 
 /// How long one node may take to say what it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How nodes are asked that run in this mode of TLS. Nothing is told to them that nobody may hear, so that their certificates
+/// are not checked.
+pub(crate) fn dial(timeout: Duration, mode: TlsMode) -> Arc<dyn Dial> {
+    Tls::probe(Arc::new(TcpDial { timeout }), mode)
+}
+
 /// A client of these servers; within a runtime.
-pub(crate) fn client(servers: Vec<String>, timeout: Duration) -> Client {
+pub(crate) fn client(servers: Vec<String>, timeout: Duration, mode: TlsMode) -> Client {
     let config = ClientConfig { servers, timeout, follow: true, seed: machine::random_seed() };
-    Client::new(config, Arc::new(TcpDial { timeout }))
+    Client::new(config, dial(timeout, mode))
 }
 
 /// A node that is alive.
@@ -36,11 +44,11 @@ pub(crate) enum Alive {
 ///
 /// # Errors
 /// Why it is not, for people.
-pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, String> {
+pub(crate) async fn alive(address: &str, timeout: Duration, mode: TlsMode) -> Result<Alive, String> {
     let deadline = Instant::now() + timeout;
     let asking = async {
         let stream =
-            TcpDial { timeout }.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
+            dial(timeout, mode).dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let role = HelloRole::Client { session: SessionId(machine::random_seed()) };
         let hello = Hello::new(None, role, 0, machine::random_bytes());
         match Connection::open(stream, hello).await {
@@ -60,8 +68,8 @@ pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, Str
 ///
 /// # Errors
 /// Why not, for people.
-pub(crate) async fn ready(address: &str, timeout: Duration) -> Result<(), String> {
-    let client = client(vec![address.to_owned()], timeout);
+pub(crate) async fn ready(address: &str, timeout: Duration, mode: TlsMode) -> Result<(), String> {
+    let client = client(vec![address.to_owned()], timeout, mode);
     match client.call_node(address, Request::Status).await {
         Ok(answered) => match answered.answer {
             Answer::Status(status) => health::ready(&status)
@@ -73,8 +81,8 @@ pub(crate) async fn ready(address: &str, timeout: Duration) -> Result<(), String
 }
 
 /// What the node at `address` says of itself; `None` if it does not answer as one of ours.
-pub(crate) async fn status(address: &str) -> Option<StatusView> {
-    let client = client(vec![address.to_owned()], STATUS_TIMEOUT);
+pub(crate) async fn status(address: &str, mode: TlsMode) -> Option<StatusView> {
+    let client = client(vec![address.to_owned()], STATUS_TIMEOUT, mode);
     match client.call_node(address, Request::Status).await.ok()?.answer {
         Answer::Status(status) => Some(*status),
         _ => None,
@@ -83,7 +91,7 @@ pub(crate) async fn status(address: &str) -> Option<StatusView> {
 
 /// Who answers at `address`, for people; `None` if it is no node.
 pub(crate) async fn holder(address: &str) -> Option<String> {
-    let client = client(vec![address.to_owned()], STATUS_TIMEOUT);
+    let client = client(vec![address.to_owned()], STATUS_TIMEOUT, TlsMode::Off);
     match client.call_node(address, Request::Status).await {
         Ok(answered) => match answered.answer {
             Answer::Status(status) => {
@@ -92,6 +100,9 @@ pub(crate) async fn holder(address: &str) -> Option<String> {
             _ => Some("queued".to_owned()),
         },
         Err(ClientError::Refused(_)) => Some("queued".to_owned()),
+        Err(ClientError::Incompatible(error)) if error.code == ErrorCode::TlsRequired => {
+            Some("queued".to_owned())
+        }
         Err(_) => None,
     }
 }

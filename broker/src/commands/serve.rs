@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +13,8 @@ use super::{machine, probe, say, settings};
 use crate::config::{Config, Flags, Loaded};
 use crate::logging;
 use crate::node::{self, Node, NodeOptions};
+use crate::outside::Outside;
+use crate::tls::{Tls, TlsMode};
 
 /// What a stop may take on top of the grace that was set: handing over leadership, closing the log.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -37,18 +40,27 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     }
     machine::block_on(async {
         let signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        serve(&loaded, &args.flags, signals).await
+        let outside = machine::secured(&loaded.config.tls)?;
+        serve(outside, &loaded, &args.flags, signals).await
     })?
 }
 
 /// Serves a formatted node until a signal comes.
-pub(super) async fn serve(loaded: &Loaded, flags: &Flags, mut signals: Signals) -> Result<(), Failure> {
+pub(super) async fn serve(
+    outside: Outside,
+    loaded: &Loaded,
+    flags: &Flags,
+    mut signals: Signals,
+) -> Result<(), Failure> {
     machine::refuse_huge_pages();
     let options = NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
-    let node = match node::start(machine::outside(), options).await {
+    let tls = outside.net.tls();
+    signals.tls = Arc::clone(&tls);
+    let node = match node::start(outside, options).await {
         Ok(node) => node,
         Err(error) => return Err(with_holder(error.into(), &loaded.config.node.listen).await),
     };
+    crate::raft::spawn(Arc::clone(&tls).watch());
     #[cfg(feature = "http")]
     let http = match serve_http(&node, loaded) {
         Ok(http) => http,
@@ -128,6 +140,8 @@ pub(super) struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user: Signal,
+    /// Read anew when the process is told to.
+    tls: Arc<Tls>,
 }
 
 impl Signals {
@@ -138,6 +152,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined1())?,
+            tls: Tls::off(),
         })
     }
 
@@ -147,24 +162,35 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => reload(flags),
+                _ = self.hang_up.recv() => reload(flags, &self.tls),
                 _ = self.user.recv() => state(),
             }
         }
     }
 }
 
-/// Reads the settings anew, and takes those of the log. Others count from the next start on.
-fn reload(flags: &Flags) {
+/// Reads the settings anew, and takes those of the log and of TLS. Others count from the next start on.
+fn reload(flags: &Flags, tls: &Tls) {
     let done = settings(flags).and_then(|loaded| {
         let config = loaded.config;
         logging::reload(&config).map_err(|error| Failure::io("log.file cannot be opened", &error))?;
-        Ok(config.log_level.map_or("off", |level| level.as_str()))
+        Ok(config)
     });
-    match done {
-        Ok(level) => tell(&format!("SIGHUP: log.file is opened anew, log.level is {}", level.to_lowercase())),
+    let config = match done {
+        Ok(config) => config,
         Err(failure) => {
-            tracing::error!("SIGHUP: nothing was changed: {}", failure.to_string().replace('\n', " "));
+            return tracing::error!(
+                "SIGHUP: nothing was changed: {}",
+                failure.to_string().replace('\n', " ")
+            );
+        }
+    };
+    let level = config.log_level.map_or("off", |level| level.as_str()).to_lowercase();
+    tell(&format!("SIGHUP: log.file is opened anew, log.level is {level}"));
+    match tls.change(&config.tls) {
+        Ok(()) => tell(&format!("SIGHUP: tls.mode is {}", config.tls.mode.as_str())),
+        Err(error) => {
+            tracing::error!(%error, "SIGHUP: the files of TLS cannot be used: the certificate stays")
         }
     }
 }
@@ -203,6 +229,7 @@ fn tell_start(node: &Node, loaded: &Loaded) {
         recovered = node.summary().join("; "),
         file = loaded.file.as_ref().map(|file| file.display().to_string()),
         insecure = config.insecure,
+        tls = config.tls.mode.as_str(),
         "started"
     );
 }
@@ -223,7 +250,10 @@ fn screen(node: &Node, loaded: &Loaded) -> String {
         Some(file) => format!("  settings   {}", file.display()),
         None => "  settings   no file".to_owned(),
     });
-    lines.push("  security   no TLS, no login".to_owned());
+    lines.push(match config.tls.mode {
+        TlsMode::Off => "  security   no TLS, no login".to_owned(),
+        mode => format!("  security   TLS ({}), no login", mode.as_str()),
+    });
     lines.join("\n")
 }
 

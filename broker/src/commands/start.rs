@@ -49,7 +49,7 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
     let plan = Bootstrap { peers: args.peers.clone(), secret };
     machine::block_on(async {
         let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
-        let outside = machine::outside();
+        let outside = machine::secured(&loaded.config.tls)?;
         tokio::select! {
             formatted = node::bootstrap(&outside, &loaded.config.node, &plan) => formatted?,
             signal = signals.stop(&args.flags, || tracing::info!("this node has no cluster yet")) => {
@@ -57,6 +57,6 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
                 return Ok(());
             }
         }
-        serve::serve(&loaded, &args.flags, signals).await
+        serve::serve(outside, &loaded, &args.flags, signals).await
     })?
 }

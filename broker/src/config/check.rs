@@ -2,6 +2,7 @@
 
 use super::value::{Reach, reach};
 use super::{Config, Problem};
+use crate::tls::TlsMode;
 
 /// An election must not begin because a few heartbeats were late.
 const ELECTION_HEARTBEATS_MIN: u32 = 4;
@@ -36,23 +37,38 @@ pub(super) fn check(config: &Config) -> Vec<Problem> {
         }
         _ => {}
     }
-    if listens != Reach::Loopback && !config.insecure {
-        problems.push(
-            Problem::new(format!(
-                "listen.address {listen} can be reached from other machines, and there is neither TLS nor a login"
-            ))
-            .hint("listen on 127.0.0.1, or on a private network say --insecure"),
-        );
+    let http = config.http.listen.as_ref();
+    if config.tls.mode != TlsMode::Require && !config.insecure {
+        for (key, address) in [("listen.address", Some(listen)), ("listen.http", http)] {
+            let Some(address) = address.filter(|address| reach(address) != Reach::Loopback) else { continue };
+            problems.push(
+                Problem::new(format!(
+                    "{key} {address} can be reached from other machines, and tls.mode is {}",
+                    config.tls.mode.as_str()
+                ))
+                .hint("--tls-mode=require, listen on 127.0.0.1, or on a network that nobody else is on say --insecure"),
+            );
+        }
     }
-    if let Some(http) = config.http.listen.as_ref().filter(|http| reach(http) != Reach::Loopback)
-        && !config.insecure
-    {
-        problems.push(
-            Problem::new(format!(
-                "listen.http {http} can be reached from other machines, and there is neither TLS nor a login"
-            ))
-            .hint("listen on 127.0.0.1, or on a private network say --insecure"),
-        );
-    }
+    problems.extend(check_tls(config));
     problems
+}
+
+fn check_tls(config: &Config) -> Option<Problem> {
+    let tls = &config.tls;
+    let alone = match (&tls.cert, &tls.key) {
+        (Some(_), None) => Some(("tls.cert", "tls.key")),
+        (None, Some(_)) => Some(("tls.key", "tls.cert")),
+        _ => None,
+    };
+    if let Some((given, missing)) = alone {
+        return Some(Problem::new(format!("{given} needs {missing}")).hint("`queued cert node` makes both"));
+    }
+    let blind = config.http.listen.is_some() && tls.mode == TlsMode::Require && tls.ca.is_none();
+    blind.then(|| {
+        Problem::new(
+            "listen.http needs tls.ca when tls.mode is require: the gateway checks the leader's certificate",
+        )
+        .hint("--tls-ca FILE, the authority that issued the certificates of the nodes")
+    })
 }

@@ -11,6 +11,7 @@ use tracing::Level;
 use super::value::boolean;
 use super::{Config, LogFormat};
 use crate::server::MEMORY_MIN;
+use crate::tls::TlsMode;
 
 /// Whether nodes of one cluster may differ in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +86,7 @@ pub static SETTINGS: &[Setting] = &[
         key: "insecure",
         value: BOOLEAN,
         default: "false",
-        doc: "Listen beyond loopback although there is neither TLS nor a login",
+        doc: "Listen beyond loopback without tls.mode = require, although whoever is on the network can read and do everything",
         alias: None,
         scope: Scope::Node,
         set: |config, text| boolean(text).map(|value| config.insecure = value),
@@ -176,6 +177,64 @@ pub static SETTINGS: &[Setting] = &[
         set: |config, text| {
             let parsed = text.parse::<queue_protocol::names::QueueName>();
             parsed.map(|queue| config.http.queue = queue).map_err(|error| error.to_string())
+        },
+    },
+    Setting {
+        key: "tls.mode",
+        value: "MODE",
+        default: "off",
+        doc: "With whom to speak in the clear: off is everybody, optional those that speak no TLS (clients and other nodes), \
+              require nobody; needed beyond loopback. SIGHUP reads it anew, so that a cluster becomes one with TLS without a \
+              stop",
+        alias: None,
+        scope: Scope::Cluster,
+        set: |config, text| {
+            let modes = [TlsMode::Off, TlsMode::Optional, TlsMode::Require];
+            let mode = modes.into_iter().find(|mode| mode.as_str() == text);
+            config.tls.mode = mode.ok_or("must be off, optional or require")?;
+            if config.tls.mode != TlsMode::Off && cfg!(not(feature = "tls")) {
+                return Err("this queued was built without TLS".into());
+            }
+            Ok(())
+        },
+    },
+    Setting {
+        key: "tls.cert",
+        value: "FILE",
+        default: "",
+        doc: "The certificate of this node for clients, PEM, with those between it and the authority; read anew when it \
+              changes. Empty for one made in memory, which other nodes accept and clients do not. For who has clients over \
+              TLS: only the operator's authority can vouch for a name",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            config.tls.cert = (!text.is_empty()).then(|| text.into());
+            Ok(())
+        },
+    },
+    Setting {
+        key: "tls.key",
+        value: "FILE",
+        default: "",
+        doc: "The key of tls.cert, PEM, readable by this user only",
+        alias: None,
+        scope: Scope::Node,
+        set: |config, text| {
+            config.tls.key = (!text.is_empty()).then(|| text.into());
+            Ok(())
+        },
+    },
+    Setting {
+        key: "tls.ca",
+        value: "FILE",
+        default: "",
+        doc: "The authorities of the cluster's certificates, PEM: the gateway of HTTP is a client of the leader and checks it. \
+              For who serves HTTP under tls.mode = require",
+        alias: None,
+        scope: Scope::Cluster,
+        set: |config, text| {
+            config.tls.ca = (!text.is_empty()).then(|| text.into());
+            Ok(())
         },
     },
     Setting {

@@ -15,6 +15,7 @@ use super::logs;
 use super::place::Place;
 use super::process::Process;
 use super::screen::{Row, State};
+use super::secure;
 use crate::commands::failure::Failure;
 use crate::commands::probe;
 use crate::fs::os::OsDisk;
@@ -159,10 +160,23 @@ impl Cluster {
             .arg(format!("--listen-address={}", self.place().address(number)))
             .arg(format!("--node-data-dir={}", self.place().data_dir(number).display()))
             .args(&self.shared.flags)
+            .args(self.secured(number))
             .stdin(Stdio::piped())
             .stdout(log)
             .stderr(log_too);
         Ok(command)
+    }
+
+    /// The settings of TLS, if it is spoken.
+    fn secured(&self, number: usize) -> Vec<String> {
+        let Some(authority) = self.place().authority() else { return Vec::new() };
+        let [certificate, key] = secure::pair(&self.place().dir, number);
+        vec![
+            format!("--tls-mode={}", self.place().tls.as_str()),
+            format!("--tls-cert={}", certificate.display()),
+            format!("--tls-key={}", key.display()),
+            format!("--tls-ca={}", authority.display()),
+        ]
     }
 
     fn start_process(&self, number: usize, words: &[&str]) -> Result<Arc<Process>, Failure> {
@@ -239,7 +253,7 @@ impl Cluster {
                 return None;
             }
         }
-        probe::status(&self.place().address(number)).await
+        probe::status(&self.place().address(number), self.place().tls).await
     }
 
     async fn statuses(&self) -> Vec<Option<StatusView>> {

@@ -7,6 +7,7 @@ mod place;
 mod process;
 mod run_command;
 mod screen;
+mod secure;
 mod self_check;
 mod signals;
 #[cfg(feature = "dev")]
@@ -23,6 +24,7 @@ use self::place::{Place, Ports};
 use self::signals::Signals;
 use crate::commands::failure::Failure;
 use crate::commands::{machine, say};
+use crate::tls::TlsMode;
 
 /// What kind of cluster, and what for.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub(crate) struct DevOptions {
     pub(crate) base_port: Option<u16>,
     /// Any free ports instead.
     pub(crate) any_port: bool,
+    /// TLS, with an authority of its own.
+    pub(crate) tls: bool,
     /// Print what the nodes log.
     pub(crate) logs: bool,
     /// Print nothing but errors.
@@ -84,7 +88,11 @@ async fn start(options: &DevOptions) -> Result<(Cluster, Start), Failure> {
         (None, true) => Ports::Any,
         (None, false) => Ports::Usual,
     };
-    let place = Place::take(options.data_dir.as_deref(), options.keep, options.nodes, ports).await?;
+    let mut place = Place::take(options.data_dir.as_deref(), options.keep, options.nodes, ports).await?;
+    if options.tls {
+        secure::make(&place.dir, place.ports.len())?;
+        place.tls = TlsMode::Require;
+    }
     let program = std::env::current_exe().map_err(|error| Failure::io("this program", &error))?;
     let cluster = Cluster::new(place, program, options.flags.clone(), options.logs);
     let ready = async {
@@ -137,6 +145,7 @@ fn use_it(options: &DevOptions, cluster: &Cluster) -> Result<i32, Failure> {
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
         return Ok(queuectl::shell(queuectl::ShellOptions {
             servers: cluster.place().addresses(),
+            tls_ca: cluster.place().authority(),
             label: "dev".to_owned(),
             banner: Some(String::new()),
             extra: Some(std::sync::Arc::new(word::DevWord::new(cluster.clone()))),

@@ -7,9 +7,11 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::secure;
 use crate::commands::failure::Failure;
 use crate::commands::machine::random_bytes;
 use crate::commands::probe;
+use crate::tls::TlsMode;
 
 /// Between the ports of two nodes.
 const PORT_STEP: u16 = 10;
@@ -44,6 +46,8 @@ pub(super) struct Place {
     pub(super) ports: Vec<u16>,
     /// A port a node for HTTP, beside its own if that is free.
     pub(super) http_ports: Vec<u16>,
+    /// How its nodes speak.
+    pub(super) tls: TlsMode,
     /// Written for programs that look for this cluster.
     note: OnceLock<PathBuf>,
 }
@@ -60,7 +64,14 @@ impl Place {
             Some(dir) => (make(dir)?, true),
             None => (make_temporary()?, keep),
         };
-        let mut place = Self { dir, kept, ports: Vec::new(), http_ports: Vec::new(), note: OnceLock::new() };
+        let mut place = Self {
+            dir,
+            kept,
+            ports: Vec::new(),
+            http_ports: Vec::new(),
+            tls: TlsMode::Off,
+            note: OnceLock::new(),
+        };
         let before = place.read_ports()?;
         place.ports = choose(&place.dir, &before, nodes, ports)?;
         for port in &place.ports {
@@ -93,6 +104,11 @@ impl Place {
     /// Where it serves HTTP.
     pub(super) fn http_address(&self, number: usize) -> String {
         format!("127.0.0.1:{}", self.http_ports[number - 1])
+    }
+
+    /// The file of the authority that vouches for its nodes, if they speak TLS.
+    pub(super) fn authority(&self) -> Option<PathBuf> {
+        (self.tls != TlsMode::Off).then(|| secure::authority(&self.dir))
     }
 
     /// Where all of them do.

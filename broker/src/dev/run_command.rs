@@ -23,7 +23,8 @@ pub(super) async fn run(words: &[OsString], cluster: &Cluster) -> Result<i32, Fa
     command
         .args(&words[1..])
         .env("PATH", path)
-        .env("QUEUECTL_SERVERS", cluster.place().addresses().join(","));
+        .env("QUEUECTL_SERVERS", cluster.place().addresses().join(","))
+        .envs(cluster.place().authority().map(|file| ("QUEUECTL_TLS_CA", file)));
     let process = Process::spawn(&mut command).map_err(|error| {
         let status = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
         Failure::new(status, "command", format!("{}: {error}", words[0].display()))

@@ -92,15 +92,26 @@ pub(super) fn start(
     let http: Vec<String> = (1..=place.http_ports.len()).map(|number| place.http_address(number)).collect();
     let http = match http.first() {
         Some(first) if cfg!(feature = "http") => {
-            format!("  HTTP at {} \u{b7} curl http://{first}/stats\n", http.join(" "))
+            let curl = match &place.authority() {
+                Some(authority) => format!("curl --cacert {} https://{first}/stats", authority.display()),
+                None => format!("curl http://{first}/stats"),
+            };
+            format!("  HTTP at {} \u{b7} {curl}\n", http.join(" "))
         }
         _ => String::new(),
+    };
+    let (elsewhere, tls) = match place.authority() {
+        Some(authority) => (
+            format!("  from elsewhere: queuectl -s {} --tls-ca {}\n", rows[0].address, authority.display()),
+            "TLS",
+        ),
+        None => (String::new(), "no TLS"),
     };
     format!(
         "queued {version} dev cluster \u{2014} {nodes}, {data}\n\n{table}\n  \
          ready in {took:.1} s, term {term} \u{b7} self-check: {checked}\n\
-         {http}  \
-         no TLS, no login, {fate}: not for production. Tab completes, `help` lists, `dev` drives the cluster.\n",
+         {http}{elsewhere}  \
+         {tls}, no login, {fate}: not for production. Tab completes, `help` lists, `dev` drives the cluster.\n",
         version = env!("CARGO_PKG_VERSION"),
     )
 }

@@ -23,7 +23,7 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
     let mut servers = cluster.place().addresses();
     let at = (1..=servers.len()).find(|number| *number != leadership.leader).unwrap_or(leadership.leader);
     servers.swap(0, at - 1);
-    let client = probe::client(servers, TIMEOUT);
+    let client = probe::client(servers, TIMEOUT, cluster.place().tls);
     let began = Instant::now();
     let pushed = push_and_pop(&client).await?;
     let took = probe::millis(began.elapsed());

@@ -94,6 +94,10 @@ impl From<ClientError> for Failed {
             )
             .into(),
             ClientError::Incompatible(error) => Self { status: StatusCode::BAD_GATEWAY, ..Self::from(error) },
+            ClientError::Untrusted { what } => Self {
+                status: StatusCode::BAD_GATEWAY,
+                ..Self::from(Error::refused(ErrorCode::NotPermitted, what))
+            },
         }
     }
 }
@@ -106,6 +110,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
             StatusCode::BAD_REQUEST
         }
         E::NotPermitted => StatusCode::FORBIDDEN,
+        E::TlsRequired => StatusCode::UPGRADE_REQUIRED,
         E::WrongCluster => StatusCode::MISDIRECTED_REQUEST,
         E::MessageTooBig => StatusCode::PAYLOAD_TOO_LARGE,
         E::QueueNotFound | E::MessageNotFound | E::NodeNotFound | E::ScheduleNotFound => {
@@ -138,7 +143,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::QueueLimit
         | E::GroupLimit
         | E::ScheduleLimit => StatusCode::TOO_MANY_REQUESTS,
-        E::AddressUnreachable | E::Other(_) => StatusCode::BAD_GATEWAY,
+        E::AddressUnreachable | E::TlsOff | E::Other(_) => StatusCode::BAD_GATEWAY,
         E::ContentCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
         E::NotConfirmed | E::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         E::NotLeader | E::NoLeader | E::DiskReserve | E::Overloaded | E::ShuttingDown | E::StatesDiffer => {

@@ -133,7 +133,8 @@ impl Drop for Lent<'_> {
 fn client(outside: &Outside, server: &str, timeout: Duration, session: Option<SessionId>) -> Client {
     let seed = session.map_or_else(|| u128::from_le_bytes(outside.random_bytes()), |session| session.0);
     let config = ClientConfig { servers: vec![server.to_owned()], timeout, follow: true, seed };
-    Client::new(config, Arc::clone(&outside.net) as Arc<dyn Dial>)
+    let dial = outside.net.client().unwrap_or_else(|| Arc::clone(&outside.net) as Arc<dyn Dial>);
+    Client::new(config, dial)
 }
 
 /// How this process reaches its own port.

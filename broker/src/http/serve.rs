@@ -18,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -33,6 +34,8 @@ use super::routes::router;
 use super::stream::Paced;
 use crate::raft::Consensus;
 use crate::server::Server;
+use crate::tls::opening::say;
+use crate::tls::{Tls, TlsMode};
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 256;
@@ -42,6 +45,11 @@ const HEAD_SIZE_MAX: usize = 32 << 10;
 const HEADERS_MAX: usize = 64;
 /// From the end of an answer, or of the accept, to the end of the next head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The first byte of a hello of TLS.
+const RECORD_HANDSHAKE: u8 = 22;
+/// To those that come in the clear where nobody is spoken to so.
+const SECURED_ONLY: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.3\r\nConnection: Upgrade, close\r\n\
+Content-Type: text/plain; charset=utf-8\r\nContent-Length: 45\r\n\r\nthis port speaks https: tls.mode is require.\n";
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -233,8 +241,9 @@ async fn run(listener: TcpListener, app: Arc<App>) {
             };
             let service = TowerToHyperService::new(router.clone());
             let (stop, tracked) = (app.stop.clone(), Arc::clone(&tracker));
+            let tls = app.site.consensus.outside().net.tls();
             tokio::spawn(async move {
-                serve(stream, service, entered, stop).await;
+                open(stream, &tls, service, entered, stop).await;
                 drop(tracked);
             });
         }
@@ -249,14 +258,51 @@ async fn run(listener: TcpListener, app: Arc<App>) {
     }
 }
 
-async fn serve(
+/// Finds out whether TLS is spoken, where the node speaks it, and serves what comes.
+async fn open(
     stream: TcpStream,
+    tls: &Tls,
     service: TowerToHyperService<axum::Router>,
     entered: Entered,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     // One that is broken already says so when it is read.
     let _ = stream.set_nodelay(true);
+    if tls.mode() == TlsMode::Off {
+        let required = async { tls.required().await };
+        return serve(stream, service, entered, stop, required).await;
+    }
+    // No method of HTTP begins as a record of TLS does.
+    let mut first = [0];
+    let opening = async {
+        stream.peek(&mut first).await?;
+        if first[0] != RECORD_HANDSHAKE {
+            return Ok(Err(stream));
+        }
+        tls.accept_http(Box::new(stream), &[]).await.map(Ok)
+    };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(HEAD_TIMEOUT, opening) => opened,
+        () = entered.one.give_way.notified() => return,
+    };
+    match opened {
+        Ok(Ok(Ok(secured))) => serve(secured, service, entered, stop, std::future::pending()).await,
+        Ok(Ok(Err(plain))) if tls.mode() == TlsMode::Require => say(Box::new(plain), SECURED_ONLY).await,
+        Ok(Ok(Err(plain))) => serve(plain, service, entered, stop, tls.required()).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS failed on a connection over HTTP"),
+        Err(_) => {}
+    }
+}
+
+/// Serves one connection until it ends, gives way, or is not to be any more: `required` or `stop`.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    service: TowerToHyperService<axum::Router>,
+    entered: Entered,
+    mut stop: watch::Receiver<bool>,
+    required: impl Future<Output = ()>,
+) {
+    let mut required = std::pin::pin!(required);
     let one = Arc::clone(&entered.one);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let busy = Busy::begin(&one);
@@ -287,6 +333,10 @@ async fn serve(
             }
             () = entered.one.give_way.notified() => return,
             _ = stop.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut required, if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }

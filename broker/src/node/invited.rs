@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::outside::{Listener, Outside};
 use crate::raft::Credentials;
+use crate::tls::opening::open_in_time;
 
 /// Pause after a connection could not be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -37,9 +38,17 @@ pub(super) async fn answer_while_joining(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let channel = stream.channel();
-        let (read, mut writer) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(read);
+        let opened = match open_in_time(stream, outside).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "a connection was not accepted while joining");
+                continue;
+            }
+        };
+        let channel = opened.stream.channel();
+        let (read, mut writer) = tokio::io::split(opened.stream);
+        let mut reader = FrameReader::after(&opened.ahead, read);
         let answer = |hello: &Hello| {
             // A client must not take this for a cluster; only the leader has business here.
             let (HelloRole::Peer(_), Some(cluster)) = (&hello.role, hello.cluster) else {

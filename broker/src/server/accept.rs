@@ -9,17 +9,18 @@ use std::time::Duration;
 use queue_protocol::bounded::Text;
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::handshake::{Greeted as Handshaken, Peer, accept};
+use queue_protocol::handshake::{Greeted as Handshaken, HandshakeError, Peer, accept};
 use queue_protocol::hello::{Accepted, Hello, HelloRole};
 use queue_protocol::io::FrameReader;
+use queue_protocol::limits::HELLO_MS_MAX;
 use queue_protocol::proof::Told;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
-use super::foreign;
 use super::greetings::{Greeted, Greetings};
 use super::order::Orders;
 use super::places::{Kept, Place, Places};
@@ -27,10 +28,12 @@ use super::presence::Presence;
 use super::quiet::{Kind, Quiet};
 use super::reads::Reads;
 use super::source::Source;
+use super::stop::Stop;
 use super::waiters::Waiters;
 use super::watched::watched;
 use crate::outside::Listener;
 use crate::raft::{Consensus, seeded, serve_peer, spawn};
+use crate::tls::opening::{Opened, open};
 
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -71,7 +74,7 @@ pub(crate) struct Server {
     pub(super) crowded: AtomicU64,
     /// Where HTTP is served, for who comes here with it.
     pub(super) http: OnceLock<SocketAddr>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
 }
 
 impl Server {
@@ -108,7 +111,7 @@ impl Server {
             next_id: AtomicU64::new(1),
             crowded: AtomicU64::new(0),
             http: OnceLock::new(),
-            stop: watch::Sender::new(false),
+            stop: watch::Sender::default(),
         })
     }
 
@@ -119,10 +122,11 @@ impl Server {
         spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
         let mut stop = self.stop.subscribe();
         let dispatch = Arc::clone(&self.dispatch);
-        let stopping = stop.wait_for(|stop| *stop);
+        let stopping = stop.wait_for(|stop| stop.all);
         tokio::select! {
             () = self.accept(&*listener) => {}
             () = self.locate_members() => {}
+            () = self.end_plain() => {}
             () = dispatch.quiet.run() => {}
             _ = stopping => {}
         }
@@ -169,27 +173,47 @@ impl Server {
         }
     }
 
+    /// When nobody is to be spoken to in the clear any more, ends the connections of those that are: after a goodbye, in the
+    /// order in which they came, and not all at once. Never ends.
+    async fn end_plain(&self) {
+        /// Of all connections that there ever were, at most this part is looked at at a time.
+        const PARTS: u64 = 500;
+        const PAUSE: Duration = Duration::from_millis(10);
+        let tls = self.consensus.outside().net.tls();
+        let mut upto = 0;
+        loop {
+            tls.required().await;
+            let last = self.next_id.load(Ordering::Relaxed);
+            let step = ((last - upto) / PARTS).max(1);
+            while upto < last {
+                upto = last.min(upto + step);
+                self.stop.send_modify(|stop| stop.plain_upto = upto);
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Whoever is on the way in still got in before.
+            tokio::time::sleep(LOCATE_EVERY).await;
+        }
+    }
+
     async fn greet(self: Arc<Self>, stream: Box<dyn Stream>, from: SocketAddr, mut greeted: Greeted) {
         let source = Source::of(from);
+        // For everything up to the hello, and the hello.
+        let until = Instant::now() + Duration::from_millis(HELLO_MS_MAX);
+        let opening = open(stream, self.consensus.outside(), self.http.get().copied());
+        let opened = tokio::select! {
+            biased;
+            opened = tokio::time::timeout_at(until, opening) => opened.unwrap_or(Err(HandshakeError::Deadline)),
+            () = greeted.gives_way() => return,
+        };
+        let Opened { stream, ahead, is_secured } = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return,
+            Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
+        };
         let (stream, watch) = watched(stream);
         let channel = stream.channel();
         let (read, mut writer) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(read);
-        let speaks_http = tokio::select! {
-            biased;
-            speaks_http = foreign::speaks_http(&mut reader) => speaks_http,
-            () = greeted.gives_way() => return,
-        };
-        match speaks_http {
-            Ok(false) => {}
-            Ok(true) => {
-                return tokio::select! {
-                    () = foreign::send_elsewhere(&mut reader, &mut writer, self.http.get().copied()) => {}
-                    () = greeted.gives_way() => {}
-                };
-            }
-            Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
-        }
+        let mut reader = FrameReader::after(&ahead, read);
         let secret = &self.consensus.me().credentials.secret;
         // Taken as soon as it is known what the connection is, so that no more are promised than there are.
         let place = OnceLock::new();
@@ -203,7 +227,7 @@ impl Server {
         );
         let outcome = tokio::select! {
             biased;
-            outcome = handshake => outcome,
+            outcome = tokio::time::timeout_at(until, handshake) => outcome.unwrap_or(Err(HandshakeError::Deadline)),
             () = greeted.gives_way() => return,
         };
         drop(greeted);
@@ -215,12 +239,16 @@ impl Server {
         match (hello.role, peer) {
             (HelloRole::Peer(_), peer) => {
                 let peer = peer.expect("a peer has proved itself");
-                serve_peer(Arc::clone(&self.consensus), peer, reader, writer).await;
+                let tls = self.consensus.outside().net.tls();
+                tokio::select! {
+                    () = serve_peer(Arc::clone(&self.consensus), peer, reader, writer) => {}
+                    () = tls.required(), if !is_secured => {}
+                }
                 drop(place);
             }
             (HelloRole::Client { session }, _) => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let caller = Caller::new(session, from);
+                let caller = Caller::new(session, from, is_secured);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
                 let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
@@ -239,7 +267,7 @@ impl Server {
         let me = self.consensus.me();
         let version = hello.check(me.credentials.cluster, me.credentials.node)?;
         if let HelloRole::Client { .. } = hello.role {
-            if *self.stop.borrow() {
+            if self.stop.borrow().all {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }
             let what = || format!("this node serves {} connections already", self.clients.max());
@@ -278,7 +306,7 @@ impl Server {
 
     /// Takes no more clients and requests, answers what is open, at most `grace` long.
     pub(crate) async fn drain(&self, grace: Duration) {
-        self.stop.send_replace(true);
+        self.stop.send_modify(|stop| stop.all = true);
         let left = |server: &Self| server.dispatch.connections.load(Ordering::Relaxed);
         let drained = async {
             while left(self) > 0 {

@@ -20,14 +20,17 @@ pub(crate) struct Caller {
     source: Source,
     /// Where it comes from, for people.
     pub(super) from: source::Source,
+    /// It speaks TLS.
+    pub(super) is_secured: bool,
     /// The index under which the session was seen to be open. It never opens again, so whatever is asked from then on needs
     /// no more than its number.
     open: OnceLock<u64>,
 }
 
 impl Caller {
-    pub(super) fn new(session: SessionId, from: SocketAddr) -> Self {
-        Self { session, source: source_of(from.ip()), from: source::Source::of(from), open: OnceLock::new() }
+    pub(super) fn new(session: SessionId, from: SocketAddr, is_secured: bool) -> Self {
+        let source = source_of(from.ip());
+        Self { session, source, from: source::Source::of(from), is_secured, open: OnceLock::new() }
     }
 
     /// The stamp of a command, with what opens the session if the state does not know it.

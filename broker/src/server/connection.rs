@@ -22,8 +22,10 @@ use super::input::Input;
 use super::order::Order;
 use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
+use super::stop::{Ends, Stop};
 use super::watched::Watch;
 use crate::outside::Fatal;
+use crate::tls::opening::required;
 
 /// Answers are put together until a write is this large.
 const WRITE_SIZE: usize = 1 << 20;
@@ -40,7 +42,8 @@ enum Note {
     Pong(u64),
     /// There is no place for this request.
     Refused(u64),
-    Bad(FrameError),
+    /// The connection ends, and why.
+    Goodbye(Error),
 }
 
 /// Serves one client until it leaves, misbehaves, or `stop` turns true and its open requests are answered.
@@ -51,7 +54,7 @@ pub(crate) async fn serve_client(
     reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
     watch: Watch,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Stop>,
 ) {
     let session = caller.session;
     let flight = Arc::new(Flight::new());
@@ -117,7 +120,7 @@ impl Reading {
     async fn run(
         self,
         reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
-        mut stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<Stop>,
     ) -> Left {
         let mut input = Input::new(reader, Arc::clone(&self.share)).watched(self.watch.clone());
         let mut silence = 0;
@@ -126,7 +129,9 @@ impl Reading {
                 tokio::select! {
                     biased;
                     () = self.flight.landed.notified() => {}
-                    _ = stop.wait_for(|stop| *stop) => return Left::InOrder,
+                    stop = stop.wait_for(|stop| self.ends(stop)) => {
+                        return self.stopped(stop.map_or_else(|_| Stop::default(), |stop| *stop));
+                    }
                     () = self.watch.ended(LOOK_EVERY) => return Left::Gone,
                 }
             }
@@ -135,7 +140,9 @@ impl Reading {
             let first = tokio::select! {
                 biased;
                 first = input.next() => first,
-                _ = stop.wait_for(|stop| *stop) => return Left::InOrder,
+                stop = stop.wait_for(|stop| self.ends(stop)) => {
+                    return self.stopped(stop.map_or_else(|_| Stop::default(), |stop| *stop));
+                }
                 () = tokio::time::sleep(LOOK_EVERY), if attends => {
                     match self.look(silence) {
                         Some(looks) => silence = looks,
@@ -163,6 +170,20 @@ impl Reading {
                 };
             }
         }
+    }
+
+    fn ends(&self, stop: &Stop) -> bool {
+        stop.ends(self.id, self.caller.is_secured).is_some()
+    }
+
+    /// Reads no more; what is open is answered.
+    fn stopped(&self, stop: Stop) -> Left {
+        if stop.ends(self.id, self.caller.is_secured) == Some(Ends::Plain) {
+            // What waits would keep its connection for as long as it may wait.
+            self.dispatch.disconnected(self.caller.session, self.id);
+            let _ = self.notes.send(Note::Goodbye(required()));
+        }
+        Left::InOrder
     }
 
     /// Asks a silent client whether it is there; the number of looks in a row that found nothing of it, `None` if they
@@ -193,7 +214,7 @@ impl Reading {
                 self.dispatch.quiet.say(Kind::BadFrame, Some(self.caller.from), &error);
                 // What waits would keep a connection that nobody reads.
                 self.dispatch.disconnected(self.caller.session, self.id);
-                let _ = self.notes.send(Note::Bad(error));
+                let _ = self.notes.send(Note::Goodbye(error.to_wire()));
                 Left::InOrder
             }
         }
@@ -332,7 +353,7 @@ impl Writing {
                 self.flight.paid();
                 outbox.push_message(id, &flight::refusal(), &[]).expect("an error fits a frame");
             }
-            Note::Bad(error) => return Some(error.to_wire()),
+            Note::Goodbye(error) => return Some(error),
         }
         None
     }

@@ -11,7 +11,6 @@ mod explain;
 #[cfg(feature = "http")]
 mod figures;
 mod flight;
-mod foreign;
 mod greetings;
 mod groups;
 mod history;
@@ -26,6 +25,7 @@ mod reads;
 pub(crate) mod reply_to;
 mod schedules;
 mod source;
+mod stop;
 pub(crate) mod waiters;
 mod waiting;
 mod watched;

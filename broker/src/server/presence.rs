@@ -20,6 +20,7 @@ use queue_protocol::names::SessionId;
 use tokio::sync::watch;
 
 use super::reply_to::{Finished, ReplyTo};
+use super::stop::Stop;
 use crate::queue::Bound;
 use crate::queue::command::Op;
 use crate::raft::{Consensus, Leadership};
@@ -170,12 +171,12 @@ impl Presence {
     }
 
     /// Tells the state of absent sessions, until the node stops. A node that stops sends its clients away itself.
-    pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(self: Arc<Self>, mut stop: watch::Receiver<Stop>) {
         loop {
             let Some(next) = self.consensus.upgrade().map(|this| this.pulse().next(LOOK_EVERY)) else {
                 return;
             };
-            let stopped = tokio::time::timeout_at(next, stop.wait_for(|stop| *stop)).await.is_ok();
+            let stopped = tokio::time::timeout_at(next, stop.wait_for(|stop| stop.all)).await.is_ok();
             let Some(consensus) = self.consensus.upgrade().filter(|_| !stopped) else { return };
             while let Some(overdue) = self.look(&consensus).filter(|overdue| !overdue.is_empty()) {
                 let asked = overdue.into_iter().take(RELEASED_AT_ONCE).map(|session| {

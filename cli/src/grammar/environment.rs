@@ -20,7 +20,7 @@ pub(crate) fn of_process(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-fn text(variables: Variables<'_>, name: &str) -> Result<Option<String>, Failure> {
+pub(super) fn text(variables: Variables<'_>, name: &str) -> Result<Option<String>, Failure> {
     match variables(name).filter(|value| !value.is_empty()) {
         None => Ok(None),
         Some(value) => match value.into_string() {
@@ -30,7 +30,7 @@ fn text(variables: Variables<'_>, name: &str) -> Result<Option<String>, Failure>
     }
 }
 
-fn bad(name: &str, text: &str, why: &str) -> Failure {
+pub(super) fn bad(name: &str, text: &str, why: &str) -> Failure {
     Failure::usage(format!("invalid value {text:?} of the variable {name}: {why}"))
 }
 
@@ -48,7 +48,7 @@ impl Reach {
             let servers: Result<_, String> = list.split(',').map(server).collect();
             self.servers = servers.map_err(|why| bad(name, &list, &why))?;
         }
-        Ok(())
+        self.secure.complete(variables)
     }
 }
 

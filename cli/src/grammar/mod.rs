@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod environment;
 mod schedule;
+mod secure;
 mod settings;
 mod sweep;
 mod values;
@@ -23,6 +24,7 @@ pub(crate) use self::check::*;
 pub(crate) use self::cluster::*;
 pub(crate) use self::environment::*;
 pub(crate) use self::schedule::*;
+pub(crate) use self::secure::*;
 pub(crate) use self::settings::*;
 pub(crate) use self::sweep::*;
 pub(crate) use self::values::*;
@@ -35,7 +37,7 @@ pub(crate) const SERVERS_DEFAULT: &str = "127.0.0.1:7410,127.0.0.1:7420,127.0.0.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 part done, 65 bad data, 66 not found, \
-69 unreachable, 75 nothing was changed (try again), 79 sent but not confirmed; 130, 141, 143 signals.";
+69 unreachable, 75 nothing was changed (try again), 77 not permitted or not trusted, 79 sent but not confirmed; 130, 141, 143 signals.";
 
 /// The command line.
 #[derive(Parser, Debug)]
@@ -74,6 +76,8 @@ pub(crate) struct Reach {
     /// Give up at once if no node can be reached, instead of trying until the time is up
     #[arg(long, global = true)]
     pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) secure: Secure,
 }
 
 /// What every command understands.

@@ -7,6 +7,7 @@ mod watch;
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use self::session::{Next, Session};
 use self::watch::View;
 use crate::errors::Failure;
 use crate::exit::Exit;
-use crate::grammar::{Color, Reach, Settings, json_by_environment, of_process, timeout_by_environment};
+use crate::grammar::{
+    Color, Reach, Secure, Settings, json_by_environment, of_process, timeout_by_environment,
+};
 use crate::live;
 use crate::output::{Output, Talk};
 use crate::program;
@@ -46,6 +49,8 @@ pub trait Extra: Send + Sync {
 pub struct ShellOptions {
     /// `host:port` of nodes, in order.
     pub servers: Vec<String>,
+    /// TLS is spoken, and the authorities of this file are trusted; plain if `None`.
+    pub tls_ca: Option<PathBuf>,
     /// First part of the prompt.
     pub label: String,
     /// Printed before the first prompt; a line about the cluster if `None`, nothing if empty.
@@ -59,7 +64,8 @@ pub struct ShellOptions {
 /// must not be called within one.
 pub fn shell(options: ShellOptions) -> i32 {
     terminal::set_panic_hook();
-    let reach = Reach { servers: options.servers.clone(), no_follow: false, no_wait: false };
+    let secure = Secure { tls_ca: options.tls_ca.clone(), ..Secure::default() };
+    let reach = Reach { servers: options.servers.clone(), no_follow: false, no_wait: false, secure };
     let settings = Settings {
         timeout: timeout_by_environment(),
         json: json_by_environment(),
@@ -89,7 +95,7 @@ pub(crate) fn within_runtime(work: impl Future<Output = i32>) -> i32 {
 }
 
 async fn run(options: ShellOptions, reach: Reach, settings: Settings) -> i32 {
-    let ShellOptions { servers, label, banner, extra } = options;
+    let ShellOptions { servers, label, banner, extra, .. } = options;
     let color = program::colors(&settings);
     let talk = Talk::stderr(color);
     let (stopper, stop) = stop::pair();
@@ -256,7 +262,7 @@ pub(crate) fn one_shot_source(args: &[OsString]) -> live::Source {
         }
     }
     let servers = named.map_or_else(Vec::new, |named: String| named.split(',').map(str::to_owned).collect());
-    let mut reach = Reach { servers, no_follow: false, no_wait: true };
+    let mut reach = Reach { servers, no_follow: false, no_wait: true, secure: Secure::default() };
     let usable = reach.complete(&of_process).is_ok();
     Box::new(move |kind| {
         const BUDGET: Duration = Duration::from_millis(200);

@@ -29,13 +29,15 @@ pub(super) enum DialError {
     Unreachable(String),
     /// It is not one of ours.
     Incompatible(Error),
+    /// TLS does not trust it.
+    Untrusted(String),
 }
 
 impl DialError {
     /// What happened, for people.
     pub(super) fn what(&self) -> String {
         match self {
-            Self::Unreachable(what) => what.clone(),
+            Self::Unreachable(what) | Self::Untrusted(what) => what.clone(),
             Self::Incompatible(error) => error.to_string(),
         }
     }
@@ -44,6 +46,7 @@ impl DialError {
     pub(super) fn into_error(self, address: &str) -> ClientError {
         match self {
             Self::Incompatible(error) => ClientError::Incompatible(error),
+            Self::Untrusted(what) => ClientError::Untrusted { what: format!("{address}: {what}") },
             Self::Unreachable(what) => {
                 ClientError::Unavailable { what: format!("{address} {what}"), reached: false, leader: None }
             }
@@ -138,7 +141,7 @@ impl Links {
     }
 
     async fn open(&self, address: &str) -> Result<Connection, DialError> {
-        let stream = self.dial.dial(address).await.map_err(|error| DialError::Unreachable(of_io(&error)))?;
+        let stream = self.dial.dial(address).await.map_err(|error| of_dial(&error))?;
         let role = HelloRole::Client { session: self.session };
         // A client has no clock of its own: 0 says so.
         let hello = Hello::new(self.cluster(), role, 0, self.nonce());
@@ -177,6 +180,23 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(feature = "tls")]
+fn of_dial(error: &std::io::Error) -> DialError {
+    use super::tls::{PlainRefusal, Untrusted};
+    if let Some(why) = Untrusted::of(error) {
+        return DialError::Untrusted(why.to_string());
+    }
+    match PlainRefusal::of(error) {
+        Some(refusal) => of_refusal(refusal.clone()),
+        None => DialError::Unreachable(of_io(error)),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn of_dial(error: &std::io::Error) -> DialError {
+    DialError::Unreachable(of_io(error))
+}
+
 fn of_io(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "refused".to_owned(),
@@ -198,11 +218,17 @@ fn of_handshake(address: &str, error: HandshakeError) -> DialError {
             return DialError::Unreachable(other.to_string());
         }
     };
+    of_refusal(error)
+}
+
+fn of_refusal(error: Error) -> DialError {
     match error.code {
         ErrorCode::BadFrame
         | ErrorCode::VersionMismatch
         | ErrorCode::WrongCluster
         | ErrorCode::NotPermitted
+        | ErrorCode::TlsRequired
+        | ErrorCode::TlsOff
         | ErrorCode::Unsupported => DialError::Incompatible(error),
         _ => DialError::Unreachable(error.to_string()),
     }

@@ -70,6 +70,8 @@ mod queue;
 mod repeat;
 mod search;
 mod session;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod worker;
 
 use std::sync::Arc;
@@ -188,6 +190,12 @@ pub enum ClientError {
     /// The other side does not speak this protocol, or another version, or belongs to another cluster.
     #[error("{0}")]
     Incompatible(error::Error),
+    /// Somebody answered whom TLS does not trust: nothing was sent.
+    #[error("{what}")]
+    Untrusted {
+        /// Who answered, and why they are not trusted.
+        what: String,
+    },
 }
 
 /// The Rust of the README compiles.

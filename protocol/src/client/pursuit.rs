@@ -72,7 +72,7 @@ pub(super) struct Trouble {
     /// A node was reached.
     pub(super) reached: bool,
     pub(super) unreachable: Option<LeaderView>,
-    incompatible: Option<Error>,
+    unfit: Option<ClientError>,
 }
 
 impl<'a> Pursuit<'a> {
@@ -227,8 +227,8 @@ impl<'a> Pursuit<'a> {
         self.shared.pass_over(address);
         let trouble = self.trouble();
         trouble.tried.insert(address.to_owned(), error.what());
-        if let DialError::Incompatible(error) = error {
-            trouble.incompatible = Some(error);
+        if !matches!(error, DialError::Unreachable(_)) {
+            trouble.unfit = Some(error.into_error(address));
         }
     }
 
@@ -416,9 +416,9 @@ impl<'a> Pursuit<'a> {
         let trouble = self.trouble();
         if trouble.answering.is_empty()
             && !trouble.reached
-            && let Some(error) = trouble.incompatible.take()
+            && let Some(error) = trouble.unfit.take()
         {
-            return Err(ClientError::Incompatible(error).into());
+            return Err(error.into());
         }
         if !trouble.reached && gives_up {
             return Err(self.out_of_time().into());
@@ -453,6 +453,9 @@ impl<'a> Pursuit<'a> {
         }
         if let Some(error) = trouble.refusal.as_ref().filter(|error| !leads_no_more(error.code)) {
             return ClientError::Refused(error.clone());
+        }
+        if let Some(untrusted @ ClientError::Untrusted { .. }) = &trouble.unfit {
+            return untrusted.clone();
         }
         let tried: Vec<_> = trouble.tried.iter().map(|(address, why)| format!("{address} {why}")).collect();
         let tried = if tried.is_empty() { "no server was tried".to_owned() } else { tried.join(", ") };

@@ -39,6 +39,7 @@ use super::{NodeError, NodeOptions, Way, join, secret};
 use crate::fs::create_dirs;
 use crate::outside::{Listener, Outside};
 use crate::raft::{Credentials, Spoken, dial_peer};
+use crate::tls::opening::open_in_time;
 
 /// Between two rounds of questions.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -273,9 +274,14 @@ impl Newcomer<'_> {
     }
 
     async fn answer(&self, stream: Box<dyn Stream>) {
-        let channel = stream.channel();
-        let (read, mut writer) = tokio::io::split(stream);
-        let mut reader = FrameReader::new(read);
+        let opened = match open_in_time(stream, self.outside).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "a connection was not accepted: no cluster yet"),
+        };
+        let channel = opened.stream.channel();
+        let (read, mut writer) = tokio::io::split(opened.stream);
+        let mut reader = FrameReader::after(&opened.ahead, read);
         let answer = |hello: &Hello| self.greet(hello);
         let admit = |_: &_| Ok(Told { facts: self.credentials.hello().facts(), identity: None });
         let secret = &self.credentials.secret;

@@ -74,6 +74,12 @@ pub enum Error {
     /// The other side does not speak this protocol, or another version of it, or belongs to another cluster.
     #[error("{0}")]
     Incompatible(error::Error),
+    /// Somebody answered whom TLS does not trust: nothing was sent.
+    #[error("{what}")]
+    Untrusted {
+        /// Who answered, and why they are not trusted.
+        what: String,
+    },
 }
 
 impl Error {
@@ -88,7 +94,9 @@ impl Error {
             | Self::Incompatible(error) => Some(error.code),
             Self::StaleReceipt { .. } => Some(ErrorCode::ReceiptStale),
             Self::Aborted { code, .. } => Some(*code),
-            Self::Invalid(_) | Self::Unavailable { .. } | Self::Unknown { .. } => None,
+            Self::Invalid(_) | Self::Unavailable { .. } | Self::Unknown { .. } | Self::Untrusted { .. } => {
+                None
+            }
         }
     }
 
@@ -132,6 +140,7 @@ impl From<ClientError> for Error {
             ClientError::Unavailable { what, .. } => Self::Unavailable { what },
             ClientError::Unknown { what } => Self::Unknown { what },
             ClientError::Incompatible(error) => Self::Incompatible(error),
+            ClientError::Untrusted { what } => Self::Untrusted { what },
         }
     }
 }

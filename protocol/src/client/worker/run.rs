@@ -436,7 +436,7 @@ fn is_final(error: &ClientError) -> bool {
             matches!(error.retry, Retry::Never)
                 && !matches!(error.code, ErrorCode::QueuePaused | ErrorCode::SessionExpired)
         }
-        ClientError::Incompatible(_) => true,
+        ClientError::Incompatible(_) | ClientError::Untrusted { .. } => true,
         ClientError::Unavailable { .. } | ClientError::Unknown { .. } => false,
     }
 }
