@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial as _, TcpDial};
+use queue_protocol::credentials::Credentials;
 use queue_protocol::handshake::HandshakeError;
 use queue_protocol::health;
 use queue_protocol::hello::{Hello, HelloRole};
@@ -14,13 +15,15 @@ use tokio::time::Instant;
 
 use super::machine;
 
+/// What these clients call themselves.
+const NAME: &str = concat!("queued/", env!("CARGO_PKG_VERSION"));
 /// How long one node may take to say what it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of these servers; within a runtime.
 pub(crate) fn client(servers: Vec<String>, timeout: Duration) -> Client {
     let config = ClientConfig { servers, timeout, follow: true, seed: machine::random_seed() };
-    Client::new(config, Arc::new(TcpDial { timeout }))
+    Client::named(NAME, config, Arc::new(TcpDial { timeout }))
 }
 
 /// A node that is alive.
@@ -42,7 +45,7 @@ pub(crate) async fn alive(address: &str, timeout: Duration) -> Result<Alive, Str
         let stream =
             TcpDial { timeout }.dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let role = HelloRole::Client { session: SessionId(machine::random_seed()) };
-        let hello = Hello::new(None, role, 0, machine::random_bytes());
+        let hello = Hello::new(None, role, 0, machine::random_bytes()).with(&Credentials::of(NAME));
         match Connection::open(stream, hello).await {
             Ok(connection) => match connection.ping(deadline).await {
                 Ok(took) => Ok(Alive::Answers(took)),

@@ -25,6 +25,7 @@ use super::places::{Kept, Place, Places};
 use super::presence::Presence;
 use super::quiet::{Kind, Quiet};
 use super::reads::Reads;
+use super::roster::Roster;
 use super::source::Source;
 use super::waiters::Waiters;
 use super::watched::watched;
@@ -97,6 +98,7 @@ impl Server {
             places: (places.clients, options.connections_max),
             overloaded: AtomicU64::new(0),
             quiet: Quiet::default(),
+            roster: Roster::default(),
         });
         Arc::new(Self {
             consensus,
@@ -216,7 +218,9 @@ impl Server {
             }
             HelloRole::Client { session } => {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let caller = Caller::new(session, from);
+                // Read when it was greeted; what is not understood was refused.
+                let client = hello.client().unwrap_or_default().client;
+                let caller = Caller::new(session, from, client);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
                 let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
@@ -235,6 +239,7 @@ impl Server {
         let me = self.consensus.me();
         let version = hello.check(me.credentials.cluster, me.credentials.node)?;
         if let HelloRole::Client { .. } = hello.role {
+            hello.client()?;
             if *self.stop.borrow() {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }
