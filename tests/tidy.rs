@@ -18,7 +18,7 @@ const LINES_MAX: usize = 500;
 const LONG: &[(&str, usize, &str)] = &[
     ("broker/src/fs/sim/tests.rs", 600, "one story per fault of the simulated disk"),
     ("protocol/tests/client/requests.rs", 750, "one story per way a request can go, on one scripted server"),
-    ("protocol/tests/vectors/samples.rs", 710, "a sample of every message"),
+    ("protocol/tests/vectors/samples.rs", 760, "a sample of every message"),
     ("tests/harness/cluster.rs", 530, "what a test may do to a cluster, in one place"),
 ];
 
@@ -38,8 +38,10 @@ const USER_FILES: &[&str] = &[
 const WIRE: &[&str] = &[
     "bounded",
     "checkpoint",
+    "clients",
     "codec",
     "content",
+    "credentials",
     "cursor",
     "error",
     "frame",

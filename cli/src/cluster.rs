@@ -9,6 +9,7 @@ use queue_protocol::response::{Answer, LeaderView};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::clients;
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{ClusterCmd, WaitFor};
@@ -28,6 +29,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
     match cmd {
         ClusterCmd::Status => status(shell).await,
         ClusterCmd::Members => list(shell).await,
+        ClusterCmd::Clients(args) => clients::run(shell, args).await,
         ClusterCmd::Wait { what } => wait(shell, what).await,
         ClusterCmd::Transfer { node } => transfer(shell, node).await,
         ClusterCmd::Add { address, learner } => members::add(shell, &address, learner).await,

@@ -6,7 +6,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::request::{Action, Consistency, Cursor, MessageState, Peek, Select, Sweep};
-use queue_protocol::response::DeadReason;
+use queue_protocol::response::{DeadReason, Swept};
 use serde_json::json;
 
 use crate::edit;
@@ -190,17 +190,19 @@ async fn each(
     ids.retain(|id| seen.insert(*id));
     let asked = ids.len() as u64;
     let shared: &Shell = shell;
-    let results: Vec<(u64, Result<u64, End>)> = stream::iter(ids)
+    let results: Vec<(u64, Result<Swept, End>)> = stream::iter(ids)
         .map(|id| async move { (id, one(shared, queue, MessageId(id), action).await) })
         .buffered(AT_ONCE)
         .collect()
         .await;
-    let done: u64 = results.iter().filter_map(|(_, result)| result.as_ref().ok()).sum();
+    let swept = || results.iter().filter_map(|(_, result)| result.as_ref().ok());
+    let done: u64 = swept().map(|swept| swept.count).sum();
+    let skipped: u64 = swept().map(|swept| swept.skipped).sum();
     if done > 0 {
         if shell.settings.json {
             let elapsed = render::elapsed_ms(shell.started.elapsed());
             let document =
-                json!({"schema": schema, "queue": queue.as_str(), "messages": done, "elapsed_ms": elapsed});
+                json!({"schema": schema, "queue": queue.as_str(), "messages": done, "skipped": skipped, "elapsed_ms": elapsed});
             shell.out.document(&document);
         }
         shell.success(&format!("{verb} {} {place}", render::messages(done)));
@@ -209,8 +211,11 @@ async fn each(
     let mut worst: Option<Failure> = None;
     for (id, result) in results {
         match result {
-            Ok(1..) => {}
-            Ok(0) => facts.push(format!("{id}  no dead message of that id")),
+            Ok(Swept { count: 1.., .. }) => {}
+            Ok(Swept { skipped: 1.., .. }) => {
+                facts.push(format!("{id}  another message holds its unique key"));
+            }
+            Ok(_) => facts.push(format!("{id}  no dead message of that id")),
             Err(End::Quiet(exit)) => return Err(End::Quiet(exit)),
             Err(End::Failed(failure)) => {
                 facts.push(format!("{id}  {}", failure.message));
@@ -226,6 +231,10 @@ async fn each(
     let count = format!("{} of {asked} were not {verb}", facts.len());
     let mut failure = match worst {
         Some(failure) if done == 0 || failure.exit == Exit::Unknown => failure,
+        _ if done == 0 && skipped == asked => {
+            let message = format!("nothing was {verb}: other messages of the queue hold the unique keys");
+            Failure::new("unique_held", Exit::Conflict, message)
+        }
         _ if done == 0 => {
             let message = format!("{queue} has no dead message {}", facts_ids(&facts));
             return Err(Failure::new("message_not_found", Exit::NotFound, message)
@@ -245,12 +254,14 @@ fn facts_ids(facts: &[String]) -> String {
     ids.join(", ")
 }
 
-async fn one(shell: &Shell, queue: &QueueName, id: MessageId, action: &Action) -> Result<u64, End> {
+async fn one(shell: &Shell, queue: &QueueName, id: MessageId, action: &Action) -> Result<Swept, End> {
     let ids = Some(Bounded::new(vec![id]).expect("one is within the limit"));
     let select = Select { ids, state: Some(MessageState::Dead), ..Select::default() };
     match shell.sweep(Sweep::all(queue.clone(), select, action.clone())).await {
-        Ok(count) => Ok(count),
-        Err(End::Failed(failure)) if failure.code == "message_not_found" => Ok(0),
+        Ok(swept) => Ok(swept),
+        Err(End::Failed(failure)) if failure.code == "message_not_found" => {
+            Ok(Swept { count: 0, next: None, skipped: 0 })
+        }
         Err(end) => Err(end),
     }
 }

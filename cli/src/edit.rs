@@ -5,6 +5,7 @@ use queue_protocol::request::Change;
 use queue_protocol::response::{Edited, EventKind};
 use serde_json::{Value, json};
 
+use crate::clients;
 use crate::clock;
 use crate::errors::{Done, Failure};
 use crate::exit::Exit;
@@ -78,6 +79,7 @@ async fn edit(shell: &mut Shell, messages: Messages, change: Change, done: &str,
         let (code, exit) = match first {
             Edited::Leased => ("message_leased", Exit::Conflict),
             Edited::AlreadyReady => ("already_ready", Exit::Conflict),
+            Edited::KeyHeld => ("unique_held", Exit::Conflict),
             Edited::Done | Edited::Gone => ("message_not_found", Exit::NotFound),
         };
         let what = if results.len() == 1 {
@@ -97,6 +99,7 @@ fn name(result: Edited) -> &'static str {
         Edited::Gone => "gone",
         Edited::Leased => "leased",
         Edited::AlreadyReady => "already_ready",
+        Edited::KeyHeld => "skipped",
     }
 }
 
@@ -106,6 +109,7 @@ fn why(result: Edited) -> &'static str {
         Edited::Gone => "there is none",
         Edited::Leased => "it is leased",
         Edited::AlreadyReady => "it is delayed no more",
+        Edited::KeyHeld => "another message holds its unique key",
     }
 }
 
@@ -137,6 +141,9 @@ fn text(seen: &Seen) -> String {
         ("failures", render::count(view.failures.into())),
         ("releases", render::count(view.releases.into())),
     ];
+    if let Some(holder) = &view.holder {
+        fields.push(("held by", clients::holds(holder)));
+    }
     if let Some(group) = &view.group {
         fields.push(("group", render::preview(group.as_str().as_bytes(), 200)));
     }

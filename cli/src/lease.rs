@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clients;
 use crate::clock;
-use crate::errors::Done;
+use crate::errors::{Done, Failure};
 use crate::exit::Exit;
-use crate::grammar::LeaseArgs;
+use crate::grammar::{LeaseArgs, LeaseCmd, LeaseTakeArgs};
 use crate::message::Taken;
 use crate::render;
 use crate::shell::Shell;
@@ -15,6 +16,14 @@ use crate::take;
 
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: LeaseArgs) -> Done {
+    match args {
+        LeaseArgs { other: Some(LeaseCmd::Ls(args)), .. } => clients::leases(shell, args).await,
+        LeaseArgs { take: Some(args), .. } => lease(shell, args).await,
+        LeaseArgs { other: None, take: None } => Err(Failure::usage("lease needs a queue").into()),
+    }
+}
+
+async fn lease(shell: &mut Shell, args: LeaseTakeArgs) -> Done {
     take::check_output(shell, &args.queue)?;
     shell.out.set_raw(args.raw);
     let wait = args.wait.unwrap_or_default();

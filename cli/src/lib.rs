@@ -9,6 +9,7 @@
 mod batch;
 mod bench;
 mod check;
+mod clients;
 mod clock;
 mod cluster;
 mod commands;

@@ -8,6 +8,7 @@ use queue_protocol::response::{DeadReason, Delivery, Event, EventKind, MessageVi
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::clients;
 use crate::clock;
 use crate::errors::{End, Failure};
 use crate::exit::Exit;
@@ -121,6 +122,9 @@ impl Seen {
         if !view.history.is_empty() {
             let events: Vec<Value> = view.history.iter().map(event).collect();
             fields.insert("history".into(), events.into());
+        }
+        if let Some(holder) = &view.holder {
+            fields.insert("holder".into(), clients::holder(holder));
         }
         if let Some(token) = view.token {
             fields.insert("token".into(), token.to_string().into());

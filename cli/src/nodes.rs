@@ -35,7 +35,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn id(&self) -> Option<NodeId> {
+    /// Its number, if anybody knows it.
+    pub(crate) fn id(&self) -> Option<NodeId> {
         self.status
             .as_ref()
             .ok()

@@ -102,7 +102,7 @@ pub(crate) struct Page {
     pub(crate) seen: Vec<Seen>,
     /// Where the next page begins, if there is more.
     pub(crate) next: Option<Cursor>,
-    age: Age,
+    pub(crate) age: Age,
 }
 
 /// Messages of one state, as many as are asked for and fit in an answer.

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use queue_protocol::client::{Client, ClientConfig, ClientError, Notice};
 use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::{Consistency, Queues, Request, Sweep};
-use queue_protocol::response::{Age, Answer, QueueView};
+use queue_protocol::response::{Age, Answer, QueueView, Swept};
 use tokio::time::Instant;
 
 use crate::errors::{End, Failure};
@@ -21,6 +21,8 @@ use crate::stop::Stop;
 
 /// No server was reached for so long: it is said which, and why.
 const UNREACHED: Duration = Duration::from_millis(300);
+/// What the program calls itself to nodes.
+const CLIENT_NAME: &str = concat!("queuectl/", env!("CARGO_PKG_VERSION"));
 /// Level of talk that wants none.
 const QUIET: u8 = u8::MAX;
 
@@ -185,11 +187,11 @@ impl Shell {
         if yes { Ok(()) } else { Err(End::Quiet(Exit::No)) }
     }
 
-    /// Sweeps a queue part by part until nothing is left; how many messages it was.
+    /// Sweeps a queue part by part until nothing is left; how many messages it was, and how many stayed where they are.
     ///
     /// # Errors
     /// As [`Shell::call`]; the parts before are done nevertheless.
-    pub(crate) async fn sweep(&self, sweep: Sweep) -> Result<u64, End> {
+    pub(crate) async fn sweep(&self, sweep: Sweep) -> Result<Swept, End> {
         let queue = sweep.queue.clone();
         match self.client.sweep(sweep, |_| {}).await {
             Ok(answered) => Ok(answered.answer),
@@ -280,6 +282,7 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::Groups(_) => "groups",
         Answer::History(_) => "history",
         Answer::Bound => "binding",
+        Answer::Clients(_) => "clients",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }
@@ -302,7 +305,7 @@ fn seed() -> u128 {
 fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8>) -> Client {
     let config =
         ClientConfig { servers: reach.servers.clone(), timeout, follow: !reach.no_follow, seed: seed() };
-    let client = Client::new(config, reach.secure.dial());
+    let client = Client::named(CLIENT_NAME, config, reach.secure.dial());
     if reach.no_wait {
         client.give_up_at_once();
     }
@@ -323,7 +326,7 @@ fn connect(reach: &Reach, timeout: Duration, talk: &Talk, verbose: &Arc<AtomicU8
 /// A client of its own for what goes on beside the commands; it says nothing.
 pub(crate) fn connect_silently(reach: &Reach, timeout: Duration) -> Client {
     let config = ClientConfig { servers: reach.servers.clone(), timeout, follow: true, seed: seed() };
-    Client::new(config, reach.secure.dial())
+    Client::named(CLIENT_NAME, config, reach.secure.dial())
 }
 
 /// What is said, once a wait, when no server is reached after [`UNREACHED`]; `told` is when in the wait it was last said.

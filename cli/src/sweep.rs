@@ -4,6 +4,7 @@
 use queue_protocol::bounded::Text;
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{Action, MessageState, Select, Sweep};
+use queue_protocol::response::Swept;
 use serde_json::{Value, json};
 
 use crate::errors::{Done, End, Failure};
@@ -87,7 +88,7 @@ pub(crate) async fn run(shell: &mut Shell, plan: Plan) -> Done {
     let limit = plan.filter.limit.unwrap_or(u64::MAX);
     let sweep = Sweep { limit, ..Sweep::all(plan.queue.clone(), select, plan.action.clone()) };
     let dry_run = plan.filter.dry_run;
-    let count = if dry_run {
+    let Swept { count, skipped, .. } = if dry_run {
         shell.sweep(Sweep { dry_run, ..sweep }).await?
     } else {
         if let Some(consent) = plan.consent.as_ref().filter(|_| !shell.settings.yes) {
@@ -103,13 +104,13 @@ pub(crate) async fn run(shell: &mut Shell, plan: Plan) -> Done {
         };
         let elapsed = render::elapsed_ms(shell.started.elapsed());
         shell.out.document(&json!({"schema": plan.schema, "queue": plan.queue.as_str(), "to": to,
-            "messages": count, "dry_run": dry_run, "elapsed_ms": elapsed}));
+            "messages": count, "skipped": skipped, "dry_run": dry_run, "elapsed_ms": elapsed}));
     }
     let (messages, place) = (render::messages(count), plan.place);
     shell.success(&if dry_run {
         format!("would have {} {messages} {place}", plan.done)
     } else {
-        format!("{} {messages} {place}", plan.done)
+        format!("{} {messages} {place}{}", plan.done, skipped_text(skipped))
     });
     Ok(Exit::Done)
 }
@@ -126,7 +127,16 @@ async fn count(shell: &Shell, plan: &Plan, sweep: &Sweep) -> Result<u64, End> {
             Some(MessageState::Dead) => view.dead,
         });
     }
-    shell.sweep(Sweep { dry_run: true, ..sweep.clone() }).await
+    Ok(shell.sweep(Sweep { dry_run: true, ..sweep.clone() }).await?.count)
+}
+
+/// What stayed where it is, behind what was done.
+fn skipped_text(skipped: u64) -> String {
+    match skipped {
+        0 => String::new(),
+        1 => ", skipped 1 whose unique key another message holds".to_owned(),
+        _ => format!(", skipped {} whose unique keys other messages hold", render::count(skipped)),
+    }
 }
 
 /// Ages are counted by the cluster, on the clock that durations run on.

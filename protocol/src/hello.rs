@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
+use crate::credentials::Credentials;
 use crate::error::{Error, ErrorCode};
 use crate::frame::{FrameKind, Message};
 use crate::names::{ClusterId, NodeId, SessionId, StoreId};
@@ -80,7 +81,7 @@ pub struct Hello {
     pub cluster: Option<ClusterId>,
     /// What it is, for the whole connection.
     pub role: HelloRole,
-    /// Empty.
+    /// Of a client: [`Credentials`], or empty. Of a peer: empty.
     pub credentials: Bounded<u8, 1024>,
     /// Bits for what may be used if both sides set it; none has a meaning yet.
     pub features: u64,
@@ -147,6 +148,20 @@ impl Hello {
             wall_ms,
             nonce,
         }
+    }
+
+    /// The same of a client that says what it is.
+    #[must_use]
+    pub fn with(self, credentials: &Credentials) -> Self {
+        Self { credentials: credentials.to_bytes(), ..self }
+    }
+
+    /// What a client says of itself.
+    ///
+    /// # Errors
+    /// `not_permitted` if it is not understood, or has a login.
+    pub fn client(&self) -> Result<Credentials, Error> {
+        Credentials::from_bytes(&self.credentials)
     }
 
     /// The version to speak with the node `me` of `cluster`.

@@ -6,8 +6,10 @@ pub mod bounded;
 pub mod checkpoint;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod clients;
 pub mod codec;
 pub mod content;
+pub mod credentials;
 pub mod cursor;
 pub mod error;
 pub mod explain;

@@ -34,6 +34,10 @@ pub const EVERY_MS_MIN: u64 = 1_000;
 pub const TXN_COUNT_MAX: usize = 256;
 /// Messages, receipts and ids of one transaction.
 pub const TXN_ITEMS_MAX: usize = 1_000;
+/// Connections in one answer to a listing of clients.
+pub const CLIENTS_LISTED_MAX: usize = 256;
+/// Queues named of what a connection has parked.
+pub const CLIENT_QUEUES_MAX: usize = 4;
 /// Queues in one answer of a listing.
 pub const QUEUES_LISTED_MAX: usize = 1_000;
 /// Queues of a cluster.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
 use crate::checkpoint::SaveCheckpoint;
+use crate::clients::Clients;
 use crate::content::ContentSpec;
 pub use crate::cursor::Cursor;
 use crate::explain::Explain;
@@ -116,6 +117,8 @@ pub enum Request {
     },
     /// Say that the client of a bound session is there, as long as this waits for its answer. Only a refusal ends it.
     Attend,
+    /// List the connections of clients at the node that is asked. Answered by every node.
+    Clients(Clients),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

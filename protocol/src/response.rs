@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
 use crate::checkpoint::Checkpoint;
+use crate::clients::{ClientList, LeaseHolder};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::explain::Explained;
@@ -115,6 +116,8 @@ pub enum Answer {
     History(HistoryView),
     /// To a binding.
     Bound,
+    /// To a listing of connections.
+    Clients(ClientList),
 }
 
 /// A run of messages of one push that fared alike.
@@ -190,6 +193,9 @@ pub struct Swept {
     pub count: u64,
     /// Where the next one is to begin; `None` if nothing is left.
     pub next: Option<Cursor>,
+    /// Messages that stayed where they are because another message holds their unique key there; not among `count`. A dry
+    /// run counts none.
+    pub skipped: u64,
 }
 
 /// What became of one message of an edit.
@@ -203,6 +209,8 @@ pub enum Edited {
     Leased,
     /// Not cancelled: it is ready, leased or dead.
     AlreadyReady,
+    /// Not done: another message holds its unique key in the queue it would be live in.
+    KeyHeld,
 }
 
 /// What became of an extend.
@@ -267,6 +275,8 @@ pub struct MessageView {
     pub content: ContentSpec,
     /// Size of the checkpoint that its next attempt gets.
     pub checkpoint_size: Option<u32>,
+    /// Who holds it, if leased.
+    pub holder: Option<LeaseHolder>,
 }
 
 /// Why a message is dead.

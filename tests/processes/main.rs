@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod bound;
+mod clients;
 mod commands;
 mod damage;
 mod dev;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial, TcpDial};
+use queue_protocol::credentials::Credentials;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::handshake::HandshakeError;
 use queue_protocol::health;
@@ -16,6 +17,8 @@ use tokio::time::Instant;
 use super::machine;
 use crate::tls::{Tls, TlsMode};
 
+/// What these clients call themselves.
+const NAME: &str = concat!("queued/", env!("CARGO_PKG_VERSION"));
 /// How long one node may take to say what it is.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,7 +31,7 @@ pub(crate) fn dial(timeout: Duration, mode: TlsMode) -> Arc<dyn Dial> {
 /// A client of these servers; within a runtime.
 pub(crate) fn client(servers: Vec<String>, timeout: Duration, mode: TlsMode) -> Client {
     let config = ClientConfig { servers, timeout, follow: true, seed: machine::random_seed() };
-    Client::new(config, dial(timeout, mode))
+    Client::named(NAME, config, dial(timeout, mode))
 }
 
 /// A node that is alive.
@@ -50,7 +53,7 @@ pub(crate) async fn alive(address: &str, timeout: Duration, mode: TlsMode) -> Re
         let stream =
             dial(timeout, mode).dial(address).await.map_err(|error| format!("{address}: {error}"))?;
         let role = HelloRole::Client { session: SessionId(machine::random_seed()) };
-        let hello = Hello::new(None, role, 0, machine::random_bytes());
+        let hello = Hello::new(None, role, 0, machine::random_bytes()).with(&Credentials::of(NAME));
         match Connection::open(stream, hello).await {
             Ok(connection) => match connection.ping(deadline).await {
                 Ok(took) => Ok(Alive::Answers(took)),

@@ -17,6 +17,8 @@ use super::answers::Failed;
 use super::serve::Site;
 use crate::outside::Outside;
 
+/// What its clients call themselves.
+const NAME: &str = concat!("queued-http/", env!("CARGO_PKG_VERSION"));
 /// From a request to its answer, elections included; what it waits for comes on top.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The same of what changes members.
@@ -134,7 +136,7 @@ fn client(outside: &Outside, server: &str, timeout: Duration, session: Option<Se
     let seed = session.map_or_else(|| u128::from_le_bytes(outside.random_bytes()), |session| session.0);
     let config = ClientConfig { servers: vec![server.to_owned()], timeout, follow: true, seed };
     let dial = outside.net.client().unwrap_or_else(|| Arc::clone(&outside.net) as Arc<dyn Dial>);
-    Client::new(config, dial)
+    Client::named(NAME, config, dial)
 }
 
 /// How this process reaches its own port.

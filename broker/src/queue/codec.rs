@@ -10,6 +10,7 @@
 //!                    u64 × leased, u64 × delayed, u64 × dead { id, record },   each rising
 //!                    u64 × expiries { last id, (first id, wall ms) },
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
+//!                    u64 × unique keys that rest { id, key },                 rising
 //!                    round, u64 × groups { key, weight, turn, parking, bucket } }
 //! u64 sessions ×   { id, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
 //! u64 answers ×    { session, number, at, result }                              rising
@@ -164,6 +165,7 @@ impl State {
             to.put_all(queue.expiries.spans().len(), queue.expiries.spans());
             to.put_all(queue.dedup.keys().len(), queue.dedup.keys().iter());
             to.put_all(queue.unique.holders().len(), queue.unique.holders().iter());
+            to.put_all(queue.unique.resting().len(), queue.unique.resting().iter());
             let (round, kept) = queue.ready.groups.to_stored();
             to.put(&round);
             to.put_all(kept.len(), kept.iter());
@@ -337,6 +339,10 @@ impl Reader<'_> {
         })?;
         self.each(|_, key, id| {
             queue.unique.hold(key, id);
+            Ok(())
+        })?;
+        self.each(|_, id, key| {
+            queue.unique.restore_resting(id, key);
             Ok(())
         })?;
         self.ensure(queue.keys_hold(), "keys or expiries are of messages that are not there")?;

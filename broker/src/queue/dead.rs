@@ -1,12 +1,13 @@
 //! Dead messages of one queue: how they get there, how they leave, how long they are kept. One that leaves has the time
-//! to live of the queue it comes to, from then on, and no unique key.
+//! to live of the queue it comes to, from then on, and takes its unique key up again: put back by hand it stays where it is
+//! if another message holds the key there.
 //!
 //! With `dead_to` a message does not stay: it is handed on, within the same apply, through [`Leaving`], and
 //! [`Apply::change`](super::apply::Apply::change) puts it into the other queue.
 
 use queue_protocol::history::GoneHow;
 use queue_protocol::limits::DEAD_HOPS_MAX;
-use queue_protocol::names::{MessageId, QueueName};
+use queue_protocol::names::{Key, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind};
 
 use super::clocks::{DueAt, Moment};
@@ -34,6 +35,8 @@ pub(super) struct Leaver {
     pub(super) message: Message,
     /// When it is due there; `None` is at once.
     pub(super) due: Option<DueAt>,
+    /// Its unique key.
+    pub(super) key: Option<Key>,
 }
 
 impl Queue {
@@ -41,7 +44,6 @@ impl Queue {
     pub(super) fn bury(&mut self, id: MessageId, mut message: Message, reason: DeadReason, now: Moment) {
         message.note(now, EventKind::Died(reason));
         self.turnover.died[reason as usize] += 1;
-        self.unique.free(id);
         if let Some(group) = message
             .group
             .as_ref()
@@ -53,9 +55,13 @@ impl Queue {
             Some(to) if message.hops < DEAD_HOPS_MAX => {
                 self.bytes -= message.size();
                 message.hops += 1;
-                self.leaving.messages.push(Leaver { to, id, message, due: None });
+                let key = self.unique.take(id);
+                self.leaving.messages.push(Leaver { to, id, message, due: None, key });
             }
-            _ => self.keep_dead(id, Dead { reason, died: now, message }),
+            _ => {
+                self.unique.rest(id);
+                self.keep_dead(id, Dead { reason, died: now, message });
+            }
         }
     }
 
@@ -78,7 +84,8 @@ impl Queue {
 
     /// Takes over a message of another queue.
     pub(super) fn arrive(&mut self, leaver: Leaver, from: &QueueName, now: Moment) {
-        let Leaver { id, mut message, due, .. } = leaver;
+        let Leaver { id, mut message, due, key, .. } = leaver;
+        key.into_iter().for_each(|key| self.unique.arrive(key, id));
         message.failures = 0;
         message.note(now, EventKind::Moved(from.clone()));
         self.bytes += message.size();
@@ -100,13 +107,16 @@ impl Queue {
     pub(super) fn delete_dead(&mut self, id: MessageId, how: GoneHow) {
         if let Some(message) = self.exhume(id) {
             self.tell(id, &message, how);
-            self.bytes -= message.size();
+            self.let_leave(id, &message);
         }
     }
 
-    /// Makes a dead message ready, its failures forgotten. Whether it was dead.
+    /// Makes a dead message ready, its failures forgotten. Whether it was dead and no other holds its unique key.
     pub(super) fn redrive(&mut self, id: MessageId, now: Moment) -> bool {
-        let Some(mut message) = self.exhume(id) else { return false };
+        if !self.dead.contains_key(&id) || !self.unique.wake(id) {
+            return false;
+        }
+        let mut message = self.exhume(id).expect("it was there");
         message.failures = 0;
         message.hops = 0;
         message.note(now, EventKind::Redriven);

@@ -27,7 +27,8 @@ impl Apply<'_> {
             let deadline_ms = stamped_ms.saturating_add(lease_ms);
             let served = (session, lease_ms, stamped_ms);
             hand_out(queue, lease, served, token, now, |queue, token, (id, message, expires_at_ms)| {
-                queue.lend(id, Leased { token, deadline_ms, session, expires_at_ms, message });
+                let granted = now;
+                queue.lend(id, Leased { token, deadline_ms, session, granted, expires_at_ms, message });
                 (lease_ms, deadline_ms)
             })
         });

@@ -1,5 +1,6 @@
 //! Keys of one queue: dedup keys, remembered for a window whatever becomes of their messages, and unique keys, held by
-//! messages as long as they are ready, delayed or leased.
+//! messages as long as they are ready, delayed or leased. A message that dies keeps its key and does not hold it: the key
+//! rests, until the message is live again where nobody holds it.
 
 use imbl::OrdMap;
 use queue_protocol::limits::DEDUP_KEYS_MAX;
@@ -67,6 +68,8 @@ impl Dedup {
 pub(super) struct UniqueKeys {
     holders: OrdMap<Key, MessageId>,
     keys: OrdMap<MessageId, Key>,
+    /// Keys that messages have and do not hold: of the dead, and of those that came here with a key that was held.
+    resting: OrdMap<MessageId, Key>,
 }
 
 impl UniqueKeys {
@@ -81,11 +84,59 @@ impl UniqueKeys {
         self.holders.insert(key, id);
     }
 
-    /// Frees the key of a message, if it has one.
-    pub(super) fn free(&mut self, id: MessageId) {
-        if let Some(key) = self.keys.remove(&id) {
-            self.holders.remove(&key);
+    /// The key that a message has, whether it holds it or not.
+    pub(super) fn of(&self, id: MessageId) -> Option<&Key> {
+        self.keys.get(&id).or_else(|| self.resting.get(&id))
+    }
+
+    /// Takes the key from a message, if it has one.
+    pub(super) fn take(&mut self, id: MessageId) -> Option<Key> {
+        match self.keys.remove(&id) {
+            Some(key) => {
+                self.holders.remove(&key);
+                Some(key)
+            }
+            None => self.resting.remove(&id),
         }
+    }
+
+    /// Frees the key of a message that dies, if it holds one; the message keeps it.
+    pub(super) fn rest(&mut self, id: MessageId) {
+        if let Some(key) = self.take(id) {
+            self.resting.insert(id, key);
+        }
+    }
+
+    /// Gives a key to a message that comes with it, to hold unless another does.
+    pub(super) fn arrive(&mut self, key: Key, id: MessageId) {
+        if self.holders.contains_key(&key) {
+            self.resting.insert(id, key);
+        } else {
+            self.hold(key, id);
+        }
+    }
+
+    /// Lets a message hold its key again, if it has one. `false`: another holds it.
+    pub(super) fn wake(&mut self, id: MessageId) -> bool {
+        match self.resting.get(&id) {
+            None => true,
+            Some(key) if self.holders.contains_key(key) => false,
+            Some(key) => {
+                self.hold(key.clone(), id);
+                self.resting.remove(&id);
+                true
+            }
+        }
+    }
+
+    /// Messages with keys that they do not hold.
+    pub(super) fn resting(&self) -> &OrdMap<MessageId, Key> {
+        &self.resting
+    }
+
+    /// Notes that a message has a key that it does not hold.
+    pub(super) fn restore_resting(&mut self, id: MessageId, key: Key) {
+        self.resting.insert(id, key);
     }
 
     /// All keys, rising.
@@ -93,9 +144,15 @@ impl UniqueKeys {
         &self.holders
     }
 
-    /// Whether both maps list the same, and only messages that `lives` knows.
-    pub(super) fn holds(&self, lives: impl Fn(MessageId) -> bool) -> bool {
+    /// Whether both maps list the same, only messages that `lives` knows hold keys, and those whose keys rest are here and
+    /// hold none.
+    pub(super) fn holds(
+        &self,
+        lives: impl Fn(MessageId) -> bool,
+        is_here: impl Fn(MessageId) -> bool,
+    ) -> bool {
         self.keys.len() == self.holders.len()
             && self.holders.iter().all(|(key, id)| self.keys.get(id) == Some(key) && lives(*id))
+            && self.resting.keys().all(|id| is_here(*id) && !self.keys.contains_key(id))
     }
 }

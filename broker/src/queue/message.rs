@@ -88,6 +88,8 @@ pub(super) struct Leased {
     pub(super) deadline_ms: u64,
     /// Who holds it; `None` if the broker itself took it.
     pub(super) session: Option<SessionId>,
+    /// When it was handed out.
+    pub(super) granted: Moment,
     /// Elapsed time when its time to live passes; looked at when it comes back.
     pub(super) expires_at_ms: Option<u64>,
     /// What it is.

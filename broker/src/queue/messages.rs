@@ -59,7 +59,7 @@ pub(super) struct Queue {
     /// Of the ready and the delayed.
     pub(super) expiries: Expiries,
     pub(super) dedup: Dedup,
-    /// Of the ready, the delayed and the leased.
+    /// Held by the ready, the delayed and the leased.
     pub(super) unique: UniqueKeys,
     pub(super) dead: OrdMap<MessageId, Dead>,
     /// The dead in the order in which they died.
@@ -250,7 +250,7 @@ impl Queue {
     /// Lets a message go that is in no state, wherever.
     pub(super) fn let_leave(&mut self, id: MessageId, message: &Message) {
         self.bytes -= message.size();
-        self.unique.free(id);
+        self.unique.take(id);
     }
 
     /// Puts a message that is in no state and whose time to live has passed where that leads.
@@ -453,7 +453,7 @@ impl Queue {
         let waits = |id| self.delayed.contains_key(&id) || self.ready.find(id).is_some();
         self.expiries.holds(waits)
             && self.dedup.holds()
-            && self.unique.holds(|id| waits(id) || self.leased.contains_key(&id))
+            && self.unique.holds(|id| waits(id) || self.leased.contains_key(&id), |id| self.holds(id))
     }
 
     /// All messages, in no order worth naming.

@@ -63,4 +63,4 @@ pub use recovered::{ID_MAX, SKIPPED, going_on_from};
 pub use schedules::NextFire;
 pub use state::State;
 pub use sweep::SWEPT_COUNT_MAX;
-pub use view::{Peeked, QueueStats, Totals};
+pub use view::{Holding, Peeked, QueueStats, Totals};

@@ -4,10 +4,12 @@
 //! cursor if there may be more; who asked goes on from there. So a purge of ten million messages is many short entries,
 //! between which everything else goes on, and nothing of it is kept in the state.
 
+use std::collections::BTreeSet;
+
 use queue_protocol::error::ErrorCode;
 use queue_protocol::history::GoneHow;
 use queue_protocol::limits::PRIORITY_MAX;
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Action, Change, Cursor, MessageState, Select, Sweep};
 use queue_protocol::response::{DeadReason, Edited, Swept};
 
@@ -39,24 +41,32 @@ impl Apply<'_> {
         }
         let queue = self.state.queues.get(&number).expect("a number names a queue");
         let (chosen, next) = queue.choose(sweep, MessageId(self.state.next_id), self.state.now());
-        let count = chosen.len() as u64;
+        let (mut count, mut skipped) = (chosen.len() as u64, 0);
         if !sweep.dry_run {
             let now = self.state.now();
             let mut released = Vec::new();
+            let kept_out = to.map(|to| self.kept_out(number, to, &chosen)).unwrap_or_default();
             self.change(number, |queue| {
                 for id in chosen {
-                    match (&sweep.action, to) {
-                        (Action::Delete, _) => released.push((queue.delete(id), id)),
-                        (_, Some(to)) => queue.send(id, to),
-                        (_, None) => {
-                            queue.redrive(id, now);
+                    let done = match (&sweep.action, to) {
+                        (Action::Delete, _) => {
+                            released.push((queue.delete(id), id));
+                            true
                         }
-                    }
+                        (_, Some(_)) if kept_out.contains(&id) => false,
+                        (_, Some(to)) => {
+                            queue.send(id, to);
+                            true
+                        }
+                        (_, None) => queue.redrive(id, now),
+                    };
+                    skipped += u64::from(!done);
                 }
             });
+            count -= skipped;
             released.into_iter().for_each(|(session, id)| self.unhold(session, id));
         }
-        Ok(Outcome::Swept(Swept { count, next }))
+        Ok(Outcome::Swept(Swept { count, next, skipped }))
     }
 
     /// Changes messages by id, each by itself.
@@ -78,6 +88,7 @@ impl Apply<'_> {
             _ => None,
         };
         let now = self.state.now();
+        let kept_out = to.map(|to| self.kept_out(number, to, ids)).unwrap_or_default();
         let edited = self.change(number, |queue| {
             let edit = |id: &MessageId| match (queue.state_of(*id), change) {
                 (None, _) => Edited::Gone,
@@ -86,11 +97,31 @@ impl Apply<'_> {
                 (Some(MessageState::Leased), Change::Delete | Change::Kick | Change::Move(_)) => {
                     Edited::Leased
                 }
+                (_, Change::Move(_)) if kept_out.contains(id) => Edited::KeyHeld,
                 _ => queue.edit(*id, change, to, now),
             };
             ids.iter().map(edit).collect()
         });
         Ok(Outcome::Edited(edited))
+    }
+
+    /// Which of these messages cannot move to another queue because a message there, or one of them that moves before, has
+    /// their unique key.
+    fn kept_out(&self, from: QueueNumber, to: QueueNumber, ids: &[MessageId]) -> BTreeSet<MessageId> {
+        let queue = |number| self.state.queues.get(&number).expect("a number names a queue");
+        let (from, there): (&Queue, &Queue) = (queue(from), queue(to));
+        let mut taken = BTreeSet::<&Key>::new();
+        let (mut seen, mut kept_out) = (BTreeSet::new(), BTreeSet::new());
+        for id in ids.iter().copied() {
+            let Some(key) = from.unique.of(id) else { continue };
+            if from.leased.contains_key(&id) || !seen.insert(id) {
+                continue;
+            }
+            if there.unique.holder(key).is_some() || !taken.insert(key) {
+                kept_out.insert(id);
+            }
+        }
+        kept_out
     }
 
     /// The number of a queue that is not this one.
@@ -119,10 +150,12 @@ impl Queue {
             Change::Delete | Change::Cancel => {
                 self.delete(id);
             }
-            Change::Kick => {
-                self.come_due(id);
-                self.redrive(id, now);
+            Change::Kick if self.dead.contains_key(&id) => {
+                if !self.redrive(id, now) {
+                    return Edited::KeyHeld;
+                }
             }
+            Change::Kick => self.come_due(id),
             Change::Priority(priority) => self.set_priority(id, *priority),
             Change::Move(_) => to.into_iter().for_each(|to| self.send(id, to)),
         }
@@ -154,8 +187,9 @@ impl Queue {
     fn send(&mut self, id: MessageId, to: QueueNumber) {
         let due = self.delayed.get(&id).map(|delayed| delayed.due);
         if let Some(message) = self.take_waiting(id).or_else(|| self.exhume(id)) {
+            let key = self.unique.take(id);
             self.let_leave(id, &message);
-            self.leaving.messages.push(Leaver { to, id, message: Message { hops: 0, ..message }, due });
+            self.leaving.messages.push(Leaver { to, id, message: Message { hops: 0, ..message }, due, key });
         }
     }
 

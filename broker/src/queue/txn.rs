@@ -105,6 +105,7 @@ fn edited(result: Edited) -> Result<(), ErrorCode> {
         Edited::Gone => Err(ErrorCode::MessageNotFound),
         Edited::Leased => Err(ErrorCode::MessageLeased),
         Edited::AlreadyReady => Err(ErrorCode::AlreadyReady),
+        Edited::KeyHeld => Err(ErrorCode::UniqueHeld),
     }
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::group::GroupView;
 use queue_protocol::limits::PRIORITY_MAX;
-use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
+use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Cursor, MessageState};
 use queue_protocol::response::{DeadReason, Event};
 use queue_protocol::settings::Settings;
@@ -18,6 +18,17 @@ use super::messages::Queue;
 use super::reply::{BodyRef, Refusal};
 use super::state::State;
 use super::turnover::DEAD_REASONS;
+
+/// Who has leased a message, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// The session; none if the broker itself took it.
+    pub session: Option<SessionId>,
+    /// Wall time of the lease, Unix milliseconds.
+    pub since_ms: u64,
+    /// Milliseconds since then.
+    pub held_ms: u64,
+}
 
 /// A message as peek shows it, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +71,8 @@ pub struct Peeked {
     pub body: BodyRef,
     /// Size of the checkpoint that its next attempt gets.
     pub checkpoint_size: Option<u32>,
+    /// Who has it, if leased.
+    pub holding: Option<Holding>,
 }
 
 /// A queue with its counts.
@@ -257,9 +270,20 @@ impl State {
             state: MessageState::Leased,
             until_ms: Some(leased.deadline_ms.saturating_sub(self.lease_clock_ms)),
             token: Some(leased.token),
+            holding: Some(Holding {
+                session: leased.session,
+                since_ms: leased.granted.wall_ms,
+                held_ms: self.now().since(leased.granted),
+            }),
             expires_at_ms: leased.expires_at_ms.map(|at_ms| self.now().label(at_ms)),
             ..ready(id, leased.message.clone(), self.now())
         }
+    }
+
+    /// How many messages are leased to a session, counted up to `max`.
+    pub fn leased_to(&self, session: SessionId, max: usize) -> usize {
+        let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
+        self.held.range(all).take(max).count()
     }
 
     /// Every lease with the lease clock at which it ends, in order of queue and id.
@@ -350,6 +374,7 @@ fn ready(id: MessageId, message: Message, now: Moment) -> Peeked {
             .as_ref()
             .map(|c| u32::try_from(c.as_bytes().len()).unwrap_or(u32::MAX)),
         body: message.body,
+        holding: None,
     }
 }
 

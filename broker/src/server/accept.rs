@@ -27,6 +27,7 @@ use super::places::{Kept, Place, Places};
 use super::presence::Presence;
 use super::quiet::{Kind, Quiet};
 use super::reads::Reads;
+use super::roster::Roster;
 use super::source::Source;
 use super::stop::Stop;
 use super::waiters::Waiters;
@@ -101,6 +102,7 @@ impl Server {
             places: (places.clients, options.connections_max),
             overloaded: AtomicU64::new(0),
             quiet: Quiet::default(),
+            roster: Roster::default(),
         });
         Arc::new(Self {
             consensus,
@@ -236,7 +238,7 @@ impl Server {
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let place = place.into_inner();
-        match (hello.role, peer) {
+        match (&hello.role, peer) {
             (HelloRole::Peer(_), peer) => {
                 let peer = peer.expect("a peer has proved itself");
                 let tls = self.consensus.outside().net.tls();
@@ -247,8 +249,11 @@ impl Server {
                 drop(place);
             }
             (HelloRole::Client { session }, _) => {
+                let session = *session;
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let caller = Caller::new(session, from, is_secured);
+                // Read when it was greeted; what is not understood was refused.
+                let client = hello.client().unwrap_or_default().client;
+                let caller = Caller::new(session, from, client, is_secured);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
                 let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
@@ -267,6 +272,7 @@ impl Server {
         let me = self.consensus.me();
         let version = hello.check(me.credentials.cluster, me.credentials.node)?;
         if let HelloRole::Client { .. } = hello.role {
+            hello.client()?;
             if self.stop.borrow().all {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 
+use queue_protocol::bounded::Text;
+use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
 use queue_protocol::error::Error;
 use queue_protocol::names::SessionId;
 use queue_protocol::request::Stamp;
@@ -22,15 +24,31 @@ pub(crate) struct Caller {
     pub(super) from: source::Source,
     /// It speaks TLS.
     pub(super) is_secured: bool,
+    /// The same with its port.
+    pub(super) address: SocketAddr,
+    /// What its program calls itself.
+    pub(super) client: Text<CLIENT_NAME_SIZE_MAX>,
     /// The index under which the session was seen to be open. It never opens again, so whatever is asked from then on needs
     /// no more than its number.
     open: OnceLock<u64>,
 }
 
 impl Caller {
-    pub(super) fn new(session: SessionId, from: SocketAddr, is_secured: bool) -> Self {
-        let source = source_of(from.ip());
-        Self { session, source, from: source::Source::of(from), is_secured, open: OnceLock::new() }
+    pub(super) fn new(
+        session: SessionId,
+        from: SocketAddr,
+        client: Text<CLIENT_NAME_SIZE_MAX>,
+        is_secured: bool,
+    ) -> Self {
+        Self {
+            session,
+            source: source_of(from.ip()),
+            from: source::Source::of(from),
+            address: from,
+            client,
+            is_secured,
+            open: OnceLock::new(),
+        }
     }
 
     /// The stamp of a command, with what opens the session if the state does not know it.

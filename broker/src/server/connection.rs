@@ -58,6 +58,7 @@ pub(crate) async fn serve_client(
 ) {
     let session = caller.session;
     let flight = Arc::new(Flight::new());
+    dispatch.roster.enter(id, &caller, &flight);
     let (replies, outcomes) = mpsc::unbounded_channel();
     let (notes, noted) = mpsc::unbounded_channel();
     let reading = Reading {
@@ -91,6 +92,7 @@ pub(crate) async fn serve_client(
     }
     dispatch.disconnected(session, id);
     dispatch.orders.disconnected(session);
+    dispatch.roster.leave(id);
 }
 
 /// How reading ended.

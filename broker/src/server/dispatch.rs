@@ -10,10 +10,9 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, MessageState, NackKind, Peek, Queues, Receipts, Request,
-    Stamp,
+    Call, Consistency, Extend, ExtendWhich, Lease, NackKind, Queues, Receipts, Request, Stamp,
 };
-use queue_protocol::response::{Answer, MessageView, Peeked, QueueView, StatsView, StatusView};
+use queue_protocol::response::{Answer, QueueView, StatsView, StatusView};
 use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
@@ -26,6 +25,7 @@ use super::presence::Presence;
 use super::quiet::Quiet;
 use super::reads::Reads;
 use super::reply_to::{Finished, ReplyTo};
+use super::roster::Roster;
 use super::waiters::Waiters;
 use super::waiting::Patience;
 use crate::queue::command::{self, Command, Op, SessionStamp};
@@ -82,6 +82,8 @@ pub(crate) struct Dispatch {
     pub(super) overloaded: std::sync::atomic::AtomicU64,
     /// What strangers bring about is written here.
     pub(super) quiet: Quiet,
+    /// Who is connected.
+    pub(super) roster: Roster,
 }
 
 pub(super) fn bad(what: impl Into<String>) -> Error {
@@ -281,6 +283,7 @@ impl Dispatch {
             Request::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
             Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
             Request::Status => self.reads.look(|| self.status()).await,
+            Request::Clients(clients) => self.reads.look(|| self.clients(clients)).await,
             other => Finished::Failed(bad(format!("{other:?} is no read"))),
         };
         reply.finish(finished);
@@ -298,30 +301,6 @@ impl Dispatch {
                 self.reads.look(look).await
             }
         }
-    }
-
-    fn peek(&self, peek: &Peek) -> Finished {
-        let max = usize::from(peek.max_messages).clamp(1, LEASE_COUNT_MAX);
-        let max_bytes = u64::from(peek.max_bytes).min(TAIL_SIZE_MAX as u64);
-        let lag_ms = self.consensus.lease_clock_lag_ms();
-        self.consensus.read_now(|state, index| {
-            let found = match peek.id {
-                Some(_) => {
-                    state.peek(&peek.queue, peek.state, peek.id, 1, max_bytes).map(|found| (found, None))
-                }
-                None => state.page(&peek.queue, peek.state, peek.after, max, max_bytes),
-            };
-            match found {
-                Ok((found, next)) => {
-                    let bodies = found.iter().map(|peeked| peeked.body).collect();
-                    let views = found.into_iter().map(|peeked| view_of(peeked, lag_ms)).collect();
-                    let views = Bounded::new(views).expect("no more than were asked for");
-                    let answer = Box::new(Answer::Peeked(Peeked { messages: views, next }));
-                    Finished::Read { index, answer, bodies }
-                }
-                Err(refusal) => Finished::Failed(error(&refusal)),
-            }
-        })
     }
 
     fn queues(&self, queues: &Queues) -> Finished {
@@ -453,6 +432,7 @@ fn is_read(request: &Request) -> bool {
             | Request::Queues(_)
             | Request::Status
             | Request::Stats
+            | Request::Clients(_)
             | Request::Explain(_)
             | Request::Schedules(_)
             | Request::Groups(_)
@@ -463,30 +443,4 @@ fn is_read(request: &Request) -> bool {
             | Request::RaiseLevel(_)
             | Request::Attend
     )
-}
-
-/// `lag_ms` is what the state's lease clock lags behind.
-fn view_of(peeked: crate::queue::Peeked, lag_ms: u64) -> MessageView {
-    let lag_ms = if peeked.state == MessageState::Leased { lag_ms } else { 0 };
-    MessageView {
-        id: peeked.id,
-        state: peeked.state,
-        priority: peeked.priority,
-        group: peeked.group,
-        attempts: peeked.attempts,
-        failures: peeked.failures,
-        releases: peeked.releases,
-        pushed_at_ms: peeked.pushed_at_ms,
-        age_ms: peeked.age_ms,
-        until_ms: peeked.until_ms.map(|until_ms| until_ms.saturating_sub(lag_ms)),
-        left_ms: peeked.left_ms,
-        dead_ms: peeked.dead_ms,
-        token: peeked.token,
-        dead: peeked.dead,
-        last_error: peeked.last_error,
-        history: Bounded::new(peeked.history).expect("no more is kept"),
-        expires_at_ms: peeked.expires_at_ms,
-        content: ContentSpec { size: peeked.body.size, crc32c: 0 },
-        checkpoint_size: peeked.checkpoint_size,
-    }
 }

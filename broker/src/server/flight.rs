@@ -84,6 +84,11 @@ impl Flight {
         self.light.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Requests in flight.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Nothing is to be answered.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Ordering::Relaxed) == 0

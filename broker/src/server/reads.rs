@@ -45,7 +45,7 @@ pub(super) enum Asks {
 impl Asks {
     fn of(request: &Request) -> Self {
         let consistency = match request {
-            Request::Status => Consistency::Stale,
+            Request::Status | Request::Clients(_) => Consistency::Stale,
             Request::Peek(peek) => peek.consistency,
             Request::Queues(queues) => queues.consistency,
             Request::Explain(explain) => explain.consistency,

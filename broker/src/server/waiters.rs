@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use queue_protocol::limits::CLIENT_QUEUES_MAX;
 use queue_protocol::names::{QueueName, SessionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -59,6 +60,18 @@ impl Waiters {
             Some(queue) => inner.by_queue.get(queue).map_or(0, BTreeSet::len),
             None => inner.all.len(),
         }
+    }
+
+    /// How many leases and pops a connection waits for, and on which queues: the first few by name.
+    pub(super) fn parked_of(&self, connection: u64) -> (usize, Vec<QueueName>) {
+        let inner = self.inner();
+        let mut queues = BTreeSet::new();
+        let mut count = 0;
+        for id in inner.waiting_of(connection) {
+            count += 1;
+            queues.extend(inner.all[&id].lease().queues.iter().cloned());
+        }
+        (count, queues.into_iter().take(CLIENT_QUEUES_MAX).collect())
     }
 
     /// Takes a lease in that may wait. The caller has seen that this node leads and is ready.

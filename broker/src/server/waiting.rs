@@ -123,6 +123,12 @@ impl Inner {
         found
     }
 
+    /// The same of one connection, for who only looks.
+    pub(super) fn waiting_of(&self, connection: u64) -> impl Iterator<Item = u64> + '_ {
+        let all = (connection, 0, 0)..=(connection, u64::MAX, u64::MAX);
+        self.by_connection.range(all).map(|(_, _, id)| *id)
+    }
+
     /// Changes who waits for it, if anybody does; gives who did.
     pub(super) fn set_reply(&mut self, id: u64, reply: Option<ReplyTo>) -> Option<ReplyTo> {
         let waiter = self.all.get_mut(&id).expect("replies are of waiters that exist");

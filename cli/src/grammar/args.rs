@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{LEASE_COUNT_MAX, PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::{Key, QueueName};
@@ -110,10 +110,42 @@ pub(crate) struct PopArgs {
     pub(crate) null: bool,
 }
 
+/// `lease ls`
+#[derive(Args, Debug)]
+pub(crate) struct LeaseLsArgs {
+    /// The queue
+    #[arg(add = ArgValueCompleter::new(live::queues))]
+    pub(crate) queue: QueueName,
+    #[command(flatten)]
+    pub(crate) part: Part,
+    /// Only those behind this place: `next` of an earlier listing
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) after: Option<Cursor>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+}
+
+/// What `lease` does if it leases nothing.
+#[derive(Subcommand, Debug)]
+pub(crate) enum LeaseCmd {
+    /// List the leases of a queue: who holds which message, and since when
+    Ls(LeaseLsArgs),
+}
+
 /// `lease`
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct LeaseArgs {
-    /// Where from
+    #[command(subcommand)]
+    pub(crate) other: Option<LeaseCmd>,
+    #[command(flatten)]
+    pub(crate) take: Option<LeaseTakeArgs>,
+}
+
+/// `lease QUEUE`
+#[derive(Args, Debug)]
+pub(crate) struct LeaseTakeArgs {
+    /// The queue; one called `ls` as `lease -- ls`
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// Messages at most

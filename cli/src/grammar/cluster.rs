@@ -1,10 +1,21 @@
 //! `cluster …`: the nodes and their part in the cluster.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::values::{WaitFor, server, wait_for};
 use crate::live;
+
+/// `cluster clients`
+#[derive(Args, Debug)]
+pub(crate) struct ClientsArgs {
+    /// Those of this node, by number or name [default: the leader]
+    #[arg(add = ArgValueCompleter::new(live::nodes))]
+    pub(crate) node: Option<String>,
+    /// Those of every node
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) all: bool,
+}
 
 /// `cluster …`
 #[derive(Subcommand, Debug)]
@@ -13,6 +24,8 @@ pub(crate) enum ClusterCmd {
     Status,
     /// The members as the leader knows them
     Members,
+    /// The connections of clients: program, address, session, what they have leased and wait for
+    Clients(ClientsArgs),
     /// Wait for a condition, judged by whom the leader hears; give up after --timeout [default: 30s]
     Wait {
         /// leader or quorum: a leader with a majority behind it; writable: and no node refuses pushes; voters=N that

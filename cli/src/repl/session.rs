@@ -263,6 +263,7 @@ fn parse(words: &[String], queue: Option<&QueueName>) -> Result<Line, clap::Erro
     let inserted = || -> Option<Vec<String>> {
         let at = match words.first()?.as_str() {
             "queue" | "dead" | "dlq" | "message" => 2,
+            "lease" | "reserve" if words.get(1).is_some_and(|word| word == "ls") => 2,
             _ => 1,
         };
         let (head, tail) = words.split_at_checked(at)?;
@@ -324,7 +325,7 @@ mod tests {
         match &line.word {
             Word::Cmd(Cmd::Push(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Pop(args)) => Some(args.queue.as_str()),
-            Word::Cmd(Cmd::Lease(args)) => Some(args.queue.as_str()),
+            Word::Cmd(Cmd::Lease(args)) => args.take.as_ref().map(|take| take.queue.as_str()),
             Word::Cmd(Cmd::Peek(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Explain(args)) => Some(args.queue.as_str()),
             Word::Cmd(Cmd::Stats(args)) => args.queue.as_ref().map(QueueName::as_str),

@@ -347,7 +347,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             };
             let before = messages.len();
             messages.retain(|stored| stored.state == MessageState::Leased);
-            plain(Answer::Swept(Swept { count: (before - messages.len()) as u64, next: None }))
+            plain(Answer::Swept(Swept { count: (before - messages.len()) as u64, next: None, skipped: 0 }))
         }
         Request::Sweep(sweep) => {
             let Sweep { queue, select, .. } = *sweep;
@@ -359,7 +359,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
                     count += 1;
                 }
             }
-            plain(Answer::Swept(Swept { count, next: None }))
+            plain(Answer::Swept(Swept { count, next: None, skipped: 0 }))
         }
         Request::Status => plain(status(address, state.alone)),
         Request::Stats => plain(Answer::Stats(Box::new(StatsView { queues: 1, ..StatsView::default() }))),
@@ -382,6 +382,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::History(_)
         | Request::BindSession { .. }
         | Request::Attend
+        | Request::Clients(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }
@@ -436,6 +437,7 @@ fn look(stored: &Stored) -> MessageView {
         expires_at_ms: None,
         content: ContentSpec::of(&stored.content),
         checkpoint_size: None,
+        holder: None,
     }
 }
 

@@ -40,11 +40,11 @@ impl NewMessage {
     }
 }
 
-impl Answered {
-    /// The same with the answer that `pick` takes out, which [`Client::call`] has checked to be there.
-    fn map<U>(self, pick: impl FnOnce(Answer) -> Option<U>) -> Answered<U> {
+impl<T> Answered<T> {
+    /// The same with what `turn` makes of the answer.
+    fn to<U>(self, turn: impl FnOnce(T) -> U) -> Answered<U> {
         Answered {
-            answer: pick(self.answer).expect("an answer to another request is not handed out"),
+            answer: turn(self.answer),
             contents: self.contents,
             at: self.at,
             repeated: self.repeated,
@@ -54,6 +54,13 @@ impl Answered {
             redirects: self.redirects,
             elapsed: self.elapsed,
         }
+    }
+}
+
+impl Answered {
+    /// The same with the answer that `pick` takes out, which [`Client::call`] has checked to be there.
+    fn map<U>(self, pick: impl FnOnce(Answer) -> Option<U>) -> Answered<U> {
+        self.to(|answer| pick(answer).expect("an answer to another request is not handed out"))
     }
 }
 
@@ -225,8 +232,8 @@ impl Client {
         Ok(answered.map(pick!(Count)))
     }
 
-    /// Deletes, redrives or moves the messages chosen, all of them up to the limit, a part at a time; how many. If
-    /// `progress` hears of a part, that part is done.
+    /// Deletes, redrives or moves the messages chosen, all of them up to the limit, a part at a time; how many it was done to,
+    /// and how many stayed because another message holds their unique key. If `progress` hears of a part, that part is done.
     ///
     /// # Errors
     /// As [`Client::call`]; parts that `progress` heard of are done nevertheless.
@@ -234,15 +241,16 @@ impl Client {
         &self,
         mut sweep: Sweep,
         mut progress: impl FnMut(u64),
-    ) -> Result<Answered<u64>, ClientError> {
-        let mut total = 0;
+    ) -> Result<Answered<Swept>, ClientError> {
+        let mut total = Swept { count: 0, next: None, skipped: 0 };
         loop {
             let answered = self.call(Request::Sweep(Box::new(sweep.clone())), Vec::new()).await?;
-            let Answer::Swept(Swept { count, next }) = answered.answer else {
+            let Answer::Swept(Swept { count, next, skipped }) = answered.answer else {
                 unreachable!("an answer to another request is not handed out");
             };
-            total += count;
-            progress(total);
+            total.count += count;
+            total.skipped += skipped;
+            progress(total.count);
             sweep.limit = sweep.limit.saturating_sub(count);
             sweep.after = next;
             if next.is_none() || sweep.limit == 0 {
@@ -261,10 +269,11 @@ impl Client {
         state: Option<MessageState>,
     ) -> Result<Answered<u64>, ClientError> {
         let select = Select { state, ..Select::default() };
-        self.sweep(Sweep::all(queue, select, Action::Delete), |_| {}).await
+        let swept = self.sweep(Sweep::all(queue, select, Action::Delete), |_| {}).await?;
+        Ok(swept.to(|swept| swept.count))
     }
 
-    /// Puts dead messages back, these or all; how many.
+    /// Puts dead messages back, these or all, but those whose unique key another message holds; how many.
     ///
     /// # Errors
     /// As [`Client::sweep`].
@@ -275,7 +284,8 @@ impl Client {
     ) -> Result<Answered<u64>, ClientError> {
         let ids = ids.map(Bounded::new).transpose().map_err(too_many)?;
         let select = Select { ids, ..Select::default() };
-        self.sweep(Sweep::all(queue, select, Action::Redrive { to: None }), |_| {}).await
+        let swept = self.sweep(Sweep::all(queue, select, Action::Redrive { to: None }), |_| {}).await?;
+        Ok(swept.to(|swept| swept.count))
     }
 
     /// Changes messages by id; one result each.

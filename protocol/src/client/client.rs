@@ -16,6 +16,7 @@ use super::links::locked;
 use super::pursuit::{Pursuit, Stop};
 use super::session::Session;
 use super::{Answered, ClientConfig, ClientError, Notice};
+use crate::credentials::CLIENT_NAME_DEFAULT;
 use crate::request::{Request, Stamp};
 use crate::response::LeaderView;
 
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) config: ClientConfig,
     pub(super) jitter: Jitter,
     dial: Arc<dyn Dial>,
+    name: Arc<str>,
     session: Mutex<Arc<Session>>,
     /// The server to ask next when no leader is known.
     server: AtomicUsize,
@@ -50,13 +52,20 @@ impl Client {
     /// A client of the cluster behind `config.servers`. Dials nothing before the first call.
     /// Must be called within a tokio runtime with time enabled.
     pub fn new(config: ClientConfig, dial: Arc<dyn Dial>) -> Self {
+        Self::named(CLIENT_NAME_DEFAULT, config, dial)
+    }
+
+    /// The same, of a program that calls itself `name`, as `billing/2.3`: operators see it. Cut after 64 bytes.
+    pub fn named(name: &str, config: ClientConfig, dial: Arc<dyn Dial>) -> Self {
+        let name: Arc<str> = name.into();
         let [low, high] = [config.seed, config.seed >> 64].map(|half| half & u128::from(u64::MAX));
         let seed = u64::try_from(low ^ high).expect("both are 64 bits");
-        let session = Session::new(config.seed, 0, Arc::clone(&dial), None);
+        let session = Session::new(config.seed, 0, Arc::clone(&dial), Arc::clone(&name), None);
         Self {
             shared: Arc::new(Shared {
                 jitter: Jitter::new(seed),
                 dial,
+                name,
                 session: Mutex::new(Arc::new(session)),
                 server: AtomicUsize::new(0),
                 news: Mutex::new(News::default()),
@@ -193,7 +202,7 @@ impl Shared {
     fn renew(&self, old: &Arc<Session>) {
         let mut session = locked(&self.session);
         if Arc::ptr_eq(&session, old) {
-            *session = Arc::new(old.next(self.config.seed, Arc::clone(&self.dial)));
+            *session = Arc::new(old.next(self.config.seed, Arc::clone(&self.dial), Arc::clone(&self.name)));
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Client, ClientConfig, Error, TcpDial};
+use crate::credentials::CLIENT_NAME_DEFAULT;
 use crate::request::Request;
 use crate::values::server;
 
@@ -22,11 +23,12 @@ use crate::values::server;
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     timeout: Duration,
+    name: String,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5) }
+        Self { timeout: Duration::from_secs(5), name: CLIENT_NAME_DEFAULT.to_owned() }
     }
 }
 
@@ -41,6 +43,14 @@ impl ConnectOptions {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// What the program calls itself, as `billing/2.3`: `queuectl cluster clients` and `queuectl lease ls` show it. Cut after
+    /// 64 bytes. Default: name and version of this crate.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
         self
     }
 
@@ -63,7 +73,7 @@ impl ConnectOptions {
     pub fn connect_lazily(self, servers: impl AsRef<str>) -> Result<Client, Error> {
         let servers = addresses(servers.as_ref())?;
         let config = ClientConfig { servers, timeout: self.timeout, follow: true, seed: seed() };
-        Ok(Client::new(config, Arc::new(TcpDial::default())))
+        Ok(Client::named(&self.name, config, Arc::new(TcpDial::default())))
     }
 }
 

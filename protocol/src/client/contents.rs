@@ -85,6 +85,7 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::Drain(_) => matches!(answer, Answer::Drained(_)),
         Request::CloseSession => matches!(answer, Answer::Closed),
         Request::Stats => matches!(answer, Answer::Stats(_)),
+        Request::Clients(_) => matches!(answer, Answer::Clients(_)),
         Request::BindSession { .. } => matches!(answer, Answer::Bound),
         Request::Attend => false,
     }

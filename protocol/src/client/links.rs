@@ -12,6 +12,7 @@ use super::ClientError;
 use super::birth::Birth;
 use super::connection::Connection;
 use super::dial::Dial;
+use crate::credentials::Credentials;
 use crate::error::{Error, ErrorCode};
 use crate::handshake::HandshakeError;
 use crate::hello::{Hello, HelloRole};
@@ -58,6 +59,8 @@ impl DialError {
 pub(super) struct Links {
     dial: Arc<dyn Dial>,
     session: SessionId,
+    /// What the program calls itself.
+    name: Arc<str>,
     /// Learned from the first node that leads.
     pub(super) birth: Birth,
     /// Learned from the first node; all others must belong to it.
@@ -85,10 +88,16 @@ pub(super) struct Linked {
 }
 
 impl Links {
-    pub(super) fn new(dial: Arc<dyn Dial>, session: SessionId, cluster: Option<ClusterId>) -> Self {
+    pub(super) fn new(
+        dial: Arc<dyn Dial>,
+        session: SessionId,
+        name: Arc<str>,
+        cluster: Option<ClusterId>,
+    ) -> Self {
         Self {
             dial,
             session,
+            name,
             birth: Birth::default(),
             cluster: Mutex::new(cluster),
             links: Mutex::new(BTreeMap::new()),
@@ -144,7 +153,7 @@ impl Links {
         let stream = self.dial.dial(address).await.map_err(|error| of_dial(&error))?;
         let role = HelloRole::Client { session: self.session };
         // A client has no clock of its own: 0 says so.
-        let hello = Hello::new(self.cluster(), role, 0, self.nonce());
+        let hello = Hello::new(self.cluster(), role, 0, self.nonce()).with(&Credentials::of(&self.name));
         let asked = Instant::now();
         let connection =
             Connection::open(stream, hello).await.map_err(|error| of_handshake(address, error))?;

@@ -43,6 +43,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Status
         | Request::Stats
         | Request::Attend
+        | Request::Clients(_)
         | Request::Explain(_) => Repeat::Free,
         Request::TransferLeader(_)
         | Request::ChangeMembers(_)
@@ -54,7 +55,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
 /// Only the leader answers it.
 pub(super) fn needs_leader(request: &Request) -> bool {
     match request {
-        Request::Status | Request::Drain(_) => false,
+        Request::Status | Request::Clients(_) | Request::Drain(_) => false,
         Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
         Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
         Request::Groups(groups) => groups.consistency == Consistency::Linearizable,

@@ -37,7 +37,13 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(seed: u128, generation: u64, dial: Arc<dyn Dial>, cluster: Option<ClusterId>) -> Self {
+    pub(super) fn new(
+        seed: u128,
+        generation: u64,
+        dial: Arc<dyn Dial>,
+        name: Arc<str>,
+        cluster: Option<ClusterId>,
+    ) -> Self {
         let id = match generation {
             0 => SessionId(seed),
             _ => {
@@ -47,7 +53,7 @@ impl Session {
         };
         Self {
             generation,
-            links: Links::new(dial, id, cluster),
+            links: Links::new(dial, id, name, cluster),
             numbers: Numbers::new(),
             leader: Mutex::new(None),
             search: tokio::sync::Mutex::new(()),
@@ -55,8 +61,8 @@ impl Session {
     }
 
     /// The session after this one.
-    pub(super) fn next(&self, seed: u128, dial: Arc<dyn Dial>) -> Self {
-        Self::new(seed, self.generation + 1, dial, self.links.cluster())
+    pub(super) fn next(&self, seed: u128, dial: Arc<dyn Dial>, name: Arc<str>) -> Self {
+        Self::new(seed, self.generation + 1, dial, name, self.links.cluster())
     }
 
     /// The leader, if one is known; its connection may be gone.

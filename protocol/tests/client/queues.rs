@@ -290,7 +290,7 @@ async fn a_transaction_is_done_or_says_what_was_in_the_way() {
 async fn dead_letters_are_chosen_by_what_the_builder_names() {
     let (mut node, client, jobs) = pair().await;
     let dead = jobs.dead_letters();
-    let swept = || Ok(Answer::Swept(Swept { count: 3, next: None }));
+    let swept = || Ok(Answer::Swept(Swept { count: 3, next: None, skipped: 1 }));
     let redrive = dead.redrive().reason(DeadReason::Rejected).error_contains("disk").limit(5).dry_run();
     let (outcome, request) = asked(&mut node, redrive.send(), swept()).await;
     assert_eq!(outcome.unwrap(), 3);

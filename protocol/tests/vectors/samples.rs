@@ -12,6 +12,8 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::explain::Explain;
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
 use queue_protocol::group::{GroupHeld, GroupView, Groups};
+use queue_protocol::clients::{ClientList, ClientView, Clients, Heard, LeaseHolder};
+use queue_protocol::credentials::{Credentials, Login};
 use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
@@ -86,6 +88,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::History(_) => "history",
     Request::BindSession { .. } => "bind_session",
     Request::Attend => "attend",
+    Request::Clients(_) => "clients",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -128,6 +131,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Groups(_) => "groups",
     Answer::History(_) => "history",
     Answer::Bound => "bound",
+    Answer::Clients(_) => "clients",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -343,6 +347,7 @@ fn message_view(content: &Bytes) -> MessageView {
         expires_at_ms: Some(1_800_000_120_000),
         content: ContentSpec::of(content),
         checkpoint_size: Some(6),
+        holder: None,
     }
 }
 
@@ -405,6 +410,25 @@ fn status_view(role: Role) -> StatusView {
     }
 }
 
+fn heard() -> Heard {
+    Heard { client: text("queuectl/0.1.0"), address: text("10.0.0.9:50123"), connected: true }
+}
+
+fn client_list() -> ClientList {
+    let client = ClientView {
+        connection: 17,
+        session: SessionId(0x42),
+        client: text("queuectl/0.1.0"),
+        address: text("10.0.0.9:50123"),
+        connected_ms: 61_000,
+        in_flight: 2,
+        parked: 1,
+        parked_on: list(vec![queue()]),
+        leased: 3,
+    };
+    ClientList { clients: list(vec![client]), next: Some(17) }
+}
+
 fn responses() -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut add = |suffix: &str, answer: Answer, tail: Vec<Bytes>| {
@@ -427,6 +451,12 @@ fn responses() -> Vec<Sample> {
         Some(Cursor { state: MessageState::Ready, priority: 4, id: MessageId(9), below: MessageId(12) });
     let messages = list(vec![message_view(&headed()), rejected]);
     add("", Answer::Peeked(Peeked { messages, next }), vec![headed(), plain()]);
+    for (suffix, heard) in [("/held", Some(heard())), ("/holder_not_heard", None)] {
+        let holder =
+            Some(LeaseHolder { session: Some(SessionId(0x42)), since_ms: 1_800_000_000_000, held_ms: 4_000, heard });
+        let view = MessageView { state: MessageState::Leased, holder, ..message_view(&plain()) };
+        add(suffix, Answer::Peeked(Peeked { messages: list(vec![view]), next: None }), vec![plain()]);
+    }
     add("", Answer::Queues(list(vec![queue_view()])), Vec::new());
     add("", Answer::Created(true), Vec::new());
     add("", Answer::Count(17), Vec::new());
@@ -437,6 +467,7 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Transferred(leader()), Vec::new());
     add("", Answer::Closed, Vec::new());
     add("", Answer::Bound, Vec::new());
+    add("", Answer::Clients(client_list()), Vec::new());
     let stage = StageView {
         stage: WriteStage::Sync,
         count: 7,
@@ -453,8 +484,8 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Member(member_view()), Vec::new());
     add("", Answer::Drained(true), Vec::new());
     add("", Answer::Altered(4), Vec::new());
-    add("", Answer::Swept(Swept { count: 17, next: Some(cursor()) }), Vec::new());
-    let edited = vec![Edited::Done, Edited::Gone, Edited::Leased, Edited::AlreadyReady];
+    add("", Answer::Swept(Swept { count: 17, next: Some(cursor()), skipped: 2 }), Vec::new());
+    let edited = vec![Edited::Done, Edited::Gone, Edited::Leased, Edited::AlreadyReady, Edited::KeyHeld];
     add("", Answer::Edited(list(edited)), Vec::new());
     add("", Answer::Explained(explain::explained()), Vec::new());
     add("", Answer::Weighed(Some(2)), Vec::new());
@@ -660,9 +691,14 @@ fn hellos() -> Vec<Sample> {
     };
     let joins = transcript.prove(&Secret([5; 32]), Told::nothing());
     let refused = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 1-1, the other 2-3");
+    let named = client.clone().with(&Credentials::of("queuectl/0.1.0"));
+    let as_ann = Login { key: *b"0123456789", r#as: Some(text("ann")) };
+    let login = client.clone().with(&Credentials { login: Some(as_ann), ..Credentials::of("billing/2.3") });
     let later = Hello { versions: Versions { min: 2, max: 3 }, ..client.clone() };
     let steps = [
         ("/client", HelloMessage::Hello(Box::new(client))),
+        ("/client_named", HelloMessage::Hello(Box::new(named))),
+        ("/client_login", HelloMessage::Hello(Box::new(login))),
         ("/peer", HelloMessage::Hello(Box::new(member))),
         ("/joining", HelloMessage::Hello(Box::new(joining))),
         ("/later_version", HelloMessage::Hello(Box::new(later))),

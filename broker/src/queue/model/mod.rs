@@ -24,7 +24,7 @@ use queue_protocol::settings::{OnExpiry, Settings};
 use super::NextDue;
 use super::command::{Batch, ErrorText, Opening};
 use super::reply::{BodyRef, Outcome, Refusal, Reply};
-use super::view::Peeked;
+use super::view::{Holding, Peeked};
 
 #[derive(Clone, Debug)]
 struct Message {
@@ -42,6 +42,10 @@ struct Message {
     holder: Option<SessionId>,
     hops: u8,
     unique: Option<Key>,
+    /// It does not hold its unique key.
+    rests: bool,
+    /// When it was leased: wall clock and elapsed clock.
+    granted: (u64, u64),
     checkpoint: Option<Checkpoint>,
 }
 
@@ -266,6 +270,11 @@ impl Model {
                     left_ms: delay_ms,
                     dead_ms: is_dead.then(|| self.elapsed_ms - message.died_ms),
                     expires_at_ms: message.expires_ms.map(label),
+                    holding: is_leased.then(|| Holding {
+                        session: message.holder,
+                        since_ms: message.granted.0,
+                        held_ms: self.elapsed_ms - message.granted.1,
+                    }),
                     ..message.shown.clone()
                 }
             })

@@ -251,6 +251,7 @@ impl Model {
         let (mut bytes, mut checkpoints) = (0, 0);
         while let Some(id) = self.next(queue) {
             let (stamped_ms, token) = (self.stamped_ms, LeaseToken(self.tokens + 1));
+            let granted = (self.wall_ms, self.elapsed_ms);
             let message = self.find(id).unwrap();
             bytes += u64::from(message.shown.body.size);
             checkpoints += message.shown.checkpoint_size.unwrap_or(0);
@@ -266,6 +267,7 @@ impl Model {
             message.shown.token = Some(token);
             message.deadline_ms = stamped_ms + lease_ms;
             message.holder = session;
+            message.granted = granted;
             grants.push(Grant {
                 queue: queue.clone(),
                 id,
@@ -367,7 +369,7 @@ impl Model {
         let message = self.find(id).unwrap();
         note(message, wall_ms, EventKind::Died(reason));
         make_ready(message);
-        message.unique = None;
+        message.rests = true;
         message.expires_ms = None;
         if let Some(to) = to.filter(|_| message.hops < 8) {
             message.queue = to;
@@ -377,6 +379,7 @@ impl Model {
             let to = message.queue.clone();
             let expiry = self.expiry(&to);
             self.find(id).unwrap().expires_ms = expiry;
+            self.take_key_up(id);
             return;
         }
         message.shown.state = MessageState::Dead;

@@ -75,6 +75,7 @@ impl Model {
                     expires_at_ms: None,
                     body: *body,
                     checkpoint_size: None,
+                    holding: None,
                 },
                 pushed_ms: self.elapsed_ms,
                 due: None,
@@ -87,6 +88,8 @@ impl Model {
                 holder: None,
                 hops: 0,
                 unique: options.unique.map(|unique| unique.key),
+                rests: false,
+                granted: (0, 0),
                 checkpoint: None,
             };
             if let Some(key) = options.dedup_key {
@@ -124,7 +127,7 @@ impl Model {
         if let Some(unique) = &options.unique {
             let holds = |m: &&Message| {
                 let live = m.shown.state != MessageState::Dead;
-                live && m.queue == *queue && m.unique.as_ref() == Some(&unique.key)
+                live && !m.rests && m.queue == *queue && m.unique.as_ref() == Some(&unique.key)
             };
             if let Some(holder) = self.messages.iter().find(holds).cloned() {
                 match unique.held {

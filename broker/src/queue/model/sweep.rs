@@ -58,19 +58,24 @@ impl Model {
                 break;
             }
         }
+        let mut skipped = 0;
         if !sweep.dry_run {
             for id in &chosen {
-                match &sweep.action {
-                    Action::Delete => self.messages.retain(|message| message.shown.id != *id),
+                let done = match &sweep.action {
+                    Action::Delete => {
+                        self.messages.retain(|message| message.shown.id != *id);
+                        true
+                    }
                     Action::Redrive { to: Some(to) } | Action::Move { to } if *to != sweep.queue => {
-                        self.send(*id, to);
+                        self.send(*id, to)
                     }
                     _ => self.redrive(*id),
-                }
+                };
+                skipped += u64::from(!done);
                 self.turn();
             }
         }
-        Ok(Outcome::Swept(Swept { count: chosen.len() as u64, next }))
+        Ok(Outcome::Swept(Swept { count: chosen.len() as u64 - skipped, next, skipped }))
     }
 
     pub(super) fn edit(
@@ -101,14 +106,14 @@ impl Model {
                     self.messages.retain(|message| message.shown.id != *id);
                     Edited::Done
                 }
-                Change::Kick => {
-                    match is {
-                        MessageState::Delayed => make_ready(self.find(*id).unwrap()),
-                        MessageState::Dead => self.redrive(*id),
-                        _ => {}
+                Change::Kick => match is {
+                    MessageState::Delayed => {
+                        make_ready(self.find(*id).unwrap());
+                        Edited::Done
                     }
-                    Edited::Done
-                }
+                    MessageState::Dead if !self.redrive(*id) => Edited::KeyHeld,
+                    _ => Edited::Done,
+                },
                 Change::Priority(priority) => {
                     if is == MessageState::Ready {
                         // It leaves its line and comes back.
@@ -120,30 +125,50 @@ impl Model {
                     message.shown.priority = *priority;
                     Edited::Done
                 }
-                Change::Move(to) => {
-                    self.send(*id, to);
-                    Edited::Done
-                }
+                Change::Move(to) if !self.send(*id, to) => Edited::KeyHeld,
+                Change::Move(_) => Edited::Done,
             });
             self.turn();
         }
         Ok(Outcome::Edited(results))
     }
 
-    fn redrive(&mut self, id: MessageId) {
+    /// Whether a message of the queue holds the unique key of this one, or of another queue if it goes there.
+    fn key_is_held(&mut self, id: MessageId, queue: &QueueName) -> bool {
+        let Some(key) = self.find(id).unwrap().unique.clone() else { return false };
+        let holds = |m: &Message| m.queue == *queue && !m.rests && m.unique.as_ref() == Some(&key);
+        self.messages.iter().any(|message| message.shown.id != id && holds(message))
+    }
+
+    /// A message that is in its queue anew holds its key if nobody else does.
+    pub(super) fn take_key_up(&mut self, id: MessageId) {
+        let queue = self.find(id).unwrap().queue.clone();
+        let rests = self.key_is_held(id, &queue);
+        self.find(id).unwrap().rests = rests;
+    }
+
+    fn redrive(&mut self, id: MessageId) -> bool {
         let wall_ms = self.wall_ms;
         let queue = self.find(id).unwrap().queue.clone();
+        if self.find(id).unwrap().rests && self.key_is_held(id, &queue) {
+            return false;
+        }
         let expiry = self.expiry(&queue);
         let message = self.find(id).unwrap();
         message.shown.failures = 0;
         message.hops = 0;
         note(message, wall_ms, EventKind::Redriven);
         make_ready(message);
+        message.rests = false;
         message.expires_ms = expiry;
         self.expire(|message| message.shown.id == id);
+        true
     }
 
-    fn send(&mut self, id: MessageId, to: &QueueName) {
+    fn send(&mut self, id: MessageId, to: &QueueName) -> bool {
+        if self.key_is_held(id, to) {
+            return false;
+        }
         let (wall_ms, expiry) = (self.wall_ms, self.expiry(to));
         let due = self.find(id).unwrap().due;
         let is_due = due.is_some_and(|due| self.has_come(due));
@@ -151,13 +176,14 @@ impl Model {
         let from = std::mem::replace(&mut message.queue, to.clone());
         message.shown.failures = 0;
         message.hops = 0;
-        message.unique = None;
+        message.rests = false;
         note(message, wall_ms, EventKind::Moved(from));
         if message.shown.state == MessageState::Dead || is_due {
             make_ready(message);
         }
         message.expires_ms = expiry;
         self.expire(|message| message.shown.id == id);
+        true
     }
 }
 

@@ -97,6 +97,7 @@ fn why_not(outcome: &Result<Outcome, Refusal>) -> Option<ErrorCode> {
             Edited::Gone => Some(ErrorCode::MessageNotFound),
             Edited::Leased => Some(ErrorCode::MessageLeased),
             Edited::AlreadyReady => Some(ErrorCode::AlreadyReady),
+            Edited::KeyHeld => Some(ErrorCode::UniqueHeld),
         }),
         Ok(_) => None,
     }

@@ -21,6 +21,7 @@ mod stories;
 mod sweep_stories;
 mod time_stories;
 mod txn_stories;
+mod unique_stories;
 
 use std::collections::BTreeMap;
 
@@ -109,7 +110,7 @@ fn redrive(queue: &str) -> Op {
 }
 
 fn swept(count: u64) -> Result<Outcome, Refusal> {
-    Ok(Outcome::Swept(Swept { count, next: None }))
+    Ok(Outcome::Swept(Swept { count, next: None, skipped: 0 }))
 }
 
 fn take(queue: &str, max_messages: u16) -> Lease {

@@ -12,7 +12,7 @@ use super::*;
 
 const DELETE: Action = Action::Delete;
 
-fn edit(broker: &mut Broker, ids: &[u64], change: Change) -> Vec<Edited> {
+pub(super) fn edit(broker: &mut Broker, ids: &[u64], change: Change) -> Vec<Edited> {
     let ids = bounded(ids.iter().copied().map(MessageId));
     match broker.run(Op::Edit { queue: name("jobs"), ids, change }) {
         Ok(Outcome::Edited(results)) => results,
@@ -20,23 +20,23 @@ fn edit(broker: &mut Broker, ids: &[u64], change: Change) -> Vec<Edited> {
     }
 }
 
-fn run(broker: &mut Broker, sweep: Sweep) -> Swept {
+pub(super) fn run(broker: &mut Broker, sweep: Sweep) -> Swept {
     match broker.run(Op::Sweep(Box::new(sweep))) {
         Ok(Outcome::Swept(swept)) => swept,
         other => panic!("not a sweep: {other:?}"),
     }
 }
 
-fn all(select: Select, action: Action) -> Sweep {
+pub(super) fn all(select: Select, action: Action) -> Sweep {
     Sweep::all(name("jobs"), select, action)
 }
 
-fn seen(broker: &Broker, queue: &str, id: u64) -> Peeked {
+pub(super) fn seen(broker: &Broker, queue: &str, id: u64) -> Peeked {
     broker.state.peek(&name(queue), None, Some(MessageId(id)), 1, 0).unwrap().remove(0)
 }
 
 /// Leases so many and rejects them one by one, a second apart, with these texts.
-fn reject(broker: &mut Broker, texts: &[&str]) {
+pub(super) fn reject(broker: &mut Broker, texts: &[&str]) {
     for text in texts {
         let grants = broker.lease("jobs", 1);
         let kind = NackKind::Reject { reason: ErrorText::cut(*text) };
@@ -76,7 +76,7 @@ fn a_sweep_looks_at_a_bounded_part_even_if_it_finds_nothing() {
     let first = run(&mut broker, all(none.clone(), DELETE));
     assert_eq!((first.count, first.next.unwrap().id), (0, MessageId(SWEPT_COUNT_MAX as u64)));
     let rest = run(&mut broker, Sweep { after: first.next, ..all(none, DELETE) });
-    assert_eq!(rest, Swept { count: 0, next: None });
+    assert_eq!(rest, Swept { count: 0, next: None, skipped: 0 });
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_redrive_takes_the_dead_it_is_told_to_and_no_more_than_its_limit() {
     assert_eq!(back.history.last().unwrap().kind, EventKind::Redriven);
     // From where the limit ended it.
     let rest = Sweep { after: two.next, ..all(error("bad"), redrive()) };
-    assert_eq!(run(&mut broker, rest), Swept { count: 1, next: None });
+    assert_eq!(run(&mut broker, rest), Swept { count: 1, next: None, skipped: 0 });
     assert_eq!(ids(&broker.lease("jobs", 9)), [1, 3, 4]);
 }
 

@@ -103,7 +103,8 @@ impl SweepBuilder {
         self
     }
 
-    /// Does it, in parts of up to 4,096 messages; how many it was done to.
+    /// Does it, in parts of up to 4,096 messages; how many it was done to. A message stays where it is and is not counted if
+    /// another one holds its unique key in the queue that it would come to.
     ///
     /// # Errors
     /// [`Error::NotFound`] and others; see [`Error`]. Parts before the one that failed are done.
@@ -111,6 +112,6 @@ impl SweepBuilder {
         if let Some(invalid) = self.invalid {
             return Err(invalid);
         }
-        Ok(self.queue.client.sweep(self.sweep, |_| {}).await?.answer)
+        Ok(self.queue.client.sweep(self.sweep, |_| {}).await?.answer.count)
     }
 }

@@ -257,6 +257,8 @@ pub(super) fn requests() -> Vec<Sample> {
     read("/named", Request::TransferLeader(Some(NodeId(3))));
     read("", Request::Stats);
     read("", Request::Attend);
+    read("", Request::Clients(Clients { after: None }));
+    read("/after", Request::Clients(Clients { after: Some(17) }));
     let address = text("10.0.0.4:7410");
     for (suffix, change) in [
         ("/add", MemberChange::Add { address: address.clone(), standing: Standing::Learner }),

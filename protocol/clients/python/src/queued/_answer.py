@@ -119,6 +119,23 @@ class Event(NamedTuple):
 Events = Annotated[List[Event], Max(8)]
 
 
+class Heard(NamedTuple):
+    """What a node knows of the client of a session."""
+
+    client: Annotated[str, Max(64)]
+    address: Annotated[str, Max(64)]
+    connected: bool
+
+
+class LeaseHolder(NamedTuple):
+    """Who holds a leased message; ``heard`` is none if the node that answers has not heard of that client yet."""
+
+    session: Optional[U128]
+    since_ms: U64
+    held_ms: U64
+    heard: Optional[Heard]
+
+
 class MessageView(NamedTuple):
     """A message as a peek shows it."""
 
@@ -141,10 +158,12 @@ class MessageView(NamedTuple):
     expires_at_ms: Optional[U64]
     content: ContentSpec
     checkpoint_size: Optional[U32]
+    holder: Optional[LeaseHolder]
 
 
 class Peeked(NamedTuple):
-    value: Annotated[List[MessageView], Max(256)]
+    messages: Annotated[List[MessageView], Max(256)]
+    next: Optional[Cursor]
 
 
 class Settings(NamedTuple):
@@ -356,6 +375,8 @@ class Altered(NamedTuple):
 class Swept(NamedTuple):
     count: U64  # type: ignore[assignment]
     next: Optional[Cursor]
+    #: Messages that stayed where they are: another message holds their unique key.
+    skipped: U64
 
 
 class Edited(IntEnum):
@@ -365,6 +386,7 @@ class Edited(IntEnum):
     GONE = 1
     LEASED = 2
     ALREADY_READY = 3
+    KEY_HELD = 4
 
 
 class EditedAnswer(NamedTuple):
@@ -567,10 +589,29 @@ class Bound(NamedTuple):
     pass
 
 
+class ClientView(NamedTuple):
+    """A connection of a client."""
+
+    connection: U64
+    session: U128
+    client: Annotated[str, Max(64)]
+    address: Annotated[str, Max(64)]
+    connected_ms: U64
+    in_flight: U32
+    parked: U32
+    parked_on: Annotated[List[Queue], Max(4)]
+    leased: U32
+
+
+class ClientList(NamedTuple):
+    clients: Annotated[List[ClientView], Max(256)]
+    next: Optional[U64]
+
+
 Answer = Union[
     Pushed, Delivered, SettledAnswer, Extended, Peeked, QueuesAnswer, Created, Count, StatusAnswer, Transferred, Closed,
     StatsAnswer, Member, Drained, Altered, Swept, EditedAnswer, Explained, Weighed, Level, TxnAnswer, SchedulesAnswer,
-    GroupsAnswer, HistoryView, Bound,
+    GroupsAnswer, HistoryView, Bound, ClientList,
 ]  # fmt: skip
 
 

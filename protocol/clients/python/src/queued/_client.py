@@ -25,9 +25,12 @@ Queues = Union[str, Sequence[str]]
 class Client:
     """Follows the leader. One client serves a whole program; it is used in the event loop that made it."""
 
-    def __init__(self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0) -> None:
+    def __init__(
+        self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0, name: Optional[str] = None
+    ) -> None:
+        """``name`` is what the program calls itself, as ``billing/2.3``: ``queuectl cluster clients`` shows it."""
         addresses = servers.split(",") if isinstance(servers, str) else list(servers)
-        self._core = Core([address.strip() for address in addresses if address.strip()], timeout)
+        self._core = Core([address.strip() for address in addresses if address.strip()], timeout, name)
         if not self._core.servers:
             raise ValueError("no server is named")
 
@@ -159,9 +162,9 @@ class Client:
         self, queue: str, *, state: Optional[State] = None, id: Optional[int] = None, max_messages: int = 10
     ) -> "List[Tuple[_answer.MessageView, Mapping[str, str], bytes]]":
         """Looks at messages without changing anything: what it is, its headers, its body."""
-        request = _request.Peek(queue, state, id, max_messages, LEASE_BYTES_MAX, Consistency.LINEARIZABLE)
+        request = _request.Peek(queue, state, id, max_messages, LEASE_BYTES_MAX, None, Consistency.LINEARIZABLE)
         answered = await self._core.call(request)
-        return [(view, *decode_content(content)) for view, content in zip(answered.answer.value, answered.contents)]
+        return [(view, *decode_content(content)) for view, content in zip(answered.answer.messages, answered.contents)]
 
     # Queues
 

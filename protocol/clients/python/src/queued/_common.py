@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Annotated, List, NamedTuple, Optional, Tuple, Union
 
-from ._postcard import U8, U16, U32, U64, U128, Address, Bytes32, Magic, Max, Name, Number16, Queue
+from ._postcard import U8, U16, U32, U64, U128, Address, Bytes10, Bytes32, Magic, Max, Name, Number16, Queue
 
 MAGIC = b"queued\r\n"
 
@@ -75,6 +75,20 @@ class Code(IntEnum):
 
 
 CodeNumber = Annotated[Code, Number16]
+
+
+class Login(NamedTuple):
+    """Who a client says that it is; nodes know no logins yet."""
+
+    key: Bytes10
+    as_: Optional[Annotated[str, Max(64)]]
+
+
+class Credentials(NamedTuple):
+    """What a client says of itself in its hello."""
+
+    client: Annotated[str, Max(64)]
+    login: Optional[Login]
 
 
 class Levels(NamedTuple):

@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     ) -> "Connection":
         """Dials ``address`` and shakes hands.
 
-        TLS wraps the transport here, and a login fills ``credentials``, once the broker has them. It has neither yet.
+        ``credentials`` names the program. TLS wraps the transport here, once the broker has it.
         """
         loop = asyncio.get_running_loop()
         host, port = split_address(address)
@@ -331,8 +331,10 @@ def _decoded(header: bytes) -> Optional[_answer.Response]:
 
 def _specs(response: _answer.Response) -> List[_common.ContentSpec]:
     answer = response.result.value
-    if isinstance(answer, (_answer.Delivered, _answer.Peeked)):
+    if isinstance(answer, _answer.Delivered):
         return [item.content for item in answer.value]
+    if isinstance(answer, _answer.Peeked):
+        return [view.content for view in answer.messages]
     return []
 
 

@@ -27,10 +27,21 @@ class Answered(NamedTuple):
     lease_clock_ms: int
 
 
+def credentials(name: Optional[str]) -> bytes:
+    """What a hello says of the program; a longer name is cut after 64 bytes."""
+    if name is None:
+        from . import __version__
+
+        name = f"queued-client/{__version__}"
+    name = name.encode()[:64].decode(errors="ignore")
+    return bytes(_postcard.encode(_common.Credentials, _common.Credentials(name, None)))
+
+
 class Core:
     """Follows the leader, and repeats what is safe."""
 
-    def __init__(self, servers: Sequence[str], timeout: float) -> None:
+    def __init__(self, servers: Sequence[str], timeout: float, name: Optional[str] = None) -> None:
+        self.credentials = credentials(name)
         self.servers = list(servers)
         self.timeout = timeout
         self.cluster: Optional[int] = None
@@ -75,7 +86,9 @@ class Core:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
         try:
-            connection = await Connection.open(address, self.session.id, self.cluster, self.timeout)
+            connection = await Connection.open(
+                address, self.session.id, self.cluster, self.timeout, self.credentials
+            )
         except HelloRefused as refused:
             raise Incompatible(str(refused)) from None
         except (OSError, Gone, asyncio.TimeoutError) as error:

@@ -248,7 +248,9 @@ class Pursuit:
         """A new connection to ``address``, if it can be had."""
         asked = time.monotonic()
         try:
-            connection = await Connection.open(address, session.id, session.cluster, max(until - self.loop.time(), 0.001))
+            connection = await Connection.open(
+                address, session.id, session.cluster, max(until - self.loop.time(), 0.001), self.core.credentials
+            )
         except HelloRefused as refused:
             self.tried[address] = str(refused)
             if isinstance(refused.error.retry, _common.Never):

@@ -123,6 +123,7 @@ class Peek(NamedTuple):
     id: Optional[U64]
     max_messages: U16
     max_bytes: U32
+    after: Optional[Cursor]
     consistency: Consistency
 
 
@@ -408,10 +409,14 @@ class Attend(NamedTuple):
     pass
 
 
+class Clients(NamedTuple):
+    after: Optional[U64]
+
+
 Request = Union[
     Push, Lease, Pop, Ack, Nack, Extend, Peek, Queues, CreateQueue, RemoveQueue, Sweep, Edit, Status, TransferLeader,
     CloseSession, Stats, ChangeMembers, Drain, AlterQueue, Explain, WeighGroup, RaiseLevel, Txn, SetSchedule,
-    RemoveSchedule, Schedules, SaveCheckpoint, Groups, History, BindSession, Attend,
+    RemoveSchedule, Schedules, SaveCheckpoint, Groups, History, BindSession, Attend, Clients,
 ]  # fmt: skip
 
 #: Requests that change something in the session: each has a number and counts once.

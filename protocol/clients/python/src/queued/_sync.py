@@ -59,13 +59,15 @@ class SyncMessage(MessageData):
 class SyncClient:
     """The same as ``Client``, blocking; safe to use from several threads."""
 
-    def __init__(self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0) -> None:
+    def __init__(
+        self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0, name: Optional[str] = None
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="queued-client", daemon=True)
         self._thread.start()
 
         async def make() -> Client:
-            return Client(servers, timeout=timeout)
+            return Client(servers, timeout=timeout, name=name)
 
         self._client = self.run(make())
 
