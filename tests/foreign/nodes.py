@@ -52,11 +52,12 @@ def http(url: str, body: Optional[bytes] = None, timeout: float = 10.0, **header
 
 
 class Node:
-    """One process, with the same command at every start."""
+    """One process, with the same command at every start; `program` and `env` may change in between."""
 
     def __init__(self, directory: Path, name: str, port: int, http_port: int, command: List[str]) -> None:
         self.name, self.address, self.http = name, f"127.0.0.1:{port}", f"127.0.0.1:{http_port}"
         self.directory, self.command = directory, command
+        self.program, self.env = QUEUED, dict(os.environ)
         self.process: Optional[subprocess.Popen] = None
 
     def settings(self) -> List[str]:
@@ -67,7 +68,7 @@ class Node:
 
     def start(self) -> None:
         with open(self.directory / f"{self.name}.log", "a") as log:
-            self.process = subprocess.Popen([QUEUED, *self.command, *self.settings()], stderr=log)
+            self.process = subprocess.Popen([self.program, *self.command, *self.settings()], stderr=log, env=self.env)
 
     def end(self, how: int) -> None:
         if self.process is not None and self.process.poll() is None:
