@@ -144,7 +144,8 @@ class MessageView(NamedTuple):
 
 
 class Peeked(NamedTuple):
-    value: Annotated[List[MessageView], Max(256)]
+    messages: Annotated[List[MessageView], Max(256)]
+    next: Optional[Cursor]
 
 
 class Settings(NamedTuple):

@@ -331,7 +331,9 @@ def _decoded(header: bytes) -> Optional[_answer.Response]:
 
 def _specs(response: _answer.Response) -> List[_common.ContentSpec]:
     answer = response.result.value
-    if isinstance(answer, (_answer.Delivered, _answer.Peeked)):
+    if isinstance(answer, _answer.Peeked):
+        return [item.content for item in answer.messages]
+    if isinstance(answer, _answer.Delivered):
         return [item.content for item in answer.value]
     return []
 

@@ -123,6 +123,7 @@ class Peek(NamedTuple):
     id: Optional[U64]
     max_messages: U16
     max_bytes: U32
+    after: Optional[Cursor]
     consistency: Consistency
 
 
