@@ -85,13 +85,14 @@ class Driver:
 
     async def produce(self, step: Dict[str, Any]) -> Any:
         """Pushes numbered bodies in batches; how many were acknowledged, and the ids."""
-        batches = list(range(0, step["count"], step["batch"]))
+        end = step["first"] + step["count"]
+        batches = list(range(step["first"], end, step["batch"]))
         ids: List[Any] = []
 
         async def producer() -> None:
             while batches:
                 first = batches.pop(0)
-                bodies = [str(number).encode() for number in range(first, min(first + step["batch"], step["count"]))]
+                bodies = [str(number).encode() for number in range(first, min(first + step["batch"], end))]
                 ids.extend(result.id for result in await self.client.push_many(step["queue"], bodies))
 
         await asyncio.gather(*(producer() for _ in range(step["parallel"])))

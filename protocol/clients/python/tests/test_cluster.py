@@ -47,6 +47,17 @@ def test_push_lease_ack(queued_cluster: Cluster) -> None:
     run(work())
 
 
+def test_a_peek_shows_more_than_one_request_can(queued_cluster: Cluster) -> None:
+    async def work() -> None:
+        async with queued.connect(queued_cluster.servers) as client:
+            bodies = [b"%d" % number for number in range(600)]
+            await client.push_many("peeked", bodies, create=True)
+            assert [body for _, _, body in await client.peek("peeked", max_messages=1_000)] == bodies
+            assert [body for _, _, body in await client.peek("peeked", max_messages=300)] == bodies[:300]
+
+    run(work())
+
+
 def test_groups_are_worked_on_one_at_a_time(queued_cluster: Cluster) -> None:
     async def work() -> None:
         async with queued.connect(queued_cluster.servers) as client:

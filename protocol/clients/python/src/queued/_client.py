@@ -18,6 +18,8 @@ PUSH_BYTES_MAX = 8_388_608
 #: Of what describes the messages of a push; the header has 262,144 bytes.
 PUSH_OPTIONS_MAX = 200_000
 LEASE_BYTES_MAX = 8_388_608
+#: Messages that one request shows at most.
+PEEK_COUNT_MAX = 256
 
 Queues = Union[str, Sequence[str]]
 
@@ -161,10 +163,18 @@ class Client:
     async def peek(
         self, queue: str, *, state: Optional[State] = None, id: Optional[int] = None, max_messages: int = 10
     ) -> "List[Tuple[_answer.MessageView, Mapping[str, str], bytes]]":
-        """Looks at messages without changing anything: what it is, its headers, its body."""
-        request = _request.Peek(queue, state, id, max_messages, LEASE_BYTES_MAX, None, Consistency.LINEARIZABLE)
-        answered = await self._core.call(request)
-        return [(view, *decode_content(content)) for view, content in zip(answered.answer.messages, answered.contents)]
+        """Looks at messages without changing anything: what it is, its headers, its body. Many come in several requests."""
+        shown: "List[Tuple[_answer.MessageView, Mapping[str, str], bytes]]" = []
+        after = None
+        while True:
+            size = min(max_messages - len(shown), PEEK_COUNT_MAX)
+            request = _request.Peek(queue, state, id, size, LEASE_BYTES_MAX, after, Consistency.LINEARIZABLE)
+            answered = await self._core.call(request)
+            page = answered.answer
+            shown += [(view, *decode_content(content)) for view, content in zip(page.messages, answered.contents)]
+            after = page.next
+            if after is None or len(shown) >= max_messages:
+                return shown
 
     # Queues
 
