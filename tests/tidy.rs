@@ -54,6 +54,7 @@ const WIRE: &[&str] = &[
     "request",
     "response",
     "schedule",
+    "security",
     "stages",
     "txn",
 ];

@@ -30,6 +30,7 @@ pub mod peer;
 pub mod request;
 pub mod response;
 pub mod schedule;
+pub mod security;
 pub mod settings;
 pub mod stages;
 pub mod txn;

@@ -35,5 +35,6 @@ mod start;
 mod state_hash;
 mod stores;
 mod terminal;
+mod tls;
 mod upgrade;
 mod work;

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use queue_protocol::bounded::Text;
 use queue_protocol::client::tls::pki_types::pem::PemObject as _;
 use queue_protocol::client::tls::pki_types::{CertificateDer, PrivateKeyDer};
 use queue_protocol::client::tls::{ALPN, Trust, accept, provider};
 use queue_protocol::client::{Dial, Stream};
+use queue_protocol::security::TlsView;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
@@ -17,7 +19,7 @@ use super::authority::{Issued, in_memory};
 use super::certificate::Certificate;
 use super::files::{Stamp, read_certificates, read_key};
 use super::net::ProbeDial;
-use super::{TlsError, TlsMode, TlsOptions, TlsState};
+use super::{TlsError, TlsMode, TlsOptions};
 use crate::clock::{Clock as _, SystemClock};
 
 /// What is spoken on the port of HTTP inside of TLS.
@@ -120,17 +122,22 @@ impl Tls {
     }
 
     /// What the node says of it.
-    pub(crate) fn state(&self) -> TlsState {
+    pub(crate) fn view(&self) -> TlsView {
         let current = self.current();
         let files = current.serving.as_ref().filter(|_| current.options.cert.is_some());
-        let expired = current.check_dates().err().map(|error| error.to_string());
-        TlsState {
+        let until_ms = files.map(|serving| serving.certificate.until.as_millisecond());
+        let date = || current.check_dates().err().map(|error| error.to_string());
+        TlsView {
             mode: current.options.mode,
-            until_ms: files
-                .map(|serving| u64::try_from(serving.certificate.until.as_millisecond()).unwrap_or(0)),
-            alarm: self.seen().alarm.clone().or(expired),
-            failures: self.failures.load(Ordering::Relaxed),
+            until_ms: until_ms.map(|until| u64::try_from(until).unwrap_or(0)),
+            alarm: self.seen().alarm.clone().or_else(date).map(Text::cut),
         }
+    }
+
+    /// How often files that were changed could not be taken.
+    #[cfg(feature = "http")]
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn read(&self, options: &TlsOptions) -> Result<Current, TlsError> {
