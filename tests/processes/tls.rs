@@ -159,7 +159,9 @@ async fn a_certificate_that_has_expired_or_vouches_for_itself_is_told_with_its_r
     let certificates = Certificates::new().await;
     let made = issue(&certificates, [2019, 2020], false);
     // It starts all the same: its peers do not look at the certificate.
-    let cluster = cluster(1, &certificates, "optional").await;
+    let (cert, key) = (certificates.path("mq.crt"), certificates.path("mq.key"));
+    let env = [("QUEUED_TLS_MODE", "optional"), ("QUEUED_TLS_CERT", &*cert), ("QUEUED_TLS_KEY", &*key)];
+    let cluster = Cluster::start_with(1, &env).await;
     let servers = cluster.servers();
     let ran = ctl(&servers, &["--tls-ca", &made], &["queue", "ls"]).await.expect(77);
     ran.says("error[tls]: ").says("its certificate has expired: it was valid until 2020-01-02T00:00:00Z");

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Client, ClientConfig, Error, TcpDial};
+use super::{Client, ClientConfig, Dial, Error, TcpDial};
 use crate::request::Request;
 use crate::values::server;
 
@@ -22,11 +22,17 @@ use crate::values::server;
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
     timeout: Duration,
+    #[cfg(feature = "tls")]
+    trust: Option<super::tls::Trust>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5) }
+        Self {
+            timeout: Duration::from_secs(5),
+            #[cfg(feature = "tls")]
+            trust: None,
+        }
     }
 }
 
@@ -41,6 +47,24 @@ impl ConnectOptions {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Speak TLS, with those that `trust` says. Default: plain.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), queue_protocol::client::Error> {
+    /// use queue_protocol::client::ConnectOptions;
+    /// use queue_protocol::client::tls::Trust;
+    ///
+    /// let trust = Trust::Authorities("/etc/queued/ca.crt".into());
+    /// let client = ConnectOptions::new().tls(trust).connect("mq1,mq2").await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, trust: super::tls::Trust) -> Self {
+        self.trust = Some(trust);
         self
     }
 
@@ -63,7 +87,17 @@ impl ConnectOptions {
     pub fn connect_lazily(self, servers: impl AsRef<str>) -> Result<Client, Error> {
         let servers = addresses(servers.as_ref())?;
         let config = ClientConfig { servers, timeout: self.timeout, follow: true, seed: seed() };
-        Ok(Client::new(config, Arc::new(TcpDial::default())))
+        Ok(Client::new(config, self.dial()))
+    }
+}
+
+impl ConnectOptions {
+    fn dial(self) -> Arc<dyn Dial> {
+        #[cfg(feature = "tls")]
+        if let Some(trust) = self.trust {
+            return Arc::new(super::tls::TlsDial::new(trust));
+        }
+        Arc::new(TcpDial::default())
     }
 }
 
