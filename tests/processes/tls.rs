@@ -2,17 +2,20 @@
 //! with TLS, under load.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use harness::bodies::{drain, sorted};
 use harness::cluster::Cluster;
+use harness::http::http;
 use harness::program::{Ran, queuectl, queued, run};
 use harness::{LIMIT, free_port, until};
+use queue_protocol::client::tls::{Trust, connect, name_of};
+use queue_protocol::client::{Dial as _, TcpDial};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::members::{QUEUE, keep_pushing, more_are_accepted};
 
@@ -298,63 +301,26 @@ async fn a_plain_cluster_becomes_one_with_tls_under_pushes_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_is_served_over_tls_and_the_gateway_checks_the_leader() {
-    let certificates = Certificates::new().await;
+    let (certificates, stranger) = (Certificates::new().await, Certificates::new().await);
     let mut cluster = cluster(3, &certificates, "require").await;
     cluster.serve_http().await;
     cluster.ctl(&["queue", "create", "default"]).await.expect(0);
-    let ca = certificates.path("ca.crt");
-    let curl = |words: &[&str]| {
-        let mut curl = Command::new("curl");
-        curl.args(["-sS", "--max-time", "20"]).args(words);
-        curl
-    };
+    let send =
+        "POST /send HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 7\r\n\r\n{\"a\":1}";
     for n in 0..3 {
-        let url = format!("https://{}/send", cluster.http(n));
-        let ran = run(curl(&["--cacert", &ca]).args(["-d", "over TLS", &url]), b"").await.expect(0);
-        assert!(!ran.stdout.contains("error"), "{ran}");
-        run(curl(&["--cacert", &ca, "--tls-max", "1.2", &url]), b"").await.expect(35);
-        run(&mut curl(&[url.as_str()]), b"").await.expect(60);
-        let plain =
-            run(&mut curl(&["-w", "%{http_code}", &format!("http://{}/livez", cluster.http(n))]), b"").await;
-        assert!(plain.stdout.ends_with("426"), "{plain}");
+        let sent = https(cluster.http(n), certificates.file("ca.crt"), send).await.expect("it is trusted");
+        assert!(sent.starts_with("HTTP/1.1 200 "), "{sent}");
+        let other =
+            https(cluster.http(n), stranger.file("ca.crt"), send).await.expect_err("it is not trusted");
+        assert!(other.to_string().contains("was not issued by an authority"), "{other}");
+        let plain = http(cluster.http(n), "GET", "/livez", &[], "").await;
+        assert!(plain.status == 426, "{plain:?}");
     }
     let bodies = sorted(&drain(&cluster.client(), "default").await);
     assert_eq!(bodies.len(), 3, "{bodies:?}");
     let wrong =
         run(&mut curl(&["-w", "%{http_code}", &format!("http://{}/", cluster.address(0))]), b"").await;
     assert!(wrong.stdout.contains("https://") && wrong.stdout.ends_with("400"), "{wrong}");
-}
-
-/// What `openssl s_client` says of a node.
-fn s_client(address: &str, ca: &Path, words: &[&str]) -> (bool, String) {
-    let mut command = Command::new("openssl");
-    command.args(["s_client", "-connect", address, "-CAfile"]).arg(ca).args(words);
-    let output = command.stdin(std::process::Stdio::null()).output().expect("openssl is installed");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openssl_is_spoken_to_in_tls_1_3_only_and_gets_no_ticket() {
-    let certificates = Certificates::new().await;
-    let cluster = cluster(1, &certificates, "require").await;
-    let (address, ca) = (cluster.address(0).to_owned(), certificates.file("ca.crt"));
-    let client = async |words: &'static [&'static str]| {
-        let (address, ca) = (address.clone(), ca.clone());
-        let asking = tokio::task::spawn_blocking(move || s_client(&address, &ca, words));
-        tokio::time::timeout(Duration::from_secs(60), asking)
-            .await
-            .expect("it ends")
-            .expect("it does not panic")
-    };
-    let (connected, said) = client(&["-tls1_3", "-alpn", "queued/1", "-verify_return_error"]).await;
-    assert!(connected && said.contains("Verify return code: 0 (ok)"), "{said}");
-    assert!(said.contains("ALPN protocol: queued/1") && said.contains("TLSv1.3"), "{said}");
-    assert!(!said.contains("Session Ticket arrived") && !said.contains("TLS session ticket:"), "{said}");
-    for words in [&["-tls1_2"][..], &["-tls1_1"], &["-tls1_3", "-alpn", "h2"]] {
-        let (connected, said) = client(words).await;
-        assert!(!connected && said.contains("alert"), "{words:?}: {said}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
