@@ -289,3 +289,33 @@ fn config(
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_can_be_resumed_and_no_data_comes_early() {
+        let tls = Tls::load(&TlsOptions { mode: TlsMode::Require, ..TlsOptions::default() });
+        let current = tls.expect("it needs no files").current();
+        let serving = current.serving.as_ref().expect("it is not off");
+        for config in [&serving.binary, &serving.http] {
+            assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
+            assert!(!config.session_storage.can_cache() && !config.ticketer.enabled());
+            assert_eq!(config.alpn_protocols.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_node_without_files_keeps_its_key_when_they_are_read_anew() {
+        let options = |mode| TlsOptions { mode, ..TlsOptions::default() };
+        let tls = Tls::load(&options(TlsMode::Optional)).expect("it needs no files");
+        let pin = |tls: &Tls| tls.current().serving.as_ref().map(|serving| serving.certificate.pin);
+        let first = pin(&tls);
+        tls.change(&options(TlsMode::Require)).expect("it needs no files");
+        assert_eq!((pin(&tls), tls.mode(), tls.is_required()), (first, TlsMode::Require, true));
+        tls.change(&options(TlsMode::Off)).expect("it needs no files");
+        assert_eq!((pin(&tls), tls.mode(), tls.is_required()), (None, TlsMode::Off, false));
+        assert_eq!(tls.view(), TlsView::default());
+    }
+}
