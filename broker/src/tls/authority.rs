@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use queue_protocol::client::tls::pki_types::{CertificateDer, UnixTime};
 use rcgen::{
@@ -55,8 +55,6 @@ fn params(days: u64) -> CertificateParams {
     params.not_after = (now + DAY * u32::try_from(days).unwrap_or(u32::MAX)).into();
     params
 }
-
-use std::time::UNIX_EPOCH;
 
 fn authority_params() -> CertificateParams {
     let mut params = params(AUTHORITY_DAYS);
