@@ -59,6 +59,7 @@ const WIRE: &[&str] = &[
     "request",
     "response",
     "schedule",
+    "security",
     "stages",
     "txn",
 ];

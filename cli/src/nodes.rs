@@ -1,6 +1,7 @@
 //! What every node says of itself, put side by side. A node that does not answer is a row too.
 
 pub(crate) mod show;
+mod warnings;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,8 +72,12 @@ pub(crate) async fn gather(client: &Client, servers: &[String], limit: Duration)
     let mut asked: BTreeSet<String> = BTreeSet::new();
     let first: Vec<String> =
         servers.iter().filter(|server| asked.insert((*server).clone())).cloned().collect();
-    let mut nodes = join_all(first.into_iter().map(|address| ask(client, address, limit))).await;
+    let asked_first = join_all(first.into_iter().map(|address| ask(client, address, limit))).await;
+    let (mut nodes, distrusts): (Vec<_>, Vec<_>) = asked_first.into_iter().unzip();
     if nodes.iter().all(|node| node.status.is_err()) {
+        if let Some(distrust) = distrusts.into_iter().flatten().next() {
+            return Err(distrust);
+        }
         let reasons: Vec<String> = nodes
             .iter()
             .map(|node| format!("{} {}", node.address, node.status.as_ref().err().map_or("", String::as_str)))
@@ -91,12 +96,14 @@ pub(crate) async fn gather(client: &Client, servers: &[String], limit: Duration)
         .map(|member| member.address.to_string())
         .filter(|address| asked.insert(address.clone()))
         .collect();
-    nodes.extend(join_all(more.into_iter().map(|address| ask(client, address, limit))).await);
+    let asked_more = join_all(more.into_iter().map(|address| ask(client, address, limit))).await;
+    nodes.extend(asked_more.into_iter().map(|(node, _)| node));
     Ok(arrange(nodes, newest_members))
 }
 
-async fn ask(client: &Client, address: String, limit: Duration) -> Node {
-    let began = Instant::now();
+/// Asks a node; if TLS is between this and it, how that is told.
+async fn ask(client: &Client, address: String, limit: Duration) -> (Node, Option<Failure>) {
+    let (began, mut distrust) = (Instant::now(), None);
     let status = match timeout(limit, client.call_node(&address, Request::Status)).await {
         Ok(Ok(answered)) => match answered.answer {
             Answer::Status(status) => {
@@ -110,10 +117,15 @@ async fn ask(client: &Client, address: String, limit: Duration) -> Node {
                 End::Quiet(_) => "answered something else".to_owned(),
             }),
         },
-        Ok(Err(error)) => Err(reason(&address, &error)),
+        Ok(Err(error)) => {
+            let why = reason(&address, &error);
+            let failure = Failure::of(error, None);
+            distrust = (failure.exit == Exit::Denied).then_some(failure);
+            Err(why)
+        }
         Err(_) => Err(format!("timed out after {}", humantime::format_duration(limit))),
     };
-    Node { address, member: None, status }
+    (Node { address, member: None, status }, distrust)
 }
 
 /// Why a node did not answer, without the address that stands beside it.
@@ -237,28 +249,9 @@ impl Nodes {
         }
     }
 
-    /// What a node has less of than its settings ask for.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let few = |status: &StatusView| {
-            let (max, asked) = (status.connections_max, status.connections_asked);
-            let what =
-                format!("{} takes {max} clients, not {asked}: it has too few file descriptors", status.name);
-            (max < asked).then_some(what)
-        };
-        self.answers().filter_map(few).collect()
-    }
-
     /// The level the cluster is at: nobody who answers knows of a higher one.
     fn level(&self) -> Option<Level> {
         self.answers().map(|status| status.level).max()
-    }
-
-    /// Nodes whose clocks are not believed.
-    pub(crate) fn clocks(&self) -> Vec<String> {
-        let off = self.answers().filter_map(|status| {
-            Some(format!("{}: {}", &*status.name, render::clock_off(status.clock_off_ms)?))
-        });
-        off.collect()
     }
 
     /// The cluster's feature level, and what could be done about it.
@@ -337,6 +330,7 @@ mod tests {
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
+            tls: queue_protocol::security::TlsView::default(),
             health: health(role == Role::Leader, &[1, 2, 3]),
         }
     }

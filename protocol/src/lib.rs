@@ -33,6 +33,7 @@ pub mod proof;
 pub mod request;
 pub mod response;
 pub mod schedule;
+pub mod security;
 pub mod settings;
 pub mod stages;
 pub mod txn;

@@ -22,6 +22,7 @@ use crate::limits::{
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
 use crate::schedule::ScheduleList;
+use crate::security::TlsView;
 use crate::settings::Settings;
 pub use crate::stages::{StageView, WriteStage};
 use crate::txn::TxnOutcome;
@@ -435,6 +436,8 @@ pub struct StatusView {
     pub connections_asked: u64,
     /// What it can say of how the cluster is.
     pub health: HealthView,
+    /// How its connections are secured.
+    pub tls: TlsView,
 }
 
 /// A member as the membership names it.

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::client::{Client, ClientConfig, TcpDial};
+use queue_protocol::client::Client;
 use queue_protocol::names::NodeId;
 use queue_protocol::response::{Role, StatusView};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -13,9 +12,9 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::SemaphorePermit;
 
+use crate::dial::{client_over, trusting};
 use crate::process::{Daemon, resident, show_log};
 use crate::program::{self, Ran, Running, run};
-use crate::raw::random_session;
 use crate::settings::patient;
 use crate::{LIMIT, free_port, slots, until};
 
@@ -77,6 +76,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     env: Vec<(String, String)>,
     looker: Client,
+    /// The authority that vouches for the nodes, where they speak TLS.
+    authority: Option<PathBuf>,
     dir: TempDir,
     _slot: SemaphorePermit<'static>,
 }
@@ -124,8 +125,10 @@ impl Cluster {
         let nodes: Vec<Node> =
             (1..).zip(places).map(|(number, place)| Node::new(dir.path(), number, place)).collect();
         let servers = nodes.iter().map(|node| node.place.address.clone()).collect();
-        let looker = client_of(servers, Duration::from_secs(2));
-        Self { nodes, env: env.collect(), looker, dir, _slot: slot }
+        let env: Vec<(String, String)> = env.collect();
+        let authority = env.iter().find(|(name, _)| name == "QUEUED_TLS_CA").map(|(_, file)| file.into());
+        let looker = client_over(trusting(authority.clone()), servers, Duration::from_secs(2));
+        Self { nodes, env, looker, authority, dir, _slot: slot }
     }
 
     async fn form(&mut self) {
@@ -421,6 +424,7 @@ impl Cluster {
     pub fn queuectl(&self) -> Command {
         let mut queuectl = program::queuectl();
         queuectl.env("QUEUECTL_SERVERS", self.servers()).env("QUEUECTL_TIMEOUT", "30s");
+        queuectl.envs(self.authority.iter().map(|file| ("QUEUECTL_TLS_CA", file)));
         queuectl.env("XDG_STATE_HOME", self.dir.path()).current_dir(self.dir.path());
         queuectl
     }
@@ -432,7 +436,8 @@ impl Cluster {
 
     /// A client with a session of its own.
     pub fn client(&self) -> Client {
-        client_of(self.nodes.iter().map(|node| node.place.address.clone()).collect(), patient(LIMIT))
+        let servers = self.nodes.iter().map(|node| node.place.address.clone()).collect();
+        client_over(trusting(self.authority.clone()), servers, patient(LIMIT))
     }
 
     /// What node `n` says of itself.
@@ -512,6 +517,5 @@ impl Drop for Cluster {
 
 /// A client of these servers with a session of its own.
 pub fn client_of(servers: Vec<String>, timeout: Duration) -> Client {
-    let config = ClientConfig { servers, timeout, follow: true, seed: random_session().0 };
-    Client::new(config, Arc::new(TcpDial::default()))
+    client_over(trusting(None), servers, timeout)
 }

@@ -5,6 +5,7 @@
 
 pub mod bodies;
 pub mod cluster;
+pub mod dial;
 pub mod history;
 pub mod http;
 pub mod ledger;

@@ -37,5 +37,6 @@ mod start;
 mod state_hash;
 mod stores;
 mod terminal;
+mod tls;
 mod upgrade;
 mod work;

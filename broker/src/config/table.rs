@@ -187,7 +187,7 @@ pub static SETTINGS: &[Setting] = &[
               require nobody; needed beyond loopback. SIGHUP reads it anew, so that a cluster becomes one with TLS without a \
               stop",
         alias: None,
-        scope: Scope::Cluster,
+        scope: Scope::Node,
         set: |config, text| {
             let modes = [TlsMode::Off, TlsMode::Optional, TlsMode::Require];
             let mode = modes.into_iter().find(|mode| mode.as_str() == text);
@@ -231,7 +231,7 @@ pub static SETTINGS: &[Setting] = &[
         doc: "The authorities of the cluster's certificates, PEM: the gateway of HTTP is a client of the leader and checks it. \
               For who serves HTTP under tls.mode = require",
         alias: None,
-        scope: Scope::Cluster,
+        scope: Scope::Node,
         set: |config, text| {
             config.tls.ca = (!text.is_empty()).then(|| text.into());
             Ok(())

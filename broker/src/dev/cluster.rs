@@ -469,6 +469,7 @@ mod tests {
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
+            tls: queue_protocol::security::TlsView::default(),
             health: queue_protocol::health::HealthView::default(),
         })
     }

@@ -176,6 +176,7 @@ mod tests {
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
+            tls: queue_protocol::security::TlsView::default(),
             health: queue_protocol::health::HealthView::default(),
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }

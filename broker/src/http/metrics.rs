@@ -9,6 +9,7 @@ use axum::response::Response;
 use prometheus_client::registry::Unit;
 use queue_protocol::names::NodeId;
 use queue_protocol::response::{Role, StatusView, WriteStage};
+use queue_protocol::security::Secured;
 
 use super::answers::with_type;
 use super::machine::{self, float};
@@ -77,6 +78,18 @@ fn about(page: &mut Page, app: &App, status: &StatusView) {
     let off = status.clock_off_ms as f64 / 1_000.0;
     let help = "How far its clock is ahead of the cluster's time of day";
     page.gauge("queued_clock_offset", Some(Unit::Seconds), help, off);
+    let help = "Connections in the clear are refused (tls.mode = require): 1, else 0";
+    page.gauge("queued_tls_required", None, help, truth(status.tls.mode == Secured::Require));
+    let help =
+        "Something is wrong with the certificate or its files, see `queuectl cluster status`: 1, else 0";
+    page.gauge("queued_tls_alarm", None, help, truth(status.tls.alarm.is_some()));
+    if let Some(until_ms) = status.tls.until_ms {
+        let help = "When the certificate ends, Unix time";
+        page.gauge("queued_tls_certificate_end", Some(Unit::Seconds), help, float(until_ms / 1_000));
+    }
+    let failures = app.site.consensus.outside().net.tls().failures();
+    let help = "Changed files of TLS that could not be used";
+    page.counter("queued_tls_reload_failures", None, help, float(failures));
 }
 
 fn raft(page: &mut Page, app: &App, status: &StatusView) {

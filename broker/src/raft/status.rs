@@ -231,6 +231,7 @@ impl Consensus {
             clock_off_ms: self.times.off_ms(),
             connections_max: 0,
             connections_asked: 0,
+            tls: self.outside.net.tls().view(),
             health: told,
         }
     }

@@ -4,8 +4,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use queue_protocol::client::{Dial, Stream};
+use queue_protocol::security::TlsView;
 
-use super::{TlsError, TlsMode, TlsOptions, TlsState};
+use super::{TlsError, TlsMode, TlsOptions};
 
 /// The mode `off`.
 pub struct Tls(());
@@ -29,8 +30,13 @@ impl Tls {
         TlsMode::Off
     }
 
-    pub(crate) fn state(&self) -> TlsState {
-        TlsState::default()
+    pub(crate) fn view(&self) -> TlsView {
+        TlsView::default()
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn failures(&self) -> u64 {
+        0
     }
 
     pub(crate) async fn accept(

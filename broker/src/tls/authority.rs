@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use queue_protocol::client::tls::pki_types::{CertificateDer, UnixTime};
 use rcgen::{
@@ -55,8 +55,6 @@ fn params(days: u64) -> CertificateParams {
     params.not_after = (now + DAY * u32::try_from(days).unwrap_or(u32::MAX)).into();
     params
 }
-
-use std::time::UNIX_EPOCH;
 
 fn authority_params() -> CertificateParams {
     let mut params = params(AUTHORITY_DAYS);
@@ -166,4 +164,38 @@ fn create(path: &Path, text: &str, eyes: Eyes) -> Result<(), TlsError> {
     let written =
         file.and_then(|mut file: File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
     written.map_err(|error| TlsError::file(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Certificate;
+
+    #[test]
+    fn an_authority_is_read_back_and_issues_what_leads_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (_, issued) = Authority::make().unwrap();
+        issued.write(&at("ca.crt"), &at("ca.key")).unwrap();
+        let authority = Authority::read(&at("ca.crt"), &at("ca.key")).unwrap();
+        let hosts = ["mq1", "10.0.0.1", "[::1]"].map(str::to_owned);
+        authority.issue("mq1", &hosts, 7).unwrap().write(&at("mq1.crt"), &at("mq1.key")).unwrap();
+        let node = Certificate::read(&at("mq1.crt")).unwrap();
+        assert_eq!(node.names, ["mq1", "10.0.0.1", "::1"]);
+        assert!(!node.is_authority && !node.is_self_signed && node.is_valid_at(SystemClock.wall_ms()));
+        let week_ms = i64::from(7 * 24 * 3_600 * 1_000);
+        let left_ms = node.until.as_millisecond() - i64::try_from(SystemClock.wall_ms()).unwrap();
+        assert!((week_ms - 60_000..=week_ms).contains(&left_ms), "{left_ms}");
+        let own = Certificate::read(&at("ca.crt")).unwrap();
+        assert!(own.is_authority && own.is_self_signed && own.names.is_empty());
+
+        // The key of another authority, a host that is none, files that are there already.
+        let (_, other) = Authority::make().unwrap();
+        other.write(&at("other.crt"), &at("other.key")).unwrap();
+        let mixed = Authority::read(&at("ca.crt"), &at("other.key")).unwrap();
+        let refused = mixed.issue("mq1", &hosts, 7).err().expect("they do not belong together");
+        assert!(refused.to_string().contains("not made together"), "{refused}");
+        assert!(authority.issue("mq1", &["é".to_owned()], 7).is_err());
+        assert!(issued.write(&at("ca.crt"), &at("ca.key")).is_err());
+    }
 }

@@ -94,16 +94,3 @@ impl TlsError {
         Self::File { what: format!("{}: {why}", path.display()) }
     }
 }
-
-/// What a node says of its TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsState {
-    /// With whom it speaks in the clear.
-    pub(crate) mode: TlsMode,
-    /// The end of its certificate, Unix milliseconds; `None` for one in memory, or none.
-    pub(crate) until_ms: Option<u64>,
-    /// What is wrong with the files, since they were read last.
-    pub(crate) alarm: Option<String>,
-    /// How often files that were changed could not be taken.
-    pub(crate) failures: u64,
-}

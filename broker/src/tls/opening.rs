@@ -146,3 +146,113 @@ fn answer(http: Option<SocketAddr>, mode: TlsMode) -> String {
         body.len()
     )
 }
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use queue_protocol::client::TcpDial;
+    use queue_protocol::client::tls::{PlainRefusal, Trust, connect, name_of};
+    use queue_protocol::frame::OutFrame;
+    use queue_protocol::io::FrameReader;
+    use queue_protocol::request::{Call, Request};
+
+    use super::*;
+    use crate::commands::machine;
+    use crate::outside::Tcp;
+    use crate::tls::{TlsNet, TlsOptions};
+
+    const MODES: [TlsMode; 3] = [TlsMode::Off, TlsMode::Optional, TlsMode::Require];
+
+    fn outside(mode: TlsMode) -> Outside {
+        let tls = Tls::load(&TlsOptions { mode, ..TlsOptions::default() }).expect("it needs no files");
+        let tcp = Arc::new(Tcp { dial: TcpDial::default() });
+        Outside { net: Arc::new(TlsNet { tcp, tls }), ..machine::outside() }
+    }
+
+    /// What comes of a connection that begins with these bytes and ends, and what it is answered.
+    async fn opened(mode: TlsMode, sent: &[u8]) -> (Result<Option<Vec<u8>>, String>, Vec<u8>) {
+        let (mut near, far) = tokio::io::duplex(1 << 16);
+        near.write_all(sent).await.expect("there is room");
+        near.shutdown().await.expect("it is open");
+        let http = Some(([127, 0, 0, 1], 7411).into());
+        let opened = open(Box::new(far), &outside(mode), http).await;
+        let opened = match opened {
+            Ok(Some(mut opened)) => {
+                assert!(!opened.is_secured);
+                opened.stream.read_to_end(&mut opened.ahead).await.expect("the rest comes");
+                Ok(Some(opened.ahead))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
+        let mut answer = Vec::new();
+        near.read_to_end(&mut answer).await.expect("it ends");
+        (opened, answer)
+    }
+
+    async fn frame() -> Vec<u8> {
+        let call = Call { stamp: None, timeout_ms: 1, request: Request::Status };
+        let (mut outbox, mut frame) = (Outbox::new(), Vec::new());
+        outbox.push(&OutFrame::new(1, &call, Vec::new())).expect("it fits");
+        outbox.write_to(&mut frame).await.expect("memory takes all");
+        frame
+    }
+
+    /// The refusal in an answer.
+    async fn refusal(answer: &[u8]) -> ErrorCode {
+        let frame = FrameReader::new(answer).next().await.expect("it is a frame").expect("there is one");
+        let Ok(HelloMessage::Refused(error)) = frame.message() else { panic!("that is no refusal") };
+        error.code
+    }
+
+    #[tokio::test]
+    async fn http_is_told_where_to_go_whatever_the_mode() {
+        for mode in MODES {
+            for request in ["GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", "POST /send HTTP/1.1\r\n"] {
+                let (opened, answer) = opened(mode, request.as_bytes()).await;
+                let text = String::from_utf8(answer).expect("it is text");
+                assert_eq!(opened, Ok(None));
+                let scheme = if mode == TlsMode::Require { "https" } else { "http" };
+                assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+                assert!(text.ends_with(&format!("HTTP is served at {scheme}://127.0.0.1:7411\n")), "{text}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_are_left_alone_unless_nobody_is_spoken_to_in_the_clear() {
+        for sent in [frame().await, b"GE".to_vec(), b"nonsense".to_vec(), vec![0; 3_000]] {
+            for mode in [TlsMode::Off, TlsMode::Optional] {
+                assert_eq!(opened(mode, &sent).await, (Ok(Some(sent.clone())), Vec::new()));
+            }
+            let (opened, answer) = opened(TlsMode::Require, &sent).await;
+            if sent.len() < OPENING_SIZE {
+                assert_eq!((opened, answer), (Ok(Some(sent)), Vec::new()));
+            } else {
+                assert!(opened.is_err());
+                assert_eq!(refusal(&answer).await, ErrorCode::TlsRequired);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_is_spoken_with_those_that_want_to_unless_it_is_off() {
+        for mode in MODES {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let opening = tokio::spawn(async move { open(Box::new(far), &outside(mode), None).await });
+            let config = Arc::new(Trust::Anybody.config().expect("it needs no files"));
+            let dialed = connect(config, name_of("mq1:1").expect("it is a name"), Box::new(near)).await;
+            let opened = opening.await.expect("it does not panic");
+            match (mode, dialed, opened) {
+                (TlsMode::Off, Err(error), Err(HandshakeError::Rejected(said))) => {
+                    assert_eq!(PlainRefusal::of(&error), Some(&said));
+                    assert_eq!(said.code, ErrorCode::TlsOff);
+                }
+                (_, Ok(near), Ok(Some(opened))) => {
+                    assert!(opened.is_secured && opened.ahead.is_empty());
+                    assert_eq!(near.channel(), opened.stream.channel());
+                }
+                _ => panic!("{mode:?}"),
+            }
+        }
+    }
+}

@@ -2,28 +2,7 @@
 
 use std::path::PathBuf;
 
-/// With whom a node speaks in the clear.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TlsMode {
-    /// With everybody: no TLS.
-    #[default]
-    Off,
-    /// With those that speak no TLS: it accepts both, and dials TLS first.
-    Optional,
-    /// With nobody.
-    Require,
-}
-
-impl TlsMode {
-    /// As the settings have it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Optional => "optional",
-            Self::Require => "require",
-        }
-    }
-}
+pub use queue_protocol::security::Secured as TlsMode;
 
 /// How a node speaks TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use queue_protocol::bounded::Text;
 use queue_protocol::client::tls::pki_types::pem::PemObject as _;
 use queue_protocol::client::tls::pki_types::{CertificateDer, PrivateKeyDer};
 use queue_protocol::client::tls::{ALPN, Trust, accept, provider};
 use queue_protocol::client::{Dial, Stream};
+use queue_protocol::security::TlsView;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
@@ -17,7 +19,7 @@ use super::authority::{Issued, in_memory};
 use super::certificate::Certificate;
 use super::files::{Stamp, read_certificates, read_key};
 use super::net::ProbeDial;
-use super::{TlsError, TlsMode, TlsOptions, TlsState};
+use super::{TlsError, TlsMode, TlsOptions};
 use crate::clock::{Clock as _, SystemClock};
 
 /// What is spoken on the port of HTTP inside of TLS.
@@ -120,17 +122,22 @@ impl Tls {
     }
 
     /// What the node says of it.
-    pub(crate) fn state(&self) -> TlsState {
+    pub(crate) fn view(&self) -> TlsView {
         let current = self.current();
         let files = current.serving.as_ref().filter(|_| current.options.cert.is_some());
-        let expired = current.check_dates().err().map(|error| error.to_string());
-        TlsState {
+        let until_ms = files.map(|serving| serving.certificate.until.as_millisecond());
+        let date = || current.check_dates().err().map(|error| error.to_string());
+        TlsView {
             mode: current.options.mode,
-            until_ms: files
-                .map(|serving| u64::try_from(serving.certificate.until.as_millisecond()).unwrap_or(0)),
-            alarm: self.seen().alarm.clone().or(expired),
-            failures: self.failures.load(Ordering::Relaxed),
+            until_ms: until_ms.map(|until| u64::try_from(until).unwrap_or(0)),
+            alarm: self.seen().alarm.clone().or_else(date).map(Text::cut),
         }
+    }
+
+    /// How often files that were changed could not be taken.
+    #[cfg(feature = "http")]
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn read(&self, options: &TlsOptions) -> Result<Current, TlsError> {
@@ -281,4 +288,34 @@ fn config(
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_can_be_resumed_and_no_data_comes_early() {
+        let tls = Tls::load(&TlsOptions { mode: TlsMode::Require, ..TlsOptions::default() });
+        let current = tls.expect("it needs no files").current();
+        let serving = current.serving.as_ref().expect("it is not off");
+        for config in [&serving.binary, &serving.http] {
+            assert_eq!((config.send_tls13_tickets, config.max_early_data_size), (0, 0));
+            assert!(!config.session_storage.can_cache() && !config.ticketer.enabled());
+            assert_eq!(config.alpn_protocols.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_node_without_files_keeps_its_key_when_they_are_read_anew() {
+        let options = |mode| TlsOptions { mode, ..TlsOptions::default() };
+        let tls = Tls::load(&options(TlsMode::Optional)).expect("it needs no files");
+        let pin = |tls: &Tls| tls.current().serving.as_ref().map(|serving| serving.certificate.pin);
+        let first = pin(&tls);
+        tls.change(&options(TlsMode::Require)).expect("it needs no files");
+        assert_eq!((pin(&tls), tls.mode(), tls.is_required()), (first, TlsMode::Require, true));
+        tls.change(&options(TlsMode::Off)).expect("it needs no files");
+        assert_eq!((pin(&tls), tls.mode(), tls.is_required()), (None, TlsMode::Off, false));
+        assert_eq!(tls.view(), TlsView::default());
+    }
 }

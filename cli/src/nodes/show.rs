@@ -5,14 +5,18 @@ use queue_protocol::response::{Role, StatusView};
 use serde_json::{Value, json};
 
 use super::{Node, Nodes};
+use crate::clock;
 use crate::render;
 use crate::table::{Align, Table};
+
+/// `2026-11-30`
+const DATE_SIZE: usize = 10;
 
 impl Nodes {
     /// The table.
     pub(crate) fn table(&self, width: Option<usize>) -> String {
         use Align::{Left, Right};
-        let columns = [
+        let mut columns = vec![
             ("NODE", Left),
             ("ROLE", Left),
             ("CLIENT ADDRESS", Left),
@@ -25,10 +29,17 @@ impl Nodes {
             ("UPTIME", Right),
             ("VERSION", Left),
         ];
+        // A cluster without it has no use for a column of dashes.
+        let speak_tls = self.speak_tls();
+        if speak_tls {
+            columns.extend([("TLS", Left), ("CERT UNTIL", Left)]);
+        }
         let (commit, judged) = (self.commit(), self.judge());
-        let rows: Vec<Vec<String>> = self.0.iter().map(|node| row(node, commit, &judged)).collect();
+        let rows: Vec<Vec<String>> =
+            self.0.iter().map(|node| row(node, commit, &judged, speak_tls)).collect();
         // What tells of trouble stays longest.
-        let drops = ["VERSION", "TERM", "UPTIME", "COMMIT", "APPLIED", "RTT", "DISK FREE"];
+        let drops =
+            ["VERSION", "CERT UNTIL", "TLS", "TERM", "UPTIME", "COMMIT", "APPLIED", "RTT", "DISK FREE"];
         Table::new(&columns, &drops, width).page(&rows)
     }
 
@@ -86,11 +97,12 @@ fn role(status: &StatusView, voter: Option<&Voter>, judged: &Judgement) -> &'sta
     }
 }
 
-fn row(node: &Node, commit: u64, judged: &Judgement) -> Vec<String> {
+fn row(node: &Node, commit: u64, judged: &Judgement, tls: bool) -> Vec<String> {
     let mut row = vec![node.name()];
     let Ok((status, round_trip)) = &node.status else {
         let role = if is_refused(voter(node, judged)) { "REFUSED" } else { "UNREACHABLE" };
         row.extend([role, &node.address, "?", "?", "?", "?", "-", "?", "?", "?"].map(str::to_owned));
+        row.extend(["?", "?"].into_iter().filter(|_| tls).map(str::to_owned));
         return row;
     };
     row.extend([
@@ -105,6 +117,10 @@ fn row(node: &Node, commit: u64, judged: &Judgement) -> Vec<String> {
         render::age(status.uptime_ms),
         status.version.to_string(),
     ]);
+    if tls {
+        let until = status.tls.until_ms.map(|until_ms| clock::rfc3339(until_ms)[..DATE_SIZE].to_owned());
+        row.extend([status.tls.mode.as_str().to_owned(), until.unwrap_or_else(|| "-".to_owned())]);
+    }
     row
 }
 
@@ -137,6 +153,11 @@ fn node_document(node: &Node, commit: u64, judged: &Judgement) -> Value {
             "uptime_ms": status.uptime_ms,
             "clock_off_ms": status.clock_off_ms,
             "version": &*status.version,
+            "tls": {
+                "mode": status.tls.mode.as_str(),
+                "certificate_until": status.tls.until_ms.map(clock::rfc3339),
+                "alarm": status.tls.alarm.as_deref(),
+            },
             "feature_levels": {"min": status.levels.min.0, "max": status.levels.max.0},
         }),
         Err(error) => json!({

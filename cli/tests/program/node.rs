@@ -498,6 +498,7 @@ fn status(address: SocketAddr, alone: bool) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
+        tls: queue_protocol::security::TlsView::default(),
         health: HealthView { lead: Some(lead), ..HealthView::default() },
     }))
 }

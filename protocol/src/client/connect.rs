@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Client, ClientConfig, Error, TcpDial};
+use super::{Client, ClientConfig, Dial, Error, TcpDial};
 use crate::credentials::CLIENT_NAME_DEFAULT;
 use crate::request::Request;
 use crate::values::server;
@@ -24,11 +24,18 @@ use crate::values::server;
 pub struct ConnectOptions {
     timeout: Duration,
     name: String,
+    #[cfg(feature = "tls")]
+    trust: Option<super::tls::Trust>,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5), name: CLIENT_NAME_DEFAULT.to_owned() }
+        Self {
+            timeout: Duration::from_secs(5),
+            name: CLIENT_NAME_DEFAULT.to_owned(),
+            #[cfg(feature = "tls")]
+            trust: None,
+        }
     }
 }
 
@@ -54,6 +61,24 @@ impl ConnectOptions {
         self
     }
 
+    /// Speak TLS, with those that `trust` says. Default: plain.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), queue_protocol::client::Error> {
+    /// use queue_protocol::client::ConnectOptions;
+    /// use queue_protocol::client::tls::Trust;
+    ///
+    /// let trust = Trust::Authorities("/etc/queued/ca.crt".into());
+    /// let client = ConnectOptions::new().tls(trust).connect("mq1,mq2").await?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, trust: super::tls::Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
     /// As [`Client::connect`], with these options.
     ///
     /// # Errors
@@ -73,7 +98,17 @@ impl ConnectOptions {
     pub fn connect_lazily(self, servers: impl AsRef<str>) -> Result<Client, Error> {
         let servers = addresses(servers.as_ref())?;
         let config = ClientConfig { servers, timeout: self.timeout, follow: true, seed: seed() };
-        Ok(Client::named(&self.name, config, Arc::new(TcpDial::default())))
+        Ok(Client::named(&self.name.clone(), config, self.dial()))
+    }
+}
+
+impl ConnectOptions {
+    fn dial(self) -> Arc<dyn Dial> {
+        #[cfg(feature = "tls")]
+        if let Some(trust) = self.trust {
+            return Arc::new(super::tls::TlsDial::new(trust));
+        }
+        Arc::new(TcpDial::default())
     }
 }
 

@@ -24,7 +24,7 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | connect | [`Client::connect`], [`ConnectOptions`] for another time limit or a cluster that is not there yet |
+//! | connect | [`Client::connect`], [`ConnectOptions`] for TLS, another time limit, or a cluster that is not there yet |
 //! | name a queue | [`Client::queue`]; [`Queue::create`], [`Queue::alter`], [`Queue::remove`], [`Queue::stats`] |
 //! | push a message | [`Queue::push`]: `delay`, `not_before`, `ttl`, `priority`, `group`, `dedup`, `unique`, `header` |
 //! | push many | [`Queue::push_all`] with texts, bytes or [`Message`]s |

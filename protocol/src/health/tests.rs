@@ -61,6 +61,7 @@ fn said(node: u64, of: u64, leader: Option<u64>) -> StatusView {
         clock_off_ms: 0,
         connections_max: 1,
         connections_asked: 1,
+        tls: crate::security::TlsView::default(),
         health: HealthView {
             lead: leads.then_some(lead),
             contacts: Bounded::new(contacts).unwrap(),

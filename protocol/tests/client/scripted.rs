@@ -172,6 +172,7 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
+        tls: queue_protocol::security::TlsView::default(),
         health: HealthView::default(),
     }))
 }

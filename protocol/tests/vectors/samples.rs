@@ -36,6 +36,7 @@ use queue_protocol::response::{
     Swept, WriteStage,
 };
 use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
+use queue_protocol::security::{Secured, TlsView};
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 use queue_protocol::txn::{Condition, Step, StepDone, Txn, TxnOutcome, TxnPart};
 
@@ -406,6 +407,13 @@ fn status_view(role: Role) -> StatusView {
         clock_off_ms: -7,
         connections_max: 640,
         connections_asked: 10_000,
+        tls: TlsView {
+            mode: Secured::Optional,
+            until_ms: Some(1_798_761_600_000),
+            alarm: Some(Text::cut(
+                "n1.crt and n1.key cannot be used: the key is not that of the certificate",
+            )),
+        },
         health: health::view(),
     }
 }

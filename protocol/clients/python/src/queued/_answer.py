@@ -276,6 +276,20 @@ class HealthView(NamedTuple):
     paused_count: U64
 
 
+class TlsMode(IntEnum):
+    OFF = 0
+    OPTIONAL = 1
+    REQUIRE = 2
+
+
+class TlsView(NamedTuple):
+    """How the connections of a node are secured."""
+
+    mode: TlsMode
+    until_ms: Optional[U64]
+    alarm: Optional[Annotated[str, Max(512)]]
+
+
 class StatusView(NamedTuple):
     """A node about itself."""
 
@@ -302,6 +316,7 @@ class StatusView(NamedTuple):
     connections_max: U64
     connections_asked: U64
     health: HealthView
+    tls: TlsView
 
 
 class StatusAnswer(NamedTuple):
