@@ -34,6 +34,7 @@ mod stages;
 mod start;
 mod state_hash;
 mod stores;
+mod supervised;
 mod terminal;
 mod upgrade;
 mod work;

@@ -1,5 +1,6 @@
 //! The commands of `queued`: one grammar, one file a command, one way to report what went wrong.
 
+mod completions;
 mod config;
 mod dev;
 pub(crate) mod failure;
@@ -12,6 +13,7 @@ mod recover;
 mod serve;
 mod start;
 mod store;
+mod supervisor;
 mod version;
 
 use std::ffi::OsString;
@@ -58,6 +60,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Ask a node for a sign of life, or with --ready whether it serves: exit 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
     /// Print the version
     Version,
 }
@@ -86,6 +90,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Command::Store(command) => store::run(&command),
         Command::Config(command) => config::run(&command).map(|()| 0),
         Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Version => version::run().map(|()| 0),
     };
     done.unwrap_or_else(|failure| {
