@@ -166,6 +166,8 @@ def crowd(address: Tuple[str, int], count: int, opening: bytes, drip: bytes = b"
         except OSError:
             pass
         streams.append(stream)
+    # Until they have all come: one that has only begun is not slow yet.
+    time.sleep(0.2)
     thread = threading.Thread(target=dripping)
     if drip:
         thread.start()

@@ -3,6 +3,7 @@
 Needs $QUEUED, $QUEUECTL, $PROMTOOL, and the package prometheus-client.
 """
 
+import gzip
 import json
 import os
 import re
@@ -30,12 +31,18 @@ def promtool(*words: str, text: str = "") -> str:
     return done.stdout + done.stderr
 
 
+def named_in(page: bytes) -> Set[str]:
+    return {line.split("{")[0].split(" ")[0] for line in page.decode().splitlines() if not line.startswith("#")}
+
+
 def scraped(node: Node, what: str) -> Set[str]:
     """Checks both formats of a node's page; the names of its samples."""
     status, plain = http(f"http://{node.http}/metrics")
     assert status == 200
     said = promtool("check", "metrics", text=plain.decode())
     assert not said.strip(), f"{what}: {said}"
+    status, packed = http(f"http://{node.http}/metrics", Accept_Encoding="gzip")
+    assert status == 200 and named_in(gzip.decompress(packed)) == named_in(plain), f"{what}: packed it says something else"
     status, strict = http(f"http://{node.http}/metrics", Accept="application/openmetrics-text")
     assert status == 200
     families = list(text_string_to_metric_families(strict.decode()))

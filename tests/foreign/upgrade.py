@@ -38,7 +38,7 @@ class Lives:
         self.acked: Dict[int, int] = {}
         # When each push was due, and how many milliseconds later it was answered.
         self.times: List[Tuple[float, float]] = []
-        self.stop = asyncio.Event()
+        self.stop, self.produced = asyncio.Event(), asyncio.Event()
         self.failures: List[str] = []
 
     async def push(self, first: int, due: float) -> None:
@@ -57,6 +57,7 @@ class Lives:
             task.add_done_callback(running.discard)
             first += BATCH
         await asyncio.gather(*running)
+        self.produced.set()
 
     async def consume(self) -> None:
         async def handle(message: queued.Message) -> None:
@@ -66,8 +67,9 @@ class Lives:
 
         worker = queued.Worker(self.client, "lives", handle, parallel=256, prefetch=256)
         working = asyncio.ensure_future(worker.run())
-        await self.stop.wait()
-        while len(self.acked) < len(self.pushed) and not working.done():
+        await self.produced.wait()
+        end = time.monotonic() + 30
+        while not self.pushed <= self.acked.keys() and time.monotonic() < end and not working.done():
             await asyncio.sleep(0.1)
         worker.stop()
         await working

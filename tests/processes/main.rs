@@ -36,6 +36,7 @@ mod stages;
 mod start;
 mod state_hash;
 mod stores;
+mod supervised;
 mod terminal;
 mod tls;
 mod upgrade;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tls")]
 mod cert;
+mod completions;
 mod config;
 mod dev;
 pub(crate) mod failure;
@@ -14,6 +15,7 @@ mod recover;
 mod serve;
 mod start;
 mod store;
+mod supervisor;
 mod version;
 
 use std::ffi::OsString;
@@ -64,6 +66,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Ask a node for a sign of life, or with --ready whether it serves: exit 0 or 1
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
     /// Print the version
     Version,
 }
@@ -94,6 +98,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Command::Cert(command) => cert::run(&command).map(|()| 0),
         Command::Config(command) => config::run(&command).map(|()| 0),
         Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Completions(args) => completions::run(&args).map(|()| 0),
         Command::Version => version::run().map(|()| 0),
     };
     done.unwrap_or_else(|failure| {

@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
-use super::{machine, probe, say, settings};
+use super::{machine, probe, say, settings, supervisor};
 use crate::config::{Config, Flags, Loaded};
 use crate::logging;
 use crate::node::{self, Node, NodeOptions};
@@ -56,7 +56,11 @@ pub(super) async fn serve(
     let options = NodeOptions { descriptors: machine::raise_descriptors(), ..loaded.config.node.clone() };
     let tls = outside.net.tls();
     signals.tls = Arc::clone(&tls);
-    let node = match node::start(outside, options).await {
+    let started = tokio::select! {
+        started = node::start(outside, options) => started,
+        never = supervisor::recovers() => match never {},
+    };
+    let node = match started {
         Ok(node) => node,
         Err(error) => return Err(with_holder(error.into(), &loaded.config.node.listen).await),
     };
@@ -73,8 +77,12 @@ pub(super) async fn serve(
     if let Some(few) = node.few_clients() {
         tracing::warn!("{few}");
     }
-    let signal = signals.stop(flags, || tell(&node.state_line())).await;
+    let signal = tokio::select! {
+        signal = signals.stop(flags, || tell(&node.state_line())) => signal,
+        never = supervisor::serves(&node) => match never {},
+    };
     tracing::info!(signal, "stopping");
+    supervisor::stops();
     let stop = async {
         #[cfg(feature = "http")]
         if let Some(http) = http {

@@ -7,7 +7,7 @@ use queue_protocol::values::server;
 
 use super::failure::Failure;
 use super::serve::{self, Signals, start_logging};
-use super::{machine, settings};
+use super::{machine, settings, supervisor};
 use crate::config::Flags;
 use crate::fs::os::OsDisk;
 use crate::node::{self, Bootstrap, secret};
@@ -54,8 +54,10 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
             formatted = node::bootstrap(&outside, &loaded.config.node, &plan) => formatted?,
             signal = signals.stop(&args.flags, || tracing::info!("this node has no cluster yet")) => {
                 tracing::info!(signal, "stopped before this node had a cluster");
+                supervisor::stops();
                 return Ok(());
             }
+            never = supervisor::waits() => match never {},
         }
         serve::serve(outside, &loaded, &args.flags, signals).await
     })?

@@ -1,4 +1,5 @@
-//! Bodies of requests: so large, so slow, and so many bytes of all together, as they may be.
+//! Bodies of requests: so large, so slow, and so many bytes of all together, as they may be. Where there is no room for one,
+//! those that come slowly give way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,10 @@ use axum::http::{StatusCode, header};
 use bytes::Bytes;
 use queue_protocol::error::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::answers::Failed;
+use super::serve::Connections;
 
 /// Bytes of bodies that are being read and answered, in KiB.
 const ALL_KIB: u32 = 64 << 10;
@@ -17,12 +20,15 @@ const ALL_KIB: u32 = 64 << 10;
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body waits for room.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a body waits for room before one that comes slowly gives way, and then the next.
+const SHED_AFTER: Duration = Duration::from_millis(50);
 /// Most of a body of receipts or settings.
 pub(super) const DOCUMENT_SIZE_MAX: usize = 256 << 10;
 
 /// Room for bodies.
 pub(super) struct Intake {
     room: Arc<Semaphore>,
+    connections: Arc<Connections>,
     /// Most of a message.
     pub(super) message_size_max: usize,
 }
@@ -36,8 +42,8 @@ pub(super) struct Taken {
 
 impl Intake {
     /// Nothing is read yet.
-    pub(super) fn new(message_size_max: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(ALL_KIB as usize)), message_size_max }
+    pub(super) fn new(message_size_max: usize, connections: Arc<Connections>) -> Self {
+        Self { room: Arc::new(Semaphore::new(ALL_KIB as usize)), connections, message_size_max }
     }
 
     /// Room for so many bytes.
@@ -46,15 +52,17 @@ impl Intake {
     /// There is none for a while.
     pub(super) async fn room(&self, size: usize) -> Result<OwnedSemaphorePermit, Failed> {
         let kib = u32::try_from(size.div_ceil(1 << 10)).unwrap_or(u32::MAX).clamp(1, ALL_KIB);
-        let waiting = Arc::clone(&self.room).acquire_many_owned(kib);
-        match tokio::time::timeout(ROOM_TIMEOUT, waiting).await {
-            Ok(Ok(room)) => Ok(room),
-            _ => Err(Failed::of(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::Overloaded,
-                "too many bodies are being read; nothing was changed",
-            )),
+        let mut waiting = std::pin::pin!(Arc::clone(&self.room).acquire_many_owned(kib));
+        let until = Instant::now() + ROOM_TIMEOUT;
+        while Instant::now() < until {
+            match tokio::time::timeout(SHED_AFTER, waiting.as_mut()).await {
+                Ok(Ok(room)) => return Ok(room),
+                Ok(Err(_)) => break,
+                Err(_) => self.connections.shed(),
+            }
         }
+        let what = "too many bodies are being read; nothing was changed";
+        Err(Failed::of(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, what))
     }
 
     /// The whole body, if it is at most so large and comes in time.

@@ -1,11 +1,14 @@
 //! `/metrics`: what this node knows of itself; what is replicated is told by the leader alone, so that sums over all nodes
 //! are right. Nothing is gathered but when it is asked for.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use prometheus_client::registry::Unit;
 use queue_protocol::names::NodeId;
 use queue_protocol::response::{Role, StatusView, WriteStage};
@@ -39,14 +42,30 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
         queues::add(&mut page, &app.chosen, &app.site.consensus, &app.site.server).await;
     }
     machine::add(&mut page, app.site.consensus.outside().clock.wall_ms());
-    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or("");
-    if accepts.contains("application/openmetrics-text") {
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        with_type(StatusCode::OK, kind, page.write(Format::Open).into())
+    let accepts = |what, word| {
+        let value = headers.get(what).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.contains(word))
+    };
+    let (kind, format) = if accepts(header::ACCEPT, "application/openmetrics-text") {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", Format::Open)
     } else {
-        let kind = "text/plain; version=0.0.4; charset=utf-8";
-        with_type(StatusCode::OK, kind, page.write(Format::Plain).into())
+        ("text/plain; version=0.0.4; charset=utf-8", Format::Plain)
+    };
+    let text = page.write(format);
+    // Prometheus always asks for it. What says `gzip;q=0` gets it all the same: nobody does.
+    let packed = accepts(header::ACCEPT_ENCODING, "gzip");
+    let body = if packed { gzip(text.as_bytes()).into() } else { text.into() };
+    let mut response = with_type(StatusCode::OK, kind, body);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    if packed {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    response
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(text).and_then(|()| packed.finish()).expect("memory takes all")
 }
 
 fn truth(value: bool) -> f64 {

@@ -12,6 +12,7 @@ mod options;
 
 #[cfg(feature = "http")]
 mod answers;
+mod arriving;
 #[cfg(feature = "http")]
 mod compat;
 #[cfg(feature = "http")]

@@ -2,7 +2,7 @@
 //!
 //! | bound | value |
 //! |---|---|
-//! | connections | [`CONNECTIONS_MAX`]; beyond it the one that is idle longest gives way |
+//! | connections | [`CONNECTIONS_MAX`]; beyond it the one that is idle longest gives way, else one whose body comes slower than [`SLOW`] |
 //! | head of a request | [`HEAD_SIZE_MAX`], [`HEADERS_MAX`] headers, [`HEAD_TIMEOUT`], the pause before it included |
 //! | answers nobody reads | [`super::stream::WRITE_TIMEOUT`] |
 //! | bodies | see [`super::intake`] |
@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::HttpOptions;
+use super::arriving::{Arrival, Arriving};
 use super::figures::Figures;
 use super::gateway::Gateway;
 use super::guard::Hosts;
@@ -39,6 +40,8 @@ use crate::tls::{Tls, TlsMode};
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 256;
+/// Bytes a second; a body that comes slower gives way to another connection.
+const SLOW: u64 = 64 << 10;
 /// Bytes of a request before its body.
 const HEAD_SIZE_MAX: usize = 32 << 10;
 /// Headers of a request.
@@ -112,14 +115,15 @@ pub(crate) fn start(site: Site, options: HttpOptions, listen: &str) -> std::io::
     std::thread::Builder::new().name("http".into()).spawn(move || {
         runtime.block_on(async move {
             let gateway = Gateway::new(&site);
+            let connections = Arc::<Connections>::default();
             let app = Arc::new(App {
                 hosts: Hosts::new(&site, &options, address),
                 gateway,
                 figures: Figures::default(),
-                intake: Intake::new(site.server.message_size_max()),
+                intake: Intake::new(site.server.message_size_max(), Arc::clone(&connections)),
                 pulse: Pulse::new(asks),
                 chosen: Chosen::default(),
-                connections: Arc::default(),
+                connections,
                 stop: stopping,
                 site,
                 options,
@@ -144,6 +148,8 @@ struct Open {
     /// Requests that are being answered.
     busy: AtomicUsize,
     idle_since: Mutex<Instant>,
+    /// The body of its last request.
+    arrival: Mutex<Option<Arc<Arrival>>>,
     give_way: Notify,
 }
 
@@ -157,17 +163,28 @@ impl Connections {
         self.inner().len()
     }
 
-    /// A place for one more; the one that is idle longest goes if there is none. `None` if all are busy.
+    /// The connection whose body comes slowest gives way, of those that there is room for; if one comes slowly.
+    pub(super) fn shed(&self) {
+        let mut open = self.inner();
+        if let Some(at) = slowest(&open, Arrival::has_room) {
+            open.swap_remove(at).give_way.notify_one();
+        }
+    }
+
+    /// A place for one more; the one that is idle longest goes if there is none, else the one whose body comes slowest.
+    /// `None` if all are busy.
     fn enter(self: &Arc<Self>) -> Option<Entered> {
         let mut open = self.inner();
         if open.len() >= CONNECTIONS_MAX {
             let idle = open.iter().enumerate().filter(|(_, one)| one.busy.load(Ordering::Relaxed) == 0);
-            let (at, _) = idle.min_by_key(|(_, one)| one.idle_since())?;
+            let idle = idle.min_by_key(|(_, one)| one.idle_since()).map(|(at, _)| at);
+            let at = idle.or_else(|| slowest(&open, |_| true))?;
             open.swap_remove(at).give_way.notify_one();
         }
         let one = Arc::new(Open {
             busy: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
+            arrival: Mutex::default(),
             give_way: Notify::new(),
         });
         open.push(Arc::clone(&one));
@@ -175,7 +192,23 @@ impl Connections {
     }
 }
 
+fn slowest(open: &[Arc<Open>], which: impl Fn(&Arrival) -> bool) -> Option<usize> {
+    let slow = open.iter().enumerate().filter_map(|(at, one)| Some((one.slowly(&which)?, at)));
+    slow.min().map(|(_, at)| at)
+}
+
 impl Open {
+    fn arrival(&self) -> MutexGuard<'_, Option<Arc<Arrival>>> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes a second of a body that comes slowly.
+    fn slowly(&self, which: impl Fn(&Arrival) -> bool) -> Option<u64> {
+        let arrival = self.arrival();
+        let arrival = arrival.as_ref().filter(|arrival| which(arrival))?;
+        arrival.rate().filter(|rate| *rate < SLOW)
+    }
+
     fn idle_since(&self) -> Instant {
         *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,8 +337,12 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) {
     let mut required = std::pin::pin!(required);
     let one = Arc::clone(&entered.one);
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let busy = Busy::begin(&one);
+        let (head, body) = request.into_parts();
+        let (body, arrival) = Arriving::new(body);
+        *one.arrival() = Some(arrival);
+        let mut request = Request::from_parts(head, body);
         request.extensions_mut().insert(Occupant(Arc::clone(&one)));
         let answering = service.call(request);
         async move {

@@ -303,6 +303,17 @@ impl Node {
         )
     }
 
+    /// What it does, in a few words, once the loop of Raft has turned; `None` when that has ended.
+    pub(crate) async fn turn(&self) -> Option<String> {
+        self.consensus.turn().await?;
+        let status = self.consensus.status();
+        let role = format!("{:?} in term {}", status.role, status.term).to_lowercase();
+        Some(match queue_protocol::health::ready(&status) {
+            Ok(()) => role,
+            Err(why) => format!("{role}, not ready: {why}"),
+        })
+    }
+
     /// Lines for people: what recovery found.
     pub fn summary(&self) -> Vec<String> {
         let state = self.log.state();

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Consensus;
+
 /// Where the count begins. Copies are the same.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pulse(Instant);
@@ -30,6 +32,13 @@ impl Pulse {
     /// Waits for it.
     pub(crate) async fn beat(self, every: Duration) {
         tokio::time::sleep_until(self.next(every)).await;
+    }
+}
+
+impl Consensus {
+    /// One turn of the loop of Raft: it has answered. `None` when it has ended.
+    pub(crate) async fn turn(&self) -> Option<()> {
+        self.raft().with_raft_state(|_| ()).await.ok()
     }
 }
 
