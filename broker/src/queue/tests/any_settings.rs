@@ -29,6 +29,8 @@ pub(super) fn any_change() -> impl Strategy<Value = QueueSettings> {
         (1u32..4).prop_map(move |n| QueueSettings { max_failures: Some(n), ..none() }),
         (500u64..4_000).prop_map(move |ms| QueueSettings { lease_ms: Some(ms), ..none() }),
         (0u64..500).prop_map(move |ms| QueueSettings { backoff_ms: Some(ms), ..none() }),
+        // Below the first back-off, too.
+        (0u64..700).prop_map(move |ms| QueueSettings { backoff_ms_max: Some(ms), ..none() }),
         (50u32..300).prop_map(move |n| QueueSettings { backoff_factor_percent: Some(n), ..none() }),
         (0u32..100).prop_map(move |n| QueueSettings { backoff_jitter_percent: Some(n), ..none() }),
     ];
@@ -80,4 +82,26 @@ pub(super) fn any_change() -> impl Strategy<Value = QueueSettings> {
         }),
     ];
     prop_oneof![2 => counters, 3 => limits, 10 => dead, 3 => times, 6 => modes, 3 => groups, 2 => rates]
+}
+
+/// A history visits a setting only if some change names it.
+#[test]
+fn changes_name_every_setting() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::TestRunner;
+
+    let names = |change: &QueueSettings, all: bool| -> Vec<String> {
+        let serde_json::Value::Object(fields) = serde_json::to_value(change).unwrap() else {
+            panic!("a change has fields");
+        };
+        fields.into_iter().filter(|(_, value)| all || !value.is_null()).map(|(name, _)| name).collect()
+    };
+    let mut never: std::collections::BTreeSet<String> =
+        names(&QueueSettings::default(), true).into_iter().collect();
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..2_000 {
+        let change = any_change().new_tree(&mut runner).unwrap().current();
+        never.retain(|name| !names(&change, false).contains(name));
+    }
+    assert!(never.is_empty(), "{never:?}");
 }
