@@ -453,14 +453,15 @@ impl Cluster {
     async fn leads(&self, n: usize) -> Result<StatusView, String> {
         let status = self.status(n).await?;
         let own = status.leader.as_ref().is_some_and(|leader| leader.node == status.node);
-        if status.role == Role::Leader && own {
+        let ready = status.health.lead.is_some_and(|lead| lead.ready);
+        if status.role == Role::Leader && own && ready {
             Ok(status)
         } else {
-            Err(format!("{} is {:?} in term {}", status.name, status.role, status.term))
+            Err(format!("{} is {:?} in term {}, ready {ready}", status.name, status.role, status.term))
         }
     }
 
-    /// The node that leads in the newest term, and its status. A node that is paused is not asked for long.
+    /// The node that leads in the newest term and takes requests, and its status. A node that is paused is not asked for long.
     ///
     /// # Panics
     /// If nobody does in time.
