@@ -7,6 +7,7 @@ pub mod bodies;
 pub mod cluster;
 pub mod history;
 pub mod http;
+pub mod impostor;
 pub mod ledger;
 pub mod machines;
 pub mod net;
