@@ -171,6 +171,16 @@ mutants! {
     HttpSessionIgnored => "http-session-ignored" in Processes,
     /// SIGHUP does not open the log file anew.
     LogFileNotReopened => "log-file-not-reopened" in Processes,
+    /// A removed node counts as a member for ever.
+    RemovedStaysMember => "removed-stays-member" in Units,
+    /// A node is refused because the log applied here does not know it yet.
+    UnknownNodeRefused => "unknown-node-refused" in Units,
+    /// Whoever has a number is let in, whoever certified it.
+    CertificateNotChecked => "certificate-not-checked" in Units,
+    /// A client may let the leader dial as many addresses as it likes.
+    AnyAddressDialed => "any-address-dialed" in Units,
+    /// The connections of a removed node go on.
+    RemovedStillHeard => "removed-still-heard" in Processes,
     /// A peer's term is believed, whatever it is.
     AnyTermBelieved => "any-term-believed" in Units,
 }

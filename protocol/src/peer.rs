@@ -179,6 +179,8 @@ pub struct Join {
     pub address: Text<256>,
     /// Its data directory.
     pub store: StoreId,
+    /// The public half of its key, Ed25519.
+    pub key: [u8; 32],
     /// What is to become of it.
     pub standing: Standing,
 }
@@ -356,4 +358,12 @@ pub struct Joined {
     pub node: NodeId,
     /// The name it has.
     pub name: Text<64>,
+    /// The entry that assigned the number.
+    pub assigned: u64,
+    /// Which admission key the cluster has.
+    pub generation: u32,
+    /// Its public half, Ed25519.
+    pub admission: [u8; 32],
+    /// Its private half, hidden by the seal of the connection ([`crate::proof::Seal`]).
+    pub sealed: [u8; 32],
 }

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod dial;
 pub mod history;
 pub mod http;
+pub mod impostor;
 pub mod ledger;
 pub mod machines;
 pub mod net;

@@ -21,7 +21,10 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     for dir in [dir.to_owned(), dir.join("log"), dir.join("snapshots")] {
         for entry in std::fs::read_dir(&dir).expect("it is there") {
             let path = entry.expect("it can be listed").path();
-            if path.is_file() && !path.ends_with("LOCK") && !path.ends_with("SECRET") {
+            if path.is_file()
+                && !path.ends_with("LOCK")
+                && !["SECRET", "NODE-KEY", "ADMISSION"].iter().any(|name| path.ends_with(name))
+            {
                 found.push(path);
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! `QUEUE_TESTS_LONG=1` runs each in its long setting; see `harness::settings`.
 
+mod attacks;
 mod bad_input;
 mod bench;
 mod bound;
@@ -19,6 +20,7 @@ mod http;
 mod isolated;
 mod kill_all;
 mod lagging_node;
+mod locked_out;
 mod logs;
 mod members;
 mod moves;

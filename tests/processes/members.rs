@@ -286,7 +286,7 @@ async fn changes_that_make_no_sense_are_refused() {
     let cluster = Cluster::start().await;
     cluster.ctl(&["cluster", "remove", "n9", "--yes"]).await.expect(66).says("no member named");
     cluster.ctl(&["cluster", "remove", "n2"]).await.expect(2).says("--yes");
-    cluster.ctl(&["cluster", "add", "127.0.0.1:1"]).await.expect(69).says("no node that waits");
+    cluster.ctl(&["cluster", "add", "127.0.0.1:1"]).await.expect(69).says("no node waits there");
     let member = cluster.address(1).to_owned();
     cluster.ctl(&["cluster", "add", &member]).await.expect(73).says("belongs to member n2");
     cluster.ctl(&["cluster", "safe-to-stop", "n9"]).await.expect(66);

@@ -13,6 +13,7 @@ use queue_broker::log::examples::{body, entry, id, joined, vote};
 use queue_broker::log::{Contents, Done, Entry, LiveBodies, Log, LogError, LogOptions, Recovered};
 use queue_broker::node::identity::{Identity, IdentityError};
 use queue_broker::node::{LOG_DIR, SNAPSHOTS_DIR};
+use queue_broker::queue::Admission;
 use queue_broker::snapshots::{SnapshotError, Snapshots};
 use queue_protocol::bounded::Text;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
@@ -42,7 +43,8 @@ pub(crate) fn options() -> LogOptions {
 
 pub(crate) fn identity() -> Identity {
     let (cluster, node, store) = (ClusterId(7), NodeId(3), StoreId(9));
-    Identity { cluster, node, store, name: Text::cut("n3"), removed: false, forming: false }
+    let (name, admission) = (Text::cut("n3"), Some(Admission { generation: 1, key: [7; 32] }));
+    Identity { cluster, node, store, name, admission, assigned: 5, removed: false, forming: false }
 }
 
 /// Lets the other tasks do what they can without time passing.

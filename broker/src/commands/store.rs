@@ -302,6 +302,8 @@ mod tests {
             node: NodeId(1),
             store: StoreId(1),
             name: Text::cut("n1"),
+            admission: None,
+            assigned: 0,
             removed: false,
             forming: false,
         };

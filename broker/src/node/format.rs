@@ -17,12 +17,13 @@ use tokio::sync::mpsc;
 use super::identity::{Identity, IdentityError};
 use super::invited::answer_while_joining;
 use super::start::{advertised, bind, lock, log_seed};
-use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
+use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, keys, secret};
 use crate::fs::create_dirs;
 use crate::log::{Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
-use crate::raft::{Credentials, PeerStream, RefusedBy, Spoken, dial_peer};
+use crate::queue::Admission;
+use crate::raft::{Credentials, Key, PeerStream, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.
@@ -30,8 +31,10 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
 /// A join waits for the leader to reach back and for two commits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The request id of a join: its answer is sealed for it.
+const JOIN_ID: u64 = 1;
 
-/// Makes the data directory of the first node of a new cluster: cluster id, secret, Raft id 1.
+/// Makes the data directory of the first node of a new cluster: cluster id, secret, admission key, Raft id 1.
 ///
 /// # Errors
 /// 66 if the directory is formatted already or in use, 74 if the disk fails.
@@ -53,16 +56,19 @@ pub async fn init_with(
     let _lock = lock(outside, dir)?;
     let begun = Begun::read(outside, dir)?;
     let name = options.name.clone().unwrap_or_else(|| "n1".to_owned());
+    let admission = Key::new(outside.random_bytes());
     let identity = Identity {
         cluster: ClusterId(u128::from_le_bytes(outside.random_bytes())),
         node: NodeId(1),
         store: begun.store,
         name: Text::new(name)
             .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+        admission: Some(Admission { generation: 1, key: admission.public() }),
+        assigned: 0,
         removed: false,
         forming: false,
     };
-    format(outside, options, &begun, &identity, &secret).await?;
+    format(outside, options, &begun, &identity, &secret, Some(&admission)).await?;
     Ok(identity)
 }
 
@@ -102,6 +108,7 @@ async fn format(
     begun: &Begun,
     identity: &Identity,
     secret: &Secret,
+    admission: Option<&Key>,
 ) -> Result<(), NodeError> {
     let (disk, dir) = (&*outside.disk, &options.data_dir);
     let log = dir.join(LOG_DIR);
@@ -116,6 +123,10 @@ async fn format(
     }
     Identity { forming: true, ..identity.clone() }.write(disk, dir, begun.revision).await?;
     secret::write(disk, dir, secret).await?;
+    keys::write(disk, dir, keys::NODE_KEY_FILE, &Key::new(outside.random_bytes())).await?;
+    if let Some(admission) = admission {
+        keys::write(disk, dir, keys::ADMISSION_FILE, admission).await?;
+    }
     Snapshots::format(disk, &dir.join(SNAPSHOTS_DIR)).await?;
     let log_options = LogOptions { seed: log_seed(identity.store), ..options.log.clone() };
     match Log::format(Arc::clone(&outside.disk), &log, &log_options).await {
@@ -171,6 +182,7 @@ pub async fn join(
         epoch: 0,
         boot: 0,
         spoken: Spoken::new(options.raft.levels),
+        keys: None,
     };
     let (invited, mut invitations) = mpsc::channel(1);
     let answering = answer_while_joining(outside, &me, &*listener, &invited);
@@ -235,6 +247,8 @@ impl<'a> Home<'a> {
                     store: begun.store,
                     name: name
                         .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+                    admission: None,
+                    assigned: 0,
                     removed: false,
                     forming: false,
                 };
@@ -251,7 +265,7 @@ impl<'a> Home<'a> {
         }
         match self.begun.take() {
             Some(begun) => {
-                format(self.outside, self.options, &begun, &self.identity, &self.secret).await?;
+                format(self.outside, self.options, &begun, &self.identity, &self.secret, None).await?;
                 self.revision = begun.revision + 2;
             }
             // An earlier join may have had another one.
@@ -261,10 +275,24 @@ impl<'a> Home<'a> {
         Ok(())
     }
 
+    /// Of the node, from when the directory is formatted.
+    fn key(&self) -> Result<Key, NodeError> {
+        Ok(keys::read(&*self.outside.disk, &self.options.data_dir, keys::NODE_KEY_FILE)?)
+    }
+
     /// It is a member.
     async fn write(self, joined: Joined) -> Result<Identity, NodeError> {
-        let Joined { cluster, node, name } = joined;
-        let identity = Identity { cluster, node, name, ..self.identity };
+        let Joined { cluster, node, name, assigned, generation, admission, sealed: private } = joined;
+        let key = Key::new(private);
+        if key.public() != admission {
+            let what = "what the leader gave this node was changed on the way. Nothing was joined";
+            return Err(NodeError::new(77, "not_permitted", what));
+        }
+        // The number means nothing before the identity says it.
+        let (disk, dir) = (&*self.outside.disk, &self.options.data_dir);
+        keys::write(disk, dir, keys::ADMISSION_FILE, &key).await?;
+        let admission = Some(Admission { generation, key: admission });
+        let identity = Identity { cluster, node, name, admission, assigned, ..self.identity };
         identity.write(&*self.outside.disk, &self.options.data_dir, self.revision).await?;
         Ok(identity)
     }
@@ -286,10 +314,11 @@ async fn ask(
     standing: Standing,
 ) -> Result<Joined, NodeError> {
     let too_long = |_| NodeError::new(78, "config", "name or address is too long");
-    let join = Join {
+    let mut join = Join {
         name: home.options.name.clone().map(Text::new).transpose().map_err(too_long)?,
         address: Text::new(address).map_err(too_long)?,
         store: me.store,
+        key: [0; 32],
         standing,
     };
     let until = tokio::time::Instant::now() + JOIN_TIMEOUT;
@@ -298,6 +327,7 @@ async fn ask(
         let answered = match dial_peer(home.outside, me, None, &target, None).await {
             Ok(stream) => {
                 home.keep_proved().await?;
+                join.key = home.key()?.public();
                 ask_once(stream, &join).await
             }
             Err(error) => Err(error),
@@ -351,7 +381,7 @@ async fn ask(
 
 async fn ask_once(mut stream: PeerStream, join: &Join) -> std::io::Result<Result<Joined, Error>> {
     let mut outbox = Outbox::new();
-    let request = OutFrame::new(1, &PeerRequest::Join(join.clone()), Vec::new());
+    let request = OutFrame::new(JOIN_ID, &PeerRequest::Join(join.clone()), Vec::new());
     outbox.push(&request).map_err(std::io::Error::other)?;
     outbox.write_to(&mut stream.writer).await?;
     let reading = tokio::time::timeout(ANSWER_TIMEOUT, stream.reader.next());
@@ -361,7 +391,9 @@ async fn ask_once(mut stream: PeerStream, join: &Join) -> std::io::Result<Result
     };
     let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
     match frame.message().map_err(std::io::Error::other)? {
-        PeerResponse::Joined(joined) => Ok(Ok(joined)),
+        PeerResponse::Joined(joined) => {
+            Ok(Ok(Joined { sealed: stream.seal.apply(JOIN_ID, joined.sealed), ..joined }))
+        }
         PeerResponse::Failed(error) => Ok(Err(error)),
         other => Err(std::io::Error::other(format!("unexpected answer {other:?}"))),
     }

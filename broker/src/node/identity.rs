@@ -1,6 +1,6 @@
 //! Who this data directory is: `IDENTITY` and `IDENTITY.copy`, two files with the same bytes.
 //!
-//! 128 bytes, little-endian; whatever the format, its number and the checksum stay where they are:
+//! 172 bytes, little-endian; whatever the format, its number and the checksum stay where they are:
 //!
 //! | offset | size | field | meaning |
 //! |---|---|---|---|
@@ -14,7 +14,10 @@
 //! | 57 | 1 | flags | bit 0: removed from its cluster; bit 1: its format is not finished |
 //! | 58 | 2 | draft | 1; until the first release the formats of a directory change in place, each time under the next draft |
 //! | 60 | 64 | name | UTF-8, then zeros |
-//! | 124 | 4 | checksum | CRC32C of all before |
+//! | 124 | 32 | admission | public half of the key that certifies the cluster's nodes; 0 until joined |
+//! | 156 | 4 | generation | which admission key that is; 0 until joined |
+//! | 160 | 8 | assigned | the entry that assigned the number; 0 in the node that made the cluster |
+//! | 168 | 4 | checksum | CRC32C of all before |
 //!
 //! A change makes `IDENTITY` durable first and the copy then, so that at every moment one of them is whole.
 
@@ -26,6 +29,7 @@ use queue_protocol::bounded::Text;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 
 use crate::fs::{Disk, DiskError, Open, remove_tmp, replace_file};
+use crate::queue::Admission;
 
 /// Name of the file in the data directory.
 pub const IDENTITY_FILE: &str = "IDENTITY";
@@ -36,14 +40,14 @@ const MAGIC: &[u8; 8] = b"QUEUE-ID";
 const FORMAT: u32 = 1;
 /// Which draft of the format; goes up with every change of a format on disk until the first release.
 const DRAFT: u16 = 4;
-const SIZE: usize = 128;
+const SIZE: usize = 172;
 const NAME_SIZE_MAX: usize = 64;
-const CHECKSUM_AT: usize = 124;
+const CHECKSUM_AT: usize = 168;
 /// Bits of the flags.
 const REMOVED: u8 = 1;
 const FORMING: u8 = 2;
-const _: () =
-    assert!(8 + 4 + 4 + 16 + 16 + 8 + 1 + 1 + 2 + NAME_SIZE_MAX == CHECKSUM_AT && CHECKSUM_AT + 4 == SIZE);
+const _: () = assert!(8 + 4 + 4 + 16 + 16 + 8 + 1 + 1 + 2 + NAME_SIZE_MAX + 32 + 4 + 8 == CHECKSUM_AT);
+const _: () = assert!(CHECKSUM_AT + 4 == SIZE);
 
 /// A data directory's node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,10 @@ pub struct Identity {
     pub store: StoreId,
     /// The node's unique name; empty until the cluster gives one, if none was asked for.
     pub name: Text<NAME_SIZE_MAX>,
+    /// The key that certifies the cluster's nodes; `None` until joined.
+    pub admission: Option<Admission>,
+    /// The entry that assigned the number; 0 in the node that made the cluster.
+    pub assigned: u64,
     /// It was a member and is none any more; it never starts again.
     pub removed: bool,
     /// Its format is not finished: a repeated `init` or `join` goes on, and nothing else was ever stored here.
@@ -211,7 +219,13 @@ impl Identity {
         rest.put_u8(u8::try_from(self.name.len()).expect("a name has at most 64 bytes"));
         rest.put_u8(if self.removed { REMOVED } else { 0 } | if self.forming { FORMING } else { 0 });
         rest.put_u16_le(DRAFT);
-        rest.put_slice(self.name.as_bytes());
+        let (name, mut rest) = rest.split_at_mut(NAME_SIZE_MAX);
+        name[..self.name.len()].copy_from_slice(self.name.as_bytes());
+        let Admission { generation, key } =
+            self.admission.unwrap_or(Admission { generation: 0, key: [0; 32] });
+        rest.put_slice(&key);
+        rest.put_u32_le(generation);
+        rest.put_u64_le(self.assigned);
         let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -228,7 +242,7 @@ enum Wrong {
 fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     let corrupt = |offset, what| Err(Wrong::Corrupt { offset, what });
     let Ok(bytes) = <&[u8; SIZE]>::try_from(bytes) else {
-        return corrupt(bytes.len().min(SIZE), "it does not have 128 bytes");
+        return corrupt(bytes.len().min(SIZE), "it does not have 172 bytes");
     };
     if !bytes.starts_with(MAGIC) {
         return corrupt(0, "it does not begin like an identity");
@@ -252,7 +266,12 @@ fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     if draft != DRAFT {
         return Err(Wrong::Draft(draft));
     }
-    let Some((name, padding)) = rest.split_at_checked(name_size) else {
+    let (name, mut rest) = rest.split_at(NAME_SIZE_MAX);
+    let mut key = [0; 32];
+    rest.copy_to_slice(&mut key);
+    let (generation, assigned) = (rest.get_u32_le(), rest.get_u64_le());
+    let admission = (generation > 0).then_some(Admission { generation, key });
+    let Some((name, padding)) = name.split_at_checked(name_size) else {
         return corrupt(56, "the name is too long");
     };
     if flags & !(REMOVED | FORMING) != 0 || padding.iter().any(|byte| *byte != 0) {
@@ -261,7 +280,8 @@ fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     match str::from_utf8(name).ok().and_then(|name| Text::new(name).ok()) {
         Some(name) => {
             let (removed, forming) = (flags & REMOVED != 0, flags & FORMING != 0);
-            Ok((Identity { cluster, node, store, name, removed, forming }, revision))
+            let identity = Identity { cluster, node, store, name, admission, assigned, removed, forming };
+            Ok((identity, revision))
         }
         None => corrupt(60, "the name is no text"),
     }
@@ -310,189 +330,4 @@ fn newer(first: (Identity, u32), second: (Identity, u32), dir: &Path) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::IoSlice;
-
-    use futures_util::FutureExt as _;
-
-    use super::*;
-    use crate::fs::sim::{Fault, Op, SimDisk, SimOptions, Unit};
-
-    fn root() -> &'static Path {
-        Path::new("")
-    }
-
-    fn joined() -> Identity {
-        let name = Text::new("n3").unwrap();
-        let (cluster, node, store) = (ClusterId(16), NodeId(3), StoreId(32));
-        Identity { cluster, node, store, name, removed: false, forming: false }
-    }
-
-    fn fresh() -> Identity {
-        Identity { cluster: ClusterId(0), node: NodeId(0), name: Text::default(), ..joined() }
-    }
-
-    fn write(disk: &SimDisk, identity: &Identity, revision: u32) -> bool {
-        identity.write(disk, root(), revision).now_or_never().unwrap().is_ok()
-    }
-
-    fn open(disk: &SimDisk) -> Result<Found, IdentityError> {
-        Identity::open(disk, root()).now_or_never().unwrap()
-    }
-
-    fn formatted() -> SimDisk {
-        let disk = SimDisk::new(SimOptions { unit: Unit::Sector, ..SimOptions::default() });
-        assert!(write(&disk, &joined(), 0));
-        disk
-    }
-
-    fn put(disk: &SimDisk, name: &str, bytes: &[u8]) {
-        let file = disk.open(Path::new(name), Open::Write).unwrap();
-        file.set_size(0).unwrap();
-        file.write_at(&[IoSlice::new(bytes)], 0).unwrap();
-    }
-
-    #[test]
-    fn both_files_hold_the_bytes_of_the_format() {
-        let disk = formatted();
-        let bytes = disk.bytes(Path::new(IDENTITY_FILE)).unwrap();
-        assert_eq!(bytes, disk.bytes(Path::new(IDENTITY_COPY_FILE)).unwrap());
-        let expected = [
-            &b"QUEUE-ID\x01\0\0\0\x01\0\0\0"[..],
-            b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            b"\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            b"\x03\0\0\0\0\0\0\0\x02\0\x03\0n3",
-            &[0; 62],
-            &[0xef, 0xdd, 0x05, 0x52],
-        ];
-        assert_eq!(bytes, expected.concat());
-        assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });
-        assert_eq!(disk.list(root()).unwrap(), [IDENTITY_FILE, IDENTITY_COPY_FILE]);
-    }
-
-    #[test]
-    fn the_longest_name_fits() {
-        let identity = Identity { name: Text::new("\u{e9}".repeat(32)).unwrap(), ..fresh() };
-        assert!(!identity.is_joined() && joined().is_joined());
-        let disk = formatted();
-        assert!(write(&disk, &identity, 1));
-        assert_eq!(open(&disk).unwrap().identity, identity);
-        let forming = Identity { forming: true, ..joined() };
-        assert!(!forming.is_joined() && write(&disk, &forming, 2));
-        assert_eq!(open(&disk).unwrap().identity, forming);
-    }
-
-    #[test]
-    fn every_flipped_bit_of_one_file_is_damage_that_opening_mends_and_of_both_is_corruption() {
-        let disk = formatted();
-        for bit in 0..SIZE as u64 * 8 {
-            for (name, other) in [(IDENTITY_FILE, IDENTITY_COPY_FILE), (IDENTITY_COPY_FILE, IDENTITY_FILE)] {
-                disk.flip(Path::new(name), bit).unwrap();
-                let found = Identity::read(&disk, root()).unwrap();
-                assert_eq!(found.identity, joined());
-                assert!(found.damage.unwrap().starts_with(&format!("{name} is corrupt at offset ")));
-                disk.flip(Path::new(other), bit).unwrap();
-                assert!(
-                    matches!(Identity::read(&disk, root()), Err(IdentityError::Corrupt { .. })),
-                    "bit {bit}"
-                );
-                disk.flip(Path::new(other), bit).unwrap();
-                assert!(open(&disk).unwrap().damage.is_some());
-                assert_eq!(Identity::read(&disk, root()).unwrap().damage, None, "mended");
-            }
-        }
-    }
-
-    #[test]
-    fn every_truncation_and_a_longer_file_is_corrupt() {
-        let disk = formatted();
-        let whole = disk.bytes(Path::new(IDENTITY_FILE)).unwrap();
-        disk.remove(Path::new(IDENTITY_COPY_FILE)).unwrap();
-        let longer = [&whole[..], b"x"].concat();
-        for bytes in (0..SIZE).map(|size| &whole[..size]).chain([&longer[..]]) {
-            put(&disk, IDENTITY_FILE, bytes);
-            let error = Identity::read(&disk, root()).unwrap_err();
-            assert!(matches!(error, IdentityError::Corrupt { .. }), "{error}");
-        }
-        put(&disk, IDENTITY_FILE, &whole);
-        assert!(Identity::read(&disk, root()).unwrap().damage.is_some(), "the copy is missing");
-    }
-
-    #[test]
-    fn a_node_that_was_removed_stays_removed() {
-        let disk = formatted();
-        Identity::mark_removed(&disk, root()).now_or_never().unwrap().unwrap();
-        disk.crash(1);
-        let found = open(&disk).unwrap();
-        assert_eq!(found.identity, Identity { removed: true, ..joined() });
-        assert_eq!((found.revision, found.damage), (2, None));
-    }
-
-    #[test]
-    fn nothing_there_is_missing_and_neither_corrupt_nor_foreign() {
-        let disk = SimDisk::new(SimOptions::default());
-        assert!(matches!(Identity::read(&disk, root()), Err(IdentityError::Missing { .. })));
-        let error = Identity::open(&disk, Path::new("d")).now_or_never().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "d is not formatted: it has no IDENTITY");
-    }
-
-    #[test]
-    fn whole_files_of_somebody_else_are_foreign() {
-        let disk = formatted();
-        let other = Identity { store: StoreId(33), ..joined() };
-        put(&disk, IDENTITY_COPY_FILE, &other.encode(9));
-        assert!(matches!(open(&disk), Err(IdentityError::Foreign { .. })));
-
-        let with = |at: usize, value| {
-            let mut bytes = joined().encode(1);
-            bytes[at] = value;
-            let checksum = crc32c::crc32c(&bytes[..CHECKSUM_AT]);
-            bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
-            put(&disk, IDENTITY_COPY_FILE, &bytes);
-            open(&disk).unwrap_err().to_string()
-        };
-        assert_eq!(with(8, 2), "IDENTITY.copy is not ours: it has format 2, this version reads format 1");
-        let draft = with(58, 0);
-        assert!(draft.starts_with("IDENTITY.copy is not ours: a build before the first release"), "{draft}");
-
-        put(&disk, IDENTITY_COPY_FILE, &fresh().encode(1));
-        assert!(matches!(open(&disk), Err(IdentityError::Corrupt { .. })), "same revision, other contents");
-
-        let expect =
-            |cluster: u128, name| joined().expect(root(), Some(ClusterId(cluster)), Some(name)).is_ok();
-        assert_eq!((expect(16, "n3"), expect(17, "n3"), expect(16, "n1")), (true, false, false));
-        assert!(joined().expect(root(), None, None).is_ok());
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_replaced_by_its_copy() {
-        let disk = formatted();
-        disk.fail(Op::Read, 1, Fault::Io);
-        assert_eq!(open(&disk).unwrap().identity, joined());
-        disk.fail(Op::Read, 1, Fault::Io);
-        disk.fail(Op::Read, 2, Fault::Io);
-        assert!(matches!(open(&disk), Err(IdentityError::Disk(_))));
-    }
-
-    #[test]
-    fn joining_is_done_or_not_at_every_crash_point_even_if_opening_crashes_too() {
-        let mut seen = std::collections::BTreeSet::new();
-        for (k, seed) in (0..=12).flat_map(|k| (0..40).map(move |seed| (k, seed))) {
-            let disk = SimDisk::new(SimOptions { seed, ..SimOptions::default() });
-            assert!(write(&disk, &fresh(), 0));
-            disk.off_after(k);
-            let done = write(&disk, &joined(), 1);
-            disk.crash(seed);
-            disk.off_after(seed % 10);
-            let _interrupted = open(&disk);
-            disk.crash(seed + 1);
-            let found = open(&disk).unwrap();
-            assert!(found.identity == joined() || (found.identity == fresh() && !done), "{k} {seed}");
-            assert_eq!(disk.list(root()).unwrap(), [IDENTITY_FILE, IDENTITY_COPY_FILE]);
-            assert_eq!(Identity::read(&disk, root()).unwrap().damage, None);
-            seen.insert((found.identity.is_joined(), found.damage.is_some()));
-        }
-        let expected = [(false, false), (true, false), (true, true)];
-        assert_eq!(Vec::from_iter(seen), expected, "old; new; new in one file only");
-    }
-}
+mod tests;

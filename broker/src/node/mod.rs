@@ -6,6 +6,7 @@ mod descriptors;
 mod format;
 pub mod identity;
 mod invited;
+pub mod keys;
 mod privacy;
 mod recover;
 pub mod secret;

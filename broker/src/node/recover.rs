@@ -16,7 +16,7 @@ use queue_protocol::names::ClusterId;
 
 use super::identity::Identity;
 use super::start::{lock, removed};
-use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, log_seed, secret};
+use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, keys, log_seed, secret};
 use crate::fs::{Disk, DiskError, Open, replace_file};
 use crate::log::{self, LogOptions};
 use crate::outside::Outside;
@@ -61,6 +61,7 @@ pub async fn recover_as_single_node(
     if identity.removed {
         return Err(removed(&identity.name, dir));
     }
+    let keys = keys::of_member(disk, dir, &identity)?;
     let seed = log_seed(identity.store);
     let opened = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = opened.map_err(|error| not_taken(RecoverError::Snapshot(error)))?;
@@ -89,6 +90,7 @@ pub async fn recover_as_single_node(
         node: identity.node,
         store: identity.store,
         name: identity.name.to_string(),
+        keys: keys.clone(),
         tokens_above: recovery.tokens_above,
     };
     let taken = match as_single_node(outside, survivor).await {
@@ -103,7 +105,7 @@ pub async fn recover_as_single_node(
     };
     secret::write(disk, dir, &Secret(outside.random_bytes())).await?;
     let cluster = ClusterId(u128::from_le_bytes(outside.random_bytes()));
-    let identity = Identity { cluster, node: taken.node, ..identity };
+    let identity = Identity { cluster, node: taken.node, assigned: taken.assigned, ..identity };
     identity.write(disk, dir, found.revision).await?;
     remove_mark(disk, dir).await?;
     Ok((identity, taken))

@@ -35,12 +35,22 @@ pub enum SecretError {
 ///
 /// The disk failed; see [`replace_file`].
 pub async fn write(disk: &dyn Disk, dir: &Path, secret: &Secret) -> Result<(), DiskError> {
+    write_as(disk, dir, SECRET_FILE, secret).await
+}
+
+/// The same as a file of any name.
+pub(super) async fn write_as(
+    disk: &dyn Disk,
+    dir: &Path,
+    name: &str,
+    secret: &Secret,
+) -> Result<(), DiskError> {
     let mut text = String::with_capacity(DIGITS + 1);
     for byte in secret.0 {
         write!(text, "{byte:02x}").expect("a string takes all");
     }
     text.push('\n');
-    replace_file(disk, dir, SECRET_FILE, Open::Create, text.as_bytes()).await
+    replace_file(disk, dir, name, Open::Create, text.as_bytes()).await
 }
 
 /// Reads the secret of a data directory.

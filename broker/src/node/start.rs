@@ -10,7 +10,7 @@ use queue_protocol::peer::LogId;
 
 use super::descriptors::Division;
 use super::identity::Identity;
-use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, secret};
+use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, keys, secret};
 use crate::log::{Log, LogError, LogOptions, Recovered};
 use crate::outside::{Fatal, Listener, Others, Outside};
 use crate::raft::{Consensus, Credentials, LoadError, Me, Spoken, StartError, others_of};
@@ -113,6 +113,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         tracing::warn!("{warning}");
     }
     let secret = secret::read(&*outside.disk, dir)?;
+    let keys = keys::of_member(&*outside.disk, dir, &identity)?;
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
     let newest = snapshots.newest();
@@ -171,6 +172,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         epoch: recovered.epoch,
         boot: u64::from_le_bytes(outside.random_bytes()),
         spoken: Spoken::new(options.raft.levels),
+        keys: Some(Arc::new(keys)),
     };
     let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
     let consensus =

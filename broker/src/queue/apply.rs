@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 
 use super::clocks::Moment;
@@ -133,10 +133,10 @@ impl Apply<'_> {
             Op::BindSession { grace_ms } => self.bind(session, *grace_ms),
             Op::ReleaseAbsent(session) => Ok(self.release_absent(*session)),
             Op::SetWall { from_ms, to_ms } => Ok(self.set_wall(*from_ms, *to_ms)),
-            Op::AssignNode => {
-                let node = NodeId(self.state.next_node);
-                self.state.next_node += 1;
-                Ok(Outcome::Node(node))
+            Op::AssignNode { store, key } => Ok(Outcome::Node(self.assign_node(*store, *key))),
+            Op::FoundCluster(found) => {
+                self.found_cluster(found);
+                Ok(Outcome::Ticked)
             }
             Op::Tick => Ok(Outcome::Ticked),
             Op::RaiseLevel(level) if !is_known(*level) => Err(refusal(ErrorCode::BadRequest)),

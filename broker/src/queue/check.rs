@@ -38,6 +38,7 @@ impl State {
             }
         }
         assert_eq!(counts, self.counts);
+        assert!(self.nodes.is_sound(self.next_node), "numbers of nodes");
         assert!(held == self.held, "leases of sessions");
         assert!(claims == self.claims, "claims of sessions");
         assert!(turnover.pushed <= self.turnover.pushed, "pushed");

@@ -4,6 +4,7 @@
 //! u32 feature level (little-endian), then postcard values one after the other:
 //! from level 2 on, which is for tests alone, the level again
 //! Head
+//! the admission key if there is one, u64 numbers of nodes × { node, assigned }    rising
 //! u64 queues ×     { QueueHead,
 //!                    2 × u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
 //!                    those without a group, then those of groups,
@@ -42,6 +43,7 @@ use super::level::is_known;
 use super::line::{Entry, Place, Stored};
 use super::message::{Dead, Delayed, Leased};
 use super::messages::{Counts, Queue};
+use super::nodes::Assigned;
 use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
@@ -139,6 +141,8 @@ impl State {
             turnover: self.turnover,
             digest: self.digest.0,
         });
+        to.put(&self.nodes.admission);
+        to.put_all(self.nodes.given.len(), self.nodes.given.iter());
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
             let Queue { name, settings, version, turnover, bucket, active, .. } = queue;
@@ -200,6 +204,7 @@ impl State {
             from.ensure(again == level, "its two levels differ")?;
         }
         let mut state = State { level, ..from.head()? };
+        from.nodes(&mut state)?;
         for _ in 0..from.take::<u64>()? {
             from.queue(&mut state)?;
         }
@@ -286,6 +291,15 @@ impl Reader<'_> {
             digest: Digest(head.digest),
             ..State::new()
         })
+    }
+
+    fn nodes(&mut self, state: &mut State) -> Result<(), BadState> {
+        state.nodes.admission = self.take()?;
+        self.each(|_, node, assigned: Assigned| {
+            state.nodes.given.insert(node, assigned);
+            Ok(())
+        })?;
+        self.ensure(state.nodes.is_sound(state.next_node), "a number of a node was never given")
     }
 
     fn queue(&mut self, state: &mut State) -> Result<(), BadState> {

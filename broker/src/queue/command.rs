@@ -7,12 +7,14 @@ use queue_protocol::level::Level;
 use queue_protocol::limits::{
     ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX, TXN_COUNT_MAX,
 };
-use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId, StoreId};
 use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
 use queue_protocol::schedule::{Missed, When};
 use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
+
+use super::nodes::Admission;
 
 /// Commands of one entry, at most.
 pub const COMMANDS_COUNT_MAX: usize = 4_096;
@@ -147,8 +149,13 @@ pub enum Op {
     },
     /// Forget the session.
     CloseSession,
-    /// Give the next Raft id to a node that joins.
-    AssignNode,
+    /// Give the next Raft id to a node that joins; only the broker itself does that.
+    AssignNode {
+        /// Its data directory.
+        store: StoreId,
+        /// The public half of its key.
+        key: [u8; 32],
+    },
     /// Nothing but the clocks.
     Tick,
     /// Give a group a weight of its own.
@@ -180,6 +187,19 @@ pub enum Op {
         /// Where it is to be.
         to_ms: u64,
     },
+    /// The node that made the cluster, number 1, and the key that certifies others; only that node itself says so, once.
+    FoundCluster(Box<FoundCluster>),
+}
+
+/// What a cluster begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundCluster {
+    /// The data directory of node 1.
+    pub store: StoreId,
+    /// The public half of its key.
+    pub key: [u8; 32],
+    /// The key that certifies nodes.
+    pub admission: Admission,
 }
 
 impl Op {

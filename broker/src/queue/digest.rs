@@ -95,7 +95,7 @@ impl State {
         let sum = |numbers: &[u64]| numbers.iter().fold(0_u64, |sum, number| sum.rotate_left(13) ^ number);
         digest.add_all([
             sum(&[self.level.0.into(), self.wall_ms, self.elapsed_ms, self.lease_clock_ms, held, open]),
-            sum(&[self.next_id, self.next_token, self.next_node, self.next_queue]),
+            sum(&[self.next_id, self.next_token, self.next_node, self.next_queue, self.nodes.count()]),
             sum(&[counts.ready, counts.leased, counts.delayed, counts.dead, counts.bytes]),
             sum(&[turnover.pushed, turnover.leased, turnover.acked, turnover.redelivered]),
             sum(&turnover.died),

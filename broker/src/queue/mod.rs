@@ -31,6 +31,7 @@ mod message;
 mod messages;
 #[cfg(any(test, feature = "sim"))]
 pub mod model;
+mod nodes;
 mod piece;
 mod push;
 mod rate;
@@ -59,6 +60,7 @@ pub use deadlines::{FIRED_COUNT_MAX, NextDue};
 pub use forgotten::SESSIONS_FORGOTTEN_MAX;
 pub use gone::{Gone, Went};
 pub use level::{BadSection, LEVEL_KNOWN_MAX};
+pub use nodes::{Admission, Assigned, FOUNDER, NodeStanding};
 pub use recovered::{ID_MAX, SKIPPED, going_on_from};
 pub use schedules::NextFire;
 pub use state::State;

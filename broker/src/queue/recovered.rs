@@ -1,9 +1,12 @@
 //! The state of a cluster whose majority is lost for good, taken over by a new cluster of one node: what the lost nodes may
 //! have given since is given to nobody again.
 
+use imbl::OrdMap;
 use queue_protocol::names::NodeId;
 
+use super::command::FoundCluster;
 use super::forgotten::Forgotten;
+use super::nodes::{Assigned, Nodes};
 use super::sessions::Sessions;
 use super::state::{QueueNumber, State};
 
@@ -30,15 +33,19 @@ impl State {
     }
 
     /// This state as the new cluster begins with it, as of the entry `index`: ids and tokens go on from `from`, every
-    /// session that opened before is refused, and there is a number for the only node, which is returned.
+    /// session that opened before is refused, and there is a number for the only node, which is returned: all others count
+    /// as removed.
     ///
     /// # Panics
     /// If `from` is below [`State::given_below`].
     #[must_use]
-    pub fn recovered(mut self, index: u64, from: u64) -> (Self, NodeId) {
+    pub fn recovered(mut self, index: u64, from: u64, founder: &FoundCluster) -> (Self, NodeId) {
         assert!(from >= self.given_below(), "what was given is given again");
         let node = NodeId(self.next_node);
         self.next_node += 1;
+        let FoundCluster { store, key, admission } = *founder;
+        let assigned = Assigned { store, key, index, is_member: true };
+        self.nodes = Nodes { admission: Some(admission), given: OrdMap::unit(node, assigned) };
         (self.next_id, self.next_token) = (from, from);
         self.sessions = Sessions::default();
         self.sessions.restore_forgotten(Forgotten::of_mark(Some(index)));

@@ -5,13 +5,14 @@
 
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::level::Level;
-use queue_protocol::names::{MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::settings::Settings;
 
 use super::command::SessionStamp;
 use super::deadlines::Heads;
 use super::digest::Digest;
 use super::messages::{Counts, Queue};
+use super::nodes::Nodes;
 use super::reply::Reply;
 use super::schedules::Schedules;
 use super::sessions::Sessions;
@@ -33,6 +34,7 @@ pub struct State {
     pub(super) next_id: u64,
     pub(super) next_token: u64,
     pub(super) next_node: u64,
+    pub(super) nodes: Nodes,
     pub(super) next_queue: QueueNumber,
     pub(super) names: OrdMap<QueueName, QueueNumber>,
     pub(super) queues: OrdMap<QueueNumber, Queue>,
@@ -69,6 +71,7 @@ impl State {
             next_id: 1,
             next_token: 1,
             next_node: FIRST_JOINED_NODE,
+            nodes: Nodes::default(),
             next_queue: 0,
             names: OrdMap::new(),
             queues: OrdMap::new(),
@@ -111,11 +114,6 @@ impl State {
     /// The replicated lease clock, in milliseconds.
     pub fn lease_clock_ms(&self) -> u64 {
         self.lease_clock_ms
-    }
-
-    /// Whether a node of that number ever was to join, or made the cluster.
-    pub fn was_assigned(&self, node: NodeId) -> bool {
-        node.0 > 0 && node.0 < self.next_node
     }
 
     /// Ready messages of a queue that may be handed out; 0 if there is no such queue.

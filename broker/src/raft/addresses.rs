@@ -31,7 +31,7 @@ impl Consensus {
     /// A peer that was let in has opened a connection.
     pub(super) fn enter(&self, peer: PeerHello) -> Session {
         self.network.came(peer.node);
-        self.floors.enter(peer)
+        self.gate.floors.enter(peer)
     }
 }
 

@@ -2,8 +2,22 @@
 
 use std::sync::Arc;
 
+use super::Consensus;
 use crate::log::{LiveBodies, Log, Reading};
-use crate::queue::reply::{Outcome, Reply};
+use crate::queue::reply::{BodyRef, Outcome, Reply};
+
+impl Consensus {
+    /// Whether the state still names every one of `refs`. Walks over all of it: for when something is amiss.
+    pub(crate) fn names(&self, refs: &[BodyRef]) -> bool {
+        let live = self.machine.read(|state, _| state.live_bodies());
+        refs.iter().all(|body| {
+            let behind =
+                live.partition_point(|(index, rows)| (*index, rows.start) <= (body.index, body.ordinal));
+            let before = behind.checked_sub(1).map(|at| &live[at]);
+            before.is_some_and(|(index, rows)| *index == body.index && rows.contains(&body.ordinal))
+        })
+    }
+}
 
 /// Keeps what `replies` deliver readable.
 pub(super) fn reading<'a>(log: &Log, replies: impl IntoIterator<Item = &'a Reply>) -> Option<Arc<Reading>> {

@@ -5,12 +5,15 @@
 //! | what | bound |
 //! |---|---|
 //! | vote asked for or told by a node that may not lead, rejection, transfer | [`AHEAD_MAX`] above the own term |
-//! | vote of a leader, its entries, its snapshot | below [`TERM_MAX`] |
+//! | vote of a leader, its entries, its snapshot | below [`TERM_MAX`], or [`AHEAD_MAX`] above the own term |
+//! | index | below [`TERM_MAX`] |
 //! | start number of a peer's directory | [`EPOCH_AHEAD_MAX`] above the last one that was let in |
 //!
-//! A leader's bound is the wider one, so that a node that was away comes back whatever has happened meanwhile.
+//! A leader's bound is the wider one, so that a node that was away comes back whatever has happened meanwhile. Beyond it
+//! there is still room for as many elections: the highest term that is believed once does not end them.
 
 use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
     Append, AppendResult, AskVote, Heartbeat, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin,
     SnapshotPart, Transfer, Vote, VoteResult,
@@ -21,7 +24,7 @@ use crate::mutants::{self, Mutant};
 
 /// Terms above the own one that an election or a rejection may name: more elections than there ever are.
 pub(crate) const AHEAD_MAX: u64 = 1 << 32;
-/// Terms and indexes of a leader stay below this: from there on an election would have no term left.
+/// Terms of a leader that may be anything, and indexes, stay below this.
 pub(crate) const TERM_MAX: u64 = 1 << 62;
 /// Starts above the last known one that one admission may name.
 pub(crate) const EPOCH_AHEAD_MAX: u32 = 1 << 20;
@@ -32,8 +35,11 @@ pub(crate) enum Beyond {
     /// A term that no election can have reached.
     #[error("it names term {term}, and this node is in term {own}: no cluster holds so many elections")]
     Ahead { term: u64, own: u64 },
-    /// A term or an index at the end of all numbers.
-    #[error("it names {0}, and terms and indexes stay below {TERM_MAX}")]
+    /// A vote of somebody else.
+    #[error("it speaks for node {0}, and is another one")]
+    Another(NodeId),
+    /// An index that no log can have reached.
+    #[error("it names entry {0}, and indexes stay below {TERM_MAX}")]
     End(u64),
 }
 
@@ -49,35 +55,39 @@ impl Bounds {
         Self { own: own.map_or(0, |vote| vote.term) }
     }
 
-    fn ahead(self, vote: Vote) -> Result<(), Beyond> {
-        self.end(vote.term)?;
-        if vote.term.saturating_sub(self.own) > AHEAD_MAX && !mutants::on(Mutant::AnyTermBelieved) {
-            return Err(Beyond::Ahead { term: vote.term, own: self.own });
+    fn ahead(self, term: u64) -> Result<(), Beyond> {
+        if term.saturating_sub(self.own) > AHEAD_MAX && !mutants::on(Mutant::AnyTermBelieved) {
+            return Err(Beyond::Ahead { term, own: self.own });
         }
         Ok(())
     }
 
-    fn end(self, number: u64) -> Result<(), Beyond> {
-        if number >= TERM_MAX && !mutants::on(Mutant::AnyTermBelieved) {
-            return Err(Beyond::End(number));
+    /// A term that a leader has had.
+    fn led(self, term: u64) -> Result<(), Beyond> {
+        if term < TERM_MAX { Ok(()) } else { self.ahead(term) }
+    }
+
+    fn index(self, index: u64) -> Result<(), Beyond> {
+        if index >= TERM_MAX && !mutants::on(Mutant::AnyTermBelieved) {
+            return Err(Beyond::End(index));
         }
         Ok(())
     }
 
     fn ids(self, ids: impl IntoIterator<Item = LogId>) -> Result<(), Beyond> {
-        ids.into_iter().try_for_each(|id| self.end(id.term).and_then(|()| self.end(id.index)))
+        ids.into_iter().try_for_each(|id| self.led(id.term).and_then(|()| self.index(id.index)))
     }
 
     /// A leader's words.
     fn leads(self, vote: Vote, ids: impl IntoIterator<Item = LogId>) -> Result<(), Beyond> {
-        self.end(vote.term)?;
+        self.led(vote.term)?;
         self.ids(ids)
     }
 
     fn ping(self, ping: &PeerPing) -> Result<(), Beyond> {
-        ping.durable_vote.map_or(Ok(()), |vote| self.ahead(vote))?;
+        ping.durable_vote.map_or(Ok(()), |vote| self.ahead(vote.term))?;
         let lead = ping.lead.map_or(0, |lead| lead.commit_index);
-        [ping.last_index, ping.durable_index, lead].into_iter().try_for_each(|index| self.end(index))
+        [ping.last_index, ping.durable_index, lead].into_iter().try_for_each(|index| self.index(index))
     }
 
     /// What a peer says of its log before it is let in.
@@ -85,17 +95,27 @@ impl Bounds {
     /// # Errors
     /// `bad_frame`: it is beyond its bound.
     pub(crate) fn hello(self, peer: &PeerHello) -> Result<(), Error> {
-        let voted = peer.vote.map_or(Ok(()), |vote| self.end(vote.term));
+        let voted = peer.vote.map_or(Ok(()), |vote| self.led(vote.term));
         let beyond = |beyond: Beyond| Error::refused(ErrorCode::BadFrame, beyond.to_string());
         voted.and_then(|()| self.ids(peer.last)).map_err(beyond)
     }
 
-    /// What a peer asks.
+    /// What the node `peer` asks: it stands for election, and leads, in no other name than its own.
     ///
     /// # Errors
     /// It is beyond its bound.
-    pub(crate) fn request(self, request: &PeerRequest) -> Result<(), Beyond> {
+    pub(crate) fn request(self, peer: NodeId, request: &PeerRequest) -> Result<(), Beyond> {
         match request {
+            PeerRequest::Append(Append { vote, .. })
+            | PeerRequest::Heartbeat(Heartbeat { vote, .. })
+            | PeerRequest::SnapshotBegin(SnapshotBegin { vote, .. })
+            | PeerRequest::Vote(AskVote { vote, .. })
+            | PeerRequest::PreVote(AskVote { vote, .. })
+            | PeerRequest::TransferLeader(Transfer { from: vote, .. })
+                if vote.node != peer =>
+            {
+                Err(Beyond::Another(vote.node))
+            }
             PeerRequest::Append(Append { vote, prev, commit, entries }) => {
                 let ids = entries.iter().map(|spec| spec.id);
                 self.leads(*vote, ids.chain(*prev).chain(*commit))
@@ -108,7 +128,7 @@ impl Bounds {
             PeerRequest::Vote(AskVote { vote, last, .. })
             | PeerRequest::PreVote(AskVote { vote, last, .. })
             | PeerRequest::TransferLeader(Transfer { from: vote, last, .. }) => {
-                self.ahead(*vote)?;
+                self.ahead(vote.term)?;
                 self.ids(*last)
             }
             PeerRequest::Ping(ping) => self.ping(ping),
@@ -128,17 +148,17 @@ impl Bounds {
     pub(crate) fn response(self, response: &PeerResponse) -> Result<(), Beyond> {
         match response {
             PeerResponse::Append(AppendResult::HigherVote(vote)) | PeerResponse::Seen(vote) => {
-                self.ahead(*vote)
+                self.ahead(vote.term)
             }
             PeerResponse::Append(AppendResult::Durable(id)) => self.ids(*id),
             PeerResponse::Append(AppendResult::Conflict(id)) => self.ids([*id]),
             PeerResponse::Vote(VoteResult { vote, last, .. }) => {
-                self.ahead(*vote)?;
+                self.ahead(vote.term)?;
                 self.ids(*last)
             }
             PeerResponse::SnapshotFrom(from) => {
                 self.ids(from.applied)?;
-                from.staged.map_or(Ok(()), |(index, _)| self.end(index))
+                from.staged.map_or(Ok(()), |(index, _)| self.index(index))
             }
             PeerResponse::Pong(ping) => self.ping(ping),
             PeerResponse::PartTaken
@@ -162,7 +182,6 @@ pub(crate) fn started_too_often(epoch: u32, known: u32) -> Option<String> {
 mod tests {
     use queue_protocol::bounded::Bounded;
     use queue_protocol::level::Levels;
-    use queue_protocol::names::NodeId;
     use queue_protocol::peer::{EntryKind, EntrySpec, Lead, SnapshotFrom};
 
     use super::*;
@@ -256,7 +275,7 @@ mod tests {
         for (at, (_, highest)) in requests(0).into_iter().enumerate() {
             for (term, is_heard) in [(0, true), (highest, true), (highest + 1, false), (u64::MAX, false)] {
                 let request = &requests(term)[at].0;
-                assert_eq!(bounds.request(request).is_ok(), is_heard, "{request:?}");
+                assert_eq!(bounds.request(NodeId(2), request).is_ok(), is_heard, "{request:?}");
             }
         }
         for (at, (_, highest)) in responses(0).into_iter().enumerate() {
@@ -265,18 +284,31 @@ mod tests {
                 assert_eq!(bounds.response(response).is_ok(), is_heard, "{response:?}");
             }
         }
-        assert!(bounds.request(&PeerRequest::Ping(ping(None, TERM_MAX))).is_err());
+        assert!(bounds.request(NodeId(2), &PeerRequest::Ping(ping(None, TERM_MAX))).is_err());
+        let in_its_name = |(request, _): &(PeerRequest, u64)| bounds.request(NodeId(3), request).is_ok();
+        let not_votes = requests(8).iter().filter(|request| in_its_name(request)).count();
+        assert_eq!(not_votes, 2, "a body of a snapshot and a ping name no vote that is asked for");
         assert!(bounds.response(&PeerResponse::Pong(ping(None, TERM_MAX))).is_err());
     }
 
     #[test]
-    fn the_bound_moves_with_the_own_term_and_ends_before_the_numbers_do() {
-        let at = |own, term| Bounds { own }.request(&PeerRequest::Ping(ping(Some(vote(term)), 9)));
+    fn the_bound_moves_with_the_own_term_and_elections_never_run_out() {
+        let at = |own, term| Bounds { own }.request(NodeId(2), &PeerRequest::Ping(ping(Some(vote(term)), 9)));
         assert_eq!(Bounds::of(None).own, 0);
         assert!(at(AHEAD_MAX, 2 * AHEAD_MAX).is_ok() && at(AHEAD_MAX, 2 * AHEAD_MAX + 1).is_err());
-        assert!(at(TERM_MAX - 1, TERM_MAX - 1).is_ok() && at(TERM_MAX - 1, TERM_MAX).is_err());
         assert!(at(AHEAD_MAX, 3).is_ok(), "an old term harms nobody");
-        const { assert!(TERM_MAX.checked_add(AHEAD_MAX).is_some()) };
+        // Somebody led in the highest term that is believed: the next election is in a term above it.
+        let highest = Bounds { own: TERM_MAX - 1 };
+        let (vote, prev, commit) = (vote(TERM_MAX), Some(id(TERM_MAX, 9)), None);
+        assert_eq!(
+            highest.request(NodeId(2), &PeerRequest::Vote(AskVote { vote, last: prev, by_transfer: false })),
+            Ok(())
+        );
+        assert_eq!(
+            highest.request(NodeId(2), &PeerRequest::Heartbeat(Heartbeat { vote, prev, commit })),
+            Ok(())
+        );
+        const { assert!(TERM_MAX.checked_add(1 << 30 << 32).is_some()) };
     }
 
     #[test]

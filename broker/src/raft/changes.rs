@@ -13,34 +13,28 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::type_config::TypeConfigExt as _;
 use openraft::{Instant as _, Membership};
 use queue_protocol::bounded::Text;
-use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::frame::OutFrame;
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::handshake::Peer;
-use queue_protocol::hello::JOINING;
-use queue_protocol::io::Outbox;
 use queue_protocol::membership::{MemberChange, Standing};
-use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
+use queue_protocol::names::NodeId;
 use queue_protocol::proof::{Side, Told};
 use queue_protocol::response::MemberView;
 
+use super::Consensus;
 use super::clocks::Instant;
 use super::leadership::Leadership;
 use super::types::{Member, TypeConfig};
-use super::{Consensus, dial_peer};
 
 /// A learner that has all that the leader's log held so long ago may vote: it keeps pace, however large entries are.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
 const PROMOTE_EVERY: Duration = Duration::from_millis(100);
-/// How long an invited node may take to ask for membership.
-const INVITED_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest that leadership may take to move away from a node that is removed or drained.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Change = ChangeMembers<u64, Member>;
 
-fn view_of(node: u64, member: &Member, voter: bool) -> MemberView {
+pub(super) fn view_of(node: u64, member: &Member, voter: bool) -> MemberView {
     MemberView {
         node: NodeId(node),
         name: Text::cut(member.name.clone()),
@@ -69,73 +63,11 @@ impl Consensus {
         }
     }
 
-    fn member(&self, node: NodeId) -> Result<(Member, bool), Error> {
+    pub(super) fn member(&self, node: NodeId) -> Result<(Member, bool), Error> {
         let (members, voters) = self.members();
         let member = members.get(&node.0).cloned();
         let missing = || Error::refused(ErrorCode::NodeNotFound, format!("no member has the number {node}"));
         member.map(|member| (member, voters.contains(&node.0))).ok_or_else(missing)
-    }
-
-    /// Asks the node that waits at `address` to join, and waits until it is a member.
-    async fn invite(&self, address: &str, standing: Standing) -> Result<MemberView, Error> {
-        if let Standing::InsteadOf(old) = standing {
-            self.member(old)?;
-        }
-        self.check_free(Some(address), None, standing)?;
-        let unreachable = |why: String| {
-            let what =
-                format!("{} found no node that waits to be taken in at {address}: {why}", self.me.name);
-            Error::refused(ErrorCode::AddressUnreachable, what)
-        };
-        let dialed =
-            dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, Some(JOINING.into()));
-        let mut stream = dialed.await.map_err(|error| unreachable(error.to_string()))?;
-        let invite = Invite { at: Text::cut(self.me.address.clone()), standing };
-        let mut outbox = Outbox::new();
-        let frame = OutFrame::new(1, &PeerRequest::Invite(invite), Vec::new());
-        outbox.push(&frame).expect("an invitation is small");
-        let asked = async {
-            outbox.write_to(&mut stream.writer).await?;
-            let frame = stream.reader.next().await.map_err(std::io::Error::other)?;
-            let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-            frame.message::<PeerResponse>().map_err(std::io::Error::other)
-        };
-        if let Ok(mut last) = self.joining.try_lock() {
-            *last = None;
-        }
-        match tokio::time::timeout(INVITED_TIMEOUT, asked).await {
-            Ok(Ok(PeerResponse::Coming)) => self.joined(stream.hello.store, address).await,
-            Ok(Ok(other)) => Err(unreachable(format!("it answered {other:?}"))),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
-            Err(_) => Err(unreachable("it does not answer".to_owned())),
-        }
-    }
-
-    /// Why `store` was not taken in, for good.
-    fn refused_to_join(&self, store: StoreId) -> Option<Error> {
-        let last = self.joining.try_lock().ok()?;
-        let (refused, error) = last.as_ref()?;
-        (*refused == store && error.retry == Retry::Never).then(|| error.clone())
-    }
-
-    async fn joined(&self, store: StoreId, address: &str) -> Result<MemberView, Error> {
-        let appears = async {
-            loop {
-                if let Some(error) = self.refused_to_join(store) {
-                    return Err(error);
-                }
-                let (members, voters) = self.members();
-                let found = members.iter().find(|(_, member)| member.store == store.0);
-                if let Some((node, member)) = found {
-                    return Ok(view_of(*node, member, voters.contains(node)));
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        tokio::time::timeout(INVITED_TIMEOUT, appears).await.unwrap_or_else(|_| {
-            let what = format!("the node at {address} was asked and has not joined; what it prints says why");
-            Err(Error::again(ErrorCode::TimedOut, what))
-        })
     }
 
     /// Lets a learner vote that was to stay one; it does as soon as it has caught up.
@@ -233,39 +165,20 @@ impl Consensus {
         Ok(on)
     }
 
-    /// `node` was a member and is none any more. Only a leader that has applied everything can know: to another the
-    /// entry that made it one may be news yet.
-    fn was_removed(&self, node: NodeId) -> bool {
-        let given = || self.machine.read(|state, _| state.was_assigned(node));
-        self.ready().is_some() && !self.members().0.contains_key(&node.0) && given()
-    }
-
-    /// What to tell a node that was removed.
-    ///
-    /// # Errors
-    /// It was.
-    pub(crate) fn admit_member(&self, node: NodeId) -> Result<(), Error> {
-        if self.was_removed(node) {
-            let what = format!("node {node} was removed from the cluster");
-            return Err(Error::refused(ErrorCode::NodeRemoved, what));
-        }
-        Ok(())
-    }
-
     /// Lets a peer in that proved the secret, and says what it is told then.
     ///
     /// # Errors
-    /// It was removed, does not speak the cluster's feature level, or its data directory is not the one it had, or an older
+    /// It is not the node that it says it is, was removed, does not speak the cluster's feature level, or its data directory is not the one it had, or an older
     /// state of it; or this node takes part in nothing.
     pub(crate) fn admit_peer(&self, peer: &Peer) -> Result<Told, Error> {
         let hello = &peer.hello;
-        self.admit_member(hello.node)?;
+        self.gate.check(&self.me.credentials, peer)?;
         if let Some(full) = self.refuse_peers() {
             return Err(full);
         }
         self.me.credentials.spoken.admit(hello.levels)?;
-        self.floors.admit(hello, self.members().0.get(&hello.node.0))?;
-        let facts = self.floors.hello(&self.me.credentials).facts();
+        self.gate.floors.admit(hello, self.members().0.get(&hello.node.0))?;
+        let facts = self.gate.floors.hello(&self.me.credentials).facts();
         Ok(self.me.credentials.tell(&peer.transcript.of(Side::Acceptor), facts))
     }
 

@@ -12,17 +12,19 @@ use queue_protocol::client::Stream;
 use queue_protocol::error::Error;
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
-use queue_protocol::hello::{Hello, HelloRole, JOINING};
+use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
-use queue_protocol::proof::{Facts, PeerHello, Secret, Told, Transcript};
+use queue_protocol::proof::{Facts, PeerHello, Seal, Secret, Told, Transcript};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
+use super::admission::{Gate, Keys};
 use super::bounds::Bounds;
+use super::failed::Failed;
 use super::floors::Floors;
 use super::levels::Spoken;
 use super::types::{Member, TypeConfig};
@@ -38,13 +40,6 @@ const WRITE_SIZE: usize = 512 << 10;
 /// whatever the disk does; and where bytes are lost without a reset nobody else may ever notice.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 
-/// Pause after a dial that failed; doubled after each one that fails too.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Longest pause while nobody answers.
-const PAUSE_MAX: Duration = Duration::from_millis(400);
-/// Longest pause while somebody answers who is not the node, or who refuses this one.
-const PAUSE_REFUSED_MAX: Duration = Duration::from_secs(5);
-
 /// Who this node is to its peers.
 #[derive(Clone)]
 pub(crate) struct Credentials {
@@ -58,6 +53,8 @@ pub(crate) struct Credentials {
     pub(crate) boot: u64,
     /// What it speaks, and what the cluster does.
     pub(crate) spoken: Spoken,
+    /// What shows which node it is; none while it is joining.
+    pub(crate) keys: Option<Arc<Keys>>,
 }
 
 impl Credentials {
@@ -68,8 +65,10 @@ impl Credentials {
     }
 
     /// What this node proves itself with, once it may: `facts`, and its identity.
-    pub(crate) fn tell(&self, _transcript: &Transcript, facts: Facts) -> Told {
-        Told { facts, identity: None }
+    pub(crate) fn tell(&self, transcript: &Transcript, facts: Facts) -> Told {
+        let id = PeerId { node: self.node, store: self.store };
+        let identity = self.keys.as_ref().map(|keys| keys.show(self.cluster, id, transcript));
+        Told { facts, identity }
     }
 }
 
@@ -89,6 +88,8 @@ pub(crate) struct PeerStream {
     pub(crate) hello: PeerHello,
     /// The cluster of the node that answered; 0 if it has none.
     pub(crate) cluster: ClusterId,
+    /// Hides keys on it.
+    pub(crate) seal: Seal,
     /// Where it leads.
     pub(crate) address: String,
 }
@@ -102,9 +103,14 @@ pub(crate) struct RefusedBy {
 }
 
 impl SomebodyElse {
+    /// Who it is not, if that is why a connection failed.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// That is why a connection failed.
     pub(crate) fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+        Self::of(error).is_some()
     }
 }
 
@@ -120,14 +126,15 @@ impl RefusedBy {
 #[error("{address}: {error}")]
 pub(crate) struct SomebodyElse {
     address: String,
-    error: Error,
+    pub(crate) error: Error,
 }
 
-/// Connects to `address` as a peer; `called` must answer there. A joining node has no floors and accepts any peer.
+/// Connects to `address` as a peer; `called` must answer there. A joining node has no gate yet and believes any peer that
+/// proves the secret.
 pub(crate) async fn dial_peer(
     outside: &Outside,
     me: &Credentials,
-    floors: Option<&Floors>,
+    gate: Option<&Gate>,
     address: &str,
     called: Option<Called>,
 ) -> io::Result<PeerStream> {
@@ -138,7 +145,7 @@ pub(crate) async fn dial_peer(
     let channel = stream.channel();
     let (read, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read);
-    let own = floors.map_or_else(|| me.hello(), |floors| floors.hello(me));
+    let own = gate.map_or_else(|| me.hello(), |gate| gate.floors.hello(me));
     let role = HelloRole::Peer(own.id());
     // Who joins does not know the cluster yet.
     let cluster = (me.node != JOINING).then_some(me.cluster);
@@ -153,43 +160,21 @@ pub(crate) async fn dial_peer(
         }
         other => io::Error::other(format!("{address}: {other}")),
     })?;
-    Ok(PeerStream { reader, writer, hello: peer.hello, cluster: peer.cluster, address: address.to_owned() })
-}
-
-/// Somebody answered, and no Raft message passes between the two.
-fn is_refusal(error: &io::Error) -> bool {
-    let Some(inner) = error.get_ref() else { return false };
-    inner.is::<RefusedBy>() || SomebodyElse::is(error) || inner.is::<Error>()
+    if let Some(gate) = gate {
+        let somebody = |error| io::Error::other(SomebodyElse { address: address.to_owned(), error });
+        gate.check(me, &peer).map_err(somebody)?;
+    }
+    Ok(PeerStream {
+        reader,
+        writer,
+        hello: peer.hello,
+        cluster: peer.cluster,
+        seal: peer.seal,
+        address: address.to_owned(),
+    })
 }
 
 type Answer = oneshot::Sender<PeerResponse>;
-
-/// The last dial failed, and so often in a row.
-struct Failed {
-    dials: u32,
-    again_at: Instant,
-    error: io::Error,
-}
-
-impl Failed {
-    fn new(dials: u32, error: io::Error) -> Self {
-        let max = if is_refusal(&error) { PAUSE_REFUSED_MAX } else { PAUSE_MAX };
-        let pause = PAUSE_MIN.saturating_mul(1 << dials.min(10)).min(max);
-        Self { dials, again_at: Instant::now() + pause, error }
-    }
-
-    /// The same once more: who refuses whom is told from it each time.
-    fn error(&self) -> io::Error {
-        let inner = self.error.get_ref();
-        if let Some(refused) = inner.and_then(|inner| inner.downcast_ref::<RefusedBy>()) {
-            return io::Error::other(refused.clone());
-        }
-        match inner.and_then(|inner| inner.downcast_ref::<Error>()) {
-            Some(own) => io::Error::other(own.clone()),
-            None => io::Error::new(self.error.kind(), self.error.to_string()),
-        }
-    }
-}
 
 #[derive(Default)]
 struct Queues {
@@ -319,7 +304,7 @@ impl Open {
 pub(crate) struct Link {
     outside: Outside,
     me: Credentials,
-    floors: Arc<Floors>,
+    gate: Gate,
     addresses: Arc<Addresses>,
     node: NodeId,
     member: Member,
@@ -332,13 +317,13 @@ impl Link {
     pub(crate) fn new(
         outside: Outside,
         me: Credentials,
-        floors: Arc<Floors>,
+        gate: Gate,
         addresses: Arc<Addresses>,
         node: NodeId,
         member: Member,
     ) -> Self {
         let (open, failed) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { outside, me, floors, addresses, node, member, open, failed }
+        Self { outside, me, gate, addresses, node, member, open, failed }
     }
 
     /// Where the node is dialed now.
@@ -348,12 +333,12 @@ impl Link {
 
     /// What the node may answer.
     pub(crate) fn bounds(&self) -> Bounds {
-        self.floors.bounds()
+        self.gate.floors.bounds()
     }
 
     /// Whose answers count.
     fn is_current(&self, open: &Open) -> bool {
-        self.floors.is_current(&open.peer)
+        self.gate.floors.is_current(&open.peer)
     }
 
     /// An answer counts if no other process of the node was let in since.
@@ -370,12 +355,12 @@ impl Link {
 
     /// The node answered an append that was sent under `vote`.
     pub(crate) fn acknowledged(&self, result: &AppendResult, vote: Vote) {
-        self.floors.acknowledged(self.node, result, vote);
+        self.gate.floors.acknowledged(self.node, result, vote);
     }
 
     /// The node gave this one its vote.
     pub(crate) fn granted(&self, vote: Vote) {
-        self.floors.granted(self.node, vote);
+        self.gate.floors.granted(self.node, vote);
     }
 
     /// The shared connection, opened if there is none. Those who come meanwhile wait for the same dial.
@@ -415,13 +400,20 @@ impl Link {
             heard: Mutex::new(Instant::now()),
         });
         TypeConfig::spawn(Arc::clone(&open).write(stream.writer));
-        TypeConfig::spawn(Arc::clone(&open).read(stream.reader, Arc::clone(&self.floors)));
+        TypeConfig::spawn(Arc::clone(&open).read(stream.reader, Arc::clone(&self.gate.floors)));
         *slot = Some(Arc::clone(&open));
         Ok(open)
     }
 
     fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node was removed: nothing more is said to it.
+    pub(crate) async fn end(&self) {
+        if let Some(open) = self.open.lock().await.take() {
+            open.close();
+        }
     }
 
     /// The node is there: no pause is left from when it was not.
@@ -435,10 +427,13 @@ impl Link {
             io::Error::new(io::ErrorKind::NotConnected, "the cluster has not agreed on its address yet")
         })?;
         let called = Called { node: self.node, store: Some(StoreId(self.member.store)) };
-        let stream = dial_peer(&self.outside, &self.me, Some(&self.floors), &address, Some(called)).await?;
+        let stream = dial_peer(&self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
         self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
         let newest = self.addresses.newest(self.node);
-        self.floors.admit(&stream.hello, newest.as_ref().or(Some(&self.member))).map_err(io::Error::other)?;
+        self.gate
+            .floors
+            .admit(&stream.hello, newest.as_ref().or(Some(&self.member)))
+            .map_err(io::Error::other)?;
         Ok(stream)
     }
 

@@ -11,7 +11,7 @@ use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use queue_protocol::peer::LogId;
 use queue_protocol::response::WriteStage;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::agreement::Agreement;
@@ -19,7 +19,7 @@ use super::bodies::{merge, reading};
 use super::cause::{Cause, LoadError};
 use super::gone::Recent;
 use super::growth::{Growth, SnapshotEvery};
-use super::levels::{NotSpoken, Spoken};
+use super::levels::Spoken;
 use super::mutated;
 use super::receive_snapshot::Received;
 use super::times::{Now, Times};
@@ -33,7 +33,7 @@ use crate::log::{LiveBodies, Log};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
 use crate::queue::reply::Effects;
-use crate::queue::{BadSection, BadState, State};
+use crate::queue::{BadState, State};
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage};
 
 /// Pause after a snapshot found no room.
@@ -76,13 +76,15 @@ pub(crate) struct Machine {
     every: SnapshotEvery,
     tasks: Arc<dyn Tasks>,
     witness: Witness,
-    spoken: Spoken,
-    cause: Cause,
+    pub(super) spoken: Spoken,
+    pub(super) cause: Cause,
     agreement: Option<Arc<Agreement>>,
     times: Option<Arc<Times>>,
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
+    /// The entry of the last membership that was applied.
+    memberships: watch::Sender<u64>,
     /// A snapshot is due, or was published: the log may be purged.
     pub(crate) due: Notify,
 }
@@ -137,6 +139,7 @@ impl Machine {
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
+            memberships: watch::Sender::new(0),
             due: Notify::new(),
         })
     }
@@ -154,6 +157,11 @@ impl Machine {
 
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of each membership that is applied, with its entry or by a snapshot.
+    pub(crate) fn memberships(&self) -> watch::Receiver<u64> {
+        self.memberships.subscribe()
     }
 
     /// Names who hears of effects; once.
@@ -220,6 +228,9 @@ impl Machine {
         core.applied = Some(entry.log_id);
         if let EntryPayload::Membership(membership) = &entry.payload {
             core.membership = RaftStoredMembership::new(Some(entry.log_id), membership.clone());
+            core.state.note_members(|node| membership.get_node(&node.0).is_some());
+            drop(core);
+            self.memberships.send_replace(entry.log_id.index);
         }
         Ok(Default::default())
     }
@@ -262,30 +273,6 @@ impl Machine {
         drop(core);
         self.log.stages().record(WriteStage::Apply, begin.elapsed());
         Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
-    }
-
-    /// The commands of an entry. Their section was checked when it was read: if it does not decode, or not here, another
-    /// build wrote it, and this node must not go on.
-    fn commands(&self, index: u64, section: &[u8]) -> io::Result<Commands> {
-        let unspoken = |error: NotSpoken| self.cause.level(error);
-        match Commands::decode(section) {
-            Ok((level, commands)) => {
-                self.spoken.check_batch(level, &commands).map_err(unspoken)?;
-                Ok(commands)
-            }
-            Err(BadSection::Level(level)) => Err(unspoken(self.spoken.unknown(level))),
-            Err(bad) => Err(io::Error::other(format!("commands of entry {index}: {bad}"))),
-        }
-    }
-
-    /// A state that came as bytes.
-    fn decode(&self, bytes: &[u8]) -> io::Result<State> {
-        let state = match State::decode(bytes) {
-            Err(BadState::Level(level)) => return Err(self.cause.level(self.spoken.unknown(level))),
-            state => state.map_err(|e| io::Error::other(format!("the snapshot does not decode: {e}")))?,
-        };
-        self.spoken.reach(state.level()).map_err(|error| self.cause.level(error))?;
-        Ok(mutated::taken(state))
     }
 
     /// Begins to take in a peer's snapshot.
@@ -481,7 +468,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();
         core.growth = Growth::default();
+        let members = core.membership.log_id().map_or(0, |id| id.index);
         drop(core);
+        self.0.memberships.send_replace(members);
         self.0.tasks.blocking("forget", Box::pin(async move { drop(before) }));
         if let Some(on_applied) = self.0.on_applied.get() {
             on_applied(Effects::default());

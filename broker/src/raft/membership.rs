@@ -15,6 +15,7 @@ use queue_protocol::response::LeaderView;
 
 use super::types::Member;
 use super::{Consensus, Me, StartError, dial_peer};
+use crate::queue::NodeStanding;
 use crate::queue::command::Op;
 use crate::queue::reply::Outcome;
 
@@ -44,25 +45,35 @@ impl Consensus {
     }
 
     /// Takes a proved node in as a learner; it votes when it has caught up. The same store gets the same number.
-    pub(crate) async fn join(&self, join: Join, store: StoreId) -> Result<Joined, Error> {
+    /// `seal` hides the admission key, which it is given.
+    pub(crate) async fn join(
+        &self,
+        join: Join,
+        store: StoreId,
+        seal: impl Fn([u8; 32]) -> [u8; 32],
+    ) -> Result<Joined, Error> {
         let Ok(mut last) = self.joining.try_lock() else {
             return Err(Error::again(ErrorCode::ChangeInProgress, "another node is joining"));
         };
-        let joined = self.take_in(join, store).await;
+        let joined = self.take_in(join, store, seal).await;
         *last = joined.as_ref().err().map(|error| (store, error.clone()));
         joined
     }
 
-    async fn take_in(&self, join: Join, store: StoreId) -> Result<Joined, Error> {
+    async fn take_in(
+        &self,
+        join: Join,
+        store: StoreId,
+        seal: impl Fn([u8; 32]) -> [u8; 32],
+    ) -> Result<Joined, Error> {
         self.read_index().await?;
         let (members, _) = self.members();
-        let joined = |node: u64, name: &str| Joined {
-            cluster: self.me.credentials.cluster,
-            node: NodeId(node),
-            name: Text::cut(name),
-        };
+        if self.machine.read(|state, _| state.admission()).is_none() {
+            return Err(Error::again(ErrorCode::NoLeader, "the cluster is only just beginning"));
+        }
+        let joined = |node: u64, name: &str| self.given(NodeId(node), name, &join, &seal);
         if let Some((node, member)) = members.iter().find(|(_, member)| member.store == store.0) {
-            return Ok(joined(*node, &member.name));
+            return joined(*node, &member.name);
         }
         if let Standing::InsteadOf(old) = join.standing
             && !members.contains_key(&old.0)
@@ -72,13 +83,42 @@ impl Consensus {
         }
         self.check_free(Some(&join.address), join.name.as_deref(), join.standing)?;
         self.check_reachable(&join.address, store).await?;
-        let node = self.assign_node().await?;
+        let node = self.assign_node(store, join.key).await?;
         let name = join.name.as_deref().map_or_else(|| format!("n{node}"), str::to_owned);
         self.check_free(None, Some(&name), join.standing)?;
         let (address, standing) = (join.address.to_string(), join.standing);
         let member = Member { name: name.clone(), address, store: store.0, standing, ..Member::default() };
         self.change(ChangeMembers::AddNodes(BTreeMap::from([(node.0, member)]))).await?;
-        Ok(joined(node.0, &name))
+        joined(node.0, &name)
+    }
+
+    /// What a node is given with its number.
+    fn given(
+        &self,
+        node: NodeId,
+        name: &str,
+        join: &Join,
+        seal: impl Fn([u8; 32]) -> [u8; 32],
+    ) -> Result<Joined, Error> {
+        let me = &self.me.credentials;
+        let keys = me.keys.as_ref().expect("a member has its keys");
+        let NodeStanding::Given(given) = self.machine.read(|state, _| state.node(node)) else {
+            let what = format!("number {node} was given, and is not any more");
+            return Err(Error::again(ErrorCode::ChangeInProgress, what));
+        };
+        if given.key != join.key {
+            let what = format!("this data directory is node {node} already, with another key");
+            return Err(Error::refused(ErrorCode::NotPermitted, what));
+        }
+        Ok(Joined {
+            cluster: me.cluster,
+            node,
+            name: Text::cut(name),
+            assigned: given.index,
+            generation: keys.generation,
+            admission: keys.admission.public(),
+            sealed: seal(keys.admission.private()),
+        })
     }
 
     /// The member at the address of a node that asks with an empty directory, as far as this node knows.
@@ -125,15 +165,15 @@ impl Consensus {
             Err(Error::refused(ErrorCode::AddressUnreachable, what))
         };
         let joining = Some(queue_protocol::hello::JOINING.into());
-        match dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, joining).await {
+        match dial_peer(&self.outside, &self.me.credentials, Some(&self.gate), address, joining).await {
             Ok(stream) if stream.hello.store == store => Ok(()),
             Ok(_) => refuse("another node answers there".to_owned()),
             Err(error) => refuse(error.to_string()),
         }
     }
 
-    async fn assign_node(&self) -> Result<NodeId, Error> {
-        match self.ask_state(Op::AssignNode).await {
+    async fn assign_node(&self, store: StoreId, key: [u8; 32]) -> Result<NodeId, Error> {
+        match self.ask_state(Op::AssignNode { store, key }).await {
             Some(Ok(Outcome::Node(node))) => Ok(node),
             _ => Err(Error::again(ErrorCode::NoLeader, "leadership was lost while a number was assigned")),
         }

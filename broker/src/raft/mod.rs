@@ -2,6 +2,7 @@
 //! offers the rest of the broker [`Consensus`].
 
 mod addresses;
+mod admission;
 mod age;
 mod agreement;
 mod amounts;
@@ -13,10 +14,12 @@ mod chronicle;
 mod clocks;
 mod disk;
 mod elapsed;
+mod failed;
 mod floors;
 mod gone;
 mod growth;
 mod health;
+mod invitations;
 pub(crate) mod leadership;
 mod lease_clock;
 pub(crate) mod levels;
@@ -37,6 +40,7 @@ mod refusals;
 mod reserve;
 mod retention;
 mod rounds;
+mod sections;
 mod send_snapshot;
 mod status;
 mod succession;
@@ -63,6 +67,7 @@ use queue_protocol::level::Levels;
 use queue_protocol::names::StoreId;
 use tokio::sync::watch;
 
+pub(crate) use self::admission::{Gate, Key, Keys};
 pub(crate) use self::cause::{LoadError, others_of};
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};
@@ -81,6 +86,7 @@ use self::cause::{Cause, Why};
 use self::gone::Recent;
 use self::growth::SnapshotEvery;
 use self::health::{Contacts, LogEnds};
+use self::invitations::Invitations;
 use self::levels::NotSpoken;
 use self::log_store::LogStore;
 use self::machine::{Machine, MachineStore};
@@ -201,13 +207,14 @@ pub(crate) struct Consensus {
     network: Network,
     addresses: Arc<Addresses>,
     log: Log,
-    floors: Arc<Floors>,
+    gate: Gate,
     reception: Arc<Reception>,
     me: Me,
     outside: Outside,
     options: RaftOptions,
     /// Held while a node joins; why the last one was not taken in.
     joining: tokio::sync::Mutex<Option<(StoreId, Error)>>,
+    invitations: Invitations,
     away: Mutex<BTreeSet<u64>>,
     rooms: Arc<Rooms>,
     /// The newest term whose vote is on disk.
@@ -276,15 +283,11 @@ impl Consensus {
         };
         let config = Arc::new(config.validate()?);
         let floors = Arc::new(Floors::load(log.clone()));
+        let gate = Gate { floors: Arc::clone(&floors), machine: Arc::clone(&machine) };
         let addresses = Addresses::new(Arc::clone(&machine));
         let credentials = me.credentials.clone();
-        let network = Network::new(
-            outside.clone(),
-            credentials,
-            log.clone(),
-            Arc::clone(&floors),
-            Arc::clone(&addresses),
-        );
+        let network =
+            Network::new(outside.clone(), credentials, log.clone(), gate.clone(), Arc::clone(&addresses));
         let node = me.credentials.node;
         let rooms = Arc::<Rooms>::default();
         let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
@@ -305,12 +308,13 @@ impl Consensus {
             network,
             addresses,
             log,
-            floors: Arc::clone(&floors),
+            gate,
             reception: Arc::default(),
             me,
             outside,
             options,
             joining: tokio::sync::Mutex::default(),
+            invitations: Invitations::default(),
             away: Mutex::default(),
             rooms,
             voted,
@@ -346,6 +350,8 @@ impl Consensus {
         TypeConfig::spawn(disk::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(admission::found_cluster(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(admission::end_removed(Arc::downgrade(&consensus)));
         TypeConfig::spawn(chronicle::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(cause::end_with_raft(
             consensus.raft.clone(),
@@ -383,7 +389,11 @@ impl Consensus {
     }
 
     pub(crate) fn floors(&self) -> &Arc<Floors> {
-        &self.floors
+        &self.gate.floors
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     pub(crate) fn reception(&self) -> &Arc<Reception> {
@@ -471,17 +481,6 @@ impl Consensus {
     /// A peer sent what only a leader sends.
     pub(crate) fn hear_leader(&self, peer: queue_protocol::names::NodeId) {
         self.seat.hear_leader(peer);
-    }
-
-    /// Whether the state still names every one of `refs`. Walks over all of it: for when something is amiss.
-    pub(crate) fn names(&self, refs: &[BodyRef]) -> bool {
-        let live = self.machine.read(|state, _| state.live_bodies());
-        refs.iter().all(|body| {
-            let behind =
-                live.partition_point(|(index, rows)| (*index, rows.start) <= (body.index, body.ordinal));
-            let before = behind.checked_sub(1).map(|at| &live[at]);
-            before.is_some_and(|(index, rows)| *index == body.index && rows.contains(&body.ordinal))
-        })
     }
 
     /// Until this node is no member any more.

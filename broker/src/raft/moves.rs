@@ -86,8 +86,7 @@ impl Consensus {
     }
 
     async fn look(&self, address: &str, called: Called) -> There {
-        let dialed =
-            dial_peer(&self.outside, &self.me.credentials, Some(&self.floors), address, Some(called));
+        let dialed = dial_peer(&self.outside, &self.me.credentials, Some(&self.gate), address, Some(called));
         match tokio::time::timeout(LOOK_TIMEOUT, dialed).await {
             Ok(Ok(stream)) => There::Perhaps(Some(Box::new(stream.hello))),
             Ok(Err(error)) if SomebodyElse::is(&error) => There::Another,
@@ -158,7 +157,7 @@ impl Consensus {
         if node == self.me.credentials.node {
             return Ok(());
         }
-        self.floors.admit(hello, Some(member))?;
+        self.gate.floors.admit(hello, Some(member))?;
         let (name, from) = (&member.name, &member.address);
         tracing::warn!(
             node = name,
@@ -180,7 +179,7 @@ impl Consensus {
         hello: PeerHello,
     ) -> Result<(), Error> {
         if node != self.me.credentials.node {
-            self.floors.admit(&hello, Some(&member))?;
+            self.gate.floors.admit(&hello, Some(&member))?;
         }
         let (from, name) = (member.address.clone(), member.name.clone());
         let (epoch, boot) = (hello.epoch, hello.boot);
@@ -200,6 +199,7 @@ impl Consensus {
         if member.address == address {
             return Ok(());
         }
+        let _guard = self.invitations.begin()?;
         let called = Called { node, store: Some(StoreId(member.store)) };
         let hello = match self.look(address, called).await {
             There::Perhaps(Some(hello)) => Ok(*hello),

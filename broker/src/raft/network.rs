@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::addresses::Addresses;
-use super::floors::Floors;
+use super::admission::Gate;
 use super::link::{Credentials, Lane, Link};
 use super::machine::SnapshotData;
 use super::types::{
@@ -54,7 +54,7 @@ pub(crate) struct Network {
     outside: Outside,
     me: Credentials,
     log: Log,
-    floors: Arc<Floors>,
+    gate: Gate,
     addresses: Arc<Addresses>,
     links: Arc<Mutex<BTreeMap<u64, Arc<Link>>>>,
     /// Entries up to here are to be purged, whoever still reads them.
@@ -66,10 +66,10 @@ impl Network {
         outside: Outside,
         me: Credentials,
         log: Log,
-        floors: Arc<Floors>,
+        gate: Gate,
         addresses: Arc<Addresses>,
     ) -> Self {
-        Self { outside, me, log, floors, addresses, links: Arc::default(), released: Arc::default() }
+        Self { outside, me, log, gate, addresses, links: Arc::default(), released: Arc::default() }
     }
 
     /// Ends the streams to followers that lack entries up to `upto`: what is in flight is not purged.
@@ -93,7 +93,7 @@ impl Network {
         let link = Link::new(
             self.outside.clone(),
             self.me.clone(),
-            Arc::clone(&self.floors),
+            self.gate.clone(),
             Arc::clone(&self.addresses),
             NodeId(node),
             member.clone(),
@@ -101,6 +101,18 @@ impl Network {
         let link = Arc::new(link);
         links.insert(node, Arc::clone(&link));
         link
+    }
+
+    /// Ends the connections to nodes that were removed.
+    pub(crate) async fn end(&self, is_removed: impl Fn(NodeId) -> bool) {
+        let removed: Vec<Arc<Link>> = {
+            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            let removed = links.iter().filter(|(node, _)| is_removed(NodeId(**node)));
+            removed.map(|(_, link)| Arc::clone(link)).collect()
+        };
+        for link in removed {
+            link.end().await;
+        }
     }
 
     /// A node was let in: it is there.

@@ -23,13 +23,14 @@ use queue_protocol::peer::{
     Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse,
     Transfer, VoteResult,
 };
-use queue_protocol::proof::PeerHello;
+use queue_protocol::proof::{PeerHello, Seal};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
 use super::receive_snapshot::Attempt;
 use super::types::{Entry, TypeConfig, from_log_entry, from_log_id, from_vote, to_log_id, to_vote};
 use super::{Consensus, Raft};
+use crate::mutants::{self, Mutant};
 
 /// An append may be as large as one entry: contents, their table and the commands.
 const APPEND_SIZE_MAX: usize = 2 * TAIL_SIZE_MAX + HEADER_SIZE_MAX;
@@ -48,14 +49,29 @@ pub(crate) async fn serve_peer(
     mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
 ) {
-    let peer = peer.hello;
+    let Peer { hello: peer, seal, .. } = peer;
+    let mut memberships = consensus.machine().memberships();
+    // It may have been removed since it was let in.
+    if consensus.gate().check_member(peer.node).is_err() {
+        return;
+    }
     let (answers, queue) = mpsc::unbounded_channel();
     let writing = TypeConfig::spawn(write_answers(writer, queue));
     let _session = consensus.enter(peer);
     let mut gatherer = Gatherer::<Vec<Bytes>>::new(64, APPEND_SIZE_MAX);
     let mut attempt = None;
     loop {
-        let Ok(next) = tokio::time::timeout(SILENCE_MAX, reader.next()).await else {
+        let next = tokio::select! {
+            next = tokio::time::timeout(SILENCE_MAX, reader.next()) => next,
+            Ok(()) = memberships.changed() => {
+                if consensus.gate().check_member(peer.node).is_err() && !mutants::on(Mutant::RemovedStillHeard) {
+                    tracing::info!(peer = %peer.node, "a peer was removed, its connection ends");
+                    break;
+                }
+                continue;
+            }
+        };
+        let Ok(next) = next else {
             tracing::info!(peer = %peer.node, "a peer's connection is silent");
             break;
         };
@@ -71,7 +87,7 @@ pub(crate) async fn serve_peer(
         match gatherer.take(frame, &mut budget) {
             Ok(None) => {}
             Ok(Some(frame)) => {
-                if let Err(error) = handle(&consensus, peer, frame, &answers, &mut attempt).await {
+                if let Err(error) = handle(&consensus, peer, seal, frame, &answers, &mut attempt).await {
                     tracing::warn!(peer = %peer.node, %error, "a peer is disconnected");
                     break;
                 }
@@ -110,6 +126,7 @@ fn answer(answers: &Answers, id: u64, response: &PeerResponse) {
 async fn handle(
     consensus: &Arc<Consensus>,
     peer: PeerHello,
+    seal: Seal,
     frame: OutFrame,
     answers: &Answers,
     attempt: &mut Option<Attempt>,
@@ -130,7 +147,7 @@ async fn handle(
     if joining && !matches!(request, PeerRequest::Join(_) | PeerRequest::Bootstrap(_)) {
         return Err(io::Error::other("a node that is no member yet may only ask to join"));
     }
-    consensus.floors().bounds().request(&request).map_err(io::Error::other)?;
+    consensus.floors().bounds().request(peer.node, &request).map_err(io::Error::other)?;
     let raft = consensus.raft().clone();
     if let PeerRequest::Append(_) | PeerRequest::Heartbeat(_) | PeerRequest::SnapshotPart(_) = &request {
         consensus.hear_leader(peer.node);
@@ -142,7 +159,7 @@ async fn handle(
         PeerRequest::PreVote(ask) => spawn_vote(raft, id, ask, true, answers.clone()),
         PeerRequest::TransferLeader(transfer) => spawn_transfer(raft, id, transfer, answers.clone()),
         PeerRequest::Ping(ping) => {
-            let response = match consensus.admit_member(peer.node) {
+            let response = match consensus.gate().check_member(peer.node) {
                 Ok(()) => {
                     consensus.hear(peer.node, ping);
                     PeerResponse::Pong(consensus.own_ping())
@@ -154,7 +171,7 @@ async fn handle(
         PeerRequest::Join(join) => {
             let (consensus, answers) = (Arc::clone(consensus), answers.clone());
             TypeConfig::spawn(async move {
-                let response = match consensus.join(join, peer.store).await {
+                let response = match consensus.join(join, peer.store, |key| seal.apply(id, key)).await {
                     Ok(joined) => PeerResponse::Joined(joined),
                     Err(error) => PeerResponse::Failed(error),
                 };

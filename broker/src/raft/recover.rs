@@ -26,6 +26,7 @@ use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
 use queue_protocol::peer::{LogId, Vote};
 use tokio::sync::oneshot;
 
+use super::admission::Keys;
 use super::cause::{Cause, LoadError};
 use super::growth::SnapshotEvery;
 use super::levels::Spoken;
@@ -36,6 +37,7 @@ use super::witness::Witness;
 use crate::log::{Contents, Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
+use crate::queue::command::FoundCluster;
 use crate::queue::{ID_MAX, SKIPPED, going_on_from};
 use crate::snapshots::{SnapshotError, Snapshots};
 
@@ -53,6 +55,8 @@ pub(crate) struct Survivor<'a> {
     pub(crate) node: NodeId,
     pub(crate) store: StoreId,
     pub(crate) name: String,
+    /// Its key, and the one that certifies nodes.
+    pub(crate) keys: Keys,
     /// Ids and tokens go on above this, whatever the clock shows.
     pub(crate) tokens_above: Option<u64>,
 }
@@ -62,6 +66,8 @@ pub(crate) struct Survivor<'a> {
 pub struct Taken {
     /// The number of the only member.
     pub node: NodeId,
+    /// The entry that gives it.
+    pub assigned: u64,
     /// Where it said that it is.
     pub address: String,
     /// The last entry of the log that counts.
@@ -137,6 +143,7 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
         begin_anew(log, newest.last).await?;
         return Ok(Taken {
             node: NodeId(*node),
+            assigned: newest.last.index,
             address: member.address.clone(),
             last: last.unwrap_or(newest.last),
             from: state.given_below(),
@@ -184,7 +191,9 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
     let from = numbers_from(state.given_below(), state.wall_ms(), outside.clock.wall_ms(), of.tokens_above)?;
     let index = last.index + SKIPPED;
     let mark = if mutants::on(Mutant::RecoveredSessionsOpen) { 0 } else { index };
-    let (state, node) = state.recovered(mark, from);
+    let founder = FoundCluster { store: of.store, key: of.keys.node.public(), admission: of.keys.known() };
+    let (state, node) = state.recovered(mark, from, &founder);
+
     let term = log.state().vote.map_or(last.term, |vote| vote.term.max(last.term)) + 1;
     let id = LogId { term, leader: node, index };
     let member = Member {
@@ -205,7 +214,7 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
     log.flush().await?;
     of.snapshots.publish(id, &encode_meta(&meta), |out| state.encode(out)).await?;
     begin_anew(log, id).await?;
-    Ok(Taken { node, address, last, from, others })
+    Ok(Taken { node, assigned: index, address, last, from, others })
 }
 
 /// Whether a node of this cluster answers there.

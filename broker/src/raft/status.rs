@@ -40,7 +40,7 @@ impl Consensus {
     pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.rooms.hear(node, ping);
         self.me.credentials.spoken.hear(node, ping.levels);
-        self.floors.hear(node, &ping);
+        self.gate.floors.hear(node, &ping);
         self.agreement.hear(node, ping.hashes);
         self.compare_states();
     }
@@ -128,7 +128,7 @@ impl Consensus {
     /// What this node tells of itself.
     pub(crate) fn own_ping(&self) -> PeerPing {
         let room = *self.room.borrow();
-        let (durable_index, durable_vote) = self.floors.told();
+        let (durable_index, durable_vote) = self.gate.floors.told();
         // Before the spare bytes: what comes in between is subtracted here and by the leader.
         let last_index = self.log.state().last.map_or(0, |id| id.index);
         PeerPing {

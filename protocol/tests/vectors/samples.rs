@@ -607,6 +607,7 @@ fn peers() -> Vec<Sample> {
         name: Some(text("n4")),
         address: text("10.0.0.4:7410"),
         store: StoreId(0xabc),
+        key: [7; 32],
         standing: Standing::Voter,
     };
     ask("", PeerRequest::Join(join), Vec::new());
@@ -652,7 +653,15 @@ fn peers() -> Vec<Sample> {
     let from = SnapshotFrom { applied: Some(log_id(3)), staged: Some((5, 7)), state: 100 };
     answer("", PeerResponse::SnapshotFrom(from));
     answer("", PeerResponse::PartTaken);
-    let joined = Joined { cluster: ClusterId(0x7c1e), node: NodeId(4), name: text("n4") };
+    let joined = Joined {
+        cluster: ClusterId(0x7c1e),
+        node: NodeId(4),
+        name: text("n4"),
+        assigned: 40,
+        generation: 1,
+        admission: [0xad; 32],
+        sealed: [0x5e; 32],
+    };
     answer("", PeerResponse::Joined(joined));
     answer("", PeerResponse::Pong(ping));
     answer("", PeerResponse::Coming);

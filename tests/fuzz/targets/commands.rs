@@ -13,7 +13,7 @@ use queue_broker::queue::reply::{Outcome, Reply};
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::level::Level;
-use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId, StoreId};
 use queue_protocol::request::{Action, NackKind, PushOptions, Select, Sweep};
 use queue_protocol::settings::Settings;
 
@@ -98,7 +98,7 @@ pub(super) fn story() -> Vec<Op> {
         Op::BindSession { grace_ms: Some(5_000) },
         Op::ReleaseAbsent(SessionId(3)),
         Op::Tick,
-        Op::AssignNode,
+        Op::AssignNode { store: StoreId(7), key: [7; 32] },
         Op::RaiseLevel(Level(2)),
     ]
 }

@@ -20,6 +20,7 @@ use queue_broker::log::examples::{body, entry_of, id, joined, seal, vote};
 use queue_broker::log::{Contents, Entry, Log, LogOptions};
 use queue_broker::node::identity::Identity;
 use queue_broker::node::{LOG_DIR, SNAPSHOTS_DIR};
+use queue_broker::queue::Admission;
 use queue_broker::snapshots::Snapshots;
 use queue_protocol::bounded::Text;
 use queue_protocol::content::ContentSpec;
@@ -70,7 +71,8 @@ fn options() -> LogOptions {
 
 fn identity() -> Identity {
     let (cluster, node, store) = (ClusterId(7), NodeId(3), StoreId(9));
-    Identity { cluster, node, store, name: Text::cut("n3"), removed: false, forming: false }
+    let (name, admission) = (Text::cut("n3"), Some(Admission { generation: 1, key: [7; 32] }));
+    Identity { cluster, node, store, name, admission, assigned: 5, removed: false, forming: false }
 }
 
 fn example(index: u64, term: u64) -> Entry {

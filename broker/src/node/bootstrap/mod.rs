@@ -180,6 +180,7 @@ async fn newcomer_step(
             epoch: 0,
             boot: 0,
             spoken: Spoken::new(options.raft.levels),
+            keys: None,
         },
         peers: &plan.peers,
         listed: BootstrapPeers::new(listed).map_err(too_many)?,

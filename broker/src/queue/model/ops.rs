@@ -172,7 +172,7 @@ impl Model {
                 self.resign(*session);
                 Ok(Outcome::Count(count))
             }
-            Op::AssignNode => {
+            Op::AssignNode { .. } => {
                 self.nodes += 1;
                 Ok(Outcome::Node(NodeId(1 + self.nodes)))
             }
@@ -185,7 +185,7 @@ impl Model {
                 self.wall_ms = self.wall_ms.max(*to_ms);
                 Ok(Outcome::Ticked)
             }
-            Op::Tick => Ok(Outcome::Ticked),
+            Op::Tick | Op::FoundCluster(_) => Ok(Outcome::Ticked),
             Op::RaiseLevel(level) if *level < Level(1) || *level > LEVEL_KNOWN_MAX => {
                 Err(refusal(ErrorCode::BadRequest))
             }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use queue_protocol::bounded::Text;
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::names::StoreId;
 use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld, WeighGroup};
 use queue_protocol::response::DeadReason;
 use queue_protocol::schedule::{Missed, When};
@@ -172,7 +173,7 @@ fn plain() -> impl Strategy<Value = Op> {
             },
         ),
         1 => Just(Op::CloseSession),
-        1 => Just(Op::AssignNode),
+        1 => any::<[u8; 32]>().prop_map(|key| Op::AssignNode { store: StoreId(7), key }),
         20 => (walls(), walls()).prop_map(|(from_ms, to_ms)| Op::SetWall { from_ms, to_ms }),
         1 => (1..4_u32).prop_map(|level| Op::RaiseLevel(Level(level))),
         1 => Just(Op::Tick),

@@ -2,12 +2,12 @@
 
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::NodeId;
+use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::request::{Change, MessageState, NackKind};
 use queue_protocol::response::{DeadReason, PushOutcome};
 
-use super::super::FIRED_COUNT_MAX;
-use super::super::command::ErrorText;
+use super::super::command::{ErrorText, FoundCluster};
+use super::super::{Admission, FIRED_COUNT_MAX, FOUNDER, NodeStanding};
 use super::*;
 
 fn fail(delay_ms: Option<u64>) -> NackKind {
@@ -303,8 +303,20 @@ fn a_queue_is_made_once_and_not_with_other_settings() {
 #[test]
 fn nodes_get_numbers_that_were_never_given() {
     let mut broker = Broker::new();
-    assert_eq!(broker.run(Op::AssignNode), Ok(Outcome::Node(NodeId(2))));
-    assert_eq!(broker.run(Op::AssignNode), Ok(Outcome::Node(NodeId(3))));
+    let assign = |number| Op::AssignNode { store: StoreId(number), key: [7; 32] };
+    assert_eq!(broker.run(assign(20)), Ok(Outcome::Node(NodeId(2))));
+    assert_eq!(broker.run(assign(30)), Ok(Outcome::Node(NodeId(3))));
+    let found = |key| {
+        let admission = Admission { generation: 1, key };
+        Op::FoundCluster(Box::new(FoundCluster { store: StoreId(10), key, admission }))
+    };
+    for key in [[1; 32], [2; 32]] {
+        assert_eq!(broker.run(found(key)), Ok(Outcome::Ticked));
+    }
+    assert_eq!(broker.state.admission().unwrap().key, [1; 32], "a cluster is made once");
+    let NodeStanding::Given(founder) = broker.state.node(FOUNDER) else { panic!("it has made the cluster") };
+    assert_eq!((founder.store, founder.key, founder.index), (StoreId(10), [1; 32], 0));
+    assert!(matches!(broker.state.node(NodeId(3)), NodeStanding::Given(given) if given.store == StoreId(30)));
 }
 
 #[test]
