@@ -361,9 +361,9 @@ mod tests {
             &b"QUEUE-ID\x01\0\0\0\x01\0\0\0"[..],
             b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             b"\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            b"\x03\0\0\0\0\0\0\0\x02\0\x03\0n3",
+            b"\x03\0\0\0\0\0\0\0\x02\0\x04\0n3",
             &[0; 62],
-            &[0xef, 0xdd, 0x05, 0x52],
+            &[0xe6, 0x74, 0x01, 0x9b],
         ];
         assert_eq!(bytes, expected.concat());
         assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });
