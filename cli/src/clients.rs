@@ -160,7 +160,8 @@ fn document(asked: &Asked) -> Value {
 
 /// Program and version of what a client calls itself.
 fn program_of(client: &str) -> (String, String) {
-    let known = |text: &str| if text.is_empty() { "?".to_owned() } else { render::preview(text.as_bytes(), 64) };
+    let known =
+        |text: &str| if text.is_empty() { "?".to_owned() } else { render::preview(text.as_bytes(), 64) };
     match client.split_once('/') {
         Some((program, version)) => (known(program), known(version)),
         None => (known(client), "?".to_owned()),

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use crate::again;
 use crate::bench;
+use crate::bundle;
+use crate::catalogue;
 use crate::check;
 use crate::cluster;
 use crate::dead;
+use crate::doctor;
 use crate::edit;
 use crate::errors::{Done, End};
 use crate::exit::Exit;
@@ -21,12 +25,21 @@ use crate::schedule;
 use crate::settle;
 use crate::shell::Shell;
 use crate::stats;
+use crate::top;
 use crate::txn;
 use crate::work;
 
 /// Runs a command to its end, its output flushed. Push, pop, lease, work and bench come to an end of their own when stopped;
 /// the others are dropped where they are.
 pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
+    match shell.settings.watch {
+        Some(every) => again::run(shell, &cmd, every).await,
+        None => once(shell, cmd).await,
+    }
+}
+
+/// The same, whatever `--watch` says.
+pub(crate) async fn once(shell: &mut Shell, cmd: Cmd) -> Done {
     shell.out.set_raw(false);
     let done = match cmd {
         Cmd::Push(args) => push::run(shell, *args).await,
@@ -34,6 +47,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Lease(args) => lease::run(shell, args).await,
         Cmd::Work(args) => work::run(shell, *args).await,
         Cmd::Bench(args) => bench::run(shell, args).await,
+        Cmd::Top(args) => top::run(shell, args).await,
         other => {
             let mut stop = shell.stop.clone();
             tokio::select! {
@@ -70,6 +84,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Lease(args) => lease::run(shell, args).await,
         Cmd::Work(args) => work::run(shell, *args).await,
         Cmd::Bench(args) => bench::run(shell, args).await,
+        Cmd::Top(args) => top::run(shell, args).await,
         Cmd::Ack(args) => settle::ack(shell, args).await,
         Cmd::Nack(args) => settle::nack(shell, args).await,
         Cmd::Release(args) => settle::release(shell, args).await,
@@ -88,6 +103,9 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Check(cmd) => check::run(shell, cmd).await,
         Cmd::Stats(args) => stats::run(shell, args).await,
         Cmd::Ping(args) => stats::ping(shell, args).await,
+        Cmd::Doctor => doctor::run(shell).await,
+        Cmd::Bundle(args) => bundle::run(shell, args).await,
+        Cmd::Errors { code } => catalogue::run(shell, code.as_deref()),
         Cmd::Version => {
             version(shell);
             Ok(Exit::Done)

@@ -201,8 +201,7 @@ async fn each(
     if done > 0 {
         if shell.settings.json {
             let elapsed = render::elapsed_ms(shell.started.elapsed());
-            let document =
-                json!({"schema": schema, "queue": queue.as_str(), "messages": done, "skipped": skipped, "elapsed_ms": elapsed});
+            let document = json!({"schema": schema, "queue": queue.as_str(), "messages": done, "skipped": skipped, "elapsed_ms": elapsed});
             shell.out.document(&document);
         }
         shell.success(&format!("{verb} {} {place}", render::messages(done)));

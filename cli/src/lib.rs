@@ -6,14 +6,19 @@
 //! Rules that hold everywhere: standard output is data, standard error is talk; nothing is asked without a
 //! terminal; a reader that goes away ends a command quietly.
 
+mod again;
 mod batch;
 mod bench;
+mod bundle;
+mod catalogue;
 mod check;
 mod clients;
 mod clock;
 mod cluster;
 mod commands;
+mod context;
 mod dead;
+mod doctor;
 mod edit;
 mod errors;
 mod exit;
@@ -26,6 +31,7 @@ mod lines;
 mod live;
 mod members;
 mod message;
+mod misuse;
 mod nodes;
 mod output;
 mod peek;
@@ -36,6 +42,7 @@ mod queue;
 mod render;
 mod repl;
 mod schedule;
+mod schema;
 mod settle;
 mod shell;
 mod source;
@@ -46,6 +53,7 @@ mod table;
 mod take;
 mod tally;
 mod terminal;
+mod top;
 mod txn;
 mod words;
 mod work;

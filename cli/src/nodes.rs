@@ -36,7 +36,6 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Its number, if anybody knows it.
     pub(crate) fn id(&self) -> Option<NodeId> {
         self.status
             .as_ref()
@@ -268,7 +267,7 @@ impl Nodes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use queue_protocol::bounded::{Bounded, Text};
     use queue_protocol::error::ErrorCode;
     use queue_protocol::health::{Contact, HealthView, LeadView, Refusal};
@@ -355,7 +354,7 @@ mod tests {
         }
     }
 
-    pub(super) fn one_down() -> Nodes {
+    pub(crate) fn one_down() -> Nodes {
         let leader = status(1, Role::Leader, 7, Some(1), 48_211);
         let leader = StatusView { health: health(true, &[2]), ..leader };
         let asked = vec![down(3), up(2, Role::Follower, 7, Some(1), 48_200), answered(leader)];

@@ -59,6 +59,25 @@ impl Output {
         (size.ws_col > 0).then_some(size.ws_col.into())
     }
 
+    /// The terminal's columns and rows; `None` if it is none, or does not tell.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|_| self.terminal)?;
+        (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+    }
+
+    /// Output that is kept instead, and looks as it would here.
+    pub(crate) fn captured(&self) -> (Self, Captured) {
+        let kept = Captured::default();
+        (Self { terminal: self.terminal, raw: self.raw, ..Self::to(kept.clone()) }, kept)
+    }
+
+    /// Adds what steers the terminal.
+    pub(crate) fn control(&mut self, sequence: &str) {
+        if self.terminal {
+            self.pending.extend_from_slice(sequence.as_bytes());
+        }
+    }
+
     /// Standard output was closed when the program started, so that whatever is written to it is lost.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
@@ -110,6 +129,28 @@ impl Output {
     /// Quietly with 141 if the reader went away; `io` otherwise.
     pub(crate) async fn flush(&mut self) -> Result<(), End> {
         if self.pending.is_empty() { Ok(()) } else { self.begin_flush().done().await }
+    }
+}
+
+/// What [`Output::captured`] keeps.
+#[derive(Clone, Default)]
+pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    /// All of it.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&lock(&self.0)).into_owned()
+    }
+}
+
+impl Write for Captured {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        lock(&self.0).extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

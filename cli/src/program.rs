@@ -3,18 +3,24 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use crate::batch;
 use crate::commands;
-use crate::errors::Failure;
+use crate::context;
+use crate::errors::{Done, Failure};
 use crate::exit::Exit;
-use crate::grammar::{Cli, Cmd, Color, Completions, Settings, Top, json_by_environment, of_process};
+use crate::grammar::{
+    Cli, Cmd, Color, Completions, Settings, Top, json_by_environment, of_process, with_examples,
+};
 use crate::live;
+use crate::misuse;
 use crate::output::{Output, Talk};
 use crate::repl::{self, ShellOptions};
+use crate::schema;
 use crate::shell::{Input, Shell};
 use crate::stop::{self, Second};
 use crate::terminal;
@@ -32,15 +38,25 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
     }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let helped = with_examples(Cli::command()).try_get_matches_from(&args);
+            return explain(&helped.err().unwrap_or(error), false, false);
+        }
         Err(error) => return explain(&error, wants_json(&args), wants_nagios(&args)),
     };
     let mut cli = cli;
-    let completed = cli.reach.complete(&of_process).and_then(|()| cli.settings.complete(&of_process));
+    // Contexts are changed whatever is wrong with the one in use.
+    let reach = match &cli.command {
+        Some(Top::Context(_) | Top::Schema { .. } | Top::Help { .. }) => Ok(()),
+        _ => cli.reach.complete(&of_process),
+    };
+    let completed = reach.and_then(|()| cli.settings.complete(&of_process));
     if let Err(failure) = completed {
         return tell(&failure, wants_json(&args));
     }
     match cli.command.take() {
         Some(Top::Completions { shell }) => registration(shell),
+        Some(Top::Help { words }) => help(&words, wants_json(&args)),
         None | Some(Top::Repl) if std::io::stdin().is_terminal() => {
             let label = "queuectl".to_owned();
             let (servers, tls_ca) = (cli.reach.servers.clone(), cli.reach.secure.tls_ca.clone());
@@ -106,11 +122,26 @@ fn run(cli: Cli, command: Option<Top>) -> i32 {
                 }
                 exit
             }
+            Some(Top::Context(cmd)) => told(&mut shell, |shell| context::run(shell, cmd)).await,
+            Some(Top::Schema { name }) => told(&mut shell, |shell| schema::run(shell, name.as_deref())).await,
             Some(Top::Run(args)) => batch::run_file(shell, stopper, args).await,
             _ => batch::run_stdin(shell, stopper).await,
         };
         exit.code()
     })
+}
+
+/// What a command that asks no node comes to.
+async fn told(shell: &mut Shell, run: impl FnOnce(&mut Shell) -> Done) -> Exit {
+    let done = run(shell);
+    let flushed = shell.out.flush().await;
+    match done.and_then(|exit| flushed.map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(end) => {
+            shell.report(&end);
+            end.exit()
+        }
+    }
 }
 
 /// What clap has to say: help and version on standard output, everything else is a usage error; to Nagios it is 3.
@@ -127,11 +158,32 @@ fn explain(error: &clap::Error, json: bool, nagios: bool) -> i32 {
         let _ = std::io::stdout().write_all(format!("UNKNOWN - {}\n", first_line(error)).as_bytes());
         return Exit::Part.code();
     }
-    if json {
-        return tell(&Failure::usage(first_line(error)), true);
+    match misuse::failure(error) {
+        Some(failure) => tell(&failure, json),
+        None if json => tell(&Failure::usage("a command is missing"), true),
+        None => {
+            let _ = std::io::stderr().write_all(error.render().to_string().as_bytes());
+            Exit::Usage.code()
+        }
     }
-    let _ = std::io::stderr().write_all(error.render().to_string().as_bytes());
-    Exit::Usage.code()
+}
+
+/// The commands, or what there is to one: what `--help` says behind them.
+fn help(words: &[String], json: bool) -> i32 {
+    let mut tree = with_examples(Cli::command());
+    let mut at = &tree;
+    for word in words {
+        let Some(found) = at.find_subcommand(word) else {
+            let failure = Failure::usage(format!("no command \"{}\"", words.join(" ")));
+            return tell(&failure.hint("`queuectl help` lists the commands"), json);
+        };
+        at = found;
+    }
+    let asked = ["queuectl"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
+    match tree.try_get_matches_from_mut(asked) {
+        Ok(_) => Exit::Done.code(),
+        Err(error) => explain(&error, json, false),
+    }
 }
 
 /// The first line of a parse error, without its prefix.

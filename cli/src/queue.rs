@@ -182,7 +182,7 @@ async fn existing_as(
 }
 
 /// What keeps pushes out or messages in.
-fn state(view: &QueueView) -> String {
+pub(crate) fn state(view: &QueueView) -> String {
     let paused = match (view.settings.pushes_paused, view.settings.leases_paused) {
         (false, false) => None,
         (true, false) => Some("pushes paused"),

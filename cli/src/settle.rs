@@ -14,9 +14,12 @@ use queue_protocol::response::{Answer, Settled};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{AckArgs, ExtendArgs, NackArgs, ReleaseArgs, milliseconds};
+use crate::message;
+use crate::peek;
 use crate::render;
 use crate::shell::{Mode, Shell, unexpected};
 
@@ -239,7 +242,34 @@ async fn run(shell: &mut Shell, what: Settle, word: &str, words: Vec<ReceiptWord
             (_, Err(_)) => {}
         }
     }
-    conclude(shell, &what, &settlements)
+    let done = conclude(shell, &what, &settlements);
+    let delay_ms = match &what {
+        Settle::Nack(NackKind::Release { delay_ms }) => *delay_ms,
+        Settle::Nack(NackKind::Fail { delay_ms, .. }) => delay_ms.unwrap_or(0),
+        _ => 0,
+    };
+    if delay_ms > 0 && !shell.settings.quiet && !shell.settings.json {
+        tell_expiry(shell, &settlements).await;
+    }
+    done
+}
+
+/// Says which of the messages that were given back expire before their delay is over: they are never delivered again.
+async fn tell_expiry(shell: &Shell, settlements: &[Settlement]) {
+    /// More are not looked at.
+    const LOOKED_COUNT_MAX: usize = 16;
+    for Settlement { receipt, .. } in
+        settlements.iter().filter(|found| found.is_done()).take(LOOKED_COUNT_MAX)
+    {
+        // It may have gone on meanwhile, and whoever gave it back has been answered.
+        let Ok(seen) = peek::look(shell, &receipt.queue, None, Some(receipt.id), 1).await else { return };
+        if let Some(at) = seen.first().and_then(|seen| message::expires_first(&seen.view)) {
+            let at = clock::rfc3339(at);
+            shell
+                .talk
+                .line(&format!("note: message {} expires before its delay is over, at {at}", receipt.id));
+        }
+    }
 }
 
 fn resolve(shell: &Shell, word: &str, words: Vec<ReceiptWord>) -> Result<Vec<Receipt>, End> {

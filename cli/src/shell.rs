@@ -22,7 +22,7 @@ use crate::stop::Stop;
 /// No server was reached for so long: it is said which, and why.
 const UNREACHED: Duration = Duration::from_millis(300);
 /// What the program calls itself to nodes.
-const CLIENT_NAME: &str = concat!("queuectl/", env!("CARGO_PKG_VERSION"));
+pub(crate) const CLIENT_NAME: &str = concat!("queuectl/", env!("CARGO_PKG_VERSION"));
 /// Level of talk that wants none.
 const QUIET: u8 = u8::MAX;
 
@@ -289,7 +289,12 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
 
 /// Random bits, from which the sessions of a client get their ids.
 fn seed() -> u128 {
-    let mut bytes = [0; 16];
+    u128::from_le_bytes(random())
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     let mut filled = 0;
     while filled < bytes.len() {
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
@@ -298,7 +303,7 @@ fn seed() -> u128 {
             Err(error) => panic!("the system has no randomness: {error}"),
         }
     }
-    u128::from_le_bytes(bytes)
+    bytes
 }
 
 /// A client and the task that tells what happens to it.

@@ -4,6 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::exit::Exit;
+use crate::terminal;
 
 /// Tells a command to come to an end. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,6 +71,7 @@ pub(crate) fn listen(stopper: &Stopper, second: Second) -> std::io::Result<()> {
             let mut before = false;
             while signals.recv().await.is_some() {
                 if second == Second::Exits && std::mem::replace(&mut before, true) {
+                    terminal::restore();
                     std::process::exit(exit.code());
                 }
                 stopper.stop(exit);

@@ -1,12 +1,20 @@
 //! The terminal's own state: kept at the start of the interactive shell, put back however it ends.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::exit::Exit;
 
 static SAVED: OnceLock<Termios> = OnceLock::new();
+/// The screen of a program stands in the place of what was there.
+static FULL: AtomicBool = AtomicBool::new(false);
+
+/// Takes the whole screen, without a cursor.
+pub(crate) const TAKE_SCREEN: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
+/// Gives it back.
+pub(crate) const GIVE_SCREEN: &str = "\x1b[?25h\x1b[?1049l";
 
 /// Keeps the state of the terminal on standard input.
 pub(crate) fn save() {
@@ -15,8 +23,18 @@ pub(crate) fn save() {
     }
 }
 
+/// The screen is taken from now on, or no more.
+pub(crate) fn set_full(full: bool) {
+    FULL.store(full, Ordering::Relaxed);
+}
+
 /// Puts back what was kept, if anything was.
 pub(crate) fn restore() {
+    if FULL.swap(false, Ordering::Relaxed) {
+        use std::io::Write;
+        let _ = std::io::stdout().write_all(GIVE_SCREEN.as_bytes());
+        let _ = std::io::stdout().flush();
+    }
     if let Some(state) = SAVED.get() {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, state);
     }

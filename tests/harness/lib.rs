@@ -15,6 +15,7 @@ pub mod net;
 pub mod process;
 pub mod program;
 pub mod raw;
+pub mod schema;
 pub mod settings;
 pub mod simulation;
 pub mod stranger;

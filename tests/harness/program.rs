@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::until;
+use crate::{schema, until};
 
 /// No program takes longer, or it hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -168,11 +168,16 @@ impl Running {
             bytes.unwrap_or_default()
         };
         let output = Output { status, stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) };
-        Ran {
+        let ran = Ran {
             code: code(&output),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        if name.contains("queuectl-under-test") {
+            schema::check(&ran.stdout);
+            schema::check(&ran.stderr);
         }
+        ran
     }
 }
 

@@ -57,16 +57,20 @@ async fn an_open_loop_keeps_its_rate_and_results_are_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bench_that_is_interrupted_removes_its_queue() {
+async fn a_bench_that_is_interrupted_shows_what_it_measured_and_removes_its_queue() {
     let cluster = Cluster::start().await;
-    let running = Running::start(cluster.queuectl().args(["bench", "push", "--duration", "10m"]));
+    let mut bench = cluster.queuectl();
+    let running = Running::start(bench.args(["bench", "push", "--duration", "10m", "--warmup", "100ms"]));
     until("it pushes", LIMIT, async || {
         let ready = cluster.ctl(&["stats", "--json"]).await.json()["ready"].as_u64();
-        if ready > Some(100) { Ok(()) } else { Err(format!("{ready:?}")) }
+        if ready > Some(1_000) { Ok(()) } else { Err(format!("{ready:?}")) }
     })
     .await;
     let pid = i32::try_from(running.pid()).ok().and_then(Pid::from_raw).expect("it runs");
     kill_process(pid, Signal::INT).expect("it runs");
-    running.end().await.expect(130);
+    let ran = running.end().await.expect(130);
+    for word in ["stopped: ", "messages ", "p99.9 "] {
+        assert!(ran.stdout.contains(word), "{word}\n{ran}");
+    }
     assert_eq!(queues(&cluster).await, [""; 0]);
 }

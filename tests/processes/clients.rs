@@ -35,10 +35,12 @@ async fn connections_tell_program_and_version_what_they_hold_and_what_they_wait_
     until("both are listed with what they have", LIMIT, async || {
         let document = json(&cluster, "cluster clients").await;
         let clients = document["nodes"][0]["clients"].as_array().cloned().unwrap_or_default();
-        let of = |program: &str| clients.iter().filter(|client| client["program"] == program).cloned();
-        let leases = of("billing").any(|client| client["leased"] == 2 && client["version"] == "2.3");
-        let parks = of("queuectl").any(|client| {
-            client["parked"] == 1
+        let leases = clients.iter().any(|client| {
+            client["program"] == "billing" && client["leased"] == 2 && client["version"] == "2.3"
+        });
+        let parks = clients.iter().any(|client| {
+            client["program"] == "queuectl"
+                && client["parked"] == 1
                 && client["parked_on"] == serde_json::json!(["empty"])
                 && client["version"] == env!("CARGO_PKG_VERSION")
         });
@@ -100,4 +102,41 @@ async fn a_login_and_credentials_that_are_not_understood_are_refused_and_no_name
     assert_eq!(open(plain().with(&login)).await, "not_permitted");
     let unknown = Hello { credentials: vec![1, 2, 3].try_into().expect("three"), ..plain() };
     assert_eq!(open(unknown).await, "not_permitted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unique_keys_and_times_to_live_are_told_when_messages_come_back() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    let ctl = async |line: &str| cluster.ctl(&line.split_whitespace().collect::<Vec<_>>()).await;
+    ctl("queue create jobs").await.expect(0);
+    ctl("queue create other").await.expect(0);
+    for _ in 0..2 {
+        ctl("push jobs x --unique k").await.expect(0);
+        let receipt = json(&cluster, "lease jobs").await["receipt"].as_str().expect("a receipt").to_owned();
+        ctl(&format!("nack {receipt} --reject")).await.expect(0);
+    }
+    let id = json(&cluster, "push jobs x --unique k").await["ids"][0].as_str().expect("an id").to_owned();
+    let ran = ctl("dead retry jobs --all --yes").await.expect(0);
+    assert_eq!(ran.stdout, "moved 0 messages to jobs, skipped 2 whose unique keys other messages hold\n");
+    let dead =
+        ctl("dead ls jobs --json --limit 1").await.expect(0).json()["id"].as_str().expect("an id").to_owned();
+    ctl(&format!("message kick jobs {dead}")).await.expect(73).says("another message holds its unique key");
+    ctl(&format!("dead retry jobs {dead}")).await.expect(73).says("unique_held");
+    let moved = json(&cluster, "queue move jobs other --state ready").await;
+    assert_eq!((&moved["messages"], &moved["skipped"]), (&1.into(), &0.into()));
+    ctl("push other x --unique k").await.expect(73).says("unique_held");
+    let moved = json(&cluster, "queue move jobs other").await;
+    assert_eq!((&moved["messages"], &moved["skipped"]), (&0.into(), &2.into()));
+    ctl(&format!("message rm other {id} --yes")).await.expect(0);
+    assert_eq!(
+        json(&cluster, "dead retry jobs --all --yes").await["skipped"],
+        1,
+        "one of two takes the key up"
+    );
+
+    ctl("push jobs brief --ttl 1m").await.expect(0);
+    ctl("pop jobs").await.expect(0);
+    let receipt = json(&cluster, "lease jobs").await["receipt"].as_str().expect("a receipt").to_owned();
+    let ran = ctl(&format!("nack {receipt} --delay 1h")).await.expect(0);
+    assert!(ran.stderr.contains("expires before its delay is over"), "{ran}");
 }

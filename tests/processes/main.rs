@@ -16,6 +16,7 @@ mod gateway;
 mod golden;
 mod groups;
 mod health;
+mod help;
 mod http;
 mod isolated;
 mod kill_all;

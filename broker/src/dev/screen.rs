@@ -96,22 +96,23 @@ pub(super) fn start(
                 Some(authority) => format!("curl --cacert {} https://{first}/stats", authority.display()),
                 None => format!("curl http://{first}/stats"),
             };
-            format!("  HTTP at {} \u{b7} {curl}\n", http.join(" "))
+            format!("  HTTP at {}\n  try it: {curl}\n", http.join(" "))
         }
         _ => String::new(),
     };
     let (elsewhere, tls) = match place.authority() {
         Some(authority) => (
-            format!("  from elsewhere: queuectl -s {} --tls-ca {}\n", rows[0].address, authority.display()),
+            format!("  from elsewhere: queuectl -s {}\n    --tls-ca {}\n", rows[0].address, authority.display()),
             "TLS",
         ),
         None => (String::new(), "no TLS"),
     };
     format!(
-        "queued {version} dev cluster \u{2014} {nodes}, {data}\n\n{table}\n  \
-         ready in {took:.1} s, term {term} \u{b7} self-check: {checked}\n\
+        "queued {version} dev cluster \u{2014} {nodes}\n  {data}\n\n{table}\n  \
+         ready in {took:.1} s, term {term}\n  self-check: {checked}\n\
          {http}{elsewhere}  \
-         {tls}, no login, {fate}: not for production. Tab completes, `help` lists, `dev` drives the cluster.\n",
+         {tls}, no login, {fate}: not for production\n  \
+         Tab completes, `help` lists, `dev` drives the cluster\n",
         version = env!("CARGO_PKG_VERSION"),
     )
 }
@@ -198,23 +199,28 @@ mod tests {
         let http = place.http_address(1);
         let expected = format!(
             "\
-queued {version} dev cluster \u{2014} 3 nodes, data in a temporary directory (removed on exit; --keep keeps it)
+queued {version} dev cluster \u{2014} 3 nodes
+  data in a temporary directory (removed on exit; --keep keeps it)
 
   node  address         pid
   n1    127.0.0.1:7410  41230  leader
   n2    127.0.0.1:7420  41231
   n3    127.0.0.1:7430  41232
 
-  ready in 0.6 s, term 1 \u{b7} self-check: pushed at n2, redirected to n1, popped again: 2.9 ms
-  HTTP at {http} \u{b7} curl http://{http}/stats
-  no TLS, no login, data is thrown away: not for production. Tab completes, `help` lists, `dev` drives the cluster.
+  ready in 0.6 s, term 1
+  self-check: pushed at n2, redirected to n1, popped again: 2.9 ms
+  HTTP at {http}
+  try it: curl http://{http}/stats
+  no TLS, no login, data is thrown away: not for production
+  Tab completes, `help` lists, `dev` drives the cluster
 "
         );
         assert_eq!(start(&rows, &place, true, took, 1, checked), expected);
+        assert!(expected.lines().all(|line| line.chars().count() <= 80));
 
         let kept = Place::take(Some(dir.path()), false, Some(1), ports).await.unwrap();
         let screen = start(&rows[..1], &kept, false, took, 1, checked);
-        assert!(screen.contains(" 1 node, data in /") && screen.contains("(kept)"), "{screen}");
+        assert!(screen.contains(" 1 node\n  data in /") && screen.contains("(kept)"), "{screen}");
         assert!(!screen.contains("thrown away"), "{screen}");
     }
 

@@ -66,6 +66,11 @@ impl Dispatch {
 
     fn holder(&self, holding: Holding) -> LeaseHolder {
         let Holding { session, since_ms, held_ms } = holding;
-        LeaseHolder { session, since_ms, held_ms, heard: session.and_then(|session| self.roster.heard(session)) }
+        LeaseHolder {
+            session,
+            since_ms,
+            held_ms,
+            heard: session.and_then(|session| self.roster.heard(session)),
+        }
     }
 }

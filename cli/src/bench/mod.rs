@@ -4,6 +4,7 @@ mod load;
 mod report;
 mod usage;
 
+use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -44,12 +45,7 @@ pub(crate) async fn run(shell: &mut Shell, args: BenchArgs) -> Done {
     let nodes = nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?;
     let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
     let queue = make_queue(shell).await?;
-    let mut stop = shell.stop.clone();
-    let work = measure(shell, &args, &queue, &addresses);
-    let measured = tokio::select! {
-        measured = work => measured,
-        exit = stop.wait() => Err(End::Quiet(exit)),
-    };
+    let measured = measure(shell, &args, &queue, &addresses).await;
     shell.talk.status(None);
     let removed = remove(shell, &queue).await;
     let measured = measured?;
@@ -65,9 +61,23 @@ pub(crate) async fn run(shell: &mut Shell, args: BenchArgs) -> Done {
             shell.out.add(report::compare(base, &measured.document(), path).as_bytes());
         }
     }
-    match measured.verified {
-        Some(found) if !found.is_good() => Ok(Exit::No),
+    match (measured.stopped, measured.verified) {
+        (Some(exit), _) => Err(End::Quiet(exit)),
+        (None, Some(found)) if !found.is_good() => Ok(Exit::No),
         _ => Ok(Exit::Done),
+    }
+}
+
+/// What comes of `work`, unless it is stopped before.
+///
+/// # Errors
+/// Quietly if it is.
+async fn unless_stopped<T>(shell: &Shell, work: impl Future<Output = T>) -> Result<T, End> {
+    let mut stop = shell.stop.clone();
+    tokio::select! {
+        biased;
+        exit = stop.wait() => Err(End::Quiet(exit)),
+        done = work => Ok(done),
     }
 }
 
@@ -104,11 +114,11 @@ async fn measure(
         (None, Some(_)) => u64::MAX,
         (count, _) => count.unwrap_or(COUNT_DEFAULT),
     };
-    shell.remark(&report::headline(args, addresses.len(), queue));
+    report::headline(args, addresses.len(), queue).iter().for_each(|line| shell.remark(line));
     let processes = Processes::find(addresses);
     let mut confirmed = Vec::new();
     if args.kind == BenchKind::Pop {
-        confirmed = fill(args, queue, &clients, count).await?;
+        confirmed = unless_stopped(shell, fill(args, queue, &clients, count)).await??;
     }
     let load = Arc::new(Load::new(queue.clone(), args, count));
     // The pacer ends when this is dropped.
@@ -117,12 +127,12 @@ async fn measure(
     let (lanes, consumers) = start(args, &load, &clients, &end);
 
     if args.kind != BenchKind::Pop {
-        sleep_until(load.measure_from).await;
+        unless_stopped(shell, sleep_until(load.measure_from)).await?;
     }
     let begin = load.measure_from;
     let (before, own_before) = (processes.usage(), usage::own());
-    let mut lanes = watch(shell, args, &load, begin, lanes).await?;
-    if args.kind == BenchKind::Roundtrip {
+    let (mut lanes, stopped) = watch(shell, args, &load, begin, lanes).await?;
+    if args.kind == BenchKind::Roundtrip && stopped.is_none() {
         load.all_delivered(args, DELIVERY_MAX).await;
     }
     let elapsed = begin.elapsed();
@@ -136,8 +146,12 @@ async fn measure(
     if args.kind == BenchKind::Roundtrip {
         lanes = finish(consumers).await?;
     }
-    let verified =
-        if args.verify { Some(verify(&load, &clients[0], &confirmed, &lanes).await?) } else { None };
+    // Whoever stops it wants to see what there is, not to wait until everything is taken out.
+    let verified = if args.verify && stopped.is_none() {
+        Some(verify(&load, &clients[0], &confirmed, &lanes).await?)
+    } else {
+        None
+    };
     join_all(clients.iter().map(Client::close_session)).await;
     Ok(Measured {
         config: report::Config::of(args, addresses.len(), load.size),
@@ -147,6 +161,7 @@ async fn measure(
         latency: load.latency().clone(),
         verified,
         nodes: report::used(&before, &after),
+        stopped,
         own_cpu: own_after.zip(own_before).map(|(after, before)| after.saturating_sub(before)),
     })
 }
@@ -193,14 +208,18 @@ fn start(args: &BenchArgs, load: &Arc<Load>, clients: &[Client], end: &Cancellat
     (lanes, consumers)
 }
 
-/// Waits for the lanes, or stops them when their time is over; draws how far they are.
+/// Waits for the lanes, or stops them when their time is over or somebody wants it, which is told; draws how far they are.
 async fn watch(
     shell: &Shell,
     args: &BenchArgs,
     load: &Load,
     begin: Instant,
     lanes: Lanes,
-) -> Result<Vec<Lane>, End> {
+) -> Result<(Vec<Lane>, Option<Exit>), End> {
+    /// What is on its way when somebody stops it has this long.
+    const LAST: Duration = Duration::from_secs(2);
+    let mut stop = shell.stop.clone();
+    let mut stopped = None;
     let over = args.duration.map(|duration| begin + duration);
     let mut redraw = interval(REDRAW);
     let finish = finish(lanes);
@@ -208,12 +227,21 @@ async fn watch(
     loop {
         tokio::select! {
             biased;
-            lanes = &mut finish => return lanes,
+            lanes = &mut finish => return lanes.map(|lanes| (lanes, stopped)),
+            exit = stop.wait(), if stopped.is_none() => {
+                stopped = Some(exit);
+                load.stop.cancel();
+                return match tokio::time::timeout(LAST, finish).await {
+                    Ok(lanes) => lanes.map(|lanes| (lanes, stopped)),
+                    Err(_) => Err(End::Quiet(exit)),
+                };
+            }
             () = sleep_until(over.unwrap_or(begin)), if over.is_some() && !load.stop.is_cancelled() => load.stop.cancel(),
             _ = redraw.tick() => {
                 if !shell.settings.quiet {
                     let done = load.done.load(std::sync::atomic::Ordering::Relaxed);
-                    shell.talk.status(Some(&report::progress(args, done, begin.elapsed())));
+                    let progress = report::progress(args, done, begin.elapsed(), &load.latency());
+                    shell.talk.status(Some(&progress));
                 }
             }
         }

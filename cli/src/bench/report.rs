@@ -78,6 +78,8 @@ pub(super) struct Result {
     /// In microseconds, one value a message.
     pub(super) latency: Histogram<u64>,
     pub(super) verified: Option<Verified>,
+    /// It was stopped before its end.
+    pub(super) stopped: Option<Exit>,
     /// Nodes of this machine.
     pub(super) nodes: Vec<Used>,
     /// Of this process.
@@ -129,6 +131,7 @@ impl Result {
         json!({
             "schema": "bench/v1",
             "kind": config.kind,
+            "complete": self.stopped.is_none(),
             "config": {"clients": config.clients, "in_flight": config.in_flight, "size_bytes": config.size,
                 "batch": config.batch, "rate": config.rate},
             "server": {"version": env!("CARGO_PKG_VERSION"), "nodes": config.nodes},
@@ -149,13 +152,16 @@ impl Result {
 
     pub(super) fn text(&self) -> String {
         let bytes = self.per_second(self.messages * self.config.size as u64);
-        let mut text = format!(
+        let stopped =
+            if self.stopped.is_some() { "stopped: this is what was measured until then\n" } else { "" };
+        let mut text = stopped.to_owned();
+        text.push_str(&format!(
             "messages     {} in {:.2} s        {} msg/s   {}/s\n",
             render::count(self.messages),
             self.elapsed.as_secs_f64(),
             render::count(self.per_second(self.messages)),
             render::size(bytes),
-        );
+        ));
         let mut shown: Vec<String> = PERCENTILES
             .iter()
             .map(|(percentile, _, name)| {
@@ -163,7 +169,8 @@ impl Result {
             })
             .collect();
         shown.push(format!("max {}", took(self.latency.max())));
-        text.push_str(&format!("latency      {}\n", shown.join("   ")));
+        let (usual, rare) = shown.split_at(3);
+        text.push_str(&format!("latency      {}\n{:13}{}\n", usual.join("   "), "", rare.join("   ")));
         let bars = self.bars();
         let most = bars.iter().map(|(_, _, count)| *count).max().unwrap_or(1).max(1);
         for (from, to, count) in bars {
@@ -183,9 +190,8 @@ impl Result {
         }
         for node in &self.nodes {
             text.push_str(&format!(
-                "node         {}  pid {}  {:.2} CPU s, {:.2} a million  {} resident\n",
+                "node         {}  CPU {:.2} s ({:.2} s/million), {} RSS\n",
                 node.address,
-                node.pid,
                 node.cpu.as_secs_f64(),
                 self.per_million(node.cpu),
                 render::size(node.resident),
@@ -193,7 +199,10 @@ impl Result {
         }
         if let Some(cpu) = self.own_cpu {
             let million = self.per_million(cpu);
-            text.push_str(&format!("client       {:.2} CPU s, {million:.2} a million\n", cpu.as_secs_f64()));
+            text.push_str(&format!(
+                "client       CPU {:.2} s ({million:.2} s/million)\n",
+                cpu.as_secs_f64()
+            ));
         }
         text
     }
@@ -237,30 +246,38 @@ fn bar(count: u64, most: u64) -> String {
     "█".repeat(whole) + PARTS[usize::try_from(part).expect("below 8")]
 }
 
-/// The line before anything happens.
-pub(super) fn headline(args: &BenchArgs, nodes: usize, queue: &QueueName) -> String {
+/// The lines before anything happens.
+pub(super) fn headline(args: &BenchArgs, nodes: usize, queue: &QueueName) -> [String; 2] {
     let rate = args.rate.map(|rate| format!("  {}/s", render::count(rate.into()))).unwrap_or_default();
-    format!(
-        "{}  {nodes} nodes  {} clients × {} in flight  {}  batch {}{rate}  queue {queue} (removed afterwards)",
+    let first = format!(
+        "{}  {nodes} nodes  {} clients × {} in flight  {}  batch {}{rate}",
         kind(args.kind),
         args.clients,
         args.in_flight,
         render::size(args.size as u64),
         args.batch,
-    )
+    );
+    [first, format!("queue {queue}, removed afterwards; Ctrl-C shows what was measured")]
 }
 
 /// The line while it runs.
-pub(super) fn progress(args: &BenchArgs, done: u64, elapsed: Duration) -> String {
+pub(super) fn progress(args: &BenchArgs, done: u64, elapsed: Duration, latency: &Histogram<u64>) -> String {
+    const WIDTH: u64 = 20;
     let rate = done * 1_000 / milliseconds(elapsed).max(1);
     let share = match (args.duration, args.count) {
         (Some(duration), _) => 100 * milliseconds(elapsed) / milliseconds(duration).max(1),
         (None, count) => 100 * done / count.unwrap_or(super::COUNT_DEFAULT),
     };
     let share = share.min(100);
-    let full = usize::try_from(share * BAR_WIDTH / 100).expect("no wider than the bar");
-    let width = usize::try_from(BAR_WIDTH).expect("a small number");
-    format!("[{}{}] {share}%  {}/s", "█".repeat(full), "░".repeat(width - full), render::count(rate))
+    let full = usize::try_from(share * WIDTH / 100).expect("no wider than the bar");
+    let width = usize::try_from(WIDTH).expect("a small number");
+    let line =
+        format!("[{}{}] {share}%  {}/s", "█".repeat(full), "░".repeat(width - full), render::count(rate));
+    if latency.is_empty() {
+        return line;
+    }
+    let [p50, p99] = [50.0, 99.0].map(|percentile| took(latency.value_at_percentile(percentile)));
+    format!("{line}  p50 {p50}  p99 {p99}")
 }
 
 /// Writes a result for later.
@@ -326,6 +343,46 @@ mod tests {
     fn the_longest_bar_is_as_wide_as_the_picture_and_the_shortest_is_seen() {
         assert_eq!(bar(10, 10), "█".repeat(40));
         assert_eq!((bar(1, 1_000_000).as_str(), bar(5, 10).chars().count()), ("▏", 20));
+    }
+
+    #[test]
+    fn everything_fits_80_columns() {
+        use clap::Parser;
+        let words =
+            ["queuectl", "bench", "push", "--clients", "1000", "--in-flight", "1000", "--rate", "1000000"];
+        let cli = crate::grammar::Cli::try_parse_from(words).expect("it is a command");
+        let Some(crate::grammar::Top::Cmd(crate::grammar::Cmd::Bench(args))) = cli.command else { panic!() };
+        let mut latency = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order");
+        for micros in [1, 99_999, 999_999, 9_999_999, 99_999_999] {
+            latency.record(micros).expect("it is within the bounds");
+        }
+        let queue: QueueName = "bench.19a2b3c4d5e".parse().expect("a name");
+        let mut text = headline(&args, 99, &queue).join("\n") + "\n";
+        text.push_str(&progress(&args, 99_999_999, Duration::from_secs(99), &latency));
+        let config = Config::of(&args, 99, 1 << 20);
+        let used = Used {
+            address: "192.168.100.100:17410".to_owned(),
+            pid: 4_194_304,
+            cpu: Duration::from_secs(9_999),
+            resident: 512 << 20,
+        };
+        let result = Result {
+            config,
+            messages: 99_999_999,
+            elapsed: Duration::from_secs(999),
+            redirects: 0,
+            latency,
+            verified: Some(Verified { lost: 0, duplicated: 0, out_of_order: Some(0) }),
+            stopped: Some(Exit::Interrupted),
+            nodes: vec![used],
+            own_cpu: Some(Duration::from_secs(9_999)),
+        };
+        text.push('\n');
+        text.push_str(&result.text());
+        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+        assert!(text.contains("p50") && text.starts_with("push  99 nodes"), "{text}");
+        assert_eq!(result.document()["complete"], false);
     }
 
     #[test]

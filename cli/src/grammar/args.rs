@@ -16,9 +16,9 @@ use crate::live;
 use crate::settle::ReceiptWord;
 
 /// `push`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PushArgs {
-    /// Where to
+    /// The queue to push to
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// One message each; none, or -, reads standard input
@@ -82,9 +82,9 @@ pub(crate) struct PushArgs {
 }
 
 /// Taking: `pop` and `lease`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PopArgs {
-    /// Where from
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// Messages at most
@@ -111,7 +111,7 @@ pub(crate) struct PopArgs {
 }
 
 /// `lease ls`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct LeaseLsArgs {
     /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
@@ -126,14 +126,14 @@ pub(crate) struct LeaseLsArgs {
 }
 
 /// What `lease` does if it leases nothing.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum LeaseCmd {
     /// List the leases of a queue: who holds which message, and since when
     Ls(LeaseLsArgs),
 }
 
 /// `lease`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct LeaseArgs {
     #[command(subcommand)]
@@ -143,7 +143,7 @@ pub(crate) struct LeaseArgs {
 }
 
 /// `lease QUEUE`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct LeaseTakeArgs {
     /// The queue; one called `ls` as `lease -- ls`
     #[arg(add = ArgValueCompleter::new(live::queues))]
@@ -167,7 +167,7 @@ pub(crate) struct LeaseTakeArgs {
 }
 
 /// `ack`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct AckArgs {
     /// As `lease` prints them; in the shell also #1, and none for all leased here
     #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
@@ -175,7 +175,7 @@ pub(crate) struct AckArgs {
 }
 
 /// `nack`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct NackArgs {
     /// As `lease` prints them; in the shell also #1, and none for all leased here
     #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
@@ -195,7 +195,7 @@ pub(crate) struct NackArgs {
 }
 
 /// `release`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ReleaseArgs {
     /// As `lease` prints them; in the shell also #1, and none for all leased here
     #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
@@ -206,7 +206,7 @@ pub(crate) struct ReleaseArgs {
 }
 
 /// `extend`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ExtendArgs {
     /// As `lease` prints them; in the shell also #1, and none for all leased here
     #[arg(value_name = "RECEIPT", add = ArgValueCompleter::new(live::receipts))]
@@ -220,9 +220,9 @@ pub(crate) struct ExtendArgs {
 }
 
 /// `peek`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PeekArgs {
-    /// Where
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// This message, whatever its state
@@ -279,9 +279,9 @@ impl Reading {
 }
 
 /// `explain`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ExplainArgs {
-    /// Where
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// Only this message
@@ -291,7 +291,7 @@ pub(crate) struct ExplainArgs {
 }
 
 /// `queue ls`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct QueueLsArgs {
     /// Only names that match; * is any text, ? any character
     #[arg(add = ArgValueCompleter::new(live::queues))]
@@ -309,7 +309,7 @@ pub(crate) struct QueueLsArgs {
 }
 
 /// `queue create`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct QueueCreateArgs {
     /// 1 to 128 of A-Z a-z 0-9 . _ -
     pub(crate) queue: QueueName,
@@ -321,9 +321,9 @@ pub(crate) struct QueueCreateArgs {
 }
 
 /// `queue set`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct QueueSetArgs {
-    /// Which
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// What changes; the keys are the options of `queue create`
@@ -335,9 +335,9 @@ pub(crate) struct QueueSetArgs {
 }
 
 /// `queue pause` and `queue resume`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PauseArgs {
-    /// Which
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// Pushes
@@ -349,9 +349,9 @@ pub(crate) struct PauseArgs {
 }
 
 /// `queue rm`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct QueueRmArgs {
-    /// Which
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// Done if it does not exist
@@ -363,7 +363,7 @@ pub(crate) struct QueueRmArgs {
 }
 
 /// `stats`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct StatsArgs {
     /// Only this queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
@@ -374,7 +374,7 @@ pub(crate) struct StatsArgs {
 }
 
 /// `ping`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PingArgs {
     /// Round trips to each node
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -382,7 +382,7 @@ pub(crate) struct PingArgs {
 }
 
 /// `run`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
     /// The file
     #[arg(value_hint = clap::ValueHint::FilePath)]
@@ -393,7 +393,7 @@ pub(crate) struct RunArgs {
 }
 
 /// `txn`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct TxnArgs {
     /// What to do, in JSON; - is standard input
     #[arg(value_hint = clap::ValueHint::FilePath)]

@@ -20,7 +20,7 @@ pub(crate) enum BenchKind {
 }
 
 /// `bench`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
     /// What is measured
     pub(crate) kind: BenchKind,
@@ -40,13 +40,13 @@ pub(crate) struct BenchArgs {
     /// Messages that are measured [default: 100,000 if --duration is not given]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) count: Option<u64>,
-    /// Measure for so long
+    /// Measure for this long
     #[arg(long, value_name = "DURATION", conflicts_with = "count", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
     /// Messages a second, whether or not the cluster keeps up: latency counts from when each was due
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rate: Option<u32>,
-    /// Run for so long before anything is measured
+    /// Run for this long before anything is measured
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub(crate) warmup: Duration,
     /// Take everything out again and look for what was lost, duplicated or out of order

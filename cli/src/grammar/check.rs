@@ -14,7 +14,7 @@ Exit codes: 0 well, or a warning; 1 critical; 66 no such queue or node; 69 nobod
 With --format nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (wrong use).";
 
 /// `check …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum CheckCmd {
     /// Can the cluster store a push, and would it after one more loss?
     #[command(after_help = CODES)]
@@ -53,12 +53,12 @@ pub(crate) struct Limits {
 }
 
 /// `check cluster`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CheckClusterArgs {
     /// Critical if fewer voters count for the majority
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(crate) voters: Option<u64>,
-    /// Critical if writes would not survive the loss of so many voters
+    /// Critical if writes would not survive the loss of this many voters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=31))]
     pub(crate) spare: Option<u64>,
     #[command(flatten)]
@@ -66,7 +66,7 @@ pub(crate) struct CheckClusterArgs {
 }
 
 /// `check queue`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CheckQueueArgs {
     /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
@@ -88,7 +88,7 @@ pub(crate) struct CheckQueueArgs {
 }
 
 /// `check node`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct CheckNodeArgs {
     /// The node, by number or name
     #[arg(add = ArgValueCompleter::new(live::nodes))]

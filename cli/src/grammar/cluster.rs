@@ -7,7 +7,7 @@ use super::values::{WaitFor, server, wait_for};
 use crate::live;
 
 /// `cluster clients`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ClientsArgs {
     /// Those of this node, by number or name [default: the leader]
     #[arg(add = ArgValueCompleter::new(live::nodes))]
@@ -18,7 +18,7 @@ pub(crate) struct ClientsArgs {
 }
 
 /// `cluster …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum ClusterCmd {
     /// Every node, one row, unreachable ones too, and whether writes work. Exit 0, or 1 if a push would be refused
     Status,
@@ -40,9 +40,9 @@ pub(crate) enum ClusterCmd {
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: Option<String>,
     },
-    /// Take in the node that waits there (`queued join --secret-file FILE` without --at), and wait until it votes
+    /// Add the node waiting at HOST:PORT (started with `queued join` without --at) and wait until it is a voter
     Add {
-        /// Where it listens
+        /// The address at which it listens
         #[arg(value_name = "HOST:PORT", value_parser = server)]
         address: String,
         /// It stays a learner, without a vote
@@ -51,13 +51,13 @@ pub(crate) enum ClusterCmd {
     },
     /// Give a learner a vote
     Promote {
-        /// Which, by number or name
+        /// The node, by number or name
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
     },
     /// Remove a member for good; its number is never given again
     Remove {
-        /// Which, by number or name
+        /// The node, by number or name
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
         /// Also if the voters that remain do not have a majority that answers
@@ -66,25 +66,25 @@ pub(crate) enum ClusterCmd {
     },
     /// Put the node that waits there in the place of a member, in one change, and wait until it votes
     Replace {
-        /// Which member, by number or name; it may be dead
+        /// The member, by number or name; it may be dead
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         old: String,
-        /// Where the new one listens
+        /// The address at which the new one listens
         #[arg(value_name = "HOST:PORT", value_parser = server)]
         address: String,
     },
     /// Know a member at another address, where it runs already; by itself the cluster notices in 10 s
     SetAddress {
-        /// Which member, by number or name
+        /// The member, by number or name
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
-        /// Where it listens now
+        /// The address at which it listens now
         #[arg(value_name = "HOST:PORT", value_parser = server)]
         address: String,
     },
-    /// Move leadership away from a node and keep it from leading until it starts anew
+    /// Move leadership away from a node and keep it from leading until it is restarted
     Drain {
-        /// Which, by number or name
+        /// The node, by number or name
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
         /// Let it lead again
@@ -98,7 +98,7 @@ pub(crate) enum ClusterCmd {
     },
     /// Would the cluster work on without this node? Exit 0 or 1
     SafeToStop {
-        /// Which, by number or name
+        /// The node, by number or name
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
     },

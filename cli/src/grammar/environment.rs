@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::{Reach, SERVERS_DEFAULT, Settings};
+use crate::context::Contexts;
 use crate::errors::Failure;
 use crate::grammar::values::{duration, server};
 
 const SERVERS: &str = "QUEUECTL_SERVERS";
+const CONTEXT: &str = "QUEUECTL_CONTEXT";
 const TIMEOUT: &str = "QUEUECTL_TIMEOUT";
 const OUTPUT: &str = "QUEUECTL_OUTPUT";
 
@@ -35,20 +37,43 @@ pub(super) fn bad(name: &str, text: &str, why: &str) -> Failure {
 }
 
 impl Reach {
-    /// Fills in the servers that no flag named: the environment's, or those of `queued dev`.
+    /// Fills in what no flag named.
     ///
     /// # Errors
     /// A variable that is needed makes no sense.
     pub(crate) fn complete(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
-        if self.servers.is_empty() {
-            let (name, list) = match text(variables, SERVERS)? {
-                Some(list) => (SERVERS, list),
-                None => ("the default", SERVERS_DEFAULT.to_owned()),
-            };
-            let servers: Result<_, String> = list.split(',').map(server).collect();
-            self.servers = servers.map_err(|why| bad(name, &list, &why))?;
-        }
+        self.find_servers(variables)?;
         self.secure.complete(variables)
+    }
+
+    /// The servers: those of a context that a flag names, the environment's, those of the context that is in use, or those of
+    /// `queued dev`.
+    fn find_servers(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
+        if !self.servers.is_empty() {
+            self.origin = "--servers".to_owned();
+            return match &self.context {
+                Some(_) => Err(Failure::usage("--servers and --context name two clusters: use one of them")),
+                None => Ok(()),
+            };
+        }
+        let by_flag = self.context.clone().map(|name| ("--context", name));
+        if let Some(list) = text(variables, SERVERS)?.filter(|_| by_flag.is_none()) {
+            let servers: Result<_, String> = list.split(',').map(server).collect();
+            self.servers = servers.map_err(|why| bad(SERVERS, &list, &why))?;
+            self.origin = SERVERS.to_owned();
+            return Ok(());
+        }
+        let by_variable = text(variables, CONTEXT)?.map(|name| (CONTEXT, name));
+        let contexts = Contexts::load(variables)?;
+        let in_use = contexts.current().map(|name| ("in use", name.to_owned()));
+        let Some((by, name)) = by_flag.or(by_variable).or(in_use) else {
+            self.servers = SERVERS_DEFAULT.split(',').map(str::to_owned).collect();
+            self.origin = "the default".to_owned();
+            return Ok(());
+        };
+        self.servers = contexts.servers(&name)?;
+        self.origin = format!("context {name}, {by}");
+        Ok(())
     }
 }
 
@@ -120,6 +145,33 @@ mod tests {
             completed(&["ping"], &[(SERVERS, "mq1, mq2:7411"), (TIMEOUT, "2s"), (OUTPUT, "json")]).unwrap();
         assert_eq!(cli.reach.servers, ["mq1:7410", "mq2:7411"]);
         assert_eq!((cli.settings.timeout, cli.settings.json), (Some(Duration::from_secs(2)), true));
+    }
+
+    #[test]
+    fn servers_come_from_the_flag_the_variable_the_context_in_use_or_the_default_in_this_order() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join(".config/queuectl/config.toml");
+        std::fs::create_dir_all(file.parent().expect("it has one")).expect("made");
+        let text = "current = \"a\"\n[contexts.a]\nservers = [\"a\"]\n[contexts.b]\nservers = [\"b:1\", \"c\"]\n\
+                    [contexts.later]\nservers = [\"x\"]\ntls_ca = \"/ca.pem\"\n";
+        std::fs::write(&file, text).expect("written");
+        let home = home.path().to_str().expect("a name");
+        let of = |words: &[&str], more: &[(&str, &str)]| {
+            let cli = completed(words, &[&[("HOME", home)], more].concat());
+            cli.map(|cli| (cli.reach.servers.join(","), cli.reach.origin)).map_err(|failure| failure.message)
+        };
+        let is = |servers: &str, from: &str| Ok((servers.to_owned(), from.to_owned()));
+        assert_eq!(of(&["ping"], &[]), is("a:7410", "context a, in use"));
+        assert_eq!(of(&["ping"], &[(CONTEXT, "b")]), is("b:1,c:7410", "context b, QUEUECTL_CONTEXT"));
+        assert_eq!(of(&["ping"], &[(CONTEXT, "b"), (SERVERS, "d")]), is("d:7410", SERVERS));
+        let flag = of(&["--context", "b", "ping"], &[(CONTEXT, "a"), (SERVERS, "d")]);
+        assert_eq!(flag, is("b:1,c:7410", "context b, --context"));
+        assert_eq!(of(&["-s", "e", "ping"], &[(CONTEXT, "nobody")]), is("e:7410", "--servers"));
+        assert!(of(&["-s", "e", "-c", "a", "ping"], &[]).is_err(), "two clusters");
+        assert!(of(&["-c", "nobody", "ping"], &[]).is_err_and(|text| text.contains("nobody")));
+        assert!(of(&["-c", "later", "ping"], &[]).is_err_and(|text| text.contains("tls_ca")));
+        let elsewhere = [("XDG_CONFIG_HOME", "/nowhere")];
+        assert_eq!(of(&["ping"], &elsewhere), is(SERVERS_DEFAULT, "the default"));
     }
 
     #[test]

@@ -4,11 +4,14 @@ mod args;
 mod bench;
 mod check;
 mod cluster;
+mod context;
 mod environment;
+mod examples;
 mod schedule;
 mod secure;
 mod settings;
 mod sweep;
+mod top;
 mod values;
 mod work;
 
@@ -22,11 +25,14 @@ pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
 pub(crate) use self::check::*;
 pub(crate) use self::cluster::*;
+pub(crate) use self::context::*;
 pub(crate) use self::environment::*;
+pub(crate) use self::examples::with_examples;
 pub(crate) use self::schedule::*;
 pub(crate) use self::secure::*;
 pub(crate) use self::settings::*;
 pub(crate) use self::sweep::*;
+pub(crate) use self::top::*;
 pub(crate) use self::values::*;
 pub(crate) use self::work::*;
 use crate::live;
@@ -42,7 +48,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 2 usage, 3 par
 /// The command line.
 #[derive(Parser, Debug)]
 #[command(name = "queuectl", version, about = "The shell of queued, a durable work queue", after_help = EXIT_CODES)]
-#[command(disable_help_subcommand = true)]
+#[command(bin_name = "queuectl", disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) reach: Reach,
@@ -67,6 +73,12 @@ pub(crate) struct Line {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Reach {
+    /// Servers of this context [env: QUEUECTL_CONTEXT; default: the one that `context use` chose]
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Where the servers were named.
+    #[arg(skip)]
+    pub(crate) origin: String,
     /// Nodes to ask, in order; without a port it is 7410 [env: QUEUECTL_SERVERS; default: the three of `queued dev`]
     #[arg(short, long, global = true, value_name = "HOST:PORT,…", value_delimiter = ',', value_parser = server)]
     pub(crate) servers: Vec<String>,
@@ -99,13 +111,17 @@ pub(crate) struct Settings {
     /// Show redirects and lost connections
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Repeat a command that only reads, every 2s or as often as this says, until Ctrl-C
+    #[arg(long, global = true, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "2s", value_parser = duration)]
+    pub(crate) watch: Option<Duration>,
     /// Colours in messages
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
 }
 
 /// First words of the command line.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Top {
     #[command(flatten)]
     Cmd(Cmd),
@@ -113,30 +129,42 @@ pub(crate) enum Top {
     Run(RunArgs),
     /// Start the interactive shell; no command on a terminal does the same
     Repl,
+    /// Clusters by name, so that no command has to list servers
+    #[command(subcommand)]
+    Context(ContextCmd),
+    /// Print the JSON Schema of a document that --json gives, or list the documents
+    Schema {
+        /// As in its `schema`, with or without the version
+        name: Option<String>,
+    },
+    /// List the commands, or explain one
+    Help {
+        /// The command
+        words: Vec<String>,
+    },
     /// Print the completion script of a shell
-    #[command(after_help = "Example: source <(queuectl completions bash)")]
     Completions {
-        /// Which shell
+        /// The shell
         shell: Completions,
     },
 }
 
 /// First words of a line in the shell.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Word {
     #[command(flatten)]
     Cmd(Cmd),
     /// Use QUEUE where a command names none; without QUEUE no more
     Use {
-        /// Its name
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: Option<QueueName>,
     },
     /// Set json or timing on or off
     Set {
-        /// What
+        /// The setting
         what: Setting,
-        /// On or off
+        /// Its value
         value: Switch,
     },
     /// List the commands, or explain one
@@ -152,10 +180,10 @@ pub(crate) enum Word {
 }
 
 /// The commands.
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum Cmd {
     /// Store messages
-    #[command(aliases = ["enqueue", "put"], after_help = PUSH_HELP)]
+    #[command(aliases = ["enqueue", "put"])]
     Push(Box<PushArgs>),
     /// Take messages and settle them: printed, then acked
     #[command(aliases = ["get", "dequeue"])]
@@ -203,10 +231,21 @@ pub(crate) enum Cmd {
     Check(CheckCmd),
     /// Totals of the cluster, or of one queue
     Stats(StatsArgs),
+    /// The cluster live: queues with rates, ages and consumers, and the nodes; keys sort, filter and pause
+    Top(TopArgs),
     /// Put load on the cluster and measure it; makes a queue of its own and removes it
     Bench(BenchArgs),
     /// Measure the round trip to each node
     Ping(PingArgs),
+    /// Look for what is wrong between this machine and the cluster, and say what to do. Exit 0 or 1
+    Doctor,
+    /// Write an archive for a report: states, counts, settings and log lines; no bodies, no secrets
+    Bundle(BundleArgs),
+    /// Say what an error code means and what to do
+    Errors {
+        /// As in `error[code]` [default: list all]
+        code: Option<String>,
+    },
     /// Print the version
     Version,
     /// Nack with --release
@@ -220,11 +259,30 @@ pub(crate) enum Cmd {
     Status,
 }
 
-const PUSH_HELP: &str = "\
-Examples:
-  queuectl push hello \"text\"          one message
-  queuectl push hello < file          one message per line
-  queuectl push hello --file a.png    one message, the whole file";
+impl Cmd {
+    /// It changes nothing, and may be done again and again.
+    pub(crate) fn is_read(&self) -> bool {
+        match self {
+            Self::Peek(_) | Self::Explain(_) | Self::Check(_) | Self::Stats(_) | Self::Ping(_) => true,
+            Self::Ls(_) | Self::Status | Self::Doctor => true,
+            Self::Lease(args) => args.other.is_some(),
+            Self::Message(cmd) => {
+                matches!(
+                    cmd,
+                    MessageCmd::Show { .. } | MessageCmd::History { .. } | MessageCmd::Position { .. }
+                )
+            }
+            Self::Queue(cmd) => matches!(cmd, QueueCmd::Ls(_) | QueueCmd::Info { .. }),
+            Self::Group(cmd) => matches!(cmd, GroupCmd::Ls { .. }),
+            Self::Schedule(cmd) => matches!(cmd, ScheduleCmd::Ls { .. }),
+            Self::Dead(cmd) => matches!(cmd, DeadCmd::Ls { .. } | DeadCmd::Show { .. }),
+            Self::Cluster(cmd) => {
+                matches!(cmd, ClusterCmd::Status | ClusterCmd::Members | ClusterCmd::Clients(_))
+            }
+            _ => false,
+        }
+    }
+}
 
 const TXN_HELP: &str = r#"The file is JSON:
   { "if": [ {"leased": "jobs/1006/1005"},             the receipt still holds
@@ -244,13 +302,13 @@ const TXN_HELP: &str = r#"The file is JSON:
             {"edit": "jobs/1013", "priority": 9} ] }"#;
 
 /// `queue …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum QueueCmd {
     /// List queues
     Ls(QueueLsArgs),
     /// Show a queue with its settings
     Info {
-        /// Which
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
         #[command(flatten)]
@@ -261,7 +319,6 @@ pub(crate) enum QueueCmd {
     /// Remove a queue with everything in it
     Rm(QueueRmArgs),
     /// Change how a queue behaves
-    #[command(after_help = "Example: queuectl queue set jobs max-failures=10 ttl=1h dead-to=none")]
     Set(QueueSetArgs),
     /// Stop taking messages out of a queue, or putting them in
     Pause(PauseArgs),
@@ -274,7 +331,7 @@ pub(crate) enum QueueCmd {
 }
 
 /// `group …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum GroupCmd {
     /// List the groups of a queue: weights, messages, and what holds one back
     Ls {
@@ -289,10 +346,10 @@ pub(crate) enum GroupCmd {
     },
     /// Give a group a weight of its own: messages in each of its turns, in a fair queue
     Weight {
-        /// Where
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
-        /// Which; it need not have messages
+        /// The group; it need not have messages
         group: Key,
         /// 1 to 1,000, or none for the queue's
         #[arg(value_name = "N", value_parser = weight)]
@@ -328,7 +385,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 24, "{shared:?}");
+        assert_eq!(shared.len(), 28, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",
@@ -360,7 +417,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_a_usage_error_and_absent_from_help() {
-        for words in [&["top"][..], &["events"]] {
+        for words in [&["events"][..], &["backup"]] {
             assert_eq!(cli(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         fn walk(command: &clap::Command, words: &mut Vec<String>) {
@@ -370,7 +427,7 @@ mod tests {
         }
         let mut words = Vec::new();
         walk(&Cli::command(), &mut words);
-        for word in ["top", "events", "context", "token", "watch"] {
+        for word in ["events", "token", "backup"] {
             assert!(!words.iter().any(|known| known == word), "{word}");
         }
     }

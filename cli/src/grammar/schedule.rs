@@ -14,7 +14,7 @@ use super::values::{duration, header, span};
 use crate::live;
 
 /// `schedule …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum ScheduleCmd {
     /// List schedules
     Ls {
@@ -25,26 +25,20 @@ pub(crate) enum ScheduleCmd {
         after: Option<Key>,
     },
     /// Push a message again and again
-    #[command(after_help = ADD_HELP)]
     Add(Box<ScheduleAddArgs>),
     /// Remove a schedule; what it pushed stays
     Rm {
-        /// Its name
+        /// The name of the schedule
         name: Key,
     },
 }
 
-const ADD_HELP: &str = "\
-Examples:
-  queuectl schedule add report jobs 'make report' --cron '0 9 * * MON-FRI' --zone Europe/Berlin
-  queuectl schedule add sweep jobs sweep --every 5m --missed skip";
-
 /// `schedule add`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct ScheduleAddArgs {
-    /// Its name
+    /// The name of the schedule
     pub(crate) name: Key,
-    /// Where to
+    /// The queue to push to
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// The message

@@ -27,7 +27,7 @@ pub(crate) struct Filter {
     /// With this text in the error of the last failure
     #[arg(long, value_name = "TEXT")]
     pub(crate) error: Option<String>,
-    /// At most so many
+    /// At most this many
     #[arg(short = 'n', long = "limit", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
     /// Only say how many it would be
@@ -44,9 +44,9 @@ impl Filter {
 }
 
 /// `queue purge`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct PurgeArgs {
-    /// Which
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
     /// Only those in this state
@@ -57,12 +57,12 @@ pub(crate) struct PurgeArgs {
 }
 
 /// `queue move`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct MoveArgs {
-    /// Where from
+    /// The queue to take from
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) from: QueueName,
-    /// Where to
+    /// The queue to put them into
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) to: QueueName,
     /// Only those in this state
@@ -73,12 +73,12 @@ pub(crate) struct MoveArgs {
 }
 
 /// `dead retry` and `dead rm`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct DeadArgs {
-    /// Where
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
-    /// These
+    /// Ids of dead messages; or use --all
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with_all = ["all", "older_than", "reason", "since", "error", "limit", "dry_run"])]
     pub(crate) ids: Vec<u64>,
     /// All of them, or those that the options choose
@@ -89,7 +89,7 @@ pub(crate) struct DeadArgs {
 }
 
 /// `dead …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum DeadCmd {
     /// List dead messages
     Ls {
@@ -104,10 +104,10 @@ pub(crate) enum DeadCmd {
     },
     /// Show a dead message with what happened to it
     Show {
-        /// Where
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
-        /// Which
+        /// The message id
         id: u64,
     },
     /// Put dead messages back with their failures reset
@@ -123,41 +123,41 @@ pub(crate) enum DeadCmd {
 }
 
 /// Messages by their ids.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Messages {
-    /// Where
+    /// The queue
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queue: QueueName,
-    /// Which
+    /// The message ids
     #[arg(value_name = "ID", required = true, num_args = 1..=RECEIPTS_COUNT_MAX)]
     pub(crate) ids: Vec<u64>,
 }
 
 /// `message …`
-#[derive(Subcommand, Debug)]
+#[derive(Subcommand, Clone, Debug)]
 pub(crate) enum MessageCmd {
     /// Show a message with what happened to it
     Show {
-        /// Where
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
-        /// Which
+        /// The message id
         id: u64,
     },
     /// Tell what happened to a message, also when it went lately
     History {
-        /// Where it is or was last
+        /// The queue that it is in, or was in last
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
-        /// Which
+        /// The message id
         id: u64,
     },
     /// Count the ready messages before a message; exit 1 if it is not ready
     Position {
-        /// Where
+        /// The queue
         #[arg(add = ArgValueCompleter::new(live::queues))]
         queue: QueueName,
-        /// Which
+        /// The message id
         id: u64,
     },
     /// Make delayed and dead messages ready now
@@ -178,7 +178,7 @@ pub(crate) enum MessageCmd {
     Move {
         #[command(flatten)]
         messages: Messages,
-        /// Where to
+        /// The queue to put them into
         #[arg(long, value_name = "QUEUE", add = ArgValueCompleter::new(live::queues))]
         to: QueueName,
     },

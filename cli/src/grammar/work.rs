@@ -14,27 +14,25 @@ use super::values::{duration, grace, lease_length};
 use crate::live;
 
 pub(crate) const WORK_HELP: &str = "\
-The handler gets the body on its standard input; {} among its arguments becomes the name of a file with it. Its
-environment names the message: QUEUE_NAME, QUEUE_MESSAGE_ID, QUEUE_LEASE_TOKEN, QUEUE_RECEIPT, QUEUE_ATTEMPT,
-QUEUE_MAX_FAILURES, QUEUE_ENQUEUED_AT, QUEUE_LEASE_EXPIRES_AT, QUEUE_HEADER_<NAME>; QUEUE_CHECKPOINT is what an
-earlier attempt left with `queuectl extend $QUEUE_RECEIPT --checkpoint TEXT`.
+The handler gets the body on its standard input; {} among its arguments becomes
+the name of a file with it. Its environment names the message: QUEUE_NAME,
+QUEUE_MESSAGE_ID, QUEUE_LEASE_TOKEN, QUEUE_RECEIPT, QUEUE_ATTEMPT,
+QUEUE_MAX_FAILURES, QUEUE_ENQUEUED_AT, QUEUE_LEASE_EXPIRES_AT,
+QUEUE_HEADER_<NAME>; QUEUE_CHECKPOINT is what an earlier attempt left with
+`queuectl extend $QUEUE_RECEIPT --checkpoint TEXT`.
 
 Its exit code decides:
   0          done: acked
   65         bad data: dead now; the last line of its standard error is kept
   75         not now: comes again later, without blame
   126, 127   it cannot be run: the worker stops and gives everything back
-  another    failed: comes again after a back-off, or is dead if that was the last time
-
-Examples:
-  queuectl work jobs -- ./resize.sh
-  queuectl work jobs --parallel 4 --timeout 1m -- convert {} out.png
-  queuectl work jobs --drain --shell 'jq -r .url | xargs curl -fsS'";
+  another    failed: comes again after a back-off, or is dead if that was the
+             last time";
 
 /// `work`
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct WorkArgs {
-    /// Where from; the first that has any
+    /// Queues to take from; the first one with messages is used
     #[arg(required = true, num_args = 1..=LEASE_QUEUES_MAX, value_name = "QUEUE")]
     #[arg(add = ArgValueCompleter::new(live::queues))]
     pub(crate) queues: Vec<QueueName>,
@@ -51,7 +49,7 @@ pub(crate) struct WorkArgs {
     /// Length of the leases, renewed while a handler runs [default: as the queue is set]
     #[arg(long, value_name = "DURATION", value_parser = lease_length)]
     pub(crate) lease: Option<Duration>,
-    /// Give everything back at once, without blame, when this worker is gone for so long: killed, or cut off
+    /// Give everything back at once, without blame, when this worker is gone for this long: killed, or cut off
     /// [1s to 12h; default: it comes again when its leases end, as a failure]
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     pub(crate) bound: Option<Duration>,
@@ -67,7 +65,7 @@ pub(crate) struct WorkArgs {
     /// Give up draining after this long; what runs is finished
     #[arg(long, value_name = "DURATION", requires = "drain", value_parser = duration)]
     pub(crate) drain_timeout: Option<Duration>,
-    /// End after so many messages
+    /// End after this many messages
     #[arg(long, value_name = "N", conflicts_with = "once", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max: Option<u64>,
     /// One message; exit 1 if there is none

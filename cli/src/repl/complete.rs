@@ -86,7 +86,7 @@ impl Assistant {
         {
             return None;
         }
-        if command.has_subcommands() {
+        if command.has_subcommands() && command.get_positionals().next().is_none() {
             return rest.is_empty().then(|| "<command>".to_owned());
         }
         let usage: Vec<String> = command

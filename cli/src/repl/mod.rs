@@ -65,13 +65,21 @@ pub struct ShellOptions {
 pub fn shell(options: ShellOptions) -> i32 {
     terminal::set_panic_hook();
     let secure = Secure { tls_ca: options.tls_ca.clone(), ..Secure::default() };
-    let reach = Reach { servers: options.servers.clone(), no_follow: false, no_wait: false, secure };
+    let reach = Reach {
+        servers: options.servers.clone(),
+        context: None,
+        origin: "this program".to_owned(),
+        no_follow: false,
+        no_wait: false,
+        secure,
+    };
     let settings = Settings {
         timeout: timeout_by_environment(),
         json: json_by_environment(),
         yes: false,
         quiet: false,
         verbose: 0,
+        watch: None,
         color: Color::Auto,
     };
     start(options, reach, settings)
@@ -262,7 +270,14 @@ pub(crate) fn one_shot_source(args: &[OsString]) -> live::Source {
         }
     }
     let servers = named.map_or_else(Vec::new, |named: String| named.split(',').map(str::to_owned).collect());
-    let mut reach = Reach { servers, no_follow: false, no_wait: true, secure: Secure::default() };
+    let mut reach = Reach {
+        servers,
+        context: None,
+        origin: String::new(),
+        no_follow: false,
+        no_wait: true,
+        secure: Secure::default(),
+    };
     let usable = reach.complete(&of_process).is_ok();
     Box::new(move |kind| {
         const BUDGET: Duration = Duration::from_millis(200);

@@ -11,9 +11,9 @@ use super::Extra;
 use crate::commands;
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
-use crate::grammar::{Cmd, DeadCmd, Line, Setting, Settings, Switch, Word};
+use crate::grammar::{Cmd, DeadCmd, Line, Setting, Settings, Switch, Word, with_examples};
+use crate::misuse;
 use crate::output::Output;
-use crate::program;
 use crate::shell::{Mode, Shell};
 use crate::stop::Stopper;
 use crate::words::{self, Words};
@@ -161,6 +161,7 @@ impl Session {
             yes: line.yes || self.base.yes,
             quiet: line.quiet || self.base.quiet,
             verbose: line.verbose.max(self.base.verbose),
+            watch: line.watch.or(self.base.watch),
             color: self.base.color,
         }
     }
@@ -191,13 +192,14 @@ impl Session {
             self.shell.out.add(unnamed(error.render().to_string()).as_bytes());
             return self.flushed().await;
         }
-        if self.shell.settings.json {
-            return Err(Failure::usage(program::first_line(error)).into());
+        match misuse::failure(error) {
+            Some(failure) => Err(failure.into()),
+            None => {
+                let text = unnamed(error.render().to_string());
+                self.shell.talk.line(text.trim_end());
+                Ok(Next::Line(Exit::Usage))
+            }
         }
-        let hint = "\n\nFor more information, try '--help'.";
-        let text = unnamed(error.render().to_string());
-        self.shell.talk.line(text.trim_end().trim_end_matches(hint.trim()).trim_end());
-        Ok(Next::Line(Exit::Usage))
     }
 
     async fn help(&mut self, words: &[String]) -> Result<Next, End> {
@@ -231,7 +233,7 @@ impl Session {
 
 /// The tree of the shell, built.
 pub(crate) fn tree() -> clap::Command {
-    let mut command = Line::command();
+    let mut command = with_examples(Line::command());
     command.build();
     command
 }

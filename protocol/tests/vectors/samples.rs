@@ -7,7 +7,9 @@ mod requests;
 use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::clients::{ClientList, ClientView, Clients, Heard, LeaseHolder};
 use queue_protocol::content::{self, ContentSpec};
+use queue_protocol::credentials::{Credentials, Login};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::explain::Explain;
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
@@ -460,8 +462,12 @@ fn responses() -> Vec<Sample> {
     let messages = list(vec![message_view(&headed()), rejected]);
     add("", Answer::Peeked(Peeked { messages, next }), vec![headed(), plain()]);
     for (suffix, heard) in [("/held", Some(heard())), ("/holder_not_heard", None)] {
-        let holder =
-            Some(LeaseHolder { session: Some(SessionId(0x42)), since_ms: 1_800_000_000_000, held_ms: 4_000, heard });
+        let holder = Some(LeaseHolder {
+            session: Some(SessionId(0x42)),
+            since_ms: 1_800_000_000_000,
+            held_ms: 4_000,
+            heard,
+        });
         let view = MessageView { state: MessageState::Leased, holder, ..message_view(&plain()) };
         add(suffix, Answer::Peeked(Peeked { messages: list(vec![view]), next: None }), vec![plain()]);
     }

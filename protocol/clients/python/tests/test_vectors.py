@@ -26,6 +26,7 @@ NAMES = {
     "StatsAnswer": "Stats", "EditedAnswer": "Edited", "StepExtended": "Extended", "StepDone": "Done", "TxnDone": "Done",
     "TxnFailed": "Failed", "TxnAnswer": "Txn", "AtCondition": "Condition", "AtStep": "Step", "AgeNow": "Now",
     "AgeAtMostMs": "AtMostMs", "AgeUnknown": "Unknown", "SchedulesAnswer": "Schedules", "GroupsAnswer": "Groups",
+    "ClientsAnswer": "Clients",
 }  # fmt: skip
 #: Structs inside of a variant of another name, and types around a single number.
 SILENT = {"SessionId", "Level"}
@@ -56,7 +57,7 @@ def tokens_of(annotation: Any, value: Any) -> "Iterator[str]":
     elif origin is Annotated and annotation is _postcard.U128:
         yield f"{value:032x}"
     elif origin is Annotated and isinstance(value, bytes):
-        if annotation in (_postcard.Magic, _postcard.Bytes32) or not value:
+        if annotation in (_postcard.Magic, _postcard.Bytes32, _common.CredentialBytes) or not value:
             yield from map(str, value)
         else:
             yield f'b"{value.decode()}"'

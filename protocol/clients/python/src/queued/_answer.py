@@ -623,10 +623,14 @@ class ClientList(NamedTuple):
     next: Optional[U64]
 
 
+class ClientsAnswer(NamedTuple):
+    value: ClientList
+
+
 Answer = Union[
     Pushed, Delivered, SettledAnswer, Extended, Peeked, QueuesAnswer, Created, Count, StatusAnswer, Transferred, Closed,
     StatsAnswer, Member, Drained, Altered, Swept, EditedAnswer, Explained, Weighed, Level, TxnAnswer, SchedulesAnswer,
-    GroupsAnswer, HistoryView, Bound, ClientList,
+    GroupsAnswer, HistoryView, Bound, ClientsAnswer,
 ]  # fmt: skip
 
 

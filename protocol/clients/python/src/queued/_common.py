@@ -77,6 +77,10 @@ class Code(IntEnum):
 CodeNumber = Annotated[Code, Number16]
 
 
+#: ``Credentials``, encoded; empty if there is nothing to say.
+CredentialBytes = Annotated[bytes, Max(1024)]
+
+
 class Login(NamedTuple):
     """Who a client says that it is; nodes know no logins yet."""
 
@@ -164,7 +168,7 @@ class Hello(NamedTuple):
     versions: Versions
     cluster: Optional[U128]
     role: Union[Client, Peer]
-    credentials: Annotated[bytes, Max(1024)]
+    credentials: CredentialBytes
     features: U64
     wall_ms: U64
     nonce: Bytes32

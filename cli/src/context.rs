@@ -1,0 +1,239 @@
+//! `context`: clusters by name, so that no command has to list servers. They are kept in a file of this user alone.
+//!
+//! ```toml
+//! current = "prod"
+//! [contexts.prod]
+//! servers = ["mq1:7410", "mq2:7410", "mq3:7410"]
+//! ```
+//!
+//! Keys that begin with `tls_`, `token_` or `login` have their place beside `servers`. This version does not know them: it keeps them,
+//! and refuses to use such a context rather than to go without what it asks for.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use queue_protocol::values::server;
+use serde_json::{Value, json};
+use toml::Table;
+
+use crate::errors::{Done, Failure};
+use crate::exit::Exit;
+use crate::grammar::{ContextCmd, Variables, of_process};
+use crate::shell::Shell;
+use crate::table::{Align, Table as Rows};
+
+/// What a context may ask for that this version does not speak.
+const LATER: [&str; 3] = ["tls_", "token_", "login"];
+
+/// The contexts of a user.
+#[derive(Debug)]
+pub(crate) struct Contexts {
+    path: Option<PathBuf>,
+    table: Table,
+}
+
+impl Contexts {
+    /// Reads them; none if there is no file.
+    ///
+    /// # Errors
+    /// `config` if the file cannot be read or does not parse.
+    pub(crate) fn load(variables: Variables<'_>) -> Result<Self, Failure> {
+        let Some(path) = path(variables) else { return Ok(Self { path: None, table: Table::new() }) };
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(config(format!("cannot read {}: {error}", path.display()))),
+        };
+        let table = text.parse::<Table>().map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            config(format!("{} line {line}: {}", path.display(), error.message()))
+        })?;
+        Ok(Self { path: Some(path), table })
+    }
+
+    /// Where they are kept.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The name of the one that is used if none is named.
+    pub(crate) fn current(&self) -> Option<&str> {
+        self.table.get("current").and_then(toml::Value::as_str)
+    }
+
+    fn all(&self) -> Option<&Table> {
+        self.table.get("contexts").and_then(toml::Value::as_table)
+    }
+
+    fn find(&self, name: &str) -> Result<&Table, Failure> {
+        let found = self.all().and_then(|all| all.get(name)).and_then(toml::Value::as_table);
+        found.ok_or_else(|| {
+            Failure::new("context_not_found", Exit::Config, format!("no context named \"{name}\""))
+                .hint("`queuectl context ls` lists them")
+        })
+    }
+
+    /// Servers of a context.
+    ///
+    /// # Errors
+    /// `context_not_found`; `config` if it names none that make sense, or asks for what this version does not speak.
+    pub(crate) fn servers(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let context = self.find(name)?;
+        if let Some(key) = context.keys().find(|key| LATER.iter().any(|later| key.starts_with(later))) {
+            let what = format!("context \"{name}\" has {key}, which this version does not know");
+            return Err(config(what).hint("use a newer queuectl"));
+        }
+        let words = context.get("servers").and_then(toml::Value::as_array);
+        let words: Option<Vec<&str>> =
+            words.and_then(|words| words.iter().map(toml::Value::as_str).collect());
+        let words = words.filter(|words| !words.is_empty());
+        let words = words.ok_or_else(|| config(format!("context \"{name}\" names no servers")))?;
+        let servers: Result<Vec<String>, String> = words.into_iter().map(server).collect();
+        servers.map_err(|why| config(format!("context \"{name}\": {why}")))
+    }
+
+    /// Whether others than this user can read or change the file.
+    pub(crate) fn is_open_to_others(&self) -> bool {
+        let mode =
+            self.path.as_ref().and_then(|path| std::fs::metadata(path).ok()).map(|found| found.permissions());
+        mode.is_some_and(|mode| mode.mode() & 0o077 != 0)
+    }
+
+    fn save(&self) -> Result<(), Failure> {
+        let Some(path) = &self.path else {
+            return Err(config("neither HOME nor XDG_CONFIG_HOME names a directory for the contexts"));
+        };
+        let failed = |error: std::io::Error| config(format!("cannot write {}: {error}", path.display()));
+        let dir = path.parent().expect("it is a file in a directory");
+        // A missing home is not made.
+        let base = dir.parent().expect("it is below one of the user's");
+        for dir in [base, dir] {
+            match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        // Made with 0600, and in its place whole or not at all.
+        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+        file.write_all(self.table.to_string().as_bytes()).map_err(failed)?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+/// `$XDG_CONFIG_HOME/queuectl/config.toml`, or below `.config` of the user.
+fn path(variables: Variables<'_>) -> Option<PathBuf> {
+    let dir = |name: &str| variables(name).filter(|dir: &OsString| !dir.is_empty()).map(PathBuf::from);
+    // A relative one is to be ignored (XDG Base Directory Specification).
+    let base = dir("XDG_CONFIG_HOME").filter(|dir| dir.is_absolute());
+    let base = base.or_else(|| dir("HOME").map(|home| home.join(".config")))?;
+    Some(base.join("queuectl").join("config.toml"))
+}
+
+fn config(what: impl Into<String>) -> Failure {
+    Failure::new("config", Exit::Config, what)
+}
+
+/// Runs a `context` command. None of them asks a node.
+pub(crate) fn run(shell: &mut Shell, cmd: ContextCmd) -> Done {
+    let mut contexts = Contexts::load(&of_process)?;
+    match cmd {
+        ContextCmd::Ls => ls(shell, &contexts),
+        ContextCmd::Add { name, servers, replace, select } => {
+            if contexts.find(&name).is_ok() && !replace {
+                return Err(Failure::new("config", Exit::Conflict, format!("context \"{name}\" exists"))
+                    .hint("add `--replace` to change its servers")
+                    .into());
+            }
+            let is_first = contexts.all().is_none_or(Table::is_empty);
+            let all = contexts.table.entry("contexts").or_insert_with(|| Table::new().into());
+            let all = all.as_table_mut().ok_or_else(|| config("`contexts` of the file is no table"))?;
+            let context = all.entry(name.as_str()).or_insert_with(|| Table::new().into());
+            let context =
+                context.as_table_mut().ok_or_else(|| config(format!("context \"{name}\" is no table")))?;
+            let words: Vec<toml::Value> = servers.iter().cloned().map(toml::Value::from).collect();
+            context.insert("servers".to_owned(), words.into());
+            let uses = select || is_first;
+            if uses {
+                contexts.table.insert("current".to_owned(), name.as_str().into());
+            }
+            contexts.save()?;
+            let now = if uses { ", which is used from now on" } else { "" };
+            done(shell, "context_add/v1", &name, &format!("added context {name}: {}{now}", servers.join(",")))
+        }
+        ContextCmd::Use { name } => {
+            contexts.find(&name)?;
+            contexts.table.insert("current".to_owned(), name.as_str().into());
+            contexts.save()?;
+            done(shell, "context_use/v1", &name, &format!("context {name} is used from now on"))
+        }
+        ContextCmd::Rm { name } => {
+            contexts.find(&name)?;
+            if let Some(all) = contexts.table.get_mut("contexts").and_then(toml::Value::as_table_mut) {
+                all.remove(&name);
+            }
+            let was_current = contexts.current() == Some(&name);
+            if was_current {
+                contexts.table.remove("current");
+            }
+            contexts.save()?;
+            let now = if was_current { ", which was in use; none is now" } else { "" };
+            done(shell, "context_rm/v1", &name, &format!("removed context {name}{now}"))
+        }
+    }
+}
+
+fn done(shell: &mut Shell, schema: &str, name: &str, text: &str) -> Done {
+    if shell.settings.json {
+        shell.out.document(&json!({"schema": schema, "name": name}));
+    }
+    shell.success(text);
+    Ok(Exit::Done)
+}
+
+fn ls(shell: &mut Shell, contexts: &Contexts) -> Done {
+    let names: Vec<&String> = contexts.all().into_iter().flat_map(Table::keys).collect();
+    let servers = |name: &str| contexts.servers(name);
+    if shell.settings.json {
+        let row = |name: &&String| {
+            let servers = servers(name);
+            let error = servers.as_ref().err().map(|failure| failure.message.clone());
+            json!({"name": name, "current": contexts.current() == Some(name.as_str()),
+                "servers": servers.unwrap_or_default(), "error": error})
+        };
+        let rows: Vec<Value> = names.iter().map(row).collect();
+        let path = contexts.path().map(|path| path.display().to_string());
+        shell.out.document(&json!({"schema": "context_list/v1", "file": path, "contexts": rows}));
+        return Ok(Exit::Done);
+    }
+    if names.is_empty() {
+        shell.remark("no contexts: `queuectl context add NAME HOST:PORT…` makes one");
+        return Ok(Exit::Done);
+    }
+    let row = |name: &&String| {
+        let mark = if contexts.current() == Some(name.as_str()) { "*" } else { "" };
+        let servers = servers(name).map_or_else(|failure| failure.message, |servers| servers.join(","));
+        vec![mark.to_owned(), (*name).clone(), servers]
+    };
+    let rows: Vec<Vec<String>> = names.iter().map(row).collect();
+    let columns = [("", Align::Left), ("CONTEXT", Align::Left), ("SERVERS", Align::Left)];
+    let table = Rows::new(&columns, &[], shell.out.width()).page(&rows);
+    shell.out.add(table.as_bytes());
+    Ok(Exit::Done)
+}
+
+/// The name of a context: what a file of TOML has bare keys for.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn context_name(text: &str) -> Result<String, String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with('-') {
+        Ok(text.to_owned())
+    } else {
+        Err("a name has 1 to 64 letters, digits, - and _, and does not begin with -".to_owned())
+    }
+}
