@@ -203,7 +203,7 @@ async fn a_key_that_others_may_read_and_a_pair_that_does_not_belong_together_sta
     ran.says("error[tls]").says("the key is not that of the certificate");
     serve(&["--tls-cert", &cert]).await.expect(78).says("tls.cert needs tls.key");
     serve(&["--tls-cert", &key, "--tls-key", &key]).await.expect(78).says("holds no certificate in PEM");
-    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o640)).expect("ours");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).expect("ours");
     let ran = serve(&["--tls-cert", &cert, "--tls-key", &key]).await.expect(78);
     ran.says("can be read by other users of this machine (mode 0640)").says(&format!("chmod go= {key}"));
     for file in ["ca.key", "other.key"] {
@@ -318,9 +318,20 @@ async fn http_is_served_over_tls_and_the_gateway_checks_the_leader() {
     }
     let bodies = sorted(&drain(&cluster.client(), "default").await);
     assert_eq!(bodies.len(), 3, "{bodies:?}");
-    let wrong =
-        run(&mut curl(&["-w", "%{http_code}", &format!("http://{}/", cluster.address(0))]), b"").await;
-    assert!(wrong.stdout.contains("https://") && wrong.stdout.ends_with("400"), "{wrong}");
+    let wrong = http(cluster.address(0), "GET", "/", &[], "").await;
+    assert!(wrong.status == 400 && wrong.body.contains("https://"), "{wrong:?}");
+}
+
+/// What is answered to a request over HTTPS.
+async fn https(address: &str, ca: PathBuf, request: &str) -> std::io::Result<String> {
+    let mut config = Trust::Authorities(ca).config()?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = TcpDial::default().dial(address).await?;
+    let mut stream = connect(Arc::new(config), name_of(address)?, stream).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
