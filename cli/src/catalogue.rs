@@ -342,6 +342,14 @@ fn explain(code: ErrorCode) -> (&'static str, &'static str) {
         E::SessionNotBound => {
             ("the session is not bound: bind it before attending", "bind the session before attending")
         }
+        E::TlsRequired => (
+            "the node speaks with nobody in the clear (`tls.mode`)",
+            "add `--tls-ca FILE`, `--tls-pin`, or `--tls` with the authorities of the system",
+        ),
+        E::TlsOff => (
+            "the node speaks no TLS (`tls.mode`)",
+            "leave out `--tls`, `--tls-ca` and `--tls-pin`, or turn TLS on with `tls.mode` of the node",
+        ),
         E::NodeRemoved => (
             "the node is no member any more; its number is never given again",
             "a removed node cannot come back: format a new one and add it",

@@ -14,8 +14,6 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::explain::Explain;
 use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
 use queue_protocol::group::{GroupHeld, GroupView, Groups};
-use queue_protocol::clients::{ClientList, ClientView, Clients, Heard, LeaseHolder};
-use queue_protocol::credentials::{Credentials, Login};
 use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
