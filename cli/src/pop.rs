@@ -32,7 +32,7 @@ pub(crate) async fn run(shell: &mut Shell, args: PopArgs) -> Done {
     }
     shell.out.set_raw(args.raw);
     let mut left = if args.follow { u64::MAX } else { args.count };
-    let mut wait = if args.follow { FOLLOW_WAIT } else { args.wait.unwrap_or_default() };
+    let mut wait = args.wait.unwrap_or(if args.follow { FOLLOW_WAIT } else { Duration::ZERO });
     let linger = args.linger.unwrap_or_default();
     let (mut got, mut outage) = (0, Outage::default());
     while left > 0 {
@@ -45,7 +45,7 @@ pub(crate) async fn run(shell: &mut Shell, args: PopArgs) -> Done {
             taken => taken?,
         };
         outage.end(shell);
-        if taken.is_empty() && !args.follow {
+        if taken.is_empty() && (!args.follow || args.wait.is_some()) {
             break;
         }
         got += taken.len() as u64;

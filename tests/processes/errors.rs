@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use harness::cluster::Cluster;
-use harness::program::{queued, run};
+use harness::program::{Running, queued, run};
 use harness::stranger::{self, Stranger};
 use harness::{LIMIT, until};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::frame::{FrameKind, Goodbye};
 use queue_protocol::request::Request;
 use queue_protocol::response::Response;
+use tokio::net::TcpListener;
 
 async fn greet(cluster: &Cluster, n: usize) -> Stranger {
     Stranger::greet(cluster.address(n)).await.expect("there is room for it")
@@ -133,4 +134,17 @@ async fn a_name_that_a_member_has_is_not_given_twice() {
     ]);
     join.arg(cluster.secret_file(0)).arg("--data-dir").arg(dir);
     run(&mut join, b"").await.expect(73).says("name n1 belongs to member n1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_address_is_dialed_no_other_is() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("there is a port");
+    let address = silent.local_addr().expect("it is bound").to_string();
+    let first = Running::start(cluster.queuectl().args(["cluster", "add", &address, "--timeout", "20s"]));
+    let _held = silent.accept().await.expect("the leader dials");
+    let ran = cluster.ctl(&["cluster", "add", &address, "--timeout", "500ms"]).await;
+    assert_ne!(ran.code, 0, "{ran}");
+    ran.says("change_in_progress");
+    first.end().await.expect(69).says("no node waits there");
 }

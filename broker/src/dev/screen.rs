@@ -102,7 +102,11 @@ pub(super) fn start(
     };
     let (elsewhere, tls) = match place.authority() {
         Some(authority) => (
-            format!("  from elsewhere: queuectl -s {}\n    --tls-ca {}\n", rows[0].address, authority.display()),
+            format!(
+                "  from elsewhere: queuectl -s {}\n    --tls-ca {}\n",
+                rows[0].address,
+                authority.display()
+            ),
             "TLS",
         ),
         None => (String::new(), "no TLS"),

@@ -90,14 +90,14 @@ pub(crate) struct PopArgs {
     /// Messages at most
     #[arg(short = 'n', value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: u64,
-    /// Wait this long for the first message
+    /// Wait this long for the first message; with --follow, end when none has come for this long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
     /// Once a message is there, wait this long for the other N
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) linger: Option<Duration>,
     /// Go on until stopped, also over outages of the cluster
-    #[arg(long, conflicts_with_all = ["count", "wait"])]
+    #[arg(long, conflicts_with = "count")]
     pub(crate) follow: bool,
     /// Delete the messages without printing them
     #[arg(long, conflicts_with_all = ["follow", "null", "raw"])]
@@ -152,7 +152,7 @@ pub(crate) struct LeaseTakeArgs {
     #[arg(short = 'n', value_name = "N", default_value = "1")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=LEASE_COUNT_MAX as i64))]
     pub(crate) count: u16,
-    /// Wait this long for the first message
+    /// Wait this long for the first message; with --follow, end when none has come for this long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) wait: Option<Duration>,
     /// Once a message is there, wait this long for the other N
