@@ -199,10 +199,7 @@ impl Result {
         }
         if let Some(cpu) = self.own_cpu {
             let million = self.per_million(cpu);
-            text.push_str(&format!(
-                "client       CPU {:.2} s ({million:.2} s/million)\n",
-                cpu.as_secs_f64()
-            ));
+            text.push_str(&format!("client       CPU {:.2} s ({million:.2} s/million)\n", cpu.as_secs_f64()));
         }
         text
     }
