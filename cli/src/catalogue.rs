@@ -392,7 +392,9 @@ mod tests {
             for part in text.split("Failure::new(").skip(1) {
                 let first = part.trim_start();
                 let code = first.strip_prefix('"').and_then(|rest| rest.split('"').next());
-                found.extend(code.map(str::to_owned));
+                let is_code =
+                    |code: &&str| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                found.extend(code.filter(is_code).map(str::to_owned));
             }
         }
     }

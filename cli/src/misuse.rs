@@ -43,6 +43,8 @@ pub(crate) fn failure(error: &clap::Error) -> Option<Failure> {
             .collect();
         let help = format!("`queuectl help {}`", words.join(" "));
         failure = failure.fact(format!("usage: {usage}")).hint(help.replace(" `", "`"));
+    } else {
+        failure = failure.hint("`--help` behind the command says what it takes");
     }
     Some(failure)
 }
@@ -68,17 +70,15 @@ mod tests {
         );
         assert!(text.ends_with("  hint: `queuectl help pop`"), "{text}");
         let text = told(&["psuh", "x"]);
-        assert!(
-            text.contains("'psuh'") && text.contains("hint: a similar subcommand exists: 'push'"),
-            "{text}"
-        );
+        assert!(text.contains("'psuh'") && text.contains("'push'\n  hint: `queuectl help`"), "{text}");
         let text = told(&["message", "move", "jobs", "1"]);
         assert!(
-            text.contains("not provided: --to <TO>") && text.contains("`queuectl help message move`"),
+            text.contains("not provided: --to <QUEUE>") && text.contains("`queuectl help message move`"),
             "{text}"
         );
-        let text = told(&["queue", "create", "jobs", "--on-full", "explode"]);
-        assert!(text.contains("possible values: ") && text.contains("explode"), "{text}");
+        let text = told(&["top", "--sort", "colour"]);
+        assert!(text.contains("possible values: ready, in,") && text.contains("colour"), "{text}");
+        assert!(text.ends_with("hint: `--help` behind the command says what it takes"), "{text}");
     }
 
     #[test]

@@ -60,7 +60,7 @@ async fn an_open_loop_keeps_its_rate_and_results_are_compared() {
 async fn a_bench_that_is_interrupted_shows_what_it_measured_and_removes_its_queue() {
     let cluster = Cluster::start().await;
     let mut bench = cluster.queuectl();
-    let running = Running::start(bench.args(["bench", "push", "--duration", "10m", "--warmup", "100ms"]));
+    let running = Running::start(bench.args(["bench", "push", "--duration", "10m", "--warmup", "1ms"]));
     until("it pushes", LIMIT, async || {
         let ready = cluster.ctl(&["stats", "--json"]).await.json()["ready"].as_u64();
         if ready > Some(1_000) { Ok(()) } else { Err(format!("{ready:?}")) }

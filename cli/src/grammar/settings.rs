@@ -39,31 +39,31 @@ macro_rules! settings {
 }
 
 settings! {
-    "max-failures" "max_failures" max_failures count "N" "Failures before a message is dead";
-    "lease" "lease_ms" lease_ms lease "DURATION" "Length of a lease that names none";
-    "backoff" "backoff_ms" backoff_ms span "DURATION" "Delay after the first failure, or none";
+    "max-failures" "max_failures" max_failures count "N" "Failures after which a message is dead";
+    "lease" "lease_ms" lease_ms lease "DURATION" "Length of leases taken without --for";
+    "backoff" "backoff_ms" backoff_ms span "DURATION" "Delay after the first failure; `none`: ready again at once";
     "backoff-factor" "backoff_factor_percent" backoff_factor_percent percent "PERCENT" "What each further failure makes of the delay: 200% doubles it";
     "backoff-max" "backoff_max_ms" backoff_ms_max span "DURATION" "Longest delay after a failure";
-    "backoff-jitter" "backoff_jitter_percent" backoff_jitter_percent percent "PERCENT" "How far a delay is shifted at most, either way";
-    "ttl" "ttl_ms" ttl_ms span "DURATION" "Time to live of a message that names none, or none";
-    "on-expiry" "on_expiry" on_expiry on_expiry "drop|dead" "What happens when it has passed";
+    "backoff-jitter" "backoff_jitter_percent" backoff_jitter_percent percent "PERCENT" "How far each delay is shifted at most, either way";
+    "ttl" "ttl_ms" ttl_ms span "DURATION" "Time to live of messages pushed without --ttl; `none`: for ever";
+    "on-expiry" "on_expiry" on_expiry on_expiry "drop|dead" "What to do with a message whose time to live has passed";
     "dedup-window" "dedup_window_ms" dedup_window_ms span "DURATION" "How long a dedup key is remembered";
-    "max-messages" "max_messages" max_messages limit "N" "Messages ready, leased and delayed at most, or none for no limit";
-    "max-bytes" "max_bytes" max_bytes bytes "SIZE" "Their size together at most, or none for no limit";
-    "on-full" "on_full" on_full on_full "reject|drop-oldest" "What a push beyond that does";
-    "dead-to" "dead_to" dead_to queue "QUEUE" "The queue that gets what would be dead here, or none";
-    "dead-max" "dead_max" dead_max limit "N" "Dead messages kept, or none for no limit; those that died first go first";
-    "dead-ttl" "dead_ttl_ms" dead_ttl_ms span "DURATION" "How long a dead message is kept, or none for ever";
-    "ordered" "ordered" ordered switch "on|off" "One outstanding lease a group, the next only when it is settled";
+    "max-messages" "max_messages" max_messages limit "N" "Most messages ready, leased and delayed; `none`: no limit";
+    "max-bytes" "max_bytes" max_bytes bytes "SIZE" "Most bytes of bodies in the queue; `none`: no limit";
+    "on-full" "on_full" on_full on_full "reject|drop-oldest" "What to do with a push into a full queue: reject it, or drop the oldest messages";
+    "dead-to" "dead_to" dead_to queue "QUEUE" "The queue that dead messages move to; `none`: they stay";
+    "dead-max" "dead_max" dead_max limit "N" "Most dead messages kept, the newest; `none`: no limit";
+    "dead-ttl" "dead_ttl_ms" dead_ttl_ms span "DURATION" "How long a dead message is kept; `none`: for ever";
+    "ordered" "ordered" ordered switch "on|off" "One lease at a time for each group, in the order of the pushes";
     "on-poison" "on_poison" on_poison on_poison "skip|block|park-group" "What a dead message does to the rest of its group, if ordered";
-    "fair" "fair" fair switch "on|off" "Groups are served in turn, by weight";
-    "group-weight" "group_weight" group_weight count "N" "Messages of a group in each turn";
-    "group-leased-max" "group_leased_max" group_leased_max limit "N" "Leases outstanding a group at most, or none for no limit";
-    "rate-max" "rate_max" rate_max limit "N" "Messages handed out in every --rate-per at most, or none for no limit";
-    "rate-per" "rate_ms" rate_ms span "DURATION" "The time that --rate-max speaks of";
-    "group-rate-max" "group_rate_max" group_rate_max limit "N" "The same for each group";
-    "group-rate-per" "group_rate_ms" group_rate_ms span "DURATION" "The time that --group-rate-max speaks of";
-    "single-active" "single_active" single_active switch "on|off" "One session at a time is served";
+    "fair" "fair" fair switch "on|off" "Serve groups in turn, by weight";
+    "group-weight" "group_weight" group_weight count "N" "Messages of a group in each of its turns";
+    "group-leased-max" "group_leased_max" group_leased_max limit "N" "Most leases held at once for each group; `none`: no limit";
+    "rate-max" "rate_max" rate_max limit "N" "Most messages handed out in each --rate-per; `none`: no limit";
+    "rate-per" "rate_ms" rate_ms span "DURATION" "The period that --rate-max applies to";
+    "group-rate-max" "group_rate_max" group_rate_max limit "N" "Most messages of one group in each --group-rate-per; `none`: no limit";
+    "group-rate-per" "group_rate_ms" group_rate_ms span "DURATION" "The period that --group-rate-max applies to";
+    "single-active" "single_active" single_active switch "on|off" "Only one consumer at a time gets messages";
 }
 
 /// Numbers that are at least what the broker says.
@@ -248,7 +248,12 @@ impl Args for SettingFlags {
         SETTINGS.iter().fold(command, |command, setting| {
             let check = |text: String| (setting.parse)(&text, &mut QueueSettings::default()).map(|()| text);
             let parser = clap::builder::StringValueParser::new().try_map(check);
-            let arg = Arg::new(setting.key).long(setting.key).value_name(setting.value).help(setting.help);
+            let default = match (setting.show)(&Settings::default()).as_str() {
+                "-" => NONE.to_owned(),
+                shown => shown.to_owned(),
+            };
+            let help = format!("{} [default: {default}]", setting.help);
+            let arg = Arg::new(setting.key).long(setting.key).value_name(setting.value).help(help);
             command.arg(arg.value_parser(parser))
         })
     }

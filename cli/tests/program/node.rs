@@ -351,8 +351,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         }
         Request::Sweep(sweep) => {
             let Sweep { queue, select, .. } = *sweep;
-            let messages = state.queues.get_mut(&queue).into_iter().flatten();
-            let mut count = 0;
+            let (messages, mut count) = (state.queues.get_mut(&queue).into_iter().flatten(), 0);
             for stored in messages.filter(|stored| stored.state == MessageState::Dead) {
                 if select.ids.as_ref().is_none_or(|ids| ids.contains(&stored.id)) {
                     stored.state = MessageState::Ready;
