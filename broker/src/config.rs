@@ -383,8 +383,7 @@ mod tests {
     #[test]
     fn a_bad_value_names_its_key_its_place_and_why_even_if_it_is_overridden() {
         let (_dir, file) = with_file("raft.heartbeat = 150\nqueues.auto_create = \"perhaps\"\n");
-        let problems =
-            problems(&Sources { flags: vec![(setting("raft.heartbeat"), "30ms".into())], ..file });
+        let problems = problems(&Sources { flags: vec![(setting("raft.heartbeat"), "30ms".into())], ..file });
         let first = |part| problems[0].contains(part);
         assert!(first("raft.heartbeat = \"150\" (") && first("q.toml line 1): ") && first("unit"));
         assert!(problems[1].starts_with("queues.auto_create = \"perhaps\" (") && problems.len() == 2);
