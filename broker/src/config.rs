@@ -53,7 +53,7 @@ pub struct Config {
     pub http: HttpOptions,
     /// How connections are secured.
     pub tls: TlsOptions,
-    /// Serving beyond loopback without TLS and login is meant.
+    /// Serving beyond loopback without TLS is meant.
     pub insecure: bool,
     /// Which log lines are written; `None` is none.
     pub log_level: Option<Level>,
@@ -183,9 +183,7 @@ impl Sources {
 /// # Errors
 /// Everything that is wrong with them, at once.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut problems = Vec::new();
-    let mut warnings = Vec::new();
-    let mut given = Vec::new();
+    let (mut problems, mut warnings, mut given) = (Vec::new(), Vec::new(), Vec::new());
     let path =
         sources.file.clone().or_else(|| sources.files_default.iter().find(|path| path.exists()).cloned());
     if let Some(path) = &path {
@@ -385,13 +383,10 @@ mod tests {
     #[test]
     fn a_bad_value_names_its_key_its_place_and_why_even_if_it_is_overridden() {
         let (_dir, file) = with_file("raft.heartbeat = 150\nqueues.auto_create = \"perhaps\"\n");
-        let flags = vec![(setting("raft.heartbeat"), "30ms".into())];
-        let problems = problems(&Sources { flags, ..file });
-        assert!(problems[0].starts_with("raft.heartbeat = \"150\" ("), "{problems:?}");
-        assert!(problems[0].contains("q.toml line 1): "), "{problems:?}");
-        assert!(problems[0].contains("unit"), "{problems:?}");
-        assert!(problems[1].starts_with("queues.auto_create = \"perhaps\" ("), "{problems:?}");
-        assert_eq!(problems.len(), 2);
+        let problems = problems(&Sources { flags: vec![(setting("raft.heartbeat"), "30ms".into())], ..file });
+        let first = |part| problems[0].contains(part);
+        assert!(first("raft.heartbeat = \"150\" (") && first("q.toml line 1): ") && first("unit"));
+        assert!(problems[1].starts_with("queues.auto_create = \"perhaps\" (") && problems.len() == 2);
     }
 
     #[test]

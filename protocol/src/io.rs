@@ -216,6 +216,8 @@ pub struct Outbox {
     size: usize,
     /// Room for small pieces that the last write needed.
     room: usize,
+    /// All may be written, and the stream (TLS) may hold some of it back.
+    flushing: bool,
 }
 
 impl Outbox {
@@ -229,9 +231,9 @@ impl Outbox {
         self.size
     }
 
-    /// Nothing is left to write.
+    /// Nothing is left to write or to flush.
     pub fn is_empty(&self) -> bool {
-        self.size == 0
+        self.size == 0 && !self.flushing
     }
 
     /// Appends a frame that carries `message`; the cheapest way, as the header is encoded in its place.
@@ -312,6 +314,7 @@ impl Outbox {
     /// The stream's.
     pub async fn write_to<W: AsyncWrite + Unpin>(&mut self, stream: &mut W) -> io::Result<()> {
         self.seal();
+        self.flushing = true;
         while !self.runs.is_empty() {
             let written = poll_fn(|context| {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -329,7 +332,9 @@ impl Outbox {
         }
         // Nothing is kept until there is something to write again.
         (self.runs, self.small) = (VecDeque::new(), BytesMut::new());
-        stream.flush().await
+        stream.flush().await?;
+        self.flushing = false;
+        Ok(())
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -342,5 +347,41 @@ impl Outbox {
             written -= run.len();
             self.runs.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes everything, and holds it back until it is flushed for the second time.
+    struct Holding {
+        flushes: u32,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes > 1 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_a_stream_holds_back_is_not_forgotten_when_the_write_is_cancelled() {
+        let (mut outbox, mut stream) = (Outbox::new(), Holding { flushes: 0 });
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        outbox.push(&OutFrame::bare(1, frame::FrameKind::Ping)).expect("it fits");
+        assert!(std::pin::pin!(outbox.write_to(&mut stream)).poll(&mut context).is_pending());
+        assert!(outbox.size() == 0 && !outbox.is_empty());
+        assert!(std::pin::pin!(outbox.write_to(&mut stream)).poll(&mut context).is_ready());
+        assert!(outbox.is_empty());
     }
 }

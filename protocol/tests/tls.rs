@@ -13,8 +13,8 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::hello::HelloMessage;
 use queue_protocol::io::Outbox;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::version::TLS13;
@@ -47,6 +47,7 @@ impl Authority {
 /// What is right about a server's certificate unless it is changed.
 fn server(host: &str) -> CertificateParams {
     let mut params = CertificateParams::new([host.to_owned()]).expect("it is a name");
+    params.distinguished_name.push(DnType::CommonName, host);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params
 }
@@ -216,10 +217,13 @@ async fn answered(trust: &Trust, bytes: &[u8], piece: usize) -> std::io::Error {
         let mut hello = [0; 3];
         far.read_exact(&mut hello).await.expect("a hello of TLS comes");
         for piece in pieces {
-            far.write_all(&piece).await.expect("there is room");
+            // Whoever has heard enough is gone.
+            if far.write_all(&piece).await.is_err() {
+                return;
+            }
             tokio::task::yield_now().await;
         }
-        far.shutdown().await.expect("it is open");
+        let _gone = far.shutdown().await;
         let _rest = far.read_to_end(&mut Vec::new()).await;
     });
     let config = Arc::new(trust.config().expect("the file is there"));
