@@ -110,9 +110,9 @@ class Cluster:
                 print(f"--- {node.name}\n{(self.directory / f'{node.name}.log').read_text()[-4_000:]}")
         shutil.rmtree(self.directory)
 
-    def ctl(self, *words: str, text: Optional[str] = None) -> str:
+    def ctl(self, *words: str, text: Optional[str] = None, timeout: str = "30s") -> str:
         """What `queuectl` prints; CalledProcessError if it fails."""
-        command = [QUEUECTL, "--servers", self.servers, "--timeout", "30s", *words]
+        command = [QUEUECTL, "--servers", self.servers, "--timeout", timeout, *words]
         return subprocess.run(command, check=True, input=text, stdout=subprocess.PIPE, text=True).stdout
 
     def leader(self) -> Node:

@@ -125,6 +125,29 @@ async fn a_join_takes_in_a_node_that_waits_for_it_and_no_other() {
     cluster.all_vote().await;
 }
 
+/// Not even while it tries again, which it does every few seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_alone_does_not_say_that_it_leads() {
+    let mut cluster = three().await;
+    let (leader, _) = cluster.leader().await;
+    for n in (0..3).filter(|n| *n != leader) {
+        cluster.kill(n);
+    }
+    let leads = async || {
+        let told = get(cluster.http(leader), "/leader").await.status == 200;
+        let page = get(cluster.http(leader), "/metrics").await.expect(200).body;
+        (told || page.contains("\nqueued_raft_leads 1") || page.contains("queued_queues "), page)
+    };
+    until("it knows", LIMIT, async || if leads().await.0 { Err("it leads") } else { Ok(()) }).await;
+    let silent = || cluster.log_of(leader).matches("this leader is silent").count();
+    until("it has tried again", LIMIT, async || {
+        let (leads, page) = leads().await;
+        assert!(!leads, "{page}");
+        if silent() >= 2 { Ok(()) } else { Err("it is silent") }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_alone_is_alive_and_not_ready_and_says_why() {
     let mut cluster = three().await;

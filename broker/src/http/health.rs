@@ -7,12 +7,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use queue_protocol::health;
+use queue_protocol::response::StatusView;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::answers::json as document;
 use super::serve::App;
+use crate::raft::Consensus;
 
 /// Raft's thread must turn within this time.
 const TURN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -76,11 +78,16 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     document(status, &json!({ "ready": ready, "name": app.site.consensus.me().name, "reasons": reasons }))
 }
 
+/// Whether this node leads with a majority, and serves. One that no majority answers believes for long that it leads.
+pub(super) fn leads(consensus: &Consensus, status: &StatusView) -> bool {
+    consensus.ready().is_some() && status.leader.as_ref().is_some_and(|leader| leader.node == status.node)
+}
+
 /// Who leads, as far as this node knows. 200 at the leader itself, 503 elsewhere: for a load balancer.
 pub(super) async fn leader(State(app): State<Arc<App>>) -> Response {
     let status = app.site.consensus.status();
     let leader = status.leader.as_ref();
-    let leads = app.site.consensus.ready().is_some();
+    let leads = leads(&app.site.consensus, &status);
     let code = if leads { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     document(
         code,

@@ -15,6 +15,7 @@ use queue_protocol::response::{Role, StatusView, WriteStage};
 use queue_protocol::security::Secured;
 
 use super::answers::with_type;
+use super::health;
 use super::machine::{self, float};
 use super::page::{Format, Labels, Page, Samples, Spread};
 use super::queues;
@@ -38,7 +39,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
         let help = "How long the thread of Raft took to turn at this scrape";
         page.gauge("queued_raft_thread_turn", Some(Unit::Seconds), help, turn.as_secs_f64());
     }
-    if app.site.consensus.ready().is_some() {
+    if health::leads(&app.site.consensus, &status) {
         queues::add(&mut page, &app.chosen, &app.site.consensus, &app.site.server).await;
     }
     machine::add(&mut page, app.site.consensus.outside().clock.wall_ms());
@@ -127,11 +128,11 @@ fn raft(page: &mut Page, app: &App, status: &StatusView) {
         "It leads with a majority, or hears who does: 1, else 0",
         truth(hears),
     );
-    let leads = app.site.consensus.ready().is_some();
+    let leads = health::leads(&app.site.consensus, status);
     page.gauge(
         "queued_raft_leads",
         None,
-        "It leads, has applied everything before and serves: 1, else 0",
+        "It leads with a majority, has applied everything before and serves: 1, else 0",
         truth(leads),
     );
     for (name, help, value) in [
