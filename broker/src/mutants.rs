@@ -172,7 +172,7 @@ mutants! {
     /// SIGHUP does not open the log file anew.
     LogFileNotReopened => "log-file-not-reopened" in Processes,
     /// A removed node counts as a member for ever.
-    RemovedStaysMember => "removed-stays-member" in Units,
+    RemovedStaysMember => "removed-stays-member" in Processes,
     /// A node is refused because the log applied here does not know it yet.
     UnknownNodeRefused => "unknown-node-refused" in Units,
     /// Whoever has a number is let in, whoever certified it.

@@ -22,8 +22,7 @@ use crate::fs::create_dirs;
 use crate::log::{Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
-use crate::queue::Admission;
-use crate::raft::{Credentials, Key, PeerStream, RefusedBy, Spoken, dial_peer};
+use crate::raft::{Admission, Credentials, Key, PeerStream, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.

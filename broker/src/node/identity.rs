@@ -29,7 +29,7 @@ use queue_protocol::bounded::Text;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 
 use crate::fs::{Disk, DiskError, Open, remove_tmp, replace_file};
-use crate::queue::Admission;
+use crate::raft::Admission;
 
 /// Name of the file in the data directory.
 pub const IDENTITY_FILE: &str = "IDENTITY";

@@ -13,8 +13,7 @@ use super::NodeError;
 use super::identity::Identity;
 use super::secret::{self, SecretError};
 use crate::fs::{Disk, DiskError};
-use crate::queue::Admission;
-use crate::raft::{Key, Keys};
+use crate::raft::{Admission, Key, Keys};
 
 /// Name of the file of the node's own key.
 pub const NODE_KEY_FILE: &str = "NODE-KEY";

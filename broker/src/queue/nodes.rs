@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::apply::Apply;
 use super::command::FoundCluster;
 use super::state::State;
-use crate::mutants::{self, Mutant};
 
 /// Numbers kept that were assigned and never became members: of older ones no membership can come any more.
 const ASSIGNED_MAX: usize = 64;
@@ -127,7 +126,7 @@ impl State {
         let given = std::mem::take(&mut self.nodes.given);
         let left = given.into_iter().filter_map(|(node, assigned)| {
             let is_member = is_named(node);
-            let stays = is_member || !assigned.is_member || mutants::on(Mutant::RemovedStaysMember);
+            let stays = is_member || !assigned.is_member;
             stays.then_some((node, Assigned { is_member: is_member || assigned.is_member, ..assigned }))
         });
         self.nodes.given = left.collect();
@@ -185,12 +184,5 @@ mod tests {
         assert_eq!(state.nodes.given.len(), ASSIGNED_MAX + 1);
         assert_eq!(state.node(NodeId(3)), NodeStanding::Removed);
         assert!(matches!(state.node(NodeId(2)), NodeStanding::Given(assigned) if assigned.is_member));
-    }
-
-    #[cfg(feature = "mutants")]
-    #[test]
-    fn a_removed_node_that_stays_a_member_is_noticed() {
-        let test = "a_number_is_unknown_then_assigned_then_a_member_and_then_removed_for_good";
-        assert!(mutants::is_caught_by(&format!("queue::nodes::tests::{test}"), Mutant::RemovedStaysMember));
     }
 }

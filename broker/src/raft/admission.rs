@@ -27,8 +27,9 @@ use super::floors::Floors;
 use super::link::Credentials;
 use super::machine::Machine;
 use crate::mutants::{self, Mutant};
+pub(crate) use crate::queue::Admission;
 use crate::queue::command::{FoundCluster, Op};
-use crate::queue::{Admission, FOUNDER, NodeStanding};
+use crate::queue::{FOUNDER, NodeStanding};
 
 /// How often the node that made a cluster looks whether it can say so.
 const FOUND_EVERY: Duration = Duration::from_millis(20);

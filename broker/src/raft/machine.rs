@@ -30,6 +30,7 @@ use super::types::{
 use super::witness::{Seen, Witness};
 use crate::complaint::Complaint;
 use crate::log::{LiveBodies, Log};
+use crate::mutants::{self, Mutant};
 use crate::outside::Tasks;
 use crate::queue::command::Batch as Commands;
 use crate::queue::reply::Effects;
@@ -228,7 +229,9 @@ impl Machine {
         core.applied = Some(entry.log_id);
         if let EntryPayload::Membership(membership) = &entry.payload {
             core.membership = RaftStoredMembership::new(Some(entry.log_id), membership.clone());
-            core.state.note_members(|node| membership.get_node(&node.0).is_some());
+            if !mutants::on(Mutant::RemovedStaysMember) {
+                core.state.note_members(|node| membership.get_node(&node.0).is_some());
+            }
             drop(core);
             self.memberships.send_replace(entry.log_id.index);
         }

@@ -67,7 +67,7 @@ use queue_protocol::level::Levels;
 use queue_protocol::names::StoreId;
 use tokio::sync::watch;
 
-pub(crate) use self::admission::{Gate, Key, Keys};
+pub(crate) use self::admission::{Admission, Gate, Key, Keys};
 pub(crate) use self::cause::{LoadError, others_of};
 pub(crate) use self::floors::Floors;
 pub(crate) use self::leadership::{Leadership, Seat, View};

@@ -126,7 +126,6 @@ fn leader(address: SocketAddr) -> LeaderView {
 async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>) {
     let (read, mut write) = stream.into_split();
     let mut reader = FrameReader::new(read);
-    let node = PeerId { node: NodeId(1), store: StoreId(1) };
     let answer = |hello: &Hello| {
         let version = hello.check(CLUSTER, NodeId(1))?;
         let (name, leader) = (Text::cut("n1"), Some(leader(address)));
@@ -134,7 +133,7 @@ async fn serve(stream: TcpStream, address: SocketAddr, state: Arc<Mutex<State>>)
             version,
             cluster: CLUSTER,
             name,
-            node,
+            node: PeerId { node: NodeId(1), store: StoreId(1) },
             leader,
             features: 0,
             wall_ms: 0,
