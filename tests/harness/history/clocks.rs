@@ -22,6 +22,9 @@ pub struct TimeTaken {
 pub struct Clocks {
     /// Elapsed less simulated time.
     base: Option<i128>,
+    /// What it is if a leader that took the time from the time of day has stamped an entry since: it may have been deposed
+    /// before it did, and the next one may know better.
+    perhaps: Vec<i128>,
     newest: u64,
     off_ms: i128,
     label_off_ms: i128,
@@ -48,7 +51,9 @@ impl Clocks {
         self.newest = index;
         let shown = i128::from(elapsed_ms) - now.as_millis().cast_signed();
         let base = *self.base.get_or_insert(shown);
-        self.off_ms = shown - base;
+        let nearest = self.perhaps.iter().copied().chain([base]).min_by_key(|base| (shown - base).abs());
+        self.base = nearest;
+        self.off_ms = shown - nearest.unwrap_or(base);
         self.label_off_ms = self.label(wall_ms, elapsed_ms);
         (self.off_ms > off_ms_max(now)).then(|| {
             format!(
@@ -66,10 +71,10 @@ impl Clocks {
     /// A leader took `gone_ms` from the time of day. The clocks of its state are those of its newest entry.
     pub(super) fn taken(&mut self, now: Duration, wall_ms: u64, elapsed_ms: u64, gone_ms: u64) {
         let label_off_ms = self.label(wall_ms, elapsed_ms);
-        let Some(base) = &mut self.base else { return };
-        let right = now.as_millis().cast_signed() + *base - i128::from(elapsed_ms);
+        let Some(base) = self.base else { return };
+        let right = now.as_millis().cast_signed() + base - i128::from(elapsed_ms);
         let off_ms = i128::from(gone_ms) - right;
-        *base += off_ms;
+        self.perhaps.push(base + off_ms);
         self.taken.push(TimeTaken { off_ms, label_off_ms });
     }
 
@@ -88,5 +93,29 @@ impl Clocks {
         let off_ms = self.off_ms;
         (off_ms.abs() > off_ms_max(now))
             .then(|| format!("the elapsed clock is {off_ms} ms off the time that passed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_was_taken_counts_from_the_first_entry_that_has_it() {
+        let at = Duration::from_secs;
+        let wall = BEGIN_MS + 1;
+        let begun = || {
+            let mut clocks = Clocks::default();
+            assert_eq!(clocks.applied(1, at(1), wall, 1_000), None);
+            clocks.taken(at(7), wall, 1_000, 0);
+            clocks
+        };
+        // Who took it is deposed, and the next leader knows better.
+        assert_eq!(begun().applied(2, at(8), wall, 8_000), None);
+        let mut clocks = begun();
+        assert_eq!(clocks.applied(2, at(8), wall, 2_000), None);
+        assert_eq!(clocks.applied(3, at(9), wall, 3_000), None);
+        assert!(clocks.applied(4, at(10), wall, 7_500).is_some(), "it is ahead of both");
+        assert!(begun().applied(2, at(8), wall, 13_000).is_some());
     }
 }
