@@ -703,14 +703,12 @@ fn hellos() -> Vec<Sample> {
     let answer = Accepted { name: Text::default(), leader: None, index: None, ..accepted.clone() };
     let answered = Frame::of(0, &HelloMessage::Accepted(Box::new(answer.clone())));
     let transcript = Transcript::new(&opening, &answered, &PLAIN, Side::Dialer);
-    let certificate =
-        Certificate { key: [7; 32], index: 40, generation: 1, signature: Signature::new([8; 64]) };
-    let identity = Some(Identity { signature: Signature::new([9; 64]), certificate });
-    let proof = |side| {
-        let told = Told { facts, identity };
-        HelloMessage::Proof(Box::new(transcript.of(side).prove(&Secret([5; 32]), told)))
-    };
-    let joins = transcript.prove(&Secret([5; 32]), Told::nothing());
+    let signature = Signature::new([9; 64]);
+    let certificate = Certificate { key: [7; 32], index: 40, generation: 1, signature };
+    let told = Told { facts, identity: Some(Identity { signature, certificate }) };
+    let step = |side, told| HelloMessage::Proof(transcript.of(side).prove(&Secret([5; 32]), told).into());
+    let proof = |side| step(side, told.clone());
+    let joins = step(Side::Dialer, Told::nothing());
     let refused = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 1-1, the other 2-3");
     let named = client.clone().with(&Credentials::of("queuectl/0.1.0"));
     let as_ann = Login { key: *b"0123456789", r#as: Some(text("ann")) };
@@ -728,7 +726,7 @@ fn hellos() -> Vec<Sample> {
         ("/to_peer", HelloMessage::Accepted(Box::new(answer))),
         ("/dialer_secret_05", proof(Side::Dialer)),
         ("/acceptor_secret_05", proof(Side::Acceptor)),
-        ("/joining_secret_05", HelloMessage::Proof(Box::new(joins))),
+        ("/joining_secret_05", joins),
     ];
     let step =
         |(suffix, message)| sample(format!("{}{suffix}", hello_name(&message)), 0, message, Vec::new());
