@@ -12,7 +12,7 @@ use queue_protocol::client::tls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::{TlsError, TlsOptions};
 
 /// Larger is no key.
-const KEY_SIZE_MAX: u64 = 64 << 10;
+const KEY_FILE_SIZE_MAX: u64 = 64 << 10;
 /// Permissions of anybody but the owner.
 const OTHERS: u32 = 0o077;
 
@@ -34,7 +34,7 @@ pub(super) fn key_text(path: &Path) -> Result<String, TlsError> {
         return Err(TlsError::KeyOpen { path: path.to_owned(), mode });
     }
     let mut text = String::new();
-    file.take(KEY_SIZE_MAX).read_to_string(&mut text).map_err(failed)?;
+    file.take(KEY_FILE_SIZE_MAX).read_to_string(&mut text).map_err(failed)?;
     Ok(text)
 }
 
