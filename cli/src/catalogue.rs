@@ -79,6 +79,12 @@ const OWN: &[(&str, Exit, &str, &str)] = &[
         "compare `queuectl version` with `queuectl cluster status`",
     ),
     (
+        "tls",
+        Exit::Denied,
+        "the node is not trusted, or what says whom to trust cannot be used",
+        "the message names the reason: compare `--tls-ca` or `--tls-pin` with `queued cert show`; `queuectl doctor`",
+    ),
+    (
         "config",
         Exit::Config,
         "the file of contexts does not parse or cannot be used",

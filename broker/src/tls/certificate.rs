@@ -1,5 +1,6 @@
 //! What an operator wants to know of a certificate: for whom, until when, which key.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -64,9 +65,11 @@ fn names(parsed: &EndEntityCert<'_>) -> Vec<String> {
     let nobody = ServerName::try_from("nobody.invalid").expect("it is a name");
     match parsed.verify_is_valid_for_subject_name(&nobody) {
         Err(webpki::Error::CertNotValidForName(context)) => {
-            let bare = |name: &String| match name.split_once('(') {
-                Some((_, inner)) => inner.trim_end_matches(')').trim_matches('"').to_owned(),
-                None => name.clone(),
+            let bare = |name: &String| {
+                let inner = name.split_once('(').map_or(name.as_str(), |(_, inner)| inner);
+                let inner = inner.trim_end_matches(')').trim_matches('"');
+                // As everybody writes addresses.
+                inner.parse::<IpAddr>().map_or_else(|_| inner.to_owned(), |address| address.to_string())
             };
             context.presented.iter().map(bare).collect()
         }

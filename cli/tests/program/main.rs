@@ -3,6 +3,7 @@
 mod node;
 mod pops;
 mod repl;
+mod views;
 
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};

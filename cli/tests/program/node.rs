@@ -11,20 +11,20 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{FrameKind, OutFrame};
 use queue_protocol::handshake::accept;
-use queue_protocol::health::{HealthView, LeadView};
 use queue_protocol::hello::{Accepted, Hello, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
 use queue_protocol::proof::{PLAIN, Secret, Told};
 use queue_protocol::request::{Action, Call, Cursor, Lease, MessageState, NackKind, Request, Sweep};
 use queue_protocol::response::{
-    Age, Answer, At, Delivery, Extended, LeaderView, MemberView, MessageView, Peeked, PushOutcome, QueueView,
-    Response, Role, Settled, StatsView, StatusView, Swept,
+    Age, Answer, At, Delivery, Extended, LeaderView, MessageView, Peeked, PushOutcome, QueueView, Response,
+    Settled, StatsView, Swept,
 };
 use tokio::net::{TcpListener, TcpStream};
 
-const CLUSTER: ClusterId = ClusterId(7);
+use crate::views;
+
+pub(crate) const CLUSTER: ClusterId = ClusterId(7);
 /// Unix milliseconds that the node takes for now.
 const NOW_MS: u64 = 1_795_442_602_118;
 
@@ -359,7 +359,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
             }
             plain(Answer::Swept(Swept { count, next: None, skipped: 0 }))
         }
-        Request::Status => plain(status(address, state.alone)),
+        Request::Status => plain(views::status(leader(address), address, state.alone)),
         Request::Stats => plain(Answer::Stats(Box::new(StatsView { queues: 1, ..StatsView::default() }))),
         Request::TransferLeader(_) => plain(Answer::Transferred(leader(address))),
         Request::CloseSession => plain(Answer::Closed),
@@ -459,44 +459,4 @@ fn counts(name: &QueueName, messages: &VecDeque<Stored>) -> QueueView {
         full: false,
         blocked: false,
     }
-}
-
-fn status(address: SocketAddr, alone: bool) -> Answer {
-    let member = |id: u64, address: String| MemberView {
-        node: NodeId(id),
-        name: Text::cut(format!("n{id}")),
-        address: Text::cut(address),
-        voter: true,
-        matched_index: None,
-    };
-    // The second member has an address that nobody listens on.
-    let members = vec![member(1, address.to_string()), member(2, "127.0.0.1:1".to_owned())];
-    let lead =
-        LeadView { ready: true, quorum_ms: (!alone).then_some(9), lease_ms: 1_000, commit_behind_ms: 0 };
-    Answer::Status(Box::new(StatusView {
-        cluster: CLUSTER,
-        node: NodeId(1),
-        name: Text::cut("n1"),
-        role: Role::Leader,
-        term: 7,
-        leader: Some(leader(address)),
-        last_index: 10,
-        commit_index: 10,
-        applied_index: 10,
-        snapshot_index: 0,
-        purged_index: 0,
-        disk_free_bytes: 1 << 36,
-        uptime_ms: 61_000,
-        version: Text::cut("0.1.0"),
-        drained: false,
-        level: Level::FIRST,
-        levels: Levels::OURS,
-        members: Bounded::new(members).unwrap(),
-        changing: false,
-        clock_off_ms: 0,
-        connections_max: 10_000,
-        connections_asked: 10_000,
-        tls: queue_protocol::security::TlsView::default(),
-        health: HealthView { lead: Some(lead), ..HealthView::default() },
-    }))
 }
