@@ -238,7 +238,7 @@ fn the_file_of_authorities_is_named_when_it_cannot_be_used() {
     let dir = tempfile::tempdir().expect("there is a temporary directory");
     let file = dir.path().join("ca.crt");
     let trust = Trust::Authorities(file.clone());
-    let why = || trust.config().err().expect("it cannot be used").to_string();
+    let why = || trust.config().expect_err("it cannot be used").to_string();
     assert!(why().contains("ca.crt: "), "{}", why());
     for (text, expected) in [("", "holds no certificate"), ("-----BEGIN CERTIFICATE-----\nx\n", "is not PEM")]
     {

@@ -198,7 +198,7 @@ fn reload(flags: &Flags, tls: &Tls) {
     match tls.change(&config.tls) {
         Ok(()) => tell(&format!("SIGHUP: tls.mode is {}", config.tls.mode.as_str())),
         Err(error) => {
-            tracing::error!(%error, "SIGHUP: the files of TLS cannot be used: the certificate stays")
+            tracing::error!(%error, "SIGHUP: the files of TLS cannot be used: the certificate stays");
         }
     }
 }
