@@ -121,7 +121,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("member", "id:s name:s address:s voter:b matched:s~"),
     (
         "node",
-        "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s feature_levels?:feature_levels",
+        "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s tls?:tls feature_levels?:feature_levels",
     ),
     ("pinged", "id:s client:s reachable:b rtt_ms?:[n] error?:s"),
     ("process", "client:s pid:i cpu_s:n resident_bytes:i"),
@@ -130,6 +130,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("settled", "receipt:s id:s result:s"),
     ("stage", "stage:s count:i mean_us:n p50_us:n p90_us:n p99_us:n p999_us:n max_us:n"),
     ("step", "ids?:[s] deduplicated?:i lease_clock_deadline_ms?:i"),
+    ("tls", "mode:=off|optional|require certificate_until:t~ alarm:s~"),
     (
         "top_queue",
         "name:s ready:i leased:i delayed:i dead:i oldest_ready_ms:i~ in_per_s:n~ out_per_s:n~ waiting:i",

@@ -93,12 +93,14 @@ async fn leadership_that_is_not_taken_over_has_timed_out() {
     cluster.all_vote().await;
     let (leader, _) = cluster.leader().await;
     let other = (leader + 1) % 3;
+    let mut stranger = greet(&cluster, leader).await;
+    let transfer = Request::TransferLeader(Some(cluster.node_id(other)));
     // It was heard a moment ago.
     cluster.pause(other);
-    let ran = cluster.ctl(&["cluster", "transfer", cluster.name(other)]).await;
+    let answer = stranger.ask(stranger::request(1, None, transfer, Vec::new())).await;
     cluster.resume(other);
-    assert_ne!(ran.code, 0, "{ran}");
-    ran.says("timed_out");
+    let error = refusal(answer.expect("it answers"));
+    assert_eq!((error.code, error.applied), (ErrorCode::TimedOut, Applied::No), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
