@@ -1,4 +1,4 @@
-//! The keys of a node on disk, each 64 hex digits and a newline, for its owner only:
+//! The keys of a node on disk, each written as the secret is (`secret.rs`), for its owner only:
 //!
 //! | file | what | who has it |
 //! |---|---|---|

@@ -1,4 +1,5 @@
-//! The cluster's secret on disk: `SECRET`, 64 hex digits and a newline, for its owner only.
+//! The cluster's secret on disk: `SECRET`, 64 hex digits, a hyphen, the CRC32C of the 32 bytes in 8 hex digits and a newline,
+//! for its owner only. A file that a person makes needs no more than the 64 digits.
 //!
 //! Who has it can be a peer. It is never printed, not even in an error about it.
 
@@ -12,8 +13,11 @@ use crate::fs::{Disk, DiskError, Open, replace_file};
 /// Name of the file in the data directory.
 pub const SECRET_FILE: &str = "SECRET";
 
-/// Hex digits of a secret.
+/// Hex digits of a secret, and of its checksum.
 const DIGITS: usize = 64;
+const CHECKSUM_DIGITS: usize = 8;
+/// Both, a hyphen between and a newline behind them.
+const FILE_SIZE_MAX: usize = DIGITS + 1 + CHECKSUM_DIGITS + 1;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,12 @@ pub enum SecretError {
     /// The file holds something else.
     #[error("{} holds no secret: expected {DIGITS} hex digits and a newline", path.display())]
     NoSecret {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is not what was written.
+    #[error("{} is damaged: its digits do not match their checksum", path.display())]
+    Damaged {
         /// Which file.
         path: PathBuf,
     },
@@ -45,11 +55,11 @@ pub(super) async fn write_as(
     name: &str,
     secret: &Secret,
 ) -> Result<(), DiskError> {
-    let mut text = String::with_capacity(DIGITS + 1);
+    let mut text = String::with_capacity(FILE_SIZE_MAX);
     for byte in secret.0 {
         write!(text, "{byte:02x}").expect("a string takes all");
     }
-    text.push('\n');
+    writeln!(text, "-{:08x}", crc32c::crc32c(&secret.0)).expect("a string takes all");
     replace_file(disk, dir, name, Open::Create, text.as_bytes()).await
 }
 
@@ -58,7 +68,7 @@ pub(super) async fn write_as(
 /// # Errors
 ///
 /// [`SecretError::Disk`], of kind `NotFound` if there is none; [`SecretError::NoSecret`] if the file is not exactly
-/// 64 hex digits with or without a newline.
+/// 64 hex digits, with or without a checksum and a newline; [`SecretError::Damaged`] if that checksum is another one's.
 pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Secret, SecretError> {
     read_file(disk, &dir.join(SECRET_FILE))
 }
@@ -70,29 +80,42 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Secret, SecretError> {
 /// As [`read`].
 pub fn read_file(disk: &dyn Disk, path: &Path) -> Result<Secret, SecretError> {
     let file = disk.open(path, Open::Read)?;
-    let mut text = [0; DIGITS + 1];
+    let mut text = [0; FILE_SIZE_MAX];
     let size = usize::try_from(file.size()?).unwrap_or(usize::MAX);
     let no_secret = || SecretError::NoSecret { path: path.to_owned() };
     let text = text.get_mut(..size).ok_or_else(no_secret)?;
     file.read_at(text, 0)?;
-    decode(text).ok_or_else(no_secret)
+    let (secret, checksum) = decode(text).ok_or_else(no_secret)?;
+    if checksum.is_some_and(|checksum| checksum != crc32c::crc32c(&secret.0)) {
+        return Err(SecretError::Damaged { path: path.to_owned() });
+    }
+    Ok(secret)
 }
 
-fn decode(text: &[u8]) -> Option<Secret> {
-    let digits = match text {
-        [digits @ .., b'\n'] => digits,
-        digits => digits,
-    };
+/// A secret and the checksum beside it, if there is one.
+fn decode(text: &[u8]) -> Option<(Secret, Option<u32>)> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let (digits, rest) = text.split_at_checked(DIGITS)?;
+    let secret = Secret(bytes(digits)?);
+    match rest {
+        [] => Some((secret, None)),
+        [b'-', checksum @ ..] => Some((secret, Some(u32::from_be_bytes(bytes(checksum)?)))),
+        _ => None,
+    }
+}
+
+/// What exactly so many pairs of hex digits say.
+fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let (pairs, rest) = digits.as_chunks::<2>();
-    let mut secret = [0; 32];
-    if pairs.len() != secret.len() || !rest.is_empty() {
+    if pairs.len() != N || !rest.is_empty() {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    for (byte, [high, low]) in secret.iter_mut().zip(pairs) {
+    let mut bytes = [0; N];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
         *byte = digit(*high)? << 4 | digit(*low)?;
     }
-    Some(Secret(secret))
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -118,23 +141,45 @@ mod tests {
         }
         let path = dir.path().join(SECRET_FILE);
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "00070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9\n");
+        let digits = "00070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9";
+        assert_eq!(text, format!("{digits}-{:08x}\n", crc32c::crc32c(&secret().0)));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read(&OsDisk, dir.path()).unwrap(), secret());
         assert_eq!(OsDisk.list(dir.path()).unwrap(), [SECRET_FILE]);
     }
 
+    fn written(text: &[u8]) -> Result<Secret, SecretError> {
+        let disk = SimDisk::new(SimOptions::default());
+        let file = disk.open(Path::new(SECRET_FILE), Open::Create).unwrap();
+        file.write_at(&[IoSlice::new(text)], 0).unwrap();
+        read(&disk, Path::new(""))
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_another_secret() {
+        let disk = SimDisk::new(SimOptions::default());
+        write(&disk, Path::new(""), &secret()).now_or_never().unwrap().unwrap();
+        let text = disk.bytes(Path::new(SECRET_FILE)).unwrap();
+        for bit in 0..8 * text.len() {
+            let mut flipped = text.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // A letter may be of the other case.
+            assert!(
+                written(&flipped).is_ok_and(|read| read == secret()) || written(&flipped).is_err(),
+                "{bit}"
+            );
+        }
+        let mut wrong = text;
+        wrong[0] ^= 1;
+        let error = written(&wrong).unwrap_err();
+        assert_eq!(error.to_string(), "SECRET is damaged: its digits do not match their checksum");
+    }
+
     #[test]
     fn anything_else_is_refused_without_being_shown() {
         let digits = "ab".repeat(32);
-        let written = |text: &str| {
-            let disk = SimDisk::new(SimOptions::default());
-            let file = disk.open(Path::new(SECRET_FILE), Open::Create).unwrap();
-            file.write_at(&[IoSlice::new(text.as_bytes())], 0).unwrap();
-            read(&disk, Path::new(""))
-        };
         for good in [digits.clone(), format!("{digits}\n"), digits.to_uppercase()] {
-            assert_eq!(written(&good).unwrap(), Secret([0xab; 32]));
+            assert_eq!(written(good.as_bytes()).unwrap(), Secret([0xab; 32]));
         }
         let longer = format!("{digits}\n\n");
         let space = format!("{digits} ");
@@ -148,9 +193,12 @@ mod tests {
             &space,
             &sign,
             &digits.repeat(9),
+            &format!("{digits}-"),
+            &format!("{digits}-1234567"),
+            &format!("{digits} 12345678"),
         ];
         for bad in bad {
-            let error = written(bad).unwrap_err();
+            let error = written(bad.as_bytes()).unwrap_err();
             assert!(matches!(error, SecretError::NoSecret { .. }), "{bad:?}");
             assert_eq!(error.to_string(), "SECRET holds no secret: expected 64 hex digits and a newline");
         }
