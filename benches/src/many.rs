@@ -22,7 +22,7 @@ const FEW: usize = 100;
 /// Requests in flight while the rest is made.
 const IN_FLIGHT: usize = 256;
 
-/// Processor time of all nodes for each queue: among [`FEW`], and as the last ones of as many as there may be. The client
+/// Processor time of all nodes for each queue: among a hundred, and as the last ones of as many as there may be. The client
 /// makes them, and leaves room for those that are there already.
 ///
 /// # Errors
