@@ -64,7 +64,14 @@ mod complaint;
 pub mod config;
 mod dev;
 pub mod fs;
+#[cfg(feature = "http")]
 pub mod http;
+#[cfg(not(feature = "http"))]
+pub mod http {
+    //! A build without HTTP has its settings all the same.
+    mod options;
+    pub use self::options::HttpOptions;
+}
 pub mod log;
 mod logging;
 pub mod mutants;

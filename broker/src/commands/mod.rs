@@ -20,7 +20,6 @@ mod version;
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::Path;
 
 use clap::{Parser, Subcommand};
 #[cfg(feature = "sim")]
@@ -75,7 +74,10 @@ enum Command {
 /// Runs the command line; the exit status. Called by the name `queuectl` this is that program.
 pub fn main(args: Vec<OsString>) -> i32 {
     #[cfg(feature = "dev")]
-    if args.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|name| name == "queuectl")) {
+    if args
+        .first()
+        .is_some_and(|name| std::path::Path::new(name).file_name().is_some_and(|name| name == "queuectl"))
+    {
         return queuectl::main(args);
     }
     machine::exit_on_panic();

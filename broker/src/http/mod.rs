@@ -8,48 +8,27 @@
 //! The gateway is a client like any other, so each node serves each request, and nothing on the way of a push knows HTTP.
 //! Off, there is no thread and no port.
 
-mod options;
-
-#[cfg(feature = "http")]
 mod answers;
 mod arriving;
-#[cfg(feature = "http")]
 mod compat;
-#[cfg(feature = "http")]
 mod figures;
-#[cfg(feature = "http")]
 mod gateway;
-#[cfg(feature = "http")]
 mod guard;
-#[cfg(feature = "http")]
 mod health;
-#[cfg(feature = "http")]
 mod intake;
-#[cfg(feature = "http")]
 mod machine;
-#[cfg(feature = "http")]
 mod manage;
-#[cfg(feature = "http")]
 mod metrics;
-#[cfg(feature = "http")]
+mod options;
 mod page;
-#[cfg(feature = "http")]
 mod push;
-#[cfg(feature = "http")]
 mod queues;
-#[cfg(feature = "http")]
 mod routes;
-#[cfg(feature = "http")]
 mod said;
-#[cfg(feature = "http")]
 mod serve;
-#[cfg(feature = "http")]
 mod session;
-#[cfg(feature = "http")]
 mod stream;
-#[cfg(feature = "http")]
 mod take;
 
 pub use self::options::HttpOptions;
-#[cfg(feature = "http")]
 pub(crate) use self::serve::{Http, Site, start};
