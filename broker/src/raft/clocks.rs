@@ -73,11 +73,16 @@ impl Stamper {
         u64::try_from(self.unstamped.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// A quorum has answered within the lease.
+    pub(crate) fn is_confirmed(&self, now: Instant) -> bool {
+        since(self.counted, now) <= self.lease
+    }
+
     /// Stamps an entry: what was confirmed since the last one goes into this one, to the millisecond. The rest of a
     /// millisecond is added to the clock later, so it counts as unconfirmed. `None` if no quorum has acknowledged
     /// anything for longer than the leader's lease.
     pub(crate) fn stamp(&mut self, now: Instant) -> Option<LeaseStamp> {
-        if since(self.counted, now) > self.lease && !mutants::on(Mutant::StampedWithoutQuorum) {
+        if !self.is_confirmed(now) && !mutants::on(Mutant::StampedWithoutQuorum) {
             return None;
         }
         let confirmed_ms = self.pending_ms();

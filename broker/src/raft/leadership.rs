@@ -164,6 +164,11 @@ impl Seat {
         Some(Stamps { wall_ms, elapsed_ms, confirmed_ms, unconfirmed_ms })
     }
 
+    /// This node leads, and a quorum has answered it within its lease.
+    pub(crate) fn has_quorum(&self) -> bool {
+        self.inner().stamper().is_some_and(|stamper| stamper.is_confirmed(TypeConfig::now()))
+    }
+
     /// Sends nothing more that tells others that this node leads, or does again.
     pub(super) fn set_silent(&self, silent: bool) {
         self.inner().silent = silent;

@@ -1,9 +1,12 @@
 //! Commands become entries: everything that waits goes into the next entry, up to 1 MiB or 4,096 commands.
 //! A push takes parked leases along, in the same entry, behind it.
 
+mod sizes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::errors::ClientWriteError;
@@ -12,7 +15,6 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::Error;
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::PushOptions;
 use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -24,8 +26,7 @@ use super::levels::Spoken;
 use super::machine::Machine;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
-use crate::queue::RELEASED_COUNT_MAX;
-use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Push, Stamps, Step};
+use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Stamps};
 use crate::queue::reply::Reply;
 use crate::stages::Stages;
 
@@ -34,6 +35,8 @@ const ENTRY_SIZE_MAX: usize = 1 << 20;
 /// Entries handed to Raft and not applied yet; meanwhile commands gather. Enough that the disk, the way and the
 /// processors all have one: with more of them an entry would hold fewer commands, and most of its cost is its own.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+/// How often it is looked whether a quorum answers, while no entry is applied.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A command on its way into the log.
 pub(crate) struct Proposal {
@@ -124,43 +127,6 @@ impl Drop for Removing {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-impl Proposal {
-    /// Bytes this may take in an entry, never fewer than it does: an entry must fit what a peer accepts.
-    fn size(&self) -> usize {
-        let named = match &self.command.op {
-            Op::Ack(receipts) | Op::Extend { leases: Some(receipts), .. } => 20 * receipts.receipts.len(),
-            Op::Nack { leases, .. } => 1_100 + 20 * leases.receipts.len(),
-            // These not for their bytes: an entry is to take no longer to apply than two sweeps.
-            Op::Edit { ids, .. } => 100 * ids.len(),
-            Op::ReleaseAbsent(_) => 100 * RELEASED_COUNT_MAX,
-            Op::Sweep(_) => ENTRY_SIZE_MAX / 2,
-            Op::Lease(lease) | Op::Pop(lease) => 130 * lease.queues.len(),
-            Op::Push(push) => push_size(push),
-            Op::SaveCheckpoint(save) => 256 + save.checkpoint.as_bytes().len(),
-            // As with an edit. A nack brings its text.
-            Op::Txn(txn) => {
-                let pushes = self.command.op.pushes().map(push_size).sum::<usize>();
-                let texts = txn.steps.iter().filter(|step| matches!(step, Step::Nack { .. })).count() * 1_100;
-                512 * (txn.conditions.len() + txn.steps.len()) + 100 * txn.items() + pushes + texts
-            }
-            Op::CreateQueue { .. } | Op::AlterQueue { .. } | Op::WeighGroup(_) => 512,
-            Op::SetSchedule(_) => 1_024,
-            _ => 0,
-        };
-        256 + named + self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>()
-    }
-}
-
-/// Bytes of what a push says of its messages, at most.
-fn push_size(push: &Push) -> usize {
-    let keys = |(_, options): &(u32, PushOptions)| {
-        let unique = options.unique.as_ref().map(|unique| &unique.key);
-        let keys = [options.dedup_key.as_ref(), unique, options.group.as_ref()];
-        keys.into_iter().flatten().map(|key| key.as_str().len()).sum::<usize>()
-    };
-    push.special.iter().map(|special| 48 + keys(special)).sum()
 }
 
 impl Proposer {
@@ -267,8 +233,7 @@ impl Proposer {
     /// Hands entries to Raft until it stops.
     pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>, machine: Arc<Machine>) {
         loop {
-            let room = Arc::clone(&self.in_flight).acquire_owned().await;
-            let room = room.expect("the semaphore is never closed");
+            let room = self.room(&seat).await;
             let mut taken = loop {
                 let arrived = self.arrived.notified();
                 let taken = self.take();
@@ -302,6 +267,26 @@ impl Proposer {
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Room for one more entry. While those in flight wait for a quorum that does not answer, who waits behind them is told so.
+    async fn room(&self, seat: &Seat) -> OwnedSemaphorePermit {
+        loop {
+            let room = Arc::clone(&self.in_flight).acquire_owned();
+            match tokio::time::timeout(LOOK_EVERY, room).await {
+                Ok(room) => return room.expect("the semaphore is never closed"),
+                Err(_) if seat.has_quorum() => {}
+                Err(_) => {
+                    let why = if seat.leadership().is_some() {
+                        ProposeError::NoQuorum
+                    } else {
+                        ProposeError::NotLeader
+                    };
+                    let waiting = std::mem::take(&mut *self.waiting());
+                    refuse(waiting.into_iter().map(|(_, proposal)| proposal).collect(), why);
+                }
             }
         }
     }
@@ -429,7 +414,7 @@ fn complete(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::command::SessionStamp;
+    use crate::queue::command::{Push, SessionStamp};
 
     fn push(session: u128, number: u64, queue: &str) -> Proposal {
         let push = Push {
