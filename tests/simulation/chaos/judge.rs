@@ -227,6 +227,11 @@ impl Verdict<'_> {
         }
         world.covered.add(&format!("judged_{}", self.kind), 1);
         let may_come = expected == Some(false) && pushed.is_ok();
+        // A voter that hears the leader and is behind may catch up meanwhile: no verdict foretells when.
+        if may_come && judged.troubles().iter().any(|trouble| trouble.contains("entries behind")) {
+            world.covered.add("caught_up_meanwhile", 1);
+            return Ok(());
+        }
         if may_come && self.elected_since(world, place, &seen)? {
             world.covered.add("elected_meanwhile", 1);
             return Ok(());
