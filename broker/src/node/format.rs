@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::frame::OutFrame;
 use queue_protocol::hello::{JOINING, Secret};
-use queue_protocol::io::Outbox;
 use queue_protocol::membership::Standing;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
 use queue_protocol::peer::{Invite, Join, Joined, PeerRequest, PeerResponse};
@@ -30,8 +28,6 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 const JOIN_PAUSE: Duration = Duration::from_millis(100);
 /// A join waits for the leader to reach back and for two commits.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The request id of a join: its answer is sealed for it.
-const JOIN_ID: u64 = 1;
 
 /// Makes the data directory of the first node of a new cluster: cluster id, secret, admission key, Raft id 1.
 ///
@@ -379,20 +375,10 @@ async fn ask(
 }
 
 async fn ask_once(mut stream: PeerStream, join: &Join) -> std::io::Result<Result<Joined, Error>> {
-    let mut outbox = Outbox::new();
-    let request = OutFrame::new(JOIN_ID, &PeerRequest::Join(join.clone()), Vec::new());
-    outbox.push(&request).map_err(std::io::Error::other)?;
-    outbox.write_to(&mut stream.writer).await?;
-    let reading = tokio::time::timeout(ANSWER_TIMEOUT, stream.reader.next());
-    let frame = match reading.await {
-        Ok(frame) => frame.map_err(std::io::Error::other)?,
-        Err(_) => return Err(std::io::ErrorKind::TimedOut.into()),
-    };
-    let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    match frame.message().map_err(std::io::Error::other)? {
-        PeerResponse::Joined(joined) => {
-            Ok(Ok(Joined { sealed: stream.seal.apply(JOIN_ID, joined.sealed), ..joined }))
-        }
+    let request = PeerRequest::Join(join.clone());
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, stream.ask(&request)).await;
+    match answer.map_err(|_| std::io::ErrorKind::TimedOut)?? {
+        PeerResponse::Joined(joined) => Ok(Ok(Joined { sealed: stream.unsealed(joined.sealed), ..joined })),
         PeerResponse::Failed(error) => Ok(Err(error)),
         other => Err(std::io::Error::other(format!("unexpected answer {other:?}"))),
     }

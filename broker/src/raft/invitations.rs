@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::frame::OutFrame;
 use queue_protocol::hello::JOINING;
-use queue_protocol::io::Outbox;
 use queue_protocol::membership::Standing;
 use queue_protocol::names::StoreId;
 use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
@@ -116,13 +114,7 @@ impl Consensus {
         let (me, called) = (&self.me.credentials, Some(JOINING.into()));
         let mut stream = dial_peer(&self.outside, me, Some(&self.gate), address, called).await?;
         let invite = Invite { at: Text::cut(self.me.address.clone()), standing };
-        let mut outbox = Outbox::new();
-        let frame = OutFrame::new(1, &PeerRequest::Invite(invite), Vec::new());
-        outbox.push(&frame).expect("an invitation is small");
-        outbox.write_to(&mut stream.writer).await?;
-        let frame = stream.reader.next().await.map_err(io::Error::other)?;
-        let frame = frame.ok_or(io::ErrorKind::UnexpectedEof)?;
-        match frame.message::<PeerResponse>().map_err(io::Error::other)? {
+        match stream.ask(&PeerRequest::Invite(invite)).await? {
             PeerResponse::Coming => Ok(stream.hello.store),
             other => Err(io::Error::other(format!("it answered {other:?}"))),
         }

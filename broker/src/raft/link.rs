@@ -40,6 +40,9 @@ const WRITE_SIZE: usize = 512 << 10;
 /// whatever the disk does; and where bytes are lost without a reset nobody else may ever notice.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 
+/// The request id of what is asked over a connection of its own.
+const ASKED_ID: u64 = 1;
+
 /// Who this node is to its peers.
 #[derive(Clone)]
 pub(crate) struct Credentials {
@@ -89,9 +92,28 @@ pub(crate) struct PeerStream {
     /// The cluster of the node that answered; 0 if it has none.
     pub(crate) cluster: ClusterId,
     /// Hides keys on it.
-    pub(crate) seal: Seal,
+    seal: Seal,
     /// Where it leads.
     pub(crate) address: String,
+}
+
+impl PeerStream {
+    /// Asks one thing over a connection that nobody shares, and waits for the answer. There is no deadline here.
+    ///
+    /// # Errors
+    /// The stream failed, or what came is no answer.
+    pub(crate) async fn ask(&mut self, request: &PeerRequest) -> io::Result<PeerResponse> {
+        let mut outbox = Outbox::new();
+        outbox.push(&OutFrame::new(ASKED_ID, request, Vec::new())).map_err(io::Error::other)?;
+        outbox.write_to(&mut self.writer).await?;
+        let frame = self.reader.next().await.map_err(io::Error::other)?;
+        frame.ok_or(io::ErrorKind::UnexpectedEof)?.message().map_err(io::Error::other)
+    }
+
+    /// A key that was hidden in the answer.
+    pub(crate) fn unsealed(&self, hidden: [u8; 32]) -> [u8; 32] {
+        self.seal.apply(ASKED_ID, hidden)
+    }
 }
 
 /// A node does not want to hear of us.

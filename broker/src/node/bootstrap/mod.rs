@@ -239,12 +239,7 @@ impl Newcomer<'_> {
         let mut stream = dial_peer(self.outside, &self.credentials, None, address, None).await?;
         let position = u8::try_from(self.position).expect("a list is short");
         let ask = PeerRequest::Bootstrap(AskBootstrap { peers: self.listed.clone(), position });
-        let mut outbox = Outbox::new();
-        outbox.push(&OutFrame::new(1, &ask, Vec::new())).map_err(std::io::Error::other)?;
-        outbox.write_to(&mut stream.writer).await?;
-        let frame = stream.reader.next().await.map_err(std::io::Error::other)?;
-        let frame = frame.ok_or(std::io::ErrorKind::UnexpectedEof)?;
-        match frame.message().map_err(std::io::Error::other)? {
+        match stream.ask(&ask).await? {
             PeerResponse::Bootstrap(BootstrapState::Member { holder }) => {
                 Ok(Seen::Member { cluster: stream.cluster, holder })
             }
