@@ -22,6 +22,7 @@ use queue_protocol::response::MemberView;
 
 use super::Consensus;
 use super::clocks::Instant;
+use super::health::heard;
 use super::leadership::Leadership;
 use super::types::{Member, TypeConfig};
 
@@ -132,10 +133,8 @@ impl Consensus {
     fn silent_since(&self, since: Instant, voters: &[u64]) -> Vec<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let heard = metrics.heartbeat.as_ref();
         let answers = |voter: &u64| {
-            let at = heard.and_then(|heard| heard.get(voter).copied().flatten());
-            *voter == self.me.credentials.node.0 || at.is_some_and(|at| *at > since)
+            *voter == self.me.credentials.node.0 || heard(&metrics, *voter).is_some_and(|at| at > since)
         };
         voters.iter().filter(|voter| !answers(voter)).copied().collect()
     }

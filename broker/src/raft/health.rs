@@ -11,8 +11,8 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant as _, RaftMetrics};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::error::Error;
 use queue_protocol::health::{Contact, HealthView, LeadView, Refusal};
@@ -20,9 +20,10 @@ use queue_protocol::names::NodeId;
 use queue_protocol::peer::PeerResponse;
 use tokio::time::Instant;
 
-use super::Consensus;
 use super::leadership::Leadership;
 use super::link::RefusedBy;
+use super::types::TypeConfig;
+use super::{Consensus, clocks};
 use crate::mutants::{self, Mutant};
 
 /// What was not said again for so long does not hold any more: every member is pinged once a second.
@@ -35,6 +36,11 @@ const MEMBERS_MAX: usize = 64;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When what `node` has answered last was sent, if this node leads.
+pub(super) fn heard(metrics: &RaftMetrics<TypeConfig>, node: u64) -> Option<clocks::Instant> {
+    metrics.heartbeat.as_ref()?.get(&node).copied().flatten().map(|at| *at)
 }
 
 /// The index that a member is told to have.
@@ -183,8 +189,7 @@ impl Consensus {
         let contact = |node: u64| {
             let known = self.known.of(node, now);
             let pong_ms = known.pong.map(|at| millis(now.saturating_duration_since(at)));
-            let beat = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&node).copied().flatten());
-            let beat_ms = beat.map(|at| millis(at.elapsed()));
+            let beat_ms = heard(&metrics, node).map(|at| millis(at.elapsed()));
             let matched = metrics.replication.as_ref().and_then(|all| all.get(&node).copied().flatten());
             let matched = matched.map_or(0, |id| id.index);
             let behind = |leadership| millis(self.log_ends.behind(leadership, matched, last, now));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
-use openraft::{ChangeMembers, Instant as _};
+use openraft::{ChangeMembers, Instant as _, RaftMetrics};
 use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::membership::Standing;
@@ -13,7 +13,8 @@ use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{AskBootstrap, Holder, Join, Joined};
 use queue_protocol::response::LeaderView;
 
-use super::types::Member;
+use super::health::heard;
+use super::types::{Member, TypeConfig};
 use super::{Consensus, Me, StartError, dial_peer};
 use crate::queue::NodeStanding;
 use crate::queue::command::Op;
@@ -199,7 +200,7 @@ impl Consensus {
         let name = members.get(&to).map_or("", |member| &member.name);
         let mut watch = self.watch();
         if to != me {
-            if !self.is_heard(to) {
+            if !self.is_heard(&self.raft.metrics().borrow_watched(), to) {
                 let what = format!("{name} does not answer, so leadership stays where it is");
                 return Err(Error::refused(ErrorCode::AddressUnreachable, what));
             }
@@ -223,11 +224,8 @@ impl Consensus {
     }
 
     /// Whether `node` has answered this leader lately.
-    fn is_heard(&self, node: u64) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&node).copied().flatten());
-        heard.is_some_and(|at| at.elapsed() <= self.options.election_min)
+    fn is_heard(&self, metrics: &RaftMetrics<TypeConfig>, node: u64) -> bool {
+        heard(metrics, node).is_some_and(|at| at.elapsed() <= self.options.election_min)
     }
 
     /// The voter, other than this node, that has most of the log; one that answered lately.
@@ -238,7 +236,7 @@ impl Consensus {
         let replication = metrics.replication.as_ref()?;
         let others = replication
             .iter()
-            .filter(|(node, _)| voters.contains(*node) && **node != me && self.is_heard(**node));
+            .filter(|(node, _)| voters.contains(*node) && **node != me && self.is_heard(&metrics, **node));
         others
             .filter_map(|(node, matched)| Some((matched.as_ref()?.index, *node)))
             .max()
