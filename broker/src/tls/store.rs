@@ -220,9 +220,7 @@ impl Tls {
     /// # Errors
     /// The handshake failed.
     pub(crate) async fn accept(&self, stream: Box<dyn Stream>, ahead: &[u8]) -> io::Result<Box<dyn Stream>> {
-        let current = self.current();
-        let serving = current.serving.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        accept(Arc::clone(&serving.binary), stream, ahead).await
+        accept(self.serves(|serving| &serving.binary)?, stream, ahead).await
     }
 
     /// The same on the port of HTTP.
@@ -234,9 +232,12 @@ impl Tls {
         stream: Box<dyn Stream>,
         ahead: &[u8],
     ) -> io::Result<Box<dyn Stream>> {
+        accept(self.serves(|serving| &serving.http)?, stream, ahead).await
+    }
+
+    fn serves(&self, of: fn(&Serving) -> &Arc<ServerConfig>) -> io::Result<Arc<ServerConfig>> {
         let current = self.current();
-        let serving = current.serving.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        accept(Arc::clone(&serving.http), stream, ahead).await
+        Ok(Arc::clone(of(current.serving.as_ref().ok_or(io::ErrorKind::Unsupported)?)))
     }
 
     /// Whom this node trusts when it is the client of a node, itself included.
