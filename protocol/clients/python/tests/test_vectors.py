@@ -90,8 +90,12 @@ def tokens_of(annotation: Any, value: Any) -> "Iterator[str]":
             yield from tokens_of(hints[field], getattr(value, field))
 
 
+#: Names of vectors that only nodes send to each other.
+OF_NODES = ("peer_", "hello/proof/")
+
+
 def ours() -> List[Any]:
-    return [frame for frame in VECTORS["frames"] if not frame["name"].startswith("peer_")]
+    return [frame for frame in VECTORS["frames"] if not frame["name"].startswith(OF_NODES)]
 
 
 @pytest.mark.parametrize("vector", ours(), ids=lambda vector: str(vector["name"]))

@@ -192,11 +192,8 @@ class Accepted(NamedTuple):
     index: Optional[U64]  # type: ignore[assignment]
 
 
-class Proof(NamedTuple):
-    value: Bytes32
-
-
-HelloMessage = Union[Hello, HelloRefused, Accepted, Proof]
+#: What a client says and hears; a fourth kind, Proof, only nodes send to each other.
+HelloMessage = Union[Hello, HelloRefused, Accepted]
 
 
 class ContentSpec(NamedTuple):
