@@ -24,11 +24,12 @@ use super::Consensus;
 use super::clocks::Instant;
 use super::health::heard;
 use super::leadership::Leadership;
+use super::pulse;
 use super::types::{Member, TypeConfig};
 
 /// A learner that has all that the leader's log held so long ago may vote: it keeps pace, however large entries are.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
-const PROMOTE_EVERY: Duration = Duration::from_millis(100);
+const PROMOTE_EVERY: Duration = pulse::LOOK_EVERY;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Longest that leadership may take to move away from a node that is removed or drained.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);

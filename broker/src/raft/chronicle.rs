@@ -14,7 +14,7 @@ use super::Consensus;
 use crate::mutants::{self, Mutant};
 
 /// How often it is looked what has changed, if no change of role or leader comes before.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(600);
 
 /// A member as lines name it.
 #[derive(Clone, Debug, PartialEq, Eq)]

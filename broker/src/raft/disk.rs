@@ -2,19 +2,17 @@
 //! voters, as they told last; in each case without what was written or sent since.
 
 use std::sync::Weak;
-use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 
 use super::Consensus;
+use super::pulse::LOOK_EVERY;
 use super::reserve::{self, Room};
 use crate::complaint::Complaint;
 use crate::log::Lack;
 use crate::mutants::{self, Mutant};
 
-/// How often this node's disk is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Said of a disk with too little room, of descriptors, and of their end.
 static LOW: Complaint = Complaint::new();
 static SHORT: Complaint = Complaint::new();

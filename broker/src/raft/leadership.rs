@@ -127,6 +127,13 @@ impl Seat {
         view
     }
 
+    /// Another leads, and was heard within two heartbeats.
+    pub(super) fn hears_leader(&self) -> bool {
+        let leader = self.known_leader();
+        let heard = self.inner().heard.filter(|(node, _)| Some(*node) == leader && *node != self.node);
+        heard.is_some_and(|(_, at)| at.elapsed() <= 2 * self.heartbeat)
+    }
+
     /// The leader as Raft remembers it, heard of lately or not.
     pub(crate) fn known_leader(&self) -> Option<NodeId> {
         self.view.borrow().leader.as_ref().map(|leader| leader.node)

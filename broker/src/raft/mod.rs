@@ -288,7 +288,7 @@ impl Consensus {
         let credentials = me.credentials.clone();
         let network =
             Network::new(outside.clone(), credentials, log.clone(), gate.clone(), Arc::clone(&addresses));
-        let node = me.credentials.node;
+        let (node, pulse) = (me.credentials.node, Pulse::new(options.heartbeat));
         let rooms = Arc::<Rooms>::default();
         let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
         let voted = store.voted();
@@ -329,7 +329,7 @@ impl Consensus {
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
             drained: AtomicBool::new(false),
-            pulse: Pulse::new(),
+            pulse,
             applied: tokio::sync::Notify::new(),
         });
         let guard = Arc::downgrade(&consensus);

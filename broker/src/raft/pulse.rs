@@ -1,6 +1,5 @@
-//! The pulse of a node: loops that look again and again wake at times that their periods divide, counted from the start of
-//! the node. So those of one period wake together, and a node without work wakes a few times a second instead of once for
-//! each loop.
+//! The pulse of a node: loops that look again and again wake at whole beats, counted from the start of the node. So they
+//! wake together, and a node without work wakes a few times a second instead of once for each loop.
 
 use std::time::Duration;
 
@@ -8,25 +7,34 @@ use tokio::time::Instant;
 
 use super::Consensus;
 
-/// Where the count begins. Copies are the same.
+/// The pause between two looks of a loop that nobody waits for: at disks, clocks, learners.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Where the count begins, and the length of a beat. Copies are the same.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pulse(Instant);
+pub(crate) struct Pulse {
+    begin: Instant,
+    /// The leader's heartbeat: what is sent as often is sent with the rest.
+    step: Duration,
+}
 
 impl Pulse {
-    pub(crate) fn new() -> Self {
-        Self(Instant::now())
+    pub(crate) fn new(step: Duration) -> Self {
+        Self { begin: Instant::now(), step }
     }
 
     /// Since it began.
     pub(crate) fn age(self) -> Duration {
-        self.0.elapsed()
+        self.begin.elapsed()
     }
 
-    /// The next time that `every` divides: within one period.
+    /// The next time that `every` divides, as a whole number of beats: within one period. What is shorter than a beat is
+    /// taken as it is.
     pub(crate) fn next(self, every: Duration) -> Instant {
-        let periods = self.0.elapsed().as_nanos() / every.as_nanos().max(1) + 1;
-        let nanos = periods * every.as_nanos();
-        self.0 + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        let (step, every) = (self.step.as_nanos().max(1), every.as_nanos().max(1));
+        let every = if every < step { every } else { (every + step / 2) / step * step };
+        let nanos = (self.begin.elapsed().as_nanos() / every + 1) * every;
+        self.begin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// Waits for it.
@@ -47,17 +55,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_began_at_any_time_wakes_at_times_that_its_period_divides() {
+    async fn what_began_at_any_time_wakes_at_whole_beats() {
         let ms = Duration::from_millis;
         let begin = Instant::now();
-        let pulse = Pulse::new();
+        let pulse = Pulse::new(ms(150));
         tokio::time::advance(ms(130)).await;
-        pulse.beat(ms(100)).await;
-        assert_eq!(begin.elapsed(), ms(200));
-        pulse.beat(ms(100)).await;
+        pulse.beat(ms(150)).await;
+        assert_eq!(begin.elapsed(), ms(150));
+        pulse.beat(ms(150)).await;
         assert_eq!(begin.elapsed(), ms(300));
-        pulse.beat(ms(250)).await;
-        assert_eq!(begin.elapsed(), ms(500));
-        assert_eq!(pulse.next(ms(150)) - begin, ms(600));
+        pulse.beat(ms(500)).await;
+        assert_eq!(begin.elapsed(), ms(450), "three beats");
+        assert_eq!(pulse.next(ms(1_000)) - begin, ms(1_050), "seven beats");
+        assert_eq!(pulse.next(ms(20)) - begin, ms(460), "shorter than a beat");
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! A leader that no quorum answers takes no writes. Its heartbeats may arrive all the same, when only the answers are lost
 //! or late; then nobody else would ever be elected. So it stops sending them.
+//!
+//! Raft's own timer decides on elections alone, as heartbeats are sent from here: it runs only while no leader is heard.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use openraft::type_config::TypeConfigExt;
 use super::Consensus;
 use super::clocks::Instant;
 use super::leadership::Leadership;
+use super::pulse;
 use super::types::TypeConfig;
 
 /// A sync that takes longer makes a leader slow, if a follower has done the same meanwhile.
@@ -22,7 +25,7 @@ const SLOW_SYNCS: u32 = 2;
 /// How long a leader is one before it may hand over for that: two slow disks must not play catch.
 const TENURE_MIN: Duration = Duration::from_secs(10);
 /// Between two looks at how long syncs take.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(600);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a leader does at a beat.
@@ -69,6 +72,7 @@ impl Tenure {
 /// Sends heartbeats while this node leads and is of use. Ends with the node.
 pub(super) async fn beat(consensus: Weak<Consensus>) {
     let mut tenure: Option<Tenure> = None;
+    let Some(mut view) = consensus.upgrade().map(|this| this.watch()) else { return };
     loop {
         let Some(this) = consensus.upgrade() else { return };
         this.note_log_end();
@@ -83,6 +87,7 @@ pub(super) async fn beat(consensus: Weak<Consensus>) {
         // Raft beats too, now and then, and for every read.
         this.raft.runtime_config().heartbeat(beat != Some(Beat::BeSilent));
         this.seat.set_silent(beat == Some(Beat::BeSilent));
+        this.raft.runtime_config().tick(tenure.is_none() && !this.seat.hears_leader());
         match beat {
             Some(Beat::Send) if this.raft.trigger().heartbeat().await.is_err() => return,
             Some(Beat::BeSilent) if !was_silent => {
@@ -90,9 +95,11 @@ pub(super) async fn beat(consensus: Weak<Consensus>) {
             }
             _ => {}
         }
-        let (pulse, pause) = (this.pulse, this.options.heartbeat);
+        let (pulse, heartbeat) = (this.pulse, this.options.heartbeat);
         drop(this);
-        pulse.beat(pause).await;
+        let pause = if tenure.is_some() { heartbeat } else { heartbeat.max(pulse::LOOK_EVERY) };
+        // A view that has ended ends with the node.
+        let _ = tokio::time::timeout_at(pulse.next(pause), view.changed()).await;
     }
 }
 

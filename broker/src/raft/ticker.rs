@@ -3,7 +3,10 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Consensus;
+use super::pulse::LOOK_EVERY;
 use super::times::{Correction, Look};
 use crate::mutants::{self, Mutant};
 use crate::queue::command::{Fire, Op};
@@ -23,24 +26,20 @@ fn wait_ms(due: NextDue, now: Moment, lease_clock_ms: u64, pending_ms: u64) -> O
     [wall, elapsed, lease, leased].into_iter().flatten().min()
 }
 
-/// How often a node looks at what clocks show.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
 /// What this leader has to propose of itself, or how long it may wait.
 enum Task {
     Tick,
     Fire(NextFire),
-    /// So long at most; or until a quorum confirms more time, if that may end a lease.
+    /// Until then at most; or until a quorum confirms more time, if that may end a lease.
     Wait {
-        at_most: Duration,
+        until: Instant,
         confirmed: bool,
     },
 }
 
 /// What is due first: of schedules, of deadlines. Clocks may be confirmed late or jump, and leadership comes without an
-/// entry of ours: it is looked at again at every heartbeat at the latest.
+/// entry of ours: it is looked at again at every heartbeat at the latest, and now and then while another leads.
 fn next_task(consensus: &Consensus) -> Task {
-    let heartbeat = consensus.options.heartbeat;
     let own = consensus.now();
     let (pending, ahead_ms) = (consensus.seat.pending_ms(), consensus.seat.ahead_ms());
     let looked = consensus.seat.leadership().map(|_| {
@@ -59,6 +58,7 @@ fn next_task(consensus: &Consensus) -> Task {
             (first, wait_ms(due, now, clock_ms, pending), over)
         })
     });
+    let looked_as_leader = looked.is_some();
     let (fire, tick, over) = looked.unwrap_or_default();
     match (fire, tick) {
         (Some((0, fire)), _) => Task::Fire(fire),
@@ -66,8 +66,10 @@ fn next_task(consensus: &Consensus) -> Task {
         (fire, tick) => {
             let waits = [fire.map(|(wait_ms, _)| wait_ms), tick];
             let first = waits.into_iter().flatten().min().map(Duration::from_millis);
-            let at_most = first.map_or(heartbeat, |first| first.min(heartbeat));
-            Task::Wait { at_most, confirmed: over }
+            let every = if looked_as_leader { consensus.options.heartbeat } else { LOOK_EVERY };
+            let again = consensus.pulse.next(every);
+            let until = first.map_or(again, |first| again.min(Instant::now() + first));
+            Task::Wait { until, confirmed: over }
         }
     }
 }
@@ -80,7 +82,7 @@ pub(crate) async fn run(consensus: Weak<Consensus>) {
         let proposed = match next_task(&this) {
             Task::Tick => this.ask_state(Op::Tick).await,
             Task::Fire(next) => fire(&this, next).await,
-            Task::Wait { at_most, confirmed } => {
+            Task::Wait { until, confirmed } => {
                 let changed = async {
                     tokio::select! {
                         biased;
@@ -88,7 +90,7 @@ pub(crate) async fn run(consensus: Weak<Consensus>) {
                         () = this.seat.confirmed.notified(), if confirmed => {}
                     }
                 };
-                let _ = tokio::time::timeout(at_most, changed).await;
+                let _ = tokio::time::timeout_at(until, changed).await;
                 // Many applies in a row are one look.
                 tokio::task::yield_now().await;
                 continue;

@@ -26,7 +26,7 @@ use crate::queue::command::Op;
 use crate::raft::{Consensus, Leadership};
 
 /// How often it is looked who is absent.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Sessions released at a time.
 const RELEASED_AT_ONCE: usize = 64;
 
