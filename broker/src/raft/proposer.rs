@@ -415,6 +415,7 @@ fn complete(
 mod tests {
     use super::*;
     use crate::queue::command::{Push, SessionStamp};
+    use queue_protocol::request_hash::RequestHash;
 
     fn push(session: u128, number: u64, queue: &str) -> Proposal {
         let push = Push {
@@ -424,8 +425,13 @@ mod tests {
             count: 1,
             special: Bounded::default(),
         };
-        let session =
-            Some(SessionStamp { session: SessionId(session), number, done_below: 1, opening: None });
+        let session = Some(SessionStamp {
+            session: SessionId(session),
+            number,
+            done_below: 1,
+            opening: None,
+            request: RequestHash::default(),
+        });
         let command = Command { session, op: Op::Push(push) };
         Proposal { command, table: Vec::new(), contents: Vec::new(), done: Box::new(|_| {}) }
     }
