@@ -6,11 +6,11 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{ChangeMembers, Instant as _, RaftMetrics};
-use queue_protocol::bounded::Text;
+use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::membership::Standing;
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{AskBootstrap, Holder, Join, Joined};
+use queue_protocol::peer::{Announcement, AskBootstrap, Holder, Join, Joined};
 use queue_protocol::response::LeaderView;
 
 use super::health::heard;
@@ -111,6 +111,13 @@ impl Consensus {
             let what = format!("this data directory is node {node} already, with another key");
             return Err(Error::refused(ErrorCode::NotPermitted, what));
         }
+        let others = self.members().0.into_iter().filter(|(other, _)| *other != node.0);
+        let others = others.take(64).map(|(other, member)| Announcement {
+            node: NodeId(other),
+            store: StoreId(member.store),
+            address: Text::cut(member.address),
+            epoch: member.epoch,
+        });
         Ok(Joined {
             cluster: me.cluster,
             node,
@@ -119,6 +126,7 @@ impl Consensus {
             generation: keys.generation,
             admission: keys.admission.public(),
             sealed: seal(keys.admission.private()),
+            others: Bounded::new(others.collect()).expect("so many are taken"),
         })
     }
 

@@ -50,14 +50,36 @@ enum There {
 }
 
 impl Consensus {
+    /// Where this node is.
+    fn own_word(&self) -> Announcement {
+        let me = &self.me.credentials;
+        let address = Text::cut(self.me.address.clone());
+        Announcement { node: me.node, store: me.store, address, epoch: me.epoch }
+    }
+
     /// This node's own word, if the cluster knows it elsewhere, or may: a node that hears no leader may have been known
     /// elsewhere meanwhile, and not have heard of it.
     fn announcement(&self) -> Option<(Announcement, Member)> {
-        let me = &self.me.credentials;
-        let member = self.members().0.remove(&me.node.0)?;
-        let address = Text::cut(self.me.address.clone());
-        let announcement = Announcement { node: me.node, store: me.store, address, epoch: me.epoch };
-        (member.address != self.me.address || !self.has_quorum()).then_some((announcement, member))
+        let member = self.members().0.remove(&self.me.credentials.node.0)?;
+        (member.address != self.me.address || !self.has_quorum()).then_some((self.own_word(), member))
+    }
+
+    /// Says where this node is to those that it was told of when it joined: nothing has reached it since.
+    fn announce_to_told(self: &Arc<Self>) {
+        let said = PeerRequest::Announce(Bounded::new(vec![self.own_word()]).expect("it is one"));
+        for (node, address) in self.told_at_join() {
+            let (this, said) = (Arc::clone(self), said.clone());
+            TypeConfig::spawn(async move {
+                let called = Some(Called { node, store: None });
+                let (outside, me) = (&this.outside, &this.me.credentials);
+                let saying = async {
+                    let mut stream = dial_peer(outside, me, Some(&this.gate), &address, called).await?;
+                    stream.ask(&said).await
+                };
+                // It is said again.
+                let _ = tokio::time::timeout(EVERY, saying).await;
+            });
+        }
     }
 
     /// Says where this node is, to all, and what others said of themselves, to the leader.
@@ -226,9 +248,13 @@ pub(in crate::raft) async fn tell(consensus: Weak<Consensus>) {
     loop {
         let Some(this) = consensus.upgrade() else { return };
         // Raft tells the members a moment after it has begun.
-        if !has_overrides && !this.members().0.is_empty() {
-            has_overrides = true;
-            this.take_overrides().await;
+        if !has_overrides {
+            if this.members().0.is_empty() {
+                this.announce_to_told();
+            } else {
+                has_overrides = true;
+                this.take_overrides().await;
+            }
         }
         let own = this.announcement();
         let known = own.as_ref().map(|(_, member)| member.address.clone());

@@ -9,10 +9,14 @@
 //!
 //! `NODE` is a name or a number. `KNOWN` is the address that the cluster had for it, added when a node first starts with
 //! the line: once the membership has another one, the line has done its work and is removed.
+//!
+//! A node that joins is told where the others are, and keeps it here, each with `KNOWN` as it is: until its log names them
+//! it says to these where it is, should it be elsewhere than it was.
 
 use std::path::Path;
 
 use queue_protocol::names::NodeId;
+use queue_protocol::peer::Announcement;
 
 use crate::fs::{Disk, DiskError, Open, replace_file};
 use crate::outside::Fatal;
@@ -32,6 +36,19 @@ pub(crate) struct Override {
     pub(crate) address: String,
     /// The address that this one stands for.
     pub(crate) known: Option<String>,
+}
+
+impl Override {
+    /// Where a member is, as a node was told when it joined.
+    pub(crate) fn of_joined(said: &Announcement) -> Self {
+        let address = said.address.to_string();
+        Self { node: said.node.to_string(), known: Some(address.clone()), address }
+    }
+
+    /// It says nothing but what was known.
+    fn changes_nothing(&self) -> bool {
+        self.known.as_ref() == Some(&self.address)
+    }
 }
 
 /// The file as it is; no lines if there is none, or none that is one.
@@ -87,6 +104,9 @@ impl Consensus {
             let is_meant = |(node, member): &(&u64, &crate::raft::openraft::types::Member)| {
                 member.name == line.node || Some(**node) == number
             };
+            if line.changes_nothing() {
+                continue;
+            }
             let Some((node, member)) = members.iter().find(is_meant) else {
                 tracing::warn!(node = line.node, "no member has that name or number: its address is not set");
                 continue;
@@ -100,6 +120,13 @@ impl Consensus {
             self.addresses.overrides().insert(NodeId(*node), Override { known, ..line });
         }
         self.note_overrides().await;
+    }
+
+    /// The others, as this node was told when it joined: for one whose log names no member yet.
+    pub(in crate::raft) fn told_at_join(&self) -> Vec<(NodeId, String)> {
+        let lines = read(&*self.outside.disk, &self.me.data_dir).unwrap_or_default();
+        let told = lines.into_iter().filter(Override::changes_nothing);
+        told.filter_map(|line| Some((NodeId(line.node.parse().ok()?), line.address))).collect()
     }
 
     async fn note_overrides(&self) {
