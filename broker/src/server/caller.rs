@@ -7,8 +7,9 @@ use queue_protocol::bounded::Text;
 use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
 use queue_protocol::error::Error;
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{Request, Stamp};
+use queue_protocol::request::Stamp;
 use queue_protocol::request_hash::RequestHash;
+use queue_protocol::requests::Request;
 
 use super::dispatch::bad;
 use super::source;
