@@ -199,12 +199,14 @@ async fn handle(
         }
         PeerRequest::SnapshotPart(part) => {
             let attempt = attempt.ok_or_else(|| io::Error::other("a part of no snapshot"))?;
-            consensus.reception().part(attempt, part, joined(frame.tail)).await?;
+            let taken = consensus.reception().part(attempt, part, joined(frame.tail)).await;
+            taken.map_err(|why| consensus.not_taken(why))?;
             answer(answers, id, &PeerResponse::PartTaken);
         }
         PeerRequest::SnapshotEnd => {
             let attempt = attempt.take().ok_or_else(|| io::Error::other("the end of no snapshot"))?;
-            answer(answers, id, &consensus.reception().install(attempt, &raft).await?);
+            let installed = consensus.reception().install(attempt, &raft).await;
+            answer(answers, id, &installed.map_err(|why| consensus.not_taken(why))?);
         }
     }
     Ok(())

@@ -14,11 +14,13 @@ use openraft::storage::Snapshot;
 use queue_protocol::peer::{LogId, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote};
 use tokio::time::Instant;
 
-use crate::log::{Import, Log};
-use crate::raft::Raft;
+use crate::fs::DiskError;
+use crate::log::{Import, Log, LogError};
+use crate::outside::Fatal;
 use crate::raft::group::machine::{Machine, SnapshotData};
 use crate::raft::openraft::types::{decode_meta, from_log_id, from_vote, to_log_id, to_vote};
-use crate::snapshots::{Stage, Staged};
+use crate::raft::{Consensus, Raft};
+use crate::snapshots::{SnapshotError, Stage, Staged};
 
 /// What is staged is kept so long after its last part.
 const KEPT: Duration = Duration::from_secs(600);
@@ -53,6 +55,54 @@ pub(crate) struct Attempt(u64);
 #[derive(Default)]
 pub(crate) struct Reception {
     current: Mutex<(u64, Option<Receiving>)>,
+}
+
+/// Why a part was not taken; the attempt has ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// What came does not fit.
+    #[error(transparent)]
+    Said(#[from] io::Error),
+    /// It could not be stored here.
+    #[error(transparent)]
+    Disk(DiskError),
+}
+
+impl From<LogError> for NotTaken {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Disk(error) => Self::Disk(error),
+            other => Self::Said(io::Error::other(other)),
+        }
+    }
+}
+
+impl From<SnapshotError> for NotTaken {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Disk(error) => Self::Disk(error),
+            other => Self::Said(io::Error::other(other)),
+        }
+    }
+}
+
+impl Consensus {
+    /// What the peer is told. A node whose disk failed does not go on; without room or descriptors it is sent again.
+    pub(super) fn not_taken(&self, why: NotTaken) -> io::Error {
+        match why {
+            NotTaken::Said(error) => error,
+            NotTaken::Disk(error) => {
+                if !error.is_for_now() {
+                    let what = format!(
+                        "a snapshot from another node could not be stored: {error}. What was acknowledged is on a majority of the \
+                         disks"
+                    );
+                    (self.outside.end)(Fatal { status: 74, what });
+                }
+                io::Error::other(error)
+            }
+        }
+    }
 }
 
 fn superseded() -> io::Error {
@@ -122,7 +172,12 @@ impl Reception {
     }
 
     /// Takes a part. What does not fit ends the attempt, and what was staged is dropped.
-    pub(crate) async fn part(&self, attempt: Attempt, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
+    pub(crate) async fn part(
+        &self,
+        attempt: Attempt,
+        part: SnapshotPart,
+        tail: Bytes,
+    ) -> Result<(), NotTaken> {
         let mut receiving = self.take(attempt)?;
         receiving.add(part, tail).await?;
         receiving.touched = Instant::now();
@@ -131,7 +186,7 @@ impl Reception {
     }
 
     /// Installs what came.
-    pub(crate) async fn install(&self, attempt: Attempt, raft: &Raft) -> io::Result<PeerResponse> {
+    pub(crate) async fn install(&self, attempt: Attempt, raft: &Raft) -> Result<PeerResponse, NotTaken> {
         self.take(attempt)?.install(raft).await
     }
 
@@ -153,31 +208,31 @@ impl Receiving {
         self.meta == *meta && self.state.size() == begin.state_size
     }
 
-    async fn add(&mut self, part: SnapshotPart, tail: Bytes) -> io::Result<()> {
+    async fn add(&mut self, part: SnapshotPart, tail: Bytes) -> Result<(), NotTaken> {
         match part {
             SnapshotPart::Bodies { id, bodies } => {
                 let mut rest = tail.clone();
                 for (_, spec) in bodies.iter() {
                     if rest.len() < spec.size as usize {
-                        return Err(io::Error::other("a part's tail is shorter than its bodies"));
+                        return Err(io::Error::other("a part's tail is shorter than its bodies").into());
                     }
                     spec.verify(&rest.split_to(spec.size as usize)).map_err(io::Error::other)?;
                 }
                 if !rest.is_empty() {
-                    return Err(io::Error::other("a part's tail is longer than its bodies"));
+                    return Err(io::Error::other("a part's tail is longer than its bodies").into());
                 }
-                self.import.add(id, &bodies, tail).await.map_err(io::Error::other)?;
+                self.import.add(id, &bodies, tail).await?;
                 self.staged = bodies.last().map(|(ordinal, _)| (id.index, *ordinal)).or(self.staged);
                 Ok(())
             }
-            SnapshotPart::State => self.state.add(&tail).map_err(io::Error::other),
+            SnapshotPart::State => Ok(self.state.add(&tail)?),
         }
     }
 
-    async fn install(self, raft: &Raft) -> io::Result<PeerResponse> {
+    async fn install(self, raft: &Raft) -> Result<PeerResponse, NotTaken> {
         let meta = decode_meta(&self.meta).map_err(io::Error::other)?;
         let received = Received {
-            staged: self.state.finish().map_err(io::Error::other)?,
+            staged: self.state.finish()?,
             import: self.import,
             applied: self.applied.map_or(0, |applied| applied.index),
         };
