@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use queue_protocol::limits::{
     CHECKPOINT_SIZE_MAX, CHECKPOINTS_SIZE_MAX, LEASE_COUNT_MAX, QUEUE_NAME_SIZE_MAX,
-    SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_NUMBERS_MAX, TAIL_SIZE_MAX,
+    SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_NUMBERS_MAX,
 };
 use queue_protocol::names::MessageId;
 use queue_protocol::response::{At, PushOutcome};
-use queue_protocol::txn::{StepDone, TxnOutcome};
+use queue_protocol::txn::StepDone;
 
-use super::command::{Op, Push};
+use super::command::{Lease, Op, Push};
 use super::reply::{Grant, Outcome, Refusal, Reply};
 
 /// Answers to be counted as so many bytes, whatever is in them.
@@ -19,27 +19,39 @@ const ANSWER_SIZE: u64 = 48;
 /// One message of a delivery, besides the name of its queue.
 const GRANT_SIZE: u64 = 64;
 /// One result of a push.
-const PUSH_OUTCOME_SIZE: u64 = 16;
+pub(super) const PUSH_OUTCOME_SIZE: u64 = 16;
 
 /// One step of a transaction, besides its results.
 const STEP_SIZE: u64 = 16;
 
 /// What a message of a delivery counts.
-fn grant_size(grant: &Grant) -> u64 {
+pub(super) fn grant_size(grant: &Grant) -> u64 {
     let checkpoint = grant.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.as_bytes().len());
     GRANT_SIZE + (grant.queue.as_str().len() + checkpoint) as u64
 }
 
 /// What a step counts.
-fn step_size(step: &StepDone) -> u64 {
+pub(super) fn step_size(step: &StepDone) -> u64 {
     let runs = if let StepDone::Pushed(runs) = step { runs.len() as u64 } else { 0 };
     STEP_SIZE + runs * PUSH_OUTCOME_SIZE
 }
 
 /// The most the results of a push can count: those without options fare alike, or the last ones are refused.
-fn push_size_max(push: &Push) -> u64 {
+pub(super) fn push_size_max(push: &Push) -> u64 {
     let runs = (2 * push.special.len() as u64 + 2).min(push.count.into());
     runs * PUSH_OUTCOME_SIZE
+}
+
+/// The most the deliveries of a lease can count.
+pub(super) fn lease_size_max(lease: &Lease) -> u64 {
+    let count = u64::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX as u64);
+    let checkpoints = (count * CHECKPOINT_SIZE_MAX as u64).min(CHECKPOINTS_SIZE_MAX as u64);
+    count * (GRANT_SIZE + QUEUE_NAME_SIZE_MAX as u64) + checkpoints
+}
+
+/// The most the results of so many steps can count, these pushes among them.
+pub(super) fn steps_size_max<'a>(count: usize, pushes: impl Iterator<Item = &'a Push>) -> u64 {
+    count as u64 * STEP_SIZE + pushes.map(push_size_max).sum::<u64>()
 }
 
 /// The answers of one session that are kept, by number: the first place is that of `done_below`, and the last one is
@@ -98,8 +110,8 @@ impl Answer {
     pub(super) fn grants(&self) -> &[Grant] {
         match &self.result {
             Recorded::Other(result) => match &**result {
-                Ok(Outcome::Delivered(grants)) => grants,
-                _ => &[],
+                Ok(outcome) => outcome.grants(),
+                Err(_) => &[],
             },
             Recorded::Pushed { .. } => &[],
         }
@@ -113,12 +125,7 @@ impl Answer {
         let items = match &self.result {
             Recorded::Pushed { .. } => PUSH_OUTCOME_SIZE,
             Recorded::Other(result) => match &**result {
-                Ok(Outcome::Pushed(outcomes)) => outcomes.len() as u64 * PUSH_OUTCOME_SIZE,
-                Ok(Outcome::Delivered(grants)) => grants.iter().map(grant_size).sum(),
-                Ok(Outcome::Settled(results) | Outcome::Extended { results, .. }) => results.len() as u64,
-                Ok(Outcome::Edited(results)) => results.len() as u64,
-                Ok(Outcome::Txn(TxnOutcome::Done(steps))) => steps.iter().map(step_size).sum(),
-                Ok(_) => 0,
+                Ok(outcome) => outcome.items_size(),
                 Err(refusal) => (name_size(&refusal.queue) + name_size(&refusal.similar)) as u64,
             },
         };
@@ -128,25 +135,8 @@ impl Answer {
 
 /// The most the answer to `op` can count, and the contents it can name.
 fn sizes_max(op: &Op) -> (u64, u64) {
-    let name_size = QUEUE_NAME_SIZE_MAX as u64;
-    let (items, bodies) = match op {
-        Op::Lease(lease) | Op::Pop(lease) => {
-            let count = u64::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX as u64);
-            let checkpoints = (count * CHECKPOINT_SIZE_MAX as u64).min(CHECKPOINTS_SIZE_MAX as u64);
-            (count * (GRANT_SIZE + name_size) + checkpoints, TAIL_SIZE_MAX as u64)
-        }
-        Op::Ack(receipts) | Op::Nack { leases: receipts, .. } | Op::Extend { leases: Some(receipts), .. } => {
-            (receipts.receipts.len() as u64, 0)
-        }
-        Op::Edit { ids, .. } => (ids.len() as u64, 0),
-        Op::Push(push) => (push_size_max(push), 0),
-        Op::Txn(txn) => {
-            let pushes = op.pushes().map(push_size_max).sum::<u64>();
-            (txn.steps.len() as u64 * STEP_SIZE + pushes, 0)
-        }
-        _ => (0, 0),
-    };
-    (ANSWER_SIZE + items.max(2 * name_size), bodies)
+    let cost = op.cost();
+    (ANSWER_SIZE + cost.answer.max(2 * QUEUE_NAME_SIZE_MAX as u64), cost.contents)
 }
 
 impl Answers {

@@ -1,13 +1,15 @@
 //! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
 
+use queue_protocol::bounded::Bounded;
 use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
-use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
+use queue_protocol::response::{Answer, At, Edited, Extended, PushOutcome, Settled, Swept};
 use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
+use super::answers::{PUSH_OUTCOME_SIZE, grant_size, step_size};
 use super::gone::Gone;
 
 /// Answer to one command.
@@ -65,6 +67,63 @@ pub enum Outcome {
     Txn(TxnOutcome),
     /// To a binding: the grace the session has now.
     Bound(Option<u64>),
+}
+
+impl Outcome {
+    /// Messages it hands out.
+    pub(super) fn grants(&self) -> &[Grant] {
+        if let Self::Delivered(grants) = self { grants } else { &[] }
+    }
+
+    /// Bytes that its items count in the session that keeps it; [`Op::cost`](super::command::Op::cost) bounds them.
+    pub(super) fn items_size(&self) -> u64 {
+        match self {
+            Self::Pushed(runs) => runs.len() as u64 * PUSH_OUTCOME_SIZE,
+            Self::Delivered(grants) => grants.iter().map(grant_size).sum(),
+            Self::Settled(results) | Self::Extended { results, .. } => results.len() as u64,
+            Self::Edited(results) => results.len() as u64,
+            Self::Txn(TxnOutcome::Done(steps)) => steps.iter().map(step_size).sum(),
+            Self::Nothing
+            | Self::Created(_)
+            | Self::Altered(_)
+            | Self::Count(_)
+            | Self::Swept(_)
+            | Self::Closed
+            | Self::Node(_)
+            | Self::Ticked
+            | Self::Weighed(_)
+            | Self::Raised(_)
+            | Self::Txn(TxnOutcome::Failed { .. })
+            | Self::Bound(_) => 0,
+        }
+    }
+
+    /// As a client gets it. Deliveries are none: they need their contents.
+    ///
+    /// # Panics
+    /// If it is a delivery, or came of what no client can ask for.
+    pub(crate) fn answer(self) -> Answer {
+        const FITS: &str = "a command names no more than its answer holds";
+        match self {
+            Self::Pushed(runs) => Answer::Pushed(Bounded::new(runs).expect(FITS)),
+            Self::Nothing => Answer::Delivered(Bounded::default()),
+            Self::Settled(results) => Answer::Settled(Bounded::new(results).expect(FITS)),
+            Self::Extended { results, count, deadline_ms } => {
+                Answer::Extended(Extended { results: Bounded::new(results).expect(FITS), count, deadline_ms })
+            }
+            Self::Created(made) => Answer::Created(made),
+            Self::Altered(version) => Answer::Altered(version),
+            Self::Weighed(before) => Answer::Weighed(before),
+            Self::Txn(outcome) => Answer::Txn(outcome),
+            Self::Swept(swept) => Answer::Swept(swept),
+            Self::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
+            Self::Count(count) => Answer::Count(count),
+            Self::Closed => Answer::Closed,
+            Self::Bound(_) => Answer::Bound,
+            Self::Delivered(_) => unreachable!("deliveries need their contents"),
+            Self::Node(_) | Self::Ticked | Self::Raised(_) => unreachable!("no client can ask for this"),
+        }
+    }
 }
 
 /// A message handed out, without its body.

@@ -1,8 +1,6 @@
 //! Commands become entries: everything that waits goes into the next entry, up to 1 MiB or 4,096 commands.
 //! A push takes parked leases along, in the same entry, behind it.
 
-mod sizes;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -26,12 +24,10 @@ use super::levels::Spoken;
 use super::machine::Machine;
 use super::types::{Batch, Completion, Leader, TypeConfig};
 use crate::log::Reading;
-use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, Op, Stamps};
+use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, ENTRY_SIZE_MAX, Op, Stamps};
 use crate::queue::reply::Reply;
 use crate::stages::Stages;
 
-/// Contents and commands after which an entry is closed.
-const ENTRY_SIZE_MAX: usize = 1 << 20;
 /// Entries handed to Raft and not applied yet; meanwhile commands gather. Enough that the disk, the way and the
 /// processors all have one: with more of them an entry would hold fewer commands, and most of its cost is its own.
 const ENTRIES_IN_FLIGHT_MAX: usize = 4;
@@ -44,6 +40,14 @@ pub(crate) struct Proposal {
     pub(crate) table: Vec<ContentSpec>,
     pub(crate) contents: Vec<Bytes>,
     pub(crate) done: Done,
+}
+
+impl Proposal {
+    /// Bytes this may take in an entry, never fewer than it does.
+    fn size(&self) -> usize {
+        let contents = self.table.iter().map(|spec| spec.size as usize + 8).sum::<usize>();
+        256 + self.command.op.cost().entry + contents
+    }
 }
 
 /// Gets the outcome, once.

@@ -26,9 +26,9 @@ use queue_protocol::peer::{
 };
 use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript};
 use queue_protocol::request::{
-    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
-    Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
-    Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
+    Action, AlterQueue, BindSession, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend,
+    ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts,
+    RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
 };
 use queue_protocol::response::{
     Age, Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
