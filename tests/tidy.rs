@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 mod licences;
 #[path = "tidy/proofs.rs"]
 mod proofs;
+#[path = "tidy/recipes.rs"]
+mod recipes;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -57,6 +59,7 @@ const WIRE: &[&str] = &[
     "opening",
     "peer",
     "request",
+    "requests",
     "response",
     "schedule",
     "security",

@@ -120,9 +120,14 @@ const OWN: &[(&str, Exit, &str, &str)] = &[
 /// All of them: those of the protocol by number, then the shell's own.
 pub(crate) fn all() -> Vec<Entry> {
     let of_protocol = ErrorCode::ALL.iter().map(|code| {
-        let (meaning, todo) = explain(*code);
         let exit = Failure::of(ClientError::Refused(Error::refused(*code, "")), None).exit;
-        Entry { code: code.as_str(), number: Some(code.number()), exit, meaning, todo }
+        Entry {
+            code: code.as_str(),
+            number: Some(code.number()),
+            exit,
+            meaning: code.meaning(),
+            todo: code.advice(),
+        }
     });
     let own =
         OWN.iter().map(|&(code, exit, meaning, todo)| Entry { code, number: None, exit, meaning, todo });
@@ -185,204 +190,6 @@ fn document(entry: &Entry) -> Value {
     })
 }
 
-/// What a code of the protocol means, as PROTOCOL.md says, and what to do.
-fn explain(code: ErrorCode) -> (&'static str, &'static str) {
-    use ErrorCode as E;
-    match code {
-        E::BadFrame => (
-            "the bytes are not a frame or not a message of this connection's role",
-            "compare the versions of the client and of the nodes; a proxy that speaks HTTP may stand between",
-        ),
-        E::VersionMismatch => (
-            "no common protocol version",
-            "upgrade the older side: `queuectl version` and `queuectl cluster status` show both",
-        ),
-        E::WrongCluster => (
-            "the hello names another cluster",
-            "check `--servers` and the context: these nodes belong to another cluster",
-        ),
-        E::NotPermitted => (
-            "the peer did not prove the secret, or is not who it says",
-            "give the node the cluster's secret file; a client needs none, and logins do not exist yet",
-        ),
-        E::BadRequest => (
-            "a value of the request is out of its range",
-            "read the message of the error: it names the value and its range",
-        ),
-        E::MessageTooBig => (
-            "a body, batch or frame exceeds its limit",
-            "make the body smaller, or raise `limits.message_size` of the nodes; send references to large files",
-        ),
-        E::NotLeader => (
-            "this node does not lead; `retry` names who does",
-            "clients follow by themselves; with --no-follow ask the node that the error names",
-        ),
-        E::NoLeader => (
-            "there is no leader at present, or no quorum answers it",
-            "wait: an election takes about a second. If it lasts, `queuectl cluster status` says which nodes are missing",
-        ),
-        E::QueueNotFound => (
-            "no such queue; `similar` may name the one that was meant",
-            "check the name with `queuectl queue ls`, or make it with `queuectl queue create`",
-        ),
-        E::QueueExists => (
-            "the queue exists, with other settings",
-            "compare with `queuectl queue info`; change it with `queuectl queue set`, or use --if-not-exists",
-        ),
-        E::QueueNotEmpty => {
-            ("the queue holds messages", "empty it with `queuectl queue purge`, or leave out --if-empty")
-        }
-        E::MessageNotFound => {
-            ("no such message", "it was acked, removed or expired: `queuectl message history` may tell")
-        }
-        E::TooOld => (
-            "the number is below the session's window: its outcome is not known any more",
-            "a client gave up on the request and asked again much later: look whether it was done",
-        ),
-        E::SessionExpired => (
-            "the session was or may have been forgotten: outcomes of requests sent before are not known",
-            "the client was silent for too long: it opens a new session by itself; look whether the last requests were done",
-        ),
-        E::SessionLimit => (
-            "the session limit of the cluster is reached, and no session can give way",
-            "close clients that are not needed, or use fewer of them for longer: `queuectl stats` shows the sessions",
-        ),
-        E::SessionFull => (
-            "the session's answer buffer is full, or the number is beyond its window: raise `done_below`",
-            "send fewer requests at once in one session",
-        ),
-        E::DiskReserve => (
-            "the disk of the leader or of a voter would fall below its reserve: pushes wait, everything else goes on",
-            "free space on that disk, or pop: what is popped is free within a minute",
-        ),
-        E::Overloaded => (
-            "too much is in flight",
-            "wait and try again; more often than now and then, use fewer clients or a larger `limits.memory`",
-        ),
-        E::ShuttingDown => ("the node is stopping", "try another node; clients do by themselves"),
-        E::TimedOut => (
-            "a transfer of leadership or a change of members took too long",
-            "look whether it was done with `queuectl cluster status`, then try again",
-        ),
-        E::NotConfirmed => (
-            "proposed, but leadership was lost before the outcome was known",
-            "it may have been done: repeat a push with the same --dedup-key, or look",
-        ),
-        E::Unsupported => {
-            ("understood, but not done by this version; not given at present", "upgrade the node")
-        }
-        E::NodeExists => (
-            "a member of that name, address or number exists",
-            "choose another name or address, or remove the old member: `queuectl cluster members`",
-        ),
-        E::NodeNotFound => ("no such member", "check the name with `queuectl cluster members`"),
-        E::AddressUnreachable => (
-            "the leader cannot reach the address the node advertises",
-            "set `advertise.address` of the joining node to an address that the others can reach",
-        ),
-        E::ChangeInProgress => (
-            "another change of the membership is under way",
-            "wait until the change of members that is under way has ended",
-        ),
-        E::ContentCorrupt => (
-            "a content does not match its checksum",
-            "the data changed between client and disk: check memory and network of the client",
-        ),
-        E::QueueLimit => (
-            "the queue limit of the cluster is reached",
-            "remove queues that are not needed; use groups in place of one queue per customer",
-        ),
-        E::QueueChanged => (
-            "the queue's version is not the one named",
-            "look at the queue again and repeat the change with its new version",
-        ),
-        E::QueueFull => (
-            "the queue is at its limit of messages or bytes",
-            "pop, or raise max-messages and max-bytes: `queuectl queue info` shows them",
-        ),
-        E::DedupFull => (
-            "the limit of dedup keys of the queue is reached",
-            "shorten dedup-window, or wait until keys have passed it",
-        ),
-        E::UniqueHeld => (
-            "a live message has the unique key",
-            "wait for the message that holds the key, or push with `--on-held replace` or `keep`",
-        ),
-        E::QueuePaused => ("pushes to the queue are paused", "`queuectl queue resume QUEUE --pushes`"),
-        E::DeadToCycle => (
-            "the dead-letter queues would form a cycle, or a chain of more than 8",
-            "choose a dead-to that does not lead back: at most 8 queues in a row",
-        ),
-        E::AlreadyReady => (
-            "the message is ready or leased: too late to cancel it",
-            "too late to cancel: delete it with `queuectl message rm`, unless it is leased",
-        ),
-        E::MessageLeased => {
-            ("the message is leased", "wait for its consumer: `queuectl lease ls QUEUE` says who holds it")
-        }
-        E::GroupLimit => (
-            "the limit of weighted groups of the queue is reached",
-            "take back weights that are not needed: `queuectl group weight QUEUE GROUP none`",
-        ),
-        E::ReceiptStale => (
-            "the lease has ended or was settled before",
-            "the lease had ended: use a longer one (`--for`), or extend it in time",
-        ),
-        E::ConditionFailed => (
-            "a condition of the transaction does not hold",
-            "nothing was done: look at what the condition is about, then decide anew",
-        ),
-        E::ScheduleExists => (
-            "a schedule of that name exists",
-            "replace it with `queuectl schedule add --replace`, or choose another name",
-        ),
-        E::ScheduleNotFound => ("no such schedule", "check the name with `queuectl schedule ls`"),
-        E::ScheduleLimit => (
-            "the schedule limit of the cluster is reached",
-            "remove schedules that are not needed: `queuectl schedule ls`",
-        ),
-        E::StatesDiffer => (
-            "nodes came to different states and no majority agrees on one: nothing is leased",
-            "find the node that is wrong with `queuectl cluster status` and the logs, and replace it",
-        ),
-        E::NumberReused => (
-            "another request was sent under this number before, and executed; this one was not",
-            "the client has a fault: a number stands for one request, and what repeats it carries the same request",
-        ),
-        E::SessionNotBound => {
-            ("the session is not bound: bind it before attending", "bind the session before attending")
-        }
-        E::TlsRequired => (
-            "the node speaks with nobody in the clear (`tls.mode`)",
-            "add `--tls-ca FILE`, `--tls-pin`, or `--tls` with the authorities of the system",
-        ),
-        E::TlsOff => (
-            "the node speaks no TLS (`tls.mode`)",
-            "leave out `--tls`, `--tls-ca` and `--tls-pin`, or turn TLS on with `tls.mode` of the node",
-        ),
-        E::NodeRemoved => (
-            "the node is no member any more; its number is never given again",
-            "a removed node cannot come back: format a new one and add it",
-        ),
-        E::QuorumAtRisk => (
-            "without that member no majority of those that remain would answer",
-            "bring another voter back first, or replace the one that is lost: `queuectl cluster replace`",
-        ),
-        E::StoreRefused => (
-            "the peer's data directory is another one than it had, or an older state of it",
-            "the disk holds an older state: replace the node (`queued join --replace`), keep the directory",
-        ),
-        E::LevelUnknown => {
-            ("the node does not speak the cluster's feature level", "run a newer build on that node")
-        }
-        E::LevelNotSpoken => (
-            "not all members are known to speak that feature level",
-            "upgrade all nodes, then raise the level",
-        ),
-        E::Other(_) => ("a newer node gave a code that this build does not know", "upgrade this program"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -421,15 +228,5 @@ mod tests {
         assert!(missing.is_empty(), "not in the table: {missing:?}");
         assert!(ErrorCode::ALL.iter().all(|code| known.contains(code.as_str())));
         assert!(all.iter().all(|entry| !entry.meaning.is_empty() && !entry.todo.is_empty()));
-    }
-
-    #[test]
-    fn meanings_are_those_of_the_document_of_the_protocol() {
-        let book = include_str!("../../protocol/PROTOCOL.md");
-        for code in ErrorCode::ALL {
-            let begins = format!("| {} | {} |", code.number(), code.as_str());
-            let row = book.lines().find(|line| line.starts_with(&begins)).expect("each has its row");
-            assert!(row.contains(&format!("| {} |", explain(*code).0)), "{row}");
-        }
     }
 }

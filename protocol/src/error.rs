@@ -46,11 +46,11 @@ pub enum Retry {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+    ($($name:ident = $number:literal, $text:literal, $retry:literal, $meaning:literal, $advice:literal;)*) => {
         /// What went wrong. Numbers are never reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ErrorCode {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $meaning] $name,)*
             /// A code that this build does not know, by its number: the other side is newer. `applied`, `retry` and the text
             /// of its error hold all the same.
             Other(u16),
@@ -63,6 +63,27 @@ macro_rules! codes {
             /// The code as people and scripts see it.
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$name => $text,)* ErrorCode::Other(_) => "unknown_code" }
+            }
+
+            /// When a request that got it is worth repeating, in words: what [`Error::retry`] usually is.
+            pub fn retry(self) -> &'static str {
+                match self { $(ErrorCode::$name => $retry,)* ErrorCode::Other(_) => "as the error says" }
+            }
+
+            /// What went wrong, for a person.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(ErrorCode::$name => $meaning,)*
+                    ErrorCode::Other(_) => "a newer node gave a code that this build does not know",
+                }
+            }
+
+            /// What a person at a shell can do about it.
+            pub fn advice(self) -> &'static str {
+                match self {
+                    $(ErrorCode::$name => $advice,)*
+                    ErrorCode::Other(_) => "upgrade this program",
+                }
             }
 
             /// The code as it crosses the wire.
@@ -78,111 +99,164 @@ macro_rules! codes {
     };
 }
 
+// Number, text, when to repeat it, what it means, what to do about it: PROTOCOL.md and `queuectl errors` show them.
 codes! {
-    /// The bytes are not a frame or not a message of this connection's role.
-    BadFrame = 1, "bad_frame";
-    /// No common protocol version.
-    VersionMismatch = 2, "version_mismatch";
-    /// The hello names another cluster.
-    WrongCluster = 3, "wrong_cluster";
-    /// The peer did not prove the cluster's secret, or is not who it says.
-    NotPermitted = 4, "not_permitted";
-    /// A value of the request is out of its range.
-    BadRequest = 5, "bad_request";
-    /// A body, batch or frame exceeds its limit.
-    MessageTooBig = 6, "message_too_big";
-    /// This node does not lead; `retry` names who does.
-    NotLeader = 7, "not_leader";
-    /// Nobody leads at present.
-    NoLeader = 8, "no_leader";
-    /// No such queue.
-    QueueNotFound = 9, "queue_not_found";
-    /// The queue exists, with other settings.
-    QueueExists = 10, "queue_exists";
-    /// The queue holds messages.
-    QueueNotEmpty = 11, "queue_not_empty";
-    /// No such message.
-    MessageNotFound = 12, "message_not_found";
-    /// The number is below the session's window: its outcome is not known any more.
-    TooOld = 13, "too_old";
-    /// The session was forgotten: outcomes of its open requests are not known.
-    SessionExpired = 14, "session_expired";
-    /// The session limit of the cluster is reached.
-    SessionLimit = 15, "session_limit";
-    /// The session's answer buffer is full, or the number is beyond its window.
-    SessionFull = 16, "session_full";
-    /// A disk is nearly full: pushes wait, everything else goes on.
-    DiskReserve = 17, "disk_reserve";
-    /// Too much in flight.
-    Overloaded = 18, "overloaded";
-    /// The node is stopping.
-    ShuttingDown = 19, "shutting_down";
-    /// Not answered in the time the client gave.
-    TimedOut = 20, "timed_out";
-    /// Proposed, but leadership was lost before the outcome was known.
-    NotConfirmed = 21, "not_confirmed";
-    /// Not understood by this version.
-    Unsupported = 22, "unsupported";
-    /// A member of that name, address or number exists.
-    NodeExists = 23, "node_exists";
-    /// No such member.
-    NodeNotFound = 24, "node_not_found";
-    /// The leader cannot reach the address the joining node advertises.
-    AddressUnreachable = 25, "address_unreachable";
-    /// Another change of the membership is under way.
-    ChangeInProgress = 26, "change_in_progress";
-    /// A content does not match its checksum.
-    ContentCorrupt = 27, "content_corrupt";
-    /// The queue limit of the cluster is reached.
-    QueueLimit = 28, "queue_limit";
-    /// The queue's version is not the one named.
-    QueueChanged = 29, "queue_changed";
-    /// The queue is at its limit of messages or bytes.
-    QueueFull = 30, "queue_full";
-    /// The limit of dedup keys of the queue is reached.
-    DedupFull = 31, "dedup_full";
-    /// A live message has the unique key.
-    UniqueHeld = 32, "unique_held";
-    /// Pushes to the queue are paused.
-    QueuePaused = 33, "queue_paused";
-    /// The dead-letter queues would form a cycle, or too long a chain.
-    DeadToCycle = 34, "dead_to_cycle";
-    /// The message is ready or leased: too late to cancel it.
-    AlreadyReady = 35, "already_ready";
-    /// The message is leased.
-    MessageLeased = 36, "message_leased";
-    /// The limit of weighted groups of the queue is reached.
-    GroupLimit = 37, "group_limit";
-    /// The lease has ended or was settled before.
-    ReceiptStale = 38, "receipt_stale";
-    /// A condition of the transaction does not hold.
-    ConditionFailed = 39, "condition_failed";
-    /// A schedule of that name exists.
-    ScheduleExists = 40, "schedule_exists";
-    /// No such schedule.
-    ScheduleNotFound = 41, "schedule_not_found";
-    /// The schedule limit of the cluster is reached.
-    ScheduleLimit = 42, "schedule_limit";
-    /// Nodes came to different states and no majority says which is right: nothing is leased.
-    StatesDiffer = 43, "states_differ";
-    /// The session is not bound: bind it before attending.
-    SessionNotBound = 44, "session_not_bound";
-    /// Another request was sent under this number before, and executed; this one was not.
-    NumberReused = 45, "number_reused";
-    /// The node speaks with nobody in the clear (`tls.mode`).
-    TlsRequired = 53, "tls_required";
-    /// The node speaks no TLS (`tls.mode`).
-    TlsOff = 55, "tls_off";
-    /// The node is no member any more, and its number is never given again.
-    NodeRemoved = 60, "node_removed";
-    /// Without that member no majority of those that remain would answer.
-    QuorumAtRisk = 61, "quorum_at_risk";
-    /// The peer's data directory is not the one it had, or an older state of it.
-    StoreRefused = 62, "store_refused";
-    /// The node does not speak the cluster's feature level.
-    LevelUnknown = 63, "level_unknown";
-    /// Not all members are known to speak that feature level.
-    LevelNotSpoken = 64, "level_not_spoken";
+    BadFrame = 1, "bad_frame", "never",
+        "the bytes are not a frame or not a message of this connection's role",
+        "compare the versions of the client and of the nodes; a proxy that speaks HTTP may stand between";
+    VersionMismatch = 2, "version_mismatch", "never",
+        "no common protocol version",
+        "upgrade the older side: `queuectl version` and `queuectl cluster status` show both";
+    WrongCluster = 3, "wrong_cluster", "never",
+        "the hello names another cluster",
+        "check `--servers` and the context: these nodes belong to another cluster";
+    NotPermitted = 4, "not_permitted", "never",
+        "the peer did not prove the secret, or is not who it says",
+        "give the node the cluster's secret file; a client needs none, and logins do not exist yet";
+    BadRequest = 5, "bad_request", "never",
+        "a value of the request is out of its range",
+        "read the message of the error: it names the value and its range";
+    MessageTooBig = 6, "message_too_big", "never",
+        "a body, batch or frame exceeds its limit",
+        "make the body smaller, or raise `limits.message_size` of the nodes; send references to large files";
+    NotLeader = 7, "not_leader", "at leader",
+        "this node does not lead; `retry` names who does",
+        "clients follow by themselves; with --no-follow ask the node that the error names";
+    NoLeader = 8, "no_leader", "again or after ms",
+        "there is no leader at present, or no quorum answers it",
+        "wait: an election takes about a second. If it lasts, `queuectl cluster status` says which nodes are missing";
+    QueueNotFound = 9, "queue_not_found", "never",
+        "no such queue; `similar` may name the one that was meant",
+        "check the name with `queuectl queue ls`, or make it with `queuectl queue create`";
+    QueueExists = 10, "queue_exists", "never",
+        "the queue exists, with other settings",
+        "compare with `queuectl queue info`; change it with `queuectl queue set`, or use --if-not-exists";
+    QueueNotEmpty = 11, "queue_not_empty", "never",
+        "the queue holds messages",
+        "empty it with `queuectl queue purge`, or leave out --if-empty";
+    MessageNotFound = 12, "message_not_found", "never, of a peek also again",
+        "no such message",
+        "it was acked, removed or expired: `queuectl message history` may tell";
+    TooOld = 13, "too_old", "never, applied unknown",
+        "the number is below the session's window: its outcome is not known any more",
+        "a client gave up on the request and asked again much later: look whether it was done";
+    SessionExpired = 14, "session_expired", "never, applied unknown",
+        "the session was or may have been forgotten: outcomes of requests sent before are not known",
+        "the client was silent for too long: it opens a new session by itself; look whether the last requests were done";
+    SessionLimit = 15, "session_limit", "again",
+        "the session limit of the cluster is reached, and no session can give way",
+        "close clients that are not needed, or use fewer of them for longer: `queuectl stats` shows the sessions";
+    SessionFull = 16, "session_full", "again",
+        "the session's answer buffer is full, or the number is beyond its window: raise `done_below`",
+        "send fewer requests at once in one session";
+    DiskReserve = 17, "disk_reserve", "after ms",
+        "the disk of the leader or of a voter would fall below its reserve: pushes wait, everything else goes on",
+        "free space on that disk, or pop: what is popped is free within a minute";
+    Overloaded = 18, "overloaded", "after ms",
+        "too much is in flight",
+        "wait and try again; more often than now and then, use fewer clients or a larger `limits.memory`";
+    ShuttingDown = 19, "shutting_down", "again",
+        "the node is stopping",
+        "try another node; clients do by themselves";
+    TimedOut = 20, "timed_out", "never, again",
+        "a transfer of leadership or a change of members took too long",
+        "look whether it was done with `queuectl cluster status`, then try again";
+    NotConfirmed = 21, "not_confirmed", "again, applied unknown",
+        "proposed, but leadership was lost before the outcome was known",
+        "it may have been done: repeat a push with the same --dedup-key, or look";
+    Unsupported = 22, "unsupported", "never",
+        "understood, but not done by this version; not given at present",
+        "upgrade the node";
+    NodeExists = 23, "node_exists", "never",
+        "a member of that name, address or number exists",
+        "choose another name or address, or remove the old member: `queuectl cluster members`";
+    NodeNotFound = 24, "node_not_found", "never",
+        "no such member",
+        "check the name with `queuectl cluster members`";
+    AddressUnreachable = 25, "address_unreachable", "never or again",
+        "the leader cannot reach the address the node advertises",
+        "set `advertise.address` of the joining node to an address that the others can reach";
+    ChangeInProgress = 26, "change_in_progress", "again",
+        "another change of the membership is under way",
+        "wait until the change of members that is under way has ended";
+    ContentCorrupt = 27, "content_corrupt", "never",
+        "a content does not match its checksum",
+        "the data changed between client and disk: check memory and network of the client";
+    QueueLimit = 28, "queue_limit", "never",
+        "the queue limit of the cluster is reached",
+        "remove queues that are not needed; use groups in place of one queue per customer";
+    QueueChanged = 29, "queue_changed", "never",
+        "the queue's version is not the one named",
+        "look at the queue again and repeat the change with its new version";
+    QueueFull = 30, "queue_full", "after ms",
+        "the queue is at its limit of messages or bytes",
+        "pop, or raise max-messages and max-bytes: `queuectl queue info` shows them";
+    DedupFull = 31, "dedup_full", "after ms",
+        "the limit of dedup keys of the queue is reached",
+        "shorten dedup-window, or wait until keys have passed it";
+    UniqueHeld = 32, "unique_held", "never",
+        "a live message has the unique key",
+        "wait for the message that holds the key, or push with `--on-held replace` or `keep`";
+    QueuePaused = 33, "queue_paused", "after ms",
+        "pushes to the queue are paused",
+        "`queuectl queue resume QUEUE --pushes`";
+    DeadToCycle = 34, "dead_to_cycle", "never",
+        "the dead-letter queues would form a cycle, or a chain of more than 8",
+        "choose a dead-to that does not lead back: at most 8 queues in a row";
+    AlreadyReady = 35, "already_ready", "never",
+        "the message is ready or leased: too late to cancel it",
+        "too late to cancel: delete it with `queuectl message rm`, unless it is leased";
+    MessageLeased = 36, "message_leased", "never",
+        "the message is leased",
+        "wait for its consumer: `queuectl lease ls QUEUE` says who holds it";
+    GroupLimit = 37, "group_limit", "never",
+        "the limit of weighted groups of the queue is reached",
+        "take back weights that are not needed: `queuectl group weight QUEUE GROUP none`";
+    ReceiptStale = 38, "receipt_stale", "never",
+        "the lease has ended or was settled before",
+        "the lease had ended: use a longer one (`--for`), or extend it in time";
+    ConditionFailed = 39, "condition_failed", "never",
+        "a condition of the transaction does not hold",
+        "nothing was done: look at what the condition is about, then decide anew";
+    ScheduleExists = 40, "schedule_exists", "never",
+        "a schedule of that name exists",
+        "replace it with `queuectl schedule add --replace`, or choose another name";
+    ScheduleNotFound = 41, "schedule_not_found", "never",
+        "no such schedule",
+        "check the name with `queuectl schedule ls`";
+    ScheduleLimit = 42, "schedule_limit", "never",
+        "the schedule limit of the cluster is reached",
+        "remove schedules that are not needed: `queuectl schedule ls`";
+    StatesDiffer = 43, "states_differ", "after ms",
+        "nodes came to different states and no majority agrees on one: nothing is leased",
+        "find the node that is wrong with `queuectl cluster status` and the logs, and replace it";
+    SessionNotBound = 44, "session_not_bound", "never",
+        "the session is not bound: bind it before attending",
+        "bind the session before attending";
+    NumberReused = 45, "number_reused", "never",
+        "another request was sent under this number before, and executed; this one was not",
+        "the client has a fault: a number stands for one request, and what repeats it carries the same request";
+    TlsRequired = 53, "tls_required", "never",
+        "the node speaks with nobody in the clear (`tls.mode`)",
+        "add `--tls-ca FILE`, `--tls-pin`, or `--tls` with the authorities of the system";
+    TlsOff = 55, "tls_off", "never",
+        "the node speaks no TLS (`tls.mode`)",
+        "leave out `--tls`, `--tls-ca` and `--tls-pin`, or turn TLS on with `tls.mode` of the node";
+    NodeRemoved = 60, "node_removed", "never",
+        "the node is no member any more; its number is never given again",
+        "a removed node cannot come back: format a new one and add it";
+    QuorumAtRisk = 61, "quorum_at_risk", "never",
+        "without that member no majority of those that remain would answer",
+        "bring another voter back first, or replace the one that is lost: `queuectl cluster replace`";
+    StoreRefused = 62, "store_refused", "never",
+        "the peer's data directory is another one than it had, or an older state of it",
+        "the disk holds an older state: replace the node (`queued join --replace`), keep the directory";
+    LevelUnknown = 63, "level_unknown", "never",
+        "the node does not speak the cluster's feature level",
+        "run a newer build on that node";
+    LevelNotSpoken = 64, "level_not_spoken", "never or again",
+        "not all members are known to speak that feature level",
+        "upgrade all nodes, then raise the level";
 }
 
 impl Serialize for ErrorCode {

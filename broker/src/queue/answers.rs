@@ -10,7 +10,7 @@ use queue_protocol::limits::{
 use queue_protocol::names::MessageId;
 use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::{At, PushOutcome};
-use queue_protocol::txn::{StepDone, TxnOutcome};
+use queue_protocol::txn::StepDone;
 
 use super::command::{Lease, Op, Push};
 use super::reply::{Grant, Outcome, Refusal, Reply};
@@ -20,19 +20,19 @@ const ANSWER_SIZE: u64 = 56;
 /// One message of a delivery, besides the name of its queue.
 const GRANT_SIZE: u64 = 64;
 /// One result of a push.
-const PUSH_OUTCOME_SIZE: u64 = 16;
+pub(super) const PUSH_OUTCOME_SIZE: u64 = 16;
 
 /// One step of a transaction, besides its results.
 const STEP_SIZE: u64 = 16;
 
 /// What a message of a delivery counts.
-fn grant_size(grant: &Grant) -> u64 {
+pub(super) fn grant_size(grant: &Grant) -> u64 {
     let checkpoint = grant.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.as_bytes().len());
     GRANT_SIZE + (grant.queue.as_str().len() + checkpoint) as u64
 }
 
 /// What a step counts.
-fn step_size(step: &StepDone) -> u64 {
+pub(super) fn step_size(step: &StepDone) -> u64 {
     let runs = if let StepDone::Pushed(runs) = step { runs.len() as u64 } else { 0 };
     STEP_SIZE + runs * PUSH_OUTCOME_SIZE
 }
@@ -113,8 +113,8 @@ impl Answer {
     pub(super) fn grants(&self) -> &[Grant] {
         match &self.result {
             Recorded::Other(result) => match &**result {
-                Ok(Outcome::Delivered(grants)) => grants,
-                Ok(_) | Err(_) => &[],
+                Ok(outcome) => outcome.grants(),
+                Err(_) => &[],
             },
             Recorded::Pushed { .. } => &[],
         }
@@ -128,12 +128,7 @@ impl Answer {
         let items = match &self.result {
             Recorded::Pushed { .. } => PUSH_OUTCOME_SIZE,
             Recorded::Other(result) => match &**result {
-                Ok(Outcome::Pushed(outcomes)) => outcomes.len() as u64 * PUSH_OUTCOME_SIZE,
-                Ok(Outcome::Delivered(grants)) => grants.iter().map(grant_size).sum(),
-                Ok(Outcome::Settled(results) | Outcome::Extended { results, .. }) => results.len() as u64,
-                Ok(Outcome::Edited(results)) => results.len() as u64,
-                Ok(Outcome::Txn(TxnOutcome::Done(steps))) => steps.iter().map(step_size).sum(),
-                Ok(_) => 0,
+                Ok(outcome) => outcome.items_size(),
                 Err(refusal) => (name_size(&refusal.queue) + name_size(&refusal.similar)) as u64,
             },
         };

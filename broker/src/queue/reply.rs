@@ -9,6 +9,7 @@ use queue_protocol::response::{Answer, At, Edited, Extended, PushOutcome, Settle
 use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
+use super::answers::{PUSH_OUTCOME_SIZE, grant_size, step_size};
 use super::gone::Gone;
 
 /// Answer to one command.
@@ -69,6 +70,34 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Messages it hands out.
+    pub(super) fn grants(&self) -> &[Grant] {
+        if let Self::Delivered(grants) = self { grants } else { &[] }
+    }
+
+    /// Bytes that its items count in the session that keeps it; [`Op::cost`](super::command::Op::cost) bounds them.
+    pub(super) fn items_size(&self) -> u64 {
+        match self {
+            Self::Pushed(runs) => runs.len() as u64 * PUSH_OUTCOME_SIZE,
+            Self::Delivered(grants) => grants.iter().map(grant_size).sum(),
+            Self::Settled(results) | Self::Extended { results, .. } => results.len() as u64,
+            Self::Edited(results) => results.len() as u64,
+            Self::Txn(TxnOutcome::Done(steps)) => steps.iter().map(step_size).sum(),
+            Self::Nothing
+            | Self::Created(_)
+            | Self::Altered(_)
+            | Self::Count(_)
+            | Self::Swept(_)
+            | Self::Closed
+            | Self::Node(_)
+            | Self::Ticked
+            | Self::Weighed(_)
+            | Self::Raised(_)
+            | Self::Txn(TxnOutcome::Failed { .. })
+            | Self::Bound(_) => 0,
+        }
+    }
+
     /// As a client gets it. Deliveries are none: they need their contents.
     ///
     /// # Panics

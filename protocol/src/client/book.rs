@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::error::ErrorCode;
 use crate::limits as max;
 use crate::requests::{ANSWERS, At, Class, ROWS, Row, Tail};
 use crate::settings::Settings;
@@ -157,6 +158,15 @@ fn ranges_table() -> String {
     table
 }
 
+/// Every code of an error.
+fn codes_table() -> String {
+    let row = |code: &ErrorCode| {
+        format!("| {} | {} | {} | {} |\n", code.number(), code.as_str(), code.retry(), code.meaning())
+    };
+    let rows: String = ErrorCode::ALL.iter().map(row).collect();
+    format!("| code | text | retry | meaning |\n|---|---|---|---|\n{rows}")
+}
+
 /// What a cluster holds at most.
 fn cluster_table() -> String {
     let minutes = max::SESSION_IDLE_MS / 60_000;
@@ -199,9 +209,12 @@ fn cluster_table() -> String {
 fn the_tables_of_the_book_are_those_of_the_code() {
     let mut book = std::fs::read_to_string(book_path()).expect("there is a book");
     let update = std::env::var_os("UPDATE_BOOK").is_some();
-    for (name, table) in
-        [("answers", answers_table()), ("ranges", ranges_table()), ("cluster", cluster_table())]
-    {
+    for (name, table) in [
+        ("answers", answers_table()),
+        ("ranges", ranges_table()),
+        ("codes", codes_table()),
+        ("cluster", cluster_table()),
+    ] {
         let (begin, end) = (format!("<!-- table: {name} -->\n"), "\n<!-- end -->");
         let at = book.find(&begin).unwrap_or_else(|| panic!("no place for the table {name}")) + begin.len();
         let size = book[at..].find(end).expect("the table ends");

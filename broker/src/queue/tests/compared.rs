@@ -200,8 +200,13 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
 
 /// Whether a command was executed just now, and its answer is kept.
 fn is_recorded(reply: &Reply) -> bool {
-    let not_admitted =
-        [ErrorCode::TooOld, ErrorCode::SessionExpired, ErrorCode::SessionFull, ErrorCode::SessionLimit];
+    let not_admitted = [
+        ErrorCode::TooOld,
+        ErrorCode::NumberReused,
+        ErrorCode::SessionExpired,
+        ErrorCode::SessionFull,
+        ErrorCode::SessionLimit,
+    ];
     match &reply.result {
         Ok(Outcome::Nothing | Outcome::Closed) => false,
         Ok(_) => !reply.repeated,
