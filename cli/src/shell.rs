@@ -283,6 +283,8 @@ pub(crate) fn unexpected(answer: &Answer) -> End {
         Answer::History(_) => "history",
         Answer::Bound => "binding",
         Answer::Clients(_) => "clients",
+        Answer::Rotation(_) => "rotation",
+        Answer::Forgotten(_) => "forgetting",
     };
     Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }

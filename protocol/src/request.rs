@@ -119,6 +119,14 @@ pub enum Request {
     Attend,
     /// List the connections of clients at the node that is asked. Answered by every node.
     Clients(Clients),
+    /// Give the cluster another secret, another admission key and other certificates; while that is under way, tell how far it
+    /// has come.
+    RotateSecret {
+        /// Do not wait for members that do not answer: they need a copy of the new SECRET file before they come back.
+        force: bool,
+    },
+    /// Dial a node plain again that has spoken TLS before. It is about the node that is asked.
+    TlsForget(NodeId),
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.

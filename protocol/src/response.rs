@@ -22,7 +22,7 @@ use crate::limits::{
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
 use crate::schedule::ScheduleList;
-use crate::security::TlsView;
+use crate::security::{RotationView, SecretView, TlsView};
 use crate::settings::Settings;
 pub use crate::stages::{StageView, WriteStage};
 use crate::txn::TxnOutcome;
@@ -119,6 +119,10 @@ pub enum Answer {
     Bound,
     /// To a listing of connections.
     Clients(ClientList),
+    /// To a rotation of the secret: how far it has come.
+    Rotation(RotationView),
+    /// To a forgetting: whether that node was known to speak TLS.
+    Forgotten(bool),
 }
 
 /// A run of messages of one push that fared alike.
@@ -438,6 +442,8 @@ pub struct StatusView {
     pub health: HealthView,
     /// How its connections are secured.
     pub tls: TlsView,
+    /// Which secret of the cluster it has.
+    pub secret: SecretView,
 }
 
 /// A member as the membership names it.

@@ -15,6 +15,7 @@ use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
 
 use super::nodes::Admission;
+pub use super::rotation::{BeginRotation, NoteRotation};
 
 /// Commands of one entry, at most.
 pub const COMMANDS_COUNT_MAX: usize = 4_096;
@@ -189,6 +190,10 @@ pub enum Op {
     },
     /// The node that made the cluster, number 1, and the key that certifies others; only that node itself says so, once.
     FoundCluster(Box<FoundCluster>),
+    /// Another secret and admission key are made; only the broker itself says so.
+    BeginRotation(Box<BeginRotation>),
+    /// How far a member is with them; only the broker itself says so.
+    NoteRotation(NoteRotation),
 }
 
 /// What a cluster begins with.

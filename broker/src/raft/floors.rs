@@ -134,7 +134,8 @@ impl Floors {
             return Err(Error::refused(ErrorCode::StoreRefused, what));
         }
         let PeerHello { node, store, epoch, boot, .. } = *peer;
-        let fresh = Floor { node, store, epoch, boot, acknowledged: 0, term: 0, voted: NodeId(0) };
+        let fresh =
+            Floor { node, store, epoch, boot, acknowledged: 0, term: 0, voted: NodeId(0), secured: false };
         let next = Floor { epoch, boot, ..floor.unwrap_or(fresh) };
         if floor != Some(next) {
             if floor.is_none() && peers.len() >= FLOORS_MAX {
@@ -189,6 +190,31 @@ impl Floors {
     /// A peer gave this node its vote.
     pub(crate) fn granted(&self, peer: NodeId, vote: Vote) {
         self.raise(peer, 0, Some(vote));
+    }
+
+    /// A peer that was let in speaks TLS: it is not dialed in the clear any more.
+    pub(crate) fn spoke_tls(&self, peer: NodeId) {
+        self.set_secured(peer, true);
+    }
+
+    /// Whether it has.
+    pub(crate) fn speaks_tls(&self, peer: NodeId) -> bool {
+        self.peers().get(&peer).is_some_and(|known| known.floor.secured)
+    }
+
+    /// It may be dialed in the clear again. Gives whether it might not.
+    pub(crate) fn forget_tls(&self, peer: NodeId) -> bool {
+        self.set_secured(peer, false)
+    }
+
+    fn set_secured(&self, peer: NodeId, secured: bool) -> bool {
+        let mut peers = self.peers();
+        let Some(known) = peers.get_mut(&peer).filter(|known| known.floor.secured != secured) else {
+            return false;
+        };
+        known.floor.secured = secured;
+        self.save(&peers);
+        true
     }
 
     /// A peer told of itself.
@@ -268,7 +294,16 @@ mod tests {
 
     fn floor() -> Floor {
         let voted = NodeId(2);
-        Floor { node: NodeId(3), store: STORE, epoch: 5, boot: 50, acknowledged: 100, term: 4, voted }
+        Floor {
+            node: NodeId(3),
+            store: STORE,
+            epoch: 5,
+            boot: 50,
+            acknowledged: 100,
+            term: 4,
+            voted,
+            secured: false,
+        }
     }
 
     /// The next start of that node, with all it had.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::type_config::TypeConfigExt;
-use queue_protocol::client::Stream;
+use queue_protocol::client::{Dialing, Stream};
 use queue_protocol::error::Error;
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
@@ -22,11 +22,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
-use super::admission::{Gate, Keys};
+use super::admission::Gate;
 use super::bounds::Bounds;
 use super::failed::Failed;
 use super::floors::Floors;
 use super::levels::Spoken;
+use super::ring::Ring;
+use super::rotation::not_secured;
 use super::types::{Member, TypeConfig};
 use crate::outside::Outside;
 
@@ -49,15 +51,14 @@ pub(crate) struct Credentials {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
     pub(crate) store: StoreId,
-    pub(crate) secret: Secret,
+    /// The secrets that count, and what shows which node it is.
+    pub(crate) ring: Arc<Ring>,
     /// How often the log was opened, this time included.
     pub(crate) epoch: u32,
     /// The random number of this process.
     pub(crate) boot: u64,
     /// What it speaks, and what the cluster does.
     pub(crate) spoken: Spoken,
-    /// What shows which node it is; none while it is joining.
-    pub(crate) keys: Option<Arc<Keys>>,
 }
 
 impl Credentials {
@@ -70,7 +71,7 @@ impl Credentials {
     /// What this node proves itself with, once it may: `facts`, and its identity.
     pub(crate) fn tell(&self, transcript: &Transcript, facts: Facts) -> Told {
         let id = PeerId { node: self.node, store: self.store };
-        let identity = self.keys.as_ref().map(|keys| keys.show(self.cluster, id, transcript));
+        let identity = self.ring.keys().map(|keys| keys.show(self.cluster, id, transcript));
         Told { facts, identity }
     }
 }
@@ -93,6 +94,10 @@ pub(crate) struct PeerStream {
     pub(crate) cluster: ClusterId,
     /// Hides keys on it.
     seal: Seal,
+    /// What both sides have proved.
+    secret: Secret,
+    /// Its channel is bound to the proof.
+    is_secured: bool,
     /// Where it leads.
     pub(crate) address: String,
 }
@@ -160,7 +165,18 @@ pub(crate) async fn dial_peer(
     address: &str,
     called: Option<Called>,
 ) -> io::Result<PeerStream> {
-    let dialing = outside.net.dial(address);
+    over(outside.net.dial(address), outside, me, gate, address, called).await
+}
+
+/// The same over a connection that is being opened.
+async fn over(
+    dialing: Dialing,
+    outside: &Outside,
+    me: &Credentials,
+    gate: Option<&Gate>,
+    address: &str,
+    called: Option<Called>,
+) -> io::Result<PeerStream> {
     let stream = tokio::time::timeout(DIAL_TIMEOUT, dialing)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer")))??;
@@ -173,7 +189,8 @@ pub(crate) async fn dial_peer(
     let cluster = (me.node != JOINING).then_some(me.cluster);
     let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
     let tell = |transcript: &Transcript| me.tell(transcript, own.facts());
-    let proved = peer_handshake(&mut reader, &mut writer, hello, &channel, &me.secret, called, tell).await;
+    let secret = me.ring.proves();
+    let proved = peer_handshake(&mut reader, &mut writer, hello, &channel, &secret, called, tell).await;
     let peer = proved.map_err(|error| match error {
         HandshakeError::Io(error) => error,
         HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
@@ -192,6 +209,8 @@ pub(crate) async fn dial_peer(
         hello: peer.hello,
         cluster: peer.cluster,
         seal: peer.seal,
+        secret,
+        is_secured: peer.transcript.is_secured(),
         address: address.to_owned(),
     })
 }
@@ -210,6 +229,8 @@ struct Queues {
 /// One connection while it lives.
 pub(crate) struct Open {
     peer: PeerHello,
+    secret: Secret,
+    is_secured: bool,
     /// Where it leads.
     address: String,
     queues: Mutex<Queues>,
@@ -389,7 +410,10 @@ impl Link {
     pub(crate) async fn open(&self) -> io::Result<Arc<Open>> {
         let mut slot = self.open.lock().await;
         if let Some(open) = slot.take() {
-            if self.is_current(&open) && open.address == self.address() {
+            if self.is_current(&open)
+                && open.address == self.address()
+                && open.secret == self.me.ring.proves()
+            {
                 if !open.queues().closed {
                     return Ok(Arc::clone(slot.insert(open)));
                 }
@@ -415,6 +439,8 @@ impl Link {
         self.dial_at_once();
         let open = Arc::new(Open {
             peer: stream.hello,
+            secret: stream.secret,
+            is_secured: stream.is_secured,
             address: stream.address,
             queues: Mutex::default(),
             filled: Notify::new(),
@@ -438,6 +464,34 @@ impl Link {
         }
     }
 
+    /// Ends a connection that was proved with a secret that lets nobody in any more.
+    pub(crate) async fn end_unproved(&self) {
+        let mut slot = self.open.lock().await;
+        if let Some(open) = slot.take_if(|open| !self.me.ring.lets_in(&open.secret)) {
+            open.close();
+        }
+    }
+
+    /// Asks if the connection is secured.
+    ///
+    /// # Errors
+    /// It is not, or as [`Link::ask`].
+    pub(crate) async fn ask_secured(
+        &self,
+        request: &PeerRequest,
+        within: Duration,
+    ) -> io::Result<PeerResponse> {
+        if !self.open_within(within).await?.is_secured {
+            return Err(not_secured());
+        }
+        self.ask(Lane::Urgent, request, Vec::new(), within).await
+    }
+
+    /// Whether nothing was asked for want of a secured connection.
+    pub(crate) fn is_plain(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// The node is there: no pause is left from when it was not.
     pub(crate) fn dial_at_once(&self) {
         *self.failed() = None;
@@ -449,13 +503,22 @@ impl Link {
             io::Error::new(io::ErrorKind::NotConnected, "the cluster has not agreed on its address yet")
         })?;
         let called = Called { node: self.node, store: Some(StoreId(self.member.store)) };
-        let stream = dial_peer(&self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
+        let speaks_tls = self.gate.floors.speaks_tls(self.node);
+        let dialing = if speaks_tls {
+            self.outside.net.dial_as_before(&address)
+        } else {
+            self.outside.net.dial(&address)
+        };
+        let stream = over(dialing, &self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
         self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
         let newest = self.addresses.newest(self.node);
         self.gate
             .floors
             .admit(&stream.hello, newest.as_ref().or(Some(&self.member)))
             .map_err(io::Error::other)?;
+        if stream.is_secured {
+            self.gate.floors.spoke_tls(self.node);
+        }
         Ok(stream)
     }
 
@@ -468,9 +531,7 @@ impl Link {
         within: Duration,
     ) -> io::Result<PeerResponse> {
         let until = Instant::now() + within;
-        let late =
-            || io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()));
-        let open = timeout_at(until, self.open()).await.map_err(|_| late())??;
+        let open = self.open_within(within).await?;
         match timeout_at(until, open.send(lane, request, tail)).await {
             Ok(answer) => {
                 let answer = answer.map_err(|_| {
@@ -484,8 +545,16 @@ impl Link {
                     tracing::info!(node = self.member.name, "a silent connection is given up");
                     open.close();
                 }
-                Err(late())
+                Err(self.late())
             }
         }
+    }
+
+    fn late(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()))
+    }
+
+    async fn open_within(&self, within: Duration) -> io::Result<Arc<Open>> {
+        tokio::time::timeout(within, self.open()).await.map_err(|_| self.late())?
     }
 }

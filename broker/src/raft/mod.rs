@@ -39,6 +39,8 @@ pub(crate) mod recover;
 mod refusals;
 mod reserve;
 mod retention;
+mod ring;
+mod rotation;
 mod rounds;
 mod sections;
 mod send_snapshot;
@@ -76,6 +78,7 @@ pub(crate) use self::levels::Spoken;
 pub(crate) use self::link::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::peer_server::serve_peer;
 pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
+pub(crate) use self::ring::{Generation, Keeping, Kept, Old, Ring, Vault};
 pub(crate) use self::status::Terms;
 pub use self::witness::{Seen, Witness};
 
@@ -181,6 +184,7 @@ pub(crate) struct Me {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) vault: Arc<dyn Vault>,
 }
 
 /// Why Raft did not start.
@@ -215,6 +219,8 @@ pub(crate) struct Consensus {
     /// Held while a node joins; why the last one was not taken in.
     joining: tokio::sync::Mutex<Option<(StoreId, Error)>>,
     invitations: Invitations,
+    /// Held while the secrets of this node change.
+    rotating: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Arc<Rooms>,
     /// The newest term whose vote is on disk.
@@ -315,6 +321,7 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             invitations: Invitations::default(),
+            rotating: tokio::sync::Mutex::default(),
             away: Mutex::default(),
             rooms,
             voted,
@@ -352,6 +359,7 @@ impl Consensus {
         TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
         TypeConfig::spawn(admission::found_cluster(Arc::downgrade(&consensus)));
         TypeConfig::spawn(admission::end_removed(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(rotation::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(chronicle::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(cause::end_with_raft(
             consensus.raft.clone(),

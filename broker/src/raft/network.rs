@@ -115,6 +115,17 @@ impl Network {
         }
     }
 
+    /// Ends connections that were proved with a secret that lets nobody in any more.
+    pub(crate) async fn end_unproved(&self) {
+        let links: Vec<Arc<Link>> = {
+            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            links.values().cloned().collect()
+        };
+        for link in links {
+            link.end_unproved().await;
+        }
+    }
+
     /// A node was let in: it is there.
     pub(crate) fn came(&self, node: NodeId) {
         let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);

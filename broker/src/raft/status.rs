@@ -232,6 +232,7 @@ impl Consensus {
             connections_max: 0,
             connections_asked: 0,
             tls: self.outside.net.tls().view(),
+            secret: self.secret_view(),
             health: told,
         }
     }

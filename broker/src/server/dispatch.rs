@@ -274,6 +274,10 @@ impl Dispatch {
                 outcome(self.consensus.change_members(change).await.map(Answer::Member))
             }
             Request::Drain(on) => outcome(self.consensus.drain(on).await.map(Answer::Drained)),
+            Request::RotateSecret { force } => {
+                outcome(self.consensus.rotate_secret(force).await.map(Answer::Rotation))
+            }
+            Request::TlsForget(node) => outcome(self.consensus.tls_forget(node).map(Answer::Forgotten)),
             Request::RaiseLevel(level) => outcome(self.consensus.raise_level(level).await.map(Answer::Level)),
             Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
             Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
@@ -420,7 +424,11 @@ fn extend_op(extend: Extend) -> Result<Op, Error> {
 fn is_about_nodes(request: &Request) -> bool {
     matches!(
         request,
-        Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) | Request::RaiseLevel(_)
+        Request::TransferLeader(_)
+            | Request::ChangeMembers(_)
+            | Request::Drain(_)
+            | Request::RaiseLevel(_)
+            | Request::RotateSecret { .. }
     )
 }
 
@@ -441,6 +449,8 @@ fn is_read(request: &Request) -> bool {
             | Request::ChangeMembers(_)
             | Request::Drain(_)
             | Request::RaiseLevel(_)
+            | Request::RotateSecret { .. }
+            | Request::TlsForget(_)
             | Request::Attend
     )
 }

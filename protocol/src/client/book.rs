@@ -73,7 +73,7 @@ fn answers_table() -> String {
             Repeat::Not => ("no", "look what came of it"),
         };
         let asked = match &requests[0] {
-            Request::Drain(_) => "the node that it is about",
+            Request::Drain(_) | Request::TlsForget(_) => "the node that it is about",
             first if format!("{first:?}").contains("consistency") => "the leader; `Stale`: any node",
             first if needs_leader(first) => "the leader",
             _ => "any node",

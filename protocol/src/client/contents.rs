@@ -86,6 +86,8 @@ pub(super) fn answers(request: &Request, answer: &Answer) -> bool {
         Request::CloseSession => matches!(answer, Answer::Closed),
         Request::Stats => matches!(answer, Answer::Stats(_)),
         Request::Clients(_) => matches!(answer, Answer::Clients(_)),
+        Request::RotateSecret { .. } => matches!(answer, Answer::Rotation(_)),
+        Request::TlsForget(_) => matches!(answer, Answer::Forgotten(_)),
         Request::BindSession { .. } => matches!(answer, Answer::Bound),
         Request::Attend => false,
     }

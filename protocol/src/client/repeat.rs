@@ -47,6 +47,8 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
         | Request::Explain(_) => Repeat::Free,
         Request::TransferLeader(_)
         | Request::ChangeMembers(_)
+        | Request::RotateSecret { .. }
+        | Request::TlsForget(_)
         | Request::Drain(_)
         | Request::RaiseLevel(_) => Repeat::Not,
     }
@@ -55,7 +57,7 @@ pub(super) fn repeat_of(request: &Request) -> Repeat {
 /// Only the leader answers it.
 pub(super) fn needs_leader(request: &Request) -> bool {
     match request {
-        Request::Status | Request::Clients(_) | Request::Drain(_) => false,
+        Request::Status | Request::Clients(_) | Request::Drain(_) | Request::TlsForget(_) => false,
         Request::Peek(peek) => peek.consistency == Consistency::Linearizable,
         Request::Queues(queues) => queues.consistency == Consistency::Linearizable,
         Request::Groups(groups) => groups.consistency == Consistency::Linearizable,
