@@ -18,7 +18,7 @@ use crate::config::{Config, LogFormat};
 use crate::mutants::{self, Mutant};
 
 /// The libraries that talk a lot: a peer that is away is a warning of theirs at every heartbeat. Below debug only
-/// their errors are of interest; who is away is said by `raft::status`, once.
+/// their errors are of interest; who is away is said by `raft::cluster::status`, once.
 const TALKATIVE: [&str; 1] = ["openraft"];
 
 /// What this process logs with, once it has begun to.

@@ -8,6 +8,7 @@ use queue_protocol::limits::{
     SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_NUMBERS_MAX, TAIL_SIZE_MAX,
 };
 use queue_protocol::names::MessageId;
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::{At, PushOutcome};
 use queue_protocol::txn::{StepDone, TxnOutcome};
 
@@ -15,7 +16,7 @@ use super::command::{Op, Push};
 use super::reply::{Grant, Outcome, Refusal, Reply};
 
 /// Answers to be counted as so many bytes, whatever is in them.
-const ANSWER_SIZE: u64 = 48;
+const ANSWER_SIZE: u64 = 56;
 /// One message of a delivery, besides the name of its queue.
 const GRANT_SIZE: u64 = 64;
 /// One result of a push.
@@ -60,6 +61,8 @@ pub(super) struct Answers {
 pub(super) struct Answer {
     /// Where it took effect.
     pub(super) at: At,
+    /// Of the request that it answers.
+    pub(super) request: RequestHash,
     result: Recorded,
 }
 
@@ -71,14 +74,14 @@ enum Recorded {
 }
 
 impl Answer {
-    pub(super) fn new(at: At, result: &Result<Outcome, Refusal>) -> Self {
+    pub(super) fn new(at: At, request: RequestHash, result: &Result<Outcome, Refusal>) -> Self {
         let result = match result {
             Ok(Outcome::Pushed(outcomes)) if let [PushOutcome::Stored { first_id, count }] = outcomes[..] => {
                 Recorded::Pushed { first_id, count }
             }
             other => Recorded::Other(Arc::new(other.clone())),
         };
-        Self { at, result }
+        Self { at, request, result }
     }
 
     pub(super) fn result(&self) -> Result<Outcome, Refusal> {

@@ -9,6 +9,7 @@ use queue_protocol::limits::{
 };
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId, StoreId};
 use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::schedule::{Missed, When};
 use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
@@ -70,6 +71,8 @@ pub struct SessionStamp {
     pub done_below: u64,
     /// How the session opens with this command; `None` if the proposing leader knew that it is open.
     pub opening: Option<Opening>,
+    /// Of the request, which is the same whenever it comes under this number.
+    pub request: RequestHash,
 }
 
 /// What a session opens with.

@@ -139,7 +139,7 @@ impl Dispatch {
             (None, true) => Ok(None),
             (None, false) => Err(bad("a request that changes something needs a stamp")),
             (Some(_), true) => Err(bad("a request that changes nothing has no stamp")),
-            (Some(stamp), false) => caller.stamp(stamp, &self.consensus).map(Some),
+            (Some(stamp), false) => caller.stamp(stamp, request, &self.consensus).map(Some),
         }
     }
 
@@ -228,9 +228,10 @@ impl Dispatch {
         }
         let stamp = session.expect("a lease without a stamp was refused before");
         let (known, reading, lost) = self.consensus.read(|state, _| {
-            let known = state.recorded(stamp.session, stamp.number);
+            let lost = state.is_lost(&stamp);
+            let known = state.recorded(stamp.session, stamp.number).filter(|_| !lost);
             let reading = known.as_ref().and_then(|reply| self.consensus.reading([reply]));
-            (known, reading, state.is_lost(&stamp))
+            (known, reading, lost)
         });
         if let Some(recorded) = known {
             let committed = crate::raft::Committed {
@@ -242,7 +243,7 @@ impl Dispatch {
             return reply.finish(Finished::of(Ok(committed)));
         }
         if lost {
-            // Not `empty`: what came of it is not known any more, and apply says so.
+            // Not `empty`: what came of it is not known any more, or it came of another request; apply says which.
             return self.propose(Command { session, op: kind(lease) }, Vec::new(), Vec::new(), reply);
         }
         let patience = Patience { until: Instant::now() + Duration::from_millis(wait_ms), linger };
