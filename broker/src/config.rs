@@ -4,6 +4,7 @@
 //! empty is not set, and one that a flag overrides is not looked at; a value of the file is checked in any case.
 
 mod check;
+pub(crate) mod credential;
 pub mod file;
 pub mod flags;
 mod memory;

@@ -183,6 +183,14 @@ mutants! {
     RemovedStillHeard => "removed-still-heard" in Processes,
     /// A peer's term is believed, whatever it is.
     AnyTermBelieved => "any-term-believed" in Units,
+    /// Connections that were proved with a secret that is gone go on.
+    OldProofLivesOn => "old-proof-lives-on" in Units,
+    /// A node that has spoken TLS is dialed in the clear as soon as it says that it speaks none.
+    TlsForgotten => "tls-forgotten" in Processes,
+    /// A secret is given to whoever asks, over whatever connection.
+    SecretOverPlainLink => "secret-over-plain-link" in Processes,
+    /// A rotation goes on when a majority of the members has the next secret.
+    SecretSwitchedByMajority => "secret-switched-by-majority" in Units,
 }
 
 /// Whether the unit test `name` passes as it is and fails in a process with the bug.

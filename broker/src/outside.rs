@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::client::{Dial, Stream};
+use queue_protocol::client::{Dial, Dialing, Stream};
 use rustix::net::sockopt;
 
 use crate::clock::Clock;
@@ -47,6 +47,10 @@ pub trait Net: Dial {
     /// How this network's connections are secured.
     fn tls(&self) -> Arc<Tls> {
         Tls::off()
+    }
+    /// Dials a node that has spoken TLS before: in the clear only if this node speaks none itself.
+    fn dial_as_before(&self, address: &str) -> Dialing {
+        self.dial(address)
     }
     /// The dial of a client inside of the node, which proves nothing and so must check whom it reaches; `None` if it is the
     /// same as that of peers.

@@ -15,6 +15,7 @@ use crate::grammar::{ClusterCmd, WaitFor};
 use crate::members;
 use crate::nodes::{self, Nodes};
 use crate::render;
+use crate::secret;
 use crate::shell::Shell;
 use crate::table::{Align, Table};
 
@@ -33,10 +34,12 @@ pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
         ClusterCmd::Transfer { node } => transfer(shell, node).await,
         ClusterCmd::Add { address, learner } => members::add(shell, &address, learner).await,
         ClusterCmd::Promote { node } => members::promote(shell, &node).await,
-        ClusterCmd::Remove { node, force } => members::remove(shell, &node, force).await,
+        ClusterCmd::Remove { node, force, rotate } => members::remove(shell, &node, force, rotate).await,
         ClusterCmd::Replace { old, address } => members::replace(shell, &old, &address).await,
         ClusterCmd::SetAddress { node, address } => members::set_address(shell, &node, &address).await,
         ClusterCmd::Drain { node, undo } => members::drain(shell, &node, undo).await,
+        ClusterCmd::RotateSecret { force } => secret::rotate(shell, force).await,
+        ClusterCmd::TlsForget { node } => secret::tls_forget(shell, &node).await,
         ClusterCmd::Upgrade { level } => upgrade(shell, level).await,
         ClusterCmd::SafeToStop { node } => members::safe_to_stop(shell, &node).await,
     }
@@ -56,7 +59,8 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
         let table = nodes.table(shell.out.width());
         shell.out.add(table.as_bytes());
         let verdict = std::iter::once(judged.verdict()).chain(judged.troubles()).chain(judged.remarks());
-        for line in verdict.chain([nodes.feature_level()]).chain(nodes.clocks()) {
+        let rest = nodes.rotation().into_iter().chain(nodes.clocks());
+        for line in verdict.chain([nodes.feature_level()]).chain(rest) {
             shell.out.add(format!("{line}\n").as_bytes());
         }
         for line in nodes.warnings() {

@@ -43,6 +43,7 @@ mod render;
 mod repl;
 mod schedule;
 mod schema;
+mod secret;
 mod settle;
 mod shell;
 mod source;

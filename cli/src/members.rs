@@ -15,6 +15,7 @@ use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::nodes::{Nodes, reason};
 use crate::render;
+use crate::secret;
 use crate::shell::Shell;
 
 /// How long a new member may take to catch up if `--timeout` does not say.
@@ -116,14 +117,22 @@ pub(crate) async fn promote(shell: &mut Shell, node: &str) -> Done {
 }
 
 /// Removes a member for good.
-pub(crate) async fn remove(shell: &mut Shell, node: &str, force: bool) -> Done {
+pub(crate) async fn remove(shell: &mut Shell, node: &str, force: bool, rotate: bool) -> Done {
     let nodes = gather(shell).await?;
     let node = find(&nodes, node)?;
     let name = name_of(&nodes, node);
     shell.confirm(&format!("{name} leaves the cluster for good"), &format!("cluster remove {name}")).await?;
     let member = change(shell, MemberChange::Remove { node, force }).await?;
     let text = format!("removed {} (number {})", member.name, member.node);
-    Ok(tell(shell, "member_removed/v1", &member, &text))
+    let done = tell(shell, "member_removed/v1", &member, &text);
+    if rotate {
+        return secret::rotate(shell, false).await;
+    }
+    shell.talk.line(&format!(
+        "{} still has the cluster's secret: queuectl cluster rotate-secret gives the members another one",
+        member.name
+    ));
+    Ok(done)
 }
 
 /// Makes the cluster know a member at another address.

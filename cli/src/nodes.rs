@@ -323,6 +323,7 @@ pub(crate) mod tests {
             connections_max: 10_000,
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
+            secret: queue_protocol::security::SecretView::default(),
             health: health(role == Role::Leader, &[1, 2, 3]),
         }
     }

@@ -115,6 +115,8 @@ pub struct Peer {
     pub transcript: Transcript,
     /// Hides keys on this connection.
     pub seal: Seal,
+    /// The secret that both sides have proved: of several that count, the one that the dialer chose.
+    pub secret: Secret,
 }
 
 impl Peer {
@@ -129,7 +131,8 @@ impl Peer {
     ) -> Result<Self, HandshakeError> {
         transcript.check(secret, &proof).map_err(HandshakeError::Rejected)?;
         let hello = PeerHello::new(id, proof.facts);
-        Ok(Self { hello, cluster, identity: proof.identity, transcript, seal: transcript.seal(secret) })
+        let (seal, secret) = (transcript.seal(secret), secret.clone());
+        Ok(Self { hello, cluster, identity: proof.identity, transcript, seal, secret })
     }
 }
 
@@ -178,8 +181,8 @@ where
 }
 
 /// Accepts a connection. `answer` checks the hello ([`Hello::check`]) and makes the answer; for a peer, `admit` then
-/// decides, once its proof of `secret` holds, whether it may in (its identity, its floors), and says what this side is.
-/// Errors of both are sent before the connection is given up.
+/// decides, once its proof of one of `secrets` holds, whether it may in (its identity, its floors), and says what this side
+/// is. Errors of both are sent before the connection is given up. This side proves the secret that the dialer proved.
 ///
 /// # Errors
 /// [`HandshakeError`]; nothing of the hello may be believed.
@@ -187,7 +190,7 @@ pub async fn accept<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut W,
     exporter: &Exporter,
-    secret: &Secret,
+    secrets: &(impl AsRef<[Secret]> + ?Sized),
     answer: impl FnOnce(&Hello) -> Result<Accepted, Error>,
     admit: impl FnOnce(&Peer) -> Result<Told, Error>,
 ) -> Result<Greeted, HandshakeError>
@@ -196,7 +199,7 @@ where
     W: AsyncWrite + Unpin,
 {
     within_deadline(async {
-        let outcome = answer_hello(reader, writer, exporter, secret, answer, admit).await;
+        let outcome = answer_hello(reader, writer, exporter, secrets.as_ref(), answer, admit).await;
         let tell = match &outcome {
             Err(HandshakeError::Rejected(error)) => Some(error.clone()),
             Err(HandshakeError::Frame(error)) => Some(error.to_wire()),
@@ -217,7 +220,7 @@ async fn answer_hello<R, W>(
     reader: &mut FrameReader<R>,
     writer: &mut W,
     exporter: &Exporter,
-    secret: &Secret,
+    secrets: &[Secret],
     answer: impl FnOnce(&Hello) -> Result<Accepted, Error>,
     admit: impl FnOnce(&Peer) -> Result<Told, Error>,
 ) -> Result<Greeted, HandshakeError>
@@ -233,6 +236,9 @@ where
     let HelloRole::Peer(id) = hello.role else { return Ok(Greeted { hello, peer: None }) };
     let transcript = Transcript::new(&heard, &said, exporter, Side::Dialer);
     let proof = proof_of(receive(reader).await?.1)?;
+    let proved = secrets.iter().find(|secret| transcript.check(secret, &proof).is_ok());
+    // Of none it is said what the first one says.
+    let secret = proved.or(secrets.first()).expect("there is a secret");
     let peer = Peer::check(transcript, secret, cluster, id, proof)?;
     let told = admit(&peer).map_err(HandshakeError::Rejected)?;
     let proof = transcript.of(Side::Acceptor).prove(secret, told);

@@ -86,6 +86,47 @@ pub enum PeerRequest {
     Bootstrap(AskBootstrap),
     /// Where members are that the cluster knows elsewhere, as they say.
     Announce(Bounded<Announcement, 64>),
+    /// Which secrets do you have. Asked by a leader while the secret is rotated.
+    AskHeld,
+    /// Give me the secret and the admission key of this generation. A member asks, over a secured connection only.
+    AskSecret(AskSecret),
+}
+
+/// Which secret a member lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskSecret {
+    /// As the log says.
+    pub generation: u32,
+    /// The public half of the admission key of that generation, as the log says.
+    pub admission: [u8; 32],
+}
+
+/// A secret and the admission key of the same generation. Sent over secured connections only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenSecret {
+    /// The generation of both.
+    pub generation: u32,
+    /// The cluster's secret.
+    pub secret: [u8; 32],
+    /// The private half of the admission key, Ed25519.
+    pub admission: [u8; 32],
+}
+
+impl std::fmt::Debug for GivenSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GivenSecret({})", self.generation)
+    }
+}
+
+/// How far a node is with the secrets, by their generations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsHeld {
+    /// The newest one that it has on its disk and that the log as applied there names.
+    pub durable: u32,
+    /// The one that it proves itself with.
+    pub used: u32,
+    /// The oldest one that it lets in.
+    pub oldest: u32,
 }
 
 /// Raft's AppendEntries without the bytes.
@@ -325,6 +366,10 @@ pub enum PeerResponse {
     Bootstrap(BootstrapState),
     /// To announcements.
     Noted,
+    /// To the question for secrets.
+    Held(SecretsHeld),
+    /// The secret that was asked for.
+    Secret(GivenSecret),
 }
 
 /// Outcome of an append.

@@ -34,6 +34,26 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// One secret is a list of one: what [`crate::handshake::accept`] takes.
+impl AsRef<[Secret]> for Secret {
+    fn as_ref(&self) -> &[Secret] {
+        std::slice::from_ref(self)
+    }
+}
+
+/// What tells secrets apart in a list for people, and tells nothing else of them.
+pub type Fingerprint = [u8; 8];
+
+const FINGERPRINT_LABEL: &[u8] = b"queued fingerprint";
+
+impl Secret {
+    /// The first 8 bytes of HMAC(secret, "queued fingerprint").
+    pub fn fingerprint(&self) -> Fingerprint {
+        let whole: [u8; 32] = hmac(&self.0, &[FINGERPRINT_LABEL]).finalize().into_bytes().into();
+        std::array::from_fn(|i| whole[i])
+    }
+}
+
 /// What a TLS connection exports for its channel (RFC 9266, 32 bytes); [`PLAIN`] without TLS.
 pub type Exporter = [u8; 32];
 /// The exporter of a connection without TLS.
@@ -99,6 +119,11 @@ impl Transcript {
             Side::Acceptor => 2,
         };
         self
+    }
+
+    /// Whether the connection has a channel that nobody reads along on.
+    pub fn is_secured(&self) -> bool {
+        self.0[TRANSCRIPT_SIZE - PLAIN.len()..] != PLAIN
     }
 
     /// What is signed.
@@ -396,5 +421,14 @@ mod tests {
         assert_ne!(seal.apply(2, [9; 32]), hidden);
         assert_ne!(transcript.seal(&Secret([6; 32])).apply(1, [9; 32]), hidden);
         assert_eq!(format!("{seal:?}"), "Seal(..)");
+    }
+
+    #[test]
+    fn a_fingerprint_tells_secrets_apart_and_a_transcript_knows_whether_its_channel_is_secured() {
+        let [one, other] = [5, 6].map(|byte| Secret([byte; 32]).fingerprint());
+        assert_eq!(one, [0; 8]);
+        assert_ne!(one, other);
+        let over = |exporter| Transcript::new(&frame("a"), &frame("b"), exporter, Side::Dialer).is_secured();
+        assert!(!over(&PLAIN) && over(&[1; 32]));
     }
 }

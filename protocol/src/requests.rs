@@ -33,6 +33,7 @@ use crate::response::{
     StatusView, Swept,
 };
 use crate::schedule::ScheduleList;
+use crate::security::RotationView;
 use crate::txn::TxnOutcome;
 use crate::{checkpoint, clients, explain, group, history, request, schedule, txn};
 
@@ -396,6 +397,12 @@ requests! {
     Attend -> none, wait, none, leader;
     /// List the connections of clients at the node that is asked. Answered by every node.
     Clients(clients::Clients) -> Clients(ClientList), read, none, asked;
+    /// Give the cluster another secret, another admission key and other certificates; while that is under way, tell how far it
+    /// has come. `true` does not wait for members that do not answer: they need a copy of the new SECRET file before they come
+    /// back.
+    RotateSecret(bool) -> Rotation(RotationView), act, none, leader;
+    /// Dial a node plain again that has spoken TLS before. It is about the node that is asked.
+    TlsForget(NodeId) -> Forgotten(bool), act, none, asked;
 }
 
 answers! {
@@ -451,4 +458,8 @@ answers! {
     Bound;
     /// To a listing of connections.
     Clients(ClientList);
+    /// To a rotation of the secret: how far it has come.
+    Rotation(RotationView);
+    /// To a forgetting: whether that node was known to speak TLS.
+    Forgotten(bool);
 }

@@ -18,7 +18,7 @@ use crate::limits::{
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
 pub use crate::requests::Answer;
-use crate::security::TlsView;
+use crate::security::{SecretView, TlsView};
 use crate::settings::Settings;
 pub use crate::stages::{StageView, WriteStage};
 
@@ -388,6 +388,8 @@ pub struct StatusView {
     pub health: HealthView,
     /// How its connections are secured.
     pub tls: TlsView,
+    /// Which secret of the cluster it has.
+    pub secret: SecretView,
 }
 
 /// A member as the membership names it.

@@ -9,15 +9,16 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use queue_broker::fs::os::OsDisk;
 use queue_broker::node::identity::Identity as Directory;
 use queue_broker::node::{keys, secret};
+use queue_protocol::client::tls::{TlsDial, Trust};
+use queue_protocol::client::{Dial, Stream, TcpDial};
 use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::{HandshakeError, Peer, peer_handshake};
 use queue_protocol::hello::{Hello, HelloRole, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::ClusterId;
 use queue_protocol::peer::{PeerRequest, PeerResponse};
-use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Signature, Told, Transcript};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use queue_protocol::proof::{Certificate, Facts, Identity, Secret, Signature, Told, Transcript};
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use crate::cluster::random;
@@ -85,12 +86,34 @@ impl Impostor {
     /// # Errors
     /// What the node refused it with, or how the connection ended.
     pub async fn dial(&self, address: &str) -> Result<Line, String> {
-        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        let (read, mut writer) = stream.into_split();
+        self.over(&TcpDial::default(), address).await
+    }
+
+    /// The same over TLS, whoever answers.
+    ///
+    /// # Errors
+    /// As [`Impostor::dial`].
+    pub async fn dial_secured(&self, address: &str) -> Result<Line, String> {
+        self.over(&TlsDial::new(Trust::Anybody), address).await
+    }
+
+    async fn over(&self, dial: &dyn Dial, address: &str) -> Result<Line, String> {
+        let stream = dial.dial(address).await.map_err(|error| error.to_string())?;
+        self.speak(stream).await
+    }
+
+    /// Greets whoever is at the other end, as that peer.
+    ///
+    /// # Errors
+    /// As [`Impostor::dial`].
+    pub async fn speak(&self, stream: Box<dyn Stream>) -> Result<Line, String> {
+        let channel = stream.channel();
+        let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
         let hello = Hello::new(Some(self.cluster), HelloRole::Peer(self.id), 0, random());
         let tell = |transcript: &Transcript| self.tell(transcript);
-        let proved = peer_handshake(&mut reader, &mut writer, hello, &PLAIN, &self.secret, None, tell).await;
+        let proved =
+            peer_handshake(&mut reader, &mut writer, hello, &channel, &self.secret, None, tell).await;
         match proved {
             Ok(peer) => Ok(Line { peer, reader, writer, next_id: 1 }),
             Err(HandshakeError::Refused(error)) => Err(format!("{}: {}", error.code.as_str(), error.message)),
@@ -103,8 +126,8 @@ impl Impostor {
 pub struct Line {
     /// The node at its other end.
     pub peer: Peer,
-    reader: FrameReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+    writer: WriteHalf<Box<dyn Stream>>,
     next_id: u64,
 }
 

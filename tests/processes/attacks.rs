@@ -28,14 +28,14 @@ const TERM_MAX: u64 = 1 << 62;
 const WATCHED: Duration = Duration::from_secs(3);
 
 /// A start of a directory that has all that can be asked of it.
-fn facts(term: u64) -> Facts {
+pub(crate) fn facts(term: u64) -> Facts {
     let last = Some(LogId { term, leader: NodeId(1), index: 1 << 40 });
     let vote = Some(Vote { term: term + 1, node: NodeId(64), committed: true });
     Facts { last, vote, epoch: 1_000, boot: u64::from_le_bytes(random()), levels: Levels::OURS }
 }
 
 /// A cluster of three voters and a learner, n4, which is gone; and somebody who has its directory.
-async fn stolen(env: &[(&str, &str)]) -> (Cluster, usize, Impostor) {
+pub(crate) async fn stolen(env: &[(&str, &str)]) -> (Cluster, usize, Impostor) {
     let mut cluster = Cluster::start_with(3, env).await;
     cluster.ctl(&["queue", "create", "jobs"]).await.expect(0);
     let (n4, _) = cluster.take_in(&["cluster", "add", "--learner"]).await;
@@ -108,7 +108,7 @@ const NAMED: [Named; 7] = [
     }),
 ];
 
-fn ask(node: NodeId, term: u64) -> AskVote {
+pub(crate) fn ask(node: NodeId, term: u64) -> AskVote {
     let last = Some(LogId { term, leader: node, index: 1 << 40 });
     AskVote { vote: vote(node, term, false), last, by_transfer: true }
 }

@@ -7,7 +7,7 @@ use harness::cluster::Cluster;
 use harness::program::{Ran, queuectl, run};
 
 /// Commands whose examples need another cluster than the one that the test has: they are understood, and reach nobody.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 9] = [
     "cluster transfer",
     "cluster add",
     "cluster promote",
@@ -16,6 +16,7 @@ const ELSEWHERE: [&str; 8] = [
     "cluster set-address",
     "cluster drain",
     "cluster safe-to-stop",
+    "cluster tls-forget",
 ];
 
 /// The lines of `--help` under this title.

@@ -20,10 +20,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::members::{QUEUE, keep_pushing, more_are_accepted};
 
 /// A directory with an authority, and a certificate for `127.0.0.1`.
-struct Certificates(TempDir);
+pub(crate) struct Certificates(TempDir);
 
 impl Certificates {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let this = Self(tempfile::tempdir().expect("there is a temporary directory"));
         this.cert(&["ca"]).await.expect(0);
         this.cert(&["node", "mq", "--host", "127.0.0.1"]).await.expect(0);
@@ -35,7 +35,7 @@ impl Certificates {
         run(queued().arg("cert").args(words).current_dir(self.0.path()), b"").await
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -53,7 +53,7 @@ impl Certificates {
 }
 
 /// So many nodes with that certificate, in this mode.
-async fn cluster(count: usize, certificates: &Certificates, mode: &str) -> Cluster {
+pub(crate) async fn cluster(count: usize, certificates: &Certificates, mode: &str) -> Cluster {
     let [ca, cert, key] = ["ca.crt", "mq.crt", "mq.key"].map(|name| certificates.path(name));
     let env = [
         ("QUEUED_TLS_MODE", mode),

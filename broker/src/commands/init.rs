@@ -7,7 +7,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::serve::start_logging;
 use super::{machine, print, settings};
-use crate::config::Flags;
+use crate::config::{Flags, credential};
 use crate::fs::os::OsDisk;
 use crate::node::{self, secret};
 
@@ -15,7 +15,7 @@ use crate::node::{self, secret};
 #[derive(Args, Debug)]
 pub(super) struct InitArgs {
     /// The cluster's secret, 64 hex digits; without it, a new one is made
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = credential::file)]
     secret_file: Option<PathBuf>,
     /// Settings.
     #[command(flatten)]

@@ -10,7 +10,7 @@ use queue_protocol::values::server;
 use super::failure::Failure;
 use super::serve::start_logging;
 use super::{machine, print, say, settings};
-use crate::config::Flags;
+use crate::config::{Flags, credential};
 use crate::fs::os::OsDisk;
 use crate::node::{self, Way, secret};
 
@@ -27,7 +27,7 @@ pub(super) struct JoinArgs {
     #[arg(long, requires = "at", value_name = "ID")]
     replace: Option<u64>,
     /// The cluster's secret: the file SECRET of the data directory of one of its nodes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = credential::file)]
     secret_file: PathBuf,
     /// Settings.
     #[command(flatten)]

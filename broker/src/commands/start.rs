@@ -8,7 +8,7 @@ use queue_protocol::values::server;
 use super::failure::Failure;
 use super::serve::{self, Signals, start_logging};
 use super::{machine, settings, supervisor};
-use crate::config::Flags;
+use crate::config::{Flags, credential};
 use crate::fs::os::OsDisk;
 use crate::node::{self, Bootstrap, secret};
 
@@ -25,7 +25,7 @@ pub(super) struct StartArgs {
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', required = true, value_parser = server)]
     peers: Vec<String>,
     /// The cluster's secret, the same file on each
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = credential::file)]
     secret_file: PathBuf,
     /// Settings.
     #[command(flatten)]

@@ -8,6 +8,7 @@ use queue_protocol::values::{
 };
 use tracing::Level;
 
+use super::credential;
 use super::value::boolean;
 use super::{Config, LogFormat};
 use crate::server::MEMORY_MIN;
@@ -208,7 +209,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Node,
         set: |config, text| {
-            config.tls.cert = (!text.is_empty()).then(|| text.into());
+            config.tls.cert = (!text.is_empty()).then(|| credential::file(text)).transpose()?;
             Ok(())
         },
     },
@@ -220,7 +221,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Node,
         set: |config, text| {
-            config.tls.key = (!text.is_empty()).then(|| text.into());
+            config.tls.key = (!text.is_empty()).then(|| credential::file(text)).transpose()?;
             Ok(())
         },
     },
@@ -233,7 +234,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Node,
         set: |config, text| {
-            config.tls.ca = (!text.is_empty()).then(|| text.into());
+            config.tls.ca = (!text.is_empty()).then(|| credential::file(text)).transpose()?;
             Ok(())
         },
     },

@@ -470,6 +470,7 @@ mod tests {
             connections_max: 10_000,
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
+            secret: queue_protocol::security::SecretView::default(),
             health: queue_protocol::health::HealthView::default(),
         })
     }

@@ -25,6 +25,8 @@ pub struct Floor {
     pub term: u64,
     /// For whom.
     pub voted: NodeId,
+    /// It has spoken TLS, and is not dialed in the clear any more.
+    pub secured: bool,
 }
 
 /// How much time the cluster's elapsed clock showed at a time of one boot of this machine. It goes on as the machine does,

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | one of `IDENTITY` and its copy | starts and mends it | mended, exit 0 |
 //! | both | ends with 65 | ends with 65 |
-//! | `SECRET`, `NODE-KEY`, `ADMISSION` | ends with 66 | damaged, exit 65 |
+//! | `SECRET`, `NODE-KEY`, `ADMISSION`, `SECRET.next`, `SECRET.old` | ends with 66 | damaged, exit 65 |
 //! | the newest snapshot, anywhere | ends with 65 | damaged, exit 65 |
 //! | older snapshots | removes them unread | not looked at |
 //! | the log is purged beyond the newest snapshot | ends with 65 | damaged, exit 65 |
@@ -22,8 +22,7 @@ use std::sync::Arc;
 use queue_protocol::peer::LogId;
 
 use super::identity::{Found, Identity};
-use super::secret::{self, SECRET_FILE, SecretError};
-use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, keys, log_seed};
+use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, log_seed, vault};
 use crate::fs::Disk;
 use crate::log::{self, Finding, Report, Then};
 use crate::snapshots::{SnapshotError, Snapshots};
@@ -42,19 +41,8 @@ pub(crate) struct Checked {
 /// The disk; or nothing can be said, because the directory has no identity or one of another program's.
 pub(crate) fn check(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Checked, NodeError> {
     let found = Identity::read(&**disk, dir)?;
-    let mut damaged = Vec::new();
-    match secret::read(&**disk, dir) {
-        Ok(_) => {}
-        Err(SecretError::Disk(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error.into());
-        }
-        Err(error) => damaged.push(finding(dir.join(SECRET_FILE), 0, error.to_string())),
-    }
-    if found.identity.is_joined()
-        && let Err(error) = keys::of_member(&**disk, dir, &found.identity)
-    {
-        damaged.push(finding(dir.join(keys::ADMISSION_FILE), 0, error.what));
-    }
+    let damaged = vault::damages(&**disk, dir, &found.identity)?;
+    let mut damaged: Vec<Finding> = damaged.into_iter().map(|(path, what)| finding(path, 0, what)).collect();
     let mut snapshot = None;
     match Snapshots::verify(&**disk, &dir.join(SNAPSHOTS_DIR)) {
         Ok(newest) => snapshot = newest.map(|newest| newest.last),

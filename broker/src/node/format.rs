@@ -21,7 +21,7 @@ use crate::log::{Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
 use crate::raft::node::overrides::{self, Override};
-use crate::raft::{Admission, Credentials, Key, PeerStream, RefusedBy, Spoken, dial_peer};
+use crate::raft::{Admission, Credentials, Key, PeerStream, RefusedBy, Ring, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
 /// How long a join goes on trying: elections and other joins pass in the meantime.
@@ -174,11 +174,10 @@ pub async fn join(
         cluster: home.identity.cluster,
         node: JOINING,
         store: home.identity.store,
-        secret: home.secret.clone(),
+        ring: Ring::joining(home.secret.clone()),
         epoch: 0,
         boot: 0,
         spoken: Spoken::new(options.raft.levels),
-        keys: None,
     };
     let (invited, mut invitations) = mpsc::channel(1);
     let answering = answer_while_joining(outside, &me, &*listener, &invited);

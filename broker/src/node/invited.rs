@@ -68,7 +68,8 @@ pub(super) async fn answer_while_joining(
             })
         };
         let admit = |_: &_| Ok(Told { facts: me.hello().facts(), identity: None });
-        if let Err(error) = accept(&mut reader, &mut writer, &channel, &me.secret, answer, admit).await {
+        if let Err(error) = accept(&mut reader, &mut writer, &channel, &me.ring.proves(), answer, admit).await
+        {
             // Peers of the member that had this address call it again and again.
             if said != error.to_string() {
                 said = error.to_string();

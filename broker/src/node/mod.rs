@@ -11,6 +11,7 @@ mod privacy;
 mod recover;
 pub mod secret;
 mod start;
+mod vault;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -16,11 +16,12 @@ use queue_protocol::names::ClusterId;
 
 use super::identity::Identity;
 use super::start::{lock, removed};
-use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, keys, log_seed, secret};
+use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, log_seed, secret, vault};
 use crate::fs::{Disk, DiskError, Open, replace_file};
 use crate::log::{self, LogOptions};
 use crate::outside::Outside;
 use crate::raft::node::recover::{RecoverError, Survivor, Taken, as_single_node};
+use crate::raft::{Kept, Keys};
 use crate::snapshots::Snapshots;
 
 /// Stands while a directory is between two clusters. Holds the index of the snapshot that was the newest before, in
@@ -61,7 +62,8 @@ pub async fn recover_as_single_node(
     if identity.removed {
         return Err(removed(&identity.name, dir));
     }
-    let keys = keys::of_member(disk, dir, &identity)?;
+    let Kept { node, current, index, .. } = vault::open(disk, dir, &identity).await?;
+    let keys = Keys { node, generation: current.number, admission: current.admission, index };
     let seed = log_seed(identity.store);
     let opened = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = opened.map_err(|error| not_taken(RecoverError::Snapshot(error)))?;
@@ -103,6 +105,7 @@ pub async fn recover_as_single_node(
             return Err(not_taken(error));
         }
     };
+    vault::forget_rotation(disk, dir).await?;
     secret::write(disk, dir, &Secret(outside.random_bytes())).await?;
     let cluster = ClusterId(u128::from_le_bytes(outside.random_bytes()));
     let identity = Identity { cluster, node: taken.node, assigned: taken.assigned, ..identity };

@@ -16,8 +16,6 @@ pub const SECRET_FILE: &str = "SECRET";
 /// Hex digits of a secret, and of its checksum.
 const DIGITS: usize = 64;
 const CHECKSUM_DIGITS: usize = 8;
-/// Both, a hyphen between and a newline behind them.
-const FILE_SIZE_MAX: usize = DIGITS + 1 + CHECKSUM_DIGITS + 1;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
@@ -55,12 +53,17 @@ pub(super) async fn write_as(
     name: &str,
     secret: &Secret,
 ) -> Result<(), DiskError> {
-    let mut text = String::with_capacity(FILE_SIZE_MAX);
-    for byte in secret.0 {
+    replace_file(disk, dir, name, Open::Create, encode(&secret.0).as_bytes()).await
+}
+
+/// Bytes as hex digits with their checksum.
+pub(super) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len() + 1 + CHECKSUM_DIGITS + 1);
+    for byte in bytes {
         write!(text, "{byte:02x}").expect("a string takes all");
     }
-    writeln!(text, "-{:08x}", crc32c::crc32c(&secret.0)).expect("a string takes all");
-    replace_file(disk, dir, name, Open::Create, text.as_bytes()).await
+    writeln!(text, "-{:08x}", crc32c::crc32c(bytes)).expect("a string takes all");
+    text
 }
 
 /// Reads the secret of a data directory.
@@ -79,24 +82,34 @@ pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Secret, SecretError> {
 ///
 /// As [`read`].
 pub fn read_file(disk: &dyn Disk, path: &Path) -> Result<Secret, SecretError> {
-    let file = disk.open(path, Open::Read)?;
-    let mut text = [0; FILE_SIZE_MAX];
-    let size = usize::try_from(file.size()?).unwrap_or(usize::MAX);
-    let no_secret = || SecretError::NoSecret { path: path.to_owned() };
-    let text = text.get_mut(..size).ok_or_else(no_secret)?;
-    file.read_at(text, 0)?;
-    let (secret, checksum) = decode(text).ok_or_else(no_secret)?;
-    if checksum.is_some_and(|checksum| checksum != crc32c::crc32c(&secret.0)) {
-        return Err(SecretError::Damaged { path: path.to_owned() });
-    }
-    Ok(secret)
+    Ok(Secret(read_bytes(disk, path)?.0))
 }
 
-/// A secret and the checksum beside it, if there is one.
-fn decode(text: &[u8]) -> Option<(Secret, Option<u32>)> {
+/// The bytes of a file that [`encode`] made, and whether it has a checksum.
+pub(super) fn read_bytes<const N: usize>(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<([u8; N], bool), SecretError> {
+    let file = disk.open(path, Open::Read)?;
+    let size = usize::try_from(file.size()?).unwrap_or(usize::MAX);
+    let no_secret = || SecretError::NoSecret { path: path.to_owned() };
+    if size > 2 * N + 1 + CHECKSUM_DIGITS + 1 {
+        return Err(no_secret());
+    }
+    let mut text = vec![0; size];
+    file.read_at(&mut text, 0)?;
+    let (secret, checksum) = decode(&text).ok_or_else(no_secret)?;
+    if checksum.is_some_and(|checksum| checksum != crc32c::crc32c(&secret)) {
+        return Err(SecretError::Damaged { path: path.to_owned() });
+    }
+    Ok((secret, checksum.is_some()))
+}
+
+/// The bytes of a secret and the checksum beside it, if there is one.
+fn decode<const N: usize>(text: &[u8]) -> Option<([u8; N], Option<u32>)> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
-    let (digits, rest) = text.split_at_checked(DIGITS)?;
-    let secret = Secret(bytes(digits)?);
+    let (digits, rest) = text.split_at_checked(2 * N)?;
+    let secret = bytes(digits)?;
     match rest {
         [] => Some((secret, None)),
         [b'-', checksum @ ..] => Some((secret, Some(u32::from_be_bytes(bytes(checksum)?)))),

@@ -10,10 +10,11 @@ use queue_protocol::peer::LogId;
 
 use super::descriptors::Division;
 use super::identity::Identity;
-use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, keys, secret};
+use super::vault::{self, DirVault};
+use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR};
 use crate::log::{Log, LogError, LogOptions, Recovered};
 use crate::outside::{Fatal, Listener, Others, Outside};
-use crate::raft::{Consensus, Credentials, LoadError, Me, Spoken, StartError, others_of};
+use crate::raft::{Consensus, Credentials, LoadError, Me, Ring, Spoken, StartError, others_of};
 use crate::server::Server;
 use crate::snapshots::Snapshots;
 
@@ -112,8 +113,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     if let Some(warning) = super::privacy::warning(&*outside.disk, dir)? {
         tracing::warn!("{warning}");
     }
-    let secret = secret::read(&*outside.disk, dir)?;
-    let keys = keys::of_member(&*outside.disk, dir, &identity)?;
+    let kept = vault::open(&*outside.disk, dir, &identity).await?;
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
     let newest = snapshots.newest();
@@ -168,13 +168,13 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         cluster: identity.cluster,
         node: identity.node,
         store: identity.store,
-        secret,
+        ring: Ring::member(kept),
         epoch: recovered.epoch,
         boot: u64::from_le_bytes(outside.random_bytes()),
         spoken: Spoken::new(options.raft.levels),
-        keys: Some(Arc::new(keys)),
     };
-    let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone() };
+    let vault = Arc::new(DirVault { disk: Arc::clone(&outside.disk), dir: dir.clone() });
+    let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone(), vault };
     let consensus =
         Consensus::start(outside.clone(), me, log.clone(), snapshots, options.raft.clone()).await?;
     let _once = known.set(Arc::downgrade(&consensus));

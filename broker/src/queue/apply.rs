@@ -140,6 +140,11 @@ impl Apply<'_> {
                 self.found_cluster(found);
                 Ok(Outcome::Ticked)
             }
+            Op::BeginRotation(begin) => self.begin_rotation(begin),
+            Op::NoteRotation(note) => {
+                self.note_rotation(note);
+                Ok(Outcome::Ticked)
+            }
             Op::Tick => Ok(Outcome::Ticked),
             Op::RaiseLevel(level) if !is_known(*level) => Err(refusal(ErrorCode::BadRequest)),
             Op::RaiseLevel(level) => {

@@ -4,7 +4,8 @@
 //! u32 feature level (little-endian), then postcard values one after the other:
 //! from level 2 on, which is for tests alone, the level again
 //! Head
-//! the admission key if there is one, u64 numbers of nodes × { node, assigned }    rising
+//! the admission key if there is one, the rotation of the secret if there is one, u64 stages of it × { node, stage }
+//! u64 numbers of nodes × { node, assigned }                                     rising
 //! u64 queues ×     { QueueHead,
 //!                    2 × u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
 //!                    those without a group, then those of groups,
@@ -24,11 +25,14 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use queue_protocol::level::Level;
 use queue_protocol::limits::{SCHEDULES_MAX, SESSIONS_MAX};
-use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
+use queue_protocol::names::{Key, MessageId, NodeId, QueueName, SessionId};
+use queue_protocol::proof::Fingerprint;
 use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::At;
+use queue_protocol::security::RotationPhase;
 use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,10 +49,11 @@ use super::level::is_known;
 use super::line::{Entry, Place, Stored};
 use super::message::{Dead, Delayed, Leased};
 use super::messages::{Counts, Queue};
-use super::nodes::Assigned;
+use super::nodes::{Admission, Assigned};
 use super::rate::Bucket;
 use super::ready::Ready;
 use super::reply::{Outcome, Refusal};
+use super::rotation::{Rotation, Stage};
 use super::schedules::Schedule;
 use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
 use super::turnover::Turnover;
@@ -144,6 +149,15 @@ impl State {
             digest: self.digest.0,
         });
         to.put(&self.nodes.admission);
+        to.put(
+            &self
+                .nodes
+                .rotation
+                .as_ref()
+                .map(|rotation| (rotation.next, rotation.fingerprint, rotation.phase)),
+        );
+        let stages = self.nodes.rotation.iter().flat_map(|rotation| &rotation.stages);
+        to.put_all(stages.clone().count(), stages);
         to.put_all(self.nodes.given.len(), self.nodes.given.iter());
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
@@ -298,6 +312,15 @@ impl Reader<'_> {
 
     fn nodes(&mut self, state: &mut State) -> Result<(), BadState> {
         state.nodes.admission = self.take()?;
+        let head: Option<(Admission, Fingerprint, RotationPhase)> = self.take()?;
+        let mut stages = OrdMap::new();
+        self.each(|_, node: NodeId, stage: Stage| {
+            stages.insert(node, stage);
+            Ok(())
+        })?;
+        self.ensure(head.is_some() || stages.is_empty(), "a rotation that is none has stages")?;
+        let rotation = |(next, fingerprint, phase)| Rotation { next, fingerprint, phase, stages };
+        state.nodes.rotation = head.map(rotation);
         self.each(|_, node, assigned: Assigned| {
             state.nodes.given.insert(node, assigned);
             Ok(())

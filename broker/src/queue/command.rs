@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{lease_size_max, push_size_max, steps_size_max};
 use super::bound::RELEASED_COUNT_MAX;
 use super::nodes::Admission;
+pub use super::rotation::{BeginRotation, NoteRotation};
 
 /// Commands of one entry, at most.
 pub const COMMANDS_COUNT_MAX: usize = 4_096;
@@ -197,6 +198,10 @@ pub enum Op {
     },
     /// The node that made the cluster, number 1, and the key that certifies others; only that node itself says so, once.
     FoundCluster(Box<FoundCluster>),
+    /// Another secret and admission key are made; only the broker itself says so.
+    BeginRotation(Box<BeginRotation>),
+    /// How far a member is with them; only the broker itself says so.
+    NoteRotation(NoteRotation),
 }
 
 /// What a cluster begins with.
@@ -255,6 +260,8 @@ const RECEIPT_SIZE: usize = 20;
 const TEXT_SIZE: usize = 76 + ERROR_TEXT_SIZE_MAX;
 /// What an edit of one message counts, not for its bytes: an entry is to take no longer to apply than two sweeps.
 const EDIT_SIZE: usize = 100;
+/// The number of a node.
+const NODE_NUMBER_SIZE: usize = 10;
 /// All settings of a queue.
 const SETTINGS_SIZE: usize = 512;
 
@@ -291,12 +298,14 @@ impl Op {
             Self::SetSchedule(_) => Cost::entry(1_024),
             Self::RemoveSchedule(_) | Self::Fire(_) | Self::RemoveQueue { .. } => Cost::entry(NAME_SIZE),
             Self::FoundCluster(_) => Cost::entry(256),
+            Self::BeginRotation(begin) => Cost::entry(128 + NODE_NUMBER_SIZE * begin.left_out.len()),
             Self::Extend { leases: None, .. }
             | Self::CloseSession
             | Self::AssignNode { .. }
             | Self::Tick
             | Self::RaiseLevel(_)
             | Self::BindSession { .. }
+            | Self::NoteRotation(_)
             | Self::SetWall { .. } => Cost::default(),
         }
     }

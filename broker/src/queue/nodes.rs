@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::Apply;
 use super::command::FoundCluster;
+use super::rotation::Rotation;
 use super::state::State;
 
 /// Numbers kept that were assigned and never became members: of older ones no membership can come any more.
@@ -58,6 +59,8 @@ pub enum NodeStanding {
 pub(super) struct Nodes {
     /// None until the node that made the cluster has led it.
     pub(super) admission: Option<Admission>,
+    /// Of the secret and the admission key.
+    pub(super) rotation: Option<Rotation>,
     pub(super) given: OrdMap<NodeId, Assigned>,
 }
 
@@ -72,7 +75,8 @@ impl Nodes {
     pub(super) fn is_sound(&self, next_node: u64) -> bool {
         let waiting = self.given.values().filter(|given| !given.is_member).count();
         let last = self.given.get_max().map_or(0, |(node, _)| node.0);
-        waiting <= ASSIGNED_MAX && last < next_node && !self.given.contains_key(&NodeId(0))
+        let numbers = waiting <= ASSIGNED_MAX && last < next_node && !self.given.contains_key(&NodeId(0));
+        numbers && self.has_sound_rotation()
     }
 
     pub(super) fn assign(&mut self, node: NodeId, assigned: Assigned) {
@@ -130,6 +134,7 @@ impl State {
             stays.then_some((node, Assigned { is_member: is_member || assigned.is_member, ..assigned }))
         });
         self.nodes.given = left.collect();
+        self.nodes.advance();
     }
 }
 

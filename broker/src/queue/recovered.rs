@@ -45,7 +45,8 @@ impl State {
         self.next_node += 1;
         let FoundCluster { store, key, admission } = *founder;
         let assigned = Assigned { store, key, index, is_member: true };
-        self.nodes = Nodes { admission: Some(admission), given: OrdMap::unit(node, assigned) };
+        self.nodes =
+            Nodes { admission: Some(admission), rotation: None, given: OrdMap::unit(node, assigned) };
         (self.next_id, self.next_token) = (from, from);
         self.sessions = Sessions::default();
         self.sessions.restore_forgotten(Forgotten::of_mark(Some(index)));

@@ -29,9 +29,10 @@ pub(crate) use self::group::lead::proposer::{Committed, Parked, Proposal, Propos
 pub(crate) use self::group::leadership::{Leadership, Seat, View};
 pub(crate) use self::group::lease_clock::LeaseClockAt;
 pub(crate) use self::node::admission::{Admission, Gate, Key, Keys};
+pub(crate) use self::node::dial::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::node::floors::Floors;
-pub(crate) use self::node::link::{Credentials, PeerStream, RefusedBy, dial_peer};
 pub(crate) use self::node::peer_server::serve_peer;
+pub(crate) use self::node::ring::{Generation, Keeping, Kept, Old, Ring, Vault};
 pub use self::node::witness::{Seen, Witness};
 pub(crate) use self::openraft::cause::{LoadError, others_of};
 
@@ -137,6 +138,7 @@ pub(crate) struct Me {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) vault: Arc<dyn Vault>,
 }
 
 /// Why Raft did not start.
@@ -171,6 +173,8 @@ pub(crate) struct Consensus {
     /// Held while a node joins; why the last one was not taken in.
     joining: tokio::sync::Mutex<Option<(StoreId, Error)>>,
     invitations: Invitations,
+    /// Held while the secrets of this node change.
+    rotating: tokio::sync::Mutex<()>,
     away: Mutex<BTreeSet<u64>>,
     rooms: Arc<Rooms>,
     /// The newest term whose vote is on disk.
@@ -271,6 +275,7 @@ impl Consensus {
             options,
             joining: tokio::sync::Mutex::default(),
             invitations: Invitations::default(),
+            rotating: tokio::sync::Mutex::default(),
             away: Mutex::default(),
             rooms,
             voted,
@@ -308,6 +313,7 @@ impl Consensus {
         TypeConfig::spawn(cluster::status::ping_peers(Arc::downgrade(&consensus)));
         TypeConfig::spawn(node::admission::found_cluster(Arc::downgrade(&consensus)));
         TypeConfig::spawn(node::admission::end_removed(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(cluster::rotation::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(node::chronicle::run(Arc::downgrade(&consensus)));
         TypeConfig::spawn(openraft::cause::end_with_raft(
             consensus.raft.clone(),

@@ -216,14 +216,14 @@ impl Server {
         let channel = stream.channel();
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::after(&ahead, read);
-        let secret = &self.consensus.me().credentials.secret;
+        let secrets = self.consensus.me().credentials.ring.accepts();
         // Taken as soon as it is known what the connection is, so that no more are promised than there are.
         let place = OnceLock::new();
         let handshake = accept(
             &mut reader,
             &mut writer,
             &channel,
-            secret,
+            &secrets,
             |hello| self.answer(hello, &place),
             |peer| self.admit(peer, source, &place),
         );

@@ -266,6 +266,8 @@ impl Dispatch {
             ActRequest::ChangeMembers(change) => consensus.change_members(change).await.map(Answer::Member),
             ActRequest::Drain(on) => consensus.drain(on).await.map(Answer::Drained),
             ActRequest::RaiseLevel(level) => consensus.raise_level(level).await.map(Answer::Level),
+            ActRequest::RotateSecret(force) => consensus.rotate_secret(force).await.map(Answer::Rotation),
+            ActRequest::TlsForget(node) => consensus.tls_forget(node).map(Answer::Forgotten),
         };
         reply.finish(done.map_or_else(Finished::Failed, |answer| Finished::read(0, answer)));
     }

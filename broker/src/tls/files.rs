@@ -10,6 +10,7 @@ use queue_protocol::client::tls::pki_types::pem::PemObject as _;
 use queue_protocol::client::tls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{TlsError, TlsOptions};
+use crate::config::credential;
 
 /// Larger is no key.
 const KEY_FILE_SIZE_MAX: u64 = 64 << 10;
@@ -30,7 +31,7 @@ pub(super) fn key_text(path: &Path) -> Result<String, TlsError> {
     let file = File::open(path).map_err(failed)?;
     // Of the file that is read, not of one that took its place.
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode & OTHERS != 0 {
+    if mode & OTHERS != 0 && !credential::is_one(path) {
         return Err(TlsError::KeyOpen { path: path.to_owned(), mode });
     }
     let mut text = String::new();

@@ -11,6 +11,7 @@ use queue_protocol::error::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Tls, TlsMode};
+use crate::mutants::{self, Mutant};
 use crate::outside::{Binding, Net, Resolving, Tcp};
 
 /// TCP, with TLS as the node's settings say.
@@ -48,7 +49,24 @@ fn is_off(error: &io::Error) -> bool {
     PlainRefusal::of(error).is_some_and(|refusal| refusal.code == ErrorCode::TlsOff)
 }
 
+/// Why a node is not dialed.
+const SPOKE_TLS: &str = "it speaks no TLS now and has spoken it before, so it is not dialed in the clear. If its tls.mode was \
+                         set to off on purpose: queuectl cluster tls-forget NODE";
+
 impl Net for TlsNet {
+    fn dial_as_before(&self, address: &str) -> Dialing {
+        if self.tls.mode() == TlsMode::Off || mutants::on(Mutant::TlsForgotten) {
+            return self.dial(address);
+        }
+        let (tcp, address) = (Arc::clone(&self.tcp), address.to_owned());
+        Box::pin(async move {
+            match secured(tcp.dial(&address).await?, &address).await {
+                Err(error) if is_off(&error) => Err(io::Error::other(format!("{address}: {SPOKE_TLS}"))),
+                done => done,
+            }
+        })
+    }
+
     fn resolve(&self, address: &str) -> Resolving {
         self.tcp.resolve(address)
     }

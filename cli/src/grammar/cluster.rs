@@ -63,6 +63,9 @@ pub(crate) enum ClusterCmd {
         /// Also if the voters that remain do not have a majority that answers
         #[arg(long)]
         force: bool,
+        /// Then give the cluster another secret: the removed node still has this one
+        #[arg(long)]
+        rotate: bool,
     },
     /// Put the node that waits there in the place of a member, in one change, and wait until it votes
     Replace {
@@ -90,6 +93,19 @@ pub(crate) enum ClusterCmd {
         /// Let it lead again
         #[arg(long)]
         undo: bool,
+    },
+    /// Give the cluster another secret, another admission key and other certificates, and wait until nothing of the old ones
+    /// counts. Members speak TLS with each other meanwhile
+    RotateSecret {
+        /// Leave out members that do not answer: each needs a copy of another member's new SECRET file before it starts
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let nodes dial a member in the clear again that has spoken TLS before
+    TlsForget {
+        /// The member, by number or name
+        #[arg(add = ArgValueCompleter::new(live::nodes))]
+        node: String,
     },
     /// Raise the cluster's feature level, once every node runs a build that speaks the next one; there is no way back
     Upgrade {

@@ -76,12 +76,17 @@ const EXAMPLES: &[Example] = &[
     (&["cluster", "transfer"], "queuectl cluster transfer n2"),
     (&["cluster", "add"], "queuectl cluster add 10.0.0.4:7410"),
     (&["cluster", "promote"], "queuectl cluster promote n4"),
-    (&["cluster", "remove"], "queuectl cluster remove n4 --yes"),
+    (&["cluster", "remove"], "queuectl cluster remove n4 --rotate --yes"),
     (&["cluster", "replace"], "queuectl cluster replace n3 10.0.0.4:7410 --yes"),
     (&["cluster", "set-address"], "queuectl cluster set-address n3 10.0.0.9:7410"),
     (
         &["cluster", "drain"],
         "queuectl cluster drain n1              # before a restart\nqueuectl cluster drain n1 --undo",
+    ),
+    (&["cluster", "rotate-secret"], "queuectl cluster rotate-secret"),
+    (
+        &["cluster", "tls-forget"],
+        "queuectl cluster tls-forget n3      # its tls.mode was set to off on purpose",
     ),
     (&["cluster", "upgrade"], "queuectl cluster upgrade"),
     (&["cluster", "safe-to-stop"], "queuectl cluster safe-to-stop n1"),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Node, Nodes};
 use crate::clock;
 use crate::render;
+use crate::secret::shown;
 use crate::table::{Align, Table};
 
 /// `2026-11-30`
@@ -157,6 +158,11 @@ fn node_document(node: &Node, commit: u64, judged: &Judgement) -> Value {
                 "mode": status.tls.mode.as_str(),
                 "certificate_until": status.tls.until_ms.map(clock::rfc3339),
                 "alarm": status.tls.alarm.as_deref(),
+            },
+            "secret": {
+                "generation": status.secret.generation,
+                "fingerprint": shown(&status.secret.fingerprint),
+                "rotation": status.secret.rotation.as_ref().map(crate::secret::document),
             },
             "feature_levels": {"min": status.levels.min.0, "max": status.levels.max.0},
         }),

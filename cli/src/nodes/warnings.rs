@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use queue_protocol::names::NodeId;
 use queue_protocol::response::StatusView;
-use queue_protocol::security::Secured;
+use queue_protocol::security::{SecretView, Secured};
 
 use super::Nodes;
 use crate::clock;
 use crate::render;
+use crate::secret::shown;
 
 /// A certificate that ends within this time is told.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -37,7 +39,54 @@ impl Nodes {
             (max < asked).then_some(what)
         };
         let tls = self.answers().filter_map(|status| alarm(status).or_else(|| ends(status)));
-        self.answers().filter_map(few).chain(tls).collect()
+        self.answers().filter_map(few).chain(tls).chain(self.old_secrets()).collect()
+    }
+
+    /// What the node that leads says of the secret.
+    pub(crate) fn leaders_secret(&self) -> Option<&SecretView> {
+        let leader = self.judge().leader?.node;
+        self.answers().find(|status| status.node == leader).map(|status| &status.secret)
+    }
+
+    /// Names of members, or their numbers where nobody knows them.
+    pub(crate) fn names(&self, nodes: &[NodeId]) -> Vec<String> {
+        let members = self.members();
+        let name =
+            |node: &NodeId| members.iter().find(|member| member.node == *node).map(|it| it.name.to_string());
+        nodes.iter().map(|node| name(node).unwrap_or_else(|| node.to_string())).collect()
+    }
+
+    /// The rotation of the secret that is under way, in a line.
+    pub(crate) fn rotation(&self) -> Option<String> {
+        let newest = self.answers().max_by_key(|status| status.applied_index)?;
+        let rotation = newest.secret.rotation.as_ref()?;
+        let named = |what: &str, nodes: &[NodeId]| match nodes {
+            [] => String::new(),
+            nodes => format!("; {what} {}", self.names(nodes).join(", ")),
+        };
+        Some(format!(
+            "the secret is being rotated to number {}, fingerprint {}: {}{}{}",
+            rotation.generation,
+            shown(&rotation.fingerprint),
+            rotation.phase.as_str(),
+            named("waits for", &rotation.waits_for),
+            named("left out", &rotation.left_out),
+        ))
+    }
+
+    /// Nodes that were left out of a rotation.
+    fn old_secrets(&self) -> Vec<String> {
+        let newest = self.answers().map(|status| status.secret.generation).max().unwrap_or_default();
+        let rotating = self.answers().any(|status| status.secret.rotation.is_some());
+        let old = self.answers().filter(|status| status.secret.generation < newest && !rotating);
+        let told = |status: &StatusView| {
+            format!(
+                "{} has secret number {}, and the cluster is at number {newest}: stop it, copy the SECRET file of another \
+                 member into its data directory, and start it",
+                status.name, status.secret.generation
+            )
+        };
+        old.map(told).collect()
     }
 
     /// Nodes whose clocks are not believed.

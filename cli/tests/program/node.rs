@@ -381,6 +381,8 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::BindSession { .. }
         | Request::Attend
         | Request::Clients(_)
+        | Request::RotateSecret { .. }
+        | Request::TlsForget(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

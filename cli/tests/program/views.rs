@@ -7,7 +7,7 @@ use queue_protocol::health::{HealthView, LeadView};
 use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::NodeId;
 use queue_protocol::response::{Answer, LeaderView, MemberView, Role, StatusView};
-use queue_protocol::security::TlsView;
+use queue_protocol::security::{SecretView, TlsView};
 
 /// What the node says of itself: the first of two members, which leads; `alone` if nobody follows it.
 pub(crate) fn status(leader: LeaderView, address: SocketAddr, alone: bool) -> Answer {
@@ -46,6 +46,7 @@ pub(crate) fn status(leader: LeaderView, address: SocketAddr, alone: bool) -> An
         connections_max: 10_000,
         connections_asked: 10_000,
         tls: TlsView::default(),
+        secret: SecretView::default(),
         health: HealthView { lead: Some(lead), ..HealthView::default() },
     }))
 }

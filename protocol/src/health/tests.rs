@@ -62,6 +62,7 @@ fn said(node: u64, of: u64, leader: Option<u64>) -> StatusView {
         connections_max: 1,
         connections_asked: 1,
         tls: crate::security::TlsView::default(),
+        secret: crate::security::SecretView::default(),
         health: HealthView {
             lead: leads.then_some(lead),
             contacts: Bounded::new(contacts).unwrap(),

@@ -173,6 +173,7 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         connections_max: 10_000,
         connections_asked: 10_000,
         tls: queue_protocol::security::TlsView::default(),
+        secret: queue_protocol::security::SecretView::default(),
         health: HealthView::default(),
     }))
 }

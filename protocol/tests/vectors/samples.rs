@@ -20,9 +20,10 @@ use queue_protocol::level::{Level, Levels};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
-    Announcement, Append, AppendResult, AskBootstrap, AskVote, BootstrapState, EntryKind, EntrySpec,
-    Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin,
-    SnapshotFrom, SnapshotPart, StateHash, Transfer, Vote, VoteResult,
+    Announcement, Append, AppendResult, AskBootstrap, AskSecret, AskVote, BootstrapState, EntryKind,
+    EntrySpec, GivenSecret, Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest,
+    PeerResponse, SecretsHeld, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer, Vote,
+    VoteResult,
 };
 use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript};
 use queue_protocol::request::{
@@ -36,7 +37,7 @@ use queue_protocol::response::{
     Swept, WriteStage,
 };
 use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
-use queue_protocol::security::{Secured, TlsView};
+use queue_protocol::security::{RotationPhase, RotationView, SecretView, Secured, TlsView};
 use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
 use queue_protocol::txn::{Condition, Step, StepDone, Txn, TxnOutcome, TxnPart};
 
@@ -90,6 +91,8 @@ names!(request_name, REQUESTS, Request, "request":
     Request::BindSession { .. } => "bind_session",
     Request::Attend => "attend",
     Request::Clients(_) => "clients",
+    Request::RotateSecret { .. } => "rotate_secret",
+    Request::TlsForget(_) => "tls_forget",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -133,6 +136,8 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::History(_) => "history",
     Answer::Bound => "bound",
     Answer::Clients(_) => "clients",
+    Answer::Rotation(_) => "rotation",
+    Answer::Forgotten(_) => "forgotten",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -160,6 +165,8 @@ names!(peer_request_name, PEER_REQUESTS, PeerRequest, "peer_request":
     PeerRequest::Heartbeat(_) => "heartbeat",
     PeerRequest::Bootstrap(_) => "bootstrap",
     PeerRequest::Announce(_) => "announce",
+    PeerRequest::AskHeld => "ask_held",
+    PeerRequest::AskSecret(_) => "ask_secret",
 );
 names!(part_name, PARTS, SnapshotPart, "peer_request/snapshot_part":
     SnapshotPart::Bodies { .. } => "bodies",
@@ -177,6 +184,8 @@ names!(peer_response_name, PEER_RESPONSES, PeerResponse, "peer_response":
     PeerResponse::Coming => "coming",
     PeerResponse::Bootstrap(_) => "bootstrap",
     PeerResponse::Noted => "noted",
+    PeerResponse::Held(_) => "held",
+    PeerResponse::Secret(_) => "secret",
 );
 names!(append_name, APPENDS, AppendResult, "peer_response/append":
     AppendResult::Durable(_) => "durable",
@@ -415,6 +424,21 @@ fn status_view(role: Role) -> StatusView {
             )),
         },
         health: health::view(),
+        secret: SecretView {
+            generation: 2,
+            fingerprint: [0xf1; 8],
+            rotation: (role == Role::Leader).then(rotation_view),
+        },
+    }
+}
+
+fn rotation_view() -> RotationView {
+    RotationView {
+        generation: 3,
+        fingerprint: [0xf2; 8],
+        phase: RotationPhase::Switching,
+        waits_for: list(vec![NodeId(2)]),
+        left_out: list(vec![NodeId(3)]),
     }
 }
 
@@ -480,6 +504,8 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Closed, Vec::new());
     add("", Answer::Bound, Vec::new());
     add("", Answer::Clients(client_list()), Vec::new());
+    add("", Answer::Rotation(rotation_view()), Vec::new());
+    add("", Answer::Forgotten(true), Vec::new());
     let stage = StageView {
         stage: WriteStage::Sync,
         count: 7,
@@ -638,6 +664,8 @@ fn peers() -> Vec<Sample> {
         hashes: [Some(StateHash { index: 45_056, hash: 1 << 63 }), None, None, None],
     };
     ask("", PeerRequest::Ping(ping), Vec::new());
+    ask("", PeerRequest::AskHeld, Vec::new());
+    ask("", PeerRequest::AskSecret(AskSecret { generation: 2, admission: [0xad; 32] }), Vec::new());
 
     let mut answer = |suffix: &str, response: PeerResponse| {
         let name = format!("{}{suffix}", peer_response_name(&response));
@@ -670,6 +698,8 @@ fn peers() -> Vec<Sample> {
     answer("", PeerResponse::Pong(ping));
     answer("", PeerResponse::Coming);
     answer("", PeerResponse::Noted);
+    answer("", PeerResponse::Held(SecretsHeld { durable: 2, used: 1, oldest: 1 }));
+    answer("", PeerResponse::Secret(GivenSecret { generation: 2, secret: [5; 32], admission: [6; 32] }));
     let empty = BootstrapState::Empty { peers: peers(), position: 1, word: Some(StoreId(0x44)) };
     answer("/empty", PeerResponse::Bootstrap(empty));
     let holder = Some(Holder { node: NodeId(1), name: text("n1") });

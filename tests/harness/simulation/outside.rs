@@ -70,7 +70,9 @@ impl Dial for SimNet {
             };
             let connecting = turmoil::net::TcpStream::connect(address);
             let connected = tokio::time::timeout(TcpDial::default().timeout, connecting).await;
-            wires.wire(connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+            let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let dialer = stream.local_addr()?;
+            wires.wire(stream, dialer)
         })
     }
 }
@@ -96,7 +98,7 @@ impl Listener for SimPort {
     fn accept(&self) -> Accepting<'_> {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
-            Ok((self.wires.wire(stream)?, from))
+            Ok((self.wires.wire(stream, from)?, from))
         })
     }
     fn address(&self) -> io::Result<SocketAddr> {

@@ -14,7 +14,7 @@ use super::dial::{excursion, length};
 use super::machine::{Machine, Power, Role};
 use super::members::MACHINES_MAX;
 use super::moves;
-use super::operator::{promote, remove, transfer};
+use super::operator::{promote, remove, rotate, transfer};
 use super::plan::CAPACITY;
 use super::world::{CLIENTS, Checked, LATENCY_MAX, World, pair};
 
@@ -43,6 +43,7 @@ pub(crate) const KINDS: &[(&str, u64)] = &[
     ("add", 3),
     ("promote", 2),
     ("remove", 2),
+    ("rotate", 4),
     ("wipe", 2),
     ("put_back", 2),
     ("swap", 1),
@@ -265,7 +266,7 @@ impl Chaos {
                 machine.is_full = true;
                 self.active.push(Active { until, undo: Undo::Disk(name) });
             }
-            "transfer" | "promote" | "remove" | "add" => return change(world, kind, &name),
+            "transfer" | "promote" | "remove" | "add" | "rotate" => return change(world, kind, &name),
             "move" | "trade" | "move_all" => return moves::begin(world, kind, &name),
             "wipe" | "put_back" | "swap" | "flip" => return self.take_data(world, kind, &name),
             _ => unreachable!("every kind is above"),
@@ -374,6 +375,7 @@ fn change(world: &mut World, kind: &str, name: &str) -> bool {
             let to = if world.dice.chance(1, 2) { node } else { None };
             world.operator.order(&leader, transfer(to));
         }
+        "rotate" => world.operator.order(&leader, rotate(false)),
         "promote" => {
             let learner = picture.members.iter().find(|member| !member.voter).map(|member| member.node.0);
             let Some(learner) = learner else { return false };

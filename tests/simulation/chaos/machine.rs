@@ -24,6 +24,8 @@ pub(crate) enum Job {
     Join { through: String, standing: Standing, secret: Secret },
     /// A node that is formatted.
     Serve,
+    /// The same, with the secret of another member copied into its directory before.
+    ServeWith(Secret),
 }
 
 /// What a machine and its boots share.
@@ -96,6 +98,8 @@ pub(crate) struct Machine {
     pub(crate) places: Vec<String>,
     /// The leader knows it where it is.
     pub(crate) is_known: bool,
+    /// Since when it uses an older secret than the leader, which waits for nobody.
+    pub(crate) old_since: Option<Duration>,
     shared: Arc<Shared>,
 }
 
@@ -132,6 +136,9 @@ impl Shared {
         let options = NodeOptions { advertise: Some(locked(&self.address).clone()), ..self.options.clone() };
         match job {
             Job::Nothing | Job::Serve => {}
+            Job::ServeWith(secret) => {
+                node::secret::write(&*outside.disk, &self.options.data_dir, &secret).await?;
+            }
             Job::Found => {
                 node::init(&outside, &options).await?;
             }
@@ -180,6 +187,7 @@ impl Machine {
             owed: 0,
             places: vec![address],
             is_known: true,
+            old_since: None,
             shared: Arc::new(shared),
         }
     }

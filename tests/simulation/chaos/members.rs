@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use queue_protocol::hello::Secret;
 use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
+use queue_protocol::security::RotationPhase;
 
 use super::machine::{Job, Power, Role};
-use super::operator::Picture;
+use super::operator::{Picture, rotate};
 use super::plan::address;
 use super::world::{Checked, Violation, World};
 
@@ -18,6 +20,10 @@ const LEAVING_MAX: Duration = Duration::from_secs(12);
 /// A node that was replaced ends by itself when the leader tells it. An old directory may not know who leads now; the
 /// others refuse it, and their operator ends it, as the refusal says, after so long.
 const REPLACED_MAX: Duration = Duration::from_secs(10);
+/// Between two orders not to wait for those that do not answer.
+const FORCED_AGAIN: Duration = Duration::from_secs(3);
+/// A member that uses an older secret than the leader for so long was left out, and does not see the log.
+const LEFT_OUT_SEEN: Duration = Duration::from_secs(3);
 /// Steps that the first nodes may take to become a cluster.
 const SETUP_STEPS: u64 = 60_000;
 
@@ -84,12 +90,49 @@ impl World {
     /// Starts the node of `name`, which is to become a member, through whoever can take it in now.
     pub(crate) fn join(&mut self, name: &str, standing: Standing) {
         self.at(name).standing = standing;
-        let (Some(sponsor), Some(secret)) = (self.sponsor(), self.secret.clone()) else {
+        let sponsor = self.sponsor();
+        let secret = sponsor.as_ref().and_then(|name| self.secret_of(name)).or(self.secret.clone());
+        let (Some(sponsor), Some(secret)) = (sponsor, secret) else {
             let later = self.now() + self.dice.ms(100..500);
             self.at(name).wake = Some(later);
             return;
         };
         self.boot(name, Job::Join { through: address(&sponsor), standing, secret });
+    }
+
+    /// The file SECRET of a machine, as somebody copies it.
+    fn secret_of(&self, name: &str) -> Option<Secret> {
+        queue_broker::node::secret::read(self.machines[name].disk(), "data".as_ref()).ok()
+    }
+
+    /// A member that is lost holds a rotation up, and the rotation its replacement: then those that do not answer are left
+    /// out. Who was left out gets a copy of the secret that counts.
+    fn tend_secrets(&mut self, picture: &Picture) {
+        let now = self.now();
+        let Some(leader) = self.seen(&picture.leader) else { return };
+        let open = leader.secret.rotation.as_ref().filter(|now| now.phase != RotationPhase::Dropping);
+        let is_held_up = open.is_some_and(|rotation| !rotation.waits_for.is_empty());
+        if is_held_up && self.lost().is_some() && now >= self.forced + FORCED_AGAIN {
+            self.forced = now;
+            self.operator.order(&picture.leader, rotate(true));
+        }
+        for name in self.whole() {
+            let seen = self.seen(&name).filter(|_| open.is_none());
+            let is_old = seen.is_some_and(|status| status.secret.generation < leader.secret.generation);
+            let since = self.machines[&name].old_since;
+            match since {
+                _ if !is_old => self.at(&name).old_since = None,
+                None => self.at(&name).old_since = Some(now),
+                Some(since) if now < since + LEFT_OUT_SEEN => {}
+                Some(_) => {
+                    let Some(secret) = self.secret_of(&picture.leader) else { continue };
+                    self.covered.add("secret_copied", 1);
+                    self.at(&name).old_since = None;
+                    self.kill(&name);
+                    self.boot(&name, Job::ServeWith(secret));
+                }
+            }
+        }
     }
 
     /// Starts the node of `name`.
@@ -113,6 +156,7 @@ impl World {
         }
         self.tell_addresses();
         let Some(picture) = self.picture() else { return Ok(()) };
+        self.tend_secrets(&picture);
         let names: Vec<String> = self.machines.keys().cloned().collect();
         for name in names {
             let is_member = self.is_member(&picture, &name);

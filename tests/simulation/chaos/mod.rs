@@ -146,6 +146,9 @@ impl World {
             if status.applied_index != leader.applied_index {
                 return Err(format!("{name} stands at {}, {leader:?}", status.applied_index));
             }
+            if status.secret != leader.secret || leader.secret.rotation.is_some() {
+                return Err(format!("{name} has {:?}, the leader {:?}", status.secret, leader.secret));
+            }
         }
         Ok(())
     }

@@ -168,6 +168,7 @@ fn kind(request: &Request) -> &'static str {
         Request::ChangeMembers(MemberChange::Promote(_)) => "promoted",
         Request::ChangeMembers(_) => "changed",
         Request::Drain(_) => "drained",
+        Request::RotateSecret { .. } => "rotated",
         _ => "other",
     }
 }
@@ -175,6 +176,10 @@ fn kind(request: &Request) -> &'static str {
 /// Orders by what they do.
 pub(crate) fn transfer(to: Option<u64>) -> Request {
     Request::TransferLeader(to.map(NodeId))
+}
+
+pub(crate) fn rotate(force: bool) -> Request {
+    Request::RotateSecret(force)
 }
 
 pub(crate) fn promote(node: u64) -> Request {

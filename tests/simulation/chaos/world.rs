@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) covered: Covered,
     pub(crate) trace: Trace,
     pub(crate) secret: Option<Secret>,
+    /// When a rotation was last told not to wait.
+    pub(crate) forced: Duration,
     boots: u64,
     made: u64,
     terms: BTreeMap<String, u64>,
@@ -79,6 +81,7 @@ impl World {
             covered: Covered::default(),
             trace: Trace::default(),
             secret: None,
+            forced: Duration::ZERO,
             boots: plan.seed << 20,
             made: 0,
             terms: BTreeMap::new(),
@@ -360,6 +363,7 @@ fn job_name(job: &Job) -> String {
         Job::Found => "a node that makes the cluster".to_owned(),
         Job::Join { through, standing, .. } => format!("a node that joins through {through}: {standing:?}"),
         Job::Serve => "its node".to_owned(),
+        Job::ServeWith(_) => "its node, with a copied secret".to_owned(),
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) const FIXED_SIZE: usize = 200;
 /// | 152 | 4 | files | count: 8 bytes each, number |
 /// | 156 | 4 | runs | count: 24 bytes each: first index, last index, file |
 /// | 160 | 4 | imports | count: 24 bytes each: from, to, count of runs as u64; its runs follow |
-/// | 164 | 4 | floors | count: 64 bytes each: node, store (16), epoch (8), boot, acknowledged index, vote term, vote node |
+/// | 164 | 4 | floors | count: 64 bytes each: node, store (16), epoch (4), 1 if it spoke TLS (4), boot, acknowledged index, vote term, vote node |
 /// | 168 | 32 | anchor | boot id (16), ms since that boot, elapsed ms then; zeros if there is none |
 /// | 200 | | | the lists, in that order |
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,7 +180,8 @@ pub(crate) fn put_floors(bytes: &mut Vec<u8>, floors: &[Floor]) {
     for floor in floors {
         bytes.extend_from_slice(&floor.node.0.to_le_bytes());
         bytes.extend_from_slice(&floor.store.0.to_le_bytes());
-        let numbers = [u64::from(floor.epoch), floor.boot, floor.acknowledged, floor.term, floor.voted.0];
+        let epoch = u64::from(floor.secured) << 32 | u64::from(floor.epoch);
+        let numbers = [epoch, floor.boot, floor.acknowledged, floor.term, floor.voted.0];
         for number in numbers {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -189,14 +190,21 @@ pub(crate) fn put_floors(bytes: &mut Vec<u8>, floors: &[Floor]) {
 
 /// The inverse of [`put_floors`], for one.
 pub(crate) fn take_floor(fields: &mut Fields<'_>) -> Option<Floor> {
+    let (node, store, epoch) = (NodeId(fields.u64()?), StoreId(fields.u128()?), fields.u64()?);
+    let secured = match epoch >> 32 {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
     Some(Floor {
-        node: NodeId(fields.u64()?),
-        store: StoreId(fields.u128()?),
-        epoch: u32::try_from(fields.u64()?).ok()?,
+        node,
+        store,
+        epoch: u32::try_from(epoch & u64::from(u32::MAX)).ok()?,
         boot: fields.u64()?,
         acknowledged: fields.u64()?,
         term: fields.u64()?,
         voted: NodeId(fields.u64()?),
+        secured,
     })
 }
 
@@ -236,6 +244,7 @@ mod tests {
             acknowledged: 18,
             term: 3,
             voted: NodeId(2),
+            secured: false,
         };
         Opening {
             file: FileId::Segment(5),

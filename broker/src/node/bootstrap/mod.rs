@@ -38,7 +38,7 @@ use super::start::{advertised, bind, lock};
 use super::{NodeError, NodeOptions, Way, join, secret};
 use crate::fs::create_dirs;
 use crate::outside::{Listener, Outside};
-use crate::raft::{Credentials, Spoken, dial_peer};
+use crate::raft::{Credentials, Ring, Spoken, dial_peer};
 use crate::tls::opening::open_in_time;
 
 /// Between two rounds of questions.
@@ -176,11 +176,10 @@ async fn newcomer_step(
             cluster: ClusterId(0),
             node: JOINING,
             store: id,
-            secret: plan.secret.clone(),
+            ring: Ring::joining(plan.secret.clone()),
             epoch: 0,
             boot: 0,
             spoken: Spoken::new(options.raft.levels),
-            keys: None,
         },
         peers: &plan.peers,
         listed: BootstrapPeers::new(listed).map_err(too_many)?,
@@ -280,7 +279,7 @@ impl Newcomer<'_> {
         let mut reader = FrameReader::after(&opened.ahead, read);
         let answer = |hello: &Hello| self.greet(hello);
         let admit = |_: &_| Ok(Told { facts: self.credentials.hello().facts(), identity: None });
-        let secret = &self.credentials.secret;
+        let secret = &self.credentials.ring.proves();
         let peer = match accept(&mut reader, &mut writer, &channel, secret, answer, admit).await {
             Ok(greeted) => greeted.peer,
             Err(error) => return tracing::debug!(%error, "a connection was not accepted: no cluster yet"),

@@ -185,7 +185,9 @@ impl Model {
                 self.wall_ms = self.wall_ms.max(*to_ms);
                 Ok(Outcome::Ticked)
             }
-            Op::Tick | Op::FoundCluster(_) => Ok(Outcome::Ticked),
+            Op::Tick | Op::FoundCluster(_) | Op::NoteRotation(_) => Ok(Outcome::Ticked),
+            // No cluster of the model has begun.
+            Op::BeginRotation(_) => Err(refusal(ErrorCode::NoLeader)),
             Op::RaiseLevel(level) if *level < Level(1) || *level > LEVEL_KNOWN_MAX => {
                 Err(refusal(ErrorCode::BadRequest))
             }

@@ -53,6 +53,9 @@ impl Consensus {
     /// Refused if it cannot be, to be repeated if another change is under way or this node does not lead.
     pub(crate) async fn change_members(&self, change: MemberChange) -> Result<MemberView, Error> {
         self.read_index().await?;
+        if let MemberChange::Add { .. } | MemberChange::Remove { .. } = &change {
+            self.check_not_rotating()?;
+        }
         match change {
             MemberChange::Add { address, standing } => self.invite(&address, standing).await,
             MemberChange::Promote(node) => self.let_vote(node).await,
@@ -165,6 +168,15 @@ impl Consensus {
         Ok(on)
     }
 
+    /// Forgets that a member speaks TLS, and gives whether that was known. It is about this node alone.
+    ///
+    /// # Errors
+    /// There is no such member.
+    pub(crate) fn tls_forget(&self, node: NodeId) -> Result<bool, Error> {
+        self.member(node)?;
+        Ok(self.gate.floors.forget_tls(node))
+    }
+
     /// Lets a peer in that proved the secret, and says what it is told then.
     ///
     /// # Errors
@@ -178,6 +190,9 @@ impl Consensus {
         }
         self.me.credentials.spoken.admit(hello.levels)?;
         self.gate.floors.admit(hello, self.members().0.get(&hello.node.0))?;
+        if peer.transcript.is_secured() {
+            self.gate.floors.spoke_tls(hello.node);
+        }
         let facts = self.gate.floors.hello(&self.me.credentials).facts();
         Ok(self.me.credentials.tell(&peer.transcript.of(Side::Acceptor), facts))
     }

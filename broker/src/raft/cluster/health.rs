@@ -24,7 +24,7 @@ use crate::mutants::{self, Mutant};
 use crate::raft::Consensus;
 use crate::raft::group::clocks;
 use crate::raft::group::leadership::Leadership;
-use crate::raft::node::link::RefusedBy;
+use crate::raft::node::dial::RefusedBy;
 use crate::raft::openraft::types::TypeConfig;
 
 /// What was not said again for so long does not hold any more: every member is pinged once a second.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::changes::view_of;
 use crate::mutants::{self, Mutant};
-use crate::raft::node::link::{RefusedBy, SomebodyElse};
+use crate::raft::node::dial::{RefusedBy, SomebodyElse};
 use crate::raft::{Consensus, dial_peer};
 
 /// Addresses of clients that are dialed within [`PER`].

@@ -68,6 +68,7 @@ impl Consensus {
         seal: impl Fn([u8; 32]) -> [u8; 32],
     ) -> Result<Joined, Error> {
         self.read_index().await?;
+        self.check_not_rotating()?;
         let (members, _) = self.members();
         if self.machine.read(|state, _| state.admission()).is_none() {
             return Err(Error::again(ErrorCode::NoLeader, "the cluster is only just beginning"));
@@ -102,7 +103,13 @@ impl Consensus {
         seal: impl Fn([u8; 32]) -> [u8; 32],
     ) -> Result<Joined, Error> {
         let me = &self.me.credentials;
-        let keys = me.keys.as_ref().expect("a member has its keys");
+        let keys = me.ring.keys().expect("a member has its keys");
+        if self.machine.read(|state, _| state.admission()) != Some(keys.known()) {
+            return Err(Error::again(
+                ErrorCode::ChangeInProgress,
+                "this node has not the cluster's newest keys yet",
+            ));
+        }
         let NodeStanding::Given(given) = self.machine.read(|state, _| state.node(node)) else {
             let what = format!("number {node} was given, and is not any more");
             return Err(Error::again(ErrorCode::ChangeInProgress, what));

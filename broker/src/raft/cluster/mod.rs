@@ -7,4 +7,5 @@ pub(crate) mod levels;
 pub(in crate::raft) mod membership;
 pub(in crate::raft) mod moves;
 pub(in crate::raft) mod reserve;
+pub(in crate::raft) mod rotation;
 pub(in crate::raft) mod status;

@@ -24,7 +24,8 @@ use queue_protocol::peer::{Announcement, PeerRequest};
 use tokio::time::Instant;
 
 use crate::mutants::{self, Mutant};
-use crate::raft::node::link::{Lane, RefusedBy, SomebodyElse};
+use crate::raft::node::dial::{RefusedBy, SomebodyElse};
+use crate::raft::node::link::Lane;
 use crate::raft::openraft::types::{Member, TypeConfig};
 use crate::raft::{Consensus, dial_peer};
 

@@ -20,7 +20,8 @@ use crate::mutants::{self, Mutant};
 use crate::outside::Fatal;
 use crate::raft::Consensus;
 use crate::raft::group::agreement::Verdict;
-use crate::raft::node::link::{Lane, RefusedBy};
+use crate::raft::node::dial::RefusedBy;
+use crate::raft::node::link::Lane;
 use crate::raft::openraft::types::{Member, TypeConfig};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
@@ -232,6 +233,7 @@ impl Consensus {
             connections_max: 0,
             connections_asked: 0,
             tls: self.outside.net.tls().view(),
+            secret: self.secret_view(),
             health: told,
         }
     }

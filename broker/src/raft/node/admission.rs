@@ -22,8 +22,8 @@ use queue_protocol::hello::{JOINING, PeerId};
 use queue_protocol::names::{ClusterId, NodeId};
 use queue_protocol::proof::{Certificate, Identity, Signature, Transcript};
 
+use super::dial::Credentials;
 use super::floors::Floors;
-use super::link::Credentials;
 use crate::mutants::{self, Mutant};
 pub(crate) use crate::queue::Admission;
 use crate::queue::command::{FoundCluster, Op};
@@ -115,11 +115,11 @@ impl Gate {
     /// # Errors
     /// See [`judge`].
     pub(crate) fn check(&self, me: &Credentials, peer: &Peer) -> Result<(), Error> {
-        let keys = me.keys.as_ref().expect("a member has its keys");
-        let known = self.machine.read(|state, applied| Known {
-            standing: state.node(peer.hello.node),
-            applied,
-            admission: state.admission().unwrap_or_else(|| keys.known()),
+        let mut admissions = me.ring.admissions();
+        let known = self.machine.read(|state, applied| {
+            let next = state.rotation().map(|rotation| rotation.next);
+            admissions.splice(0..0, state.admission().into_iter().chain(next));
+            Known { standing: state.node(peer.hello.node), applied, admissions }
         });
         judge(me.cluster, peer, &known)
     }
@@ -158,7 +158,7 @@ pub(in crate::raft) async fn found_cluster(consensus: Weak<Consensus>) {
             return;
         }
         let me = &this.me.credentials;
-        if let Some(keys) = me.keys.as_ref().filter(|_| me.node == FOUNDER && this.ready().is_some()) {
+        if let Some(keys) = me.ring.keys().filter(|_| me.node == FOUNDER && this.ready().is_some()) {
             let (store, key) = (me.store, keys.node.public());
             let found = FoundCluster { store, key, admission: keys.known() };
             // What came of it the state says.
@@ -171,14 +171,14 @@ pub(in crate::raft) async fn found_cluster(consensus: Weak<Consensus>) {
 }
 
 /// What this node knows when it judges a peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Known {
     /// Of the number that the peer says it has.
     pub(crate) standing: NodeStanding,
     /// Entries up to here are applied.
     pub(crate) applied: u64,
-    /// Of the state, else of this node's data directory.
-    pub(crate) admission: Admission,
+    /// Of the state, and of this node's data directory; two generations while the secret is rotated. The state's is first.
+    pub(crate) admissions: Vec<Admission>,
 }
 
 /// Whether a peer that proved the secret is the node that it says it is, and may be heard. A node that is joining shows
@@ -212,15 +212,17 @@ pub(crate) fn judge(cluster: ClusterId, peer: &Peer, known: &Known) -> Result<()
         NodeStanding::Unknown if mutants::on(Mutant::UnknownNodeRefused) => {
             refused(format!("number {node} is not known here"))
         }
-        NodeStanding::Unknown if certificate.generation != known.admission.generation => {
-            let (theirs, ours) = (certificate.generation, known.admission.generation);
-            refused(format!(
-                "node {node} is certified with admission key number {theirs}, and this cluster is at number {ours}"
-            ))
-        }
         NodeStanding::Unknown => {
+            let theirs = certificate.generation;
+            let mut named = known.admissions.iter().filter(|key| key.generation == theirs).peekable();
+            if named.peek().is_none() {
+                let ours = known.admissions.first().map_or(0, |known| known.generation);
+                return refused(format!(
+                    "node {node} is certified with admission key number {theirs}, and this cluster is at number {ours}"
+                ));
+            }
             let signed = certificate.signed(cluster, id);
-            if holds(&known.admission.key, &signed, &certificate.signature)
+            if named.any(|known| holds(&known.key, &signed, &certificate.signature))
                 || mutants::on(Mutant::CertificateNotChecked)
             {
                 return Ok(());
@@ -257,8 +259,9 @@ mod tests {
     fn peer_of(id: PeerId, identity: Option<Identity>) -> Peer {
         let transcript = transcript(1);
         let hello = PeerHello::nobody(id.node, id.store);
-        let seal = transcript.seal(&Secret([5; 32]));
-        Peer { hello, cluster: CLUSTER, identity, transcript, seal }
+        let secret = Secret([5; 32]);
+        let seal = transcript.seal(&secret);
+        Peer { hello, cluster: CLUSTER, identity, transcript, seal, secret }
     }
 
     fn peer(keys: &Keys) -> Peer {
@@ -266,7 +269,7 @@ mod tests {
     }
 
     fn known(standing: NodeStanding, applied: u64) -> Known {
-        Known { standing, applied, admission: keys(0).known() }
+        Known { standing, applied, admissions: vec![keys(0).known()] }
     }
 
     fn given(store: u128, key: &Key) -> NodeStanding {

@@ -137,6 +137,8 @@ impl Bounds {
             | PeerRequest::Join(_)
             | PeerRequest::Invite(_)
             | PeerRequest::Bootstrap(_)
+            | PeerRequest::AskHeld
+            | PeerRequest::AskSecret(_)
             | PeerRequest::Announce(_) => Ok(()),
         }
     }
@@ -166,6 +168,8 @@ impl Bounds {
             | PeerResponse::Failed(_)
             | PeerResponse::Coming
             | PeerResponse::Bootstrap(_)
+            | PeerResponse::Held(_)
+            | PeerResponse::Secret(_)
             | PeerResponse::Noted => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use queue_protocol::error::Error;
 use tokio::time::Instant;
 
-use super::link::{RefusedBy, SomebodyElse};
+use super::dial::{RefusedBy, SomebodyElse};
 
 /// Pause after a dial that failed; doubled after each one that fails too.
 const PAUSE_MIN: Duration = Duration::from_millis(50);

@@ -9,29 +9,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
-use queue_protocol::error::Error;
 use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
-use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerId};
+use queue_protocol::handshake::Called;
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::names::{ClusterId, NodeId, StoreId};
+use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
-use queue_protocol::proof::{Facts, PeerHello, Seal, Secret, Told, Transcript};
+use queue_protocol::proof::{PeerHello, Secret};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::addresses::Addresses;
-use super::admission::{Gate, Keys};
+use super::admission::Gate;
 use super::bounds::Bounds;
+use super::dial::{Credentials, PeerStream, over};
 use super::failed::Failed;
 use super::floors::Floors;
 use crate::outside::Outside;
-use crate::raft::cluster::levels::Spoken;
+use crate::raft::cluster::rotation::not_secured;
 use crate::raft::openraft::types::{Member, TypeConfig};
 
-/// How long a dial may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Appends are cut to this: what is urgent waits for no more, and a read of the other side ends within no more.
 const FRAME_SIZE_MAX: usize = 64 << 10;
 /// Frames are put together until a write is this large.
@@ -40,41 +37,6 @@ const WRITE_SIZE: usize = 512 << 10;
 /// whatever the disk does; and where bytes are lost without a reset nobody else may ever notice.
 const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 
-/// The request id of what is asked over a connection of its own.
-const ASKED_ID: u64 = 1;
-
-/// Who this node is to its peers.
-#[derive(Clone)]
-pub(crate) struct Credentials {
-    pub(crate) cluster: ClusterId,
-    pub(crate) node: NodeId,
-    pub(crate) store: StoreId,
-    pub(crate) secret: Secret,
-    /// How often the log was opened, this time included.
-    pub(crate) epoch: u32,
-    /// The random number of this process.
-    pub(crate) boot: u64,
-    /// What it speaks, and what the cluster does.
-    pub(crate) spoken: Spoken,
-    /// What shows which node it is; none while it is joining.
-    pub(crate) keys: Option<Arc<Keys>>,
-}
-
-impl Credentials {
-    /// Who this is, without what its log holds.
-    pub(crate) fn hello(&self) -> PeerHello {
-        let Self { node, store, epoch, boot, .. } = *self;
-        PeerHello { epoch, boot, levels: self.spoken.own(), ..PeerHello::nobody(node, store) }
-    }
-
-    /// What this node proves itself with, once it may: `facts`, and its identity.
-    pub(crate) fn tell(&self, transcript: &Transcript, facts: Facts) -> Told {
-        let id = PeerId { node: self.node, store: self.store };
-        let identity = self.keys.as_ref().map(|keys| keys.show(self.cluster, id, transcript));
-        Told { facts, identity }
-    }
-}
-
 /// What goes first on a shared connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -82,118 +44,6 @@ pub(crate) enum Lane {
     Urgent,
     /// Appends.
     Append,
-}
-
-/// An open stream to a peer, hello and proofs done.
-pub(crate) struct PeerStream {
-    pub(crate) reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
-    pub(crate) writer: WriteHalf<Box<dyn Stream>>,
-    pub(crate) hello: PeerHello,
-    /// The cluster of the node that answered; 0 if it has none.
-    pub(crate) cluster: ClusterId,
-    /// Hides keys on it.
-    seal: Seal,
-    /// Where it leads.
-    pub(crate) address: String,
-}
-
-impl PeerStream {
-    /// Asks one thing over a connection that nobody shares, and waits for the answer. There is no deadline here.
-    ///
-    /// # Errors
-    /// The stream failed, or what came is no answer.
-    pub(crate) async fn ask(&mut self, request: &PeerRequest) -> io::Result<PeerResponse> {
-        let mut outbox = Outbox::new();
-        outbox.push(&OutFrame::new(ASKED_ID, request, Vec::new())).map_err(io::Error::other)?;
-        outbox.write_to(&mut self.writer).await?;
-        let frame = self.reader.next().await.map_err(io::Error::other)?;
-        frame.ok_or(io::ErrorKind::UnexpectedEof)?.message().map_err(io::Error::other)
-    }
-
-    /// A key that was hidden in the answer.
-    pub(crate) fn unsealed(&self, hidden: [u8; 32]) -> [u8; 32] {
-        self.seal.apply(ASKED_ID, hidden)
-    }
-}
-
-/// A node does not want to hear of us.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{address}: refused: {error}")]
-pub(crate) struct RefusedBy {
-    address: String,
-    pub(crate) error: Error,
-}
-
-impl SomebodyElse {
-    /// Who it is not, if that is why a connection failed.
-    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
-    }
-
-    /// That is why a connection failed.
-    pub(crate) fn is(error: &io::Error) -> bool {
-        Self::of(error).is_some()
-    }
-}
-
-impl RefusedBy {
-    /// What the refusal says, if that is why a connection failed.
-    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
-    }
-}
-
-/// Somebody answers who is not the node that was called, or does not know the secret.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{address}: {error}")]
-pub(crate) struct SomebodyElse {
-    address: String,
-    pub(crate) error: Error,
-}
-
-/// Connects to `address` as a peer; `called` must answer there. A joining node has no gate yet and believes any peer that
-/// proves the secret.
-pub(crate) async fn dial_peer(
-    outside: &Outside,
-    me: &Credentials,
-    gate: Option<&Gate>,
-    address: &str,
-    called: Option<Called>,
-) -> io::Result<PeerStream> {
-    let dialing = outside.net.dial(address);
-    let stream = tokio::time::timeout(DIAL_TIMEOUT, dialing)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer")))??;
-    let channel = stream.channel();
-    let (read, mut writer) = tokio::io::split(stream);
-    let mut reader = FrameReader::new(read);
-    let own = gate.map_or_else(|| me.hello(), |gate| gate.floors.hello(me));
-    let role = HelloRole::Peer(own.id());
-    // Who joins does not know the cluster yet.
-    let cluster = (me.node != JOINING).then_some(me.cluster);
-    let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
-    let tell = |transcript: &Transcript| me.tell(transcript, own.facts());
-    let proved = peer_handshake(&mut reader, &mut writer, hello, &channel, &me.secret, called, tell).await;
-    let peer = proved.map_err(|error| match error {
-        HandshakeError::Io(error) => error,
-        HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
-        HandshakeError::Rejected(error) => {
-            io::Error::other(SomebodyElse { address: address.to_owned(), error })
-        }
-        other => io::Error::other(format!("{address}: {other}")),
-    })?;
-    if let Some(gate) = gate {
-        let somebody = |error| io::Error::other(SomebodyElse { address: address.to_owned(), error });
-        gate.check(me, &peer).map_err(somebody)?;
-    }
-    Ok(PeerStream {
-        reader,
-        writer,
-        hello: peer.hello,
-        cluster: peer.cluster,
-        seal: peer.seal,
-        address: address.to_owned(),
-    })
 }
 
 type Answer = oneshot::Sender<PeerResponse>;
@@ -210,6 +60,8 @@ struct Queues {
 /// One connection while it lives.
 pub(crate) struct Open {
     peer: PeerHello,
+    secret: Secret,
+    is_secured: bool,
     /// Where it leads.
     address: String,
     queues: Mutex<Queues>,
@@ -389,7 +241,10 @@ impl Link {
     pub(crate) async fn open(&self) -> io::Result<Arc<Open>> {
         let mut slot = self.open.lock().await;
         if let Some(open) = slot.take() {
-            if self.is_current(&open) && open.address == self.address() {
+            if self.is_current(&open)
+                && open.address == self.address()
+                && open.secret == self.me.ring.proves()
+            {
                 if !open.queues().closed {
                     return Ok(Arc::clone(slot.insert(open)));
                 }
@@ -415,6 +270,8 @@ impl Link {
         self.dial_at_once();
         let open = Arc::new(Open {
             peer: stream.hello,
+            secret: stream.secret,
+            is_secured: stream.is_secured,
             address: stream.address,
             queues: Mutex::default(),
             filled: Notify::new(),
@@ -438,6 +295,34 @@ impl Link {
         }
     }
 
+    /// Ends a connection that was proved with a secret that lets nobody in any more.
+    pub(crate) async fn end_unproved(&self) {
+        let mut slot = self.open.lock().await;
+        if let Some(open) = slot.take_if(|open| !self.me.ring.lets_in(&open.secret)) {
+            open.close();
+        }
+    }
+
+    /// Asks if the connection is secured.
+    ///
+    /// # Errors
+    /// It is not, or as [`Link::ask`].
+    pub(crate) async fn ask_secured(
+        &self,
+        request: &PeerRequest,
+        within: Duration,
+    ) -> io::Result<PeerResponse> {
+        if !self.open_within(within).await?.is_secured {
+            return Err(not_secured());
+        }
+        self.ask(Lane::Urgent, request, Vec::new(), within).await
+    }
+
+    /// Whether nothing was asked for want of a secured connection.
+    pub(crate) fn is_plain(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// The node is there: no pause is left from when it was not.
     pub(crate) fn dial_at_once(&self) {
         *self.failed() = None;
@@ -449,13 +334,22 @@ impl Link {
             io::Error::new(io::ErrorKind::NotConnected, "the cluster has not agreed on its address yet")
         })?;
         let called = Called { node: self.node, store: Some(StoreId(self.member.store)) };
-        let stream = dial_peer(&self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
+        let speaks_tls = self.gate.floors.speaks_tls(self.node);
+        let dialing = if speaks_tls {
+            self.outside.net.dial_as_before(&address)
+        } else {
+            self.outside.net.dial(&address)
+        };
+        let stream = over(dialing, &self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
         self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
         let newest = self.addresses.newest(self.node);
         self.gate
             .floors
             .admit(&stream.hello, newest.as_ref().or(Some(&self.member)))
             .map_err(io::Error::other)?;
+        if stream.is_secured {
+            self.gate.floors.spoke_tls(self.node);
+        }
         Ok(stream)
     }
 
@@ -468,9 +362,7 @@ impl Link {
         within: Duration,
     ) -> io::Result<PeerResponse> {
         let until = Instant::now() + within;
-        let late =
-            || io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()));
-        let open = timeout_at(until, self.open()).await.map_err(|_| late())??;
+        let open = self.open_within(within).await?;
         match timeout_at(until, open.send(lane, request, tail)).await {
             Ok(answer) => {
                 let answer = answer.map_err(|_| {
@@ -484,8 +376,16 @@ impl Link {
                     tracing::info!(node = self.member.name, "a silent connection is given up");
                     open.close();
                 }
-                Err(late())
+                Err(self.late())
             }
         }
+    }
+
+    fn late(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()))
+    }
+
+    async fn open_within(&self, within: Duration) -> io::Result<Arc<Open>> {
+        tokio::time::timeout(within, self.open()).await.map_err(|_| self.late())?
     }
 }

@@ -23,7 +23,6 @@ use queue_protocol::peer::{
     Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse,
     Transfer, VoteResult,
 };
-use queue_protocol::proof::{PeerHello, Seal};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 
@@ -51,10 +50,12 @@ pub(crate) async fn serve_peer(
     mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
     writer: WriteHalf<Box<dyn Stream>>,
 ) {
-    let Peer { hello: peer, seal, .. } = peer;
+    let (proved, peer) = (peer.clone(), peer.hello);
+    let ring = Arc::clone(&consensus.me().credentials.ring);
+    let mut secrets = ring.changes();
     let mut memberships = consensus.machine().memberships();
     // It may have been removed since it was let in.
-    if consensus.gate().check_member(peer.node).is_err() {
+    if consensus.gate().check_member(peer.node).is_err() || !ring.lets_in(&proved.secret) {
         return;
     }
     let (answers, queue) = mpsc::unbounded_channel();
@@ -68,6 +69,13 @@ pub(crate) async fn serve_peer(
             Ok(()) = memberships.changed() => {
                 if consensus.gate().check_member(peer.node).is_err() && !mutants::on(Mutant::RemovedStillHeard) {
                     tracing::info!(peer = %peer.node, "a peer was removed, its connection ends");
+                    break;
+                }
+                continue;
+            }
+            Ok(()) = secrets.changed() => {
+                if !ring.lets_in(&proved.secret) {
+                    tracing::info!(peer = %peer.node, "a connection ends that was proved with an old secret");
                     break;
                 }
                 continue;
@@ -89,7 +97,7 @@ pub(crate) async fn serve_peer(
         match gatherer.take(frame, &mut budget) {
             Ok(None) => {}
             Ok(Some(frame)) => {
-                if let Err(error) = handle(&consensus, peer, seal, frame, &answers, &mut attempt).await {
+                if let Err(error) = handle(&consensus, &proved, frame, &answers, &mut attempt).await {
                     tracing::warn!(peer = %peer.node, %error, "a peer is disconnected");
                     break;
                 }
@@ -127,12 +135,12 @@ fn answer(answers: &Answers, id: u64, response: &PeerResponse) {
 /// Answers one request, or starts to. An error ends the connection.
 async fn handle(
     consensus: &Arc<Consensus>,
-    peer: PeerHello,
-    seal: Seal,
+    proved: &Peer,
     frame: OutFrame,
     answers: &Answers,
     attempt: &mut Option<Attempt>,
 ) -> io::Result<()> {
+    let (peer, seal) = (proved.hello, proved.seal);
     let id = frame.request_id;
     if frame.kind == FrameKind::Ping {
         let _ = answers.send(OutFrame::bare(id, FrameKind::Pong));
@@ -187,6 +195,11 @@ async fn handle(
         PeerRequest::Announce(said) => {
             consensus.addresses.hear(&peer, &said);
             answer(answers, id, &PeerResponse::Noted);
+        }
+        PeerRequest::AskHeld => answer(answers, id, &PeerResponse::Held(consensus.secrets_held())),
+        PeerRequest::AskSecret(ask) => {
+            let given = consensus.give_secret(proved, ask);
+            answer(answers, id, &given.map_or_else(PeerResponse::Failed, PeerResponse::Secret));
         }
         PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
         PeerRequest::SnapshotBegin(begin) => {

@@ -14,7 +14,8 @@ use queue_protocol::io::Outbox;
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
 use queue_protocol::peer::{PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote};
 
-use super::link::{Link, PeerStream};
+use super::dial::PeerStream;
+use super::link::Link;
 use crate::log::{LiveBodies, Log};
 use crate::raft::group::machine::Pinned;
 

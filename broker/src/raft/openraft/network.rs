@@ -37,7 +37,8 @@ use crate::outside::Outside;
 use crate::raft::group::machine::SnapshotData;
 use crate::raft::node::addresses::Addresses;
 use crate::raft::node::admission::Gate;
-use crate::raft::node::link::{Credentials, Lane, Link};
+use crate::raft::node::dial::Credentials;
+use crate::raft::node::link::{Lane, Link};
 use crate::raft::node::send_snapshot;
 use crate::stages::Stages;
 
@@ -106,22 +107,21 @@ impl Network {
 
     /// Ends the connections to nodes that were removed.
     pub(crate) async fn end(&self, is_removed: impl Fn(NodeId) -> bool) {
-        let removed: Vec<Arc<Link>> = {
-            let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-            let removed = links.iter().filter(|(node, _)| is_removed(NodeId(**node)));
-            removed.map(|(_, link)| Arc::clone(link)).collect()
-        };
-        for link in removed {
+        for link in self.links_of(is_removed) {
             link.end().await;
         }
     }
 
+    /// The links to these nodes.
+    pub(crate) fn links_of(&self, is_meant: impl Fn(NodeId) -> bool) -> Vec<Arc<Link>> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let meant = links.iter().filter(|(node, _)| is_meant(NodeId(**node)));
+        meant.map(|(_, link)| Arc::clone(link)).collect()
+    }
+
     /// A node was let in: it is there.
     pub(crate) fn came(&self, node: NodeId) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(&node.0) {
-            link.dial_at_once();
-        }
+        self.links_of(|other| other == node).iter().for_each(|link| link.dial_at_once());
     }
 }
 

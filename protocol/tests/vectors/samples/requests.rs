@@ -270,6 +270,8 @@ pub(super) fn requests() -> Vec<Sample> {
         read(suffix, Request::ChangeMembers(change));
     }
     read("", Request::Drain(true));
+    read("", Request::RotateSecret(false));
+    read("", Request::TlsForget(NodeId(3)));
     read("", Request::RaiseLevel(None));
     read("/to", Request::RaiseLevel(Some(Level(2))));
     samples

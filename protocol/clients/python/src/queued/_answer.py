@@ -7,7 +7,7 @@ from ._common import (
     CodeNumber, ContentSpec, Cursor, DeadReason, Error, LeaderView, Levels, Missed, OnExpiry, OnFull, OnPoison, State,
     When,
 )  # fmt: skip
-from ._postcard import I64, U8, U16, U32, U64, U128, Address, Key, Max, Name, Queue
+from ._postcard import I64, U8, U16, U32, U64, U128, Address, Bytes8, Key, Max, Name, Queue
 
 
 class Stored(NamedTuple):
@@ -290,6 +290,32 @@ class TlsView(NamedTuple):
     alarm: Optional[Annotated[str, Max(512)]]
 
 
+class RotationPhase(IntEnum):
+    """How far a rotation of the secret has come."""
+
+    SPREADING = 0
+    SWITCHING = 1
+    DROPPING = 2
+
+
+class RotationView(NamedTuple):
+    """A rotation of the secret."""
+
+    generation: U32
+    fingerprint: Bytes8
+    phase: RotationPhase
+    waits_for: Annotated[List[U64], Max(64)]
+    left_out: Annotated[List[U64], Max(64)]
+
+
+class SecretView(NamedTuple):
+    """Which secret of the cluster a node has."""
+
+    generation: U32
+    fingerprint: Bytes8
+    rotation: Optional[RotationView]
+
+
 class StatusView(NamedTuple):
     """A node about itself."""
 
@@ -317,6 +343,7 @@ class StatusView(NamedTuple):
     connections_asked: U64
     health: HealthView
     tls: TlsView
+    secret: SecretView
 
 
 class StatusAnswer(NamedTuple):
@@ -627,10 +654,18 @@ class ClientsAnswer(NamedTuple):
     value: ClientList
 
 
+class Rotation(NamedTuple):
+    value: RotationView
+
+
+class Forgotten(NamedTuple):
+    value: bool
+
+
 Answer = Union[
     Pushed, Delivered, SettledAnswer, Extended, Peeked, QueuesAnswer, Created, Count, StatusAnswer, Transferred, Closed,
     StatsAnswer, Member, Drained, Altered, Swept, EditedAnswer, Explained, Weighed, Level, TxnAnswer, SchedulesAnswer,
-    GroupsAnswer, HistoryView, Bound, ClientsAnswer,
+    GroupsAnswer, HistoryView, Bound, ClientsAnswer, Rotation, Forgotten,
 ]  # fmt: skip
 
 

@@ -413,10 +413,19 @@ class Clients(NamedTuple):
     after: Optional[U64]
 
 
+class RotateSecret(NamedTuple):
+    force: bool
+
+
+class TlsForget(NamedTuple):
+    value: U64
+
+
 Request = Union[
     Push, Lease, Pop, Ack, Nack, Extend, Peek, Queues, CreateQueue, RemoveQueue, Sweep, Edit, Status, TransferLeader,
     CloseSession, Stats, ChangeMembers, Drain, AlterQueue, Explain, WeighGroup, RaiseLevel, Txn, SetSchedule,
     RemoveSchedule, Schedules, SaveCheckpoint, Groups, History, BindSession, Attend, Clients,
+    RotateSecret, TlsForget,
 ]  # fmt: skip
 
 #: Requests that change something in the session: each has a number and counts once.
@@ -425,7 +434,7 @@ NUMBERED = frozenset({
     Txn, SetSchedule, RemoveSchedule, SaveCheckpoint, BindSession,
 })  # fmt: skip
 #: Requests that change something and have no number: never repeated once they were sent.
-ONCE = frozenset({TransferLeader, ChangeMembers, Drain, RaiseLevel})
+ONCE = frozenset({TransferLeader, ChangeMembers, Drain, RaiseLevel, RotateSecret, TlsForget})
 
 
 class Stamp(NamedTuple):
