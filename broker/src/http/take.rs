@@ -5,13 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content;
 use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
-use queue_protocol::names::{Key, Receipt};
+use queue_protocol::names::Receipt;
 use queue_protocol::request::{
     Consistency, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Receipts,
 };
@@ -127,33 +125,8 @@ pub(super) async fn pop(
 }
 
 fn delivered(delivery: &Delivery, content: &Bytes) -> Result<Value, Failed> {
-    let receipt = Receipt { queue: delivery.queue.clone(), id: delivery.id, token: delivery.token };
-    let mut message = json!({
-        "id": delivery.id.to_string(),
-        "attempt": delivery.attempt,
-        "failures": delivery.failures,
-        "priority": delivery.priority,
-        "group": delivery.group.as_ref().map(Key::as_str),
-        "pushed_at_ms": delivery.pushed_at_ms,
-    });
-    if delivery.lease_ms > 0 {
-        message["receipt"] = json!(receipt.to_string());
-        message["lease_ms"] = json!(delivery.lease_ms);
-    }
-    add_content(&mut message, content)?;
-    Ok(message)
-}
-
-/// Headers, and the body as text, or in base64 if it is none.
-fn add_content(message: &mut Value, content: &Bytes) -> Result<(), Failed> {
     let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
-    let headers = headers.iter().map(|(name, value)| (name.to_string(), json!(**value)));
-    message["headers"] = Value::Object(headers.collect());
-    match std::str::from_utf8(&body) {
-        Ok(text) => message["body"] = json!(text),
-        Err(_) => message["body_base64"] = json!(BASE64_STANDARD.encode(&body)),
-    }
-    Ok(())
+    Ok(queue_json::message::delivered(delivery, &headers, &body))
 }
 
 /// All receipts of a request are of one queue.
@@ -169,20 +142,12 @@ fn receipts(texts: &[String]) -> Result<Receipts, Failed> {
     Ok(Receipts { queue: first.queue.clone(), receipts })
 }
 
-fn results(results: &[Settled]) -> Vec<&'static str> {
-    let word = |settled: &Settled| match settled {
-        Settled::Ok => "ok",
-        Settled::Stale => "stale",
-        Settled::Gone => "gone",
-    };
-    results.iter().map(word).collect()
-}
-
 /// 200 if all were settled, else 409 with what became of each.
 fn settled(settled: &[Settled]) -> Response {
     let all = settled.iter().all(|one| *one == Settled::Ok);
     let status = if all { StatusCode::OK } else { StatusCode::CONFLICT };
-    document(status, &json!({ "results": results(settled) }))
+    let results: Vec<&str> = settled.iter().map(|one| queue_json::words::settled(*one)).collect();
+    document(status, &json!({ "results": results }))
 }
 
 /// Settles leases for good.
@@ -225,11 +190,9 @@ pub(super) async fn peek(
     Query(look): Query<Look>,
 ) -> Result<Response, Failed> {
     let state = match look.state.as_deref() {
-        None | Some("ready") => MessageState::Ready,
-        Some("leased") => MessageState::Leased,
-        Some("delayed") => MessageState::Delayed,
-        Some("dead") => MessageState::Dead,
-        Some(_) => return Err(Failed::bad("state is ready, leased, delayed or dead")),
+        None => MessageState::Ready,
+        Some(word) => queue_json::words::state_of(word)
+            .ok_or_else(|| Failed::bad("state is ready, leased, delayed or dead"))?,
     };
     let after = match look.after.as_deref().map(str::parse) {
         None => None,
@@ -256,17 +219,6 @@ pub(super) async fn peek(
 }
 
 fn shown(view: &MessageView, content: &Bytes) -> Result<Value, Failed> {
-    let mut message = json!({
-        "id": view.id.to_string(),
-        "state": format!("{:?}", view.state).to_lowercase(),
-        "attempts": view.attempts,
-        "failures": view.failures,
-        "priority": view.priority,
-        "group": view.group.as_ref().map(Key::as_str),
-        "pushed_at_ms": view.pushed_at_ms,
-        "age_ms": view.age_ms,
-        "last_error": view.last_error.as_deref(),
-    });
-    add_content(&mut message, content)?;
-    Ok(message)
+    let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
+    Ok(queue_json::message::peeked(view, &headers, &body))
 }

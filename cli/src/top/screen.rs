@@ -7,7 +7,6 @@ use super::keys::Key;
 use super::model::{Model, Rates, Row};
 use crate::clock;
 use crate::grammar::{TopArgs, TopSort};
-use crate::queue;
 use crate::render;
 use crate::table::{Align, Table};
 
@@ -220,7 +219,7 @@ impl Screen {
                 rate(|rates| rates.out),
                 view.oldest_ready_ms.map_or_else(|| "-".to_owned(), render::age),
                 render::count(view.waiting.into()),
-                queue::state(view),
+                queue_json::queue::state(view),
             ]
         };
         let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
