@@ -46,6 +46,16 @@ async fn ask(shell: &Shell, explain: Explain) -> Result<(Explained, Age), End> {
     Ok((answered.answer, answered.age))
 }
 
+/// What holds the messages of a queue back, or that nothing does, a line each.
+///
+/// # Errors
+/// As the leader says.
+pub(crate) async fn of_queue(shell: &Shell, queue: &QueueName) -> Result<Vec<String>, End> {
+    let explain = Explain { queue: queue.clone(), id: None, consistency: Consistency::Linearizable };
+    let (explained, _) = ask(shell, explain).await?;
+    Ok(lines(queue, queue.as_str(), &explained))
+}
+
 /// How many messages come before one.
 fn before(ahead: u64) -> String {
     let more = if ahead < AHEAD_COUNT_MAX as u64 { "" } else { " or more" };

@@ -44,7 +44,7 @@ async fn weigh(shell: &mut Shell, queue: QueueName, group: Key, weight: Option<u
 /// Page by page: a queue may have more groups than fit in memory.
 async fn ls(shell: &mut Shell, queue: &QueueName, part: Part, mut after: Option<Key>) -> Done {
     let json = shell.settings.json;
-    let mut table = Table::new(&COLUMNS, &["WAITING", "WEIGHT", "DEAD"], shell.out.width());
+    let mut table = Table::new(&COLUMNS, &DROPS, shell.out.width());
     let (mut left, mut shown) = (part.limit.unwrap_or(u64::MAX), 0_u64);
     if json {
         let head = json!({"schema": "group_list/v1", "queue": queue.as_str()}).to_string();
@@ -90,6 +90,14 @@ const COLUMNS: [(&str, Align); 7] = [
     ("DEAD", Align::Right),
     ("STATE", Align::Left),
 ];
+/// What gives way first where there is little room.
+const DROPS: [&str; 3] = ["WAITING", "WEIGHT", "DEAD"];
+
+/// Groups as a table.
+pub(crate) fn table(groups: &[GroupView], width: Option<usize>) -> String {
+    let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
+    Table::new(&COLUMNS, &DROPS, width).page(&rows)
+}
 
 fn row(view: &GroupView) -> Vec<String> {
     let counts = [view.ready, view.leased, view.waiting, view.dead];

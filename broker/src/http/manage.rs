@@ -1,10 +1,15 @@
 //! Queues: list, look, make, change, remove; and the totals.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use queue_protocol::error::ErrorCode;
+use queue_protocol::names::QueueName;
 use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
 use queue_protocol::requests::ask;
 use queue_protocol::response::QueueView;
@@ -13,10 +18,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answers::{Failed, json as document};
+use super::flow;
 use super::push::queue_of;
-use super::serve::App;
+use super::serve::{App, Occupant};
 use super::session::ask;
 use super::take::read;
+
+/// Milliseconds between two looks at what is watched.
+const WATCH_MS: u64 = 1_000;
+const WATCH_MS_RANGE: RangeInclusive<u64> = 100..=60_000;
 
 /// Where a listing goes on.
 #[derive(Deserialize)]
@@ -56,6 +66,15 @@ pub(super) async fn look(State(app): State<Arc<App>>, Path(queue): Path<String>)
 
 async fn queues(app: &App, queues: Queues) -> Result<Vec<QueueView>, Failed> {
     Ok(app.gateway.ask(ask::Queues(queues)).await?.answer.into_vec())
+}
+
+/// The figures of a queue, without its settings.
+fn figures(view: &QueueView) -> Value {
+    let mut figures = queue_json::queue::resource(view);
+    if let Some(fields) = figures.as_object_mut() {
+        fields.remove("settings");
+    }
+    figures
 }
 
 fn settings(given: Map<String, Value>) -> Result<QueueSettings, Failed> {
@@ -109,8 +128,67 @@ pub(super) async fn remove(
     Ok(document(StatusCode::OK, &json!({ "messages": count })))
 }
 
-/// Totals of the cluster.
-pub(super) async fn totals(State(app): State<Arc<App>>) -> Result<Response, Failed> {
-    let stats = app.gateway.ask(ask::Stats).await?.answer;
-    Ok(document(StatusCode::OK, &queue_json::stats::totals(&stats)))
+/// What can be watched.
+pub(super) enum Watched {
+    /// The figures of a queue.
+    Queue(QueueName),
+    /// The totals of the cluster.
+    Totals,
+}
+
+/// How often it is looked: `watch`, or `watch=MILLISECONDS`.
+#[derive(Deserialize)]
+pub(super) struct Watch {
+    watch: Option<String>,
+}
+
+impl Watched {
+    /// As the leader has it.
+    ///
+    /// # Errors
+    /// As the gateway's.
+    pub(super) async fn look(&self, app: &App) -> Result<Value, Failed> {
+        let Self::Queue(queue) = self else { return all(app).await };
+        let only = Some(queue.clone());
+        let views = queues(app, Queues { only, after: None, consistency: Consistency::Linearizable }).await?;
+        let none = || Failed::of(StatusCode::NOT_FOUND, ErrorCode::QueueNotFound, "there is no such queue");
+        views.first().map(figures).ok_or_else(none)
+    }
+
+    /// Once, or as often as it changes.
+    async fn answer(self, app: Arc<App>, occupant: &Occupant, watch: Watch) -> Result<Response, Failed> {
+        let every = match watch.watch.as_deref() {
+            None => return Ok(document(StatusCode::OK, &self.look(&app).await?)),
+            Some("") => Some(WATCH_MS),
+            Some(text) => text.parse().ok(),
+        };
+        let every = every.filter(|every| WATCH_MS_RANGE.contains(every)).ok_or_else(|| {
+            let (least, most) = (WATCH_MS_RANGE.start(), WATCH_MS_RANGE.end());
+            Failed::bad(format!("watch is {least} to {most}: milliseconds between two looks"))
+        })?;
+        flow::watch(app, occupant, self, Duration::from_millis(every)).await
+    }
+}
+
+/// The figures of one queue, once or watched.
+pub(super) async fn stats(
+    State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
+    Path(queue): Path<String>,
+    Query(watch): Query<Watch>,
+) -> Result<Response, Failed> {
+    Watched::Queue(queue_of(&queue)?).answer(app, &occupant, watch).await
+}
+
+/// Totals of the cluster, once or watched.
+pub(super) async fn totals(
+    State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
+    Query(watch): Query<Watch>,
+) -> Result<Response, Failed> {
+    Watched::Totals.answer(app, &occupant, watch).await
+}
+
+async fn all(app: &App) -> Result<Value, Failed> {
+    Ok(queue_json::stats::totals(&app.gateway.ask(ask::Stats).await?.answer))
 }

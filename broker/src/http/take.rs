@@ -1,7 +1,9 @@
 //! Taking messages and settling them: `leases`, `pop`, `ack`, `nack`, `renew`, and looking at them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -20,10 +22,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::answers::{Failed, json as document};
+use super::flow::{self, Lines};
 use super::intake::DOCUMENT_SIZE_MAX;
 use super::push::queue_of;
-use super::serve::App;
-use super::session::ask;
+use super::serve::{App, Occupant};
+use super::session::{ask, has_session};
 
 /// Longest that a request waits for messages: proxies end what takes longer.
 const HELD_MS_MAX: u32 = 60_000;
@@ -34,7 +37,7 @@ struct Wanted {
     #[serde(default = "one")]
     max: u16,
     #[serde(default)]
-    wait_ms: u32,
+    wait_ms: Option<u32>,
     #[serde(default)]
     linger_ms: u32,
     #[serde(default)]
@@ -82,13 +85,19 @@ pub(super) async fn read<T: DeserializeOwned>(
 
 async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
     app: Arc<App>,
+    occupant: Occupant,
     queue: String,
     request: HttpRequest,
     kind: fn(Lease) -> A,
 ) -> Result<Response, Failed> {
     let queue = queue_of(&queue)?;
     let (headers, wanted): (_, Wanted) = read(&app, request).await?;
-    if wanted.wait_ms > HELD_MS_MAX || wanted.linger_ms > HELD_MS_MAX {
+    let lines = flow::wants_lines(&headers);
+    if lines && has_session(&headers) {
+        return Err(Failed::bad("lines have no number of a session: a lease that was lost ends by itself"));
+    }
+    let wait_ms = wanted.wait_ms.unwrap_or(0);
+    if (wait_ms > HELD_MS_MAX && !lines) || wanted.linger_ms > HELD_MS_MAX {
         return Err(Failed::bad(format!("wait_ms and linger_ms are at most {HELD_MS_MAX}")));
     }
     let lease = Lease {
@@ -96,9 +105,13 @@ async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
         max_messages: wanted.max,
         max_bytes: u32::try_from(TAIL_SIZE_MAX).unwrap_or(u32::MAX),
         lease_ms: wanted.lease_ms,
-        wait_ms: wanted.wait_ms,
+        wait_ms,
         linger_ms: wanted.linger_ms,
     };
+    if lines {
+        let patience = wanted.wait_ms.map(|ms| Duration::from_millis(ms.into()));
+        return Lines::new(app, &occupant, lease, kind, patience)?.answer().await;
+    }
     let answered = ask(&app, &headers, kind(lease), Vec::new()).await?;
     let messages = answered.answer.iter().zip(&answered.contents);
     let messages: Result<Vec<Value>, Failed> =
@@ -109,22 +122,28 @@ async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
 /// Takes messages for a while; waits for one if that is asked.
 pub(super) async fn lease(
     State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
     Path(queue): Path<String>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
-    taken(app, queue, request, ask::Lease).await
+    taken(app, occupant, queue, request, ask::Lease).await
 }
 
 /// Takes messages for good.
 pub(super) async fn pop(
     State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
     Path(queue): Path<String>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
-    taken(app, queue, request, ask::Pop).await
+    taken(app, occupant, queue, request, ask::Pop).await
 }
 
-fn delivered(delivery: &Delivery, content: &Bytes) -> Result<Value, Failed> {
+/// A message that was taken.
+///
+/// # Errors
+/// Its content does not decode.
+pub(super) fn delivered(delivery: &Delivery, content: &Bytes) -> Result<Value, Failed> {
     let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
     Ok(queue_json::message::delivered(delivery, &headers, &body))
 }
