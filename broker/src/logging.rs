@@ -1,12 +1,13 @@
 //! Log lines: what the program says of its work, on standard error or in a file.
 //!
 //! The level may change and the file be opened anew while the program runs ([`reload`]), so that an operator sees more
-//! without a restart, and files can be rotated.
+//! without a restart, and files can be rotated. A level that is chosen for a while ([`choose`]) is not forgotten: it ends.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -27,6 +28,82 @@ static LOGGING: OnceLock<Logging> = OnceLock::new();
 struct Logging {
     filter: reload::Handle<Targets, Registry>,
     output: Output,
+    levels: Mutex<Levels>,
+}
+
+/// Which lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Levels {
+    /// As the settings say; `None` is none.
+    pub(crate) settings: Option<Level>,
+    /// What was chosen in its place, and until when.
+    pub(crate) chosen: Option<(Option<Level>, Instant)>,
+}
+
+impl Levels {
+    /// The level that counts.
+    pub(crate) fn now(self) -> Option<Level> {
+        self.chosen.map_or(self.settings, |(level, _)| level)
+    }
+}
+
+impl Logging {
+    fn change(&self, change: impl FnOnce(&mut Levels)) -> io::Result<Levels> {
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = *levels;
+        change(&mut changed);
+        self.filter.reload(filter(changed.now())).map_err(io::Error::other)?;
+        *levels = changed;
+        Ok(changed)
+    }
+}
+
+/// The level of this name.
+///
+/// # Errors
+/// There is none; the text says which there are.
+pub(crate) fn level_of(text: &str) -> Result<Option<Level>, String> {
+    match text {
+        "off" => Ok(None),
+        "error" => Ok(Some(Level::ERROR)),
+        "warn" => Ok(Some(Level::WARN)),
+        "info" => Ok(Some(Level::INFO)),
+        "debug" => Ok(Some(Level::DEBUG)),
+        "trace" => Err("the program has no trace lines: debug says most".to_owned()),
+        _ => Err("must be off, error, warn, info or debug".to_owned()),
+    }
+}
+
+/// Its name.
+pub(crate) fn name_of(level: Option<Level>) -> String {
+    level.map_or("off", |level| level.as_str()).to_lowercase()
+}
+
+/// Which lines are written; `None` if nothing was begun.
+#[cfg(feature = "http")]
+pub(crate) fn levels() -> Option<Levels> {
+    LOGGING.get().map(|logging| *logging.levels.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Writes other lines than the settings say, until whoever calls this calls [`go_back`] at that time.
+///
+/// # Errors
+/// The log does not take it.
+#[cfg(feature = "http")]
+pub(crate) fn choose(level: Option<Level>, until: Instant) -> io::Result<()> {
+    let Some(logging) = LOGGING.get() else { return Ok(()) };
+    logging.change(|levels| levels.chosen = Some((level, until))).map(drop)
+}
+
+/// What was chosen ends, if it was until then; `None` ends it in any case.
+///
+/// # Errors
+/// The log does not take it.
+#[cfg(feature = "http")]
+pub(crate) fn go_back(until: Option<Instant>) -> io::Result<()> {
+    let Some(logging) = LOGGING.get() else { return Ok(()) };
+    let ends = |(_, of): &(Option<Level>, Instant)| until.is_none_or(|until| *of == until);
+    logging.change(|levels| levels.chosen = levels.chosen.filter(|chosen| !ends(chosen))).map(drop)
 }
 
 /// Where lines go: a file, or standard error. Clones are the same.
@@ -103,12 +180,14 @@ pub(crate) fn start(config: &Config) -> io::Result<()> {
     let subscriber = Registry::default().with(lines.with_filter(filter));
     // A second call finds the first subscriber in place and leaves it there.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
-        LOGGING.get_or_init(|| Logging { filter: handle, output });
+        let levels = Mutex::new(Levels { settings: config.log_level, chosen: None });
+        LOGGING.get_or_init(|| Logging { filter: handle, output, levels });
     }
     Ok(())
 }
 
-/// Takes level and file of `config`; the file is opened anew, so that one that was moved away is not written on.
+/// Takes level and file of `config`; the file is opened anew, so that one that was moved away is not written on. A level that
+/// was chosen for a while stays as long.
 ///
 /// # Errors
 /// The file cannot be opened: lines go where they went.
@@ -117,7 +196,7 @@ pub(crate) fn reload(config: &Config) -> io::Result<()> {
     if !mutants::on(Mutant::LogFileNotReopened) {
         logging.output.turn_to(config.log_file.as_deref())?;
     }
-    logging.filter.reload(filter(config.log_level)).map_err(io::Error::other)
+    logging.change(|levels| levels.settings = config.log_level).map(drop)
 }
 
 /// Logs why the process ends, if the log is not where that is said anyway.
@@ -138,6 +217,18 @@ fn filter(level: Option<Level>) -> Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_is_its_name_and_what_is_chosen_counts() {
+        for name in ["off", "error", "warn", "info", "debug"] {
+            assert_eq!(level_of(name).map(name_of), Ok(name.to_owned()));
+        }
+        assert!(level_of("trace").is_err_and(|why| why.contains("debug")) && level_of("INFO").is_err());
+        let settings = Some(Level::INFO);
+        let until = Instant::now();
+        assert_eq!(Levels { settings, chosen: None }.now(), settings);
+        assert_eq!(Levels { settings, chosen: Some((None, until)) }.now(), None, "off is a level, too");
+    }
 
     #[test]
     fn libraries_that_talk_a_lot_are_heard_from_debug_on() {

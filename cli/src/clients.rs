@@ -74,7 +74,10 @@ async fn ask(client: &Client, node: &nodes::Node, limit: Duration) -> Asked {
 }
 
 /// Every connection of a node, page by page.
-async fn all(client: &Client, address: &str) -> Result<Vec<ClientView>, ClientError> {
+///
+/// # Errors
+/// As the node says.
+pub(crate) async fn all(client: &Client, address: &str) -> Result<Vec<ClientView>, ClientError> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = client.ask_node(address, ask::Clients(Clients { after })).await?.answer;
@@ -250,17 +253,22 @@ fn lease_row(seen: &Seen) -> Vec<String> {
 }
 
 /// What the holder of a lease calls itself, if that is known.
-fn name_of(holder: &LeaseHolder) -> String {
+pub(crate) fn name_of(holder: &LeaseHolder) -> String {
     match (&holder.session, &holder.heard) {
         (None, _) => "the broker".to_owned(),
         (Some(_), None) => "not heard yet".to_owned(),
         (Some(_), Some(heard)) => {
-            let name = match &*heard.client {
-                "" => "unnamed".to_owned(),
-                name => render::preview(name.as_bytes(), 64),
-            };
+            let name = shown_name(&heard.client);
             if heard.connected { name } else { format!("{name} (gone)") }
         }
+    }
+}
+
+/// What a client calls itself, for people.
+pub(crate) fn shown_name(client: &str) -> String {
+    match client {
+        "" => "unnamed".to_owned(),
+        name => render::preview(name.as_bytes(), 64),
     }
 }
 

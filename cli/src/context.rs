@@ -4,9 +4,10 @@
 //! current = "prod"
 //! [contexts.prod]
 //! servers = ["mq1:7410", "mq2:7410", "mq3:7410"]
+//! tls_ca = "/etc/queued/ca.crt"    # or tls_pin = "sha256:…", or tls = true for the authorities of this system
 //! ```
 //!
-//! Keys that begin with `tls_`, `token_` or `login` have their place beside `servers`. This version does not know them: it keeps them,
+//! Other keys that begin with `tls_`, `token_` or `login` have their place beside them. This version does not know them: it keeps them,
 //! and refuses to use such a context rather than to go without what it asks for.
 
 use std::ffi::OsString;
@@ -20,12 +21,22 @@ use toml::Table;
 
 use crate::errors::{Done, Failure};
 use crate::exit::Exit;
-use crate::grammar::{ContextCmd, Variables, of_process};
+use crate::grammar::{ContextCmd, Secure, Variables, of_process};
 use crate::shell::Shell;
 use crate::table::{Align, Table as Rows};
 
 /// What a context may ask for that this version does not speak.
 const LATER: [&str; 3] = ["tls_", "token_", "login"];
+const TLS: &str = "tls";
+const TLS_CA: &str = "tls_ca";
+const TLS_PIN: &str = "tls_pin";
+
+/// A context: nodes to ask, and whom to trust there.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) servers: Vec<String>,
+    pub(crate) secure: Secure,
+}
 
 /// The contexts of a user.
 #[derive(Debug)]
@@ -75,13 +86,20 @@ impl Contexts {
         })
     }
 
-    /// Servers of a context.
+    /// What a context says.
     ///
     /// # Errors
-    /// `context_not_found`; `config` if it names none that make sense, or asks for what this version does not speak.
-    pub(crate) fn servers(&self, name: &str) -> Result<Vec<String>, Failure> {
+    /// `context_not_found`; `config` if it names no servers that make sense, or asks for what this version does not speak.
+    pub(crate) fn get(&self, name: &str) -> Result<Context, Failure> {
+        Ok(Context { servers: self.servers(name)?, secure: self.secure(name)? })
+    }
+
+    fn servers(&self, name: &str) -> Result<Vec<String>, Failure> {
         let context = self.find(name)?;
-        if let Some(key) = context.keys().find(|key| LATER.iter().any(|later| key.starts_with(later))) {
+        let is_later = |key: &&String| {
+            ![TLS_CA, TLS_PIN].contains(&key.as_str()) && LATER.iter().any(|later| key.starts_with(later))
+        };
+        if let Some(key) = context.keys().find(is_later) {
             let what = format!("context \"{name}\" has {key}, which this version does not know");
             return Err(config(what).hint("use a newer queuectl"));
         }
@@ -92,6 +110,21 @@ impl Contexts {
         let words = words.ok_or_else(|| config(format!("context \"{name}\" names no servers")))?;
         let servers: Result<Vec<String>, String> = words.into_iter().map(server).collect();
         servers.map_err(|why| config(format!("context \"{name}\": {why}")))
+    }
+
+    fn secure(&self, name: &str) -> Result<Secure, Failure> {
+        let context = self.find(name)?;
+        let odd = |key: &str, what: &str| config(format!("context \"{name}\": {key} is not {what}"));
+        let text = |key: &str| {
+            let value = context.get(key).map(|value| value.as_str().ok_or_else(|| odd(key, "a text")));
+            value.transpose()
+        };
+        let tls = context.get(TLS).map(|value| value.as_bool().ok_or_else(|| odd(TLS, "true or false")));
+        // What is not absolute is beside the file.
+        let dir = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let file = text(TLS_CA)?.map(|file| dir.join(file));
+        let secure = Secure::of(tls.transpose()?.unwrap_or_default(), file, text(TLS_PIN)?);
+        secure.map_err(|why| config(format!("context \"{name}\": {why}")))
     }
 
     /// Whether others than this user can read or change the file.
@@ -145,7 +178,7 @@ pub(crate) fn run(shell: &mut Shell, cmd: ContextCmd) -> Done {
         ContextCmd::Add { name, servers, replace, select } => {
             if contexts.find(&name).is_ok() && !replace {
                 return Err(Failure::new("config", Exit::Conflict, format!("context \"{name}\" exists"))
-                    .hint("add `--replace` to change its servers")
+                    .hint("add `--replace` to change it")
                     .into());
             }
             let is_first = contexts.all().is_none_or(Table::is_empty);
@@ -156,6 +189,7 @@ pub(crate) fn run(shell: &mut Shell, cmd: ContextCmd) -> Done {
                 context.as_table_mut().ok_or_else(|| config(format!("context \"{name}\" is no table")))?;
             let words: Vec<toml::Value> = servers.iter().cloned().map(toml::Value::from).collect();
             context.insert("servers".to_owned(), words.into());
+            trust(context, &shell.reach.secure)?;
             let uses = select || is_first;
             if uses {
                 contexts.table.insert("current".to_owned(), name.as_str().into());
@@ -186,6 +220,27 @@ pub(crate) fn run(shell: &mut Shell, cmd: ContextCmd) -> Done {
     }
 }
 
+/// Has a context trust whom the flags say; they say nothing of one that is to stay as it is.
+fn trust(context: &mut Table, secure: &Secure) -> Result<(), Failure> {
+    if !secure.is_on() {
+        return Ok(());
+    }
+    secure.usable()?;
+    for key in [TLS, TLS_CA, TLS_PIN] {
+        context.remove(key);
+    }
+    if let Some(file) = &secure.tls_ca {
+        let file = std::path::absolute(file).ok().and_then(|file| file.to_str().map(str::to_owned));
+        let file = file.ok_or_else(|| config("the name of the file of authorities is not UTF-8"))?;
+        context.insert(TLS_CA.to_owned(), file.into());
+    } else if let Some(pin) = &secure.tls_pin {
+        context.insert(TLS_PIN.to_owned(), pin.as_str().into());
+    } else {
+        context.insert(TLS.to_owned(), true.into());
+    }
+    Ok(())
+}
+
 fn done(shell: &mut Shell, schema: &str, name: &str, text: &str) -> Done {
     if shell.settings.json {
         shell.out.document(&json!({"schema": schema, "name": name}));
@@ -196,13 +251,19 @@ fn done(shell: &mut Shell, schema: &str, name: &str, text: &str) -> Done {
 
 fn ls(shell: &mut Shell, contexts: &Contexts) -> Done {
     let names: Vec<&String> = contexts.all().into_iter().flat_map(Table::keys).collect();
-    let servers = |name: &str| contexts.servers(name);
     if shell.settings.json {
         let row = |name: &&String| {
-            let servers = servers(name);
-            let error = servers.as_ref().err().map(|failure| failure.message.clone());
+            let (context, error) = match contexts.get(name) {
+                Ok(context) => (Some(context), None),
+                Err(failure) => (None, Some(failure.message)),
+            };
+            let secure = context.as_ref().map(|context| &context.secure);
+            let file =
+                secure.and_then(|secure| secure.tls_ca.as_ref()).map(|file| file.display().to_string());
             json!({"name": name, "current": contexts.current() == Some(name.as_str()),
-                "servers": servers.unwrap_or_default(), "error": error})
+                "servers": context.as_ref().map_or(&[][..], |context| &context.servers),
+                "tls": secure.is_some_and(Secure::is_on), "tls_ca": file,
+                "tls_pin": secure.and_then(|secure| secure.tls_pin.as_deref()), "error": error})
         };
         let rows: Vec<Value> = names.iter().map(row).collect();
         let path = contexts.path().map(|path| path.display().to_string());
@@ -215,14 +276,30 @@ fn ls(shell: &mut Shell, contexts: &Contexts) -> Done {
     }
     let row = |name: &&String| {
         let mark = if contexts.current() == Some(name.as_str()) { "*" } else { "" };
-        let servers = servers(name).map_or_else(|failure| failure.message, |servers| servers.join(","));
-        vec![mark.to_owned(), (*name).clone(), servers]
+        let (servers, trust) = match contexts.get(name) {
+            Ok(context) => (context.servers.join(","), trusted(&context.secure)),
+            Err(failure) => (failure.message, "?".to_owned()),
+        };
+        vec![mark.to_owned(), (*name).clone(), servers, trust]
     };
     let rows: Vec<Vec<String>> = names.iter().map(row).collect();
-    let columns = [("", Align::Left), ("CONTEXT", Align::Left), ("SERVERS", Align::Left)];
-    let table = Rows::new(&columns, &[], shell.out.width()).page(&rows);
+    let columns =
+        [("", Align::Left), ("CONTEXT", Align::Left), ("SERVERS", Align::Left), ("TLS", Align::Left)];
+    let table = Rows::new(&columns, &["TLS"], shell.out.width()).page(&rows);
     shell.out.add(table.as_bytes());
     Ok(Exit::Done)
+}
+
+/// Whom a context trusts, for people.
+fn trusted(secure: &Secure) -> String {
+    /// Of a pin, so that two can be told apart.
+    const PIN_SIZE: usize = "sha256:".len() + 12;
+    match (&secure.tls_pin, &secure.tls_ca) {
+        (Some(pin), _) => pin.chars().take(PIN_SIZE).chain(['…']).collect(),
+        (None, Some(file)) => file.display().to_string(),
+        (None, None) if secure.tls => "this system's".to_owned(),
+        (None, None) => "-".to_owned(),
+    }
 }
 
 /// The name of a context: what a file of TOML has bare keys for.

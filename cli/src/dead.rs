@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use queue_json::words;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::{MessageId, QueueName};
@@ -169,7 +170,7 @@ fn row(seen: &Seen, with_queue: bool) -> Vec<String> {
     row.push(view.dead_ms.map_or_else(none, |ms| format!("{} ago", render::age(ms))));
     row.push(view.dead.map_or_else(none, |reason| match reason {
         DeadReason::MaxFailures => "failures".to_owned(),
-        reason => crate::message::reason_name(reason).to_owned(),
+        reason => words::dead_reason(reason).to_owned(),
     }));
     let error = view.last_error.as_deref().filter(|error| !error.is_empty());
     row.push(error.map_or_else(none, |error| render::preview(error.as_bytes(), 40)));

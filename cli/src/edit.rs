@@ -1,5 +1,6 @@
 //! `message`: what is done to single messages by their ids, and what is known of one.
 
+use queue_json::words;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::ClientError;
 use queue_protocol::error::{Error, ErrorCode};
@@ -66,7 +67,7 @@ async fn edit(shell: &mut Shell, messages: Messages, change: Change, done: &str,
             .ids
             .iter()
             .zip(&results)
-            .map(|(id, result)| json!({"id": id.to_string(), "result": name(*result)}))
+            .map(|(id, result)| json!({"id": id.to_string(), "result": words::edited(*result)}))
             .collect();
         let elapsed = render::elapsed_ms(shell.started.elapsed());
         let document = json!({"schema": "message_edit/v1", "queue": queue.as_str(), "messages": rows, "elapsed_ms": elapsed});
@@ -99,16 +100,6 @@ async fn edit(shell: &mut Shell, messages: Messages, change: Change, done: &str,
     };
     let failure = if results.len() > 1 { facts.into_iter().fold(failure, Failure::fact) } else { failure };
     Err(failure.hint(format!("look at one: `queuectl message show {queue} {id}`")).into())
-}
-
-fn name(result: Edited) -> &'static str {
-    match result {
-        Edited::Done => "done",
-        Edited::Gone => "gone",
-        Edited::Leased => "leased",
-        Edited::AlreadyReady => "already_ready",
-        Edited::KeyHeld => "skipped",
-    }
 }
 
 fn why(result: Edited) -> &'static str {
@@ -182,7 +173,7 @@ pub(crate) fn happened(kind: &EventKind) -> String {
         EventKind::Failed => "failed".to_owned(),
         EventKind::LeaseEnded => "its lease ended".to_owned(),
         EventKind::Released => "given back".to_owned(),
-        EventKind::Died(reason) => format!("died: {}", message::reason_name(*reason)),
+        EventKind::Died(reason) => format!("died: {}", words::dead_reason(*reason)),
         EventKind::Redriven => "put back".to_owned(),
         EventKind::Moved(queue) => format!("came from {queue}"),
     }

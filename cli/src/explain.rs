@@ -1,11 +1,12 @@
 //! `explain`: why a queue, or one message of it, is not delivered now; `message position`: what comes before it.
 
+use queue_json::words;
 use queue_protocol::explain::{AHEAD_COUNT_MAX, Explain, Explained, Hold};
-use queue_protocol::names::{Key, MessageId, QueueName};
+use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::request::Consistency;
 use queue_protocol::requests::ask;
 use queue_protocol::response::Age;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::clock;
 use crate::errors::{Done, End};
@@ -27,7 +28,7 @@ pub(crate) async fn position(shell: &mut Shell, queue: &QueueName, id: u64) -> D
             "queue": queue.as_str(),
             "id": id.to_string(),
             "ahead": explained.ahead,
-            "holds": hold_documents(&explained.holds),
+            "holds": queue_json::explain::holds(&explained.holds),
         }));
     } else {
         let subject = format!("message {id}");
@@ -45,6 +46,16 @@ async fn ask(shell: &Shell, explain: Explain) -> Result<(Explained, Age), End> {
     Ok((answered.answer, answered.age))
 }
 
+/// What holds the messages of a queue back, or that nothing does, a line each.
+///
+/// # Errors
+/// As the leader says.
+pub(crate) async fn of_queue(shell: &Shell, queue: &QueueName) -> Result<Vec<String>, End> {
+    let explain = Explain { queue: queue.clone(), id: None, consistency: Consistency::Linearizable };
+    let (explained, _) = ask(shell, explain).await?;
+    Ok(lines(queue, queue.as_str(), &explained))
+}
+
 /// How many messages come before one.
 fn before(ahead: u64) -> String {
     let more = if ahead < AHEAD_COUNT_MAX as u64 { "" } else { " or more" };
@@ -60,7 +71,7 @@ pub(crate) async fn run(shell: &mut Shell, args: ExplainArgs) -> Done {
     let subject = args.id.map_or_else(|| args.queue.to_string(), |id| format!("message {id}"));
     let expires = expires_first(shell, &args.queue, id, &explained.holds).await?;
     if shell.settings.json {
-        let mut document = document(&args, &explained);
+        let mut document = queue_json::explain::document(&args.queue, args.id, &explained);
         if let Some(at) = expires {
             document["expires_at"] = clock::rfc3339(at).into();
         }
@@ -131,7 +142,7 @@ fn text(queue: &QueueName, subject: &str, hold: &Hold) -> String {
             format!("message {id} is delayed until {}", clock::rfc3339(*due_at_ms))
         }
         Hold::Dead { id, reason } => {
-            let reason = message::reason_name(*reason);
+            let reason = words::dead_reason(*reason);
             format!("message {id} is dead: {reason}; `queuectl dead retry {queue} {id}`")
         }
         Hold::GroupLeased { group, id, left_ms } => {
@@ -163,62 +174,6 @@ fn text(queue: &QueueName, subject: &str, hold: &Hold) -> String {
         Hold::GroupRate { group, wait_ms } => {
             let next = wait_ms.map(|wait| format!("; next in {}", render::age(wait))).unwrap_or_default();
             format!("group {group} was given as many messages as its rate allows{next}")
-        }
-    }
-}
-
-fn document(args: &ExplainArgs, explained: &Explained) -> Value {
-    json!({
-        "schema": "explain/v1",
-        "queue": args.queue.as_str(),
-        "id": args.id.map(|id| id.to_string()),
-        "holds": hold_documents(&explained.holds),
-        "ahead": explained.ahead,
-        "waiting": explained.waiting,
-        "clock_off_ms": explained.clock_off_ms,
-        "push_refusals": explained.refusals.iter().map(crate::nodes::show::refusal).collect::<Vec<_>>(),
-    })
-}
-
-fn hold_documents(holds: &[Hold]) -> Vec<Value> {
-    holds.iter().map(hold_document).collect()
-}
-
-fn hold_document(hold: &Hold) -> Value {
-    let of_group = |what: &str, group: &Key, id: Option<MessageId>| json!({"hold": what, "group": group.as_str(), "id": id.map(|id| id.to_string())});
-    let with = |mut document: Value, name: &str, value: Value| {
-        document.as_object_mut().expect("built as an object").insert(name.into(), value);
-        document
-    };
-    match hold {
-        Hold::Paused => json!({"hold": "paused"}),
-        Hold::Empty => json!({"hold": "empty"}),
-        Hold::Leased { id, left_ms } => {
-            json!({"hold": "leased", "id": id.to_string(), "lease_left_ms": left_ms})
-        }
-        Hold::Delayed { id, due_at_ms, left_ms } => {
-            json!({"hold": "delayed", "id": id.to_string(), "ready_at": clock::rfc3339(*due_at_ms), "due_in_ms": left_ms})
-        }
-        Hold::Dead { id, reason } => {
-            json!({"hold": "dead", "id": id.to_string(), "reason": message::reason_name(*reason)})
-        }
-        Hold::GroupLeased { group, id, left_ms } => {
-            with(of_group("group_leased", group, *id), "lease_left_ms", (*left_ms).into())
-        }
-        Hold::GroupWaits { group, id, due_at_ms, left_ms } => {
-            let waits =
-                with(of_group("group_waits", group, *id), "ready_at", due_at_ms.map(clock::rfc3339).into());
-            with(waits, "due_in_ms", (*left_ms).into())
-        }
-        Hold::GroupBlocked { group, id } => of_group("group_blocked", group, *id),
-        Hold::GroupParked { group } => of_group("group_parked", group, None),
-        Hold::GroupFull { group } => of_group("group_full", group, None),
-        Hold::Active { session, epoch, left_ms } => {
-            json!({"hold": "active", "session": session.to_string(), "epoch": epoch.to_string(), "left_ms": left_ms})
-        }
-        Hold::Rate { wait_ms } => json!({"hold": "rate", "next_in_ms": wait_ms}),
-        Hold::GroupRate { group, wait_ms } => {
-            with(of_group("group_rate", group, None), "next_in_ms", (*wait_ms).into())
         }
     }
 }

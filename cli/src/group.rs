@@ -5,7 +5,7 @@ use queue_protocol::limits::GROUPS_LISTED_MAX;
 use queue_protocol::names::{Key, QueueName};
 use queue_protocol::request::{Consistency, WeighGroup};
 use queue_protocol::requests::ask;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::errors::Done;
 use crate::exit::Exit;
@@ -44,7 +44,7 @@ async fn weigh(shell: &mut Shell, queue: QueueName, group: Key, weight: Option<u
 /// Page by page: a queue may have more groups than fit in memory.
 async fn ls(shell: &mut Shell, queue: &QueueName, part: Part, mut after: Option<Key>) -> Done {
     let json = shell.settings.json;
-    let mut table = Table::new(&COLUMNS, &["WAITING", "WEIGHT", "DEAD"], shell.out.width());
+    let mut table = Table::new(&COLUMNS, &DROPS, shell.out.width());
     let (mut left, mut shown) = (part.limit.unwrap_or(u64::MAX), 0_u64);
     if json {
         let head = json!({"schema": "group_list/v1", "queue": queue.as_str()}).to_string();
@@ -59,7 +59,7 @@ async fn ls(shell: &mut Shell, queue: &QueueName, part: Part, mut after: Option<
         left -= page.len() as u64;
         if json {
             let separator = |at: usize| if shown > 0 || at > 0 { "," } else { "" };
-            let documents = page.iter().map(document).enumerate();
+            let documents = page.iter().map(queue_json::group::row).enumerate();
             let text: String = documents.map(|(at, view)| format!("{}{view}", separator(at))).collect();
             shell.out.add(text.as_bytes());
         } else if !page.is_empty() {
@@ -90,37 +90,32 @@ const COLUMNS: [(&str, Align); 7] = [
     ("DEAD", Align::Right),
     ("STATE", Align::Left),
 ];
+/// What gives way first where there is little room.
+const DROPS: [&str; 3] = ["WAITING", "WEIGHT", "DEAD"];
+
+/// Groups as a table.
+pub(crate) fn table(groups: &[GroupView], width: Option<usize>) -> String {
+    let rows: Vec<Vec<String>> = groups.iter().map(row).collect();
+    Table::new(&COLUMNS, &DROPS, width).page(&rows)
+}
 
 fn row(view: &GroupView) -> Vec<String> {
     let counts = [view.ready, view.leased, view.waiting, view.dead];
     let weight = render::count(view.weight.into());
     let group = render::preview(view.group.as_str().as_bytes(), 40);
     let first = [group, if view.own_weight { weight + "*" } else { weight }];
-    let state = view.held.map_or("ok", |held| words(held).1).to_owned();
+    let state = view.held.map_or("ok", words).to_owned();
     first.into_iter().chain(counts.map(render::count)).chain([state]).collect()
 }
 
-/// For programs and for people.
-fn words(held: GroupHeld) -> (&'static str, &'static str) {
+/// For people.
+fn words(held: GroupHeld) -> &'static str {
     match held {
-        GroupHeld::Leased => ("leased", "one is leased"),
-        GroupHeld::Waits => ("waits", "one waits to be tried again"),
-        GroupHeld::Blocked => ("blocked", "blocked by a dead one"),
-        GroupHeld::Parked => ("parked", "follows a dead one"),
-        GroupHeld::Full => ("full", "as many are leased as may be"),
-        GroupHeld::Rate => ("rate", "its rate is used up"),
+        GroupHeld::Leased => "one is leased",
+        GroupHeld::Waits => "one waits to be tried again",
+        GroupHeld::Blocked => "blocked by a dead one",
+        GroupHeld::Parked => "follows a dead one",
+        GroupHeld::Full => "as many are leased as may be",
+        GroupHeld::Rate => "its rate is used up",
     }
-}
-
-fn document(view: &GroupView) -> Value {
-    json!({
-        "group": view.group.as_str(),
-        "weight": view.weight,
-        "own_weight": view.own_weight,
-        "ready": view.ready,
-        "leased": view.leased,
-        "waiting": view.waiting,
-        "dead": view.dead,
-        "held": view.held.map(|held| words(held).0),
-    })
 }

@@ -1,5 +1,6 @@
 //! `peek`: look at messages without changing anything.
 
+use queue_json::words;
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::request::{Consistency, Cursor, MessageState, Peek};
 use queue_protocol::requests::ask;
@@ -36,7 +37,7 @@ pub(crate) async fn run(shell: &mut Shell, args: PeekArgs) -> Done {
                 let message = format!("no message {id} in {}", args.queue);
                 return Err(Failure::new("message_not_found", Exit::NotFound, message).into());
             }
-            shell.remark(&format!("no {} messages in {}", message::name(args.state.into()), args.queue));
+            shell.remark(&format!("no {} messages in {}", words::state(args.state.into()), args.queue));
             return Ok(Exit::No);
         }
         left = left.saturating_sub(u16::try_from(seen.len()).unwrap_or(u16::MAX));
@@ -128,12 +129,12 @@ pub(crate) async fn page(shell: &Shell, peek: Peek) -> Result<Page, End> {
 
 /// One line about a message.
 fn describe(queue: &QueueName, view: &MessageView) -> String {
-    let mut text = format!("{queue} {}  {}  attempts {}", view.id, message::name(view.state), view.attempts);
+    let mut text = format!("{queue} {}  {}  attempts {}", view.id, words::state(view.state), view.attempts);
     if let (MessageState::Leased, Some(left)) = (view.state, view.until_ms) {
         text.push_str(&format!("  {} left", render::age(left)));
     }
     if let Some(reason) = view.dead {
-        text.push_str(&format!("  {}", message::reason_name(reason)));
+        text.push_str(&format!("  {}", words::dead_reason(reason)));
     }
     if let Some(error) = view.last_error.as_deref().filter(|error| !error.is_empty()) {
         text.push_str(&format!("  {}", render::preview(error.as_bytes(), 60)));

@@ -110,7 +110,7 @@ fn table(queues: &[QueueView], width: Option<usize>) -> String {
             let mut row = vec![view.name.to_string()];
             row.extend(counts.map(render::count));
             row.push(view.oldest_ready_ms.map_or_else(|| "-".into(), render::age));
-            row.push(state(view));
+            row.push(queue_json::queue::state(view));
             row
         })
         .collect();
@@ -132,7 +132,7 @@ pub(crate) async fn info(shell: &mut Shell, queue: &QueueName, reading: Reading)
     let length = |value: Option<u64>| value.map_or_else(|| "-".into(), render::age);
     let mut fields = vec![
         ("queue", view.name.to_string()),
-        ("state", state(&view)),
+        ("state", queue_json::queue::state(&view)),
         ("ready", render::count(view.ready)),
         ("leased", render::count(view.leased)),
         ("delayed", render::count(view.delayed)),
@@ -173,43 +173,12 @@ async fn existing_as(
     })
 }
 
-/// What keeps pushes out or messages in.
-pub(crate) fn state(view: &QueueView) -> String {
-    let paused = match (view.settings.pushes_paused, view.settings.leases_paused) {
-        (false, false) => None,
-        (true, false) => Some("pushes paused"),
-        (false, true) => Some("leases paused"),
-        (true, true) => Some("paused"),
-    };
-    let (full, blocked) = (view.full.then_some("full"), view.blocked.then_some("blocked"));
-    let words: Vec<&str> = paused.into_iter().chain(full).chain(blocked).collect();
-    if words.is_empty() { "ok".to_owned() } else { words.join(", ") }
-}
-
 fn document(view: &QueueView) -> Value {
     let settings: Map<String, Value> =
         SETTINGS.iter().map(|setting| (setting.json.to_owned(), (setting.to_json)(&view.settings))).collect();
-    json!({
-        "name": view.name.as_str(),
-        "ready": view.ready,
-        "leased": view.leased,
-        "delayed": view.delayed,
-        "dead": view.dead,
-        "bytes": view.bytes,
-        "oldest_ready_age_ms": view.oldest_ready_ms,
-        "next_due_in_ms": view.next_due_in_ms,
-        "pushed_total": view.pushed_total,
-        "leased_total": view.leased_total,
-        "acked_total": view.acked_total,
-        "waiting": view.waiting,
-        "version": view.version,
-        "pushes_paused": view.settings.pushes_paused,
-        "leases_paused": view.settings.leases_paused,
-        "full": view.full,
-        "blocked": view.blocked,
-        "state": state(view),
-        "settings": settings,
-    })
+    let mut row = queue_json::queue::row(view);
+    row.insert("settings".to_owned(), settings.into());
+    row.into()
 }
 
 async fn create(shell: &mut Shell, args: QueueCreateArgs) -> Done {
@@ -380,7 +349,7 @@ mod tests {
     fn what_keeps_pushes_out_or_messages_in_is_the_state_of_a_queue() {
         let state = |pushes_paused, leases_paused, full, blocked| {
             let settings = Settings { pushes_paused, leases_paused, ..Settings::default() };
-            state(&QueueView { settings, full, blocked, ..view("jobs", 1, None) })
+            queue_json::queue::state(&QueueView { settings, full, blocked, ..view("jobs", 1, None) })
         };
         assert_eq!(state(false, false, false, false), "ok");
         assert_eq!(state(true, false, false, false), "pushes paused");

@@ -159,18 +159,15 @@ pub(crate) fn json_for_terminal(document: &str) -> String {
     shown
 }
 
-/// Standard base64 with padding (RFC 4648, section 4).
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
-}
-
-/// The bytes of such a text; `None` if it is none.
+/// The bytes of a text in base64; `None` if it is none.
 pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use queue_json::base64;
+
     use super::*;
 
     #[test]

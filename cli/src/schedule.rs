@@ -9,7 +9,7 @@ use queue_protocol::limits::{PRIORITY_DEFAULT, SCHEDULES_LISTED_MAX};
 use queue_protocol::names::Key;
 use queue_protocol::request::{Consistency, Due, PushMessage, PushOptions, Unique, UniqueHeld};
 use queue_protocol::requests::ask;
-use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
+use queue_protocol::schedule::{ScheduleView, Schedules, SetSchedule, When};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -86,7 +86,7 @@ async fn ls(shell: &mut Shell, part: Part, begin: Option<Key>) -> Done {
     let mut all = all_pages(SCHEDULES_LISTED_MAX, page).await.map_err(|error| Failure::of(error, None))?;
     let next = part.cut(&mut all).then(|| all.last().map(|view| view.name.to_string())).flatten();
     if shell.settings.json {
-        let schedules: Vec<Value> = all.iter().map(document).collect();
+        let schedules: Vec<Value> = all.iter().map(queue_json::schedule::row).collect();
         let mut document = json!({"schema": "schedule_list/v1", "schedules": schedules});
         queue::add_next(&mut document, next);
         shell.out.document(&document);
@@ -134,30 +134,4 @@ fn table(all: &[ScheduleView], width: Option<usize>) -> String {
 
 fn span(ms: u64) -> String {
     humantime::format_duration(std::time::Duration::from_millis(ms)).to_string()
-}
-
-fn document(view: &ScheduleView) -> Value {
-    let (cron, zone, every_ms) = match &view.when {
-        When::Cron { pattern, zone } => (Some(&**pattern), Some(&**zone), None),
-        When::Every(ms) => (None, None, Some(*ms)),
-    };
-    let (missed, catch_up) = match view.missed {
-        Missed::Once => ("once", None),
-        Missed::Skip => ("skip", None),
-        Missed::CatchUp(count) => ("catch_up", Some(count)),
-    };
-    json!({
-        "name": view.name.as_str(),
-        "queue": view.queue.as_str(),
-        "cron": cron,
-        "zone": zone,
-        "every_ms": every_ms,
-        "missed": missed,
-        "catch_up": catch_up,
-        "next_at": view.next_at_ms.map(clock::rfc3339),
-        "next_in_ms": view.next_in_ms,
-        "last_at": view.last_at_ms.map(clock::rfc3339),
-        "stored": view.stored,
-        "refused": view.refused,
-    })
 }

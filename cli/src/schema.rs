@@ -107,7 +107,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("client_name", "program:s version:s address:s connected:b"),
     ("clients_node", "node:s reachable:b clients?:[client] error?:s"),
     ("connections", "max:i asked:i"),
-    ("context", "name:s current:b servers:[s] error:s~"),
+    ("context", "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ error:s~"),
     ("counting", "counting:i of:i"),
     ("differs", "setting:s asked:any has:any"),
     ("doctor_check", "name:s status:=ok|warn|fail what:s do:s~"),

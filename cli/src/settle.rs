@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use queue_json::words;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::client::{Client, ClientError};
@@ -128,9 +129,7 @@ impl Settlement {
 
     fn word(&self) -> &'static str {
         match &self.result {
-            Ok(Settled::Ok) => "ok",
-            Ok(Settled::Stale) => "stale",
-            Ok(Settled::Gone) => "gone",
+            Ok(settled) => words::settled(*settled),
             Err(failure) => failure.code,
         }
     }

@@ -138,7 +138,15 @@ impl Shell {
             return;
         }
         let line = if self.is_interactive() && self.timing {
-            format!("{text:COLUMN$} {}\n", render::took(self.started.elapsed()))
+            let took = render::took(self.started.elapsed());
+            let width = self.out.width().unwrap_or(usize::MAX);
+            let room = width.saturating_sub(took.len() + 1);
+            // Where there is no room behind the text, the time is left out.
+            if text.chars().count() > room {
+                format!("{text}\n")
+            } else {
+                format!("{text:column$} {took}\n", column = COLUMN.min(room))
+            }
         } else {
             format!("{text}\n")
         };

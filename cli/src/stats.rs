@@ -28,21 +28,11 @@ pub(crate) async fn run(shell: &mut Shell, args: StatsArgs) -> Done {
         return Ok(Exit::Done);
     }
     if shell.settings.json {
-        shell.out.document(&json!({
-            "schema": "stats/v1",
-            "queues": stats.queues,
-            "ready": stats.ready,
-            "leased": stats.leased,
-            "delayed": stats.delayed,
-            "dead": stats.dead,
-            "bytes": stats.bytes,
-            "sessions": stats.sessions,
-            "pushed_total": stats.pushed_total,
-            "leased_total": stats.leased_total,
-            "acked_total": stats.acked_total,
-            "connections": stats.connections,
-            "waiting": stats.waiting,
-        }));
+        let mut document = json!({"schema": "stats/v1"});
+        if let Some(fields) = document.as_object_mut() {
+            fields.extend(queue_json::stats::all(&stats));
+        }
+        shell.out.document(&document);
         return Ok(Exit::Done);
     }
     let text = render::fields(&[

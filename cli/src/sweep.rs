@@ -1,6 +1,7 @@
 //! What is done to all messages of a queue that a filter chooses: purge, move, put back, delete. The cluster does a
 //! bounded part at a time; before what needs consent, and with `--dry-run`, they are counted.
 
+use queue_json::words;
 use queue_protocol::bounded::Text;
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{Action, MessageState, Select, Sweep};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::grammar::{Filter, MoveArgs, PurgeArgs, milliseconds};
-use crate::message;
 use crate::queue;
 use crate::render;
 use crate::shell::Shell;
@@ -42,8 +42,8 @@ pub(crate) struct Consent {
 pub(crate) async fn purge(shell: &mut Shell, args: PurgeArgs) -> Done {
     let queue = args.queue;
     let state: Option<MessageState> = args.state.map(Into::into);
-    let kind = state.map_or_else(String::new, |state| format!(" that are {}", message::name(state)));
-    let flag = state.map_or_else(String::new, |state| format!(" --state {}", message::name(state)));
+    let kind = state.map_or_else(String::new, |state| format!(" that are {}", words::state(state)));
+    let flag = state.map_or_else(String::new, |state| format!(" --state {}", words::state(state)));
     let place = format!("from {queue}");
     let asked = place.clone();
     let plan = Plan {
@@ -163,7 +163,7 @@ pub(crate) fn options(filter: &Filter) -> String {
     };
     let length = |length| humantime::format_duration(length).to_string().replace(' ', "");
     add("--older-than", filter.older_than.map(length));
-    add("--reason", filter.reason.map(|reason| message::reason_name(reason.into()).to_owned()));
+    add("--reason", filter.reason.map(|reason| words::dead_reason(reason.into()).to_owned()));
     add("--since", filter.since.map(length));
     add("--error", filter.error.as_ref().map(|text| format!("'{}'", text.replace('\'', r"'\''"))));
     add("--limit", filter.limit.map(|limit| limit.to_string()));

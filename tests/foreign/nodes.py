@@ -98,9 +98,14 @@ class Cluster:
         ]
 
     def __enter__(self) -> "Cluster":
-        for node in self.nodes:
-            node.start()
-        self.ctl("cluster", "wait", "--for", f"voters={len(self.nodes)}")
+        try:
+            for node in self.nodes:
+                node.start()
+            self.ctl("cluster", "wait", "--for", f"voters={len(self.nodes)}")
+        except BaseException as error:
+            # Nobody else would end what has started.
+            self.__exit__(type(error))
+            raise
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

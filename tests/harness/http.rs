@@ -118,6 +118,23 @@ impl Http {
         timeout(LIMIT, self.read()).await.map_err(std::io::Error::other)?
     }
 
+    /// Status and headers of the next answer; its body is for [`Http::chunk`].
+    ///
+    /// # Errors
+    /// As [`Http::call`].
+    pub async fn head(&mut self) -> std::io::Result<(u16, Vec<(String, String)>)> {
+        timeout(LIMIT, self.read_head()).await.map_err(std::io::Error::other)?
+    }
+
+    /// The next chunk of a body, as the node wrote it; empty at the end.
+    ///
+    /// # Errors
+    /// As [`Http::call`].
+    pub async fn chunk(&mut self) -> std::io::Result<String> {
+        let bytes = timeout(LIMIT, self.read_chunk()).await.map_err(std::io::Error::other)??;
+        String::from_utf8(bytes).map_err(std::io::Error::other)
+    }
+
     async fn line(&mut self) -> std::io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line).await? == 0 {
@@ -132,7 +149,15 @@ impl Http {
         Ok(bytes)
     }
 
-    async fn read(&mut self) -> std::io::Result<Answered> {
+    async fn read_chunk(&mut self) -> std::io::Result<Vec<u8>> {
+        let line = self.line().await?;
+        let size = usize::from_str_radix(&line, 16).map_err(std::io::Error::other)?;
+        let bytes = self.exactly(size).await?;
+        self.line().await?;
+        Ok(bytes)
+    }
+
+    async fn read_head(&mut self) -> std::io::Result<(u16, Vec<(String, String)>)> {
         let line = self.line().await?;
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| std::io::Error::other(format!("no status in {line:?}")))?;
@@ -142,18 +167,21 @@ impl Http {
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
+        Ok((status, headers))
+    }
+
+    async fn read(&mut self) -> std::io::Result<Answered> {
+        let (status, headers) = self.read_head().await?;
         let header =
             |name: &str| headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
         let mut body = Vec::new();
         if header("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
             loop {
-                let line = self.line().await?;
-                let size = usize::from_str_radix(&line, 16).map_err(std::io::Error::other)?;
-                body.extend(self.exactly(size).await?);
-                self.line().await?;
-                if size == 0 {
+                let chunk = self.read_chunk().await?;
+                if chunk.is_empty() {
                     break;
                 }
+                body.extend(chunk);
             }
         } else if let Some(size) = header("content-length") {
             body = self.exactly(size.parse().map_err(std::io::Error::other)?).await?;

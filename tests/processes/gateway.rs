@@ -169,6 +169,184 @@ async fn lines_are_messages_and_are_answered_line_by_line() {
     .await;
 }
 
+/// The documents of the next chunk.
+async fn documents(http: &mut Http) -> Vec<Value> {
+    let chunk = http.chunk().await.expect("it goes on");
+    chunk.lines().map(|line| serde_json::from_str(line).expect("a document")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_come_as_lines_until_the_reader_goes_or_nothing_comes_for_a_while() {
+    let cluster = cluster_of(3).await;
+    let at = cluster.http(1);
+    let lines = [("Accept", "application/x-ndjson")];
+    let create = [("Queue-Create", "true")];
+    let missing = http(at, "POST", "/v1/queues/jobs/leases", &lines, "").await.expect(404).json();
+    assert_eq!(missing["error"]["code"], "queue_not_found", "what is wrong at once has its status");
+    http(at, "POST", "/v1/queues/jobs/messages", &create, "first").await.expect(201);
+    let mut reader = Http::connect(at).await.expect("it listens");
+    reader
+        .ask("POST", "/v1/queues/jobs/leases", &lines, b"{\"max\": 10, \"lease_ms\": 600000}")
+        .await
+        .expect("it is sent");
+    let (status, headers) = reader.head().await.expect("it answers");
+    assert_eq!(status, 200);
+    assert!(headers.contains(&("content-type".to_owned(), "application/x-ndjson".to_owned())), "{headers:?}");
+    let first = documents(&mut reader).await;
+    assert_eq!((first.len(), &first[0]["body"]), (1, &"first".into()));
+    // What is pushed later comes later, over the same answer.
+    for n in 0..5 {
+        let body = format!("later {n}");
+        http(cluster.http(2), "POST", "/v1/queues/jobs/messages", &[], &body).await.expect(201);
+        let later = documents(&mut reader).await;
+        assert_eq!((later.len(), &later[0]["body"]), (1, &body.clone().into()));
+        let receipts = json!({ "receipts": [later[0]["receipt"]] });
+        ask(cluster.http(0), "POST", "/v1/ack", &receipts).await.expect(200);
+    }
+    // When the reader goes, nobody waits any more: the next message is for another one.
+    let waiting = async |count: u64| {
+        until("so many wait", LIMIT, async || {
+            let view = ask(at, "GET", "/v1/queues/jobs", &Value::Null).await.expect(200).json();
+            if view["waiting"] == count { Ok(()) } else { Err(view["waiting"].to_string()) }
+        })
+        .await;
+    };
+    waiting(1).await;
+    drop(reader);
+    waiting(0).await;
+    http(at, "POST", "/v1/queues/jobs/messages", &[], "for another").await.expect(201);
+    // With an end: what is there, and then no more.
+    let drained =
+        http(at, "POST", "/v1/queues/jobs/pop", &lines, "{\"max\": 10, \"wait_ms\": 0}").await.expect(200);
+    assert!(drained.body.contains("for another") && drained.body.lines().count() == 1, "{drained:?}");
+    let begin = std::time::Instant::now();
+    let idle = http(at, "POST", "/v1/queues/jobs/pop", &lines, "{\"wait_ms\": 700}").await.expect(200);
+    assert!(begin.elapsed() >= Duration::from_millis(700), "{idle:?}");
+    assert!(idle.body.trim().is_empty(), "{idle:?}");
+    // A session has numbers, and these have none.
+    let session = http(at, "POST", "/v1/sessions", &[], "").await.expect(201).json();
+    let session = session["session"].as_str().expect("a name").to_owned();
+    let both = [lines[0], ("Queue-Session", &session), ("Queue-Number", "1")];
+    http(at, "POST", "/v1/queues/jobs/leases", &both, "").await.expect(400);
+    // A queue that is removed meanwhile is the last line.
+    let mut reader = Http::connect(at).await.expect("it listens");
+    reader.ask("POST", "/v1/queues/jobs/pop", &lines, b"").await.expect("it is sent");
+    reader.head().await.expect("it answers");
+    waiting(1).await;
+    ask(at, "DELETE", "/v1/queues/jobs", &Value::Null).await.expect(200);
+    assert_eq!(documents(&mut reader).await[0]["error"]["code"], "queue_not_found");
+    assert_eq!(reader.chunk().await.expect("an end"), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_that_are_watched_are_told_at_each_change_until_the_node_stops() {
+    let mut cluster = cluster_of(1).await;
+    let at = cluster.http(0).to_owned();
+    ask(&at, "GET", "/v1/queues/jobs/stats?watch", &Value::Null).await.expect(404);
+    for bad in ["0", "99", "60001", "soon"] {
+        ask(&at, "GET", &format!("/v1/stats?watch={bad}"), &Value::Null).await.expect(400);
+    }
+    http(&at, "POST", "/v1/queues/jobs/messages", &[("Queue-Create", "true")], "x").await.expect(201);
+    let once = ask(&at, "GET", "/v1/queues/jobs/stats", &Value::Null).await.expect(200).json();
+    assert_eq!((&once["ready"], once.get("settings")), (&1.into(), None));
+    let mut watcher = Http::connect(&at).await.expect("it listens");
+    watcher.ask("GET", "/v1/queues/jobs/stats?watch=100", &[], b"").await.expect("it is sent");
+    let (status, headers) = watcher.head().await.expect("it answers");
+    assert_eq!(status, 200);
+    assert!(headers.contains(&("content-type".to_owned(), "text/event-stream".to_owned())), "{headers:?}");
+    let event = async |watcher: &mut Http| {
+        let chunk = watcher.chunk().await.expect("it goes on");
+        let (name, data) = chunk.split_once('\n').expect("two lines");
+        let data = data.strip_prefix("data: ").expect("data").trim_end();
+        let document: Value = serde_json::from_str(data).expect("a document");
+        (name.to_owned(), document)
+    };
+    let (name, first) = event(&mut watcher).await;
+    assert_eq!((&*name, &first["ready"]), ("event: stats", &1.into()));
+    http(&at, "POST", "/v1/queues/jobs/messages", &[], "y").await.expect(201);
+    while event(&mut watcher).await.1["ready"] != 2 {}
+    ask(&at, "DELETE", "/v1/queues/jobs", &Value::Null).await.expect(200);
+    let (name, gone) = loop {
+        let told = event(&mut watcher).await;
+        if told.0 != "event: stats" {
+            break told;
+        }
+    };
+    assert_eq!((&*name, &gone["code"]), ("event: error", &"queue_not_found".into()));
+    // They leave room for others, and their places are free again when they go.
+    let mut all = Vec::new();
+    for _ in 1..128 {
+        let mut one = Http::connect(&at).await.expect("it listens");
+        one.ask("GET", "/v1/stats?watch=60000", &[], b"").await.expect("it is sent");
+        assert_eq!(one.head().await.expect("it answers").0, 200);
+        all.push(one);
+    }
+    let full = ask(&at, "GET", "/v1/stats?watch", &Value::Null).await.expect(503).json();
+    assert_eq!(full["error"]["code"], "overloaded");
+    ask(&at, "GET", "/v1/stats", &Value::Null).await.expect(200);
+    drop(all);
+    until("there is a place", LIMIT, async || {
+        let mut one = Http::connect(&at).await.expect("it listens");
+        one.ask("GET", "/v1/stats?watch=60000", &[], b"").await.expect("it is sent");
+        match one.head().await.expect("it answers").0 {
+            200 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    // Somebody who watches does not keep a node from stopping.
+    let begin = std::time::Instant::now();
+    cluster.stop(0).await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(watcher.chunk().await.expect("an end"), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_logs_more_for_a_while_and_goes_back_by_itself() {
+    let cluster = cluster_of(1).await;
+    let at = cluster.http(0);
+    let level = async |method: &str, body: &Value| ask(at, method, "/v1/log", body).await;
+    let now = level("GET", &Value::Null).await.expect(200).json();
+    assert_eq!(now, json!({ "level": "info", "settings": "info", "left_ms": null }));
+    for bad in [
+        json!({ "level": "trace" }),
+        json!({ "level": "debug", "for_ms": 0 }),
+        json!({}),
+        json!({ "level": "DEBUG" }),
+    ] {
+        level("PUT", &bad).await.expect(400);
+    }
+    // Something that only debug tells: an HTTP connection that breaks off.
+    let broken = async || {
+        let mut http = Http::connect(at).await.expect("it listens");
+        http.write(b"no HTTP at all\r\n\r\n").await.expect("it reads");
+        let _ = http.answer().await;
+        cluster.log_of(0).matches("a connection over HTTP has ended").count()
+    };
+    assert_eq!(broken().await, 0);
+    let chosen = level("PUT", &json!({ "level": "debug", "for_ms": 1500 })).await.expect(200).json();
+    assert_eq!((&chosen["level"], &chosen["settings"]), (&"debug".into(), &"info".into()));
+    until("debug is told", LIMIT, async || if broken().await > 0 { Ok(()) } else { Err("not yet") }).await;
+    until("it goes back", LIMIT, async || {
+        let now = level("GET", &Value::Null).await.expect(200).json();
+        if now["level"] == "info" { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await;
+    let before = broken().await;
+    assert_eq!(broken().await, before);
+    // Of two choices the later one counts, also when the first one's time is over; and it can be ended.
+    level("PUT", &json!({ "level": "debug", "for_ms": 1 })).await.expect(200);
+    level("PUT", &json!({ "level": "off", "for_ms": 600_000 })).await.expect(200);
+    tokio::time::timeout(Duration::from_secs(60), cluster.ctl(&["ping"]))
+        .await
+        .expect("it answers")
+        .expect(0);
+    let now = level("GET", &Value::Null).await.expect(200).json();
+    assert_eq!(now["level"], "off");
+    assert!(now["left_ms"].as_u64().is_some_and(|left| left > 500_000), "{now}");
+    assert_eq!(level("DELETE", &Value::Null).await.expect(200).json()["level"], "info");
+}
+
 /// What the curl of a line of the README asks, at another address.
 fn typed(line: &str) -> (String, String, Vec<(String, String)>, String) {
     let (mut method, mut path, mut headers, mut body) = (None, String::new(), Vec::new(), String::new());

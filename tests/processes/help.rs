@@ -141,6 +141,18 @@ async fn a_context_stands_for_servers_and_its_file_is_for_its_user_alone() {
         (&listed["contexts"][1]["name"], &listed["contexts"][1]["current"]),
         (&"test".into(), &true.into())
     );
+    // What is trusted is kept with the servers, and checked first.
+    let pin = format!("sha256:{}", "ab".repeat(32));
+    ctl(&["context", "add", "secure", cluster.address(0), "--tls-ca", "/nowhere.pem"])
+        .await
+        .expect(78)
+        .says("/nowhere.pem");
+    ctl(&["context", "add", "secure", cluster.address(0), "--tls-pin", &pin]).await.expect(0);
+    ctl(&["--context", "secure", "ping"]).await.expect(77).says("tls_off");
+    ctl(&["context", "add", "secure", cluster.address(0), "--replace"]).await.expect(0);
+    ctl(&["--context", "secure", "ping"]).await.expect(77).says("tls_off");
+    assert!(ctl(&["context", "ls"]).await.expect(0).stdout.contains("sha256:abababababab…"));
+    ctl(&["context", "rm", "secure"]).await.expect(0);
     ctl(&["context", "use", "nobody"]).await.expect(78).says("context_not_found");
     ctl(&["context", "rm", "test"]).await.expect(0);
     assert_eq!(

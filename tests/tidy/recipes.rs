@@ -41,7 +41,7 @@ fn naming(sources: &[Source], names: &[&str]) -> BTreeSet<String> {
     let is_word = |byte: &u8| *byte == b'_' || byte.is_ascii_alphanumeric();
     let has = |code: &str, name: &str| {
         code.match_indices(name).any(|(at, _)| {
-            let (before, after) = (code[..at].as_bytes().last(), code.as_bytes().get(at + name.len()));
+            let (before, after) = (code.as_bytes()[..at].last(), code.as_bytes().get(at + name.len()));
             !before.is_some_and(is_word) && !after.is_some_and(is_word)
         })
     };

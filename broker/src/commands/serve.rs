@@ -193,7 +193,7 @@ fn reload(flags: &Flags, tls: &Tls) {
             );
         }
     };
-    let level = config.log_level.map_or("off", |level| level.as_str()).to_lowercase();
+    let level = logging::name_of(config.log_level);
     tell(&format!("SIGHUP: log.file is opened anew, log.level is {level}"));
     match tls.change(&config.tls) {
         Ok(()) => tell(&format!("SIGHUP: tls.mode is {}", config.tls.mode.as_str())),

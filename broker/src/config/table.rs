@@ -6,11 +6,11 @@ use queue_protocol::limits::{BODY_SIZE_CEILING, FUTURE_MS_MAX, LEASE_MS_MAX, LEA
 use queue_protocol::values::{
     address, duration, duration_in, duration_range, may_begin_name, milliseconds, number_in, size_in,
 };
-use tracing::Level;
 
 use super::credential;
 use super::value::boolean;
 use super::{Config, LogFormat};
+use crate::logging::level_of;
 use crate::server::MEMORY_MIN;
 use crate::tls::TlsMode;
 
@@ -431,15 +431,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            config.log_level = match text {
-                "off" => None,
-                "error" => Some(Level::ERROR),
-                "warn" => Some(Level::WARN),
-                "info" => Some(Level::INFO),
-                "debug" => Some(Level::DEBUG),
-                "trace" => return Err("the program has no trace lines: debug says most".into()),
-                _ => return Err("must be off, error, warn, info or debug".into()),
-            };
+            config.log_level = level_of(text)?;
             Ok(())
         },
     },

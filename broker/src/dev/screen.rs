@@ -73,10 +73,9 @@ pub(super) fn start(
 ) -> String {
     let nodes = if rows.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", rows.len()) };
     let (data, fate) = match (temporary, place.kept) {
-        (true, false) => (
-            "data in a temporary directory (removed on exit; --keep keeps it)".to_owned(),
-            "data is thrown away",
-        ),
+        (true, false) => {
+            ("data in a temporary directory (--keep keeps it)".to_owned(), "data is thrown away")
+        }
         _ => (format!("data in {} (kept)", place.dir.display()), "on this machine only"),
     };
     let table: Vec<[String; 4]> = rows
@@ -199,13 +198,13 @@ mod tests {
             row(3, State::Running(41232), Some(Role::Follower)),
         ];
         let took = Duration::from_millis(600);
-        let checked = "pushed at n2, redirected to n1, popped again: 2.9 ms";
+        let checked = "pushed at n2, sent on to n1, popped: 2.9 ms";
         let version = env!("CARGO_PKG_VERSION");
         let http = place.http_address(1);
         let expected = format!(
             "\
 queued {version} dev cluster \u{2014} 3 nodes
-  data in a temporary directory (removed on exit; --keep keeps it)
+  data in a temporary directory (--keep keeps it)
 
   node  address         pid
   n1    127.0.0.1:7410  41230  leader
@@ -213,7 +212,7 @@ queued {version} dev cluster \u{2014} 3 nodes
   n3    127.0.0.1:7430  41232
 
   ready in 0.6 s, term 1
-  self-check: pushed at n2, redirected to n1, popped again: 2.9 ms
+  self-check: pushed at n2, sent on to n1, popped: 2.9 ms
   HTTP at {http}
   try it: curl http://{http}/stats
   no TLS, no login, data is thrown away: not for production

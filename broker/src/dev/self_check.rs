@@ -32,10 +32,10 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
     let remove = RemoveQueue { queue, if_exists: true, if_empty: false };
     ask(&client, ask::RemoveQueue(remove), Vec::new()).await?;
     let redirected = match &pushed.leader {
-        Some(leader) if pushed.redirects > 0 => format!(", redirected to {}", leader.name),
+        Some(leader) if pushed.redirects > 0 => format!(", sent on to {}", leader.name),
         _ => String::new(),
     };
-    Ok(format!("pushed at n{at}{redirected}, popped again: {took}"))
+    Ok(format!("pushed at n{at}{redirected}, popped: {took}"))
 }
 
 async fn push_and_pop(client: &Client) -> Result<Answered<<ask::Push as Ask>::Answer>, Failure> {

@@ -1,29 +1,32 @@
 //! Queues: list, look, make, change, remove; and the totals.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use queue_protocol::error::ErrorCode;
+use queue_protocol::names::QueueName;
 use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
 use queue_protocol::requests::ask;
 use queue_protocol::response::QueueView;
-use queue_protocol::settings::{QueueSettings, Settings};
+use queue_protocol::settings::QueueSettings;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answers::{Failed, json as document};
+use super::flow;
 use super::push::queue_of;
-use super::serve::App;
+use super::serve::{App, Occupant};
 use super::session::ask;
 use super::take::read;
 
-/// Settings whose values are words: small letters here, as in `queuectl`.
-const WORDS: [(&str, &[(&str, &str)]); 3] = [
-    ("on_expiry", &[("drop", "Drop"), ("dead", "Dead")]),
-    ("on_full", &[("reject", "Reject"), ("drop_oldest", "DropOldest")]),
-    ("on_poison", &[("skip", "Skip"), ("block", "Block"), ("park_group", "ParkGroup")]),
-];
+/// Milliseconds between two looks at what is watched.
+const WATCH_MS: u64 = 1_000;
+const WATCH_MS_RANGE: RangeInclusive<u64> = 100..=60_000;
 
 /// Where a listing goes on.
 #[derive(Deserialize)]
@@ -45,7 +48,7 @@ pub(super) async fn list(
 ) -> Result<Response, Failed> {
     let after = after.after.as_deref().map(queue_of).transpose()?;
     let views = queues(&app, Queues { only: None, after, consistency: Consistency::Linearizable }).await?;
-    let shown: Vec<Value> = views.iter().map(shown).collect();
+    let shown: Vec<Value> = views.iter().map(queue_json::queue::resource).collect();
     Ok(document(StatusCode::OK, &json!({ "queues": shown })))
 }
 
@@ -54,7 +57,7 @@ pub(super) async fn look(State(app): State<Arc<App>>, Path(queue): Path<String>)
     let only = Some(queue_of(&queue)?);
     let views = queues(&app, Queues { only, after: None, consistency: Consistency::Linearizable }).await?;
     let view = views.first().ok_or_else(|| Failed::bad("there is no such queue"))?;
-    let mut response = document(StatusCode::OK, &shown(view));
+    let mut response = document(StatusCode::OK, &queue_json::queue::resource(view));
     if let Ok(version) = format!("\"{}\"", view.version).parse() {
         response.headers_mut().insert(header::ETAG, version);
     }
@@ -65,50 +68,17 @@ async fn queues(app: &App, queues: Queues) -> Result<Vec<QueueView>, Failed> {
     Ok(app.gateway.ask(ask::Queues(queues)).await?.answer.into_vec())
 }
 
-fn shown(view: &QueueView) -> Value {
-    json!({
-        "name": view.name,
-        "ready": view.ready,
-        "leased": view.leased,
-        "delayed": view.delayed,
-        "dead": view.dead,
-        "bytes": view.bytes,
-        "oldest_ready_ms": view.oldest_ready_ms,
-        "pushed_total": view.pushed_total,
-        "leased_total": view.leased_total,
-        "acked_total": view.acked_total,
-        "waiting": view.waiting,
-        "full": view.full,
-        "blocked": view.blocked,
-        "version": view.version,
-        "settings": settings_shown(&view.settings),
-    })
+/// The figures of a queue, without its settings.
+fn figures(view: &QueueView) -> Value {
+    let mut figures = queue_json::queue::resource(view);
+    if let Some(fields) = figures.as_object_mut() {
+        fields.remove("settings");
+    }
+    figures
 }
 
-fn settings_shown(settings: &Settings) -> Value {
-    let mut shown = serde_json::to_value(settings).expect("settings are a document");
-    for (key, words) in WORDS {
-        let word = words.iter().find(|(_, name)| shown[key] == *name).map(|(word, _)| *word);
-        shown[key] = json!(word);
-    }
-    shown
-}
-
-/// Settings as users write them: unknown ones are refused, `null` leaves one as it is.
-fn settings(mut given: Map<String, Value>) -> Result<QueueSettings, Failed> {
-    let known = serde_json::to_value(Settings::default()).expect("settings are a document");
-    if let Some(unknown) = given.keys().find(|key| known.get(key.as_str()).is_none()) {
-        return Err(Failed::bad(format!("{unknown:?} is no setting of a queue; nothing was changed")));
-    }
-    for (key, words) in WORDS {
-        let Some(value) = given.get_mut(key).filter(|value| !value.is_null()) else { continue };
-        let name = words.iter().find(|(word, _)| value == word).map(|(_, name)| *name);
-        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let name = name.ok_or_else(|| Failed::bad(format!("{key} is one of {}", all.join(", "))))?;
-        *value = json!(name);
-    }
-    serde_json::from_value(Value::Object(given))
-        .map_err(|error| Failed::bad(format!("{error}; nothing was changed")))
+fn settings(given: Map<String, Value>) -> Result<QueueSettings, Failed> {
+    queue_json::settings::read(given).map_err(Failed::bad)
 }
 
 /// Makes a queue; 200 if it is there with these settings already.
@@ -158,45 +128,67 @@ pub(super) async fn remove(
     Ok(document(StatusCode::OK, &json!({ "messages": count })))
 }
 
-/// Totals of the cluster.
-pub(super) async fn totals(State(app): State<Arc<App>>) -> Result<Response, Failed> {
-    let stats = app.gateway.ask(ask::Stats).await?.answer;
-    let totals = json!({
-        "queues": stats.queues,
-        "ready": stats.ready,
-        "leased": stats.leased,
-        "delayed": stats.delayed,
-        "dead": stats.dead,
-        "bytes": stats.bytes,
-        "sessions": stats.sessions,
-        "pushed_total": stats.pushed_total,
-        "leased_total": stats.leased_total,
-        "acked_total": stats.acked_total,
-    });
-    Ok(document(StatusCode::OK, &totals))
+/// What can be watched.
+pub(super) enum Watched {
+    /// The figures of a queue.
+    Queue(QueueName),
+    /// The totals of the cluster.
+    Totals,
 }
 
-#[cfg(test)]
-mod tests {
-    use queue_protocol::settings::OnFull;
+/// How often it is looked: `watch`, or `watch=MILLISECONDS`.
+#[derive(Deserialize)]
+pub(super) struct Watch {
+    watch: Option<String>,
+}
 
-    use super::*;
-
-    fn of(document: &Value) -> Result<QueueSettings, Failed> {
-        settings(document.as_object().expect("an object").clone())
+impl Watched {
+    /// As the leader has it.
+    ///
+    /// # Errors
+    /// As the gateway's.
+    pub(super) async fn look(&self, app: &App) -> Result<Value, Failed> {
+        let Self::Queue(queue) = self else { return all(app).await };
+        let only = Some(queue.clone());
+        let views = queues(app, Queues { only, after: None, consistency: Consistency::Linearizable }).await?;
+        let none = || Failed::of(StatusCode::NOT_FOUND, ErrorCode::QueueNotFound, "there is no such queue");
+        views.first().map(figures).ok_or_else(none)
     }
 
-    #[test]
-    fn settings_are_read_as_they_are_shown() {
-        let given = of(&json!({ "on_full": "drop_oldest", "ttl_ms": 7, "dead_to": "graves" }));
-        let given = given.expect("they are settings");
-        assert_eq!((given.on_full, given.ttl_ms), (Some(OnFull::DropOldest), Some(7)));
-        let all = Settings::default().with(&given);
-        let shown = settings_shown(&all);
-        assert_eq!((&shown["on_full"], &shown["on_expiry"]), (&json!("drop_oldest"), &json!("dead")));
-        assert_eq!(Settings::default().with(&of(&shown).expect("they are settings")), all);
-        for bad in [json!({ "colour": 1 }), json!({ "on_full": "x" }), json!({ "ttl_ms": -1 })] {
-            assert!(of(&bad).is_err(), "{bad}");
-        }
+    /// Once, or as often as it changes.
+    async fn answer(self, app: Arc<App>, occupant: &Occupant, watch: Watch) -> Result<Response, Failed> {
+        let every = match watch.watch.as_deref() {
+            None => return Ok(document(StatusCode::OK, &self.look(&app).await?)),
+            Some("") => Some(WATCH_MS),
+            Some(text) => text.parse().ok(),
+        };
+        let every = every.filter(|every| WATCH_MS_RANGE.contains(every)).ok_or_else(|| {
+            let (least, most) = (WATCH_MS_RANGE.start(), WATCH_MS_RANGE.end());
+            Failed::bad(format!("watch is {least} to {most}: milliseconds between two looks"))
+        })?;
+        flow::watch(app, occupant, self, Duration::from_millis(every)).await
     }
+}
+
+/// The figures of one queue, once or watched.
+pub(super) async fn stats(
+    State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
+    Path(queue): Path<String>,
+    Query(watch): Query<Watch>,
+) -> Result<Response, Failed> {
+    Watched::Queue(queue_of(&queue)?).answer(app, &occupant, watch).await
+}
+
+/// Totals of the cluster, once or watched.
+pub(super) async fn totals(
+    State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
+    Query(watch): Query<Watch>,
+) -> Result<Response, Failed> {
+    Watched::Totals.answer(app, &occupant, watch).await
+}
+
+async fn all(app: &App) -> Result<Value, Failed> {
+    Ok(queue_json::stats::totals(&app.gateway.ask(ask::Stats).await?.answer))
 }

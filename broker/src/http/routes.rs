@@ -11,7 +11,7 @@ use queue_protocol::error::ErrorCode;
 
 use super::answers::Failed;
 use super::serve::App;
-use super::{compat, guard, health, manage, metrics, push, session, take};
+use super::{compat, guard, health, log, manage, metrics, push, session, take};
 
 /// All routes, behind the guard.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -34,10 +34,12 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/queues/{queue}/messages", get(take::peek).post(push::push))
         .route("/v1/queues/{queue}/leases", post(take::lease))
         .route("/v1/queues/{queue}/pop", post(take::pop))
+        .route("/v1/queues/{queue}/stats", get(manage::stats))
         .route("/v1/ack", post(take::ack))
         .route("/v1/nack", post(take::nack))
         .route("/v1/renew", post(take::renew))
         .route("/v1/stats", get(manage::totals))
+        .route("/v1/log", get(log::look).put(log::choose).delete(log::go_back))
         .method_not_allowed_fallback(method)
         .fallback(nothing)
         .layer(from_fn_with_state(Arc::clone(&app), guard::guard))

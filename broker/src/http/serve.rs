@@ -6,6 +6,7 @@
 //! | head of a request | [`HEAD_SIZE_MAX`], [`HEADERS_MAX`] headers, [`HEAD_TIMEOUT`], the pause before it included |
 //! | answers nobody reads | [`super::stream::WRITE_TIMEOUT`] |
 //! | bodies | see [`super::intake`] |
+//! | answers that go on | see [`super::flow`] |
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 use super::HttpOptions;
 use super::arriving::{Arrival, Arriving};
 use super::figures::Figures;
+use super::flow::Flows;
 use super::gateway::Gateway;
 use super::guard::Hosts;
 use super::health::{Pulse, beat};
@@ -78,6 +80,7 @@ pub(super) struct App {
     pub(super) pulse: Pulse,
     pub(super) chosen: Chosen,
     pub(super) connections: Arc<Connections>,
+    pub(super) flows: Flows,
     /// Turns true when the node stops.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -124,6 +127,7 @@ pub(crate) fn start(site: Site, options: HttpOptions, listen: &str) -> std::io::
                 pulse: Pulse::new(asks),
                 chosen: Chosen::default(),
                 connections,
+                flows: Flows::default(),
                 stop: stopping,
                 site,
                 options,

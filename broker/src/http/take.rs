@@ -1,17 +1,17 @@
 //! Taking messages and settling them: `leases`, `pop`, `ack`, `nack`, `renew`, and looking at them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content;
 use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
-use queue_protocol::names::{Key, Receipt};
+use queue_protocol::names::Receipt;
 use queue_protocol::request::{
     Consistency, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Receipts,
 };
@@ -22,10 +22,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::answers::{Failed, json as document};
+use super::flow::{self, Lines};
 use super::intake::DOCUMENT_SIZE_MAX;
 use super::push::queue_of;
-use super::serve::App;
-use super::session::ask;
+use super::serve::{App, Occupant};
+use super::session::{ask, has_session};
 
 /// Longest that a request waits for messages: proxies end what takes longer.
 const HELD_MS_MAX: u32 = 60_000;
@@ -36,7 +37,7 @@ struct Wanted {
     #[serde(default = "one")]
     max: u16,
     #[serde(default)]
-    wait_ms: u32,
+    wait_ms: Option<u32>,
     #[serde(default)]
     linger_ms: u32,
     #[serde(default)]
@@ -84,13 +85,19 @@ pub(super) async fn read<T: DeserializeOwned>(
 
 async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
     app: Arc<App>,
+    occupant: Occupant,
     queue: String,
     request: HttpRequest,
     kind: fn(Lease) -> A,
 ) -> Result<Response, Failed> {
     let queue = queue_of(&queue)?;
     let (headers, wanted): (_, Wanted) = read(&app, request).await?;
-    if wanted.wait_ms > HELD_MS_MAX || wanted.linger_ms > HELD_MS_MAX {
+    let lines = flow::wants_lines(&headers);
+    if lines && has_session(&headers) {
+        return Err(Failed::bad("lines have no number of a session: a lease that was lost ends by itself"));
+    }
+    let wait_ms = wanted.wait_ms.unwrap_or(0);
+    if (wait_ms > HELD_MS_MAX && !lines) || wanted.linger_ms > HELD_MS_MAX {
         return Err(Failed::bad(format!("wait_ms and linger_ms are at most {HELD_MS_MAX}")));
     }
     let lease = Lease {
@@ -98,9 +105,13 @@ async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
         max_messages: wanted.max,
         max_bytes: u32::try_from(TAIL_SIZE_MAX).unwrap_or(u32::MAX),
         lease_ms: wanted.lease_ms,
-        wait_ms: wanted.wait_ms,
+        wait_ms,
         linger_ms: wanted.linger_ms,
     };
+    if lines {
+        let patience = wanted.wait_ms.map(|ms| Duration::from_millis(ms.into()));
+        return Lines::new(app, &occupant, lease, kind, patience)?.answer().await;
+    }
     let answered = ask(&app, &headers, kind(lease), Vec::new()).await?;
     let messages = answered.answer.iter().zip(&answered.contents);
     let messages: Result<Vec<Value>, Failed> =
@@ -111,49 +122,30 @@ async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
 /// Takes messages for a while; waits for one if that is asked.
 pub(super) async fn lease(
     State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
     Path(queue): Path<String>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
-    taken(app, queue, request, ask::Lease).await
+    taken(app, occupant, queue, request, ask::Lease).await
 }
 
 /// Takes messages for good.
 pub(super) async fn pop(
     State(app): State<Arc<App>>,
+    Extension(occupant): Extension<Occupant>,
     Path(queue): Path<String>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
-    taken(app, queue, request, ask::Pop).await
+    taken(app, occupant, queue, request, ask::Pop).await
 }
 
-fn delivered(delivery: &Delivery, content: &Bytes) -> Result<Value, Failed> {
-    let receipt = Receipt { queue: delivery.queue.clone(), id: delivery.id, token: delivery.token };
-    let mut message = json!({
-        "id": delivery.id.to_string(),
-        "attempt": delivery.attempt,
-        "failures": delivery.failures,
-        "priority": delivery.priority,
-        "group": delivery.group.as_ref().map(Key::as_str),
-        "pushed_at_ms": delivery.pushed_at_ms,
-    });
-    if delivery.lease_ms > 0 {
-        message["receipt"] = json!(receipt.to_string());
-        message["lease_ms"] = json!(delivery.lease_ms);
-    }
-    add_content(&mut message, content)?;
-    Ok(message)
-}
-
-/// Headers, and the body as text, or in base64 if it is none.
-fn add_content(message: &mut Value, content: &Bytes) -> Result<(), Failed> {
+/// A message that was taken.
+///
+/// # Errors
+/// Its content does not decode.
+pub(super) fn delivered(delivery: &Delivery, content: &Bytes) -> Result<Value, Failed> {
     let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
-    let headers = headers.iter().map(|(name, value)| (name.to_string(), json!(**value)));
-    message["headers"] = Value::Object(headers.collect());
-    match std::str::from_utf8(&body) {
-        Ok(text) => message["body"] = json!(text),
-        Err(_) => message["body_base64"] = json!(BASE64_STANDARD.encode(&body)),
-    }
-    Ok(())
+    Ok(queue_json::message::delivered(delivery, &headers, &body))
 }
 
 /// All receipts of a request are of one queue.
@@ -169,20 +161,12 @@ fn receipts(texts: &[String]) -> Result<Receipts, Failed> {
     Ok(Receipts { queue: first.queue.clone(), receipts })
 }
 
-fn results(results: &[Settled]) -> Vec<&'static str> {
-    let word = |settled: &Settled| match settled {
-        Settled::Ok => "ok",
-        Settled::Stale => "stale",
-        Settled::Gone => "gone",
-    };
-    results.iter().map(word).collect()
-}
-
 /// 200 if all were settled, else 409 with what became of each.
 fn settled(settled: &[Settled]) -> Response {
     let all = settled.iter().all(|one| *one == Settled::Ok);
     let status = if all { StatusCode::OK } else { StatusCode::CONFLICT };
-    document(status, &json!({ "results": results(settled) }))
+    let results: Vec<&str> = settled.iter().map(|one| queue_json::words::settled(*one)).collect();
+    document(status, &json!({ "results": results }))
 }
 
 /// Settles leases for good.
@@ -225,11 +209,9 @@ pub(super) async fn peek(
     Query(look): Query<Look>,
 ) -> Result<Response, Failed> {
     let state = match look.state.as_deref() {
-        None | Some("ready") => MessageState::Ready,
-        Some("leased") => MessageState::Leased,
-        Some("delayed") => MessageState::Delayed,
-        Some("dead") => MessageState::Dead,
-        Some(_) => return Err(Failed::bad("state is ready, leased, delayed or dead")),
+        None => MessageState::Ready,
+        Some(word) => queue_json::words::state_of(word)
+            .ok_or_else(|| Failed::bad("state is ready, leased, delayed or dead"))?,
     };
     let after = match look.after.as_deref().map(str::parse) {
         None => None,
@@ -256,17 +238,6 @@ pub(super) async fn peek(
 }
 
 fn shown(view: &MessageView, content: &Bytes) -> Result<Value, Failed> {
-    let mut message = json!({
-        "id": view.id.to_string(),
-        "state": format!("{:?}", view.state).to_lowercase(),
-        "attempts": view.attempts,
-        "failures": view.failures,
-        "priority": view.priority,
-        "group": view.group.as_ref().map(Key::as_str),
-        "pushed_at_ms": view.pushed_at_ms,
-        "age_ms": view.age_ms,
-        "last_error": view.last_error.as_deref(),
-    });
-    add_content(&mut message, content)?;
-    Ok(message)
+    let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
+    Ok(queue_json::message::peeked(view, &headers, &body))
 }

@@ -12,7 +12,7 @@ use crate::context::context_name;
 pub(crate) enum ContextCmd {
     /// List contexts; * marks the one in use
     Ls,
-    /// Add a context; the first one is used from then on
+    /// Add a context, with TLS if `--tls`, `--tls-ca` or `--tls-pin` is given; the first one is used from then on
     Add {
         /// Letters, digits, - and _
         #[arg(value_parser = context_name)]
@@ -20,7 +20,7 @@ pub(crate) enum ContextCmd {
         /// Nodes to ask, in order; without a port it is 7410
         #[arg(required = true, value_name = "HOST:PORT", value_delimiter = ',', value_parser = server)]
         servers: Vec<String>,
-        /// Change the servers of a context that exists
+        /// Change the servers of a context that exists, and whom it trusts if that is given
         #[arg(long)]
         replace: bool,
         /// Use it from now on

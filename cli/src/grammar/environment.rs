@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::secure::OfContext;
 use super::{Reach, SERVERS_DEFAULT, Settings};
 use crate::context::Contexts;
 use crate::errors::Failure;
@@ -42,26 +43,27 @@ impl Reach {
     /// # Errors
     /// A variable that is needed makes no sense.
     pub(crate) fn complete(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
-        self.find_servers(variables)?;
-        self.secure.complete(variables)
+        let context = self.find_servers(variables)?;
+        self.secure.complete(variables, context)
     }
 
     /// The servers: those of a context that a flag names, the environment's, those of the context that is in use, or those of
-    /// `queued dev`.
-    fn find_servers(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
+    /// `queued dev`. Returns what a context says of TLS if the servers are its own.
+    fn find_servers(&mut self, variables: Variables<'_>) -> Result<OfContext, Failure> {
         if !self.servers.is_empty() {
             self.origin = "--servers".to_owned();
             return match &self.context {
                 Some(_) => Err(Failure::usage("--servers and --context name two clusters: use one of them")),
-                None => Ok(()),
+                None => Ok(OfContext::default()),
             };
         }
         let by_flag = self.context.clone().map(|name| ("--context", name));
+        let is_named = by_flag.is_some();
         if let Some(list) = text(variables, SERVERS)?.filter(|_| by_flag.is_none()) {
             let servers: Result<_, String> = list.split(',').map(server).collect();
             self.servers = servers.map_err(|why| bad(SERVERS, &list, &why))?;
             self.origin = SERVERS.to_owned();
-            return Ok(());
+            return Ok(OfContext::default());
         }
         let by_variable = text(variables, CONTEXT)?.map(|name| (CONTEXT, name));
         let contexts = Contexts::load(variables)?;
@@ -69,11 +71,12 @@ impl Reach {
         let Some((by, name)) = by_flag.or(by_variable).or(in_use) else {
             self.servers = SERVERS_DEFAULT.split(',').map(str::to_owned).collect();
             self.origin = "the default".to_owned();
-            return Ok(());
+            return Ok(OfContext::default());
         };
-        self.servers = contexts.servers(&name)?;
+        let context = contexts.get(&name)?;
+        self.servers = context.servers;
         self.origin = format!("context {name}, {by}");
-        Ok(())
+        Ok(OfContext { secure: context.secure, is_named })
     }
 }
 
@@ -114,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::grammar::Cli;
+    use crate::grammar::secure::Secure;
 
     fn completed(words: &[&str], variables: &[(&str, &str)]) -> Result<Cli, Failure> {
         let mut cli = Cli::try_parse_from([&["queuectl"], words].concat()).expect("words make sense");
@@ -153,7 +157,7 @@ mod tests {
         let file = home.path().join(".config/queuectl/config.toml");
         std::fs::create_dir_all(file.parent().expect("it has one")).expect("made");
         let text = "current = \"a\"\n[contexts.a]\nservers = [\"a\"]\n[contexts.b]\nservers = [\"b:1\", \"c\"]\n\
-                    [contexts.later]\nservers = [\"x\"]\ntls_ca = \"/ca.pem\"\n";
+                    [contexts.later]\nservers = [\"x\"]\ntoken_file = \"/token\"\n";
         std::fs::write(&file, text).expect("written");
         let home = home.path().to_str().expect("a name");
         let of = |words: &[&str], more: &[(&str, &str)]| {
@@ -169,9 +173,53 @@ mod tests {
         assert_eq!(of(&["-s", "e", "ping"], &[(CONTEXT, "nobody")]), is("e:7410", "--servers"));
         assert!(of(&["-s", "e", "-c", "a", "ping"], &[]).is_err(), "two clusters");
         assert!(of(&["-c", "nobody", "ping"], &[]).is_err_and(|text| text.contains("nobody")));
-        assert!(of(&["-c", "later", "ping"], &[]).is_err_and(|text| text.contains("tls_ca")));
+        assert!(of(&["-c", "later", "ping"], &[]).is_err_and(|text| text.contains("token_file")));
         let elsewhere = [("XDG_CONFIG_HOME", "/nowhere")];
         assert_eq!(of(&["ping"], &elsewhere), is(SERVERS_DEFAULT, "the default"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn whom_to_trust_is_said_by_the_flag_the_context_of_a_flag_the_variable_or_the_context_in_this_order() {
+        let home = tempfile::tempdir().expect("a directory");
+        let dir = home.path().join(".config/queuectl");
+        std::fs::create_dir_all(&dir).expect("made");
+        let [pin, other] = ["ab", "cd"].map(|hex| format!("sha256:{}", hex.repeat(32)));
+        let text = format!(
+            "current = \"pinned\"\n[contexts.pinned]\nservers = [\"a\"]\ntls_pin = \"{pin}\"\n\
+             [contexts.file]\nservers = [\"b\"]\ntls_ca = \"ca.pem\"\n[contexts.plain]\nservers = [\"c\"]\n\
+             [contexts.system]\nservers = [\"d\"]\ntls = true\n[contexts.odd]\nservers = [\"e\"]\ntls_pin = \"x\"\n\
+             [contexts.both]\nservers = [\"f\"]\ntls_pin = \"{pin}\"\ntls_ca = \"ca.pem\"\n\
+             [contexts.wrong]\nservers = [\"g\"]\ntls = \"on\"\n"
+        );
+        std::fs::write(dir.join("config.toml"), text).expect("written");
+        let home = home.path().to_str().expect("a name");
+        let of = |words: &[&str], more: &[(&str, &str)]| {
+            let cli = completed(&[words, &["ping"]].concat(), &[&[("HOME", home)], more].concat());
+            let says = |secure: Secure| {
+                secure.tls_pin.unwrap_or_else(|| if secure.tls { "system" } else { "plain" }.to_owned())
+            };
+            cli.map(|cli| says(cli.reach.secure)).map_err(|failure| failure.message)
+        };
+        let is = |text: &str| Ok(text.to_owned());
+        let variable = [("QUEUECTL_TLS_PIN", &*other)];
+        assert_eq!(of(&[], &[]), is(&pin));
+        assert_eq!(of(&[], &variable), is(&other));
+        assert_eq!(of(&[], &[("QUEUECTL_TLS", "off")]), is("plain"), "that is said, not left out");
+        assert_eq!(of(&["-c", "pinned"], &variable), is(&pin));
+        assert_eq!(of(&["-c", "plain"], &variable), is(&other), "it says nothing of TLS");
+        assert_eq!(of(&["-c", "pinned", "--tls"], &variable), is("system"));
+        assert_eq!(of(&["-c", "system"], &[]), is("system"));
+        assert_eq!(of(&[], &[(CONTEXT, "system")]), is("system"));
+        // The servers of another cluster have nothing to do with what the context trusts.
+        assert_eq!(of(&["-s", "x"], &[]), is("plain"));
+        assert_eq!(of(&[], &[(SERVERS, "x")]), is("plain"));
+        let missing = of(&["-c", "file"], &[]).expect_err("there is none");
+        assert!(missing.contains(dir.join("ca.pem").to_str().expect("a name")), "beside the file: {missing}");
+        for (name, why) in [("odd", "sha256:"), ("both", "use one of them"), ("wrong", "true or false")] {
+            let text = of(&["-c", name], &[]).expect_err(name);
+            assert!(text.contains(name) && text.contains(why), "{text}");
+        }
     }
 
     #[test]

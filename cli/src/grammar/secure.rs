@@ -15,7 +15,7 @@ const TLS_CA: &str = "QUEUECTL_TLS_CA";
 const TLS_PIN: &str = "QUEUECTL_TLS_PIN";
 
 /// How the way to the nodes is secured.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Secure {
     /// Speak TLS, and trust the authorities of this system [env: QUEUECTL_TLS=on]
@@ -29,26 +29,72 @@ pub(crate) struct Secure {
     pub(crate) tls_pin: Option<String>,
 }
 
+/// What the context says that the servers are of.
+#[derive(Debug, Default)]
+pub(crate) struct OfContext {
+    pub(crate) secure: Secure,
+    /// A flag named the context, so it counts more than variables.
+    pub(crate) is_named: bool,
+}
+
 impl Secure {
-    /// Fills in what no flag said: a flag about TLS counts more than all variables about it.
+    /// As a file has it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn of(tls: bool, tls_ca: Option<PathBuf>, tls_pin: Option<&str>) -> Result<Self, String> {
+        if tls_ca.is_some() && tls_pin.is_some() {
+            return Err("a file of authorities and a pin: use one of them".to_owned());
+        }
+        Ok(Self { tls, tls_ca, tls_pin: tls_pin.map(pin).transpose()? })
+    }
+
+    /// TLS is spoken.
+    pub(crate) fn is_on(&self) -> bool {
+        self.tls || self.tls_ca.is_some() || self.tls_pin.is_some()
+    }
+
+    /// Fills in what no flag said: a flag about TLS counts more than all variables about it, and these more than the context,
+    /// unless a flag named that.
     ///
     /// # Errors
     /// A variable makes no sense, or the file of authorities cannot be used.
-    pub(crate) fn complete(&mut self, variables: Variables<'_>) -> Result<(), Failure> {
-        if !self.tls && self.tls_ca.is_none() && self.tls_pin.is_none() {
-            self.tls = match text(variables, TLS)?.as_deref() {
-                None | Some("off") => false,
-                Some("on") => true,
-                Some(other) => return Err(bad(TLS, other, "on or off")),
+    pub(crate) fn complete(&mut self, variables: Variables<'_>, context: OfContext) -> Result<(), Failure> {
+        if !self.is_on() {
+            let OfContext { secure, is_named } = context;
+            *self = if is_named && secure.is_on() {
+                secure
+            } else {
+                Self::of_variables(variables)?.unwrap_or(secure)
             };
-            self.tls_ca = text(variables, TLS_CA)?.map(PathBuf::from);
-            let read = |text: String| pin(&text).map_err(|why| bad(TLS_PIN, &text, &why));
-            self.tls_pin = text(variables, TLS_PIN)?.map(read).transpose()?;
-            if self.tls_ca.is_some() && self.tls_pin.is_some() {
-                return Err(Failure::usage(format!("{TLS_CA} and {TLS_PIN} are both set")));
-            }
         }
+        self.usable()
+    }
+
+    /// Whether what was named can be used.
+    ///
+    /// # Errors
+    /// `tls`, with the file.
+    pub(crate) fn usable(&self) -> Result<(), Failure> {
         self.check().map_err(|what| Failure::new("tls", Exit::Config, what))
+    }
+
+    /// What the variables say, if any is set.
+    fn of_variables(variables: Variables<'_>) -> Result<Option<Self>, Failure> {
+        let said = text(variables, TLS)?;
+        let tls = match said.as_deref() {
+            None | Some("off") => false,
+            Some("on") => true,
+            Some(other) => return Err(bad(TLS, other, "on or off")),
+        };
+        let tls_ca = text(variables, TLS_CA)?.map(PathBuf::from);
+        let read = |text: String| pin(&text).map_err(|why| bad(TLS_PIN, &text, &why));
+        let tls_pin = text(variables, TLS_PIN)?.map(read).transpose()?;
+        if tls_ca.is_some() && tls_pin.is_some() {
+            return Err(Failure::usage(format!("{TLS_CA} and {TLS_PIN} are both set")));
+        }
+        let secure = Self { tls, tls_ca, tls_pin };
+        Ok((said.is_some() || secure.is_on()).then_some(secure))
     }
 }
 
@@ -102,8 +148,7 @@ mod without_tls {
     impl Secure {
         /// Whether what was named can be used.
         pub(super) fn check(&self) -> Result<(), String> {
-            let wanted = self.tls || self.tls_ca.is_some() || self.tls_pin.is_some();
-            if wanted { Err("this queuectl was built without TLS".to_owned()) } else { Ok(()) }
+            if self.is_on() { Err("this queuectl was built without TLS".to_owned()) } else { Ok(()) }
         }
 
         /// How nodes are dialed.
@@ -133,7 +178,7 @@ mod tests {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| OsString::from(value))
         };
-        cli.reach.secure.complete(&lookup)?;
+        cli.reach.secure.complete(&lookup, OfContext::default())?;
         Ok(cli.reach.secure)
     }
 

@@ -1,6 +1,6 @@
 //! How the nodes look: a row each, or a document.
 
-use queue_protocol::health::{Absence, Judgement, Refusal, Voter};
+use queue_protocol::health::{Absence, Judgement, Voter};
 use queue_protocol::response::{Role, StatusView};
 use serde_json::{Value, json};
 
@@ -61,16 +61,11 @@ impl Nodes {
             "spare": judged.spare(),
             "healthy": judged.is_writable() && have == of,
             "verdict": judged.verdict(),
-            "refusals": judged.refusals.iter().map(refusal).collect::<Vec<_>>(),
+            "refusals": judged.refusals.iter().map(queue_json::explain::refusal).collect::<Vec<_>>(),
             "paused_queues": judged.paused_count,
             "nodes": self.0.iter().map(|node| node_document(node, commit, &judged)).collect::<Vec<_>>(),
         })
     }
-}
-
-/// What is refused, for scripts.
-pub(crate) fn refusal(refusal: &Refusal) -> Value {
-    json!({"code": refusal.code.as_str(), "message": &*refusal.message})
 }
 
 /// What a voter is to the majority, if the node is one and somebody can tell.

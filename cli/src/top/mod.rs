@@ -1,8 +1,11 @@
 //! `top`: the cluster live, drawn anew every second. Queues with their rates, ages and consumers, nodes above them; keys sort,
-//! filter and pause. It goes on while there is no leader, and says so.
+//! filter and pause, and open one queue. It goes on while there is no leader, and says so.
 
 mod keys;
 mod model;
+mod opened;
+mod picture;
+mod queues;
 mod screen;
 
 use std::io::IsTerminal;
@@ -68,13 +71,23 @@ async fn live(shell: &mut Shell, args: &TopArgs, every: Duration) -> Done {
     let quiet = std::mem::replace(&mut shell.settings.quiet, true);
     let done = loop {
         if Instant::now() >= due {
-            if !screen.is_paused() {
+            // What is opened is looked into even if nothing else moves.
+            let opens = model.opened.name.as_ref() != screen.opened();
+            if !screen.is_paused() || opens {
+                let looks = async {
+                    if !screen.is_paused() {
+                        model.look(shell).await;
+                    }
+                    model.look_into(shell, screen.opened()).await;
+                };
                 // Ctrl-C need not wait for a cluster that does not answer.
                 tokio::select! {
                     biased;
                     exit = stop.wait() => break Err(End::Quiet(exit)),
-                    () = model.look(shell) => {}
+                    () = looks => {}
                 }
+            }
+            if !screen.is_paused() {
                 left = left.map(|left| left.saturating_sub(1));
             }
             due = Instant::now() + every;

@@ -9,6 +9,7 @@ use queue_protocol::response::QueueView;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::opened::Opened;
 use crate::clock;
 use crate::errors::{End, Failure};
 use crate::nodes::{self, Nodes};
@@ -39,6 +40,8 @@ pub(super) struct Model {
     pub(super) rows: Vec<Row>,
     /// Of all queues, the newest last.
     pub(super) history: VecDeque<Rates>,
+    /// The one that is shown alone.
+    pub(super) opened: Opened,
     failure: Option<Failure>,
     /// Since when there is no answer about the queues.
     failing_since: Option<Instant>,
@@ -65,6 +68,24 @@ impl Model {
                 self.rows.iter_mut().for_each(|row| row.rates = None);
             }
         }
+    }
+
+    /// Asks for what there is to the queue that is opened.
+    pub(super) async fn look_into(&mut self, shell: &Shell, opened: Option<&QueueName>) {
+        self.opened.set(opened);
+        let leader = self.nodes.as_ref().and_then(|nodes| {
+            let leader = nodes.judge().leader?.node;
+            nodes.iter().find(|node| node.id() == Some(leader)).map(|node| node.address.clone())
+        });
+        let row = opened.and_then(|name| self.rows.iter().find(|row| row.view.name == *name));
+        self.opened.look(shell, leader, row).await;
+    }
+
+    /// What is known of the queue that is opened, the most useful first.
+    pub(super) fn opened_lines(&self, columns: usize) -> Vec<String> {
+        let name = self.opened.name.as_ref();
+        let row = name.and_then(|name| self.rows.iter().find(|row| row.view.name == *name));
+        self.opened.lines(row, columns)
     }
 
     fn take(&mut self, queues: Vec<QueueView>, now: Instant) {

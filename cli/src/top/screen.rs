@@ -3,16 +3,16 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use queue_protocol::names::QueueName;
+
 use super::keys::Key;
 use super::model::{Model, Rates, Row};
+use super::picture::picture;
+use super::queues;
 use crate::clock;
 use crate::grammar::{TopArgs, TopSort};
-use crate::queue;
 use crate::render;
-use crate::table::{Align, Table};
 
-/// Heights of a bar.
-const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// The columns that are sorted by, in the order of `s`.
 const SORTS: [TopSort; 6] =
     [TopSort::Ready, TopSort::In, TopSort::Out, TopSort::Oldest, TopSort::Dead, TopSort::Name];
@@ -39,6 +39,13 @@ pub(super) struct Screen {
     help: bool,
     /// Queues above the first that is shown.
     offset: usize,
+    /// All queues that were chosen when it was drawn last, in order.
+    order: Vec<QueueName>,
+    /// The queue that is marked, which stays marked wherever it moves; the first one until another was chosen.
+    marked: Option<QueueName>,
+    opened: Option<QueueName>,
+    /// Lines above the first that is shown of the opened queue.
+    scrolled: usize,
 }
 
 impl Screen {
@@ -51,7 +58,37 @@ impl Screen {
             paused: false,
             help: false,
             offset: 0,
+            order: Vec::new(),
+            marked: None,
+            opened: None,
+            scrolled: 0,
         }
+    }
+
+    /// The queue that is shown alone.
+    pub(super) fn opened(&self) -> Option<&QueueName> {
+        self.opened.as_ref()
+    }
+
+    /// Where the marked queue is among those that were drawn.
+    fn at(&self) -> usize {
+        let marked = self.marked.as_ref();
+        marked.and_then(|marked| self.order.iter().position(|name| name == marked)).unwrap_or(0)
+    }
+
+    /// Marks another queue, or scrolls the opened one.
+    fn step(&mut self, by: isize) {
+        if self.opened.is_some() {
+            self.scrolled = self.scrolled.saturating_add_signed(by);
+            return;
+        }
+        let last = self.order.len().saturating_sub(1);
+        self.marked = self.order.get(self.at().saturating_add_signed(by).min(last)).cloned();
+    }
+
+    /// What is chosen has changed: it begins at the top.
+    fn begin_anew(&mut self) {
+        (self.offset, self.marked) = (0, None);
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -68,17 +105,25 @@ impl Screen {
                 Key::Escape => (self.typing, self.filter) = (false, String::new()),
                 _ => {}
             }
-            self.offset = 0;
+            self.begin_anew();
             return Wish::Draw;
         }
         match key {
             Key::Char('q') => return Wish::Leave,
+            Key::Escape | Key::Enter | Key::Backspace if !self.help && self.opened.is_some() => {
+                self.opened = None;
+            }
+            Key::Enter if !self.help => {
+                self.opened = self.order.get(self.at()).cloned();
+                (self.marked, self.scrolled) = (self.opened.clone(), 0);
+                return Wish::Look;
+            }
             Key::Escape if !self.help && self.filter.is_empty() => return Wish::Leave,
             Key::Escape => (self.help, self.filter) = (false, String::new()),
             Key::Char('s') => {
                 let at = SORTS.iter().position(|sort| *sort == self.sort).unwrap_or(0);
                 self.sort = SORTS[(at + 1) % SORTS.len()];
-                self.offset = 0;
+                self.begin_anew();
             }
             Key::Char('r') => self.reversed = !self.reversed,
             Key::Char('/') => self.typing = true,
@@ -87,10 +132,10 @@ impl Screen {
                 return if self.paused { Wish::Draw } else { Wish::Look };
             }
             Key::Char('?' | 'h') => self.help = !self.help,
-            Key::Down | Key::Char('j') => self.offset += 1,
-            Key::Up | Key::Char('k') => self.offset = self.offset.saturating_sub(1),
-            Key::PageDown => self.offset += 10,
-            Key::PageUp => self.offset = self.offset.saturating_sub(10),
+            Key::Down | Key::Char('j') => self.step(1),
+            Key::Up | Key::Char('k') => self.step(-1),
+            Key::PageDown => self.step(10),
+            Key::PageUp => self.step(-10),
             _ => {}
         }
         Wish::Draw
@@ -103,7 +148,11 @@ impl Screen {
         (columns, rows): (usize, usize),
         every: Duration,
     ) -> String {
-        let mut lines = if self.help { help() } else { self.lines(model, (columns, rows), every) };
+        let (mut lines, marked) = match (self.help, self.opened.is_some()) {
+            (true, _) => (help(), None),
+            (false, true) => (self.opened_lines(model, (columns, rows), every), None),
+            (false, false) => self.lines(model, (columns, rows), every),
+        };
         let footer = self.footer();
         lines.truncate(rows.saturating_sub(1));
         lines.resize(rows.saturating_sub(1), String::new());
@@ -113,8 +162,16 @@ impl Screen {
             if at > 0 {
                 frame.push_str("\r\n");
             }
-            frame.extend(line.chars().take(columns));
-            frame.push_str("\x1b[K");
+            let shown = line.chars().take(columns);
+            if marked == Some(at) {
+                // To the end of the line, as the bar it is.
+                frame.push_str("\x1b[7m");
+                frame.extend(shown.chain(std::iter::repeat(' ')).take(columns));
+                frame.push_str("\x1b[27m");
+            } else {
+                frame.extend(shown);
+                frame.push_str("\x1b[K");
+            }
         }
         frame.push_str("\x1b[J");
         frame
@@ -124,21 +181,47 @@ impl Screen {
     pub(super) fn text(&self, model: &Model, width: Option<usize>) -> String {
         let mut text = format!("{}\n", header(model));
         text.push_str(&nodes(model, width));
-        text.push_str(&self.queues(&self.chosen(model), width));
+        text.push_str(&queues::table(&self.chosen(model), width));
         text
     }
 
-    fn lines(&mut self, model: &Model, (columns, rows): (usize, usize), every: Duration) -> Vec<String> {
+    fn title(&self, model: &Model, every: Duration) -> String {
         let now = clock::time_of_day(clock::unix_ms_in(Duration::ZERO));
         let every = if self.paused {
             "PAUSED".to_owned()
         } else {
             format!("every {}", humantime::format_duration(every))
         };
-        let mut lines = vec![format!("{}  {every}  {now}", header(model)), String::new()];
+        format!("{}  {every}  {now}", header(model))
+    }
+
+    /// What there is to one queue, as far as it was scrolled.
+    fn opened_lines(
+        &mut self,
+        model: &Model,
+        (columns, rows): (usize, usize),
+        every: Duration,
+    ) -> Vec<String> {
+        let mut lines = vec![self.title(model, every), String::new()];
+        let all = model.opened_lines(columns);
+        // The footer has a line.
+        let room = rows.saturating_sub(lines.len() + 1);
+        self.scrolled = self.scrolled.min(all.len().saturating_sub(room));
+        lines.extend(all.into_iter().skip(self.scrolled));
+        lines
+    }
+
+    /// All queues, and which line is marked.
+    fn lines(
+        &mut self,
+        model: &Model,
+        (columns, rows): (usize, usize),
+        every: Duration,
+    ) -> (Vec<String>, Option<usize>) {
+        let mut lines = vec![self.title(model, every), String::new()];
         lines.extend(nodes(model, Some(columns)).lines().map(str::to_owned));
         lines.push(String::new());
-        lines.extend(picture(model, columns));
+        lines.extend(picture(&model.history, columns));
         let mut chosen = self.chosen(model);
         let (shown, all) = (chosen.len(), model.rows.len());
         let filter = if self.filter.is_empty() {
@@ -151,24 +234,33 @@ impl Screen {
         lines.push(format!("{} queues{filter}, by {sort}{order}", render::count(shown as u64)));
         // The header of the table and the footer.
         let room = rows.saturating_sub(lines.len() + 2);
-        self.offset = self.offset.min(shown.saturating_sub(room));
+        self.order = chosen.iter().map(|row| row.view.name.clone()).collect();
+        let at = self.at();
+        // What is marked is seen; the last line may say how many more there are.
+        let seen = if shown > room { room.saturating_sub(1) } else { room }.max(1);
+        self.offset = self.offset.min(at).max((at + 1).saturating_sub(seen)).min(shown.saturating_sub(room));
         let below = shown.saturating_sub(self.offset + room);
         chosen.drain(..self.offset);
         // Widths follow all that is chosen, so that columns stay where they are while one scrolls.
-        let mut table: Vec<String> = self.queues(&chosen, Some(columns)).lines().map(str::to_owned).collect();
+        let mut table: Vec<String> =
+            queues::table(&chosen, Some(columns)).lines().map(str::to_owned).collect();
         if below > 0 && room > 0 {
             table.truncate(room);
             table.push(format!("… {} more, ↓ scrolls", render::count(below as u64 + 1)));
         }
+        let marked = (shown > 0 && room > 0).then_some(lines.len() + 1 + at - self.offset);
         lines.extend(table);
-        lines
+        (lines, marked)
     }
 
     fn footer(&self) -> String {
         if self.typing {
             return format!("filter: {}▏  Enter keeps it, Esc drops it", self.filter);
         }
-        "q quit  s sort  r reverse  / filter  p pause  ? help".to_owned()
+        if self.opened.is_some() {
+            return "Esc back  ↑↓ scroll  p pause  q quit  ? help".to_owned();
+        }
+        "q quit  Enter open  s sort  r reverse  / filter  p pause  ? help".to_owned()
     }
 
     /// The queues that are shown, in order.
@@ -189,42 +281,6 @@ impl Screen {
             rows.reverse();
         }
         rows
-    }
-
-    fn queues(&self, rows: &[&Row], width: Option<usize>) -> String {
-        use Align::{Left, Right};
-        let columns = [
-            ("QUEUE", Left),
-            ("READY", Right),
-            ("LEASED", Right),
-            ("DELAYED", Right),
-            ("DEAD", Right),
-            ("IN/s", Right),
-            ("OUT/s", Right),
-            ("OLDEST", Right),
-            ("WAIT", Right),
-            ("STATE", Left),
-        ];
-        let row = |row: &&Row| {
-            let view = &row.view;
-            let rate = |rate: fn(&Rates) -> u64| {
-                row.rates.map_or_else(|| "?".to_owned(), |rates| per_second(rate(&rates)))
-            };
-            vec![
-                view.name.to_string(),
-                render::count(view.ready),
-                render::count(view.leased),
-                render::count(view.delayed),
-                render::count(view.dead),
-                rate(|rates| rates.into),
-                rate(|rates| rates.out),
-                view.oldest_ready_ms.map_or_else(|| "-".to_owned(), render::age),
-                render::count(view.waiting.into()),
-                queue::state(view),
-            ]
-        };
-        let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
-        Table::new(&columns, &["DELAYED", "STATE", "WAIT", "LEASED", "DEAD"], width).page(&rows)
     }
 }
 
@@ -253,36 +309,6 @@ fn nodes(model: &Model, width: Option<usize>) -> String {
     model.nodes.as_ref().map_or_else(String::new, |nodes| nodes.table(width))
 }
 
-/// What went in and out lately, a bar a look.
-fn picture(model: &Model, columns: usize) -> Vec<String> {
-    let last = model.history.back().copied().unwrap_or_default();
-    let line = |name: &str, now: u64, of: fn(&Rates) -> u64| {
-        let peak = model.history.iter().map(of).max().unwrap_or(0);
-        let title = format!("{name:<3} {:>8}/s  peak {:>8}/s  ", per_second(now), per_second(peak));
-        let room = columns.saturating_sub(title.chars().count());
-        let bars = model
-            .history
-            .iter()
-            .skip(model.history.len().saturating_sub(room))
-            .map(|rates| bar(of(rates), peak));
-        title.clone() + &bars.collect::<String>()
-    };
-    vec![line("in", last.into, |rates| rates.into), line("out", last.out, |rates| rates.out), String::new()]
-}
-
-fn bar(value: u64, peak: u64) -> char {
-    if value == 0 {
-        return ' ';
-    }
-    let step = u128::from(value) * BARS.len() as u128;
-    let step = usize::try_from(step.div_ceil(u128::from(peak.max(1)))).unwrap_or(BARS.len());
-    BARS[step.clamp(1, BARS.len()) - 1]
-}
-
-fn per_second(tenths: u64) -> String {
-    if tenths >= 10_000 { render::count(tenths / 10) } else { format!("{}.{}", tenths / 10, tenths % 10) }
-}
-
 fn sort_name(sort: TopSort) -> &'static str {
     match sort {
         TopSort::Name => "name",
@@ -302,7 +328,9 @@ fn help() -> Vec<String> {
         "  r        the other way round",
         "  /        show only queues whose names contain a text; Esc shows all",
         "  p        pause, or go on",
-        "  ↑ ↓      scroll; PgUp and PgDn by ten",
+        "  ↑ ↓      mark another queue; PgUp and PgDn by ten",
+        "  Enter    open the marked queue: its states and rates, who works on it and",
+        "           waits for it, what holds it back, its groups; Esc goes back",
         "  q        quit; so does Esc",
         "",
         "READY can be leased, LEASED is being worked on, DELAYED waits, DEAD is set aside.",
@@ -316,6 +344,7 @@ fn help() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::model::tests::view;
+    use super::super::opened::tests::opened;
     use super::*;
 
     fn model(queues: u64) -> Model {
@@ -340,7 +369,8 @@ mod tests {
 
     /// The lines of a frame, without what steers the terminal.
     fn drawn(frame: &str) -> Vec<String> {
-        let text = frame.replace("\x1b[K", "").replace("\x1b[H", "").replace("\x1b[J", "");
+        let steers = ["\x1b[K", "\x1b[H", "\x1b[J", "\x1b[7m", "\x1b[27m"];
+        let text = steers.iter().fold(frame.to_owned(), |text, steer| text.replace(steer, ""));
         text.split("\r\n").map(str::to_owned).collect()
     }
 
@@ -359,6 +389,66 @@ mod tests {
             assert!(text.contains(word), "{word} is not in\n{text}");
         }
         assert!(text.contains("a-queue-with-a-name-49"), "most ready first\n{text}");
+    }
+
+    #[test]
+    fn an_opened_queue_fits_60_80_and_120_columns_and_scrolls_to_its_last_group() {
+        let mut model = model(50);
+        model.rows.push(Row { view: view("jobs", [7, 0, 0]), rates: None });
+        model.opened = opened(40);
+        let mut screen = screen();
+        screen.opened = model.opened.name.clone();
+        for (columns, rows) in [(60, 24), (80, 24), (120, 40), (80, 5), (20, 3)] {
+            let lines = drawn(&screen.frame(&model, (columns, rows), Duration::from_secs(1)));
+            assert_eq!(lines.len(), rows, "{columns}x{rows}: {lines:#?}");
+            let widest = lines.iter().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(columns), "{columns}x{rows}: {lines:#?}");
+        }
+        let mut text = || drawn(&screen.frame(&model, (80, 24), Duration::from_secs(1))).join("\n");
+        let first = text();
+        for word in
+            ["queue jobs", "7 ready", "CONSUMER", "a-worker", "GROUP", "nothing holds jobs back", "Esc back"]
+        {
+            assert!(first.contains(word), "{word} is not in\n{first}");
+        }
+        assert!(!first.contains("a-group-with-a-name-39"));
+        for _ in 0..100 {
+            screen.press(Key::PageDown);
+        }
+        let last = drawn(&screen.frame(&model, (80, 24), Duration::from_secs(1)));
+        assert!(last[22].contains("a-group-with-a-name-39"), "{last:#?}");
+        assert_eq!(screen.press(Key::Escape), Wish::Draw);
+        assert!(screen.opened().is_none());
+    }
+
+    #[test]
+    fn the_marked_queue_is_seen_stays_marked_where_it_moves_and_is_what_enter_opens() {
+        let mut model = model(50);
+        let mut screen = screen();
+        let every = Duration::from_secs(1);
+        let marked = |frame: &str| -> String {
+            let begin = frame.find("\x1b[7m").expect("one is marked") + 4;
+            frame[begin..].split_whitespace().next().expect("a name").to_owned()
+        };
+        assert!(marked(&screen.frame(&model, (80, 24), every)).ends_with("-49"), "the first");
+        for _ in 0..30 {
+            screen.press(Key::Down);
+        }
+        assert!(marked(&screen.frame(&model, (80, 24), every)).ends_with("-19"), "it scrolls with it");
+        model.rows[19].view.ready = 9_000;
+        assert!(marked(&screen.frame(&model, (80, 24), every)).ends_with("-19"), "which is the first now");
+        screen.press(Key::Down);
+        assert!(marked(&screen.frame(&model, (80, 24), every)).ends_with("-49"), "and that is below it");
+        // Keys that came together count one after the other.
+        screen.press(Key::Down);
+        assert_eq!(screen.press(Key::Enter), Wish::Look);
+        assert!(screen.opened().is_some_and(|name| name.as_str().ends_with("-48")));
+        screen.press(Key::Enter);
+        model.rows.clear();
+        screen.frame(&model, (80, 24), every);
+        screen.press(Key::Down);
+        screen.press(Key::Enter);
+        assert!(screen.opened().is_none(), "there is none to open");
     }
 
     #[test]
@@ -386,6 +476,7 @@ mod tests {
         assert_eq!(screen.press(Key::Char(' ')), Wish::Look);
         assert_eq!(screen.press(Key::Escape), Wish::Draw, "the filter goes first");
         assert_eq!(names(&screen).len(), 50);
+        screen.frame(&model, (80, 24), Duration::from_secs(1));
         for _ in 0..100 {
             screen.press(Key::PageDown);
         }
@@ -393,10 +484,5 @@ mod tests {
         assert!(!lines.join("\n").contains("more, ↓"), "it stops at the end");
         assert_eq!(screen.press(Key::Escape), Wish::Leave);
         assert_eq!(screen.press(Key::Char('q')), Wish::Leave);
-    }
-
-    #[test]
-    fn a_bar_is_seen_if_there_was_anything() {
-        assert_eq!([bar(0, 90), bar(1, 90), bar(90, 90), bar(0, 0)], [' ', '▁', '█', ' ']);
     }
 }

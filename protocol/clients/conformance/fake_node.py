@@ -4,6 +4,7 @@ It speaks with the codecs of the Python client, which `vectors.json` has proved 
 """
 
 import asyncio
+import ssl
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -15,6 +16,9 @@ from queued import _common as common  # noqa: E402
 from queued import _crc32c, _frame, _postcard  # noqa: E402
 from queued import _request as request  # noqa: E402
 
+ALPN = "queued/1"
+#: How a handshake of TLS begins, which no frame does.
+CLIENT_HELLO = b"\x16\x03"
 CLUSTER = 0x7C1E
 LEASE_CLOCK = 90_000
 
@@ -43,10 +47,13 @@ class Script:
 class FakeNode:
     """One node of a scenario."""
 
-    def __init__(self, script: Script, name: str, number: int, plan: Dict[str, Any]) -> None:
+    def __init__(
+        self, script: Script, name: str, number: int, plan: Dict[str, Any], tls: Optional[ssl.SSLContext] = None
+    ) -> None:
         self.script = script
         self.name = name
         self.number = number
+        self.tls = tls
         self.leaders: List[Optional[str]] = list(plan.get("leader", [None]))
         index = plan.get("index", [])
         self.indexes: List[int] = list(index) if isinstance(index, list) else [index]
@@ -61,7 +68,10 @@ class FakeNode:
 
     async def start(self) -> None:
         """Listens on a free port of this machine."""
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        if self.tls is not None and self.tls.maximum_version == ssl.TLSVersion.TLSv1_2:
+            self.server = await asyncio.start_server(self.serve_old, "127.0.0.1", 0)
+        else:
+            self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=self.tls)
         self.address = f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     def die(self) -> None:
@@ -76,8 +86,15 @@ class FakeNode:
         self.writers.append(writer)
         connection = Played(self, writer)
         try:
+            if self.tls is not None:
+                spoken = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+                if spoken != ALPN:
+                    self.script.complaints.append(f"{self.name} was not asked for {ALPN} (ALPN), but for {spoken}")
             while True:
                 head = await reader.readexactly(4)
+                if head[:2] == CLIENT_HELLO:
+                    self.script.log.append(f"{self.name} TLS")
+                    return connection.refuse("tls_off")
                 rest = await reader.readexactly(_frame.size_of(head, 0, _frame.SIZE_MAX) - 4)
                 await connection.take(_frame.unpack(head + rest).check())
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -86,6 +103,26 @@ class FakeNode:
             self.script.complaints.append(f"{self.name} was sent nonsense: {error}")
         finally:
             writer.transport.abort()
+
+    async def serve_old(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A handshake by hand: asyncio closes without the alert that says why."""
+        assert self.tls is not None
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        handshake = self.tls.wrap_bio(incoming, outgoing, server_side=True)
+        try:
+            while data := await reader.read(1 << 14):
+                incoming.write(data)
+                try:
+                    handshake.do_handshake()
+                    self.script.log.append(f"{self.name} {handshake.version()}")
+                except ssl.SSLWantReadError:
+                    pass
+                finally:
+                    writer.write(outgoing.read())
+        except (ssl.SSLError, OSError):
+            pass
+        finally:
+            writer.close()
 
     def next_leader(self) -> Optional[str]:
         """Who leads as of the next hello; the last one stays."""
@@ -128,10 +165,7 @@ class Played:
         self.session = node.script.session(hello.role.session)
         self.note(f"hello {self.session}")
         if node.refuses and node.hellos <= node.refuses_hellos:
-            code = common.Code[node.refuses.upper()]
-            retry = common.Again() if code == common.Code.NO_LEADER else common.Never()
-            error = common.Error(code, common.Applied.NO, retry, "as the scenario says", None)
-            self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, common.HelloRefused(error))))
+            self.refuse(node.refuses)
             return
         self.greeted = True
         leader = node.next_leader()
@@ -142,6 +176,12 @@ class Played:
         view = node.script.view(leader)
         accepted = common.Accepted(1, CLUSTER, node.name, peer, view, 0, 0, bytes(32), index)
         self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, accepted)))
+
+    def refuse(self, why: str) -> None:
+        code = common.Code[why.upper()]
+        retry = common.Again() if code == common.Code.NO_LEADER else common.Never()
+        error = common.Error(code, common.Applied.NO, retry, "as the scenario says", None)
+        self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, common.HelloRefused(error))))
 
     async def play(self, frame: _frame.Frame) -> None:
         call: request.Call = _postcard.decode(request.Call, frame.header)

@@ -70,9 +70,7 @@ impl Dial for SimNet {
             };
             let connecting = turmoil::net::TcpStream::connect(address);
             let connected = tokio::time::timeout(TcpDial::default().timeout, connecting).await;
-            let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            let dialer = stream.local_addr()?;
-            wires.wire(stream, dialer)
+            wires.wire(connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
         })
     }
 }
@@ -98,7 +96,7 @@ impl Listener for SimPort {
     fn accept(&self) -> Accepting<'_> {
         Box::pin(async move {
             let (stream, from) = self.listener.accept().await?;
-            Ok((self.wires.wire(stream, from)?, from))
+            Ok((self.wires.wire(stream)?, from))
         })
     }
     fn address(&self) -> io::Result<SocketAddr> {

@@ -1,7 +1,6 @@
 //! The sockets of one boot of one machine, so that all of them can end at once: reset from outside, or with the process.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -59,15 +58,11 @@ impl Wires {
         self.reset();
     }
 
-    /// Takes a new socket in, which was dialed from there.
+    /// Takes a new socket in.
     ///
     /// # Errors
     /// The process is gone.
-    pub(super) fn wire(
-        &self,
-        stream: turmoil::net::TcpStream,
-        dialer: SocketAddr,
-    ) -> io::Result<Box<dyn Stream>> {
+    pub(super) fn wire(&self, stream: turmoil::net::TcpStream) -> io::Result<Box<dyn Stream>> {
         let mut inner = locked(&self.0);
         if inner.ended {
             return Err(reset());
@@ -75,23 +70,16 @@ impl Wires {
         let wire = Arc::new(Wire::default());
         inner.wires.retain(|wire| wire.strong_count() > 0);
         inner.wires.push(Arc::downgrade(&wire));
-        let channel = channel_of(dialer);
-        Ok(Box::new(Wired { stream, channel, wire, ahead: BytesMut::new(), ended: false }))
+        Ok(Box::new(Wired { stream, wire, ahead: BytesMut::new(), ended: false }))
     }
 }
 
-/// A simulated connection counts as one whose channel nobody reads along on, so that secrets may be rotated: both ends have
-/// the same number, which no other connection has that is open.
-fn channel_of(dialer: SocketAddr) -> Channel {
-    let mut channel = [0xc4; 32];
-    let text = dialer.to_string();
-    channel.iter_mut().zip(text.bytes()).for_each(|(byte, of)| *byte = of);
-    channel
-}
+/// A simulated connection counts as one whose channel nobody reads along on, so that secrets may be rotated. All have the
+/// same one: nobody in the simulation passes proofs on.
+const CHANNEL: Channel = [0xc4; 32];
 
 struct Wired {
     stream: turmoil::net::TcpStream,
-    channel: Channel,
     wire: Arc<Wire>,
     /// Read while it was looked whether the other side has closed, and not taken yet.
     ahead: BytesMut,
@@ -104,7 +92,7 @@ const AHEAD_SIZE_MAX: usize = 1 << 20;
 
 impl Stream for Wired {
     fn channel(&self) -> Channel {
-        self.channel
+        CHANNEL
     }
 
     fn has_ended(&mut self) -> bool {

@@ -43,7 +43,6 @@ pub(crate) const KINDS: &[(&str, u64)] = &[
     ("add", 3),
     ("promote", 2),
     ("remove", 2),
-    ("rotate", 4),
     ("wipe", 2),
     ("put_back", 2),
     ("swap", 1),

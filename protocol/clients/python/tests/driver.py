@@ -14,6 +14,7 @@ ERRORS = {
     queued.OutcomeUnknown: "unknown",
     queued.Unavailable: "unavailable",
     queued.Incompatible: "incompatible",
+    queued.Untrusted: "untrusted",
     queued.LeaseLost: "lost",
 }
 
@@ -37,7 +38,8 @@ class Driver:
             return {"error": ERRORS[type(error)]}
 
     async def connect(self, step: Dict[str, Any]) -> Any:
-        self.client = queued.connect(step["servers"], timeout=step["timeout_ms"] / 1000)
+        tls = queued.Tls(**step["tls"]) if "tls" in step else None
+        self.client = queued.connect(step["servers"], timeout=step["timeout_ms"] / 1000, tls=tls)
         return {}
 
     async def push(self, step: Dict[str, Any]) -> Any:

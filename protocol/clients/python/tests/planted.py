@@ -58,6 +58,18 @@ BUGS = [
         "parked_lease_called_back"),
     Bug("a_stale_receipt_is_fine", "_message.py", "if settled != _answer.Settled.OK:", "if False:", "lease_is_lost"),
     Bug("what_is_refused_in_part_is_left_out", "_message.py", "* outcome.count", "* 0", "part_refused"),
+    Bug("any_certificate_will_do", "_tls.py", "context.load_verify_locations(self._ca)",
+        "context.check_hostname, context.verify_mode = False, ssl.CERT_NONE", "tls_other_authority"),
+    Bug("any_name_will_do", "_tls.py", "context.load_verify_locations(self._ca)",
+        "context.load_verify_locations(self._ca); context.check_hostname = False", "tls_other_name"),
+    Bug("any_key_will_do", "_tls.py", "if not hmac.compare_digest(seen, self._pin):", "if False:", "tls_other_key"),
+    Bug("an_older_tls_will_do", "_tls.py", "ssl.TLSVersion.TLSv1_3", "ssl.TLSVersion.TLSv1_2", "tls_too_old"),
+    Bug("nothing_is_said_of_the_protocol", "_tls.py", "        context.set_alpn_protocols([ALPN])\n", "", "tls"),
+    Bug("the_leader_is_dialed_in_the_clear", "_pursuit.py", "self.core.tls,", "self.core.tls if not self.tried else None,", "tls"),
+    Bug("no_trust_is_no_reach", "_pursuit.py", "        if isinstance(self.unfit, Untrusted):\n            return self.unfit\n", "",
+        "tls_leader_is_a_stranger"),
+    Bug("tls_is_left_out", "_connection.py", "                raise _tls.failure(error) from None",
+        "                transport, self = await loop.create_connection(lambda: cls(loop), host, port)", "tls_is_not_left_out"),
     Bug("leases_are_not_renewed", "_consumer.py", "RENEW_BELOW = 2 / 3", "RENEW_BELOW = -1", "lease_renewed"),
 ]  # fmt: skip
 

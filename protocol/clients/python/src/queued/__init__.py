@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ._errors import Release as Release
     from ._errors import TransactionFailed as TransactionFailed
     from ._errors import Unavailable as Unavailable
+    from ._errors import Untrusted as Untrusted
     from ._message import Message as Message
     from ._message import MessageData as MessageData
     from ._message import NewMessage as NewMessage
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ._request import Held as Held
     from ._sync import SyncClient as SyncClient
     from ._sync import SyncMessage as SyncMessage
+    from ._tls import Tls as Tls
     from ._transaction import Transaction as Transaction
     from ._worker import Worker as Worker
     from ._worker import run_workers as run_workers
@@ -56,13 +58,14 @@ _FROM = {
     **dict.fromkeys(
         [
             "Incompatible", "LeaseLost", "OutcomeUnknown", "QueuedError", "Refused", "Reject", "Release",
-            "TransactionFailed", "Unavailable",
+            "TransactionFailed", "Unavailable", "Untrusted",
         ],
         "_errors",
     ),
     **dict.fromkeys(["Message", "MessageData", "NewMessage", "PushResult"], "_message"),
     "Held": "_request",
     **dict.fromkeys(["SyncClient", "SyncMessage"], "_sync"),
+    "Tls": "_tls",
     "Transaction": "_transaction",
     **dict.fromkeys(["Worker", "run_workers", "worker"], "_worker"),
 }  # fmt: skip

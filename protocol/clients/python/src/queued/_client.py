@@ -10,6 +10,7 @@ from ._core import Answered, Core, decode_content
 from ._errors import Refused
 from ._message import Message, NewMessage, PushResult, content_of, milliseconds, push_results, spec_of
 from ._request import Consistency, Held, QueueSettings
+from ._tls import Tls
 from ._transaction import Transaction
 
 SERVERS = "127.0.0.1:7410,127.0.0.1:7420,127.0.0.1:7430"
@@ -28,11 +29,19 @@ class Client:
     """Follows the leader. One client serves a whole program; it is used in the event loop that made it."""
 
     def __init__(
-        self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0, name: Optional[str] = None
+        self,
+        servers: Union[str, Sequence[str]] = SERVERS,
+        *,
+        timeout: float = 5.0,
+        name: Optional[str] = None,
+        tls: Optional[Tls] = None,
     ) -> None:
-        """``name`` is what the program calls itself, as ``billing/2.3``: ``queuectl cluster clients`` shows it."""
+        """``name`` is what the program calls itself, as ``billing/2.3``: ``queuectl cluster clients`` shows it.
+
+        With ``tls`` it speaks TLS, to those that are trusted and to nobody else.
+        """
         addresses = servers.split(",") if isinstance(servers, str) else list(servers)
-        self._core = Core([address.strip() for address in addresses if address.strip()], timeout, name)
+        self._core = Core([address.strip() for address in addresses if address.strip()], timeout, name, tls)
         if not self._core.servers:
             raise ValueError("no server is named")
 

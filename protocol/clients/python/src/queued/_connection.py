@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import ssl
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import _answer, _common, _crc32c, _frame, _postcard, _request
+from . import _answer, _common, _crc32c, _frame, _postcard, _request, _tls
 
 HANDSHAKE_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -81,19 +82,31 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def open(
-        cls, address: str, session: int, cluster: Optional[int], timeout: float, credentials: bytes = b""
+        cls,
+        address: str,
+        session: int,
+        cluster: Optional[int],
+        timeout: float,
+        credentials: bytes = b"",
+        tls: Optional[_tls.Tls] = None,
     ) -> "Connection":
-        """Dials ``address`` and shakes hands.
+        """Dials ``address``, over TLS if ``tls`` says whom to trust, and shakes hands; ``credentials`` names the program.
 
-        ``credentials`` names the program. TLS wraps the transport here, once the broker has it.
+        Raises ``Untrusted``, ``NoTls``, ``HelloRefused``, ``Gone``, ``OSError`` or ``asyncio.TimeoutError``.
         """
         loop = asyncio.get_running_loop()
         host, port = split_address(address)
         timeout = min(timeout, HANDSHAKE_SECONDS)
 
         async def dial() -> "Connection":
-            _, self = await loop.create_connection(lambda: cls(loop), host, port)
+            secure: Dict[str, Any] = {} if tls is None else {"ssl": tls.context(), "server_hostname": host}
             try:
+                transport, self = await loop.create_connection(lambda: cls(loop), host, port, **secure)
+            except ssl.SSLError as error:
+                raise _tls.failure(error) from None
+            try:
+                if tls is not None:
+                    tls.check(transport.get_extra_info("ssl_object"))
                 hello = _common.Hello(
                     _common.MAGIC, _common.Versions(VERSION, VERSION), cluster, _common.Client(session), credentials, 0,
                     int(time.time() * 1000), os.urandom(32),
@@ -103,6 +116,9 @@ class Connection(asyncio.Protocol):
                 assert self._hello is not None
                 self.accepted = await self._hello
             except BaseException:
+                if self._hello is not None:
+                    # Nobody waits for it any more.
+                    self._hello.cancel()
                 self.fail(Gone("the handshake failed"))
                 raise
             return self

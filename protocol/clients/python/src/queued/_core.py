@@ -5,9 +5,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import _answer, _common, _postcard, _request
 from ._connection import Connection, Gone, HelloRefused, NotSent, Reply, TimedOut
-from ._errors import Incompatible, OutcomeUnknown, QueuedError, Refused, Unavailable
+from ._errors import Incompatible, OutcomeUnknown, QueuedError, Refused, Unavailable, Untrusted
 from ._pursuit import Pursuit, SessionOver
 from ._session import Session
+from ._tls import NoTls, Tls
 
 RECEIPTS_MAX = 1_000
 CLOSE_SECONDS = 1.0
@@ -40,8 +41,11 @@ def credentials(name: Optional[str]) -> bytes:
 class Core:
     """Follows the leader, and repeats what is safe."""
 
-    def __init__(self, servers: Sequence[str], timeout: float, name: Optional[str] = None) -> None:
+    def __init__(
+        self, servers: Sequence[str], timeout: float, name: Optional[str] = None, tls: Optional[Tls] = None
+    ) -> None:
         self.credentials = credentials(name)
+        self.tls = tls
         self.servers = list(servers)
         self.timeout = timeout
         self.cluster: Optional[int] = None
@@ -87,11 +91,13 @@ class Core:
         deadline = loop.time() + self.timeout
         try:
             connection = await Connection.open(
-                address, self.session.id, self.cluster, self.timeout, self.credentials
+                address, self.session.id, self.cluster, self.timeout, self.credentials, self.tls
             )
-        except HelloRefused as refused:
-            raise Incompatible(str(refused)) from None
-        except (OSError, Gone, asyncio.TimeoutError) as error:
+        except (HelloRefused, NoTls) as refused:
+            raise Incompatible(f"{address}: {refused}") from None
+        except Untrusted as untrusted:
+            raise Untrusted(f"{address}: {untrusted}") from None
+        except (OSError, ValueError, Gone, asyncio.TimeoutError) as error:
             raise Unavailable(f"{address}: {error or type(error).__name__}") from None
         try:
             call = _request.Call(None, int(self.timeout * 1000), request)

@@ -35,6 +35,10 @@ class Incompatible(QueuedError):
     """The other side does not speak this protocol, or belongs to another cluster."""
 
 
+class Untrusted(QueuedError):
+    """Somebody answered whom TLS does not trust: nothing was sent."""
+
+
 class LeaseLost(QueuedError):
     """The lease of the message has ended: the message may have been given to somebody else."""
 

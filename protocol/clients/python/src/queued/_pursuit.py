@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence
 from . import _answer, _common, _request
 from ._common import Applied, Code
 from ._connection import Connection, Gone, HelloRefused, NotSent, Reply, TimedOut
-from ._errors import Incompatible, OutcomeUnknown, QueuedError, Refused, Unavailable
+from ._errors import Incompatible, OutcomeUnknown, QueuedError, Refused, Unavailable, Untrusted
 from ._session import Session
+from ._tls import NoTls
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -58,7 +59,8 @@ class Pursuit:
         self.hint: Optional[_common.LeaderView] = None
         self.tried: Dict[str, str] = {}
         self.reached = False
-        self.incompatible: Optional[str] = None
+        #: A node that no further try would make fit to talk to.
+        self.unfit: Optional[QueuedError] = None
 
     async def run(self, session: Session) -> Reply:
         """The answer; its result is never a refusal."""
@@ -249,18 +251,25 @@ class Pursuit:
         asked = time.monotonic()
         try:
             connection = await Connection.open(
-                address, session.id, session.cluster, max(until - self.loop.time(), 0.001), self.core.credentials
-            )
+                address, session.id, session.cluster, max(until - self.loop.time(), 0.001), self.core.credentials,
+                self.core.tls,
+            )  # fmt: skip
         except HelloRefused as refused:
             self.tried[address] = str(refused)
             if isinstance(refused.error.retry, _common.Never):
-                self.incompatible = str(refused)
+                self.unfit = Incompatible(f"{address}: {refused}")
             else:
                 # It joins a cluster, starts or stops.
                 self.reached = True
+        except NoTls as no_tls:
+            self.tried[address] = str(no_tls)
+            self.unfit = Incompatible(f"{address}: {no_tls}")
+        except Untrusted as untrusted:
+            self.tried[address] = str(untrusted)
+            self.unfit = Untrusted(f"{address}: {untrusted}")
         except asyncio.TimeoutError:
             self.tried[address] = "did not answer the hello"
-        except (OSError, Gone) as error:
+        except (OSError, ValueError, Gone) as error:
             self.tried[address] = str(error) or type(error).__name__
         else:
             session.connections[address] = connection
@@ -283,8 +292,8 @@ class Pursuit:
 
     async def pause(self, until: float, floor: float = 0.0) -> None:
         """Waits before the next try, with jitter, at least ``floor``."""
-        if self.incompatible is not None and not self.reached:
-            raise Incompatible(self.incompatible)
+        if self.unfit is not None and not self.reached:
+            raise self.unfit
         wait = min(FIRST_WAIT * 2**self.tries, LAST_WAIT)
         self.tries = min(self.tries + 1, 10)
         wait = floor + wait * (0.5 + os.urandom(1)[0] / 512)
@@ -302,6 +311,8 @@ class Pursuit:
             return OutcomeUnknown(f"{self.doubt}; no answer within {elapsed:.1f} s")
         if self.refusal is not None and self.refusal.code not in LEADS_NO_MORE:
             return Refused.of(self.refusal)
+        if isinstance(self.unfit, Untrusted):
+            return self.unfit
         tried = ", ".join(f"{address} {why}" for address, why in self.tried.items()) or "no server was tried"
         what = "no leader answered" if self.reached else f"none of {len(self.core.servers)} servers answered"
         return Unavailable(f"{what}: {tried}; waited {elapsed:.1f} s")

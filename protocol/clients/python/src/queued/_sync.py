@@ -9,6 +9,7 @@ from ._client import SERVERS, Client, Queues
 from ._common import Missed, Once, State, When
 from ._errors import Reject, Release
 from ._message import Message, MessageData, NewMessage, PushResult
+from ._tls import Tls
 
 T = TypeVar("T")
 
@@ -60,14 +61,19 @@ class SyncClient:
     """The same as ``Client``, blocking; safe to use from several threads."""
 
     def __init__(
-        self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0, name: Optional[str] = None
+        self,
+        servers: Union[str, Sequence[str]] = SERVERS,
+        *,
+        timeout: float = 5.0,
+        name: Optional[str] = None,
+        tls: Optional[Tls] = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="queued-client", daemon=True)
         self._thread.start()
 
         async def make() -> Client:
-            return Client(servers, timeout=timeout, name=name)
+            return Client(servers, timeout=timeout, name=name, tls=tls)
 
         self._client = self.run(make())
 

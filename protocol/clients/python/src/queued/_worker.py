@@ -11,6 +11,7 @@ from ._client import SERVERS, Client
 from ._consumer import Consumer
 from ._errors import LeaseLost, QueuedError
 from ._message import Message, MessageData
+from ._tls import Tls
 
 Handler = Union[Callable[[Message], Awaitable[Any]], Callable[[MessageData], Any]]
 _log = logging.getLogger("queued.worker")
@@ -141,9 +142,11 @@ class WorkerFunction:
     def __call__(self, message: Any) -> Any:
         return self.handler(message)
 
-    def run(self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0) -> None:
+    def run(
+        self, servers: Union[str, Sequence[str]] = SERVERS, *, timeout: float = 5.0, tls: Optional[Tls] = None
+    ) -> None:
         """Works until SIGTERM or SIGINT, and then finishes what it has begun."""
-        asyncio.run(run_workers(servers, self, timeout=timeout))
+        asyncio.run(run_workers(servers, self, timeout=timeout, tls=tls))
 
 
 def worker(queues: Union[str, Sequence[str]], **options: Any) -> Callable[[Handler], WorkerFunction]:
@@ -156,11 +159,11 @@ def worker(queues: Union[str, Sequence[str]], **options: Any) -> Callable[[Handl
 
 
 async def run_workers(
-    servers: Union[str, Sequence[str]], *functions: WorkerFunction, timeout: float = 5.0
+    servers: Union[str, Sequence[str]], *functions: WorkerFunction, timeout: float = 5.0, tls: Optional[Tls] = None
 ) -> None:
     """Runs workers until SIGTERM or SIGINT; a second signal gives back what is being worked on."""
     loop = asyncio.get_running_loop()
-    async with Client(servers, timeout=timeout) as client:
+    async with Client(servers, timeout=timeout, tls=tls) as client:
         workers = [Worker(client, function.queues, function.handler, **function.options) for function in functions]
         running = asyncio.ensure_future(asyncio.gather(*(worker.run() for worker in workers)))
         seen = 0

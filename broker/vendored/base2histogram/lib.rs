@@ -1,6 +1,7 @@
 //! Stands in for the crate of this name, of which openraft records a few batch sizes into one scale. The original makes
 //! the tables of all sixteen scales at the first use: 27 MiB of every node, more than everything else it holds at rest.
-//! This one is `hdrhistogram` behind the names that openraft calls.
+//! This one is `hdrhistogram` behind the names that openraft calls. Upstream: databendlabs/openraft#1708 took up version
+//! 0.2.3, which scales by a width chosen at run time; this can go when a version makes only the tables that are used.
 
 use std::fmt;
 use std::marker::PhantomData;
