@@ -61,7 +61,9 @@ impl Net for TlsNet {
         let (tcp, address) = (Arc::clone(&self.tcp), address.to_owned());
         Box::pin(async move {
             match secured(tcp.dial(&address).await?, &address).await {
-                Err(error) if is_off(&error) => Err(io::Error::other(format!("{address}: {SPOKE_TLS}"))),
+                Err(error) if is_off(&error) => {
+                    Err(io::Error::new(io::ErrorKind::Unsupported, format!("{address}: {SPOKE_TLS}")))
+                }
                 done => done,
             }
         })

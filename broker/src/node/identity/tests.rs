@@ -63,7 +63,7 @@ fn both_files_hold_the_bytes_of_the_format() {
         &[0; 62],
         &[0xad; 32],
         b"\x01\0\0\0\x2c\x01\0\0\0\0\0\0",
-        &[0x45, 0x0f, 0x25, 0x22],
+        &[0xf4, 0x8f, 0x60, 0x75],
     ];
     assert_eq!(bytes, expected.concat());
     assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });

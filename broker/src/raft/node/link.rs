@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -185,6 +186,8 @@ pub(crate) struct Link {
     open: tokio::sync::Mutex<Option<Arc<Open>>>,
     /// Why there is no connection, and when it is tried again.
     failed: Mutex<Option<Failed>>,
+    /// It was told that the node speaks no TLS any more.
+    turned_plain: AtomicBool,
 }
 
 impl Link {
@@ -197,7 +200,8 @@ impl Link {
         member: Member,
     ) -> Self {
         let (open, failed) = (tokio::sync::Mutex::default(), Mutex::default());
-        Self { outside, me, gate, addresses, node, member, open, failed }
+        let turned_plain = AtomicBool::new(false);
+        Self { outside, me, gate, addresses, node, member, open, failed, turned_plain }
     }
 
     /// Where the node is dialed now.
@@ -340,7 +344,13 @@ impl Link {
         } else {
             self.outside.net.dial(&address)
         };
-        let stream = over(dialing, &self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
+        let stream = over(dialing, &self.outside, &self.me, Some(&self.gate), &address, Some(called)).await;
+        let turned_plain = stream.as_ref().err().filter(|error| error.kind() == io::ErrorKind::Unsupported);
+        let is_told = self.turned_plain.swap(turned_plain.is_some(), Ordering::Relaxed);
+        if let Some(error) = turned_plain.filter(|_| !is_told) {
+            tracing::warn!(node = self.member.name, %error, "a member is not dialed");
+        }
+        let stream = stream?;
         self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
         let newest = self.addresses.newest(self.node);
         self.gate
