@@ -17,6 +17,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{Consistency, Lease, Queues, Receipts};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Delivery, PushOutcome, QueueView, Settled};
 use tokio::time::Instant;
 
@@ -72,7 +73,7 @@ async fn lease(client: &Client, count: u64) -> anyhow::Result<Vec<(Delivery, u64
         wait_ms: 0,
         linger_ms: 0,
     };
-    let leased = client.lease(lease).await?;
+    let leased = client.ask(ask::Lease(lease)).await?;
     let number = |content: &[u8]| -> anyhow::Result<u64> {
         let body = &content[content.len().checked_sub(BODY_SIZE).context("a body is cut off")?..];
         let number = u64::from_le_bytes(body[..8].try_into()?);
@@ -88,14 +89,14 @@ async fn lease(client: &Client, count: u64) -> anyhow::Result<Vec<(Delivery, u64
 async fn ack(client: &Client, leased: Vec<Delivery>) -> anyhow::Result<()> {
     let receipts = leased.iter().map(|delivery| (delivery.id, delivery.token)).collect();
     let receipts = Bounded::new(receipts).context("a lease is as large as an ack at most")?;
-    let settled = client.ack(Receipts { queue: queue(), receipts }).await?;
+    let settled = client.ask(ask::Ack(Receipts { queue: queue(), receipts })).await?;
     ensure!(settled.answer.iter().all(|settled| *settled == Settled::Ok), "{:?}", settled.answer);
     Ok(())
 }
 
 async fn view(client: &Client) -> anyhow::Result<QueueView> {
     let queues = Queues { only: Some(queue()), after: None, consistency: Consistency::Linearizable };
-    client.queues(queues).await?.answer.pop().context("the queue is gone")
+    client.ask(ask::Queues(queues)).await?.answer.into_iter().next().context("the queue is gone")
 }
 
 struct Run {
@@ -139,7 +140,7 @@ impl Run {
     async fn fill(&mut self) -> anyhow::Result<()> {
         let client = self.daemon.client();
         // Answered as soon as it leads.
-        client.stats().await?;
+        client.ask(ask::Stats).await?;
         let (before, begin) = (self.written()?, Instant::now());
         let firsts = (0..self.count).step_by(usize::try_from(BATCH)?);
         let pushes = stream::iter(firsts).map(|first| push(&client, first)).buffered(IN_FLIGHT);

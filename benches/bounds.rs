@@ -13,6 +13,7 @@ use queue_broker::queue::reply::{Applied, Outcome};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{Action, Due, PushOptions, Select, Sweep};
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::settings::{OnExpiry, OnFull, QueueSettings};
 use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -143,7 +144,7 @@ fn sessions(what: &str, rate: u64, close: bool) -> anyhow::Result<()> {
         let stamps = (0..rate * STEP_MS / 1_000).map(|_| {
             clients += 1;
             let session = SessionId(clients.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-            SessionStamp { session, number: 1, done_below: 1, opening }
+            SessionStamp { session, number: 1, done_below: 1, opening, request: RequestHash::default() }
         });
         let stamps: Vec<SessionStamp> = stamps.collect();
         let ops = [push(queue(), 1, None), Op::CloseSession];

@@ -9,6 +9,7 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 use futures_util::{StreamExt as _, stream};
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::QueueName;
+use queue_protocol::request::{Action, Select, Sweep};
 use queue_protocol::response::PushOutcome;
 use tokio::time::Instant;
 
@@ -45,7 +46,10 @@ async fn round(client: &Client, load: &Load, message: &NewMessage) -> Duration {
     let pushes = stream::iter(0..load.requests).map(|_| push(client, vec![message.clone(); load.batch]));
     pushes.buffer_unordered(load.in_flight).for_each(|()| async {}).await;
     let took = begin.elapsed();
-    client.purge(queue(), None).await.expect("the cluster answers");
+    client
+        .sweep(Sweep::all(queue(), Select::default(), Action::Delete), |_| {})
+        .await
+        .expect("the cluster answers");
     took
 }
 

@@ -12,6 +12,7 @@ use queue_broker::raft::{self, RaftOptions};
 use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::client::Client;
 use queue_protocol::hello::Secret;
+use queue_protocol::requests::ask;
 use tokio::sync::oneshot;
 
 use crate::machine::outside;
@@ -67,7 +68,7 @@ impl Cluster {
         let client = self.client();
         let until = tokio::time::Instant::now() + READY_TIMEOUT;
         loop {
-            if let Ok(status) = client.status(&self.addresses[0]).await
+            if let Ok(status) = client.ask_node(&self.addresses[0], ask::Status).await
                 && status.answer.leader.is_some()
                 && status.answer.members.iter().filter(|member| member.voter).count() == self.addresses.len()
             {

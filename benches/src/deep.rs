@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::QueueName;
 use queue_protocol::request::RemoveQueue;
+use queue_protocol::requests::ask;
 use queue_protocol::response::PushOutcome;
 use tokio::time::Instant;
 
@@ -77,7 +78,7 @@ impl Pushers {
     /// The cluster refuses.
     pub async fn remove(&self, queue: &QueueName) -> anyhow::Result<()> {
         let remove = RemoveQueue { queue: queue.clone(), if_exists: true, if_empty: false };
-        self.clients[0].remove_queue(remove).await?;
+        self.clients[0].ask(ask::RemoveQueue(remove)).await?;
         Ok(())
     }
 }

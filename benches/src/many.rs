@@ -9,6 +9,7 @@ use futures_util::future::try_join_all;
 use queue_protocol::client::Client;
 use queue_protocol::limits::QUEUES_MAX;
 use queue_protocol::request::CreateQueue;
+use queue_protocol::requests::ask;
 use queue_protocol::settings::QueueSettings;
 use tokio::time::Instant;
 
@@ -28,7 +29,7 @@ const IN_FLIGHT: usize = 256;
 /// # Errors
 /// A queue is not made, or the nodes do not run.
 pub async fn create(client: &Client, pids: &[u32]) -> anyhow::Result<[Duration; 2]> {
-    let there = usize::try_from(client.stats().await?.answer.queues)?;
+    let there = usize::try_from(client.ask(ask::Stats).await?.answer.queues)?;
     make_all(client, there..FEW).await?;
     let few = measured(client, pids, FEW.max(there)).await?;
     make_all(client, FEW.max(there) + MEASURED..QUEUES_MAX - MEASURED).await?;
@@ -48,7 +49,7 @@ pub async fn restart(dir: &std::path::Path) -> anyhow::Result<Duration> {
     node.kill()?;
     let begin = Instant::now();
     node.start()?;
-    let there = node.client().stats().await?.answer.queues;
+    let there = node.client().ask(ask::Stats).await?.answer.queues;
     let took = begin.elapsed();
     anyhow::ensure!(there == QUEUES_MAX as u64, "{there} queues came back");
     Ok(took)
@@ -57,7 +58,7 @@ pub async fn restart(dir: &std::path::Path) -> anyhow::Result<Duration> {
 async fn make(client: &Client, number: usize) -> anyhow::Result<()> {
     let queue = format!("many-{number}").parse().expect("a queue's name");
     let create = CreateQueue { queue, settings: QueueSettings::default(), if_not_exists: false };
-    client.create_queue(create).await.with_context(|| format!("queue {number}"))?;
+    client.ask(ask::CreateQueue(Box::new(create))).await.with_context(|| format!("queue {number}"))?;
     Ok(())
 }
 

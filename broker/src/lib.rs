@@ -5,6 +5,10 @@
 //! in through [`outside::Outside`], so that the same broker runs on a machine and in a simulation. [`snapshots`] keep
 //! what the log may forget; [`tls`] secures connections below the frames.
 //!
+//! [`raft`] has four rooms: [`raft::openraft`] is what openraft calls, [`raft::node`] what a machine has one of,
+//! [`raft::group`] what one Raft group has, with [`raft::group::lead`] for what its leader holds in memory, and
+//! [`raft::cluster`] what the members agree on about themselves.
+//!
 //! # The way of one push
 //!
 //! On the leader, from the socket to the disk and back; each step is the function that takes it:
@@ -31,17 +35,17 @@
 //! [`Reading::start`]: server::connection::Reading::start
 //! [`Dispatch::handle`]: server::dispatch::Dispatch::handle
 //! [`Dispatch::push`]: server::dispatch::Dispatch::push
-//! [`Proposer::propose`]: raft::proposer::Proposer::propose
-//! [`Proposer::run`]: raft::proposer::Proposer::run
-//! [`Proposer::entry`]: raft::proposer::Proposer::entry
-//! [`Seat::stamp`]: raft::leadership::Seat::stamp
-//! [`LogStore`]: raft::log_store::LogStore
+//! [`Proposer::propose`]: raft::group::lead::proposer::Proposer::propose
+//! [`Proposer::run`]: raft::group::lead::proposer::Proposer::run
+//! [`Proposer::entry`]: raft::group::lead::proposer::Proposer::entry
+//! [`Seat::stamp`]: raft::group::leadership::Seat::stamp
+//! [`LogStore`]: raft::openraft::log_store::LogStore
 //! [`Log::append`]: log::Log::append
 //! [`Writer::run`]: log::Writer::run
 //! [`Writer::write`]: log::Writer::write
-//! [`AppendStream::send`]: raft::network::AppendStream::send
-//! [`handle_append`]: raft::peer_server::handle_append
-//! [`Machine::apply_batch`]: raft::machine::Machine::apply_batch
+//! [`AppendStream::send`]: raft::openraft::network::AppendStream::send
+//! [`handle_append`]: raft::node::peer_server::handle_append
+//! [`Machine::apply_batch`]: raft::group::machine::Machine::apply_batch
 //! [`State::apply`]: queue::State::apply
 //! [`State::command`]: queue::apply::Apply::command
 //! [`State::push`]: queue::apply::Apply::push

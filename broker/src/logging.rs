@@ -7,8 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
+use tokio::time::Instant;
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,7 +19,7 @@ use crate::config::{Config, LogFormat};
 use crate::mutants::{self, Mutant};
 
 /// The libraries that talk a lot: a peer that is away is a warning of theirs at every heartbeat. Below debug only
-/// their errors are of interest; who is away is said by `raft::status`, once.
+/// their errors are of interest; who is away is said by `raft::cluster::status`, once.
 const TALKATIVE: [&str; 1] = ["openraft"];
 
 /// What this process logs with, once it has begun to.

@@ -345,6 +345,10 @@ fn explain(code: ErrorCode) -> (&'static str, &'static str) {
             "nodes came to different states and no majority agrees on one: nothing is leased",
             "find the node that is wrong with `queuectl cluster status` and the logs, and replace it",
         ),
+        E::NumberReused => (
+            "another request was sent under this number before, and executed; this one was not",
+            "the client has a fault: a number stands for one request, and what repeats it carries the same request",
+        ),
         E::SessionNotBound => {
             ("the session is not bound: bind it before attending", "bind the session before attending")
         }

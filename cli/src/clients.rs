@@ -7,8 +7,9 @@ use queue_protocol::client::{Client, ClientError};
 use queue_protocol::clients::{ClientView, Clients, LeaseHolder};
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::{Cursor, MessageState, Peek, Request};
-use queue_protocol::response::{Answer, MessageView};
+use queue_protocol::request::{Cursor, MessageState, Peek};
+use queue_protocol::requests::ask;
+use queue_protocol::response::MessageView;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -79,10 +80,7 @@ async fn ask(client: &Client, node: &nodes::Node, limit: Duration) -> Asked {
 pub(crate) async fn all(client: &Client, address: &str) -> Result<Vec<ClientView>, ClientError> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let answered = client.call_node(address, Request::Clients(Clients { after })).await?;
-        let Answer::Clients(page) = answered.answer else {
-            unreachable!("an answer to another request is not handed out");
-        };
+        let page = client.ask_node(address, ask::Clients(Clients { after })).await?.answer;
         all.extend(page.clients);
         after = page.next;
         if after.is_none() {

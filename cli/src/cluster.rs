@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
-use queue_protocol::request::Request;
-use queue_protocol::response::{Answer, LeaderView};
+use queue_protocol::requests::ask;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -16,7 +15,7 @@ use crate::grammar::{ClusterCmd, WaitFor};
 use crate::members;
 use crate::nodes::{self, Nodes};
 use crate::render;
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 use crate::table::{Align, Table};
 
 /// How long `wait` waits if it is not told.
@@ -160,10 +159,7 @@ async fn transfer(shell: &mut Shell, to: Option<String>) -> Done {
         Some(name) => Some(find(&gather(shell).await?, &name)?),
         None => None,
     };
-    let leader: LeaderView = match shell.call(Request::TransferLeader(to), None).await? {
-        Answer::Transferred(leader) => leader,
-        other => return Err(unexpected(&other)),
-    };
+    let leader = shell.ask(ask::TransferLeader(to), None).await?;
     let elapsed = shell.started.elapsed();
     if shell.settings.json {
         shell.out.document(&json!({
@@ -180,10 +176,7 @@ async fn transfer(shell: &mut Shell, to: Option<String>) -> Done {
 
 /// Raises the cluster's feature level.
 async fn upgrade(shell: &mut Shell, level: Option<u32>) -> Done {
-    let level = match shell.call(Request::RaiseLevel(level.map(Level)), None).await? {
-        Answer::Level(level) => level,
-        other => return Err(unexpected(&other)),
-    };
+    let level = shell.ask(ask::RaiseLevel(level.map(Level)), None).await?;
     if shell.settings.json {
         let elapsed_ms = render::elapsed_ms(shell.started.elapsed());
         shell.out.document(

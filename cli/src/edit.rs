@@ -1,7 +1,11 @@
 //! `message`: what is done to single messages by their ids, and what is known of one.
 
+use queue_protocol::bounded::Bounded;
+use queue_protocol::client::ClientError;
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::Change;
+use queue_protocol::request::{Change, Edit};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Edited, EventKind};
 use serde_json::{Value, json};
 
@@ -50,8 +54,12 @@ pub(crate) async fn run(shell: &mut Shell, cmd: MessageCmd) -> Done {
 async fn edit(shell: &mut Shell, messages: Messages, change: Change, done: &str, place: &str) -> Done {
     let queue = messages.queue;
     let ids: Vec<MessageId> = messages.ids.iter().copied().map(MessageId).collect();
-    let answered = shell.client.edit(queue.clone(), ids, change).await;
-    let results = answered.map_err(|error| Failure::of(error, Some(&queue)))?.answer;
+    let ids = Bounded::new(ids).map_err(|error| {
+        let error = Error::refused(ErrorCode::BadRequest, error.to_string());
+        Failure::of(ClientError::Refused(error), Some(&queue))
+    })?;
+    let edit = Edit { queue: queue.clone(), ids, change };
+    let results = shell.ask(ask::Edit(edit), Some(&queue)).await?.into_vec();
     let count = results.iter().filter(|result| **result == Edited::Done).count();
     if shell.settings.json {
         let rows: Vec<Value> = messages

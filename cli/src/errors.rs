@@ -187,6 +187,7 @@ impl Failure {
             | E::ConditionFailed => (Exit::Conflict, None),
             E::ReceiptStale => (Exit::NotFound, None),
             E::SessionNotBound => (Exit::Conflict, None),
+            E::NumberReused => (Exit::Protocol, None),
             E::ScheduleExists => (Exit::Conflict, Some("replace it: `queuectl schedule add --replace`".into())),
             E::ScheduleNotFound => (Exit::NotFound, Some("`queuectl schedule ls`".into())),
             E::StatesDiffer => (Exit::Retry, Some("which node is wrong: `queuectl cluster status`, and the nodes' logs".into())),

@@ -2,18 +2,19 @@
 
 use queue_protocol::explain::{AHEAD_COUNT_MAX, Explain, Explained, Hold};
 use queue_protocol::names::{Key, MessageId, QueueName};
-use queue_protocol::request::{Consistency, Request};
-use queue_protocol::response::{Age, Answer};
+use queue_protocol::request::Consistency;
+use queue_protocol::requests::ask;
+use queue_protocol::response::Age;
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::errors::{Done, End, Failure};
+use crate::errors::{Done, End};
 use crate::exit::Exit;
 use crate::grammar::ExplainArgs;
 use crate::message;
 use crate::peek;
 use crate::render::{self, with_age};
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 
 /// Runs `message position`: 0 if the message is ready, 1 if it is not.
 pub(crate) async fn position(shell: &mut Shell, queue: &QueueName, id: u64) -> Done {
@@ -40,12 +41,8 @@ pub(crate) async fn position(shell: &mut Shell, queue: &QueueName, id: u64) -> D
 
 async fn ask(shell: &Shell, explain: Explain) -> Result<(Explained, Age), End> {
     let queue = explain.queue.clone();
-    let answered = shell.client.call(Request::Explain(explain), Vec::new()).await;
-    let answered = answered.map_err(|error| Failure::of(error, Some(&queue)))?;
-    match answered.answer {
-        Answer::Explained(explained) => Ok((explained, answered.age)),
-        other => Err(unexpected(&other)),
-    }
+    let answered = shell.asked(ask::Explain(explain), Some(&queue)).await?;
+    Ok((answered.answer, answered.age))
 }
 
 /// What holds the messages of a queue back, or that nothing does, a line each.

@@ -4,9 +4,10 @@ use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::limits::GROUPS_LISTED_MAX;
 use queue_protocol::names::{Key, QueueName};
 use queue_protocol::request::{Consistency, WeighGroup};
+use queue_protocol::requests::ask;
 use serde_json::{Value, json};
 
-use crate::errors::{Done, Failure};
+use crate::errors::Done;
 use crate::exit::Exit;
 use crate::grammar::{GroupCmd, Part, Weight};
 use crate::render;
@@ -23,8 +24,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: GroupCmd) -> Done {
 
 async fn weigh(shell: &mut Shell, queue: QueueName, group: Key, weight: Option<u32>) -> Done {
     let weigh = WeighGroup { queue: queue.clone(), group: group.clone(), weight };
-    let answered = shell.client.weigh_group(weigh).await;
-    let before = answered.map_err(|error| Failure::of(error, Some(&queue)))?.answer;
+    let before = shell.ask(ask::WeighGroup(weigh), Some(&queue)).await?;
     if shell.settings.json {
         shell.out.document(&json!({
             "schema": "group_weight/v1",
@@ -52,8 +52,7 @@ async fn ls(shell: &mut Shell, queue: &QueueName, part: Part, mut after: Option<
     }
     let next = loop {
         let groups = Groups { queue: queue.clone(), after, consistency: Consistency::Linearizable };
-        let answered = shell.client.groups(groups).await.map_err(|error| Failure::of(error, Some(queue)))?;
-        let mut page = answered.answer;
+        let mut page = shell.ask(ask::Groups(groups), Some(queue)).await?.into_vec();
         let is_last = page.len() < GROUPS_LISTED_MAX;
         let is_cut = Part { limit: Some(left) }.cut(&mut page);
         after = page.last().map(|view| view.group.clone());

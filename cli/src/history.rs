@@ -3,11 +3,12 @@
 use queue_protocol::history::{Fate, GoneHow, History, HistoryView};
 use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::request::Consistency;
+use queue_protocol::requests::ask;
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::edit::happened;
-use crate::errors::{Done, Failure};
+use crate::errors::Done;
 use crate::exit::Exit;
 use crate::message;
 use crate::render;
@@ -17,11 +18,11 @@ use crate::shell::Shell;
 pub(crate) async fn run(shell: &mut Shell, queue: &QueueName, id: u64) -> Done {
     let consistency = Consistency::Linearizable;
     let history = History { queue: queue.clone(), id: MessageId(id), consistency };
-    let answered = shell.client.history(history).await.map_err(|error| Failure::of(error, Some(queue)))?;
+    let view = shell.ask(ask::History(history), Some(queue)).await?;
     if shell.settings.json {
-        shell.out.document(&document(queue, id, &answered.answer));
+        shell.out.document(&document(queue, id, &view));
     } else {
-        shell.out.add(text(queue, id, &answered.answer).as_bytes());
+        shell.out.add(text(queue, id, &view).as_bytes());
     }
     Ok(Exit::Done)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use queue_protocol::bounded::Text;
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::NodeId;
-use queue_protocol::request::Request;
-use queue_protocol::response::{Answer, MemberView};
+use queue_protocol::requests::ask;
+use queue_protocol::response::MemberView;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -15,7 +15,7 @@ use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
 use crate::nodes::{Nodes, reason};
 use crate::render;
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 
 /// How long a new member may take to catch up if `--timeout` does not say.
 const CATCH_UP_DEFAULT: Duration = Duration::from_secs(600);
@@ -26,10 +26,7 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 async fn change(shell: &Shell, change: MemberChange) -> Result<MemberView, End> {
-    match shell.call(Request::ChangeMembers(change), None).await? {
-        Answer::Member(member) => Ok(member),
-        other => Err(unexpected(&other)),
-    }
+    shell.ask(ask::ChangeMembers(change), None).await
 }
 
 fn tell(shell: &mut Shell, schema: &str, member: &MemberView, text: &str) -> Exit {
@@ -147,11 +144,8 @@ pub(crate) async fn drain(shell: &mut Shell, node: &str, undo: bool) -> Done {
     let nodes = gather(shell).await?;
     let node = find(&nodes, node)?;
     let member = nodes.members().into_iter().find(|member| member.node == node).expect("it was found there");
-    let asked = shell.client.call_node(&member.address, Request::Drain(!undo)).await;
-    match asked.map_err(|error| failed(&member, &error))?.answer {
-        Answer::Drained(_) => {}
-        other => return Err(unexpected(&other)),
-    }
+    let asked = shell.client.ask_node(&member.address, ask::Drain(!undo)).await;
+    asked.map_err(|error| failed(&member, &error))?;
     let text = if undo {
         format!("{} may lead again", member.name)
     } else {

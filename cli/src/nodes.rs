@@ -11,15 +11,14 @@ use queue_protocol::client::{Client, ClientError};
 use queue_protocol::health::{Judgement, judge};
 use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
-use queue_protocol::request::Request;
-use queue_protocol::response::{Answer, MemberView, Role, StatusView};
+use queue_protocol::requests::ask;
+use queue_protocol::response::{MemberView, Role, StatusView};
 use tokio::time::{Instant, timeout};
 
-use crate::errors::{End, Failure};
+use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::grammar::WaitFor;
 use crate::render;
-use crate::shell::unexpected;
 
 /// How long one node may take; a cluster with a dead machine in it must not look slow.
 const NODE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -103,19 +102,13 @@ pub(crate) async fn gather(client: &Client, servers: &[String], limit: Duration)
 /// Asks a node; if TLS is between this and it, how that is told.
 async fn ask(client: &Client, address: String, limit: Duration) -> (Node, Option<Failure>) {
     let (began, mut distrust) = (Instant::now(), None);
-    let status = match timeout(limit, client.call_node(&address, Request::Status)).await {
-        Ok(Ok(answered)) => match answered.answer {
-            Answer::Status(status) => {
-                // The first request may have paid for the connection; a ping measures the way alone.
-                let whole = began.elapsed();
-                let ping = timeout(limit, client.ping(&address)).await.ok().and_then(Result::ok);
-                Ok((status, ping.unwrap_or(whole)))
-            }
-            other => Err(match unexpected(&other) {
-                End::Failed(failure) => failure.message,
-                End::Quiet(_) => "answered something else".to_owned(),
-            }),
-        },
+    let status = match timeout(limit, client.ask_node(&address, ask::Status)).await {
+        Ok(Ok(answered)) => {
+            // The first request may have paid for the connection; a ping measures the way alone.
+            let whole = began.elapsed();
+            let ping = timeout(limit, client.ping(&address)).await.ok().and_then(Result::ok);
+            Ok((answered.answer, ping.unwrap_or(whole)))
+        }
         Ok(Err(error)) => {
             let why = reason(&address, &error);
             let failure = Failure::of(error, None);

@@ -1,8 +1,9 @@
 //! `peek`: look at messages without changing anything.
 
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Consistency, Cursor, MessageState, Peek, Request};
-use queue_protocol::response::{Age, Answer, MessageView};
+use queue_protocol::request::{Consistency, Cursor, MessageState, Peek};
+use queue_protocol::requests::ask;
+use queue_protocol::response::{Age, MessageView};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
@@ -10,7 +11,7 @@ use crate::grammar::{PeekArgs, Reading};
 use crate::message::{self, Seen};
 use crate::queue;
 use crate::render::{self, with_age};
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 
 /// Contents in one answer.
 pub(crate) const ANSWER_SIZE_MAX: u32 = 4 << 20;
@@ -111,9 +112,8 @@ pub(crate) struct Page {
 /// As the leader says.
 pub(crate) async fn page(shell: &Shell, peek: Peek) -> Result<Page, End> {
     let queue = peek.queue.clone();
-    let answered = shell.client.call(Request::Peek(peek), Vec::new()).await;
-    let answered = answered.map_err(|error| Failure::of(error, Some(&queue)))?;
-    let Answer::Peeked(peeked) = answered.answer else { return Err(unexpected(&answered.answer)) };
+    let answered = shell.asked(ask::Peek(peek), Some(&queue)).await?;
+    let peeked = answered.answer;
     let seen: Result<Vec<Seen>, End> = peeked
         .messages
         .into_iter()

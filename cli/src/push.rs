@@ -19,7 +19,8 @@ use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
 use queue_protocol::names::{BadKey, Key};
-use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Request, Unique, UniqueHeld};
+use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Unique, UniqueHeld};
+use queue_protocol::requests::{Ask, ask};
 use queue_protocol::values;
 use tokio::time::{Instant, sleep_until};
 
@@ -152,7 +153,7 @@ struct Batch {
 struct Sent {
     first: u64,
     count: u64,
-    result: Result<Answered, ClientError>,
+    result: Result<Answered<<ask::Push as Ask>::Answer>, ClientError>,
 }
 
 /// Why reading ended, if it did.
@@ -328,7 +329,7 @@ impl Pipe {
         };
         let client = shell.client.clone();
         self.in_flight.push_back(Box::pin(async move {
-            let result = client.call(Request::Push(push), batch.contents).await;
+            let result = client.ask_with(ask::Push(push), batch.contents).await;
             Sent { first, count, result }
         }));
     }

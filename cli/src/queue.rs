@@ -1,8 +1,9 @@
 //! `queue`: list, look at, make, change, pause and remove queues.
 
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue, Request};
-use queue_protocol::response::{Age, Answer, QueueView};
+use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
+use queue_protocol::requests::ask;
+use queue_protocol::response::{Age, QueueView};
 use queue_protocol::settings::QueueSettings;
 use serde_json::{Map, Value, json};
 
@@ -13,7 +14,7 @@ use crate::grammar::{
     Sort,
 };
 use crate::render::{self, with_age};
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 use crate::sweep;
 use crate::table::{Align, Table};
 
@@ -44,16 +45,13 @@ async fn all_as(shell: &Shell, consistency: Consistency) -> Result<(Vec<QueueVie
     let (mut queues, mut age) = (Vec::<QueueView>::new(), None);
     loop {
         let after = queues.last().map(|view| view.name.clone());
-        let request = Request::Queues(Queues { only: None, after, consistency });
-        let answered =
-            shell.client.call(request, Vec::new()).await.map_err(|error| Failure::of(error, None))?;
+        let answered = shell.asked(ask::Queues(Queues { only: None, after, consistency }), None).await?;
         // The first page is the oldest.
         let age = *age.get_or_insert(answered.age);
-        match answered.answer {
-            Answer::Queues(page) if page.is_empty() => return Ok((queues, age)),
-            Answer::Queues(page) => queues.extend(page),
-            other => return Err(unexpected(&other)),
+        if answered.answer.is_empty() {
+            return Ok((queues, age));
         }
+        queues.extend(answered.answer);
     }
 }
 
@@ -164,21 +162,15 @@ async fn existing_as(
     queue: &QueueName,
     consistency: Consistency,
 ) -> Result<(QueueView, Age), End> {
-    let request = Request::Queues(Queues { only: Some(queue.clone()), after: None, consistency });
-    let answered =
-        shell.client.call(request, Vec::new()).await.map_err(|error| Failure::of(error, Some(queue)))?;
-    let age = answered.age;
-    match answered.answer {
-        Answer::Queues(views) => {
-            views.into_iter().find(|view| view.name == *queue).map(|view| (view, age)).ok_or_else(|| {
-                Failure::new("queue_not_found", Exit::NotFound, format!("no queue named \"{queue}\""))
-                    .hint(format!("create it: `queuectl queue create {queue}`"))
-                    .detail("queue", queue.as_str())
-                    .into()
-            })
-        }
-        other => Err(unexpected(&other)),
-    }
+    let queues = Queues { only: Some(queue.clone()), after: None, consistency };
+    let answered = shell.asked(ask::Queues(queues), Some(queue)).await?;
+    let found = answered.answer.into_iter().find(|view| view.name == *queue);
+    found.map(|view| (view, answered.age)).ok_or_else(|| {
+        Failure::new("queue_not_found", Exit::NotFound, format!("no queue named \"{queue}\""))
+            .hint(format!("create it: `queuectl queue create {queue}`"))
+            .detail("queue", queue.as_str())
+            .into()
+    })
 }
 
 /// What keeps pushes out or messages in.
@@ -225,10 +217,7 @@ async fn create(shell: &mut Shell, args: QueueCreateArgs) -> Done {
     let settings = args.settings.0;
     let request =
         CreateQueue { queue: queue.clone(), settings: settings.clone(), if_not_exists: args.if_not_exists };
-    let Answer::Created(created) = expect(shell, Request::CreateQueue(Box::new(request)), &queue).await?
-    else {
-        return Ok(Exit::Done);
-    };
+    let created = shell.ask(ask::CreateQueue(Box::new(request)), Some(&queue)).await?;
     let differs = if created { Vec::new() } else { differences(&existing(shell, &queue).await?, &settings) };
     if shell.settings.json {
         let rows: Vec<Value> = differs
@@ -270,10 +259,9 @@ async fn rm(shell: &mut Shell, args: QueueRmArgs) -> Done {
         shell.confirm(&what, &format!("queue rm {queue}")).await?;
     }
     let request = RemoveQueue { queue: queue.clone(), if_exists: args.if_exists, if_empty: args.if_empty };
-    if let Answer::Count(count) = expect(shell, Request::RemoveQueue(request), &queue).await? {
-        changed(shell, "queue_rm/v1", &queue, "messages", count.into());
-        shell.success(&format!("removed {queue} with {}", render::messages(count)));
-    }
+    let count = shell.ask(ask::RemoveQueue(request), Some(&queue)).await?;
+    changed(shell, "queue_rm/v1", &queue, "messages", count.into());
+    shell.success(&format!("removed {queue} with {}", render::messages(count)));
     Ok(Exit::Done)
 }
 
@@ -309,22 +297,10 @@ async fn alter(
     text: impl Fn(&QueueName) -> String,
 ) -> Done {
     let request = AlterQueue { queue: queue.clone(), change, if_version };
-    match shell.call(Request::AlterQueue(Box::new(request)), Some(&queue)).await? {
-        Answer::Altered(version) => {
-            changed(shell, schema, &queue, "version", version.into());
-            shell.success(&text(&queue));
-            Ok(Exit::Done)
-        }
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// The answer, which must be one to a change of a queue.
-async fn expect(shell: &Shell, request: Request, queue: &QueueName) -> Result<Answer, End> {
-    match shell.call(request, Some(queue)).await? {
-        answer @ (Answer::Created(_) | Answer::Count(_)) => Ok(answer),
-        other => Err(unexpected(&other)),
-    }
+    let version = shell.ask(ask::AlterQueue(Box::new(request)), Some(&queue)).await?;
+    changed(shell, schema, &queue, "version", version.into());
+    shell.success(&text(&queue));
+    Ok(Exit::Done)
 }
 
 fn changed(shell: &mut Shell, schema: &str, queue: &QueueName, name: &str, value: Value) {

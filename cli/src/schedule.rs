@@ -8,6 +8,7 @@ use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::limits::{PRIORITY_DEFAULT, SCHEDULES_LISTED_MAX};
 use queue_protocol::names::Key;
 use queue_protocol::request::{Consistency, Due, PushMessage, PushOptions, Unique, UniqueHeld};
+use queue_protocol::requests::ask;
 use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
 use serde_json::{Value, json};
 
@@ -27,8 +28,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: ScheduleCmd) -> Done {
         ScheduleCmd::Ls { part, after } => ls(shell, part, after).await,
         ScheduleCmd::Add(args) => add(shell, *args).await,
         ScheduleCmd::Rm { name } => {
-            let removed = shell.client.remove_schedule(name.clone()).await;
-            removed.map_err(|error| Failure::of(error, None))?;
+            shell.ask(ask::RemoveSchedule(name.clone()), None).await?;
             if shell.settings.json {
                 shell.out.document(&json!({"schema": "schedule_rm/v1", "name": name.as_str()}));
             }
@@ -66,7 +66,7 @@ async fn add(shell: &mut Shell, args: ScheduleAddArgs) -> Done {
         missed: args.missed,
         message: PushMessage { content: ContentSpec::of(&content), options },
     };
-    let made = shell.client.set_schedule(set, content).await;
+    let made = shell.client.ask_with(ask::SetSchedule(Box::new(set)), vec![content]).await;
     let made = made.map_err(|error| Failure::of(error, Some(&args.queue)))?.answer;
     if shell.settings.json {
         let name = args.name.as_str();
@@ -81,7 +81,7 @@ async fn ls(shell: &mut Shell, part: Part, begin: Option<Key>) -> Done {
     let page = async |last: Option<&ScheduleView>| {
         let after = last.map(|view| view.name.clone()).or_else(|| begin.clone());
         let page = Schedules { after, consistency: Consistency::Linearizable };
-        Ok(shell.client.schedules(page).await?.answer)
+        Ok(shell.client.ask(ask::Schedules(page)).await?.answer.into_vec())
     };
     let mut all = all_pages(SCHEDULES_LISTED_MAX, page).await.map_err(|error| Failure::of(error, None))?;
     let next = part.cut(&mut all).then(|| all.last().map(|view| view.name.to_string())).flatten();

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
-use queue_protocol::client::Client;
+use queue_protocol::client::{Client, ClientError};
 use queue_protocol::limits::RECEIPTS_COUNT_MAX;
 use queue_protocol::names::{BadReceipt, QueueName, Receipt};
-use queue_protocol::request::{Extend, ExtendWhich, Nack, NackKind, Receipts, Request};
-use queue_protocol::response::{Answer, Settled};
+use queue_protocol::request::{Extend, ExtendWhich, Nack, NackKind, Receipts};
+use queue_protocol::requests::ask;
+use queue_protocol::response::Settled;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::grammar::{AckArgs, ExtendArgs, NackArgs, ReleaseArgs, milliseconds};
 use crate::message;
 use crate::peek;
 use crate::render;
-use crate::shell::{Mode, Shell, unexpected};
+use crate::shell::{Mode, Shell};
 
 /// A receipt as typed: in full, or `#1` for one of this shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,19 +58,23 @@ pub(crate) enum Settle {
 }
 
 impl Settle {
-    fn request(&self, leases: Receipts) -> Request {
-        match self {
-            Settle::Ack => Request::Ack(leases),
-            Settle::Nack(kind) => Request::Nack(Nack { leases, kind: kind.clone() }),
+    /// One result a receipt.
+    async fn ask(&self, client: &Client, leases: Receipts) -> Result<Vec<Settled>, ClientError> {
+        let results = match self {
+            Settle::Ack => client.ask(ask::Ack(leases)).await?.answer,
+            Settle::Nack(kind) => client.ask(ask::Nack(Nack { leases, kind: kind.clone() })).await?.answer,
             Settle::Save(lease_ms, checkpoint) => {
                 let (id, token) = *leases.receipts.first().expect("it is for one");
-                let (queue, checkpoint) = (leases.queue, checkpoint.clone());
-                Request::SaveCheckpoint(SaveCheckpoint { queue, id, token, lease_ms: *lease_ms, checkpoint })
+                let (queue, lease_ms, checkpoint) = (leases.queue, *lease_ms, checkpoint.clone());
+                let save = SaveCheckpoint { queue, id, token, lease_ms, checkpoint };
+                client.ask(ask::SaveCheckpoint(save)).await?.answer.results
             }
             Settle::Extend(lease_ms) => {
-                Request::Extend(Extend { leases: ExtendWhich::Receipts(leases), lease_ms: *lease_ms })
+                let extend = Extend { leases: ExtendWhich::Receipts(leases), lease_ms: *lease_ms };
+                client.ask(ask::Extend(extend)).await?.answer.results
             }
-        }
+        };
+        Ok(results.into_vec())
     }
 
     fn schema(&self) -> &'static str {
@@ -162,19 +167,10 @@ async fn settle_part(
 ) -> Vec<Result<Settled, Failure>> {
     let pairs = part.iter().map(|receipt| (receipt.id, receipt.token)).collect();
     let receipts = Bounded::new(pairs).expect("a part is within the limit");
-    let request = settle.request(Receipts { queue: queue.clone(), receipts });
+    let asked = settle.ask(client, Receipts { queue: queue.clone(), receipts }).await;
     let failed = |failure: Failure| vec![Err(failure); part.len()];
-    let results = match client.call(request, Vec::new()).await {
-        Ok(answered) => match answered.answer {
-            Answer::Settled(results) => results.into_vec(),
-            Answer::Extended(extended) => extended.results.into_vec(),
-            other => match unexpected(&other) {
-                End::Failed(failure) => return failed(*failure),
-                End::Quiet(exit) => {
-                    return failed(Failure::new("protocol", exit, "the answer has another kind"));
-                }
-            },
-        },
+    let results = match asked {
+        Ok(results) => results,
         Err(error) => return failed(Failure::of(error, Some(queue))),
     };
     if results.len() == part.len() {

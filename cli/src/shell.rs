@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use queue_protocol::client::{Client, ClientConfig, ClientError, Notice};
+use queue_protocol::client::{Answered, Client, ClientConfig, ClientError, Notice};
 use queue_protocol::names::{QueueName, Receipt};
-use queue_protocol::request::{Consistency, Queues, Request, Sweep};
-use queue_protocol::response::{Age, Answer, QueueView, Swept};
+use queue_protocol::request::{Consistency, Queues, Sweep};
+use queue_protocol::requests::{Ask, ask};
+use queue_protocol::response::{Age, QueueView, Swept};
 use tokio::time::Instant;
 
 use crate::errors::{End, Failure};
@@ -198,7 +199,7 @@ impl Shell {
     /// Sweeps a queue part by part until nothing is left; how many messages it was, and how many stayed where they are.
     ///
     /// # Errors
-    /// As [`Shell::call`]; the parts before are done nevertheless.
+    /// As [`Shell::ask`]; the parts before are done nevertheless.
     pub(crate) async fn sweep(&self, sweep: Sweep) -> Result<Swept, End> {
         let queue = sweep.queue.clone();
         match self.client.sweep(sweep, |_| {}).await {
@@ -220,22 +221,25 @@ impl Shell {
     }
 
     /// Asks the leader; an error is told in terms of `queue`.
-    pub(crate) async fn call(&self, request: Request, queue: Option<&QueueName>) -> Result<Answer, End> {
-        match self.client.call(request, Vec::new()).await {
-            Ok(answered) => Ok(answered.answer),
-            Err(error) => Err(Failure::of(error, queue).into()),
-        }
+    pub(crate) async fn ask<A: Ask>(&self, ask: A, queue: Option<&QueueName>) -> Result<A::Answer, End> {
+        Ok(self.asked(ask, queue).await?.answer)
+    }
+
+    /// The same with all that is known of the answer.
+    pub(crate) async fn asked<A: Ask>(
+        &self,
+        ask: A,
+        queue: Option<&QueueName>,
+    ) -> Result<Answered<A::Answer>, End> {
+        Ok(self.client.ask(ask).await.map_err(|error| Failure::of(error, queue))?)
     }
 
     /// The counts of one queue; `None` if there is no such queue.
     pub(crate) async fn queue(&self, queue: &QueueName) -> Result<Option<QueueView>, End> {
         let request =
             Queues { only: Some(queue.clone()), after: None, consistency: Consistency::Linearizable };
-        match self.client.call(Request::Queues(request), Vec::new()).await {
-            Ok(answered) => match answered.answer {
-                Answer::Queues(queues) => Ok(queues.into_iter().find(|view| view.name == *queue)),
-                other => Err(unexpected(&other)),
-            },
+        match self.client.ask(ask::Queues(request)).await {
+            Ok(answered) => Ok(answered.answer.into_iter().find(|view| view.name == *queue)),
             Err(ClientError::Refused(error))
                 if error.code == queue_protocol::error::ErrorCode::QueueNotFound =>
             {
@@ -260,39 +264,6 @@ pub(crate) async fn all_pages<T>(
             return Ok(all);
         }
     }
-}
-
-/// An answer that does not belong to its request.
-pub(crate) fn unexpected(answer: &Answer) -> End {
-    let kind = match answer {
-        Answer::Pushed(_) => "push",
-        Answer::Delivered(_) => "lease",
-        Answer::Settled(_) => "ack",
-        Answer::Extended(_) => "extend",
-        Answer::Peeked(_) => "peek",
-        Answer::Queues(_) => "queues",
-        Answer::Created(_) => "create",
-        Answer::Count(_) => "count",
-        Answer::Status(_) => "status",
-        Answer::Transferred(_) => "transfer",
-        Answer::Closed => "close",
-        Answer::Stats(_) => "stats",
-        Answer::Member(_) => "change of members",
-        Answer::Drained(_) => "drain",
-        Answer::Level(_) => "raise level",
-        Answer::Altered(_) => "alter",
-        Answer::Swept(_) => "sweep",
-        Answer::Edited(_) => "edit",
-        Answer::Explained(_) => "explain",
-        Answer::Weighed(_) => "weighing",
-        Answer::Txn(_) => "txn",
-        Answer::Schedules(_) => "schedules",
-        Answer::Groups(_) => "groups",
-        Answer::History(_) => "history",
-        Answer::Bound => "binding",
-        Answer::Clients(_) => "clients",
-    };
-    Failure::new("protocol", Exit::Protocol, format!("the node answered something else ({kind})")).into()
 }
 
 /// Random bits, from which the sessions of a client get their ids.

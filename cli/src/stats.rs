@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use queue_protocol::request::Request;
-use queue_protocol::response::{Answer, StageView};
+use queue_protocol::requests::ask;
+use queue_protocol::response::StageView;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -14,7 +14,7 @@ use crate::grammar::{PingArgs, Reading, StatsArgs};
 use crate::nodes::{self, Node};
 use crate::queue;
 use crate::render;
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 use crate::table::{Align, Table};
 
 /// Runs `stats`.
@@ -22,10 +22,7 @@ pub(crate) async fn run(shell: &mut Shell, args: StatsArgs) -> Done {
     if let Some(name) = &args.queue {
         return queue::info(shell, name, Reading { stale: false }).await;
     }
-    let stats = match shell.call(Request::Stats, None).await? {
-        Answer::Stats(stats) => stats,
-        other => return Err(unexpected(&other)),
-    };
+    let stats = shell.ask(ask::Stats, None).await?;
     if args.stages {
         show_stages(shell, &stats.stages);
         return Ok(Exit::Done);

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::WAIT_MS_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, NackKind, Request};
-use queue_protocol::response::{Answer, Delivery};
+use queue_protocol::request::{Lease, NackKind};
+use queue_protocol::requests::ask;
+use queue_protocol::response::Delivery;
 use tokio::time::Instant;
 
 use crate::errors::{Done, End, Failure};
@@ -16,7 +17,7 @@ use crate::grammar::milliseconds;
 use crate::message::{self, Taken};
 use crate::render;
 use crate::settle::{self, Settle};
-use crate::shell::{Shell, unexpected};
+use crate::shell::Shell;
 
 /// Contents in one answer.
 const ANSWER_SIZE_MAX: u32 = 4 << 20;
@@ -50,7 +51,7 @@ pub(crate) async fn take(
         let client = shell.client.clone();
         let answered = tokio::select! {
             biased;
-            answered = client.call(Request::Lease(lease), Vec::new()) => answered,
+            answered = client.ask(ask::Lease(lease)) => answered,
             exit = stop.wait() => {
                 drop(client);
                 shell.reconnect();
@@ -58,7 +59,7 @@ pub(crate) async fn take(
             }
         };
         let answered = answered.map_err(|error| Failure::of(error, Some(queue)))?;
-        let Answer::Delivered(deliveries) = answered.answer else { return Err(unexpected(&answered.answer)) };
+        let deliveries = answered.answer;
         if !deliveries.is_empty() {
             let clock_ms = answered.lease_clock_ms;
             let begin =

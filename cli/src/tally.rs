@@ -5,13 +5,13 @@ use std::time::Duration;
 use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::QueueName;
-use queue_protocol::response::{Answer, PushOutcome};
+use queue_protocol::requests::{Ask, ask};
+use queue_protocol::response::PushOutcome;
 use serde_json::{Value, json};
 
-use crate::errors::{End, Failure};
+use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::render;
-use crate::shell::unexpected;
 
 /// Ids listed one by one in JSON; beyond that first and last must do.
 const IDS_LISTED_MAX: u64 = 1_000;
@@ -116,7 +116,7 @@ impl Tally {
         &mut self,
         first: u64,
         count: u64,
-        result: Result<Answered, ClientError>,
+        result: Result<Answered<<ask::Push as Ask>::Answer>, ClientError>,
         queue: &QueueName,
     ) {
         let failure = match result {
@@ -125,13 +125,7 @@ impl Tally {
                 if let Some(leader) = answered.leader {
                     self.leader = Some(leader.name.to_string());
                 }
-                match answered.answer {
-                    Answer::Pushed(outcomes) => return self.add_outcomes(first, count, &outcomes, queue),
-                    other => match unexpected(&other) {
-                        End::Failed(failure) => *failure,
-                        End::Quiet(exit) => Failure::new("protocol", exit, "the answer has another kind"),
-                    },
-                }
+                return self.add_outcomes(first, count, &answered.answer, queue);
             }
             Err(error) => Failure::of(error, Some(queue)),
         };
@@ -342,9 +336,9 @@ mod tests {
         PushOutcome::Stored { first_id: MessageId(first_id), count }
     }
 
-    fn answered(outcomes: Vec<PushOutcome>) -> Result<Answered, ClientError> {
+    fn answered(outcomes: Vec<PushOutcome>) -> Result<Answered<<ask::Push as Ask>::Answer>, ClientError> {
         Ok(Answered {
-            answer: Answer::Pushed(outcomes.try_into().unwrap()),
+            answer: outcomes.try_into().unwrap(),
             contents: Vec::new(),
             at: At::default(),
             repeated: false,
@@ -356,7 +350,7 @@ mod tests {
         })
     }
 
-    fn lost() -> Result<Answered, ClientError> {
+    fn lost() -> Result<Answered<<ask::Push as Ask>::Answer>, ClientError> {
         Err(ClientError::Unknown { what: "lost the leader; no answer within 5.0 s".into() })
     }
 

@@ -167,6 +167,8 @@ codes! {
     StatesDiffer = 43, "states_differ";
     /// The session is not bound: bind it before attending.
     SessionNotBound = 44, "session_not_bound";
+    /// Another request was sent under this number before, and executed; this one was not.
+    NumberReused = 45, "number_reused";
     /// The node speaks with nobody in the clear (`tls.mode`).
     TlsRequired = 53, "tls_required";
     /// The node speaks no TLS (`tls.mode`).

@@ -31,6 +31,8 @@ pub mod opening;
 pub mod peer;
 pub mod proof;
 pub mod request;
+pub mod request_hash;
+pub mod requests;
 pub mod response;
 pub mod schedule;
 pub mod security;

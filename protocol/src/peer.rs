@@ -366,4 +366,6 @@ pub struct Joined {
     pub admission: [u8; 32],
     /// Its private half, hidden by the seal of the connection ([`crate::proof::Seal`]).
     pub sealed: [u8; 32],
+    /// Where the other members are, for as long as its own log does not say so.
+    pub others: Bounded<Announcement, 64>,
 }

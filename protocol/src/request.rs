@@ -6,23 +6,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
-use crate::checkpoint::SaveCheckpoint;
-use crate::clients::Clients;
 use crate::content::ContentSpec;
 pub use crate::cursor::Cursor;
-use crate::explain::Explain;
-use crate::group::Groups;
-use crate::history::History;
-use crate::level::Level;
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
 };
-use crate::membership::MemberChange;
-use crate::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
+use crate::names::{Key, LeaseToken, MessageId, QueueName};
+pub use crate::requests::Request;
 use crate::response::DeadReason;
-use crate::schedule::{Schedules, SetSchedule};
 use crate::settings::QueueSettings;
-use crate::txn::Txn;
 
 /// A request and what surrounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,78 +39,23 @@ pub struct Stamp {
     pub index: u64,
 }
 
-/// Everything a client can ask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Request {
-    /// Store messages. Tail: their contents.
-    Push(Push),
-    /// Take messages for a while.
-    Lease(Lease),
-    /// Lease and ack in one command: at most once. `lease_ms` is ignored.
-    Pop(Lease),
-    /// Settle leases for good.
-    Ack(Receipts),
-    /// Give leased messages back.
-    Nack(Nack),
-    /// Make leases longer.
-    Extend(Extend),
-    /// Look at messages without changing anything. Answer's tail: their contents.
-    Peek(Peek),
-    /// List queues with their counts.
-    Queues(Queues),
-    /// Make a queue.
-    CreateQueue(Box<CreateQueue>),
-    /// Remove a queue with everything in it.
-    RemoveQueue(RemoveQueue),
-    /// Delete, redrive or move the messages of a queue that a filter names.
-    Sweep(Box<Sweep>),
-    /// Delete, cancel, kick, move or change messages by id.
-    Edit(Edit),
-    /// What this very node knows of itself and its cluster. Answered by every node.
-    Status,
-    /// Move leadership to a voter, or to the best one.
-    TransferLeader(Option<NodeId>),
-    /// Forget the session of this connection; its leases run on to their end.
-    CloseSession,
-    /// Counters of the whole cluster and of the node that answers.
-    Stats,
-    /// Change who the members are.
-    ChangeMembers(MemberChange),
-    /// Hand leadership over and do not lead again until the node is restarted; `false` undoes it. It is about the node that
-    /// is asked.
-    Drain(bool),
-    /// Change the settings of a queue; pause and resume it.
-    AlterQueue(Box<AlterQueue>),
-    /// Say why a queue, or one message of it, is not delivered now.
-    Explain(Explain),
-    /// Give a group a weight of its own.
-    WeighGroup(WeighGroup),
-    /// Raise the cluster's feature level to this one, or to the highest that all members speak.
-    RaiseLevel(Option<Level>),
-    /// Do several things or nothing. Tail: the contents of its pushes.
-    Txn(Txn),
-    /// Push a message again and again. Tail: its content.
-    SetSchedule(Box<SetSchedule>),
-    /// Remove a schedule; what it pushed stays.
-    RemoveSchedule(Key),
-    /// List schedules.
-    Schedules(Schedules),
-    /// Make a lease longer, and keep how far the work has come.
-    SaveCheckpoint(SaveCheckpoint),
-    /// List the groups of a queue.
-    Groups(Groups),
-    /// Tell what happened to a message, also when it is gone.
-    History(History),
-    /// Bind the session of this connection to the presence of its client: what it has leased goes back without blame, and
-    /// its claims pass on, once it was not attended for the grace. `None` unbinds it.
-    BindSession {
-        /// 1 s to 12 h, counted on the lease clock.
-        grace_ms: Option<u64>,
-    },
-    /// Say that the client of a bound session is there, as long as this waits for its answer. Only a refusal ends it.
-    Attend,
-    /// List the connections of clients at the node that is asked. Answered by every node.
-    Clients(Clients),
+impl Request {
+    /// How long it waits for messages, in milliseconds, lingering included; 0 for all that answers at once.
+    pub fn wait_ms(&self) -> u32 {
+        self.taking().map_or(0, |lease| lease.wait_ms.saturating_add(lease.linger_ms))
+    }
+
+    fn taking(&self) -> Option<&Lease> {
+        if let Self::Lease(lease) | Self::Pop(lease) = self { Some(lease) } else { None }
+    }
+
+    /// From now on it waits this long, lingering included, if it waits for messages at all.
+    #[cfg(feature = "client")]
+    pub(crate) fn set_wait_ms(&mut self, wait_ms: u32) {
+        if let Self::Lease(lease) | Self::Pop(lease) = self {
+            lease.wait_ms = wait_ms.saturating_sub(lease.linger_ms);
+        }
+    }
 }
 
 /// Messages for one queue, at most 1,000 and 8 MiB of contents; one command, never split.
@@ -132,6 +69,12 @@ pub struct Push {
     pub atomic: bool,
     /// In push order, as are the contents in the tail.
     pub messages: Bounded<PushMessage, PUSH_COUNT_MAX>,
+}
+
+impl Push {
+    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+        self.messages.iter().map(|message| message.content).collect()
+    }
 }
 
 /// One message of a push.
@@ -465,4 +408,11 @@ pub enum Change {
     Priority(u8),
     /// Put it into another queue, unless it is leased.
     Move(QueueName),
+}
+
+/// Bind the session of the connection to the presence of its client, or unbind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindSession {
+    /// 1 s to 12 h, counted on the lease clock; `None` unbinds it.
+    pub grace_ms: Option<u64>,
 }

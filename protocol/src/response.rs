@@ -7,25 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
 use crate::checkpoint::Checkpoint;
-use crate::clients::{ClientList, LeaseHolder};
+use crate::clients::LeaseHolder;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
-use crate::explain::Explained;
-use crate::group::GroupList;
 use crate::health::HealthView;
-use crate::history::HistoryView;
 use crate::level::{Level, Levels};
 use crate::limits::{
-    ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX,
-    RECEIPTS_COUNT_MAX, STAGES_MAX,
+    ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, RECEIPTS_COUNT_MAX, STAGES_MAX,
 };
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
-use crate::schedule::ScheduleList;
+pub use crate::requests::Answer;
 use crate::security::TlsView;
 use crate::settings::Settings;
 pub use crate::stages::{StageView, WriteStage};
-use crate::txn::TxnOutcome;
 
 /// An answer and where it stands in the one order of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,63 +57,6 @@ pub struct At {
     pub index: u64,
     /// Position of the command in the entry; `u32::MAX` for a read, which stands behind all of them.
     pub position: u32,
-}
-
-/// What a request came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
-    /// To a push: what became of the messages, in order, in runs.
-    Pushed(Bounded<PushOutcome, PUSH_COUNT_MAX>),
-    /// To a lease or pop: messages, none if the queues were empty. Tail: their contents.
-    Delivered(Bounded<Delivery, LEASE_COUNT_MAX>),
-    /// To an ack or nack: one result a receipt, in order.
-    Settled(Bounded<Settled, RECEIPTS_COUNT_MAX>),
-    /// To an extend: one result a receipt, in order (or how many, for a whole session), and the new deadline.
-    Extended(Extended),
-    /// To a peek. Tail: their contents.
-    Peeked(Peeked),
-    /// To a listing, by name.
-    Queues(Bounded<QueueView, QUEUES_LISTED_MAX>),
-    /// To a create: `false` if it was there already. To the setting of a schedule: `false` if it replaced one.
-    Created(bool),
-    /// To a remove: messages deleted. To the removal of a schedule: 1.
-    Count(u64),
-    /// To a status.
-    Status(Box<StatusView>),
-    /// To a transfer: who leads now.
-    Transferred(LeaderView),
-    /// To a close.
-    Closed,
-    /// To a stats.
-    Stats(Box<StatsView>),
-    /// To a change of members: the member it was about, as it is now, or as it was when it was removed.
-    Member(MemberView),
-    /// To a drain: whether the node is drained now.
-    Drained(bool),
-    /// To an alter: the queue's version now.
-    Altered(u64),
-    /// To a sweep.
-    Swept(Swept),
-    /// To an edit: one result a message, in order.
-    Edited(Bounded<Edited, RECEIPTS_COUNT_MAX>),
-    /// To an explain.
-    Explained(Explained),
-    /// To a weighing: the weight the group had; `None` if it had the queue's.
-    Weighed(Option<u32>),
-    /// To a raise of the feature level: what it is now.
-    Level(Level),
-    /// To a transaction.
-    Txn(TxnOutcome),
-    /// To a listing of schedules, by name.
-    Schedules(ScheduleList),
-    /// To a listing of groups, by name.
-    Groups(GroupList),
-    /// To a history.
-    History(HistoryView),
-    /// To a binding.
-    Bound,
-    /// To a listing of connections.
-    Clients(ClientList),
 }
 
 /// A run of messages of one push that fared alike.
@@ -174,6 +112,12 @@ pub struct Delivery {
     pub epoch: u64,
     /// What an earlier attempt left.
     pub checkpoint: Option<Checkpoint>,
+}
+
+impl<const N: usize> Bounded<Delivery, N> {
+    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+        self.iter().map(|delivery| delivery.content).collect()
+    }
 }
 
 /// What became of one receipt.
@@ -233,6 +177,12 @@ pub struct Peeked {
     /// Where the next page begins; none if this was the last. Fewer messages than were asked for and a next page: more would
     /// have been too large for one answer.
     pub next: Option<Cursor>,
+}
+
+impl Peeked {
+    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+        self.messages.iter().map(|view| view.content).collect()
+    }
 }
 
 /// A message as peek shows it.

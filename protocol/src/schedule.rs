@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::{Bounded, Text};
+use crate::content::ContentSpec;
 use crate::limits::{CRON_SIZE_MAX, SCHEDULES_LISTED_MAX, ZONE_SIZE_MAX};
 use crate::names::{Key, QueueName};
 use crate::request::{Consistency, PushMessage};
@@ -24,6 +25,12 @@ pub struct SetSchedule {
     pub missed: Missed,
     /// What is pushed; due at once. Tail: its content.
     pub message: PushMessage,
+}
+
+impl SetSchedule {
+    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+        vec![self.message.content]
+    }
 }
 
 /// Times without an end.

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::Bounded;
+use crate::content::ContentSpec;
 use crate::error::ErrorCode;
 use crate::limits::{PUSH_COUNT_MAX, TXN_COUNT_MAX};
 use crate::names::{Key, LeaseToken, MessageId, QueueName};
@@ -19,6 +20,16 @@ pub struct Txn {
     pub conditions: Bounded<Condition, TXN_COUNT_MAX>,
     /// What is done; messages, receipts and ids together at most 1,000.
     pub steps: Bounded<Step, TXN_COUNT_MAX>,
+}
+
+impl Txn {
+    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+        let of = |step: &Step| match step {
+            Step::Push(push) => push.contents(),
+            Step::Ack(_) | Step::Nack(_) | Step::Extend { .. } | Step::Edit(_) => Vec::new(),
+        };
+        self.steps.iter().flat_map(of).collect()
+    }
 }
 
 /// Something that must be so.

@@ -7,7 +7,8 @@ use queue_protocol::content;
 use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::QueueName;
 use queue_protocol::request::Lease;
-use queue_protocol::response::{Delivery, PushOutcome};
+use queue_protocol::requests::ask;
+use queue_protocol::response::PushOutcome;
 
 /// A queue's name.
 ///
@@ -74,8 +75,10 @@ pub async fn drain(client: &Client, name: &str) -> Vec<Bytes> {
     let mut all = Vec::new();
     loop {
         let max = u16::try_from(LEASE_COUNT_MAX).expect("256");
-        let popped: Answered<Vec<Delivery>> =
-            client.pop(lease(name, max, None, 0)).await.unwrap_or_else(|error| panic!("pop: {error}"));
+        let popped = client
+            .ask(ask::Pop(lease(name, max, None, 0)))
+            .await
+            .unwrap_or_else(|error| panic!("pop: {error}"));
         if popped.answer.is_empty() {
             return all;
         }

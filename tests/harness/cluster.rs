@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use queue_protocol::client::Client;
 use queue_protocol::names::NodeId;
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Role, StatusView};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tempfile::TempDir;
@@ -446,8 +447,8 @@ impl Cluster {
     /// Why it does not.
     pub async fn status(&self, n: usize) -> Result<StatusView, String> {
         let node = &self.nodes[n];
-        let answered = self.looker.status(&node.place.address).await;
-        answered.map(|answered| answered.answer).map_err(|error| format!("{}: {error}", node.name))
+        let answered = self.looker.ask_node(&node.place.address, ask::Status).await;
+        answered.map(|answered| *answered.answer).map_err(|error| format!("{}: {error}", node.name))
     }
 
     async fn leads(&self, n: usize) -> Result<StatusView, String> {
@@ -498,7 +499,10 @@ impl Cluster {
     pub async fn transfer(&self, n: usize) {
         until(&format!("{} leads", self.nodes[n].name), LIMIT, async || {
             if self.leads(n).await.is_err() {
-                self.looker.transfer(Some(self.node_id(n))).await.map_err(|error| error.to_string())?;
+                self.looker
+                    .ask(ask::TransferLeader(Some(self.node_id(n))))
+                    .await
+                    .map_err(|error| error.to_string())?;
             }
             self.leads(n).await.map(drop)
         })

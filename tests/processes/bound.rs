@@ -9,6 +9,7 @@ use harness::program::Running;
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
 use queue_protocol::request::{Consistency, MessageState, Peek};
+use queue_protocol::requests::ask;
 use queue_protocol::response::MessageView;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ async fn seen(client: &Client, state: MessageState) -> Vec<MessageView> {
     let (max_messages, max_bytes, consistency) = (9, 1 << 20, Consistency::Linearizable);
     let peek =
         Peek { queue, state: Some(state), id: None, max_messages, max_bytes, after: None, consistency };
-    client.peek(peek).await.expect("there is a leader").answer
+    client.ask(ask::Peek(peek)).await.expect("there is a leader").answer.messages.into_vec()
 }
 
 async fn are(client: &Client, state: MessageState, count: usize) -> Vec<MessageView> {

@@ -7,6 +7,7 @@ use harness::cluster::Cluster;
 use harness::program::Running;
 use harness::settings::choose;
 use harness::{LIMIT, until};
+use queue_protocol::requests::ask;
 use tokio::time::{MissedTickBehavior, interval};
 
 const PER_SECOND: usize = 2_000;
@@ -14,7 +15,11 @@ const PER_TICK: usize = 20;
 
 /// Messages pushed, as the leader counts them.
 async fn pushed(client: &queue_protocol::client::Client) -> Result<u64, String> {
-    client.stats().await.map(|answered| answered.answer.pushed_total).map_err(|error| error.to_string())
+    client
+        .ask(ask::Stats)
+        .await
+        .map(|answered| answered.answer.pushed_total)
+        .map_err(|error| error.to_string())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use harness::program::Ran;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::NewMessage;
 use queue_protocol::request::{PushOptions, Receipts};
+use queue_protocol::requests::ask;
 use serde_json::Value;
 
 async fn ctl(cluster: &Cluster, line: &str) -> Ran {
@@ -51,7 +52,8 @@ async fn each_group_is_worked_off_in_order_though_the_leader_dies_in_between() {
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut count = 0;
     while count < GROUPS * EACH {
-        let answered = client.lease(lease("jobs", 100, None, 30_000)).await.expect("there are some");
+        let answered =
+            client.ask(ask::Lease(lease("jobs", 100, None, 30_000))).await.expect("there are some");
         let bodies = bodies(&answered);
         assert!(!bodies.is_empty() && bodies.len() <= GROUPS, "one of each group at most");
         let mut receipts = Vec::new();
@@ -66,7 +68,10 @@ async fn each_group_is_worked_off_in_order_though_the_leader_dies_in_between() {
             cluster.kill(leader);
         }
         let receipts = Bounded::new(receipts).expect("a few");
-        client.ack(Receipts { queue: queue("jobs"), receipts }).await.expect("the leases are its own");
+        client
+            .ask(ask::Ack(Receipts { queue: queue("jobs"), receipts }))
+            .await
+            .expect("the leases are its own");
     }
     let in_order: Vec<String> = (0..EACH).map(|k| k.to_string()).collect();
     assert_eq!(seen.len(), GROUPS);

@@ -10,6 +10,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Client;
 use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::{Consistency, CreateQueue, Queues, Receipts};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Delivery, QueueView, Settled};
 use queue_protocol::settings::QueueSettings;
 use tokio::time::Instant;
@@ -30,14 +31,15 @@ enum Outage {
 async fn fill(client: &Client, name: &str) {
     let settings = QueueSettings { backoff_ms: Some(0), ..QueueSettings::default() };
     let create = CreateQueue { queue: queue(name), settings, if_not_exists: false };
-    client.create_queue(create).await.expect("the queue is new");
+    client.ask(ask::CreateQueue(Box::new(create))).await.expect("the queue is new");
     let all: Vec<String> = (0..COUNT).map(|number| format!("{name} {number}")).collect();
     stored(&bodies::push(client, name, &all).await.expect("they are stored"), COUNT);
 }
 
 async fn lease_all(client: &Client, name: &str, wait_ms: u32) -> Vec<Delivery> {
     let max = u16::try_from(COUNT).expect("100");
-    client.lease(lease(name, max, Some(LEASE_MS), wait_ms)).await.expect("there is a leader").answer
+    let asked = ask::Lease(lease(name, max, Some(LEASE_MS), wait_ms));
+    client.ask(asked).await.expect("there is a leader").answer.into_vec()
 }
 
 fn receipts(name: &str, deliveries: &[Delivery]) -> Receipts {
@@ -47,7 +49,7 @@ fn receipts(name: &str, deliveries: &[Delivery]) -> Receipts {
 
 async fn counts(client: &Client, only: QueueName) -> QueueView {
     let look = Queues { only: Some(only), after: None, consistency: Consistency::Linearizable };
-    client.queues(look).await.expect("there is a leader").answer.remove(0)
+    client.ask(ask::Queues(look)).await.expect("there is a leader").answer.into_vec().remove(0)
 }
 
 async fn outage_ends_no_lease(outage: Outage) {
@@ -86,7 +88,9 @@ async fn outage_ends_no_lease(outage: Outage) {
         .iter()
         .map(|delivery| {
             let (client, one) = (client.clone(), receipts("acked", std::slice::from_ref(delivery)));
-            tokio::spawn(async move { client.ack(one).await.expect("there is a leader").answer })
+            tokio::spawn(async move {
+                client.ask(ask::Ack(one)).await.expect("there is a leader").answer.into_vec()
+            })
         })
         .collect();
     for ack in acks {

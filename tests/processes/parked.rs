@@ -11,8 +11,9 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::{LeaseToken, MessageId};
 use queue_protocol::request::{
-    Consistency, CreateQueue, Due, Lease, NackKind, PushOptions, Queues, Receipts,
+    Consistency, CreateQueue, Due, Lease, Nack, NackKind, PushOptions, Queues, Receipts,
 };
+use queue_protocol::requests::ask;
 use queue_protocol::response::Delivery;
 use queue_protocol::settings::QueueSettings;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 async fn create(client: &Client, name: &str) {
     let settings = QueueSettings { backoff_ms: Some(0), ..QueueSettings::default() };
     let create = CreateQueue { queue: queue(name), settings, if_not_exists: false };
-    client.create_queue(create).await.expect("the queue is new");
+    client.ask(ask::CreateQueue(Box::new(create))).await.expect("the queue is new");
 }
 
 /// Waits until so many leases are parked at `name`.
@@ -29,7 +30,7 @@ async fn parked(client: &Client, name: &str, count: u32) {
     until("a lease is parked", LIMIT, async || {
         let only = Some(queue(name));
         let look = Queues { only, after: None, consistency: Consistency::Linearizable };
-        let answered = client.queues(look).await.map_err(|error| error.to_string())?;
+        let answered = client.ask(ask::Queues(look)).await.map_err(|error| error.to_string())?;
         let waiting = answered.answer.first().map_or(0, |view| view.waiting);
         if waiting == count { Ok(()) } else { Err(format!("{waiting} are parked")) }
     })
@@ -49,7 +50,7 @@ async fn park(cluster: &Cluster, name: &str) -> tokio::task::JoinHandle<(Deliver
     let client = cluster.client();
     let asked = lease(name, 10, Some(30_000), 60_000);
     let waiting = tokio::spawn(async move {
-        let leased = client.lease(asked).await.expect("it waits");
+        let leased = client.ask(ask::Lease(asked)).await.expect("it waits");
         let body = bodies(&leased).pop().expect("it was not empty");
         let [delivery] = &leased.answer[..] else { panic!("{:?}", leased.answer) };
         (delivery.clone(), String::from_utf8_lossy(&body).into_owned())
@@ -100,13 +101,16 @@ async fn whatever_becomes_ready_reaches_a_parked_lease() {
     ] {
         create(&client, name).await;
         bodies::push(&client, name, &[name]).await.expect("it is stored");
-        let leased = client.lease(lease(name, 1, Some(1_000), 0)).await.expect("it is ready");
+        let leased = client.ask(ask::Lease(lease(name, 1, Some(1_000), 0))).await.expect("it is ready");
         let first = leased.answer.first().expect("it is ready").clone();
         let waiting = park(&cluster, name).await;
         if let Some(kind) = given_back {
             let receipts: Vec<(MessageId, LeaseToken)> = vec![(first.id, first.token)];
             let receipts = Bounded::new(receipts).expect("one is within the limit");
-            client.nack(Receipts { queue: queue(name), receipts }, kind).await.expect("it is leased");
+            client
+                .ask(ask::Nack(Nack { leases: Receipts { queue: queue(name), receipts }, kind }))
+                .await
+                .expect("it is leased");
         }
         let again = tokio::time::timeout(Duration::from_secs(30), waiting).await;
         let (again, body) = again.unwrap_or_else(|_| panic!("{name} did not come")).expect("it is delivered");
@@ -124,7 +128,7 @@ async fn leases_that_nobody_waits_for_give_their_places_back() {
     let client = cluster.client();
     create(&client, "left").await;
     for _ in 0..1_100 {
-        let waiting = client.lease(lease("left", 1, Some(30_000), 60_000));
+        let waiting = client.ask(ask::Lease(lease("left", 1, Some(30_000), 60_000)));
         let left = tokio::time::timeout(Duration::from_millis(1), waiting).await;
         assert!(left.is_err(), "an empty queue gave something");
     }
@@ -141,7 +145,12 @@ async fn the_queue_of_an_active_consumer_that_was_killed_goes_to_the_one_that_wa
     let client = cluster.client();
     stored(&bodies::push(&client, "solo", &["one", "two"]).await.expect("they are stored"), 2);
     let first = cluster.client();
-    let leased = first.lease(lease("solo", 1, Some(1_000), 0)).await.expect("it has messages").answer;
+    let leased = first
+        .ask(ask::Lease(lease("solo", 1, Some(1_000), 0)))
+        .await
+        .expect("it has messages")
+        .answer
+        .into_vec();
     assert_eq!(leased[0].epoch, 1);
     // Another one waits while there are messages, and is told why.
     let waiting = park(&cluster, "solo").await;
@@ -151,7 +160,7 @@ async fn the_queue_of_an_active_consumer_that_was_killed_goes_to_the_one_that_wa
         queue: queue("solo"),
         receipts: Bounded::new(vec![(leased[0].id, leased[0].token)]).expect("one is within the limit"),
     };
-    first.ack(receipts).await.expect("the lease is its own");
+    first.ask(ask::Ack(receipts)).await.expect("the lease is its own");
     assert!(!waiting.is_finished());
     // It is gone without a word: nothing closes its session.
     drop(first);
@@ -171,7 +180,7 @@ async fn linger(
     let linger_ms = u32::try_from(linger.as_millis()).expect("seconds");
     let asked = Lease { linger_ms, ..lease(name, max, Some(30_000), 60_000) };
     let waiting = tokio::spawn(async move {
-        let leased = client.lease(asked).await.expect("it waits");
+        let leased = client.ask(ask::Lease(asked)).await.expect("it waits");
         (leased.answer.len(), Instant::now())
     });
     parked(&cluster.client(), name, 1).await;
@@ -189,7 +198,7 @@ async fn a_lease_that_lingers_waits_for_as_many_as_it_asks_for() {
         parked(&client, "full", 1).await;
     }
     // One that does not linger does not wait for one that does.
-    let other = client.lease(lease("full", 1, Some(30_000), 0)).await.expect("there is a leader");
+    let other = client.ask(ask::Lease(lease("full", 1, Some(30_000), 0))).await.expect("there is a leader");
     assert_eq!(other.answer.len(), 1);
     bodies::push(&client, "full", &["c", "d", "e"]).await.expect("there is a leader");
     assert_eq!(full.await.expect("it was answered").0, 5);

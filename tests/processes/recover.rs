@@ -14,6 +14,7 @@ use queue_broker::mutants::{Mutant, VARIABLE};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::SessionId;
 use queue_protocol::request::{CreateQueue, Request, Stamp};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Role, StatusView};
 use queue_protocol::settings::QueueSettings;
 
@@ -86,8 +87,8 @@ async fn lost_majority() -> Lost {
 
 /// What the survivor says to a client that knows nothing of the lost cluster.
 async fn status_anew(cluster: &Cluster) -> Result<StatusView, String> {
-    let answered = cluster.client().status(cluster.address(2)).await;
-    answered.map(|answered| answered.answer).map_err(|error| error.to_string())
+    let answered = cluster.client().ask_node(cluster.address(2), ask::Status).await;
+    answered.map(|answered| *answered.answer).map_err(|error| error.to_string())
 }
 
 /// Starts the recovered node and waits until it leads.

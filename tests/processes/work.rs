@@ -8,6 +8,7 @@ use harness::cluster::Cluster;
 use harness::program::{Ran, Running};
 use harness::settings::choose;
 use harness::{LIMIT, until};
+use queue_protocol::requests::ask;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -122,13 +123,13 @@ async fn a_handler_that_cannot_be_run_leases_nothing_and_never_loops() {
     cluster.ctl(&["work", "jbos", "--", "true"]).await.expect(66).says("error[queue_not_found]");
     let twice = ["work", "jobs", "--ack-on", "0,75", "--", "true"];
     cluster.ctl(&twice).await.expect(2).says("75 is in --ack-on and in --retry-on");
-    let stats = client.stats().await.expect("there is a leader").answer;
+    let stats = client.ask(ask::Stats).await.expect("there is a leader").answer;
     assert_eq!(stats.leased_total, 0);
     // It is there, but says of itself that it cannot be run: one lease, given back, and no second one.
     let script = handler(&cluster, "exit 127");
     let ran = cluster.ctl(&["work", "jobs", "--", &script]).await.expect(2);
     ran.says("error[handler_not_found]: the handler exit 127").says("1 given back");
-    assert_eq!(client.stats().await.expect("there is a leader").answer.leased_total, 1);
+    assert_eq!(client.ask(ask::Stats).await.expect("there is a leader").answer.leased_total, 1);
     let mut found = drain(&client, "jobs").await;
     found.sort();
     assert_eq!(found, ["a", "b"]);

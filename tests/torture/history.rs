@@ -12,7 +12,8 @@ use harness::until;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Answered, Client, ClientError};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{NackKind, Receipts};
+use queue_protocol::request::{Nack, NackKind, Receipts};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{At, Settled};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -164,7 +165,7 @@ impl Load {
     /// Leases some, acks most of them, and keeps the others.
     async fn consume(&self, client: &Client, random: &mut Random) {
         let lease_ms = u64::try_from(LEASE.as_millis()).expect("20,000");
-        let asked = client.lease(lease(QUEUE, 8, Some(lease_ms), 0));
+        let asked = client.ask(ask::Lease(lease(QUEUE, 8, Some(lease_ms), 0)));
         let Some(answer) = self.ask(asked).await else { return };
         let since = Instant::now();
         let taken = answer.answer.iter().zip(bodies(&answer));
@@ -174,7 +175,7 @@ impl Load {
         if settle.is_empty() {
             return;
         }
-        let results = self.ask(client.ack(receipts(&settle))).await;
+        let results = self.ask(client.ask(ask::Ack(receipts(&settle)))).await;
         let mut history = self.history();
         match results {
             None => history.perhaps_acked.extend(settle.into_iter().map(|held| held.body)),
@@ -197,7 +198,9 @@ impl Load {
     pub(crate) async fn settle_all(&self, client: &Client) -> usize {
         let mut history = std::mem::take(&mut *self.history());
         for held in history.held.chunks(256) {
-            let given = client.nack(receipts(held), NackKind::Release { delay_ms: 0 }).await;
+            let given = client
+                .ask(ask::Nack(Nack { leases: receipts(held), kind: NackKind::Release { delay_ms: 0 } }))
+                .await;
             let given = given.expect("the cluster leads again");
             for (result, held) in given.answer.iter().zip(held) {
                 let in_time = held.since.elapsed() < LEASE;
@@ -207,14 +210,16 @@ impl Load {
         let mut drained = Vec::new();
         until("everything is drained", ACCOUNT_LIMIT, async || {
             loop {
-                let popped =
-                    client.pop(lease(QUEUE, 256, None, 0)).await.map_err(|error| error.to_string())?;
+                let popped = client
+                    .ask(ask::Pop(lease(QUEUE, 256, None, 0)))
+                    .await
+                    .map_err(|error| error.to_string())?;
                 if popped.answer.is_empty() {
                     break;
                 }
                 drained.extend(bodies(&popped));
             }
-            let left = client.stats().await.map_err(|error| error.to_string())?.answer;
+            let left = client.ask(ask::Stats).await.map_err(|error| error.to_string())?.answer;
             let count = left.ready + left.leased + left.delayed + left.dead;
             if count == 0 { Ok(()) } else { Err(format!("{left:?}")) }
         })

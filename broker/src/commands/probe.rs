@@ -10,8 +10,8 @@ use queue_protocol::handshake::HandshakeError;
 use queue_protocol::health;
 use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::Request;
-use queue_protocol::response::{Answer, StatusView};
+use queue_protocol::requests::ask;
+use queue_protocol::response::StatusView;
 use tokio::time::Instant;
 
 use super::machine;
@@ -73,35 +73,25 @@ pub(crate) async fn alive(address: &str, timeout: Duration, mode: TlsMode) -> Re
 /// Why not, for people.
 pub(crate) async fn ready(address: &str, timeout: Duration, mode: TlsMode) -> Result<(), String> {
     let client = client(vec![address.to_owned()], timeout, mode);
-    match client.call_node(address, Request::Status).await {
-        Ok(answered) => match answered.answer {
-            Answer::Status(status) => health::ready(&status)
-                .map_err(|why| format!("{} at {address} is not ready: {why}", status.name)),
-            _ => Err(format!("{address} answered something else")),
-        },
-        Err(error) => Err(format!("{address}: {error}")),
-    }
+    let asked = client.ask_node(address, ask::Status).await;
+    let status = asked.map_err(|error| format!("{address}: {error}"))?.answer;
+    health::ready(&status).map_err(|why| format!("{} at {address} is not ready: {why}", status.name))
 }
 
 /// What the node at `address` says of itself; `None` if it does not answer as one of ours.
 pub(crate) async fn status(address: &str, mode: TlsMode) -> Option<StatusView> {
     let client = client(vec![address.to_owned()], STATUS_TIMEOUT, mode);
-    match client.call_node(address, Request::Status).await.ok()?.answer {
-        Answer::Status(status) => Some(*status),
-        _ => None,
-    }
+    Some(*client.ask_node(address, ask::Status).await.ok()?.answer)
 }
 
 /// Who answers at `address`, for people; `None` if it is no node.
 pub(crate) async fn holder(address: &str) -> Option<String> {
     let client = client(vec![address.to_owned()], STATUS_TIMEOUT, TlsMode::Off);
-    match client.call_node(address, Request::Status).await {
-        Ok(answered) => match answered.answer {
-            Answer::Status(status) => {
-                Some(format!("queued, node {} of cluster {}", status.name, status.cluster))
-            }
-            _ => Some("queued".to_owned()),
-        },
+    match client.ask_node(address, ask::Status).await {
+        Ok(answered) => {
+            let status = answered.answer;
+            Some(format!("queued, node {} of cluster {}", status.name, status.cluster))
+        }
         Err(ClientError::Refused(_)) => Some("queued".to_owned()),
         Err(ClientError::Incompatible(error)) if error.code == ErrorCode::TlsRequired => {
             Some("queued".to_owned())

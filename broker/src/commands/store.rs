@@ -15,7 +15,7 @@ use crate::fs::{Disk, DiskError};
 use crate::log::{self, Dumped, Finding, Report, Then};
 use crate::node::identity::{Found, Identity};
 use crate::node::{self, Checked, LOCK_FILE, LOG_DIR, NodeError, log_seed};
-use crate::raft::overrides::{self, Override};
+use crate::raft::node::overrides::{self, Override};
 
 /// Exit status if something is damaged.
 const STATUS_CORRUPT: i32 = 65;

@@ -6,7 +6,8 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Answered, Client, ClientError};
 use queue_protocol::content;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, Push, PushMessage, RemoveQueue, Request};
+use queue_protocol::request::{Lease, Push, PushMessage, RemoveQueue};
+use queue_protocol::requests::{Ask, ask};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Leadership};
@@ -28,8 +29,8 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
     let pushed = push_and_pop(&client).await?;
     let took = probe::millis(began.elapsed());
     let queue = queue();
-    ask(&client, Request::RemoveQueue(RemoveQueue { queue, if_exists: true, if_empty: false }), Vec::new())
-        .await?;
+    let remove = RemoveQueue { queue, if_exists: true, if_empty: false };
+    ask(&client, ask::RemoveQueue(remove), Vec::new()).await?;
     let redirected = match &pushed.leader {
         Some(leader) if pushed.redirects > 0 => format!(", sent on to {}", leader.name),
         _ => String::new(),
@@ -37,25 +38,29 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
     Ok(format!("pushed at n{at}{redirected}, popped: {took}"))
 }
 
-async fn push_and_pop(client: &Client) -> Result<Answered, Failure> {
+async fn push_and_pop(client: &Client) -> Result<Answered<<ask::Push as Ask>::Answer>, Failure> {
     let content = content::encode(&Bounded::default(), BODY).expect("no headers are within the limit");
     let message = PushMessage::plain(&content);
     let messages = Bounded::new(vec![message]).expect("one message is not too many");
     let push = Push { queue: queue(), create: true, atomic: false, messages };
-    let pushed = ask(client, Request::Push(push), vec![content.clone()]).await?;
+    let pushed = ask(client, ask::Push(push), vec![content.clone()]).await?;
     let queues = Bounded::new(vec![queue()]).expect("one queue is not too many");
     let pop =
         Lease { queues, max_messages: 1, max_bytes: u32::MAX, lease_ms: None, wait_ms: 0, linger_ms: 0 };
-    let popped = ask(client, Request::Pop(pop), Vec::new()).await?;
+    let popped = ask(client, ask::Pop(pop), Vec::new()).await?;
     if popped.contents != [content] {
         return Err(Failure::new(70, "bug", "self-check: what was popped is not what was pushed"));
     }
     Ok(pushed)
 }
 
-async fn ask(client: &Client, request: Request, contents: Vec<bytes::Bytes>) -> Result<Answered, Failure> {
+async fn ask<A: Ask>(
+    client: &Client,
+    ask: A,
+    contents: Vec<bytes::Bytes>,
+) -> Result<Answered<A::Answer>, Failure> {
     let failed = |error: ClientError| Failure::new(69, "self_check", format!("self-check: {error}"));
-    client.call(request, contents).await.map_err(failed)
+    client.ask_with(ask, contents).await.map_err(failed)
 }
 
 fn queue() -> QueueName {

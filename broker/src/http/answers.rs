@@ -106,9 +106,12 @@ impl From<ClientError> for Failed {
 fn status_of(code: ErrorCode) -> StatusCode {
     use ErrorCode as E;
     match code {
-        E::BadFrame | E::BadRequest | E::VersionMismatch | E::Unsupported | E::SessionNotBound => {
-            StatusCode::BAD_REQUEST
-        }
+        E::BadFrame
+        | E::BadRequest
+        | E::VersionMismatch
+        | E::Unsupported
+        | E::SessionNotBound
+        | E::NumberReused => StatusCode::BAD_REQUEST,
         E::NotPermitted => StatusCode::FORBIDDEN,
         E::TlsRequired => StatusCode::UPGRADE_REQUIRED,
         E::WrongCluster => StatusCode::MISDIRECTED_REQUEST,

@@ -15,8 +15,9 @@ use queue_protocol::content;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::TAIL_SIZE_MAX;
 use queue_protocol::membership::{MemberChange, Standing};
-use queue_protocol::request::{Lease, Push, PushMessage, Request};
-use queue_protocol::response::{Answer, PushOutcome, Role, StatusView};
+use queue_protocol::request::{Lease, Push, PushMessage};
+use queue_protocol::requests::ask;
+use queue_protocol::response::{PushOutcome, Role, StatusView};
 use serde_json::{Value, json};
 
 use super::answers::{Failed, json as document, with_type};
@@ -42,16 +43,13 @@ pub(super) async fn send(State(app): State<Arc<App>>, request: HttpRequest) -> R
         atomic: true,
         messages: Bounded::new(vec![PushMessage::plain(&content)]).expect("it is one"),
     };
-    let answered = ask(&app, &head.headers, Request::Push(push), vec![content]).await?;
-    match answered.answer {
-        Answer::Pushed(runs) => match runs.first() {
-            Some(PushOutcome::Stored { first_id: id, .. } | PushOutcome::Duplicate { id }) => {
-                Ok(document(StatusCode::CREATED, &json!({ "id": id.to_string() })))
-            }
-            Some(PushOutcome::Refused { code, .. }) => Err(Failed::refused(*code)),
-            None => Err(Failed::bad("nothing was stored")),
-        },
-        _ => unreachable!("an answer to another request is not handed out"),
+    let answered = ask(&app, &head.headers, ask::Push(push), vec![content]).await?;
+    match answered.answer.first() {
+        Some(PushOutcome::Stored { first_id: id, .. } | PushOutcome::Duplicate { id }) => {
+            Ok(document(StatusCode::CREATED, &json!({ "id": id.to_string() })))
+        }
+        Some(PushOutcome::Refused { code, .. }) => Err(Failed::refused(*code)),
+        None => Err(Failed::bad("nothing was stored")),
     }
 }
 
@@ -65,7 +63,7 @@ pub(super) async fn receive(State(app): State<Arc<App>>, headers: HeaderMap) -> 
         wait_ms: 0,
         linger_ms: 0,
     };
-    let answered = match ask(&app, &headers, Request::Pop(pop), Vec::new()).await {
+    let answered = match ask(&app, &headers, ask::Pop(pop), Vec::new()).await {
         Ok(answered) => answered,
         // Nothing was sent yet, so nothing is there.
         Err(failed) if failed.code() == ErrorCode::QueueNotFound => return Ok(data(b"{}".to_vec())),
@@ -184,19 +182,14 @@ pub(super) async fn join(State(app): State<Arc<App>>, request: HttpRequest) -> R
     };
     let address = queue_protocol::values::address(address).map_err(Failed::bad)?;
     let change = MemberChange::Add { address: Text::cut(address), standing: Standing::Voter };
-    let answered = app.gateway.change(Request::ChangeMembers(change)).await?;
-    match answered.answer {
-        Answer::Member(member) => Ok(document(
-            StatusCode::CREATED,
-            &json!({
-                "id": *member.name,
-                "number": member.node.0,
-                "address": *member.address,
-                "voter": member.voter,
-            }),
-        )),
-        _ => unreachable!("an answer to another request is not handed out"),
-    }
+    let member = app.gateway.change(ask::ChangeMembers(change)).await?.answer;
+    let member = json!({
+        "id": *member.name,
+        "number": member.node.0,
+        "address": *member.address,
+        "voter": member.voter,
+    });
+    Ok(document(StatusCode::CREATED, &member))
 }
 
 #[cfg(test)]

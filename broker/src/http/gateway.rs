@@ -11,6 +11,7 @@ use bytes::Bytes;
 use queue_protocol::client::{Answered, Client, ClientConfig, Dial};
 use queue_protocol::names::SessionId;
 use queue_protocol::request::{Request, Stamp};
+use queue_protocol::requests::Ask;
 use tokio::time::Instant;
 
 use super::answers::Failed;
@@ -55,7 +56,27 @@ impl Gateway {
     ///
     /// # Errors
     /// As the client's, for HTTP.
-    pub(super) async fn ask(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, Failed> {
+    pub(super) async fn ask<A: Ask>(&self, ask: A) -> Result<Answered<A::Answer>, Failed> {
+        self.ask_with(ask, Vec::new()).await
+    }
+
+    /// The same with contents in its tail.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(super) async fn ask_with<A: Ask>(
+        &self,
+        ask: A,
+        contents: Vec<Bytes>,
+    ) -> Result<Answered<A::Answer>, Failed> {
+        Ok(self.client.ask_with(ask, contents).await?)
+    }
+
+    /// The same whatever the answer is.
+    ///
+    /// # Errors
+    /// As [`Gateway::ask`].
+    pub(super) async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, Failed> {
         Ok(self.client.call(request, contents).await?)
     }
 
@@ -63,8 +84,8 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::ask`].
-    pub(super) async fn change(&self, request: Request) -> Result<Answered, Failed> {
-        Ok(self.changes.call(request, Vec::new()).await?)
+    pub(super) async fn change<A: Ask>(&self, ask: A) -> Result<Answered<A::Answer>, Failed> {
+        Ok(self.changes.ask(ask).await?)
     }
 
     /// Asks for what may take its time. If this is dropped, the node hears that nobody waits any more.
@@ -82,7 +103,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Gateway::ask`].
-    pub(super) async fn ask_as(
+    pub(super) async fn call_as(
         &self,
         session: SessionId,
         stamp: Stamp,

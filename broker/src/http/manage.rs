@@ -10,8 +10,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue, Request};
-use queue_protocol::response::{Answer, QueueView};
+use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
+use queue_protocol::requests::ask;
+use queue_protocol::response::QueueView;
 use queue_protocol::settings::{QueueSettings, Settings};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -71,10 +72,7 @@ pub(super) async fn look(State(app): State<Arc<App>>, Path(queue): Path<String>)
 }
 
 async fn queues(app: &App, queues: Queues) -> Result<Vec<QueueView>, Failed> {
-    match app.gateway.ask(Request::Queues(queues), Vec::new()).await?.answer {
-        Answer::Queues(views) => Ok(views.into_vec()),
-        _ => unreachable!("an answer to another request is not handed out"),
-    }
+    Ok(app.gateway.ask(ask::Queues(queues)).await?.answer.into_vec())
 }
 
 fn shown(view: &QueueView) -> Value {
@@ -141,13 +139,9 @@ pub(super) async fn make(
     let queue = queue_of(&queue)?;
     let (headers, given): (_, Map<String, Value>) = read(&app, request).await?;
     let create = CreateQueue { queue, settings: settings(given)?, if_not_exists: true };
-    match ask(&app, &headers, Request::CreateQueue(Box::new(create)), Vec::new()).await?.answer {
-        Answer::Created(new) => {
-            let status = if new { StatusCode::CREATED } else { StatusCode::OK };
-            Ok(document(status, &json!({ "created": new })))
-        }
-        _ => unreachable!("an answer to another request is not handed out"),
-    }
+    let new = ask(&app, &headers, ask::CreateQueue(Box::new(create)), Vec::new()).await?.answer;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(document(status, &json!({ "created": new })))
 }
 
 /// Changes settings; with `If-Match` only those of that version.
@@ -160,10 +154,8 @@ pub(super) async fn change(
     let (headers, given): (_, Map<String, Value>) = read(&app, request).await?;
     let if_version = version(&headers)?;
     let alter = AlterQueue { queue, change: settings(given)?, if_version };
-    match ask(&app, &headers, Request::AlterQueue(Box::new(alter)), Vec::new()).await?.answer {
-        Answer::Altered(version) => Ok(document(StatusCode::OK, &json!({ "version": version }))),
-        _ => unreachable!("an answer to another request is not handed out"),
-    }
+    let version = ask(&app, &headers, ask::AlterQueue(Box::new(alter)), Vec::new()).await?.answer;
+    Ok(document(StatusCode::OK, &json!({ "version": version })))
 }
 
 fn version(headers: &HeaderMap) -> Result<Option<u64>, Failed> {
@@ -181,10 +173,8 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
     let remove = RemoveQueue { queue: queue_of(&queue)?, if_exists: false, if_empty: only.if_empty };
-    match ask(&app, &headers, Request::RemoveQueue(remove), Vec::new()).await?.answer {
-        Answer::Count(count) => Ok(document(StatusCode::OK, &json!({ "messages": count }))),
-        _ => unreachable!("an answer to another request is not handed out"),
-    }
+    let count = ask(&app, &headers, ask::RemoveQueue(remove), Vec::new()).await?.answer;
+    Ok(document(StatusCode::OK, &json!({ "messages": count })))
 }
 
 /// What can be watched.
@@ -249,9 +239,7 @@ pub(super) async fn totals(
 }
 
 async fn all(app: &App) -> Result<Value, Failed> {
-    let Answer::Stats(stats) = app.gateway.ask(Request::Stats, Vec::new()).await?.answer else {
-        unreachable!("an answer to another request is not handed out");
-    };
+    let stats = app.gateway.ask(ask::Stats).await?.answer;
     Ok(json!({
         "queues": stats.queues,
         "ready": stats.ready,

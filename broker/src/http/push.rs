@@ -15,8 +15,9 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::PUSH_COUNT_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Push, PushMessage, PushOptions, Request};
-use queue_protocol::response::{Answer, PushOutcome};
+use queue_protocol::request::{Push, PushMessage, PushOptions};
+use queue_protocol::requests::ask;
+use queue_protocol::response::PushOutcome;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -58,11 +59,8 @@ pub(super) async fn push(
     }
     let taken = app.intake.take(&headers, body, app.intake.message_size_max).await?;
     let (row, content) = to.message(&taken.bytes, None)?;
-    let answered = ask(&app, &headers, to.request(vec![row]), vec![content]).await?;
-    let Answer::Pushed(runs) = answered.answer else {
-        unreachable!("an answer to another request is not handed out");
-    };
-    match runs.first() {
+    let answered = ask(&app, &headers, to.push(vec![row]), vec![content]).await?;
+    match answered.answer.first() {
         Some(PushOutcome::Stored { first_id, .. }) => {
             Ok(document(StatusCode::CREATED, &json!({ "id": first_id.to_string() })))
         }
@@ -94,8 +92,8 @@ impl To {
         Ok((PushMessage { content: ContentSpec::of(&content), options }, content))
     }
 
-    fn request(&self, rows: Vec<PushMessage>) -> Request {
-        Request::Push(Push {
+    fn push(&self, rows: Vec<PushMessage>) -> ask::Push {
+        ask::Push(Push {
             queue: self.queue.clone(),
             create: self.create,
             atomic: false,
@@ -195,11 +193,8 @@ impl Feed {
         }
         let (rows, contents) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.contents));
         self.size = 0;
-        let answered = self.app.gateway.ask(self.to.request(rows), contents).await?;
-        let Answer::Pushed(runs) = answered.answer else {
-            unreachable!("an answer to another request is not handed out");
-        };
-        let text: String = runs.iter().map(outcome).collect();
+        let answered = self.app.gateway.ask_with(self.to.push(rows), contents).await?;
+        let text: String = answered.answer.iter().map(outcome).collect();
         let gone = |_| Failed::bad("nobody reads the answers");
         answers.send(text.into()).await.map_err(gone)
     }

@@ -17,6 +17,7 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::SESSION_INDEX_MS_MAX;
 use queue_protocol::names::{ClusterId, SessionId};
 use queue_protocol::request::{Request, Stamp};
+use queue_protocol::requests::{Ask, ask};
 use serde_json::json;
 
 use super::answers::{Failed, json as document};
@@ -89,22 +90,24 @@ fn stamped(headers: &HeaderMap) -> Result<Option<(Name, Stamp)>, Failed> {
 ///
 /// # Errors
 /// As the gateway's; 421 if the session is one of another cluster.
-pub(super) async fn ask(
+pub(super) async fn ask<A: Ask>(
     app: &App,
     headers: &HeaderMap,
-    request: Request,
+    ask: A,
     contents: Vec<Bytes>,
-) -> Result<Answered, Failed> {
-    match stamped(headers)? {
-        None if waits(&request) => app.gateway.wait(request).await,
-        None => app.gateway.ask(request, contents).await,
+) -> Result<Answered<A::Answer>, Failed> {
+    let request: Request = ask.into();
+    let answered = match stamped(headers)? {
+        None if request.wait_ms() > 0 => app.gateway.wait(request).await,
+        None => app.gateway.call(request, contents).await,
         Some((name, _)) if name.cluster != app.site.consensus.me().credentials.cluster => {
             let what = "this session belongs to another cluster; nothing was changed";
             Err(Failed::of(StatusCode::MISDIRECTED_REQUEST, ErrorCode::WrongCluster, what))
         }
-        Some(_) if mutants::on(Mutant::HttpSessionIgnored) => app.gateway.ask(request, contents).await,
-        Some((name, stamp)) => app.gateway.ask_as(name.session, stamp, request, contents).await,
-    }
+        Some(_) if mutants::on(Mutant::HttpSessionIgnored) => app.gateway.call(request, contents).await,
+        Some((name, stamp)) => app.gateway.call_as(name.session, stamp, request, contents).await,
+    };
+    Ok(answered?.to::<A>())
 }
 
 /// Whether the request names a session.
@@ -112,14 +115,10 @@ pub(super) fn has_session(headers: &HeaderMap) -> bool {
     headers.contains_key(SESSION)
 }
 
-fn waits(request: &Request) -> bool {
-    matches!(request, Request::Lease(lease) | Request::Pop(lease) if lease.wait_ms > 0)
-}
-
 /// A session that begins now.
 pub(super) async fn begin(State(app): State<Arc<App>>) -> Result<Response, Failed> {
     // The index of an entry that the leader has applied.
-    let answered = app.gateway.ask(Request::Stats, Vec::new()).await?;
+    let answered = app.gateway.ask(ask::Stats).await?;
     let cluster = app.site.consensus.me().credentials.cluster;
     let name = Name { cluster, session: app.gateway.new_session(), index: answered.at.index };
     let first_within_s = SESSION_INDEX_MS_MAX / 1_000;

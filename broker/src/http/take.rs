@@ -11,14 +11,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::client::Answered;
 use queue_protocol::content;
-use queue_protocol::limits::TAIL_SIZE_MAX;
+use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::{Key, Receipt};
 use queue_protocol::request::{
-    Consistency, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Receipts, Request,
+    Consistency, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Receipts,
 };
-use queue_protocol::response::{Answer, Delivery, MessageView, Settled};
+use queue_protocol::requests::{Ask, ask};
+use queue_protocol::response::{Delivery, MessageView, Settled};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -85,12 +85,12 @@ pub(super) async fn read<T: DeserializeOwned>(
     Ok((head.headers, read))
 }
 
-async fn taken(
+async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>> + 'static>(
     app: Arc<App>,
     occupant: Occupant,
     queue: String,
     request: HttpRequest,
-    kind: fn(Lease) -> Request,
+    kind: fn(Lease) -> A,
 ) -> Result<Response, Failed> {
     let queue = queue_of(&queue)?;
     let (headers, wanted): (_, Wanted) = read(&app, request).await?;
@@ -115,11 +115,9 @@ async fn taken(
         return Lines::new(app, &occupant, lease, kind, patience)?.answer().await;
     }
     let answered = ask(&app, &headers, kind(lease), Vec::new()).await?;
-    let Answered { answer: Answer::Delivered(deliveries), contents, .. } = answered else {
-        unreachable!("an answer to another request is not handed out");
-    };
+    let messages = answered.answer.iter().zip(&answered.contents);
     let messages: Result<Vec<Value>, Failed> =
-        deliveries.iter().zip(&contents).map(|(delivery, content)| delivered(delivery, content)).collect();
+        messages.map(|(delivery, content)| delivered(delivery, content)).collect();
     Ok(document(StatusCode::OK, &json!({ "messages": messages? })))
 }
 
@@ -130,7 +128,7 @@ pub(super) async fn lease(
     Path(queue): Path<String>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
-    taken(app, occupant, queue, request, Request::Lease).await
+    taken(app, occupant, queue, request, ask::Lease).await
 }
 
 /// Takes messages for good.
@@ -140,7 +138,7 @@ pub(super) async fn pop(
     Path(queue): Path<String>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
-    taken(app, occupant, queue, request, Request::Pop).await
+    taken(app, occupant, queue, request, ask::Pop).await
 }
 
 /// A message that was taken.
@@ -200,12 +198,7 @@ fn results(results: &[Settled]) -> Vec<&'static str> {
 }
 
 /// 200 if all were settled, else 409 with what became of each.
-fn settled(answered: &Answered) -> Response {
-    let settled: &[Settled] = match &answered.answer {
-        Answer::Settled(settled) => settled,
-        Answer::Extended(extended) => &extended.results,
-        _ => unreachable!("an answer to another request is not handed out"),
-    };
+fn settled(settled: &[Settled]) -> Response {
     let all = settled.iter().all(|one| *one == Settled::Ok);
     let status = if all { StatusCode::OK } else { StatusCode::CONFLICT };
     document(status, &json!({ "results": results(settled) }))
@@ -214,8 +207,8 @@ fn settled(answered: &Answered) -> Response {
 /// Settles leases for good.
 pub(super) async fn ack(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
     let (headers, which): (_, Which) = read(&app, request).await?;
-    let request = Request::Ack(receipts(&which.receipts)?);
-    Ok(settled(&ask(&app, &headers, request, Vec::new()).await?))
+    let ack = ask::Ack(receipts(&which.receipts)?);
+    Ok(settled(&ask(&app, &headers, ack, Vec::new()).await?.answer))
 }
 
 /// Gives leases back.
@@ -229,8 +222,8 @@ pub(super) async fn nack(State(app): State<Arc<App>>, request: HttpRequest) -> R
         Some("reject") => NackKind::Reject { reason: error },
         Some(_) => return Err(Failed::bad("kind is fail, release or reject; nothing was changed")),
     };
-    let request = Request::Nack(Nack { leases, kind });
-    Ok(settled(&ask(&app, &headers, request, Vec::new()).await?))
+    let nack = ask::Nack(Nack { leases, kind });
+    Ok(settled(&ask(&app, &headers, nack, Vec::new()).await?.answer))
 }
 
 /// Makes leases longer.
@@ -240,8 +233,8 @@ pub(super) async fn renew(State(app): State<Arc<App>>, request: HttpRequest) -> 
     let Some(lease_ms) = which.lease_ms else {
         return Err(Failed::bad("lease_ms is missing: how long from now; nothing was changed"));
     };
-    let request = Request::Extend(Extend { leases, lease_ms });
-    Ok(settled(&ask(&app, &headers, request, Vec::new()).await?))
+    let extend = ask::Extend(Extend { leases, lease_ms });
+    Ok(settled(&ask(&app, &headers, extend, Vec::new()).await?.answer.results))
 }
 
 /// Shows messages without changing anything.
@@ -271,10 +264,8 @@ pub(super) async fn peek(
         after,
         consistency: Consistency::Linearizable,
     };
-    let answered = app.gateway.ask(Request::Peek(peek), Vec::new()).await?;
-    let Answer::Peeked(page) = &answered.answer else {
-        unreachable!("an answer to another request is not handed out");
-    };
+    let answered = app.gateway.ask(ask::Peek(peek)).await?;
+    let page = &answered.answer;
     let shown: Result<Vec<Value>, Failed> =
         page.messages.iter().zip(&answered.contents).map(|(view, content)| shown(view, content)).collect();
     Ok(document(

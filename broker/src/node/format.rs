@@ -20,6 +20,7 @@ use crate::fs::create_dirs;
 use crate::log::{Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
+use crate::raft::node::overrides::{self, Override};
 use crate::raft::{Admission, Credentials, Key, PeerStream, RefusedBy, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
 
@@ -277,7 +278,7 @@ impl<'a> Home<'a> {
 
     /// It is a member.
     async fn write(self, joined: Joined) -> Result<Identity, NodeError> {
-        let Joined { cluster, node, name, assigned, generation, admission, sealed: private } = joined;
+        let Joined { cluster, node, name, assigned, generation, admission, sealed: private, others } = joined;
         let key = Key::new(private);
         if key.public() != admission {
             let what = "what the leader gave this node was changed on the way. Nothing was joined";
@@ -286,6 +287,7 @@ impl<'a> Home<'a> {
         // The number means nothing before the identity says it.
         let (disk, dir) = (&*self.outside.disk, &self.options.data_dir);
         keys::write(disk, dir, keys::ADMISSION_FILE, &key).await?;
+        overrides::write(disk, dir, &others.iter().map(Override::of_joined).collect::<Vec<_>>()).await?;
         let admission = Some(Admission { generation, key: admission });
         let identity = Identity { cluster, node, name, admission, assigned, ..self.identity };
         identity.write(&*self.outside.disk, &self.options.data_dir, self.revision).await?;

@@ -20,7 +20,7 @@ use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, keys, log_seed, secret};
 use crate::fs::{Disk, DiskError, Open, replace_file};
 use crate::log::{self, LogOptions};
 use crate::outside::Outside;
-use crate::raft::recover::{RecoverError, Survivor, Taken, as_single_node};
+use crate::raft::node::recover::{RecoverError, Survivor, Taken, as_single_node};
 use crate::snapshots::Snapshots;
 
 /// Stands while a directory is between two clusters. Holds the index of the snapshot that was the newest before, in

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{DEAD_HOPS_MAX, QUEUES_MAX};
-use queue_protocol::names::{MessageId, QueueName, SessionId};
-use queue_protocol::request::WeighGroup;
+use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::settings::{QueueSettings, Settings};
 
 use super::apply::{Apply, refusal_of};
@@ -93,12 +92,16 @@ impl Apply<'_> {
     ///
     /// # Errors
     /// Refused if there is no such queue, or if as many of its groups have one as may.
-    pub(super) fn weigh(&mut self, weigh: &WeighGroup) -> Result<Outcome, Refusal> {
-        let number = self.number(&weigh.queue)?;
-        let weight = weigh.weight.unwrap_or(0);
-        let before = self.change(number, |queue| queue.ready.groups.weigh(&weigh.group, weight));
-        let before = before.ok_or_else(|| refusal_of(ErrorCode::GroupLimit, &weigh.queue))?;
-        Ok(Outcome::Weighed((before > 0).then_some(before)))
+    pub(super) fn weigh(
+        &mut self,
+        queue: &QueueName,
+        group: &Key,
+        weight: Option<u32>,
+    ) -> Result<Option<u32>, Refusal> {
+        let number = self.number(queue)?;
+        let before = self.change(number, |queue| queue.ready.groups.weigh(group, weight.unwrap_or(0)));
+        let before = before.ok_or_else(|| refusal_of(ErrorCode::GroupLimit, queue))?;
+        Ok((before > 0).then_some(before))
     }
 
     /// Refuses settings that contradict each other, or by which dead messages would come back or go too far.

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use queue_protocol::limits::{
     CHECKPOINT_SIZE_MAX, CHECKPOINTS_SIZE_MAX, LEASE_COUNT_MAX, QUEUE_NAME_SIZE_MAX,
-    SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_NUMBERS_MAX, TAIL_SIZE_MAX,
+    SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_NUMBERS_MAX,
 };
 use queue_protocol::names::MessageId;
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::{At, PushOutcome};
 use queue_protocol::txn::{StepDone, TxnOutcome};
 
-use super::command::{Op, Push};
+use super::command::{Lease, Op, Push};
 use super::reply::{Grant, Outcome, Refusal, Reply};
 
 /// Answers to be counted as so many bytes, whatever is in them.
-const ANSWER_SIZE: u64 = 48;
+const ANSWER_SIZE: u64 = 56;
 /// One message of a delivery, besides the name of its queue.
 const GRANT_SIZE: u64 = 64;
 /// One result of a push.
@@ -37,9 +38,21 @@ fn step_size(step: &StepDone) -> u64 {
 }
 
 /// The most the results of a push can count: those without options fare alike, or the last ones are refused.
-fn push_size_max(push: &Push) -> u64 {
+pub(super) fn push_size_max(push: &Push) -> u64 {
     let runs = (2 * push.special.len() as u64 + 2).min(push.count.into());
     runs * PUSH_OUTCOME_SIZE
+}
+
+/// The most the deliveries of a lease can count.
+pub(super) fn lease_size_max(lease: &Lease) -> u64 {
+    let count = u64::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX as u64);
+    let checkpoints = (count * CHECKPOINT_SIZE_MAX as u64).min(CHECKPOINTS_SIZE_MAX as u64);
+    count * (GRANT_SIZE + QUEUE_NAME_SIZE_MAX as u64) + checkpoints
+}
+
+/// The most the results of so many steps can count, these pushes among them.
+pub(super) fn steps_size_max<'a>(count: usize, pushes: impl Iterator<Item = &'a Push>) -> u64 {
+    count as u64 * STEP_SIZE + pushes.map(push_size_max).sum::<u64>()
 }
 
 /// The answers of one session that are kept, by number: the first place is that of `done_below`, and the last one is
@@ -60,6 +73,8 @@ pub(super) struct Answers {
 pub(super) struct Answer {
     /// Where it took effect.
     pub(super) at: At,
+    /// Of the request that it answers.
+    pub(super) request: RequestHash,
     result: Recorded,
 }
 
@@ -71,14 +86,14 @@ enum Recorded {
 }
 
 impl Answer {
-    pub(super) fn new(at: At, result: &Result<Outcome, Refusal>) -> Self {
+    pub(super) fn new(at: At, request: RequestHash, result: &Result<Outcome, Refusal>) -> Self {
         let result = match result {
             Ok(Outcome::Pushed(outcomes)) if let [PushOutcome::Stored { first_id, count }] = outcomes[..] => {
                 Recorded::Pushed { first_id, count }
             }
             other => Recorded::Other(Arc::new(other.clone())),
         };
-        Self { at, result }
+        Self { at, request, result }
     }
 
     pub(super) fn result(&self) -> Result<Outcome, Refusal> {
@@ -99,7 +114,7 @@ impl Answer {
         match &self.result {
             Recorded::Other(result) => match &**result {
                 Ok(Outcome::Delivered(grants)) => grants,
-                _ => &[],
+                Ok(_) | Err(_) => &[],
             },
             Recorded::Pushed { .. } => &[],
         }
@@ -128,25 +143,8 @@ impl Answer {
 
 /// The most the answer to `op` can count, and the contents it can name.
 fn sizes_max(op: &Op) -> (u64, u64) {
-    let name_size = QUEUE_NAME_SIZE_MAX as u64;
-    let (items, bodies) = match op {
-        Op::Lease(lease) | Op::Pop(lease) => {
-            let count = u64::from(lease.max_messages).clamp(1, LEASE_COUNT_MAX as u64);
-            let checkpoints = (count * CHECKPOINT_SIZE_MAX as u64).min(CHECKPOINTS_SIZE_MAX as u64);
-            (count * (GRANT_SIZE + name_size) + checkpoints, TAIL_SIZE_MAX as u64)
-        }
-        Op::Ack(receipts) | Op::Nack { leases: receipts, .. } | Op::Extend { leases: Some(receipts), .. } => {
-            (receipts.receipts.len() as u64, 0)
-        }
-        Op::Edit { ids, .. } => (ids.len() as u64, 0),
-        Op::Push(push) => (push_size_max(push), 0),
-        Op::Txn(txn) => {
-            let pushes = op.pushes().map(push_size_max).sum::<u64>();
-            (txn.steps.len() as u64 * STEP_SIZE + pushes, 0)
-        }
-        _ => (0, 0),
-    };
-    (ANSWER_SIZE + items.max(2 * name_size), bodies)
+    let cost = op.cost();
+    (ANSWER_SIZE + cost.answer.max(2 * QUEUE_NAME_SIZE_MAX as u64), cost.contents)
 }
 
 impl Answers {

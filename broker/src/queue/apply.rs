@@ -123,7 +123,9 @@ impl Apply<'_> {
             Op::RemoveQueue { queue, if_exists, if_empty } => self.remove(queue, *if_exists, *if_empty),
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Edit { queue, ids, change } => self.edit(queue, ids, change),
-            Op::WeighGroup(weigh) => self.weigh(weigh),
+            Op::WeighGroup(weigh) => {
+                self.weigh(&weigh.queue, &weigh.group, weigh.weight).map(Outcome::Weighed)
+            }
             Op::SaveCheckpoint(save) => Ok(self.save_checkpoint(session, save)),
             Op::Txn(txn) => self.txn(session, txn, first_row),
             Op::SetSchedule(set) => self.set_schedule(set, first_row),

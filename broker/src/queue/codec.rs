@@ -14,7 +14,7 @@
 //!                    u64 × unique keys that rest { id, key },                 rising
 //!                    round, u64 × groups { key, weight, turn, parking, bucket } }
 //! u64 sessions ×   { id, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
-//! u64 answers ×    { session, number, at, result }                              rising
+//! u64 answers ×    { session, number, at, request, result }                              rising
 //! the mark of forgotten sessions, if there is one
 //! u64 forgotten ×  { id, index, until_ms }                                      in the order in which they were forgotten
 //! u64 schedules ×  { name, schedule }                                           rising
@@ -27,12 +27,14 @@ use std::sync::Arc;
 use queue_protocol::level::Level;
 use queue_protocol::limits::{SCHEDULES_MAX, SESSIONS_MAX};
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::At;
 use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::active::Active;
+use super::answers::Answer;
 use super::bound::is_grace;
 use super::command::Opening;
 use super::deadlines::Head as DeadlineHead;
@@ -180,7 +182,8 @@ impl State {
             (*id, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
         };
         to.put_all(sessions.len(), sessions.iter().map(session));
-        let answers = self.sessions.answers().map(|(key, answer)| (key, answer.at, answer.result()));
+        let answers =
+            self.sessions.answers().map(|(key, answer)| (key, answer.at, answer.request, answer.result()));
         to.put_all(self.sessions.answers().count(), answers);
         to.put(&self.sessions.forgotten().mark());
         to.put_all(self.sessions.forgotten().len(), self.sessions.forgotten().iter());
@@ -425,10 +428,11 @@ impl Reader<'_> {
         }
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
-            let (key, at, result) = self.take::<((SessionId, u64), At, Result<Outcome, Refusal>)>()?;
+            let (key, at, request, result) =
+                self.take::<((SessionId, u64), At, RequestHash, Result<Outcome, Refusal>)>()?;
             self.ensure(last < Some(key), "answers do not rise")?;
             last = Some(key);
-            let restored = sessions.restore_answer(key.0, key.1, at, &result);
+            let restored = sessions.restore_answer(key.0, key.1, Answer::new(at, request, &result));
             self.ensure(restored.is_some(), "an answer has no session")?;
         }
         self.ensure(sessions.count() <= SESSIONS_MAX, "there are too many sessions")?;

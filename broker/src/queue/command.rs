@@ -5,19 +5,25 @@ use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::SaveCheckpoint;
 use queue_protocol::level::Level;
 use queue_protocol::limits::{
-    ERROR_TEXT_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX, TXN_COUNT_MAX,
+    ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, QUEUE_NAME_SIZE_MAX,
+    RECEIPTS_COUNT_MAX, TAIL_SIZE_MAX, TXN_COUNT_MAX,
 };
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId, StoreId};
 use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::schedule::{Missed, When};
 use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
 
+use super::answers::{lease_size_max, push_size_max, steps_size_max};
+use super::bound::RELEASED_COUNT_MAX;
 use super::nodes::Admission;
 
 /// Commands of one entry, at most.
 pub const COMMANDS_COUNT_MAX: usize = 4_096;
+/// Bytes that the commands of one entry and their contents take together, at most; one command may take more.
+pub const ENTRY_SIZE_MAX: usize = 1 << 20;
 
 /// The command section of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub struct SessionStamp {
     pub done_below: u64,
     /// How the session opens with this command; `None` if the proposing leader knew that it is open.
     pub opening: Option<Opening>,
+    /// Of the request, which is the same whenever it comes under this number.
+    pub request: RequestHash,
 }
 
 /// What a session opens with.
@@ -220,6 +228,80 @@ impl Op {
     }
 }
 
+/// What a command takes of what is limited, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Cost {
+    /// Bytes that it takes in an entry besides its session and place; for some a measure of the time it takes to apply.
+    pub(crate) entry: usize,
+    /// Bytes that the items of its answer count in its session.
+    pub(crate) answer: u64,
+    /// Bytes of contents that its answer names.
+    pub(crate) contents: u64,
+}
+
+impl Cost {
+    /// Takes this much in an entry, and has an answer without items.
+    fn entry(entry: usize) -> Self {
+        Self { entry, ..Self::default() }
+    }
+}
+
+/// Bytes of a name of a queue with its length; a key is as long.
+const NAME_SIZE: usize = 2 + QUEUE_NAME_SIZE_MAX;
+const _: () = assert!(KEY_SIZE_MAX <= QUEUE_NAME_SIZE_MAX);
+/// Bytes of a receipt.
+const RECEIPT_SIZE: usize = 20;
+/// Bytes of a text that a nack or a transaction brings, with what names it.
+const TEXT_SIZE: usize = 76 + ERROR_TEXT_SIZE_MAX;
+/// What an edit of one message counts, not for its bytes: an entry is to take no longer to apply than two sweeps.
+const EDIT_SIZE: usize = 100;
+/// All settings of a queue.
+const SETTINGS_SIZE: usize = 512;
+
+impl Op {
+    /// What it takes, never less than it does: an entry must fit what a peer accepts, and an answer its session.
+    pub(crate) fn cost(&self) -> Cost {
+        let receipts = |leases: &Receipts| leases.receipts.len();
+        match self {
+            Self::Push(push) => Cost { entry: push.entry_size(), answer: push_size_max(push), contents: 0 },
+            Self::Lease(lease) | Self::Pop(lease) => Cost {
+                entry: NAME_SIZE * lease.queues.len(),
+                answer: lease_size_max(lease),
+                contents: TAIL_SIZE_MAX as u64,
+            },
+            Self::Ack(leases) | Self::Extend { leases: Some(leases), .. } => {
+                Cost { entry: RECEIPT_SIZE * receipts(leases), answer: receipts(leases) as u64, contents: 0 }
+            }
+            Self::Nack { leases, .. } => Cost {
+                entry: TEXT_SIZE + RECEIPT_SIZE * receipts(leases),
+                answer: receipts(leases) as u64,
+                contents: 0,
+            },
+            Self::Edit { ids, .. } => {
+                Cost { entry: EDIT_SIZE * ids.len(), answer: ids.len() as u64, contents: 0 }
+            }
+            Self::Txn(txn) => txn.cost(),
+            Self::ReleaseAbsent(_) => Cost::entry(EDIT_SIZE * RELEASED_COUNT_MAX),
+            Self::Sweep(_) => Cost::entry(ENTRY_SIZE_MAX / 2),
+            Self::SaveCheckpoint(save) => {
+                Cost { entry: 256 + save.checkpoint.as_bytes().len(), answer: 1, contents: 0 }
+            }
+            Self::CreateQueue { .. } | Self::AlterQueue { .. } => Cost::entry(SETTINGS_SIZE),
+            Self::WeighGroup(_) => Cost::entry(2 * NAME_SIZE),
+            Self::SetSchedule(_) => Cost::entry(1_024),
+            Self::RemoveSchedule(_) | Self::Fire(_) | Self::RemoveQueue { .. } => Cost::entry(NAME_SIZE),
+            Self::FoundCluster(_) => Cost::entry(256),
+            Self::Extend { leases: None, .. }
+            | Self::CloseSession
+            | Self::AssignNode { .. }
+            | Self::Tick
+            | Self::RaiseLevel(_)
+            | Self::BindSession { .. }
+            | Self::SetWall { .. } => Cost::default(),
+        }
+    }
+}
+
 /// Messages for one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Push {
@@ -233,6 +315,18 @@ pub struct Push {
     pub count: u32,
     /// Those that are not plain ([`PushOptions::default`]): ordinal within this push, rising.
     pub special: Bounded<(u32, PushOptions), PUSH_COUNT_MAX>,
+}
+
+impl Push {
+    /// Bytes of what it says of its messages, at most.
+    fn entry_size(&self) -> usize {
+        let keys = |(_, options): &(u32, PushOptions)| {
+            let unique = options.unique.as_ref().map(|unique| &unique.key);
+            let keys = [options.dedup_key.as_ref(), unique, options.group.as_ref()];
+            keys.into_iter().flatten().map(|key| key.as_str().len()).sum::<usize>()
+        };
+        self.special.iter().map(|special| 48 + keys(special)).sum()
+    }
 }
 
 /// A schedule, its first time computed by the leader.
@@ -334,6 +428,18 @@ impl Txn {
     /// Messages, receipts and ids of all steps.
     pub fn items(&self) -> usize {
         self.steps.iter().map(Step::items).sum()
+    }
+
+    /// As of its steps together. A nack brings its text, and all of it is one command: time to apply counts too.
+    fn cost(&self) -> Cost {
+        let pushes = || self.steps.iter().filter_map(Step::push);
+        let texts = self.steps.iter().filter(|step| matches!(step, Step::Nack { .. })).count() * TEXT_SIZE;
+        let parts = 512 * (self.conditions.len() + self.steps.len()) + EDIT_SIZE * self.items();
+        Cost {
+            entry: parts + texts + pushes().map(Push::entry_size).sum::<usize>(),
+            answer: steps_size_max(self.steps.len(), pushes()),
+            contents: 0,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
 
+use queue_protocol::bounded::Bounded;
 use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
-use queue_protocol::response::{At, Edited, PushOutcome, Settled, Swept};
+use queue_protocol::response::{Answer, At, Edited, Extended, PushOutcome, Settled, Swept};
 use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,35 @@ pub enum Outcome {
     Txn(TxnOutcome),
     /// To a binding: the grace the session has now.
     Bound(Option<u64>),
+}
+
+impl Outcome {
+    /// As a client gets it. Deliveries are none: they need their contents.
+    ///
+    /// # Panics
+    /// If it is a delivery, or came of what no client can ask for.
+    pub(crate) fn answer(self) -> Answer {
+        const FITS: &str = "a command names no more than its answer holds";
+        match self {
+            Self::Pushed(runs) => Answer::Pushed(Bounded::new(runs).expect(FITS)),
+            Self::Nothing => Answer::Delivered(Bounded::default()),
+            Self::Settled(results) => Answer::Settled(Bounded::new(results).expect(FITS)),
+            Self::Extended { results, count, deadline_ms } => {
+                Answer::Extended(Extended { results: Bounded::new(results).expect(FITS), count, deadline_ms })
+            }
+            Self::Created(made) => Answer::Created(made),
+            Self::Altered(version) => Answer::Altered(version),
+            Self::Weighed(before) => Answer::Weighed(before),
+            Self::Txn(outcome) => Answer::Txn(outcome),
+            Self::Swept(swept) => Answer::Swept(swept),
+            Self::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
+            Self::Count(count) => Answer::Count(count),
+            Self::Closed => Answer::Closed,
+            Self::Bound(_) => Answer::Bound,
+            Self::Delivered(_) => unreachable!("deliveries need their contents"),
+            Self::Node(_) | Self::Ticked | Self::Raised(_) => unreachable!("no client can ask for this"),
+        }
+    }
 }
 
 /// A message handed out, without its body.

@@ -118,7 +118,8 @@ pub(super) enum Admission {
 }
 
 impl Sessions {
-    /// Why a command can never be executed under this stamp: its session or its answer is no longer known.
+    /// Why a command can never be executed under this stamp: its session or its answer is no longer known, or its number was
+    /// another request's.
     pub(super) fn lost(&self, stamp: &SessionStamp) -> Option<ErrorCode> {
         let done_below = match (self.open.get(&stamp.session), &stamp.opening) {
             (Some(session), _) => session.done_below(),
@@ -129,7 +130,11 @@ impl Sessions {
             }
             (None, Some(_)) => 1,
         };
-        (stamp.number < done_below.max(stamp.done_below)).then_some(ErrorCode::TooOld)
+        if stamp.number < done_below.max(stamp.done_below) {
+            return Some(ErrorCode::TooOld);
+        }
+        let answer = self.open.get(&stamp.session)?.answers.get(stamp.number)?;
+        (answer.request != stamp.request).then_some(ErrorCode::NumberReused)
     }
 
     /// Decides what to do with a command of the entry `index`, after dropping the answers it says have arrived.
@@ -178,7 +183,8 @@ impl Sessions {
                 stamp.opening.expect("nothing is admitted of a session that is not known and cannot open");
             self.open(id, stamp.done_below.max(1), opening, elapsed_ms, elapsed_ms);
         }
-        self.keep(id, stamp.number, Answer::new(at, result)).expect("sizes are bounded");
+        let answer = Answer::new(at, stamp.request, result);
+        self.keep(id, stamp.number, answer).expect("sizes are bounded");
     }
 
     fn open(&mut self, id: SessionId, done_below: u64, opening: Opening, used_at_ms: u64, listed_ms: u64) {
@@ -304,14 +310,8 @@ impl Sessions {
     }
 
     /// Puts an answer back; `None` if it has no session or a number out of the window.
-    pub(super) fn restore_answer(
-        &mut self,
-        id: SessionId,
-        number: u64,
-        at: At,
-        result: &Result<Outcome, Refusal>,
-    ) -> Option<()> {
-        self.keep(id, number, Answer::new(at, result))
+    pub(super) fn restore_answer(&mut self, id: SessionId, number: u64, answer: Answer) -> Option<()> {
+        self.keep(id, number, answer)
     }
 
     /// Puts the ids of forgotten sessions back.

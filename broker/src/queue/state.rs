@@ -136,7 +136,8 @@ impl State {
         self.sessions.recorded(session, number)
     }
 
-    /// A command under this stamp would be refused for what its session has forgotten: its outcome is not known.
+    /// A command under this stamp would be refused for what its session has forgotten, or knows of another request under
+    /// its number.
     pub fn is_lost(&self, stamp: &SessionStamp) -> bool {
         self.sessions.lost(stamp).is_some()
     }

@@ -1,104 +1,60 @@
 //! The only place that names openraft: it joins the log, the queues and the peers into one replicated machine, and
 //! offers the rest of the broker [`Consensus`].
+//!
+//! What openraft calls is in [`mod@openraft`]; what a machine has one of in [`node`], what one Raft group has in [`group`];
+//! what the members agree on about themselves in [`cluster`].
 
-mod addresses;
-mod admission;
-mod age;
-mod agreement;
-mod amounts;
-mod bodies;
-mod bounds;
-mod cause;
-mod changes;
-mod chronicle;
-mod clocks;
-mod disk;
-mod elapsed;
-mod failed;
-mod floors;
-mod gone;
-mod growth;
-mod health;
-mod invitations;
-pub(crate) mod leadership;
-mod lease_clock;
-pub(crate) mod levels;
-mod link;
-pub(crate) mod log_store;
-pub(crate) mod machine;
-mod membership;
-mod moves;
-mod mutated;
-pub(crate) mod network;
-pub(crate) mod overrides;
-pub(crate) mod peer_server;
-pub(crate) mod proposer;
-mod pulse;
-mod receive_snapshot;
-pub(crate) mod recover;
-mod refusals;
-mod reserve;
-mod retention;
-mod rounds;
-mod sections;
-mod send_snapshot;
-mod status;
-mod succession;
-#[cfg(test)]
-mod suite;
-mod tenure;
-mod ticker;
-mod times;
-mod types;
-mod wall;
-mod witness;
+pub(crate) mod cluster;
+pub(crate) mod group;
+pub(crate) mod node;
+pub(crate) mod openraft;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ::openraft::type_config::TypeConfigExt;
+use ::openraft::{Config, SnapshotPolicy};
 use bytes::Bytes;
-use openraft::type_config::TypeConfigExt;
-use openraft::{Config, SnapshotPolicy};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::level::Levels;
 use queue_protocol::names::StoreId;
 use tokio::sync::watch;
 
-pub(crate) use self::admission::{Admission, Gate, Key, Keys};
-pub(crate) use self::cause::{LoadError, others_of};
-pub(crate) use self::floors::Floors;
-pub(crate) use self::leadership::{Leadership, Seat, View};
-pub(crate) use self::lease_clock::LeaseClockAt;
-pub(crate) use self::levels::Spoken;
-pub(crate) use self::link::{Credentials, PeerStream, RefusedBy, dial_peer};
-pub(crate) use self::peer_server::serve_peer;
-pub(crate) use self::proposer::{Committed, Parked, Proposal, ProposeError};
-pub(crate) use self::status::Terms;
-pub use self::witness::{Seen, Witness};
+pub(crate) use self::cluster::levels::Spoken;
+pub(crate) use self::cluster::status::Terms;
+pub(crate) use self::group::lead::proposer::{Committed, Parked, Proposal, ProposeError};
+pub(crate) use self::group::leadership::{Leadership, Seat, View};
+pub(crate) use self::group::lease_clock::LeaseClockAt;
+pub(crate) use self::node::admission::{Admission, Gate, Key, Keys};
+pub(crate) use self::node::floors::Floors;
+pub(crate) use self::node::link::{Credentials, PeerStream, RefusedBy, dial_peer};
+pub(crate) use self::node::peer_server::serve_peer;
+pub use self::node::witness::{Seen, Witness};
+pub(crate) use self::openraft::cause::{LoadError, others_of};
 
-use self::addresses::Addresses;
-use self::age::Told;
-use self::agreement::Agreement;
-use self::cause::{Cause, Why};
-use self::gone::Recent;
-use self::growth::SnapshotEvery;
-use self::health::{Contacts, LogEnds};
-use self::invitations::Invitations;
-use self::levels::NotSpoken;
-use self::log_store::LogStore;
-use self::machine::{Machine, MachineStore};
-use self::network::Network;
-use self::proposer::Proposer;
-use self::pulse::Pulse;
-use self::receive_snapshot::Reception;
-use self::refusals::Refusals;
-use self::reserve::{Room, Rooms};
-use self::rounds::Rounds;
-use self::times::Times;
-use self::types::TypeConfig;
+use self::cluster::health::{Contacts, LogEnds};
+use self::cluster::invitations::Invitations;
+use self::cluster::levels::NotSpoken;
+use self::cluster::reserve::{Room, Rooms};
+use self::group::age::Told;
+use self::group::agreement::Agreement;
+use self::group::gone::Recent;
+use self::group::growth::SnapshotEvery;
+use self::group::lead::proposer::Proposer;
+use self::group::machine::{Machine, MachineStore};
+use self::group::rounds::Rounds;
+use self::group::times::Times;
+use self::node::addresses::Addresses;
+use self::node::pulse::Pulse;
+use self::node::receive_snapshot::Reception;
+use self::node::refusals::Refusals;
+use self::openraft::cause::{Cause, Why};
+use self::openraft::log_store::LogStore;
+use self::openraft::network::Network;
+use self::openraft::types::TypeConfig;
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
 use crate::outside::Outside;
@@ -107,7 +63,7 @@ use crate::queue::command::{Command, Op};
 use crate::queue::reply::{BodyRef, Effects, Outcome, Refusal, Reply};
 use crate::snapshots::Snapshots;
 
-pub(crate) type Raft = openraft::Raft<TypeConfig, MachineStore>;
+pub(crate) type Raft = ::openraft::Raft<TypeConfig, MachineStore>;
 
 /// Longest wait for a read index: a quorum that answers at all answers sooner.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,7 +71,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Gives `future` and all it spawns their own repeatable randomness, from `seed`. Everything that comes near Raft runs
 /// inside of it.
 pub fn seeded<F: Future>(seed: u64, future: F) -> impl Future<Output = F::Output> {
-    openraft::alias::AsyncRuntimeOf::<TypeConfig>::scope(seed, future)
+    ::openraft::alias::AsyncRuntimeOf::<TypeConfig>::scope(seed, future)
 }
 
 /// Spawns a task that inherits the randomness of this one.
@@ -151,7 +107,7 @@ pub struct RaftOptions {
 
 impl RaftOptions {
     /// How long a heartbeat may be on its way, and openraft's own pause between two: most of an election, for an answer
-    /// that comes later than that counts for nothing. [`tenure`] sends more often.
+    /// that comes later than that counts for nothing. [`group::tenure`] sends more often.
     fn heartbeat_timeout(&self) -> Duration {
         self.heartbeat.max(self.election_min * 4 / 5)
     }
@@ -187,7 +143,7 @@ pub(crate) struct Me {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("raft settings: {0}")]
-    Config(#[from] openraft::ConfigError),
+    Config(#[from] ::openraft::ConfigError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{0}")]
@@ -271,7 +227,7 @@ impl Consensus {
             max_payload_entries: 1_024,
             max_append_entries: Some(4_096),
             snapshot_policy: SnapshotPolicy::Never,
-            // By itself it keeps all: [`retention`] purges.
+            // By itself it keeps all: `retention` purges.
             max_in_snapshot_log_to_keep: u64::MAX,
             install_snapshot_timeout: 3_600_000,
             api_channel_size: Some(4_096),
@@ -288,7 +244,7 @@ impl Consensus {
         let credentials = me.credentials.clone();
         let network =
             Network::new(outside.clone(), credentials, log.clone(), gate.clone(), Arc::clone(&addresses));
-        let node = me.credentials.node;
+        let (node, pulse) = (me.credentials.node, Pulse::new(options.heartbeat));
         let rooms = Arc::<Rooms>::default();
         let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
         let voted = store.voted();
@@ -329,7 +285,7 @@ impl Consensus {
             removed: watch::Sender::new(false),
             succeeding: AtomicBool::new(false),
             drained: AtomicBool::new(false),
-            pulse: Pulse::new(),
+            pulse,
             applied: tokio::sync::Notify::new(),
         });
         let guard = Arc::downgrade(&consensus);
@@ -338,22 +294,22 @@ impl Consensus {
             .set_guard(Box::new(move |size, flying| guard.upgrade()?.refuse_entry(size, flying)));
         TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
         TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
-        TypeConfig::spawn(ticker::run(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(ticker::watch_clocks(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(retention::keep(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(changes::promote(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(moves::tell(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(moves::judge(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(tenure::beat(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(tenure::watch_disk_speed(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(group::lead::ticker::run(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(group::lead::ticker::watch_clocks(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(group::retention::keep(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(cluster::changes::promote(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(cluster::moves::tell(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(cluster::moves::judge(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(group::tenure::beat(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(group::tenure::watch_disk_speed(Arc::downgrade(&consensus)));
         consensus.look_at_disk();
-        TypeConfig::spawn(disk::watch_disk(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(node::disk::watch_disk(Arc::downgrade(&consensus)));
         TypeConfig::spawn(floors.settle());
-        TypeConfig::spawn(status::ping_peers(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(admission::found_cluster(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(admission::end_removed(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(chronicle::run(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(cause::end_with_raft(
+        TypeConfig::spawn(cluster::status::ping_peers(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(node::admission::found_cluster(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(node::admission::end_removed(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(node::chronicle::run(Arc::downgrade(&consensus)));
+        TypeConfig::spawn(openraft::cause::end_with_raft(
             consensus.raft.clone(),
             cause,
             Arc::clone(&consensus.outside.end),
@@ -475,7 +431,7 @@ impl Consensus {
 
     /// Keeps what these replies deliver readable. Taken where nothing is applied meanwhile.
     pub(crate) fn reading<'a>(&self, replies: impl IntoIterator<Item = &'a Reply>) -> Option<Arc<Reading>> {
-        bodies::reading(&self.log, replies)
+        group::bodies::reading(&self.log, replies)
     }
 
     /// A peer sent what only a leader sends.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::limits::QUEUES_MAX;
-use queue_protocol::response::{Age, Answer, At, Delivery, Extended, Peeked, Response};
+use queue_protocol::response::{Age, Answer, At, Delivery, Peeked, Response};
 
 use super::reply_to::{Finished, read_at};
 use crate::log::LogError;
@@ -45,7 +45,7 @@ fn with_contents(consensus: &Consensus, finished: Finished) -> Result<(Response,
             let (reply, lease_clock) = (committed.reply, committed.lease_clock);
             let (result, contents) = match reply.result {
                 Ok(Outcome::Delivered(grants)) => delivered(consensus, grants)?,
-                Ok(outcome) => (Ok(answer(outcome)), Vec::new()),
+                Ok(outcome) => (Ok(outcome.answer()), Vec::new()),
                 Err(refusal) => (Err(error(&refusal)), Vec::new()),
             };
             let response = Response {
@@ -81,29 +81,6 @@ fn with_contents(consensus: &Consensus, finished: Finished) -> Result<(Response,
         }
         Finished::Failed(error) => Ok((plain(At::default(), 0, Err(error)), Vec::new())),
         Finished::NotLeader => Ok((plain(At::default(), 0, Err(consensus.not_leader())), Vec::new())),
-    }
-}
-
-fn answer(outcome: Outcome) -> Answer {
-    const FITS: &str = "a command names no more than its answer holds";
-    match outcome {
-        Outcome::Pushed(runs) => Answer::Pushed(Bounded::new(runs).expect(FITS)),
-        Outcome::Nothing => Answer::Delivered(Bounded::default()),
-        Outcome::Settled(results) => Answer::Settled(Bounded::new(results).expect(FITS)),
-        Outcome::Extended { results, count, deadline_ms } => {
-            Answer::Extended(Extended { results: Bounded::new(results).expect(FITS), count, deadline_ms })
-        }
-        Outcome::Created(made) => Answer::Created(made),
-        Outcome::Altered(version) => Answer::Altered(version),
-        Outcome::Weighed(before) => Answer::Weighed(before),
-        Outcome::Txn(outcome) => Answer::Txn(outcome),
-        Outcome::Swept(swept) => Answer::Swept(swept),
-        Outcome::Edited(results) => Answer::Edited(Bounded::new(results).expect(FITS)),
-        Outcome::Count(count) => Answer::Count(count),
-        Outcome::Closed => Answer::Closed,
-        Outcome::Bound(_) => Answer::Bound,
-        Outcome::Delivered(_) => unreachable!("deliveries need their contents"),
-        Outcome::Node(_) | Outcome::Ticked | Outcome::Raised(_) => unreachable!("no client can ask for this"),
     }
 }
 

@@ -8,6 +8,8 @@ use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
 use queue_protocol::error::Error;
 use queue_protocol::names::SessionId;
 use queue_protocol::request::Stamp;
+use queue_protocol::request_hash::RequestHash;
+use queue_protocol::requests::Request;
 
 use super::dispatch::bad;
 use super::source;
@@ -56,7 +58,12 @@ impl Caller {
     /// # Errors
     /// Refused if the number is below its window, or the session is open under another index: two clients have one id, or
     /// one has renewed its index.
-    pub(super) fn stamp(&self, stamp: Stamp, consensus: &Consensus) -> Result<SessionStamp, Error> {
+    pub(super) fn stamp(
+        &self,
+        stamp: Stamp,
+        request: &Request,
+        consensus: &Consensus,
+    ) -> Result<SessionStamp, Error> {
         if stamp.number < stamp.done_below {
             return Err(bad("the stamp's number is below its window"));
         }
@@ -70,7 +77,8 @@ impl Caller {
             None => Some(Opening { index, source: self.source }),
         };
         let Stamp { number, done_below, .. } = stamp;
-        Ok(SessionStamp { session: self.session, number, done_below, opening })
+        let request = RequestHash::of(request);
+        Ok(SessionStamp { session: self.session, number, done_below, opening, request })
     }
 
     /// The index under which the session is open, or was.

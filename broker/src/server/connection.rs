@@ -7,7 +7,8 @@ use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::request::{Call, Request};
+use queue_protocol::request::Call;
+use queue_protocol::requests::Class;
 use queue_protocol::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -246,7 +247,7 @@ impl Reading {
                     return Ok(());
                 };
                 self.flight.take(size);
-                if call.request == Request::Attend {
+                if call.request.row().class == Class::Wait {
                     self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());

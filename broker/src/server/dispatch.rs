@@ -10,7 +10,11 @@ use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{
-    Call, Consistency, Extend, ExtendWhich, Lease, NackKind, Queues, Receipts, Request, Stamp,
+    AlterQueue, BindSession, Call, Consistency, CreateQueue, Edit, Extend, ExtendWhich, Lease, Nack,
+    NackKind, Queues, Receipts, RemoveQueue, Stamp,
+};
+use queue_protocol::requests::{
+    ActRequest, ByClass, ChangeRequest, Class, ReadRequest, Request, Row, Tail, WaitRequest,
 };
 use queue_protocol::response::{Answer, QueueView, StatsView, StatusView};
 use queue_protocol::settings::{QueueSettings, Settings};
@@ -55,17 +59,6 @@ impl Default for QueueOptions {
     }
 }
 
-/// Of what concerns the nodes and no queue.
-fn outcome(done: Result<Answer, Error>) -> Finished {
-    match done {
-        Ok(answer) => {
-            let answer = Box::new(answer);
-            Finished::Read { index: 0, answer, bodies: Vec::new() }
-        }
-        Err(error) => Finished::Failed(error),
-    }
-}
-
 /// Turns the requests of all connections into commands and reads.
 pub(crate) struct Dispatch {
     pub(crate) consensus: Arc<Consensus>,
@@ -100,31 +93,20 @@ impl Dispatch {
 
     /// Starts on a request; its outcome goes to `reply`.
     pub(crate) fn handle(self: &Arc<Self>, caller: &Caller, call: Call, tail: Bytes, reply: ReplyTo) {
-        if !matches!(call.request, Request::Push(_) | Request::Txn(_) | Request::SetSchedule(_))
-            && !tail.is_empty()
-        {
+        let Row { class, tail: tails, .. } = *call.request.row();
+        if tails != Tail::ContentsIn && !tail.is_empty() {
             return reply.finish(Finished::Failed(bad("only what pushes has a tail")));
         }
-        let stamp = match self.session_stamp(caller, call.stamp, &call.request) {
+        let stamp = match self.session_stamp(caller, call.stamp, class, &call.request) {
             Ok(stamp) => stamp,
             Err(error) => return reply.finish(Finished::Failed(error)),
         };
-        let op = match call.request {
-            Request::Push(push) => return self.push(stamp, push, &tail, reply),
-            Request::Txn(txn) => return self.txn(stamp, txn, &tail, reply),
-            Request::SetSchedule(set) => return self.set_schedule(stamp, *set, &tail, reply),
-            Request::Lease(lease) => return self.lease(stamp, lease, Op::Lease, call.timeout_ms, reply),
-            Request::Pop(lease) => return self.lease(stamp, lease, Op::Pop, call.timeout_ms, reply),
-            Request::Attend => return self.presence.attend(caller.session, reply),
-            request if is_about_nodes(&request) => {
-                return crate::raft::spawn(Arc::clone(self).read(request, reply));
-            }
-            request if is_read(&request) => return Reads::ask(self, request, reply),
-            request => self.op(request),
-        };
-        match op {
-            Ok(op) => self.propose(Command { session: stamp, op }, Vec::new(), Vec::new(), reply),
-            Err(error) => reply.finish(Finished::Failed(error)),
+        let place = call.request.place();
+        match call.request.by_class() {
+            ByClass::Change(request) => self.change(stamp, request, &tail, call.timeout_ms, reply),
+            ByClass::Read(request) => Reads::ask(self, request, place, reply),
+            ByClass::Wait(WaitRequest::Attend) => self.presence.attend(caller.session, reply),
+            ByClass::Act(request) => crate::raft::spawn(Arc::clone(self).act(request, reply)),
         }
     }
 
@@ -133,66 +115,74 @@ impl Dispatch {
         &self,
         caller: &Caller,
         stamp: Option<Stamp>,
+        class: Class,
         request: &Request,
     ) -> Result<Option<SessionStamp>, Error> {
-        match (stamp, is_read(request)) {
-            (None, true) => Ok(None),
-            (None, false) => Err(bad("a request that changes something needs a stamp")),
-            (Some(_), true) => Err(bad("a request that changes nothing has no stamp")),
-            (Some(stamp), false) => caller.stamp(stamp, &self.consensus).map(Some),
+        match (stamp, class.is_stamped()) {
+            (None, false) => Ok(None),
+            (None, true) => Err(bad("a request that changes something needs a stamp")),
+            (Some(_), false) => Err(bad("a request that changes nothing has no stamp")),
+            (Some(stamp), true) => caller.stamp(stamp, request, &self.consensus).map(Some),
         }
     }
 
-    /// The command of a request that changes something and carries no contents.
-    fn op(&self, request: Request) -> Result<Op, Error> {
-        Ok(match request {
-            Request::Ack(receipts) => Op::Ack(to_receipts(receipts)),
-            Request::Nack(nack) => {
-                check_nack(&nack.kind)?;
-                Op::Nack { leases: to_receipts(nack.leases), kind: nack.kind }
+    /// Makes a command of a request and proposes it.
+    fn change(
+        &self,
+        stamp: Option<SessionStamp>,
+        request: ChangeRequest,
+        tail: &Bytes,
+        timeout_ms: u32,
+        reply: ReplyTo,
+    ) {
+        let op = match request {
+            ChangeRequest::Push(push) => return self.push(stamp, push, tail, reply),
+            ChangeRequest::Txn(txn) => return self.txn(stamp, txn, tail, reply),
+            ChangeRequest::SetSchedule(set) => return self.set_schedule(stamp, *set, tail, reply),
+            ChangeRequest::Lease(lease) => return self.lease(stamp, lease, Op::Lease, timeout_ms, reply),
+            ChangeRequest::Pop(lease) => return self.lease(stamp, lease, Op::Pop, timeout_ms, reply),
+            ChangeRequest::Ack(receipts) => Ok(Op::Ack(to_receipts(receipts))),
+            ChangeRequest::Nack(nack) => nack_op(nack),
+            ChangeRequest::Extend(extend) => extend_op(extend),
+            ChangeRequest::CreateQueue(create) => self.create_op(*create),
+            ChangeRequest::AlterQueue(alter) => self.alter_op(*alter),
+            ChangeRequest::RemoveQueue(RemoveQueue { queue, if_exists, if_empty }) => {
+                Ok(Op::RemoveQueue { queue, if_exists, if_empty })
             }
-            Request::Extend(extend) => extend_op(extend)?,
-            Request::CreateQueue(create) => Op::CreateQueue {
-                queue: create.queue,
-                settings: Box::new(self.settings(&create.settings)?),
-                if_not_exists: create.if_not_exists,
-            },
-            Request::AlterQueue(alter) => {
-                check_settings(&alter.change)?;
-                let settings = self.consensus.read(|state, _| state.settings(&alter.queue).cloned());
-                let both = settings.map(|settings| settings.with(&alter.change));
-                if both.is_some_and(|settings| settings.ordered && settings.fair) {
-                    return Err(ordered_and_fair());
-                }
-                Op::AlterQueue {
-                    queue: alter.queue,
-                    change: Box::new(alter.change),
-                    if_version: alter.if_version,
-                }
+            ChangeRequest::SaveCheckpoint(save) => {
+                check_lease_ms(save.lease_ms).map(|()| Op::SaveCheckpoint(Box::new(save)))
             }
-            Request::RemoveQueue(remove) => Op::RemoveQueue {
-                queue: remove.queue,
-                if_exists: remove.if_exists,
-                if_empty: remove.if_empty,
-            },
-            Request::SaveCheckpoint(save) => {
-                check_lease_ms(save.lease_ms)?;
-                Op::SaveCheckpoint(Box::new(save))
+            ChangeRequest::WeighGroup(weigh) => {
+                check_weight(weigh.weight).map(|()| Op::WeighGroup(Box::new(weigh)))
             }
-            Request::WeighGroup(weigh) => {
-                check_weight(weigh.weight)?;
-                Op::WeighGroup(Box::new(weigh))
+            ChangeRequest::Sweep(sweep) => Ok(Op::Sweep(sweep)),
+            ChangeRequest::Edit(Edit { queue, ids, change }) => Ok(Op::Edit { queue, ids, change }),
+            ChangeRequest::RemoveSchedule(name) => Ok(Op::RemoveSchedule(name)),
+            ChangeRequest::CloseSession => Ok(Op::CloseSession),
+            ChangeRequest::BindSession(BindSession { grace_ms }) => {
+                grace_ms.map_or(Ok(()), check_grace_ms).map(|()| Op::BindSession { grace_ms })
             }
-            Request::Sweep(sweep) => Op::Sweep(sweep),
-            Request::Edit(edit) => Op::Edit { queue: edit.queue, ids: edit.ids, change: edit.change },
-            Request::RemoveSchedule(name) => Op::RemoveSchedule(name),
-            Request::CloseSession => Op::CloseSession,
-            Request::BindSession { grace_ms } => {
-                grace_ms.map_or(Ok(()), check_grace_ms)?;
-                Op::BindSession { grace_ms }
-            }
-            other => return Err(bad(format!("{other:?} is no command"))),
-        })
+        };
+        match op {
+            Ok(op) => self.propose(Command { session: stamp, op }, Vec::new(), Vec::new(), reply),
+            Err(error) => reply.finish(Finished::Failed(error)),
+        }
+    }
+
+    fn create_op(&self, create: CreateQueue) -> Result<Op, Error> {
+        let settings = Box::new(self.settings(&create.settings)?);
+        Ok(Op::CreateQueue { queue: create.queue, settings, if_not_exists: create.if_not_exists })
+    }
+
+    fn alter_op(&self, alter: AlterQueue) -> Result<Op, Error> {
+        check_settings(&alter.change)?;
+        let settings = self.consensus.read(|state, _| state.settings(&alter.queue).cloned());
+        let both = settings.map(|settings| settings.with(&alter.change));
+        if both.is_some_and(|settings| settings.ordered && settings.fair) {
+            return Err(ordered_and_fair());
+        }
+        let AlterQueue { queue, change, if_version } = alter;
+        Ok(Op::AlterQueue { queue, change: Box::new(change), if_version })
     }
 
     pub(super) fn propose(
@@ -228,9 +218,10 @@ impl Dispatch {
         }
         let stamp = session.expect("a lease without a stamp was refused before");
         let (known, reading, lost) = self.consensus.read(|state, _| {
-            let known = state.recorded(stamp.session, stamp.number);
+            let lost = state.is_lost(&stamp);
+            let known = state.recorded(stamp.session, stamp.number).filter(|_| !lost);
             let reading = known.as_ref().and_then(|reply| self.consensus.reading([reply]));
-            (known, reading, state.is_lost(&stamp))
+            (known, reading, lost)
         });
         if let Some(recorded) = known {
             let committed = crate::raft::Committed {
@@ -242,7 +233,7 @@ impl Dispatch {
             return reply.finish(Finished::of(Ok(committed)));
         }
         if lost {
-            // Not `empty`: what came of it is not known any more, and apply says so.
+            // Not `empty`: what came of it is not known any more, or it came of another request; apply says which.
             return self.propose(Command { session, op: kind(lease) }, Vec::new(), Vec::new(), reply);
         }
         let patience = Patience { until: Instant::now() + Duration::from_millis(wait_ms), linger };
@@ -265,26 +256,32 @@ impl Dispatch {
         Ok(self.options.defaults.with(asked))
     }
 
-    pub(super) async fn read(self: Arc<Self>, request: Request, reply: ReplyTo) {
+    /// Changes who is in the cluster or leads it, and takes its time.
+    async fn act(self: Arc<Self>, request: ActRequest, reply: ReplyTo) {
+        let consensus = &self.consensus;
+        let done = match request {
+            ActRequest::TransferLeader(to) => {
+                consensus.transfer(to, TRANSFER_TIMEOUT).await.map(Answer::Transferred)
+            }
+            ActRequest::ChangeMembers(change) => consensus.change_members(change).await.map(Answer::Member),
+            ActRequest::Drain(on) => consensus.drain(on).await.map(Answer::Drained),
+            ActRequest::RaiseLevel(level) => consensus.raise_level(level).await.map(Answer::Level),
+        };
+        reply.finish(done.map_or_else(Finished::Failed, |answer| Finished::read(0, answer)));
+    }
+
+    /// Looks something up; its turn has come.
+    pub(super) async fn read(self: Arc<Self>, request: ReadRequest, reply: ReplyTo) {
         let finished = match request {
-            Request::TransferLeader(to) => {
-                outcome(self.consensus.transfer(to, TRANSFER_TIMEOUT).await.map(Answer::Transferred))
-            }
-            Request::ChangeMembers(change) => {
-                outcome(self.consensus.change_members(change).await.map(Answer::Member))
-            }
-            Request::Drain(on) => outcome(self.consensus.drain(on).await.map(Answer::Drained)),
-            Request::RaiseLevel(level) => outcome(self.consensus.raise_level(level).await.map(Answer::Level)),
-            Request::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
-            Request::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
-            Request::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
-            Request::History(history) => self.fresh(history.consistency, || self.history(&history)).await,
-            Request::Groups(groups) => self.fresh(groups.consistency, || self.groups(&groups)).await,
-            Request::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
-            Request::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
-            Request::Status => self.reads.look(|| self.status()).await,
-            Request::Clients(clients) => self.reads.look(|| self.clients(clients)).await,
-            other => Finished::Failed(bad(format!("{other:?} is no read"))),
+            ReadRequest::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
+            ReadRequest::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
+            ReadRequest::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
+            ReadRequest::History(history) => self.fresh(history.consistency, || self.history(&history)).await,
+            ReadRequest::Groups(groups) => self.fresh(groups.consistency, || self.groups(&groups)).await,
+            ReadRequest::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
+            ReadRequest::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
+            ReadRequest::Status => self.reads.look(|| self.status()).await,
+            ReadRequest::Clients(clients) => self.reads.look(|| self.clients(clients)).await,
         };
         reply.finish(finished);
     }
@@ -407,6 +404,11 @@ pub(super) fn check_nack(kind: &NackKind) -> Result<(), Error> {
     Ok(())
 }
 
+fn nack_op(nack: Nack) -> Result<Op, Error> {
+    check_nack(&nack.kind)?;
+    Ok(Op::Nack { leases: to_receipts(nack.leases), kind: nack.kind })
+}
+
 fn extend_op(extend: Extend) -> Result<Op, Error> {
     check_lease_ms(extend.lease_ms)?;
     let leases = match extend.leases {
@@ -414,33 +416,4 @@ fn extend_op(extend: Extend) -> Result<Op, Error> {
         ExtendWhich::Session => None,
     };
     Ok(Op::Extend { leases, lease_ms: extend.lease_ms })
-}
-
-/// It changes who is in the cluster or leads it, and takes its time.
-fn is_about_nodes(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::TransferLeader(_) | Request::ChangeMembers(_) | Request::Drain(_) | Request::RaiseLevel(_)
-    )
-}
-
-/// It changes no queue: it is answered without a command.
-fn is_read(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Peek(_)
-            | Request::Queues(_)
-            | Request::Status
-            | Request::Stats
-            | Request::Clients(_)
-            | Request::Explain(_)
-            | Request::Schedules(_)
-            | Request::Groups(_)
-            | Request::History(_)
-            | Request::TransferLeader(_)
-            | Request::ChangeMembers(_)
-            | Request::Drain(_)
-            | Request::RaiseLevel(_)
-            | Request::Attend
-    )
 }

@@ -26,7 +26,7 @@ use crate::queue::command::Op;
 use crate::raft::{Consensus, Leadership};
 
 /// How often it is looked who is absent.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Sessions released at a time.
 const RELEASED_AT_ONCE: usize = 64;
 
@@ -225,6 +225,7 @@ mod tests {
     use crate::queue::State;
     use crate::queue::command::{Batch, Command, Opening, SessionStamp, Stamps};
     use crate::server::reply_to::Reply;
+    use queue_protocol::request_hash::RequestHash;
 
     const GRACE_MS: u64 = 2_000;
     const FIRST: Leadership = Leadership { term: 1 };
@@ -237,6 +238,7 @@ mod tests {
                 number: 1,
                 done_below: 1,
                 opening: Some(Opening::default()),
+                request: RequestHash::default(),
             }),
             op: Op::BindSession { grace_ms: Some(GRACE_MS) },
         };

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use queue_protocol::request::{Consistency, Request};
+use queue_protocol::requests::{Place, ReadRequest};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -37,24 +37,17 @@ type Key = (u64, Asks);
 
 /// Whether a read asks a quorum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asks {
+enum Asks {
     Nobody,
     Quorum,
 }
 
-impl Asks {
-    fn of(request: &Request) -> Self {
-        let consistency = match request {
-            Request::Status | Request::Clients(_) => Consistency::Stale,
-            Request::Peek(peek) => peek.consistency,
-            Request::Queues(queues) => queues.consistency,
-            Request::Explain(explain) => explain.consistency,
-            Request::History(history) => history.consistency,
-            Request::Groups(groups) => groups.consistency,
-            Request::Schedules(list) => list.consistency,
-            _ => Consistency::Linearizable,
-        };
-        if consistency == Consistency::Stale { Self::Nobody } else { Self::Quorum }
+impl From<Place> for Asks {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Asked => Self::Nobody,
+            Place::Leader => Self::Quorum,
+        }
     }
 }
 
@@ -90,7 +83,7 @@ impl<T> Turns<T> {
 
 /// The reads of all connections.
 pub(crate) struct Reads {
-    turns: Mutex<Turns<(Request, ReplyTo)>>,
+    turns: Mutex<Turns<(ReadRequest, ReplyTo)>>,
     /// Held while one looks at the state; those who wait have it in the order of their coming.
     look: tokio::sync::Mutex<()>,
     /// The newest index applied that was seen here, and when it was seen first.
@@ -119,16 +112,16 @@ impl Reads {
         seen.1.is_some_and(|since| now < since + WRITING_FOR).then_some(PAUSE)
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns<(Request, ReplyTo)>> {
+    fn turns(&self) -> MutexGuard<'_, Turns<(ReadRequest, ReplyTo)>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins with a read, or lets it wait.
-    pub(super) fn ask(dispatch: &Arc<Dispatch>, request: Request, reply: ReplyTo) {
+    pub(super) fn ask(dispatch: &Arc<Dispatch>, request: ReadRequest, place: Place, reply: ReplyTo) {
         if mutants::on(Mutant::ReadsNotInTurn) {
             return crate::raft::spawn(Arc::clone(dispatch).read(request, reply));
         }
-        let key = (reply.connection(), Asks::of(&request));
+        let key = (reply.connection(), Asks::from(place));
         let first = dispatch.reads.turns().ask(key, (request, reply));
         if let Some(first) = first {
             crate::raft::spawn(take_turns(Arc::clone(dispatch), key, first));
@@ -153,7 +146,7 @@ impl Reads {
 }
 
 /// Reads one after the other, until none of the connection is left.
-async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: (Request, ReplyTo)) {
+async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: (ReadRequest, ReplyTo)) {
     let mut next = Some(first);
     while let Some((request, mut reply)) = next {
         let (turn, over) = oneshot::channel::<()>();

@@ -232,13 +232,19 @@ mod tests {
 
     use super::*;
     use crate::queue::command::SessionStamp;
+    use queue_protocol::request_hash::RequestHash;
 
     /// A lease that is parked for request 1 of a connection.
     fn parked(connection: u64) -> Waiter {
         let queues = Bounded::new(vec!["jobs".parse::<QueueName>().expect("a name")]).expect("one queue");
         let lease = Lease { queues, max_messages: 1, max_bytes: 1, lease_ms: None };
-        let stamp =
-            SessionStamp { session: SessionId(connection.into()), number: 1, done_below: 1, opening: None };
+        let stamp = SessionStamp {
+            session: SessionId(connection.into()),
+            number: 1,
+            done_below: 1,
+            opening: None,
+            request: RequestHash::default(),
+        };
         let until = Instant::now();
         Waiter {
             command: Command { session: Some(stamp), op: Op::Lease(lease) },

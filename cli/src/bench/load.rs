@@ -14,8 +14,9 @@ use queue_protocol::client::{Client, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, Push, PushMessage, PushOptions, Receipts, Request};
-use queue_protocol::response::{Answer, PushOutcome, Settled};
+use queue_protocol::request::{Lease, Push, PushMessage, PushOptions, Receipts};
+use queue_protocol::requests::ask;
+use queue_protocol::response::{PushOutcome, Settled};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -193,12 +194,12 @@ impl Load {
         });
         let messages = Bounded::new(rows.collect()).expect("a batch is within the limit");
         let push = Push { queue: self.queue.clone(), create: false, atomic: true, messages };
-        let answered = client.call(Request::Push(push), contents).await?;
-        match &answered.answer {
-            Answer::Pushed(runs) if runs.iter().all(|run| matches!(run, PushOutcome::Stored { .. })) => {
-                Ok(answered.redirects)
-            }
-            other => Err(ClientError::Unknown { what: format!("a push came to {other:?}") }),
+        let answered = client.ask_with(ask::Push(push), contents).await?;
+        let runs = answered.answer;
+        if runs.iter().all(|run| matches!(run, PushOutcome::Stored { .. })) {
+            Ok(answered.redirects)
+        } else {
+            Err(ClientError::Unknown { what: format!("a push came to {runs:?}") })
         }
     }
 
@@ -238,7 +239,7 @@ impl Load {
             wait_ms,
             linger_ms: 0,
         };
-        let leased = client.lease(lease).await?;
+        let leased = client.ask(ask::Lease(lease)).await?;
         if leased.answer.is_empty() {
             return Ok(Vec::new());
         }
@@ -246,7 +247,7 @@ impl Load {
         delivered(&marks);
         let pairs = leased.answer.iter().map(|delivery| (delivery.id, delivery.token)).collect();
         let receipts = Bounded::new(pairs).expect("as many as one lease gives");
-        let settled = client.ack(Receipts { queue: self.queue.clone(), receipts }).await?;
+        let settled = client.ask(ask::Ack(Receipts { queue: self.queue.clone(), receipts })).await?;
         match settled.answer.iter().find(|settled| **settled != Settled::Ok) {
             None => Ok(marks),
             Some(other) => Err(ClientError::Unknown { what: format!("an ack came to {other:?}") }),

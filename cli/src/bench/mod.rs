@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use queue_protocol::client::Client;
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{CreateQueue, RemoveQueue};
+use queue_protocol::requests::ask;
 use queue_protocol::settings::QueueSettings;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep_until};
@@ -87,14 +88,14 @@ async fn make_queue(shell: &Shell) -> Result<QueueName, End> {
     let queue: QueueName = name.parse().expect("a name of letters and digits");
     let create =
         CreateQueue { queue: queue.clone(), settings: QueueSettings::default(), if_not_exists: false };
-    let made = shell.client.create_queue(create).await;
+    let made = shell.client.ask(ask::CreateQueue(Box::new(create))).await;
     made.map_err(|error| Failure::of(error, Some(&queue)))?;
     Ok(queue)
 }
 
 async fn remove(shell: &Shell, queue: &QueueName) -> Result<(), End> {
     let remove = RemoveQueue { queue: queue.clone(), if_exists: true, if_empty: false };
-    let removed = shell.client.remove_queue(remove).await;
+    let removed = shell.client.ask(ask::RemoveQueue(remove)).await;
     removed.map_err(|error| {
         let failure = Failure::of(error, Some(queue)).fact(format!("the queue {queue} is left"));
         failure.hint(format!("`queuectl queue rm {queue} --yes`"))

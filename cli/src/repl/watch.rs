@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use queue_protocol::client::Client;
-use queue_protocol::request::{Consistency, Queues, Request};
-use queue_protocol::response::{Answer, LeaderView};
+use queue_protocol::request::{Consistency, Queues};
+use queue_protocol::requests::ask;
+use queue_protocol::response::LeaderView;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -148,9 +149,9 @@ pub(crate) fn source(
 /// Names of queues as any node knows them; none if nobody answers.
 pub(crate) async fn queue_names(client: &Client) -> Vec<String> {
     let request = Queues { only: None, after: None, consistency: Consistency::Stale };
-    match client.call(Request::Queues(request), Vec::new()).await.map(|answered| answered.answer) {
-        Ok(Answer::Queues(queues)) => queues.iter().map(|view| view.name.to_string()).collect(),
-        _ => Vec::new(),
+    match client.ask(ask::Queues(request)).await {
+        Ok(answered) => answered.answer.iter().map(|view| view.name.to_string()).collect(),
+        Err(_) => Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod file;
 
 use queue_protocol::names::QueueName;
+use queue_protocol::requests::ask;
 use queue_protocol::response::PushOutcome;
 use queue_protocol::txn::{StepDone, TxnOutcome, TxnPart};
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use crate::shell::Shell;
 pub(crate) async fn run(shell: &mut Shell, args: TxnArgs) -> Done {
     let (txn, contents) = file::read(&args.file)?;
     let queues: Vec<Option<QueueName>> = txn.steps.iter().map(file::pushed_to).collect();
-    let answered = shell.client.txn(txn, contents).await;
+    let answered = shell.client.ask_with(ask::Txn(txn), contents).await;
     match answered.map_err(|error| Failure::of(error, None))?.answer {
         TxnOutcome::Done(steps) => {
             if shell.settings.json {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use queue_protocol::client::Client;
 use queue_protocol::explain::{Explain, Hold};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Consistency, Queues, Request};
-use queue_protocol::response::{Answer, QueueView};
+use queue_protocol::request::{Consistency, Queues};
+use queue_protocol::requests::ask;
+use queue_protocol::response::QueueView;
 use serde_json::{Value, json};
 
 use crate::errors::Failure;
@@ -108,7 +109,8 @@ impl<'a> Drainer<'a> {
         for name in self.queues {
             let queues =
                 Queues { only: Some(name.clone()), after: None, consistency: Consistency::Linearizable };
-            let answered = client.queues(queues).await.map_err(|error| Failure::of(error, Some(name)))?;
+            let answered =
+                client.ask(ask::Queues(queues)).await.map_err(|error| Failure::of(error, Some(name)))?;
             answered.answer.iter().for_each(|view| left.add(view));
         }
         self.idle = if count > 0 { 0 } else { self.idle + 1 };
@@ -128,9 +130,8 @@ impl<'a> Drainer<'a> {
         }
         for name in self.queues {
             let explain = Explain { queue: name.clone(), id: None, consistency: Consistency::Linearizable };
-            let answered = client.call(Request::Explain(explain), Vec::new()).await;
-            let answered = answered.map_err(|error| Failure::of(error, Some(name)))?;
-            let Answer::Explained(explained) = answered.answer else { return Ok(false) };
+            let answered = client.ask(ask::Explain(explain)).await;
+            let explained = answered.map_err(|error| Failure::of(error, Some(name)))?.answer;
             let passes = |hold: &Hold| {
                 !matches!(
                     hold,

@@ -1,84 +1,55 @@
-//! The tables of PROTOCOL.md that the code knows: which answer belongs to which request, ranges and defaults.
+//! The tables of PROTOCOL.md that the code knows: the rows of requests, ranges and defaults.
 //!
-//! `UPDATE_BOOK=1 cargo test -p queue-protocol --lib book` writes them anew. Requests and answers are those of `vectors.json`,
-//! which has one of each.
+//! `UPDATE_BOOK=1 cargo test --workspace --lib book` writes them anew.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bytes::BytesMut;
 use serde_json::Value;
-use tokio_util::codec::Decoder;
 
-use super::contents::answers;
-use super::repeat::{Repeat, needs_leader, repeat_of};
-use crate::codec::{FrameCodec, FrameLimits};
-use crate::frame::{Frame, Message};
 use crate::limits as max;
-use crate::request::{Call, Request};
-use crate::response::{Answer, Response};
+use crate::requests::{ANSWERS, At, Class, ROWS, Row, Tail};
 use crate::settings::Settings;
-
-/// The names and numbers of variants, with all samples of each: `"0 push"`.
-type Samples<T> = BTreeMap<(u8, String), Vec<T>>;
 
 fn book_path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md")
 }
 
-/// The messages of one kind in the vectors, by the number and the name of what `pick` takes out of them.
-fn samples<M: Message, T: serde::Serialize>(kind: &str, pick: impl Fn(M) -> Option<T>) -> Samples<T> {
-    let vectors: Value = serde_json::from_str(include_str!("../../vectors.json")).expect("it is JSON");
-    let mut found: Samples<T> = BTreeMap::new();
-    for frame in vectors["frames"].as_array().expect("a list").iter().filter(|frame| frame["kind"] == kind) {
-        let hex = frame["bytes"].as_str().expect("hex");
-        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex");
-        let mut bytes: BytesMut = (0..hex.len()).step_by(2).map(byte).collect();
-        let mut codec = FrameCodec::default();
-        codec.set_limits(FrameLimits::OPEN);
-        let frame_of: Frame = codec.decode(&mut bytes).expect("it is a frame").expect("a whole one");
-        let Some(value) = pick(frame_of.message().expect("it decodes")) else { continue };
-        let number = postcard::to_allocvec(&value).expect("it encodes")[0];
-        let name = frame["name"].as_str().and_then(|name| name.split('/').nth(1)).expect("kind/name");
-        if name == "more" || name == "repeated" {
-            continue;
-        }
-        found.entry((number, name.replace('_', " "))).or_default().push(value);
-    }
-    found
+/// `CreateQueue` as `create queue`.
+fn words(name: &str) -> String {
+    let spaced = |at: usize, letter: char| {
+        let space = if at > 0 && letter.is_ascii_uppercase() { " " } else { "" };
+        format!("{space}{}", letter.to_ascii_lowercase())
+    };
+    name.char_indices().map(|(at, letter)| spaced(at, letter)).collect()
 }
 
-/// Which answer belongs to which request, who is asked, and what may be done without an answer.
+/// The rows of requests: which answer belongs to which, of which class it is, what the tails carry, who is asked.
 fn answers_table() -> String {
-    let requests = samples("Request", |call: Call| Some(call.request));
-    let given = samples("Response", |response: Response| response.result.ok());
-    let mut table =
-        "| request | answer | tail of the answer | stamp | no answer came | asked of |\n".to_owned();
-    table += "|---|---|---|---|---|---|\n";
-    for ((number, name), requests) in &requests {
-        let mine: Vec<_> = given
-            .iter()
-            .filter(|(_, given)| given.iter().any(|given| answers(&requests[0], given)))
-            .collect();
-        let answer = match &mine[..] {
-            [] => "none, only an error".to_owned(),
-            [((number, name), _)] => format!("{number} {name}"),
-            more => panic!("{name} has {} answers", more.len()),
+    let mut table = "| request | answer | class | tail | asked of |\n|---|---|---|---|---|\n".to_owned();
+    for (number, Row { name, answer, class, tail, at }) in ROWS.iter().enumerate() {
+        let number_of = |answer: &str| ANSWERS.iter().position(|other| *other == answer).expect("it is one");
+        let answer = answer.map_or_else(
+            || "none, only an error".to_owned(),
+            |answer| format!("{} {}", number_of(answer), words(answer)),
+        );
+        let class = match class {
+            Class::Change => "change",
+            Class::Read => "read",
+            Class::Wait => "wait",
+            Class::Act => "act",
         };
-        let has_tail = |given: &Vec<Answer>| matches!(given[0], Answer::Delivered(_) | Answer::Peeked(_));
-        let tail = if mine.iter().any(|(_, given)| has_tail(given)) { "contents" } else { "none" };
-        let (stamp, repeat) = match repeat_of(&requests[0]) {
-            Repeat::Numbered => ("yes", "repeat it under its number"),
-            Repeat::Free => ("no", "repeat it"),
-            Repeat::Not => ("no", "look what came of it"),
+        let tail = match tail {
+            Tail::None => "none",
+            Tail::ContentsIn => "contents, of the request",
+            Tail::ContentsOut => "contents, of the answer",
         };
-        let asked = match &requests[0] {
-            Request::Drain(_) => "the node that it is about",
-            first if format!("{first:?}").contains("consistency") => "the leader; `Stale`: any node",
-            first if needs_leader(first) => "the leader",
-            _ => "any node",
+        let asked = match (at, class) {
+            (At::Leader, _) => "the leader",
+            (At::ByConsistency, _) => "the leader; `Stale`: any node",
+            (At::Asked, "act") => "the node that it is about",
+            (At::Asked, _) => "any node",
         };
-        table += &format!("| {number} {name} | {answer} | {tail} | {stamp} | {repeat} | {asked} |\n");
+        table += &format!("| {number} {} | {answer} | {class} | {tail} | {asked} |\n", words(name));
     }
     table
 }

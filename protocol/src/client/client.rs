@@ -18,6 +18,7 @@ use super::session::Session;
 use super::{Answered, ClientConfig, ClientError, Notice};
 use crate::credentials::CLIENT_NAME_DEFAULT;
 use crate::request::{Request, Stamp};
+use crate::requests::ask;
 use crate::response::LeaderView;
 
 /// A session is closed within this time or not at all.
@@ -186,7 +187,7 @@ impl Client {
         if !session.numbers.are_recorded() || session.leader().is_none() {
             return;
         }
-        let closing = self.call(Request::CloseSession, Vec::new());
+        let closing = self.ask(ask::CloseSession);
         // What is not closed now expires later.
         let _ = tokio::time::timeout(CLOSE_MAX, closing).await;
         self.shared.renew(&session);

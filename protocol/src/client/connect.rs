@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Client, ClientConfig, Dial, Error, TcpDial};
 use crate::credentials::CLIENT_NAME_DEFAULT;
-use crate::request::Request;
+use crate::requests::ask;
 use crate::values::server;
 
 /// How a client connects; [`Client::connect`] uses the defaults.
@@ -86,7 +86,7 @@ impl ConnectOptions {
     pub async fn connect(self, servers: impl AsRef<str>) -> Result<Client, Error> {
         let client = self.connect_lazily(servers)?;
         // Any node answers it: one that follows is reached just as well, and the leader is found with the first call.
-        client.call(Request::Status, Vec::new()).await?;
+        client.ask(ask::Status).await?;
         Ok(client)
     }
 

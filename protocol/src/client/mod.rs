@@ -67,7 +67,6 @@ mod numbers;
 mod presence;
 mod pursuit;
 mod queue;
-mod repeat;
 mod search;
 mod session;
 #[cfg(feature = "tls")]

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backoff::Backoff;
 use super::{Client, ClientError};
 use crate::error::ErrorCode;
-use crate::request::Request;
+use crate::request::BindSession;
+use crate::requests::ask;
 
 /// A session is unbound within this time or not at all.
 const UNBIND_MAX: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ impl Client {
     }
 
     async fn set_grace(&self, grace_ms: Option<u64>) -> Result<(), ClientError> {
-        self.call(Request::BindSession { grace_ms }, Vec::new()).await.map(drop)
+        self.ask(ask::BindSession(BindSession { grace_ms })).await.map(drop)
     }
 }
 
@@ -66,7 +67,7 @@ async fn attend(client: Client, grace_ms: u64) {
     let mut backoff = Backoff::new(PAUSE_MS.0, PAUSE_MS.1);
     loop {
         let begin = Instant::now();
-        let ended = client.call(Request::Attend, Vec::new()).await;
+        let ended = client.ask(ask::Attend).await;
         if begin.elapsed() >= HEARD_MIN {
             backoff = Backoff::new(PAUSE_MS.0, PAUSE_MS.1);
         }

@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::client::Shared;
-use super::contents::{answers, split_answer};
+use super::contents::split_answer;
 use super::in_flight::{CallError, Gone, NotAdmitted};
 use super::links::DialError;
 use super::numbers::Number;
-use super::repeat::{Repeat, needs_leader, repeat_of, set_wait, wait_of};
 use super::session::{Session, Target};
 use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
 use crate::request::{Call, Request, Stamp};
+use crate::requests::{Class, Place};
 use crate::response::{Answer, LeaderView, Response};
 
 /// Why a pursuit ended without an answer.
@@ -40,7 +40,7 @@ pub(super) struct Pursuit<'a> {
     pub(super) shared: &'a Shared,
     call: Call,
     contents: Vec<Bytes>,
-    repeat: Repeat,
+    class: Class,
     begin: Instant,
     wait: Duration,
     /// Cancelled when the request is to wait no more.
@@ -79,10 +79,13 @@ impl<'a> Pursuit<'a> {
     /// The pursuit of a request whose contents were checked.
     pub(super) fn new(shared: &'a Shared, request: Request, contents: Vec<Bytes>) -> Self {
         let begin = Instant::now();
-        let wait = Duration::from_millis(wait_of(&request).into());
+        let class = request.row().class;
+        // As long as the client is there: 49 days, and then again.
+        let wait_ms = if class == Class::Wait { u32::MAX } else { request.wait_ms() };
+        let wait = Duration::from_millis(wait_ms.into());
         Self {
             shared,
-            repeat: repeat_of(&request),
+            class,
             call: Call { stamp: None, timeout_ms: 0, request },
             contents,
             begin,
@@ -152,7 +155,7 @@ impl<'a> Pursuit<'a> {
     }
 
     async fn number<'s>(&self, session: &'s Session) -> Result<Option<Number<'s>>, Stop> {
-        if self.repeat != Repeat::Numbered || self.stamp.is_some() {
+        if !self.class.is_stamped() || self.stamp.is_some() {
             return Ok(None);
         }
         match timeout_at(self.deadline, session.numbers.open()).await {
@@ -173,7 +176,7 @@ impl<'a> Pursuit<'a> {
     async fn target(&mut self, session: &Session) -> Result<Arc<Target>, Stop> {
         match self.known_leader(session) {
             Some(leader) => Ok(leader),
-            None if self.shared.config.follow && needs_leader(&self.call.request) => {
+            None if self.shared.config.follow && self.call.request.place() == Place::Leader => {
                 self.find_leader(session).await
             }
             None => self.find_any(session).await,
@@ -196,7 +199,7 @@ impl<'a> Pursuit<'a> {
 
     /// The request opens a session, and no leader has named an index that it could open under.
     pub(super) fn lacks_index(&self, session: &Session) -> bool {
-        self.repeat == Repeat::Numbered && self.stamp.is_none() && !session.links.birth.is_known()
+        self.class.is_stamped() && self.stamp.is_none() && !session.links.birth.is_known()
     }
 
     /// The connection to `target` is gone; people are told if it was the leader's.
@@ -247,7 +250,8 @@ impl<'a> Pursuit<'a> {
         };
         self.call.timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
         let waited = now.saturating_duration_since(self.begin);
-        set_wait(&mut self.call.request, self.wait.saturating_sub(waited));
+        let wait_ms = u32::try_from(self.wait.saturating_sub(waited).as_millis()).unwrap_or(u32::MAX);
+        self.call.request.set_wait_ms(wait_ms);
         let asking = target.connection.call(&self.call, &self.contents, self.deadline);
         let asked = tokio::select! {
             biased;
@@ -257,11 +261,7 @@ impl<'a> Pursuit<'a> {
         let (response, tail) = asked.map_err(Failure::Call)?;
         let Response { at, repeated, lease_clock_ms, result, age } = response;
         let answer = result.map_err(Failure::Refused)?;
-        let contents = if answers(&self.call.request, &answer) {
-            split_answer(&answer, tail)
-        } else {
-            Err("an answer came to another request")
-        };
+        let contents = split_answer(&self.call.request, &answer, tail);
         let contents = contents.map_err(|what| {
             target.connection.fail(Gone::Nonsense(what));
             Failure::Call(CallError::Lost(Gone::Nonsense(what)))
@@ -302,11 +302,10 @@ impl<'a> Pursuit<'a> {
         if forgotten && self.in_doubt() {
             return Err(self.unknown(&error.to_string()).into());
         }
-        if error.code == ErrorCode::SessionExpired && self.repeat == Repeat::Numbered && self.stamp.is_none()
-        {
+        if error.code == ErrorCode::SessionExpired && self.class.is_stamped() && self.stamp.is_none() {
             return Err(Stop::SessionExpired);
         }
-        if error.applied == Applied::Unknown && self.repeat != Repeat::Free {
+        if error.applied == Applied::Unknown && !self.class.changes_nothing() {
             self.trouble().doubt = Some(format!("{} could not confirm it: {error}", target.address));
         }
         let pause = match &error.retry {
@@ -338,7 +337,7 @@ impl<'a> Pursuit<'a> {
             Retry::Again => Some(Duration::ZERO),
             Retry::AfterMs(ms) => Some(Duration::from_millis((*ms).into())),
         };
-        if self.in_doubt() && self.repeat == Repeat::Not {
+        if self.in_doubt() && self.class == Class::Act {
             return Err(self.unknown(&error.to_string()).into());
         }
         self.trouble().refusal = Some(error);
@@ -368,7 +367,7 @@ impl<'a> Pursuit<'a> {
             }
             CallError::NotSent(gone) | CallError::Lost(gone) => self.lost(session, target, &gone),
         }
-        if self.in_doubt() && self.repeat == Repeat::Not {
+        if self.in_doubt() && self.class == Class::Act {
             return Err(self.out_of_time().into());
         }
         self.shared.pass_over(&target.address);
@@ -379,7 +378,7 @@ impl<'a> Pursuit<'a> {
 
     /// Remembers how a try ended, and whether it leaves a doubt.
     fn note_failure(&mut self, target: &Target, error: &CallError) {
-        let free = self.repeat == Repeat::Free;
+        let free = self.class.changes_nothing();
         let trouble = self.trouble();
         trouble.tried.insert(target.address.clone(), error.to_string());
         let sent = matches!(error, CallError::Lost(_) | CallError::TimedOut);

@@ -8,7 +8,7 @@ use queue_protocol::client::worker::{Report, Verdict, Worker};
 use queue_protocol::client::{Client, ClientError, Presence};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::frame::FrameKind;
-use queue_protocol::request::{Call, Request};
+use queue_protocol::request::{BindSession, Call, Request};
 use queue_protocol::response::Answer;
 
 use crate::scripted::*;
@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The next request binds the session, or unbinds it, under a number.
 async fn binds(node: &mut Node, expected: Option<u64>) {
     let (id, call) = node.request().await;
-    assert_eq!(call.request, Request::BindSession { grace_ms: expected });
+    assert_eq!(call.request, Request::BindSession(BindSession { grace_ms: expected }));
     assert!(call.stamp.is_some());
     node.answer(id, Ok(Answer::Bound)).await;
 }
@@ -119,7 +119,7 @@ async fn a_bound_worker_leases_nothing_before_it_is_bound_and_unbinds_at_its_end
                 continue;
             }
             let call: Call = frame.message().unwrap();
-            assert_eq!(call.request, Request::BindSession { grace_ms: None });
+            assert_eq!(call.request, Request::BindSession(BindSession { grace_ms: None }));
             node.answer(frame.request_id, Ok(Answer::Bound)).await;
             unbound = true;
         }

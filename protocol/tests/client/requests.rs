@@ -14,6 +14,7 @@ use queue_protocol::io::FrameReader;
 use queue_protocol::names::{ClusterId, NodeId, SessionId};
 use queue_protocol::proof::{PLAIN, Secret, Told};
 use queue_protocol::request::{Call, Request, Stamp};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Answer, PushOutcome};
 use tokio::io::{AsyncWriteExt, split};
 
@@ -444,7 +445,7 @@ async fn a_transfer_is_not_repeated_once_it_was_sent() {
         node.request().await;
     };
     let begin = tokio::time::Instant::now();
-    let (outcome, ()) = tokio::join!(client.transfer(None), server);
+    let (outcome, ()) = tokio::join!(client.ask(ask::TransferLeader(None)), server);
     assert!(matches!(&outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
     assert!(begin.elapsed() < Duration::from_secs(1), "it was tried again");
 }
@@ -463,7 +464,7 @@ async fn a_read_is_repeated_and_never_unknown() {
         node.request().await;
         node
     };
-    let (outcome, _node) = tokio::join!(client.stats(), server);
+    let (outcome, _node) = tokio::join!(client.ask(ask::Stats), server);
     assert!(matches!(&outcome, Err(ClientError::Unavailable { reached: true, .. })), "{outcome:?}");
 }
 
@@ -523,7 +524,7 @@ async fn servers_of_two_clusters_are_not_mixed() {
         let (secret, admit) = (Secret([0; 32]), |_: &_| Ok(Told::nothing()));
         let _ = accept(&mut reader, &mut writer, &PLAIN, &secret, answer, admit).await;
     };
-    let calls = async { (push(&client).await.unwrap(), client.status("n2:7410").await) };
+    let calls = async { (push(&client).await.unwrap(), client.ask_node("n2:7410", ask::Status).await) };
     let ((_, outcome), ()) = tokio::join!(calls, server);
     assert!(
         matches!(&outcome, Err(ClientError::Incompatible(e)) if e.code == ErrorCode::WrongCluster),
@@ -554,7 +555,7 @@ async fn a_lease_waits_on_top_of_the_timeout_and_is_repeated_with_the_rest() {
         node.answer_with(id, Ok(Answer::Delivered(deliveries)), vec![content.clone()]).await;
         node
     };
-    let (answered, _node) = tokio::join!(client.lease(lease_of(60_000)), server);
+    let (answered, _node) = tokio::join!(client.ask(ask::Lease(lease_of(60_000))), server);
     assert_eq!(answered.unwrap().contents, std::slice::from_ref(&content));
 }
 
@@ -572,7 +573,7 @@ async fn a_content_that_changed_is_never_handed_out() {
             node.answer_with(id, Ok(answer.clone()), vec![Bytes::from_static(tail)]).await;
         }
     };
-    let (answered, ()) = tokio::join!(client.lease(lease_of(0)), server);
+    let (answered, ()) = tokio::join!(client.ask(ask::Lease(lease_of(0))), server);
     assert_eq!(answered.unwrap().contents, std::slice::from_ref(&content));
 }
 
@@ -597,7 +598,7 @@ async fn a_dropped_call_is_cancelled_and_its_number_done() {
         node
     };
     let calls = async {
-        let lease = client.lease(lease_of(60_000));
+        let lease = client.ask(ask::Lease(lease_of(60_000)));
         assert!(tokio::time::timeout(Duration::from_secs(1), lease).await.is_err(), "nothing was answered");
         push(&client).await.unwrap();
         push(&client).await

@@ -7,6 +7,7 @@ use queue_protocol::client::ClientError;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::SESSION_INDEX_MS_MAX;
 use queue_protocol::request::{Request, Stamp};
+use queue_protocol::requests::ask;
 
 use crate::requests::{push, stamp};
 use crate::scripted::*;
@@ -69,7 +70,7 @@ async fn nothing_is_sent_first_under_an_index_that_is_too_old() {
         (idle, next)
     };
     let calls = async {
-        client.stats().await.unwrap_err();
+        client.ask(ask::Stats).await.unwrap_err();
         tokio::time::sleep(Duration::from_millis(SESSION_INDEX_MS_MAX + 1)).await;
         push(&client).await
     };
@@ -160,7 +161,7 @@ async fn a_node_that_led_only_after_its_hello_is_greeted_again_before_anything_i
         (follower, node)
     };
     let calls = async {
-        let status = client.status("n1:7410").await.unwrap();
+        let status = client.ask_node("n1:7410", ask::Status).await.unwrap();
         assert!(matches!(status.answer.leader, Some(leader) if leader.node.0 == 1));
         push(&client).await
     };

@@ -26,9 +26,9 @@ use queue_protocol::peer::{
 };
 use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript};
 use queue_protocol::request::{
-    Action, AlterQueue, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend, ExtendWhich,
-    Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts, RemoveQueue,
-    Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
+    Action, AlterQueue, BindSession, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend,
+    ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts,
+    RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
 };
 use queue_protocol::response::{
     Age, Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
@@ -622,8 +622,7 @@ fn peers() -> Vec<Sample> {
     let prev = Some(LogId { term: 6, leader: NodeId(1), index: 48_210 });
     let commit = Some(LogId { term: 7, leader: NodeId(2), index: 48_211 });
     ask("", PeerRequest::Heartbeat(Heartbeat { vote: vote(), prev, commit }), Vec::new());
-    let said = Announcement { node: NodeId(3), store: StoreId(9), address: text("10.0.0.9:7410"), epoch: 12 };
-    ask("", PeerRequest::Announce(Bounded::new(vec![said]).unwrap()), Vec::new());
+    ask("", PeerRequest::Announce(Bounded::new(vec![announcement(3)]).unwrap()), Vec::new());
     let ping = PeerPing {
         wall_ms: 1_800_000_000_000,
         elapsed_ms: Some(86_400_000),
@@ -665,6 +664,7 @@ fn peers() -> Vec<Sample> {
         generation: 1,
         admission: [0xad; 32],
         sealed: [0x5e; 32],
+        others: Bounded::new(vec![announcement(3)]).unwrap(),
     };
     answer("", PeerResponse::Joined(joined));
     answer("", PeerResponse::Pong(ping));
@@ -755,4 +755,8 @@ fn rest() -> Vec<Sample> {
 /// One of each, in the order of the file.
 pub(crate) fn all() -> Vec<Sample> {
     [hellos(), requests::requests(), responses(), peers(), rest()].into_iter().flatten().collect()
+}
+
+fn announcement(node: u64) -> Announcement {
+    Announcement { node: NodeId(node), store: StoreId(9), address: text("10.0.0.9:7410"), epoch: 12 }
 }

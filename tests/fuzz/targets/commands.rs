@@ -15,6 +15,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::level::Level;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId, StoreId};
 use queue_protocol::request::{Action, NackKind, PushOptions, Select, Sweep};
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::settings::Settings;
 
 use super::snapshot::encode;
@@ -123,7 +124,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let apart: Vec<Vec<Command>> = all.iter().map(|command| vec![command.clone()]).collect();
     let told = |number: u64, op: &Op| {
         let opening = Some(Opening::default());
-        let session = Some(SessionStamp { session: SessionId(3), number, done_below: 1, opening });
+        let session = Some(SessionStamp {
+            session: SessionId(3),
+            number,
+            done_below: 1,
+            opening,
+            request: RequestHash::default(),
+        });
         vec![Command { session, op: op.clone() }]
     };
     let once: Vec<Vec<Command>> = (1..).zip(&story()).map(|(number, op)| told(number, op)).collect();

@@ -17,6 +17,7 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{NodeId, SessionId};
 use queue_protocol::peer::LogId;
+use queue_protocol::request_hash::RequestHash;
 
 use super::commands::story;
 use super::ready;
@@ -130,7 +131,13 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         states.push(encode(&state));
     }
     let opening = Some(Opening::default());
-    let session = Some(SessionStamp { session: SessionId(3), number: 1, done_below: 1, opening });
+    let session = Some(SessionStamp {
+        session: SessionId(3),
+        number: 1,
+        done_below: 1,
+        opening,
+        request: RequestHash::default(),
+    });
     let bind = Command { session, op: Op::BindSession { grace_ms: Some(5_000) } };
     let commands = Bounded::new(vec![bind]).expect("one");
     state.apply(99, &Batch { stamps: Stamps::default(), commands }, &[]);

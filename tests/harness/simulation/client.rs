@@ -11,6 +11,7 @@ use queue_protocol::content;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::QueueName;
 use queue_protocol::request::{CreateQueue, Lease, Push, PushMessage, Request};
+use queue_protocol::requests::ask;
 use queue_protocol::response::Answer;
 use queue_protocol::settings::QueueSettings;
 use tokio::time::Instant;
@@ -100,7 +101,7 @@ pub(super) async fn pop_all(client: &Client, shared: &Shared) {
 pub(super) async fn push_to_lease(client: &Client, shared: &Shared) {
     let settings = QueueSettings { backoff_ms: Some(0), ..QueueSettings::default() };
     let create = CreateQueue { queue: bodies::queue(LEASED), settings, if_not_exists: false };
-    if let Err(error) = client.create_queue(create).await {
+    if let Err(error) = client.ask(ask::CreateQueue(Box::new(create))).await {
         shared.failures.lock().unwrap().push(format!("create: {error}"));
     }
     if let Err(error) = bodies::push(client, LEASED, &["leased"]).await {
@@ -122,7 +123,7 @@ pub(super) async fn lease_twice(client: &Client, shared: &Shared, length: Durati
 async fn leased_once(client: &Client, length_ms: u64) -> Instant {
     loop {
         let lease = bodies::lease(LEASED, 1, Some(length_ms), 30_000);
-        if client.lease(lease).await.is_ok_and(|answered| !answered.answer.is_empty()) {
+        if client.ask(ask::Lease(lease)).await.is_ok_and(|answered| !answered.answer.is_empty()) {
             return Instant::now();
         }
     }

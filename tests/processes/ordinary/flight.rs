@@ -10,6 +10,7 @@ use queue_protocol::error::{Applied, Error, ErrorCode};
 use queue_protocol::frame::FrameKind;
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX};
 use queue_protocol::request::{Consistency, Lease, Peek, Queues, Request};
+use queue_protocol::requests::ask;
 use queue_protocol::response::{Answer, PushOutcome, QueueView};
 
 use super::pipeline::Pipeline;
@@ -29,7 +30,7 @@ async fn seen(client: &Client, what: &str, right: impl Fn(&QueueView) -> bool) {
     until(what, LIMIT, async || {
         let only = Some(queue(IDLE));
         let look = Queues { only, after: None, consistency: Consistency::Linearizable };
-        let answered = client.queues(look).await.map_err(|error| error.to_string())?;
+        let answered = client.ask(ask::Queues(look)).await.map_err(|error| error.to_string())?;
         let view = answered.answer.first().ok_or("no queue")?;
         if right(view) {
             Ok(())
@@ -154,7 +155,7 @@ async fn message_after_a_death(mutant: Option<&str>) -> (Cluster, Client) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parked_leases_of_a_client_that_died_take_nothing() {
     let (_cluster, client) = message_after_a_death(None).await;
-    let leased = client.lease(patient_lease()).await.expect("it is there").answer;
+    let leased = client.ask(ask::Lease(patient_lease())).await.expect("it is there").answer;
     assert_eq!(leased.first().map(|delivery| delivery.attempt), Some(1));
 }
 

@@ -11,6 +11,7 @@ use queue_broker::mutants::{Mutant, VARIABLE};
 use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Client;
 use queue_protocol::request::{CreateQueue, Receipts};
+use queue_protocol::requests::ask;
 use queue_protocol::response::Delivery;
 use queue_protocol::settings::QueueSettings;
 use tokio::time::Instant;
@@ -38,14 +39,18 @@ async fn create(client: &Client) {
     let settings =
         QueueSettings { backoff_ms: Some(0), max_failures: Some(1_000), ..QueueSettings::default() };
     let create = CreateQueue { queue: queue("q"), settings, if_not_exists: true };
-    client.create_queue(create).await.expect("there is a leader");
+    client.ask(ask::CreateQueue(Box::new(create))).await.expect("there is a leader");
 }
 
 async fn leased(client: &Client) -> Delivery {
     let length_ms = u64::try_from(LENGTH.as_millis()).expect("a second");
     let wait_ms = 10_000;
-    let mut given =
-        client.lease(lease("q", 1, Some(length_ms), wait_ms)).await.expect("there is a leader").answer;
+    let mut given = client
+        .ask(ask::Lease(lease("q", 1, Some(length_ms), wait_ms)))
+        .await
+        .expect("there is a leader")
+        .answer
+        .into_vec();
     assert_eq!(given.len(), 1, "the message did not come");
     given.remove(0)
 }
@@ -64,7 +69,7 @@ async fn lasts(client: &Client, before: impl AsyncFnOnce(), after: impl AsyncFnO
     let again = Instant::now();
     assert_eq!((second.id, second.attempt), (first.id, first.attempt + 1));
     let receipts = Bounded::new(vec![(second.id, second.token)]).expect("one");
-    client.ack(Receipts { queue: queue("q"), receipts }).await.expect("there is a leader");
+    client.ask(ask::Ack(Receipts { queue: queue("q"), receipts })).await.expect("there is a leader");
     Lasted { since_sent: again - sent, since_received: again - received }
 }
 

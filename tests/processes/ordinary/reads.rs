@@ -11,6 +11,7 @@ use harness::settings::choose;
 use harness::{LIMIT, until};
 use queue_protocol::client::NewMessage;
 use queue_protocol::request::{Consistency, CreateQueue, Queues, Request};
+use queue_protocol::requests::ask;
 use queue_protocol::settings::QueueSettings;
 
 use super::pipeline::Pipeline;
@@ -33,7 +34,7 @@ async fn overtaken_by(mutant: Option<&str>) -> usize {
             settings: QueueSettings::default(),
             if_not_exists: false,
         };
-        client.create_queue(create).await.expect("it is new");
+        client.ask(ask::CreateQueue(Box::new(create))).await.expect("it is new");
     }
     let counts: Vec<Arc<AtomicUsize>> = (0..FLOODERS).map(|_| Arc::default()).collect();
     let floods: Vec<_> = counts

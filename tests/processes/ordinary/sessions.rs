@@ -10,6 +10,7 @@ use queue_protocol::client::{Connection, NewMessage};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::request::{Push, PushMessage, Request, Stamp};
+use queue_protocol::requests::ask;
 use queue_protocol::response::Answer;
 use tokio::task::JoinSet;
 
@@ -64,7 +65,7 @@ async fn however_many_clients_push_once_the_next_one_is_served() {
         });
     }
     lanes.join_all().await;
-    let stats = cluster.client().stats().await.expect("it leads").answer;
+    let stats = cluster.client().ask(ask::Stats).await.expect("it leads").answer;
     assert_eq!(stats.pushed_total, (LANES * visits) as u64, "no push counted twice");
 }
 

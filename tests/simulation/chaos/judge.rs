@@ -15,6 +15,7 @@ use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::content;
 use queue_protocol::health::{Absence, Judgement, judge as judgement};
 use queue_protocol::request::{Push, PushMessage, Request};
+use queue_protocol::requests::ask;
 use queue_protocol::response::StatusView;
 
 use super::Report;
@@ -93,7 +94,9 @@ impl Court {
                     .iter()
                     .map(|name| {
                         let (asking, address) = (asking.clone(), address(name));
-                        tokio::spawn(async move { asking.status(&address).await.map(|told| told.answer) })
+                        tokio::spawn(async move {
+                            asking.ask_node(&address, ask::Status).await.map(|told| *told.answer)
+                        })
                     })
                     .collect();
                 let mut seen = Vec::new();

@@ -9,6 +9,7 @@ use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::membership::MemberChange;
 use queue_protocol::names::NodeId;
 use queue_protocol::request::Request;
+use queue_protocol::requests::ask;
 use queue_protocol::response::{MemberView, Role, StatusView};
 
 use super::plan::address;
@@ -132,8 +133,8 @@ impl Operator {
             for name in machines {
                 let (this, client) = (self.clone(), looking.clone());
                 tokio::spawn(async move {
-                    if let Ok(answered) = client.status(&address(&name)).await {
-                        this.take(name, answered.answer);
+                    if let Ok(answered) = client.ask_node(&address(&name), ask::Status).await {
+                        this.take(name, *answered.answer);
                     }
                 });
             }

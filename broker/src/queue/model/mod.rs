@@ -18,6 +18,7 @@ use queue_protocol::level::Level;
 use queue_protocol::limits::{SESSION_IDLE_MS, SESSIONS_MAX};
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::request::MessageState;
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::{At, DeadReason, EventKind};
 use queue_protocol::settings::{OnExpiry, Settings};
 
@@ -58,7 +59,7 @@ struct Session {
     /// When it was seen to be in use.
     listed_ms: u64,
     grace_ms: Option<u64>,
-    answers: Vec<(u64, Reply)>,
+    answers: Vec<(u64, RequestHash, Reply)>,
 }
 
 #[derive(Clone, Debug)]
@@ -343,7 +344,7 @@ impl Model {
             .iter()
             .map(|message| (message.shown.body.index, message.shown.body.ordinal))
             .collect();
-        for (_, answer) in self.sessions.iter().flat_map(|session| &session.answers) {
+        for (.., answer) in self.sessions.iter().flat_map(|session| &session.answers) {
             if let Ok(Outcome::Delivered(grants)) = &answer.result {
                 rows.extend(grants.iter().map(|grant| (grant.body.index, grant.body.ordinal)));
             }

@@ -35,8 +35,13 @@ impl Model {
             }
             session.done_below = session.done_below.max(done_below);
             let keep = session.done_below;
-            session.answers.retain(|(number, _)| *number >= keep);
-            if let Some((_, answer)) = session.answers.iter().find(|(answered, _)| *answered == number) {
+            session.answers.retain(|(number, ..)| *number >= keep);
+            if let Some((_, request, answer)) =
+                session.answers.iter().find(|(answered, ..)| *answered == number)
+            {
+                if *request != stamp.request {
+                    return refused(ErrorCode::NumberReused);
+                }
                 return Reply { repeated: true, ..answer.clone() };
             }
             if number - keep >= SESSION_NUMBERS_MAX {
@@ -81,7 +86,7 @@ impl Model {
             });
         }
         let session = self.sessions.iter_mut().find(|session| session.id == stamp.session).unwrap();
-        session.answers.push((stamp.number, reply.clone()));
+        session.answers.push((stamp.number, stamp.request, reply.clone()));
         if let Ok(Outcome::Bound(grace_ms)) = reply.result {
             session.grace_ms = grace_ms;
         }
@@ -171,7 +176,7 @@ impl Model {
     /// The recorded answer.
     pub fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
         let session = self.sessions.iter().find(|known| known.id == session)?;
-        let (_, answer) = session.answers.iter().find(|(answered, _)| *answered == number)?;
+        let (.., answer) = session.answers.iter().find(|(answered, ..)| *answered == number)?;
         Some(Reply { repeated: true, ..answer.clone() })
     }
 }

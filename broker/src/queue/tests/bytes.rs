@@ -24,7 +24,13 @@ fn sample() -> State {
 fn what_decodes_goes_on_like_the_original() {
     let mut state = sample();
     let mut twin = State::decode(&encode(&state)).unwrap();
-    let session = Some(SessionStamp { session: SessionId(7), number: 2, done_below: 1, opening: None });
+    let session = Some(SessionStamp {
+        session: SessionId(7),
+        number: 2,
+        done_below: 1,
+        opening: None,
+        request: RequestHash::default(),
+    });
     let repeat = Command { session, op: lease("mail", 2) };
     let batch = Batch {
         stamps: Stamps::of(2_000_000, 60_000),

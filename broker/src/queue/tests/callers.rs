@@ -21,6 +21,11 @@ pub(super) enum Stamp {
         slot: usize,
         back: u64,
     },
+    /// One of the last numbers again, for another request.
+    Reused {
+        slot: usize,
+        back: u64,
+    },
     /// The first number of a new session.
     Anew(usize),
     /// One of the last numbers of a session that its client has left.
@@ -44,6 +49,7 @@ pub(super) fn stamp() -> impl Strategy<Value = Stamp> {
         8 => (slot(), prop_oneof![Just(0u64), 0u64..6], prop::bool::weighted(0.2))
             .prop_map(|(slot, done, known)| Stamp::Next { slot, done, known }),
         3 => (slot(), 0u64..6).prop_map(|(slot, back)| Stamp::Again { slot, back }),
+        1 => (slot(), 0u64..3).prop_map(|(slot, back)| Stamp::Reused { slot, back }),
         2 => slot().prop_map(Stamp::Anew),
         2 => (0usize..12, 0u64..4).prop_map(|(session, back)| Stamp::Late { session, back }),
         1 => (slot(), prop_oneof![0u64..20, 1_000u64..1_100], 0u64..20, prop::option::of(0u64..1 << 32))
@@ -121,6 +127,7 @@ impl Callers {
             number,
             done_below,
             opening: Some(told.opening),
+            request: RequestHash::default(),
         };
         Some(match *stamp {
             Stamp::None => return None,
@@ -134,6 +141,11 @@ impl Callers {
             Stamp::Again { slot, back } => {
                 let told = *self.told(slot);
                 of(told, told.sent.saturating_sub(back), 1)
+            }
+            Stamp::Reused { slot, back } => {
+                let told = *self.told(slot);
+                let stamp = of(told, told.sent.saturating_sub(back), 1);
+                SessionStamp { request: RequestHash([1; 8]), ..stamp }
             }
             Stamp::Anew(slot) => {
                 self.leave(slot);

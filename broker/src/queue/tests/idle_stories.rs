@@ -123,7 +123,13 @@ fn answers_that_take_too_much_room_go_with_the_sessions_that_are_not_used() {
     let mut apply = |state: &mut State, elapsed_ms, session: u64, count: u32| {
         index += 1;
         let opening = Some(Opening { index: index - 1, source: Source::default() });
-        let stamp = SessionStamp { session: SessionId(session.into()), number: 1, done_below: 1, opening };
+        let stamp = SessionStamp {
+            session: SessionId(session.into()),
+            number: 1,
+            done_below: 1,
+            opening,
+            request: RequestHash::default(),
+        };
         // A known one and a refused one in turn, so that each has an outcome of its own.
         let unique = Some(Unique { key: key("b"), held: UniqueHeld::Reject });
         let options = |k| match k % 2 {

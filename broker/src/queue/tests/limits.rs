@@ -123,7 +123,13 @@ fn answers_of_a_session_are_bounded_in_size() {
     }
     let take = |number| {
         let opening = Some(Opening::default());
-        let session = Some(SessionStamp { session: SessionId(7), number, done_below: 1, opening });
+        let session = Some(SessionStamp {
+            session: SessionId(7),
+            number,
+            done_below: 1,
+            opening,
+            request: RequestHash::default(),
+        });
         Command { session, op: pop("jobs", u16::MAX) }
     };
     let replies = state.apply(200, &batch((1..=300).map(take).collect()), &[]).replies;

@@ -32,6 +32,7 @@ use queue_protocol::level::Level;
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::request::{Action, Due, MessageState, PushOptions, Select, Sweep};
+use queue_protocol::request_hash::RequestHash;
 use queue_protocol::response::{Settled, Swept};
 use queue_protocol::settings::Settings;
 
@@ -183,7 +184,13 @@ impl Broker {
     fn stamp(&mut self, session: u128, number: u64, done_below: u64) -> SessionStamp {
         let now = Opening { index: self.index, source: self.source };
         let opening = Some(*self.openings.entry(session).or_insert(now));
-        SessionStamp { session: SessionId(session), number, done_below, opening }
+        SessionStamp {
+            session: SessionId(session),
+            number,
+            done_below,
+            opening,
+            request: RequestHash::default(),
+        }
     }
 
     /// One command of a session, alone in its entry.

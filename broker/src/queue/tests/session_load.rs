@@ -66,7 +66,13 @@ impl Load {
         for _ in 0..clients {
             self.clients += 1;
             let session = SessionId(self.clients.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-            let stamp = SessionStamp { session, number: 1, done_below: 1, opening: Some(opening) };
+            let stamp = SessionStamp {
+                session,
+                number: 1,
+                done_below: 1,
+                opening: Some(opening),
+                request: RequestHash::default(),
+            };
             commands.push(Command { session: Some(stamp), op: push("jobs", 1) });
             if self.clients.is_multiple_of(REPEATED) {
                 for (late, age_ms) in self.late.iter_mut().zip(AGES_MS) {
@@ -145,7 +151,13 @@ fn ids_are_dropped_early_rather_than_kept_without_end() {
     for entry in 0..count {
         let opening = Opening { index: load.index, source: Source::default() };
         let ids = (0..FIRED_COUNT_MAX).map(|k| SessionId((entry * FIRED_COUNT_MAX + k) as u128));
-        let stamp = |session| SessionStamp { session, number: 1, done_below: 1, opening: Some(opening) };
+        let stamp = |session| SessionStamp {
+            session,
+            number: 1,
+            done_below: 1,
+            opening: Some(opening),
+            request: RequestHash::default(),
+        };
         let close = |session| Command { session: Some(stamp(session)), op: Op::CloseSession };
         first.get_or_insert(stamp(SessionId(0)));
         load.entry(ids.map(close).collect());

@@ -90,6 +90,18 @@ fn a_refusal_is_remembered_like_any_answer() {
 }
 
 #[test]
+fn another_request_under_a_number_is_refused_and_the_first_keeps_its_answer() {
+    let mut broker = Broker::new();
+    let first = broker.call(7, 1, 1, push("jobs", 1));
+    let other = SessionStamp { request: RequestHash([1; 8]), ..broker.stamp(7, 1, 1) };
+    let refused = broker.entry(vec![Command { session: Some(other), op: push("jobs", 2) }]).replies.remove(0);
+    assert_eq!((code(&refused), refused.repeated), (ErrorCode::NumberReused, false));
+    assert!(broker.state.is_lost(&other), "nobody waits for it");
+    assert_eq!(broker.count("jobs"), [1, 0, 0, 0]);
+    assert_eq!(broker.call(7, 1, 1, push("jobs", 1)), Reply { repeated: true, ..first });
+}
+
+#[test]
 fn a_session_of_which_the_leader_knew_that_it_was_open_has_expired_if_it_is_not() {
     let mut broker = Broker::new();
     let known = SessionStamp { opening: None, ..broker.stamp(7, 5, 2) };

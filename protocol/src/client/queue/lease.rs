@@ -6,6 +6,7 @@ use super::{Error, Leased, Queue, Received, ms};
 use crate::bounded::Bounded;
 use crate::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use crate::request::Lease;
+use crate::requests::ask;
 
 /// Messages for a while: `queue.lease().max(10).wait(time).send().await`.
 #[must_use = "nothing is leased before `send`"]
@@ -76,7 +77,7 @@ impl LeaseBuilder {
     /// [`Error::NotFound`] and others; see [`Error`]. After [`Error::Unknown`] messages may be leased that this program never
     /// sees: they come again when their leases end.
     pub async fn send(self) -> Result<Vec<Leased>, Error> {
-        let answered = self.queue.client.lease(self.lease).await?;
+        let answered = self.queue.client.ask(ask::Lease(self.lease)).await?;
         let now = answered.lease_clock_ms;
         let leased = answered.answer.into_iter().zip(&answered.contents);
         Ok(leased.map(|(delivery, it)| Leased::new(self.queue.clone(), delivery, it, now)).collect())
@@ -89,7 +90,7 @@ impl PopBuilder {
     /// # Errors
     /// [`Error::NotFound`] and others; see [`Error`]. After [`Error::Unknown`] messages may be gone that nobody saw.
     pub async fn send(self) -> Result<Vec<Received>, Error> {
-        let answered = self.queue.client.pop(self.lease).await?;
+        let answered = self.queue.client.ask(ask::Pop(self.lease)).await?;
         let popped = answered.answer.into_iter().zip(&answered.contents);
         Ok(popped.map(|(delivery, it)| Received::new(delivery, it)).collect())
     }

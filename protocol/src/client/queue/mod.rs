@@ -25,8 +25,10 @@ use crate::bounded::{Bounded, TooMany};
 use crate::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use crate::names::{QueueName, Receipt};
 use crate::request::{
-    AlterQueue, Consistency, CreateQueue, MessageState, Peek, Queues, Receipts, RemoveQueue,
+    Action, AlterQueue, Consistency, CreateQueue, MessageState, Peek, Queues, Receipts, RemoveQueue, Select,
+    Sweep,
 };
+use crate::requests::ask;
 use crate::response::{QueueView, Settled};
 use crate::settings::QueueSettings;
 
@@ -62,7 +64,7 @@ impl Client {
         loop {
             let after = all.last().map(|view| view.name.clone());
             let page = Queues { only: None, after, consistency: Consistency::Linearizable };
-            let page = self.queues(page).await?.answer;
+            let page = self.ask(ask::Queues(page)).await?.answer;
             if page.is_empty() {
                 return Ok(all);
             }
@@ -88,7 +90,7 @@ impl Queue {
     /// See [`Error`].
     pub async fn create(&self, settings: QueueSettings) -> Result<bool, Error> {
         let create = CreateQueue { queue: self.name.clone(), settings, if_not_exists: true };
-        Ok(self.client.create_queue(create).await?.answer)
+        Ok(self.client.ask(ask::CreateQueue(Box::new(create))).await?.answer)
     }
 
     /// Changes the settings that are named; the version of the queue's settings afterwards.
@@ -97,7 +99,7 @@ impl Queue {
     /// [`Error::NotFound`] and others; see [`Error`].
     pub async fn alter(&self, change: QueueSettings) -> Result<u64, Error> {
         let alter = AlterQueue { queue: self.name.clone(), change, if_version: None };
-        Ok(self.client.alter_queue(alter).await?.answer)
+        Ok(self.client.ask(ask::AlterQueue(Box::new(alter))).await?.answer)
     }
 
     /// Removes the queue with everything in it; how many messages that were, 0 if there was no such queue.
@@ -106,7 +108,7 @@ impl Queue {
     /// See [`Error`].
     pub async fn remove(&self) -> Result<u64, Error> {
         let remove = RemoveQueue { queue: self.name.clone(), if_exists: true, if_empty: false };
-        Ok(self.client.remove_queue(remove).await?.answer)
+        Ok(self.client.ask(ask::RemoveQueue(remove)).await?.answer)
     }
 
     /// Counts, ages and settings of the queue, as of now.
@@ -116,8 +118,8 @@ impl Queue {
     pub async fn stats(&self) -> Result<QueueView, Error> {
         let only = Some(self.name.clone());
         let queues = Queues { only, after: None, consistency: Consistency::Linearizable };
-        let mut views = self.client.queues(queues).await?.answer;
-        views.pop().ok_or_else(|| Error::no_queue(&self.name))
+        let views = self.client.ask(ask::Queues(queues)).await?.answer;
+        views.into_iter().next().ok_or_else(|| Error::no_queue(&self.name))
     }
 
     /// A push of one message. Bytes and texts are bodies: `queue.push("body")`, `queue.push(vec)`.
@@ -159,7 +161,7 @@ impl Queue {
         if receipts.is_empty() {
             return Ok(Vec::new());
         }
-        let settled = self.client.ack(self.receipts(&receipts)?).await?.answer;
+        let settled = self.client.ask(ask::Ack(self.receipts(&receipts)?)).await?.answer;
         Ok(receipts.into_iter().zip(settled).map(|(receipt, settled)| result(receipt, settled)).collect())
     }
 
@@ -168,9 +170,10 @@ impl Queue {
     /// # Errors
     /// [`Error::NotFound`] and others; see [`Error`].
     pub async fn peek(&self, state: MessageState, max: usize) -> Result<Vec<Seen>, Error> {
-        let answered = self.client.peek(self.peek_of(state, max)).await?;
+        let answered = self.client.ask(ask::Peek(self.peek_of(state, max))).await?;
         Ok(answered
             .answer
+            .messages
             .into_iter()
             .zip(answered.contents)
             .map(|(view, it)| Seen::new(view, &it))
@@ -194,7 +197,8 @@ impl Queue {
     /// # Errors
     /// [`Error::NotFound`] and others; see [`Error`].
     pub async fn purge(&self) -> Result<u64, Error> {
-        Ok(self.client.purge(self.name.clone(), None).await?.answer)
+        let all = Sweep::all(self.name.clone(), Select::default(), Action::Delete);
+        Ok(self.client.sweep(all, |_| {}).await?.answer.count)
     }
 
     /// The messages that are dead: failed too often, rejected, expired.

@@ -7,8 +7,9 @@ use crate::bounded::Bounded;
 use crate::client::NewMessage;
 use crate::content::ContentSpec;
 use crate::names::MessageId;
-use crate::request::{Push, PushMessage, Request};
-use crate::response::{Answer, PushOutcome};
+use crate::request::{Push, PushMessage};
+use crate::requests::ask;
+use crate::response::PushOutcome;
 
 /// What became of a message that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,8 @@ async fn push(
     let (messages, contents) = rows(messages);
     let messages = Bounded::new(messages).map_err(|error| over("messages in one push", error))?;
     let push = Push { queue: queue.name.clone(), create, atomic, messages };
-    let answered = queue.client.call(Request::Push(push), contents).await?;
-    let Answer::Pushed(runs) = answered.answer else {
-        unreachable!("an answer to another request is not handed out");
-    };
-    outcomes(&runs, count)
+    let answered = queue.client.ask_with(ask::Push(push), contents).await?;
+    outcomes(&answered.answer, count)
 }
 
 /// What stands in the header for these messages, and their contents for the tail.

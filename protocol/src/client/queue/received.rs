@@ -11,7 +11,8 @@ use crate::checkpoint::{Checkpoint, SaveCheckpoint};
 use crate::client::worker::Verdict;
 use crate::content::{self, Headers};
 use crate::names::{Key, LeaseToken, MessageId, Receipt};
-use crate::request::ExtendWhich;
+use crate::request::{Extend, ExtendWhich, Nack};
+use crate::requests::ask;
 use crate::response::{Delivery, Extended, MessageView, Settled};
 
 /// A message that was handed out.
@@ -175,8 +176,8 @@ impl Leased {
     async fn settle(&self, verdict: &Verdict) -> Result<(), Error> {
         let receipts = self.queue.receipts(&[self.receipt()])?;
         let settled = match verdict.nack() {
-            None => self.queue.client.ack(receipts).await?,
-            Some(kind) => self.queue.client.nack(receipts, kind).await?,
+            None => self.queue.client.ask(ask::Ack(receipts)).await?,
+            Some(kind) => self.queue.client.ask(ask::Nack(Nack { leases: receipts, kind })).await?,
         };
         self.one(&settled.answer)
     }
@@ -187,7 +188,8 @@ impl Leased {
     /// [`Error::StaleReceipt`] if the lease has ended; see [`Error`].
     pub async fn extend(&self, length: Duration) -> Result<(), Error> {
         let which = ExtendWhich::Receipts(self.queue.receipts(&[self.receipt()])?);
-        let Extended { results, .. } = self.queue.client.extend(which, ms(length)).await?.answer;
+        let Extended { results, .. } =
+            self.queue.client.ask(ask::Extend(Extend { leases: which, lease_ms: ms(length) })).await?.answer;
         self.one(&results)
     }
 
@@ -201,7 +203,7 @@ impl Leased {
             Checkpoint::new(progress).map_err(|error| super::over("bytes of checkpoint", error))?;
         let (queue, id, token) = (self.queue.name.clone(), self.id, self.token);
         let save = SaveCheckpoint { queue, id, token, lease_ms: ms(length), checkpoint };
-        let Extended { results, .. } = self.queue.client.save_checkpoint(save).await?.answer;
+        let Extended { results, .. } = self.queue.client.ask(ask::SaveCheckpoint(save)).await?.answer;
         self.one(&results)
     }
 

@@ -11,6 +11,7 @@ use crate::client::Client;
 use crate::client::worker::Verdict;
 use crate::names::{Key, MessageId, Receipt};
 use crate::request::{Change, Edit, Nack, Push};
+use crate::requests::ask;
 use crate::txn::{Condition, Step, StepDone, Txn, TxnOutcome};
 
 /// Changes that are done together or not at all: `client.transaction().ack(&job).push(&next, "body").commit().await`. Steps
@@ -132,10 +133,11 @@ impl Transaction {
         }
         let conditions = Bounded::new(self.conditions).map_err(|error| over("conditions", error))?;
         let steps = Bounded::new(self.steps).map_err(|error| over("steps", error))?;
-        let done = match self.client.txn(Txn { conditions, steps }, self.contents).await?.answer {
-            TxnOutcome::Done(done) => done,
-            TxnOutcome::Failed { at, code } => return Err(Error::Aborted { at, code }),
-        };
+        let done =
+            match self.client.ask_with(ask::Txn(Txn { conditions, steps }), self.contents).await?.answer {
+                TxnOutcome::Done(done) => done,
+                TxnOutcome::Failed { at, code } => return Err(Error::Aborted { at, code }),
+            };
         let mut pushed = Vec::new();
         for step in &*done {
             if let StepDone::Pushed(runs) = step {

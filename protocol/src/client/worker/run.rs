@@ -22,8 +22,10 @@ use crate::client::backoff::Backoff;
 use crate::client::{Answered, Client, ClientError, Presence};
 use crate::content;
 use crate::error::{ErrorCode, Retry};
+use crate::limits::LEASE_COUNT_MAX;
 use crate::names::LeaseToken;
-use crate::request::{self, ExtendWhich, Receipts};
+use crate::request::{self, Extend, ExtendWhich, Nack, Receipts};
+use crate::requests::ask;
 use crate::response::{Delivery, Settled};
 
 /// Lease requests parked at once. Each is for all the room there was when it was made, so two keep it covered.
@@ -37,7 +39,7 @@ const PAUSE_MS: (u64, u64) = (100, 5_000);
 /// Handlers that are told to give back have so long.
 const GIVE_BACK_MAX: Duration = Duration::from_secs(2);
 
-type Asked = (usize, Result<Answered<Vec<Delivery>>, ClientError>);
+type Asked = (usize, Result<Answered<Bounded<Delivery, LEASE_COUNT_MAX>>, ClientError>);
 type Renewed = Vec<(Renewal, Result<Vec<Settled>, ClientError>)>;
 type Settlement = Vec<(Settling, Result<Vec<Settled>, ClientError>)>;
 
@@ -224,7 +226,7 @@ where
             linger_ms: u32::try_from(self.worker.linger.as_millis()).unwrap_or(WAIT_MS).min(WAIT_MS),
         };
         let (client, hurry) = (self.worker.client.clone(), self.hurry.clone());
-        self.asks.push(Box::pin(async move { (count, client.lease_hurried(lease, hurry).await) }));
+        self.asks.push(Box::pin(async move { (count, client.ask_hurried(ask::Lease(lease), hurry).await) }));
     }
 
     fn answered(&mut self, (count, result): Asked) {
@@ -444,15 +446,15 @@ fn is_final(error: &ClientError) -> bool {
 async fn settle_one(client: &Client, settling: Settling) -> (Settling, Result<Vec<Settled>, ClientError>) {
     let receipts = receipts_of(&settling.queue, &settling.pairs);
     let answered = match &settling.nack {
-        None => client.ack(receipts).await,
-        Some(kind) => client.nack(receipts, kind.clone()).await,
+        None => client.ask(ask::Ack(receipts)).await,
+        Some(kind) => client.ask(ask::Nack(Nack { leases: receipts, kind: kind.clone() })).await,
     };
-    (settling, answered.map(|answered| answered.answer))
+    (settling, answered.map(|answered| answered.answer.into_vec()))
 }
 
 async fn renew_one(client: &Client, renewal: Renewal) -> (Renewal, Result<Vec<Settled>, ClientError>) {
-    let receipts = ExtendWhich::Receipts(receipts_of(&renewal.queue, &renewal.pairs));
-    let answered = client.extend(receipts, renewal.lease_ms).await;
+    let leases = ExtendWhich::Receipts(receipts_of(&renewal.queue, &renewal.pairs));
+    let answered = client.ask(ask::Extend(Extend { leases, lease_ms: renewal.lease_ms })).await;
     (renewal, answered.map(|answered| answered.answer.results.into_vec()))
 }
 

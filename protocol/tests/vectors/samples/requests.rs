@@ -171,8 +171,8 @@ pub(super) fn requests() -> Vec<Sample> {
     add("", 318, Request::WeighGroup(weigh(Some(3))));
     add("/unset", 319, Request::WeighGroup(weigh(None)));
     add("", 314, Request::CloseSession);
-    add("", 324, Request::BindSession { grace_ms: Some(5_000) });
-    add("/unbind", 325, Request::BindSession { grace_ms: None });
+    add("", 324, Request::BindSession(BindSession { grace_ms: Some(5_000) }));
+    add("/unbind", 325, Request::BindSession(BindSession { grace_ms: None }));
 
     let message = PushMessage { content: ContentSpec::of(&plain()), options: due(Due::Now) };
     let push = Push { queue: queue(), create: false, atomic: false, messages: list(vec![message]) };

@@ -1,0 +1,491 @@
+//! The way to one other node: a connection that is opened when it is needed, proved with the cluster's secret, and
+//! shared by everything that is said to that node. Votes and heartbeats go before appends.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::type_config::TypeConfigExt;
+use queue_protocol::client::Stream;
+use queue_protocol::error::Error;
+use queue_protocol::frame::OutFrame;
+use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
+use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerId};
+use queue_protocol::io::{FrameReader, Outbox};
+use queue_protocol::names::{ClusterId, NodeId, StoreId};
+use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
+use queue_protocol::proof::{Facts, PeerHello, Seal, Secret, Told, Transcript};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::addresses::Addresses;
+use super::admission::{Gate, Keys};
+use super::bounds::Bounds;
+use super::failed::Failed;
+use super::floors::Floors;
+use crate::outside::Outside;
+use crate::raft::cluster::levels::Spoken;
+use crate::raft::openraft::types::{Member, TypeConfig};
+
+/// How long a dial may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Appends are cut to this: what is urgent waits for no more, and a read of the other side ends within no more.
+const FRAME_SIZE_MAX: usize = 64 << 10;
+/// Frames are put together until a write is this large.
+const WRITE_SIZE: usize = 512 << 10;
+/// A connection on which something is asked and nothing has come for so long is given up. Pings are answered at once,
+/// whatever the disk does; and where bytes are lost without a reset nobody else may ever notice.
+const SILENCE_MAX: Duration = Duration::from_millis(2_500);
+
+/// The request id of what is asked over a connection of its own.
+const ASKED_ID: u64 = 1;
+
+/// Who this node is to its peers.
+#[derive(Clone)]
+pub(crate) struct Credentials {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) store: StoreId,
+    pub(crate) secret: Secret,
+    /// How often the log was opened, this time included.
+    pub(crate) epoch: u32,
+    /// The random number of this process.
+    pub(crate) boot: u64,
+    /// What it speaks, and what the cluster does.
+    pub(crate) spoken: Spoken,
+    /// What shows which node it is; none while it is joining.
+    pub(crate) keys: Option<Arc<Keys>>,
+}
+
+impl Credentials {
+    /// Who this is, without what its log holds.
+    pub(crate) fn hello(&self) -> PeerHello {
+        let Self { node, store, epoch, boot, .. } = *self;
+        PeerHello { epoch, boot, levels: self.spoken.own(), ..PeerHello::nobody(node, store) }
+    }
+
+    /// What this node proves itself with, once it may: `facts`, and its identity.
+    pub(crate) fn tell(&self, transcript: &Transcript, facts: Facts) -> Told {
+        let id = PeerId { node: self.node, store: self.store };
+        let identity = self.keys.as_ref().map(|keys| keys.show(self.cluster, id, transcript));
+        Told { facts, identity }
+    }
+}
+
+/// What goes first on a shared connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Votes, heartbeats, pings.
+    Urgent,
+    /// Appends.
+    Append,
+}
+
+/// An open stream to a peer, hello and proofs done.
+pub(crate) struct PeerStream {
+    pub(crate) reader: FrameReader<ReadHalf<Box<dyn Stream>>>,
+    pub(crate) writer: WriteHalf<Box<dyn Stream>>,
+    pub(crate) hello: PeerHello,
+    /// The cluster of the node that answered; 0 if it has none.
+    pub(crate) cluster: ClusterId,
+    /// Hides keys on it.
+    seal: Seal,
+    /// Where it leads.
+    pub(crate) address: String,
+}
+
+impl PeerStream {
+    /// Asks one thing over a connection that nobody shares, and waits for the answer. There is no deadline here.
+    ///
+    /// # Errors
+    /// The stream failed, or what came is no answer.
+    pub(crate) async fn ask(&mut self, request: &PeerRequest) -> io::Result<PeerResponse> {
+        let mut outbox = Outbox::new();
+        outbox.push(&OutFrame::new(ASKED_ID, request, Vec::new())).map_err(io::Error::other)?;
+        outbox.write_to(&mut self.writer).await?;
+        let frame = self.reader.next().await.map_err(io::Error::other)?;
+        frame.ok_or(io::ErrorKind::UnexpectedEof)?.message().map_err(io::Error::other)
+    }
+
+    /// A key that was hidden in the answer.
+    pub(crate) fn unsealed(&self, hidden: [u8; 32]) -> [u8; 32] {
+        self.seal.apply(ASKED_ID, hidden)
+    }
+}
+
+/// A node does not want to hear of us.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{address}: refused: {error}")]
+pub(crate) struct RefusedBy {
+    address: String,
+    pub(crate) error: Error,
+}
+
+impl SomebodyElse {
+    /// Who it is not, if that is why a connection failed.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// That is why a connection failed.
+    pub(crate) fn is(error: &io::Error) -> bool {
+        Self::of(error).is_some()
+    }
+}
+
+impl RefusedBy {
+    /// What the refusal says, if that is why a connection failed.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+/// Somebody answers who is not the node that was called, or does not know the secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{address}: {error}")]
+pub(crate) struct SomebodyElse {
+    address: String,
+    pub(crate) error: Error,
+}
+
+/// Connects to `address` as a peer; `called` must answer there. A joining node has no gate yet and believes any peer that
+/// proves the secret.
+pub(crate) async fn dial_peer(
+    outside: &Outside,
+    me: &Credentials,
+    gate: Option<&Gate>,
+    address: &str,
+    called: Option<Called>,
+) -> io::Result<PeerStream> {
+    let dialing = outside.net.dial(address);
+    let stream = tokio::time::timeout(DIAL_TIMEOUT, dialing)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("{address} did not answer")))??;
+    let channel = stream.channel();
+    let (read, mut writer) = tokio::io::split(stream);
+    let mut reader = FrameReader::new(read);
+    let own = gate.map_or_else(|| me.hello(), |gate| gate.floors.hello(me));
+    let role = HelloRole::Peer(own.id());
+    // Who joins does not know the cluster yet.
+    let cluster = (me.node != JOINING).then_some(me.cluster);
+    let hello = Hello::new(cluster, role, outside.clock.wall_ms(), outside.random_bytes());
+    let tell = |transcript: &Transcript| me.tell(transcript, own.facts());
+    let proved = peer_handshake(&mut reader, &mut writer, hello, &channel, &me.secret, called, tell).await;
+    let peer = proved.map_err(|error| match error {
+        HandshakeError::Io(error) => error,
+        HandshakeError::Refused(error) => io::Error::other(RefusedBy { address: address.to_owned(), error }),
+        HandshakeError::Rejected(error) => {
+            io::Error::other(SomebodyElse { address: address.to_owned(), error })
+        }
+        other => io::Error::other(format!("{address}: {other}")),
+    })?;
+    if let Some(gate) = gate {
+        let somebody = |error| io::Error::other(SomebodyElse { address: address.to_owned(), error });
+        gate.check(me, &peer).map_err(somebody)?;
+    }
+    Ok(PeerStream {
+        reader,
+        writer,
+        hello: peer.hello,
+        cluster: peer.cluster,
+        seal: peer.seal,
+        address: address.to_owned(),
+    })
+}
+
+type Answer = oneshot::Sender<PeerResponse>;
+
+#[derive(Default)]
+struct Queues {
+    urgent: VecDeque<OutFrame>,
+    append: VecDeque<OutFrame>,
+    pending: BTreeMap<u64, Answer>,
+    next_id: u64,
+    closed: bool,
+}
+
+/// One connection while it lives.
+pub(crate) struct Open {
+    peer: PeerHello,
+    /// Where it leads.
+    address: String,
+    queues: Mutex<Queues>,
+    filled: Notify,
+    gone: watch::Sender<bool>,
+    /// When something came last.
+    heard: Mutex<Instant>,
+}
+
+impl Open {
+    fn heard(&self) -> MutexGuard<'_, Instant> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends; the answer is dropped if the connection breaks first. Requests of one lane arrive in order.
+    pub(crate) fn send(
+        &self,
+        lane: Lane,
+        request: &PeerRequest,
+        tail: Vec<Bytes>,
+    ) -> oneshot::Receiver<PeerResponse> {
+        let (answer, wait) = oneshot::channel();
+        let mut queues = self.queues();
+        if queues.closed {
+            return wait;
+        }
+        let id = queues.next_id;
+        queues.next_id += 1;
+        queues.pending.insert(id, answer);
+        let frames = OutFrame::new(id, request, tail).cut(FRAME_SIZE_MAX);
+        match lane {
+            Lane::Urgent => queues.urgent.extend(frames),
+            Lane::Append => queues.append.extend(frames),
+        }
+        drop(queues);
+        self.filled.notify_one();
+        wait
+    }
+
+    /// Gives the connection up; both halves let go of the socket, and the next request dials anew.
+    pub(crate) fn close(&self) {
+        let mut queues = self.queues();
+        queues.closed = true;
+        queues.pending.clear();
+        queues.urgent.clear();
+        queues.append.clear();
+        drop(queues);
+        self.gone.send_replace(true);
+    }
+
+    async fn closed(&self) {
+        let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    async fn write(self: Arc<Self>, mut writer: WriteHalf<Box<dyn Stream>>) {
+        let mut outbox = Outbox::new();
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut queues = self.queues();
+                if queues.closed {
+                    return;
+                }
+                // Everything urgent, then appends until the next write is large enough to be worth a system call.
+                while outbox.size() < WRITE_SIZE {
+                    let urgent = queues.urgent.pop_front();
+                    let Some(frame) = urgent.or_else(|| queues.append.pop_front()) else { break };
+                    outbox.push(&frame).expect("frames are cut to their limit");
+                }
+            }
+            if outbox.is_empty() {
+                tokio::select! {
+                    () = filled => {}
+                    () = self.closed() => return,
+                }
+                continue;
+            }
+            tokio::select! {
+                written = outbox.write_to(&mut writer) => if written.is_err() {
+                    return self.close();
+                },
+                () = self.closed() => return,
+            }
+        }
+    }
+
+    async fn read(self: Arc<Self>, mut reader: FrameReader<ReadHalf<Box<dyn Stream>>>, floors: Arc<Floors>) {
+        loop {
+            let frame = tokio::select! {
+                frame = reader.next() => frame,
+                () = self.closed() => return,
+            };
+            let Ok(Some(frame)) = frame else { break };
+            *self.heard() = Instant::now();
+            let Ok(response) = frame.message::<PeerResponse>() else { break };
+            if let Err(beyond) = floors.bounds().response(&response) {
+                tracing::warn!(peer = %self.peer.node, error = %beyond, "a peer is disconnected");
+                break;
+            }
+            let answer = self.queues().pending.remove(&frame.request_id);
+            if let Some(answer) = answer {
+                let _ = answer.send(response);
+            }
+        }
+        self.close();
+    }
+}
+
+/// The way to one node.
+pub(crate) struct Link {
+    outside: Outside,
+    me: Credentials,
+    gate: Gate,
+    addresses: Arc<Addresses>,
+    node: NodeId,
+    member: Member,
+    open: tokio::sync::Mutex<Option<Arc<Open>>>,
+    /// Why there is no connection, and when it is tried again.
+    failed: Mutex<Option<Failed>>,
+}
+
+impl Link {
+    pub(crate) fn new(
+        outside: Outside,
+        me: Credentials,
+        gate: Gate,
+        addresses: Arc<Addresses>,
+        node: NodeId,
+        member: Member,
+    ) -> Self {
+        let (open, failed) = (tokio::sync::Mutex::default(), Mutex::default());
+        Self { outside, me, gate, addresses, node, member, open, failed }
+    }
+
+    /// Where the node is dialed now.
+    pub(crate) fn address(&self) -> String {
+        self.addresses.of(self.node, &self.member).unwrap_or_else(|| self.member.address.clone())
+    }
+
+    /// What the node may answer.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.gate.floors.bounds()
+    }
+
+    /// Whose answers count.
+    fn is_current(&self, open: &Open) -> bool {
+        self.gate.floors.is_current(&open.peer)
+    }
+
+    /// An answer counts if no other process of the node was let in since.
+    pub(crate) fn check(&self, open: &Open) -> io::Result<()> {
+        if self.is_current(open) {
+            return Ok(());
+        }
+        open.close();
+        Err(io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "another process of this node has taken its place",
+        ))
+    }
+
+    /// The node answered an append that was sent under `vote`.
+    pub(crate) fn acknowledged(&self, result: &AppendResult, vote: Vote) {
+        self.gate.floors.acknowledged(self.node, result, vote);
+    }
+
+    /// The node gave this one its vote.
+    pub(crate) fn granted(&self, vote: Vote) {
+        self.gate.floors.granted(self.node, vote);
+    }
+
+    /// The shared connection, opened if there is none. Those who come meanwhile wait for the same dial.
+    pub(crate) async fn open(&self) -> io::Result<Arc<Open>> {
+        let mut slot = self.open.lock().await;
+        if let Some(open) = slot.take() {
+            if self.is_current(&open) && open.address == self.address() {
+                if !open.queues().closed {
+                    return Ok(Arc::clone(slot.insert(open)));
+                }
+            } else {
+                open.close();
+            }
+        }
+        let dials = match &*self.failed() {
+            Some(failed) if Instant::now() < failed.again_at => return Err(failed.error()),
+            Some(failed) => failed.dials + 1,
+            None => 0,
+        };
+        let dialed = self.dial().await;
+        let stream = match dialed {
+            Ok(stream) => stream,
+            Err(error) => {
+                let failed = Failed::new(dials, error);
+                let error = failed.error();
+                *self.failed() = Some(failed);
+                return Err(error);
+            }
+        };
+        self.dial_at_once();
+        let open = Arc::new(Open {
+            peer: stream.hello,
+            address: stream.address,
+            queues: Mutex::default(),
+            filled: Notify::new(),
+            gone: watch::Sender::new(false),
+            heard: Mutex::new(Instant::now()),
+        });
+        TypeConfig::spawn(Arc::clone(&open).write(stream.writer));
+        TypeConfig::spawn(Arc::clone(&open).read(stream.reader, Arc::clone(&self.gate.floors)));
+        *slot = Some(Arc::clone(&open));
+        Ok(open)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node was removed: nothing more is said to it.
+    pub(crate) async fn end(&self) {
+        if let Some(open) = self.open.lock().await.take() {
+            open.close();
+        }
+    }
+
+    /// The node is there: no pause is left from when it was not.
+    pub(crate) fn dial_at_once(&self) {
+        *self.failed() = None;
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn dial(&self) -> io::Result<PeerStream> {
+        let address = self.addresses.of(self.node, &self.member).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotConnected, "the cluster has not agreed on its address yet")
+        })?;
+        let called = Called { node: self.node, store: Some(StoreId(self.member.store)) };
+        let stream = dial_peer(&self.outside, &self.me, Some(&self.gate), &address, Some(called)).await?;
+        self.me.spoken.admit(stream.hello.levels).map_err(io::Error::other)?;
+        let newest = self.addresses.newest(self.node);
+        self.gate
+            .floors
+            .admit(&stream.hello, newest.as_ref().or(Some(&self.member)))
+            .map_err(io::Error::other)?;
+        Ok(stream)
+    }
+
+    /// Asks and waits, at most `within`.
+    pub(crate) async fn ask(
+        &self,
+        lane: Lane,
+        request: &PeerRequest,
+        tail: Vec<Bytes>,
+        within: Duration,
+    ) -> io::Result<PeerResponse> {
+        let until = Instant::now() + within;
+        let late =
+            || io::Error::new(io::ErrorKind::TimedOut, format!("{} did not answer in time", self.address()));
+        let open = timeout_at(until, self.open()).await.map_err(|_| late())??;
+        match timeout_at(until, open.send(lane, request, tail)).await {
+            Ok(answer) => {
+                let answer = answer.map_err(|_| {
+                    let what = format!("the connection to {} broke", self.address());
+                    io::Error::new(io::ErrorKind::ConnectionReset, what)
+                })?;
+                self.check(&open).map(|()| answer)
+            }
+            Err(_) => {
+                if open.heard().elapsed() >= SILENCE_MAX {
+                    tracing::info!(node = self.member.name, "a silent connection is given up");
+                    open.close();
+                }
+                Err(late())
+            }
+        }
+    }
+}
