@@ -12,10 +12,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
-use queue_protocol::client::Answered;
+use queue_protocol::bounded::Bounded;
 use queue_protocol::error::ErrorCode;
+use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::request::{Lease, Request};
-use queue_protocol::response::Answer;
+use queue_protocol::requests::Ask;
+use queue_protocol::response::Delivery;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
@@ -65,12 +67,12 @@ pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// What asks for messages again and again.
-pub(super) struct Lines {
+pub(super) struct Lines<A> {
     app: Arc<App>,
     /// What is asked for each time; how long it waits is set anew.
     pub(super) lease: Lease,
     /// Lease or pop.
-    pub(super) kind: fn(Lease) -> Request,
+    pub(super) kind: fn(Lease) -> A,
     /// It ends after so long without a message; `None` goes on.
     pub(super) patience: Option<Duration>,
     /// Of the last message.
@@ -78,7 +80,7 @@ pub(super) struct Lines {
     _place: Place,
 }
 
-impl Lines {
+impl<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>> + 'static> Lines<A> {
     /// Over the connection of this occupant.
     ///
     /// # Errors
@@ -87,7 +89,7 @@ impl Lines {
         app: Arc<App>,
         occupant: &Occupant,
         lease: Lease,
-        kind: fn(Lease) -> Request,
+        kind: fn(Lease) -> A,
         patience: Option<Duration>,
     ) -> Result<Self, Failed> {
         let place = app.flows.enter(occupant)?;
@@ -131,15 +133,13 @@ impl Lines {
 
     async fn ask(&mut self, wait: Duration) -> Result<Bytes, Failed> {
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        let request = (self.kind)(Lease { wait_ms, ..self.lease.clone() });
+        let request: Request = (self.kind)(Lease { wait_ms, ..self.lease.clone() }).into();
         let gateway = &self.app.gateway;
         let answered =
-            if wait_ms == 0 { gateway.ask(request, Vec::new()).await } else { gateway.wait(request).await };
-        let Answered { answer: Answer::Delivered(deliveries), contents, .. } = answered? else {
-            unreachable!("an answer to another request is not handed out");
-        };
+            if wait_ms == 0 { gateway.call(request, Vec::new()).await } else { gateway.wait(request).await };
+        let answered = answered?.to::<A>();
         let mut lines = BytesMut::new();
-        for (delivery, content) in deliveries.iter().zip(&contents) {
+        for (delivery, content) in answered.answer.iter().zip(&answered.contents) {
             lines.put(line(&delivered(delivery, content)?));
         }
         if !lines.is_empty() {

@@ -1,7 +1,7 @@
 //! `/v1/log`: which log lines this node writes, and others for a while.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
@@ -9,6 +9,7 @@ use axum::response::Response;
 use queue_protocol::error::ErrorCode;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::answers::{Failed, json as document};
 use super::serve::App;
@@ -59,7 +60,7 @@ pub(super) async fn choose(State(app): State<Arc<App>>, request: HttpRequest) ->
     logging::choose(level, until).map_err(failed)?;
     tracing::warn!("log.level is {} for {}", wanted.level, humantime::format_duration(length));
     tokio::spawn(async move {
-        tokio::time::sleep_until(until.into()).await;
+        tokio::time::sleep_until(until).await;
         // It says itself what went wrong, if it can.
         if let Err(error) = logging::go_back(Some(until)) {
             tracing::error!(%error, "log.level stays as it is");

@@ -83,7 +83,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     Ok((head.headers, read))
 }
 
-async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>>>(
+async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>> + 'static>(
     app: Arc<App>,
     occupant: Occupant,
     queue: String,

@@ -9,6 +9,7 @@ use queue_protocol::clients::{ClientView, LeaseHolder};
 use queue_protocol::group::{GroupView, Groups};
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::request::{Consistency, MessageState, Peek};
+use queue_protocol::requests::ask;
 use tokio::time::timeout;
 
 use super::model::{KEPT_COUNT, Rates, Row};
@@ -135,11 +136,8 @@ impl Opened {
 }
 
 async fn look(shell: &Shell, name: &QueueName, leader: Option<String>) -> Result<Looked, End> {
-    let groups = async {
-        let groups = Groups { queue: name.clone(), after: None, consistency: Consistency::Linearizable };
-        let answered = shell.client.groups(groups).await;
-        answered.map(|answered| answered.answer).map_err(|error| Failure::of(error, Some(name)).into())
-    };
+    let groups = Groups { queue: name.clone(), after: None, consistency: Consistency::Linearizable };
+    let groups = shell.ask(ask::Groups(groups), Some(name));
     let peek = |state, max_messages| Peek {
         queue: name.clone(),
         state: Some(state),
@@ -152,11 +150,10 @@ async fn look(shell: &Shell, name: &QueueName, leader: Option<String>) -> Result
     let ready = peek::page(shell, peek(MessageState::Ready, 1));
     let leased = peek::page(shell, peek(MessageState::Leased, LEASES_SEEN));
     let rest = async { (explain::of_queue(shell, name).await, waiting(&shell.client, leader, name).await) };
-    let (groups, ready, leased, (why, waiting)): (Result<Vec<GroupView>, End>, _, _, _) =
-        join4(groups, ready, leased, rest).await;
+    let (groups, ready, leased, (why, waiting)) = join4(groups, ready, leased, rest).await;
     let Page { seen: leased, next, .. } = leased?;
     Ok(Looked {
-        groups: groups?,
+        groups: groups?.into_vec(),
         oldest: ready?.seen.into_iter().next(),
         leased,
         has_more: next.is_some(),
