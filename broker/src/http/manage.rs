@@ -190,5 +190,5 @@ pub(super) async fn totals(
 }
 
 async fn all(app: &App) -> Result<Value, Failed> {
-    Ok(queue_json::stats::totals(&app.gateway.ask(ask::Stats).await?.answer))
+    Ok(Value::Object(queue_json::stats::totals(&app.gateway.ask(ask::Stats).await?.answer)))
 }
