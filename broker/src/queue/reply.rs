@@ -9,7 +9,7 @@ use queue_protocol::response::{Answer, At, Edited, Extended, PushOutcome, Settle
 use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
-use super::gone::Gone;
+use super::messages::gone::Gone;
 
 /// Answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
