@@ -1,6 +1,8 @@
 //! The machine's clocks, handed in: the time of day, and the time since boot. For what this process alone waits for there
 //! is `tokio::time`, which the simulator drives.
 
+use queue_protocol::values::milliseconds;
+
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// Unix milliseconds; may jump, either way.
@@ -24,7 +26,7 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn wall_ms(&self) -> u64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        milliseconds(since)
     }
 
     fn boot_ms(&self) -> u64 {

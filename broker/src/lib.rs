@@ -1,13 +1,35 @@
 //! queued, the broker: a durable work queue, replicated by Raft.
 //!
-//! Three layers that cannot see each other: [`queue`] decides, [`log`] remembers, [`server`] talks; only [`raft`] joins
-//! them, and [`node`] starts them. What is outside of the program ([`fs`], [`clock`], network, tasks, randomness) comes
-//! in through [`outside::Outside`], so that the same broker runs on a machine and in a simulation. [`snapshots`] keep
-//! what the log may forget; [`tls`] secures connections below the frames.
+//! [`queue`] decides and [`log`] remembers; neither sees the other, nor anything above. [`raft`] joins them into one
+//! replicated machine, [`server`] and [`http`] bring to it what clients ask, [`node`] starts them all. What is outside of
+//! the program ([`fs`], [`clock`], network, tasks, randomness) comes in through [`outside::Outside`], so that the same
+//! broker runs on a machine and in a simulation. [`snapshots`] keep what the log may forget; [`tls`] secures connections
+//! below the frames.
 //!
 //! [`raft`] has four rooms: [`raft::openraft`] is what openraft calls, [`raft::node`] what a machine has one of,
 //! [`raft::group`] what one Raft group has, with [`raft::group::lead`] for what its leader holds in memory, and
 //! [`raft::cluster`] what the members agree on about themselves.
+//!
+//! [`queue`] has rooms for what a message is (`messages`), where messages wait (`waiting`), who holds them (`leased`),
+//! when things are due (`due`), what is remembered of clients (`clients`), what commands do (`change`) and what is read
+//! (`read`).
+//!
+//! # Floors
+//!
+//! What the product code of each may name of this crate beside itself; `tests/tidy.rs` holds them to this list.
+//!
+//! ```text
+//! clock      nothing
+//! mutants    nothing
+//! fs         mutants
+//! log        fs mutants stages complaint
+//! snapshots  fs mutants
+//! queue      nothing
+//! raft       queue log snapshots fs clock outside mutants stages complaint recurrence
+//! server     raft queue log::LogError outside clock recurrence mutants tls
+//! http       server raft queue::QueueStats outside mutants config::address tls
+//! node       http server raft log snapshots fs clock outside mutants tls
+//! ```
 //!
 //! # The way of one push
 //!

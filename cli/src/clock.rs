@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 pub(crate) use queue_json::time::rfc3339;
+use queue_protocol::values::milliseconds;
 
 /// Now.
 #[expect(clippy::disallowed_methods, reason = "a shell shows times to people; nothing is decided by them")]
@@ -13,7 +14,7 @@ pub(crate) fn now() -> SystemTime {
 /// Unix milliseconds of this machine's clock `ahead` from now.
 pub(crate) fn unix_ms_in(ahead: Duration) -> u64 {
     let since = now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.saturating_add(ahead).as_millis()).unwrap_or(u64::MAX)
+    milliseconds(since.saturating_add(ahead))
 }
 
 /// The time of day of Unix milliseconds, in UTC: `14:04:22Z`.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 /// Bytes that count as come from the beginning: the first of a body may come a moment after its head.
@@ -33,7 +34,7 @@ impl Arrival {
     /// Bytes a second since its head had come; `None` when nothing more is to come.
     pub(super) fn rate(&self) -> Option<u64> {
         let size = self.size.load(Ordering::Relaxed).saturating_add(CREDIT);
-        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let ms = milliseconds(self.began.elapsed());
         (!self.over.load(Ordering::Relaxed)).then(|| size.saturating_mul(1_000) / ms.max(1))
     }
 }

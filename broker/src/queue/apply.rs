@@ -7,15 +7,15 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 
-use super::clocks::Moment;
+use super::clients::sessions::Admission;
 use super::command::{Batch, Command, Op, SessionStamp};
-use super::dead::Leaver;
-use super::deadlines::Head;
-use super::gone::Gone;
+use super::due::clocks::Moment;
+use super::due::deadlines::Head;
 use super::level::is_known;
-use super::messages::Queue;
+use super::messages::dead::Leaver;
+use super::messages::gone::Gone;
+use super::queue::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
-use super::sessions::Admission;
 use super::state::{QueueNumber, State};
 
 /// One entry on its way into the state.

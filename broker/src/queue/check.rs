@@ -3,9 +3,9 @@
 use imbl::{OrdMap, OrdSet};
 use queue_protocol::limits::QUEUES_MAX;
 
-use super::messages::Counts;
+use super::queue::Counts;
+use super::read::turnover::Turnover;
 use super::state::State;
-use super::turnover::Turnover;
 
 impl State {
     /// Asserts that everything kept twice agrees, that no message is in two places, and that all given numbers lie below
@@ -29,7 +29,7 @@ impl State {
             claims.extend(queue.active.holder().map(|holder| (holder, *number)));
             counts = counts.replace(Counts::default(), queue.counts());
             turnover = turnover.grow(Turnover::default(), queue.turnover);
-            for (id, leased) in &queue.leased {
+            for (id, leased) in queue.leased.iter() {
                 assert!(leased.token.0 < self.next_token, "{id}: token");
                 assert!(leased.message.attempts > 0, "{id}: attempts");
                 if let Some(session) = leased.session {

@@ -37,26 +37,26 @@ use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::active::Active;
-use super::answers::Answer;
-use super::bound::is_grace;
+use super::clients::answers::Answer;
+use super::clients::bound::is_grace;
+use super::clients::forgotten::{Forgotten, SESSIONS_FORGOTTEN_MAX};
 use super::command::Opening;
-use super::deadlines::Head as DeadlineHead;
 use super::digest::Digest;
-use super::forgotten::{Forgotten, SESSIONS_FORGOTTEN_MAX};
-use super::groups::Kept;
+use super::due::deadlines::Head as DeadlineHead;
+use super::due::schedules::Schedule;
+use super::leased::active::Active;
 use super::level::is_known;
-use super::line::{Entry, Place, Stored};
-use super::message::{Dead, Delayed, Leased};
-use super::messages::{Counts, Queue};
+use super::messages::line::{Entry, Place, Stored};
+use super::messages::message::{Dead, Delayed, Leased};
 use super::nodes::{Admission, Assigned};
-use super::rate::Bucket;
-use super::ready::Ready;
+use super::queue::{Counts, Queue};
+use super::read::turnover::Turnover;
 use super::reply::{Outcome, Refusal};
 use super::rotation::{Rotation, Stage};
-use super::schedules::Schedule;
 use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
-use super::turnover::Turnover;
+use super::waiting::groups::Kept;
+use super::waiting::rate::Bucket;
+use super::waiting::ready::Ready;
 
 /// Bytes gathered before they are handed out.
 const PIECE_SIZE: usize = 64 << 10;
@@ -191,7 +191,7 @@ impl State {
             to.put_all(kept.len(), kept.iter());
         }
         let sessions = self.sessions.all();
-        let session = |(id, s): (&SessionId, &super::sessions::Session)| {
+        let session = |(id, s): (&SessionId, &super::clients::sessions::Session)| {
             let grace_ms = self.sessions.bound.grace_ms(*id);
             (*id, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
         };

@@ -16,8 +16,8 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
 
-use super::answers::{lease_size_max, push_size_max, steps_size_max};
-use super::bound::RELEASED_COUNT_MAX;
+use super::clients::answers::{lease_size_max, push_size_max, steps_size_max};
+use super::clients::bound::RELEASED_COUNT_MAX;
 use super::nodes::Admission;
 pub use super::rotation::{BeginRotation, NoteRotation};
 

@@ -4,10 +4,10 @@
 use imbl::OrdMap;
 use queue_protocol::names::NodeId;
 
+use super::clients::forgotten::Forgotten;
+use super::clients::sessions::Sessions;
 use super::command::FoundCluster;
-use super::forgotten::Forgotten;
 use super::nodes::{Assigned, Nodes};
-use super::sessions::Sessions;
 use super::state::{QueueNumber, State};
 
 /// More than the lost nodes have given since this state, of ids, tokens, epochs and entries, if clocks are wrong: at

@@ -9,8 +9,8 @@ use queue_protocol::response::{Answer, At, Edited, Extended, PushOutcome, Settle
 use queue_protocol::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
-use super::answers::{PUSH_OUTCOME_SIZE, grant_size, step_size};
-use super::gone::Gone;
+use super::clients::answers::{PUSH_OUTCOME_SIZE, grant_size, step_size};
+use super::messages::gone::Gone;
 
 /// Answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]

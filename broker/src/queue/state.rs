@@ -8,15 +8,15 @@ use queue_protocol::level::Level;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::settings::Settings;
 
+use super::clients::sessions::Sessions;
 use super::command::SessionStamp;
-use super::deadlines::Heads;
 use super::digest::Digest;
-use super::messages::{Counts, Queue};
+use super::due::deadlines::Heads;
+use super::due::schedules::Schedules;
 use super::nodes::Nodes;
+use super::queue::{Counts, Queue};
+use super::read::turnover::Turnover;
 use super::reply::Reply;
-use super::schedules::Schedules;
-use super::sessions::Sessions;
-use super::turnover::Turnover;
 
 /// A queue inside the state: given in order of creation, never reused.
 pub(super) type QueueNumber = u64;

@@ -21,6 +21,7 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::level::Levels;
 use queue_protocol::names::StoreId;
+use queue_protocol::values::milliseconds;
 use tokio::sync::watch;
 
 pub(crate) use self::cluster::levels::Spoken;
@@ -222,12 +223,11 @@ impl Consensus {
         let (clock, witness) = (Arc::clone(&outside.clock), options.witness.clone());
         let times = Times::new(me.credentials.node, clock, log.anchor(), witness);
         let machine = Arc::new(machine.compared(Arc::clone(&agreement)).timed(Arc::clone(&times)));
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = Config {
             cluster_name: me.credentials.cluster.to_string(),
-            heartbeat_interval: millis(options.heartbeat_timeout()),
-            election_timeout_min: millis(options.election_min),
-            election_timeout_max: millis(options.election_max),
+            heartbeat_interval: milliseconds(options.heartbeat_timeout()),
+            election_timeout_min: milliseconds(options.election_min),
+            election_timeout_max: milliseconds(options.election_max),
             max_payload_entries: 1_024,
             max_append_entries: Some(4_096),
             snapshot_policy: SnapshotPolicy::Never,

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use queue_protocol::values::milliseconds;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -128,7 +129,7 @@ impl Budget {
             return;
         }
         shares.asked = Some(now);
-        let young = self.now().saturating_sub(u64::try_from(GIVES_WAY_AFTER.as_millis()).unwrap_or(u64::MAX));
+        let young = self.now().saturating_sub(milliseconds(GIVES_WAY_AFTER));
         let beyond = shares.all.values().filter_map(Weak::upgrade).filter_map(|share| {
             let (held, since) = (share.held.load(Ordering::Relaxed), share.since.load(Ordering::Relaxed));
             (held >= fair && (1..=young).contains(&since)).then_some((since, share))

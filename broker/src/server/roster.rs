@@ -14,6 +14,7 @@ use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
 use queue_protocol::limits::CLIENTS_LISTED_MAX;
 use queue_protocol::names::SessionId;
 use queue_protocol::response::Answer;
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -134,7 +135,7 @@ impl Roster {
             session: open.session,
             client: open.client.clone(),
             address: Text::cut(open.from.to_string()),
-            connected_ms: u64::try_from(open.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            connected_ms: milliseconds(open.since.elapsed()),
             in_flight: u32::try_from(open.flight.count()).unwrap_or(u32::MAX),
             parked: 0,
             parked_on: Bounded::default(),

@@ -11,6 +11,7 @@ use super::{Client, ClientError};
 use crate::error::ErrorCode;
 use crate::request::BindSession;
 use crate::requests::ask;
+use crate::values::milliseconds;
 
 /// A session is unbound within this time or not at all.
 const UNBIND_MAX: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`]; refused if the grace is out of its range.
     pub async fn bind(&self, grace: Duration) -> Result<Presence, ClientError> {
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = milliseconds(grace);
         self.set_grace(Some(grace_ms)).await?;
         let attending = tokio::spawn(attend(self.clone(), grace_ms)).abort_handle();
         Ok(Presence { client: self.clone(), attending })

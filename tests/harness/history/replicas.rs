@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use super::leases::Leases;
 
 /// States are compared at every so manyth entry, and where a snapshot was taken over.
 const COMPARED_EVERY: u64 = 8;
+/// Messages up to which a state is checked whole after each entry.
+const CHECKED_WHOLE_MAX: u64 = 2_000;
+/// With more it is checked at every so manyth entry.
+const CHECKED_EVERY: u64 = 4_096;
 
 /// An entry, as the first node applied it.
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct Tally {
     pub taken: u64,
     /// Comparisons of two states.
     pub compared: u64,
+    /// States that were checked for what must always hold of them.
+    pub checked: u64,
     /// Leases whose time was over.
     pub leases_ended: u64,
 }
@@ -67,7 +74,26 @@ fn hash(state: &State) -> u64 {
     hasher.finish()
 }
 
+/// What a state contradicts itself in, if it does.
+fn broken(state: &State) -> Option<String> {
+    let panic = std::panic::catch_unwind(AssertUnwindSafe(|| state.check())).err()?;
+    let what = panic.downcast_ref::<String>().cloned();
+    Some(what.or_else(|| panic.downcast_ref::<&str>().map(|what| (*what).to_owned())).unwrap_or_default())
+}
+
 impl Inner {
+    /// Asserts what must always hold of a state.
+    fn check(&mut self, node: &str, index: u64, state: &State) {
+        let totals = state.stats();
+        let messages = totals.ready + totals.leased + totals.delayed + totals.dead;
+        if messages <= CHECKED_WHOLE_MAX || index.is_multiple_of(CHECKED_EVERY) {
+            self.tally.checked += 1;
+            let broken =
+                broken(state).map(|what| format!("{node}: the state after entry {index} is broken: {what}"));
+            self.violations.extend(broken);
+        }
+    }
+
     fn compare(&mut self, node: &str, index: u64, state: &State) {
         let found = hash(state);
         self.tally.compared += 1;
@@ -90,6 +116,7 @@ impl Inner {
                 if !self.entries.contains_key(index) {
                     self.violations.extend(self.leases.apply(*index, batch, replies, state));
                     self.tally.leases_ended = self.leases.ended();
+                    self.check(node, *index, state);
                 }
                 self.entry(node, *index, *term, batch, table, replies);
                 let (wall_ms, clock_ms) = (state.wall_ms(), state.elapsed_ms());
@@ -105,6 +132,7 @@ impl Inner {
             }
             Seen::Taken { index, state } => {
                 self.tally.taken += 1;
+                self.check(node, *index, state);
                 self.compare(node, *index, state);
                 (*index, *state)
             }

@@ -24,8 +24,8 @@ use queue_protocol::settings::{OnExpiry, Settings};
 
 use super::NextDue;
 use super::command::{Batch, ErrorText, Opening};
+use super::read::view::{Holding, Peeked};
 use super::reply::{BodyRef, Outcome, Refusal, Reply};
-use super::view::{Holding, Peeked};
 
 #[derive(Clone, Debug)]
 struct Message {

@@ -9,7 +9,7 @@ use queue_protocol::settings::Settings;
 
 use super::super::command::{ErrorText, Lease, Op, Receipts};
 use super::super::level::LEVEL_KNOWN_MAX;
-use super::super::message::backoff_ms;
+use super::super::messages::message::backoff_ms;
 use super::super::reply::{BodyRef, Grant, Outcome, Refusal};
 use super::{Message, Model, Queue, make_ready, refusal, refusal_of};
 

@@ -7,8 +7,8 @@ use queue_protocol::response::{DeadReason, PushOutcome};
 use queue_protocol::settings::OnFull;
 
 use super::super::command::Push;
+use super::super::read::view::Peeked;
 use super::super::reply::{BodyRef, Outcome, Refusal};
-use super::super::view::Peeked;
 use super::{Message, Model, refusal_of};
 
 impl Model {

@@ -12,7 +12,7 @@ use queue_protocol::schedule::{Missed, When};
 use super::super::NextFire;
 use super::super::command::{Fire, SetSchedule};
 use super::super::model::Model;
-use super::super::view::Peeked;
+use super::super::read::view::Peeked;
 use super::histories::{Clients, STATES, Step, step};
 use super::*;
 

@@ -5,7 +5,7 @@ use queue_protocol::request::{MessageState, NackKind, Unique, UniqueHeld};
 use queue_protocol::response::{DeadReason, PushOutcome};
 use queue_protocol::settings::{OnExpiry, QueueSettings};
 
-use super::super::deadlines::FIRED_COUNT_MAX;
+use super::super::due::deadlines::FIRED_COUNT_MAX;
 use super::settings_stories::{alter, with};
 use super::*;
 

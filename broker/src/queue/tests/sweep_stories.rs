@@ -5,9 +5,9 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::request::{Change, NackKind};
 use queue_protocol::response::{DeadReason, Edited, EventKind};
 
+use super::super::change::sweep::SWEPT_COUNT_MAX;
 use super::super::command::ErrorText;
-use super::super::sweep::SWEPT_COUNT_MAX;
-use super::super::view::Peeked;
+use super::super::read::view::Peeked;
 use super::*;
 
 const DELETE: Action = Action::Delete;

@@ -18,6 +18,7 @@ use queue_protocol::error::Error;
 use queue_protocol::health::{Contact, HealthView, LeadView, Refusal};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::PeerResponse;
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use crate::mutants::{self, Mutant};
@@ -34,10 +35,6 @@ const ENDS_MAX: Duration = Duration::from_secs(10);
 const ENDS_EVERY: Duration = Duration::from_millis(100);
 /// Members told of.
 const MEMBERS_MAX: usize = 64;
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// When what `node` has answered last was sent, if this node leads.
 pub(in crate::raft) fn heard(metrics: &RaftMetrics<TypeConfig>, node: u64) -> Option<clocks::Instant> {
@@ -172,9 +169,9 @@ impl Consensus {
         let quorum = if mutants::on(Mutant::QuorumTakenForGranted) { Some(Duration::ZERO) } else { quorum };
         Some(LeadView {
             ready: self.ready() == Some(leadership),
-            quorum_ms: quorum.map(millis),
-            lease_ms: millis(self.options.election_max),
-            commit_behind_ms: millis(self.log_ends.behind(leadership, self.commit_index(), last, now)),
+            quorum_ms: quorum.map(milliseconds),
+            lease_ms: milliseconds(self.options.election_max),
+            commit_behind_ms: milliseconds(self.log_ends.behind(leadership, self.commit_index(), last, now)),
         })
     }
 
@@ -189,11 +186,11 @@ impl Consensus {
         let others = members.filter(|node| *node != me).take(MEMBERS_MAX);
         let contact = |node: u64| {
             let known = self.known.of(node, now);
-            let pong_ms = known.pong.map(|at| millis(now.saturating_duration_since(at)));
-            let beat_ms = heard(&metrics, node).map(|at| millis(at.elapsed()));
+            let pong_ms = known.pong.map(|at| milliseconds(now.saturating_duration_since(at)));
+            let beat_ms = heard(&metrics, node).map(|at| milliseconds(at.elapsed()));
             let matched = metrics.replication.as_ref().and_then(|all| all.get(&node).copied().flatten());
             let matched = matched.map_or(0, |id| id.index);
-            let behind = |leadership| millis(self.log_ends.behind(leadership, matched, last, now));
+            let behind = |leadership| milliseconds(self.log_ends.behind(leadership, matched, last, now));
             let behind_ms = leadership.map(behind);
             Contact {
                 node: NodeId(node),
@@ -220,7 +217,7 @@ mod tests {
         let ends = LogEnds::default();
         let begin = Instant::now();
         let after = |ms| begin + Duration::from_millis(ms);
-        let behind = |index, last, ms| millis(ends.behind(FIRST, index, last, after(ms)));
+        let behind = |index, last, ms| milliseconds(ends.behind(FIRST, index, last, after(ms)));
         ends.note(FIRST, 100, begin);
         assert_eq!(behind(100, 100, 5_000), 0, "nothing is behind where nothing came");
         ends.note(FIRST, 100, after(4_000));

@@ -12,6 +12,7 @@ use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use super::health;
@@ -222,7 +223,7 @@ impl Consensus {
             snapshot_index: index(self.machine.snapshot_last()),
             purged_index: index(log.purged),
             disk_free_bytes: self.room.borrow().free,
-            uptime_ms: u64::try_from(self.pulse.age().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: milliseconds(self.pulse.age()),
             version: Text::cut(env!("CARGO_PKG_VERSION")),
             drained: self.drained.load(Ordering::Relaxed),
             level: self.me.credentials.spoken.cluster(),

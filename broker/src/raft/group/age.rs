@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use queue_protocol::peer::Lead;
 use queue_protocol::response::Age;
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use super::times::Now;
@@ -56,8 +57,7 @@ impl Told {
         let reached = inner.ahead.iter().filter(|(index, _)| *index <= applied).map(|(_, at)| *at).max();
         inner.fresh = inner.fresh.max(reached);
         inner.ahead.retain(|(index, _)| *index > applied);
-        let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        inner.fresh.map_or(Age::Unknown, |at| Age::AtMostMs(millis(now.saturating_duration_since(at))))
+        inner.fresh.map_or(Age::Unknown, |at| Age::AtMostMs(milliseconds(now.saturating_duration_since(at))))
     }
 }
 
@@ -77,7 +77,7 @@ impl Consensus {
     /// What this node says of itself if it leads.
     pub(in crate::raft) fn lead(&self) -> Option<Lead> {
         self.ready()?;
-        let confirmed_age_ms = u64::try_from(self.seat.acked_age()?.as_millis()).unwrap_or(u64::MAX);
+        let confirmed_age_ms = milliseconds(self.seat.acked_age()?);
         Some(Lead { commit_index: self.commit_index(), confirmed_age_ms })
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use openraft::alias::InstantOf;
+use queue_protocol::values::milliseconds;
 
 use crate::mutants::{self, Mutant};
 use crate::raft::openraft::types::TypeConfig;
@@ -70,7 +71,7 @@ impl Stamper {
 
     /// Milliseconds confirmed and not stamped yet.
     pub(crate) fn pending_ms(&self) -> u64 {
-        u64::try_from(self.unstamped.as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.unstamped)
     }
 
     /// A quorum has answered within the lease.

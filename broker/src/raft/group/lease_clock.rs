@@ -5,6 +5,7 @@
 //!               |<---------------- the lag ----------------------->| this moment
 //! ```
 
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use crate::raft::Consensus;
@@ -19,7 +20,7 @@ pub(crate) struct LeaseClockAt {
 impl LeaseClockAt {
     /// What it shows at this moment.
     pub(crate) fn now_ms(self) -> u64 {
-        self.ms.saturating_add(u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.ms.saturating_add(milliseconds(self.at.elapsed()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Queue, Seen, ms, over};
+use super::{Error, Queue, Seen, milliseconds, over};
 use crate::bounded::{Bounded, Text};
 use crate::names::MessageId;
 use crate::request::{Action, MessageState, Select, Sweep};
@@ -66,13 +66,13 @@ impl SweepBuilder {
 
     /// Pushed longer ago than this.
     pub fn older_than(mut self, time: Duration) -> Self {
-        self.sweep.select.older_than_ms = Some(ms(time));
+        self.sweep.select.older_than_ms = Some(milliseconds(time));
         self
     }
 
     /// Died at most this long ago.
     pub fn died_within(mut self, time: Duration) -> Self {
-        self.sweep.select.died_within_ms = Some(ms(time));
+        self.sweep.select.died_within_ms = Some(milliseconds(time));
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Leased, Queue, Received, ms};
+use super::{Error, Leased, Queue, Received, milliseconds};
 use crate::bounded::Bounded;
 use crate::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use crate::request::Lease;
@@ -49,13 +49,13 @@ macro_rules! options {
 
             /// How long to wait for the first message, at most 5 min. Default: not at all.
             pub fn wait(mut self, time: Duration) -> Self {
-                self.lease.wait_ms = u32::try_from(ms(time)).unwrap_or(u32::MAX);
+                self.lease.wait_ms = u32::try_from(milliseconds(time)).unwrap_or(u32::MAX);
                 self
             }
 
             /// Once a message is there, how long to wait for `max` of them, at most 5 min. Default: not at all.
             pub fn linger(mut self, time: Duration) -> Self {
-                self.lease.linger_ms = u32::try_from(ms(time)).unwrap_or(u32::MAX);
+                self.lease.linger_ms = u32::try_from(milliseconds(time)).unwrap_or(u32::MAX);
                 self
             }
         }
@@ -67,7 +67,7 @@ options! { LeaseBuilder PopBuilder }
 impl LeaseBuilder {
     /// How long the messages are leased, 1 s to 12 h. Default: as the queue is set (30 s).
     pub fn length(mut self, time: Duration) -> Self {
-        self.lease.lease_ms = Some(ms(time));
+        self.lease.lease_ms = Some(milliseconds(time));
         self
     }
 

@@ -104,16 +104,16 @@ macro_rules! options {
 
 options! {
     /// Ready after this time, at most 366 days; until then it is delayed.
-    delay(self, delay: Duration) { self.options.due = Due::AfterMs(super::ms(delay)); }
+    delay(self, delay: Duration) { self.options.due = Due::AfterMs(super::milliseconds(delay)); }
 
     /// Ready at this time of day of the cluster; at once if it has passed.
     not_before(self, time: SystemTime) {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.options.due = Due::AtMs(super::ms(since));
+        self.options.due = Due::AtMs(super::milliseconds(since));
     }
 
     /// Expires this long after the push unless it was settled before. Default: as the queue is set.
-    ttl(self, ttl: Duration) { self.options.ttl_ms = Some(super::ms(ttl)); }
+    ttl(self, ttl: Duration) { self.options.ttl_ms = Some(super::milliseconds(ttl)); }
 
     /// 0 to 31, higher is delivered first. Default: 4.
     priority(self, priority: u8) { self.options.priority = priority; }

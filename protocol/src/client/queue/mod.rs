@@ -10,8 +10,6 @@ mod push;
 mod received;
 mod transaction;
 
-use std::time::Duration;
-
 pub use self::dead::{DeadLetters, SweepBuilder};
 pub use self::error::Error;
 pub use self::lease::{LeaseBuilder, PopBuilder};
@@ -31,6 +29,7 @@ use crate::request::{
 use crate::requests::ask;
 use crate::response::{QueueView, Settled};
 use crate::settings::QueueSettings;
+use crate::values::milliseconds;
 
 /// One queue of the cluster. Cheap to clone; making a handle asks nobody, and the queue need not exist yet.
 #[derive(Clone)]
@@ -223,10 +222,6 @@ fn result(receipt: Receipt, settled: Settled) -> Result<(), Error> {
         Settled::Stale => Err(Error::StaleReceipt { receipt, gone: false }),
         Settled::Gone => Err(Error::StaleReceipt { receipt, gone: true }),
     }
-}
-
-fn ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn invalid(error: &impl std::fmt::Display) -> Error {

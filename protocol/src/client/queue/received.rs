@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::{Error, Queue, ms, result};
+use super::{Error, Queue, milliseconds, result};
 use crate::checkpoint::{Checkpoint, SaveCheckpoint};
 use crate::client::worker::Verdict;
 use crate::content::{self, Headers};
@@ -145,7 +145,7 @@ impl Leased {
     /// # Errors
     /// As [`Leased::fail`].
     pub async fn fail_for(&self, delay: Duration, why: impl Into<String>) -> Result<(), Error> {
-        self.settle(&Verdict::Fail { delay_ms: Some(ms(delay)), error: why.into() }).await
+        self.settle(&Verdict::Fail { delay_ms: Some(milliseconds(delay)), error: why.into() }).await
     }
 
     /// Given back without counting a failure: comes again at once, in its old place.
@@ -161,7 +161,7 @@ impl Leased {
     /// # Errors
     /// As [`Leased::release`].
     pub async fn release_for(&self, delay: Duration) -> Result<(), Error> {
-        self.settle(&Verdict::Release { delay_ms: ms(delay) }).await
+        self.settle(&Verdict::Release { delay_ms: milliseconds(delay) }).await
     }
 
     /// Dead at once: it will never succeed. `why` is kept with it, up to 1 KiB.
@@ -188,8 +188,12 @@ impl Leased {
     /// [`Error::StaleReceipt`] if the lease has ended; see [`Error`].
     pub async fn extend(&self, length: Duration) -> Result<(), Error> {
         let which = ExtendWhich::Receipts(self.queue.receipts(&[self.receipt()])?);
-        let Extended { results, .. } =
-            self.queue.client.ask(ask::Extend(Extend { leases: which, lease_ms: ms(length) })).await?.answer;
+        let Extended { results, .. } = self
+            .queue
+            .client
+            .ask(ask::Extend(Extend { leases: which, lease_ms: milliseconds(length) }))
+            .await?
+            .answer;
         self.one(&results)
     }
 
@@ -202,7 +206,7 @@ impl Leased {
         let checkpoint =
             Checkpoint::new(progress).map_err(|error| super::over("bytes of checkpoint", error))?;
         let (queue, id, token) = (self.queue.name.clone(), self.id, self.token);
-        let save = SaveCheckpoint { queue, id, token, lease_ms: ms(length), checkpoint };
+        let save = SaveCheckpoint { queue, id, token, lease_ms: milliseconds(length), checkpoint };
         let Extended { results, .. } = self.queue.client.ask(ask::SaveCheckpoint(save)).await?.answer;
         self.one(&results)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::push::{outcomes, rows};
-use super::{Error, Leased, Message, Pushed, Queue, invalid, ms, over};
+use super::{Error, Leased, Message, Pushed, Queue, invalid, milliseconds, over};
 use crate::bounded::Bounded;
 use crate::client::Client;
 use crate::client::worker::Verdict;
@@ -82,7 +82,7 @@ impl Transaction {
     /// Lets a lease end `length` from now, 1 s to 12 h; nothing is done if it has ended.
     pub fn extend(self, leased: &Leased, length: Duration) -> Self {
         let leases = leased.queue().receipts(&[leased.receipt()]);
-        self.step(leases.map(|leases| Step::Extend { leases, lease_ms: ms(length) }))
+        self.step(leases.map(|leases| Step::Extend { leases, lease_ms: milliseconds(length) }))
     }
 
     /// Changes messages by id; nothing is done if one of them is not there, or leased.

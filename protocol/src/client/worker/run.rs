@@ -27,6 +27,7 @@ use crate::names::LeaseToken;
 use crate::request::{self, Extend, ExtendWhich, Nack, Receipts};
 use crate::requests::ask;
 use crate::response::{Delivery, Settled};
+use crate::values::milliseconds;
 
 /// Lease requests parked at once. Each is for all the room there was when it was made, so two keep it covered.
 const CREDIT: usize = 2;
@@ -221,7 +222,7 @@ where
             queues: self.worker.queues.clone(),
             max_messages: u16::try_from(count).expect("at most 256"),
             max_bytes: ANSWER_SIZE_MAX,
-            lease_ms: self.worker.lease.map(|lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)),
+            lease_ms: self.worker.lease.map(milliseconds),
             wait_ms: if self.worker.until_empty { 0 } else { WAIT_MS },
             linger_ms: u32::try_from(self.worker.linger.as_millis()).unwrap_or(WAIT_MS).min(WAIT_MS),
         };

@@ -1,0 +1,4 @@
+//! Who holds messages, and whom a queue serves.
+
+pub(in crate::queue) mod active;
+pub(in crate::queue) mod leases;
