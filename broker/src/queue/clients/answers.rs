@@ -20,19 +20,19 @@ const ANSWER_SIZE: u64 = 56;
 /// One message of a delivery, besides the name of its queue.
 const GRANT_SIZE: u64 = 64;
 /// One result of a push.
-pub(super) const PUSH_OUTCOME_SIZE: u64 = 16;
+pub(in crate::queue) const PUSH_OUTCOME_SIZE: u64 = 16;
 
 /// One step of a transaction, besides its results.
 const STEP_SIZE: u64 = 16;
 
 /// What a message of a delivery counts.
-pub(super) fn grant_size(grant: &Grant) -> u64 {
+pub(in crate::queue) fn grant_size(grant: &Grant) -> u64 {
     let checkpoint = grant.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.as_bytes().len());
     GRANT_SIZE + (grant.queue.as_str().len() + checkpoint) as u64
 }
 
 /// What a step counts.
-pub(super) fn step_size(step: &StepDone) -> u64 {
+pub(in crate::queue) fn step_size(step: &StepDone) -> u64 {
     let runs = if let StepDone::Pushed(runs) = step { runs.len() as u64 } else { 0 };
     STEP_SIZE + runs * PUSH_OUTCOME_SIZE
 }
