@@ -27,7 +27,7 @@
 //! queue      nothing
 //! raft       queue log snapshots fs clock outside mutants stages complaint recurrence
 //! server     raft queue log::LogError outside clock recurrence mutants tls
-//! http       server raft queue::QueueStats outside mutants config::address tls
+//! http       server raft queue::QueueStats outside mutants config::address tls logging
 //! node       http server raft log snapshots fs clock outside mutants tls
 //! ```
 //!

@@ -189,8 +189,8 @@ mutants! {
     TlsForgotten => "tls-forgotten" in Processes,
     /// A secret is given to whoever asks, over whatever connection.
     SecretOverPlainLink => "secret-over-plain-link" in Processes,
-    /// A rotation goes on when a majority of the members has the next secret.
-    SecretSwitchedByMajority => "secret-switched-by-majority" in Units,
+    /// A rotation goes on before all members have the next secret.
+    SecretSwitchedEarly => "secret-switched-early" in Units,
 }
 
 /// Whether the unit test `name` passes as it is and fails in a process with the bug.

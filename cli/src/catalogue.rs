@@ -49,6 +49,12 @@ const OWN: &[(&str, Exit, &str, &str)] = &[
         "check the path, its permissions and the space",
     ),
     (
+        "not_forgotten",
+        Exit::Retry,
+        "not every node was told that a member may be dialed in the clear again",
+        "the lines below the error say which were not: repeat it when they answer",
+    ),
+    (
         "looks_binary",
         Exit::BadData,
         "standard input has a NUL byte and would be cut into lines",

@@ -346,6 +346,7 @@ mod tests {
             "schedule_limit 75",
             "states_differ 75",
             "session_not_bound 73",
+            "number_reused 76",
             "tls_required 77",
             "tls_off 77",
             "node_removed 66",

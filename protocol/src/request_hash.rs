@@ -58,7 +58,7 @@ mod tests {
         let bytes = postcard::to_allocvec(&Request::CloseSession).expect("it encodes");
         assert_eq!(
             (bytes, format!("{:?}", RequestHash::of(&Request::CloseSession))),
-            (vec![14], String::new())
+            (vec![14], "83cb98d7cf7a040c".to_owned())
         );
     }
 

@@ -45,6 +45,16 @@ impl Ran {
         self
     }
 
+    /// Checks that standard output has `text` in it.
+    ///
+    /// # Panics
+    /// If it has not, with all that it said.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "{text:?} is not in\n{self}");
+        self
+    }
+
     /// The only document on standard output.
     ///
     /// # Panics

@@ -219,7 +219,7 @@ async fn a_node_that_has_spoken_tls_is_not_dialed_in_the_clear_before_it_is_forg
             .ctl(&["cluster", "tls-forget", "n3", "--timeout", "20s"])
             .await
             .expect(0)
-            .says("in the clear again");
+            .prints("in the clear again");
         cluster.ctl(&["cluster", "wait", "--for", "applied", "--timeout", "60s"]).await.expect(0);
         !is_kept_out
     };

@@ -84,7 +84,7 @@ async fn a_rotation_under_pushes_gives_every_member_another_secret_and_ends_what
 
     let before = secret(&cluster, 0);
     let ran = cluster.ctl(&["cluster", "rotate-secret", "--timeout", "60s"]).await.expect(0);
-    ran.says("the cluster's secret is number 2 now, fingerprint ");
+    ran.prints("the cluster's secret is number 2 now, fingerprint ");
     assert!(line.ends(Duration::from_secs(3)).await, "what was proved with the old secret goes on");
     let refused = joining.dial_secured(cluster.address(leader)).await.err().expect("its secret is old");
     assert!(refused.contains("the cluster's secret was not proved"), "{refused}");
@@ -108,7 +108,7 @@ async fn a_rotation_under_pushes_gives_every_member_another_secret_and_ends_what
     cluster.ctl(&["cluster", "wait", "--for", "voters=4", "--timeout", "60s"]).await.expect(0);
     let ran =
         cluster.ctl(&["cluster", "remove", "n5", "--rotate", "--yes", "--timeout", "60s"]).await.expect(0);
-    ran.says("the cluster's secret is number 3 now");
+    ran.prints("the cluster's secret is number 3 now");
     for n in 0..3 {
         cluster.restart(n).await;
     }
@@ -221,7 +221,7 @@ async fn a_member_that_is_away_is_waited_for_or_left_out_and_comes_back_with_a_c
     assert_eq!(cluster.status(0).await.expect("it answers").secret.generation, 1);
     let ran =
         cluster.ctl(&["cluster", "rotate-secret", "--force", "--yes", "--timeout", "60s"]).await.expect(0);
-    ran.says("the cluster's secret is number 2 now").says("n3 was left out: copy the SECRET file");
+    ran.prints("the cluster's secret is number 2 now").says("n3 was left out: copy the SECRET file");
     rotated(&cluster, &[0, 1], 2).await;
     // With the old one it gets nowhere.
     cluster.start_node(2);
@@ -286,10 +286,12 @@ async fn secrets_go_over_secured_links_to_members_alone() {
     for n in 0..3 {
         assert_eq!(files(plain.data_dir(n)), ["SECRET"]);
     }
+    drop(plain);
     // A cluster of one tells nobody.
     let alone = Cluster::start_with(1, &[]).await;
     alone.ctl(&["cluster", "rotate-secret", "--timeout", "20s"]).await.expect(0);
     rotated(&alone, &[0], 2).await;
+    drop(alone);
 
     let asked = async |env: &[(&str, &str)], secured: bool| {
         let mut cluster = Cluster::start_with(2, &[&[("QUEUED_TLS_MODE", "optional")], env].concat()).await;

@@ -30,7 +30,6 @@ use super::apply::{Apply, refusal};
 use super::nodes::{Admission, Nodes};
 use super::reply::{Outcome, Refusal};
 use super::state::State;
-use crate::mutants::{self, Mutant};
 
 /// How far one member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -130,8 +129,7 @@ impl Nodes {
             rotation.stages.into_iter().filter(|(node, _)| members.binary_search(node).is_ok()).collect();
         loop {
             let done = members.iter().filter(|node| rotation.has_done(**node)).count();
-            let by_majority = mutants::on(Mutant::SecretSwitchedByMajority) && 2 * done > members.len();
-            if done < members.len() && !by_majority {
+            if done < members.len() {
                 self.rotation = Some(rotation);
                 return;
             }
@@ -336,13 +334,5 @@ mod tests {
         assert_eq!((phase(&state), generation(&state)), (Some(RotationPhase::Spreading), 3));
         note(&mut state, 4, 1, Stage::Dropped);
         assert_eq!((phase(&state), generation(&state)), (None, 4), "what comes late counts at once");
-    }
-
-    #[cfg(feature = "mutants")]
-    #[test]
-    fn a_majority_that_has_the_next_secret_is_not_all() {
-        let test = "a_rotation_goes_on_when_all_members_have_done_what_its_phase_asks";
-        let test = format!("queue::rotation::tests::{test}");
-        assert!(mutants::is_caught_by(&test, Mutant::SecretSwitchedByMajority));
     }
 }

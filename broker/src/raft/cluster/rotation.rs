@@ -72,7 +72,8 @@ impl Logged {
 fn stage_of(held: SecretsHeld, generation: u32) -> Option<Stage> {
     let reached =
         [(held.oldest, Stage::Dropped), (held.used, Stage::Switched), (held.durable, Stage::Durable)];
-    reached.into_iter().find(|(number, _)| *number >= generation).map(|(_, stage)| stage)
+    let reached = reached.into_iter().find(|(number, _)| *number >= generation).map(|(_, stage)| stage);
+    reached.or_else(|| mutants::on(Mutant::SecretSwitchedEarly).then_some(Stage::Durable))
 }
 
 /// Follows the log, and takes it further while this node leads. Ends with the node.
@@ -431,5 +432,12 @@ mod tests {
         assert_eq!(stage_of(held(2, 2, 1), 2), Some(Stage::Switched));
         assert_eq!(stage_of(held(2, 2, 2), 2), Some(Stage::Dropped));
         assert_eq!(stage_of(held(3, 3, 3), 2), Some(Stage::Dropped), "it is further");
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn a_switch_before_all_have_the_next_secret_is_noticed() {
+        let test = "raft::cluster::rotation::tests::a_member_is_as_far_as_all_that_it_has_done";
+        assert!(mutants::is_caught_by(test, Mutant::SecretSwitchedEarly));
     }
 }
