@@ -110,6 +110,7 @@ async fn a_rotation_under_pushes_gives_every_member_another_secret_and_ends_what
         cluster.ctl(&["cluster", "remove", "n5", "--rotate", "--yes", "--timeout", "60s"]).await.expect(0);
     ran.prints("the cluster's secret is number 3 now");
     for n in 0..3 {
+        cluster.kill(n);
         cluster.restart(n).await;
     }
     rotated(&cluster, &[0, 1, 2], 3).await;

@@ -22,6 +22,9 @@ use crate::request::{Call, Request, Stamp};
 use crate::requests::{Class, Place};
 use crate::response::{Answer, LeaderView, Response};
 
+/// Time that a try needs: one that is begun with less is rarely answered, and what was refused would end as unknown.
+const TRY_MIN: Duration = Duration::from_millis(50);
+
 /// Why a pursuit ended without an answer.
 pub(super) enum Stop {
     /// For the caller.
@@ -423,7 +426,7 @@ impl<'a> Pursuit<'a> {
             return Err(self.out_of_time().into());
         }
         let next = Instant::now() + trouble.backoff.next(jitter, floor);
-        if next >= until {
+        if next + TRY_MIN >= until {
             sleep_until(if floor.is_zero() { until } else { Instant::now() }).await;
             return Err(self.out_of_time().into());
         }
