@@ -4,7 +4,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
-//! | `SIMULATION_SEEDS=1..101` | which seeds; 1..31 by default |
+//! | `SIMULATION_SEEDS=1..101` | which seeds; 43..73 by default, which meet every fault |
 //! | `SIMULATION_SEED=7` | only this one, in this process |
 //! | `SIMULATION_LOSS=2:n3` | with one seed of the verdicts: stop n3 at the second, and end there |
 //! | `SIMULATION_MUTANTS=500` | look for the planted bugs anew, see [`mutants`] |
@@ -74,13 +74,13 @@ const COVERED: &[&str] = &[
 ];
 
 fn seeds() -> Range<u64> {
-    seeds_or("1..31")
+    seeds_or("43..73")
 }
 
 fn seeds_or(usual: &str) -> Range<u64> {
     let text = std::env::var("SIMULATION_SEEDS").unwrap_or_else(|_| usual.to_owned());
     let numbers = text.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
-    numbers.unwrap_or_else(|| panic!("SIMULATION_SEEDS is {text}, expected 1..31"))
+    numbers.unwrap_or_else(|| panic!("SIMULATION_SEEDS is {text}, expected 43..73"))
 }
 
 fn log() {

@@ -33,6 +33,9 @@ impl Jitter {
     }
 }
 
+/// Time that a try needs: one that is begun with less is rarely answered, and what was refused would end as unknown.
+pub(super) const TRY_MIN: Duration = Duration::from_millis(50);
+
 /// Waits of one request, or of whoever else keeps asking.
 #[derive(Debug)]
 pub(super) struct Backoff {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, TRY_MIN};
 use super::client::Shared;
 use super::contents::split_answer;
 use super::in_flight::{CallError, Gone, NotAdmitted};
@@ -21,9 +21,6 @@ use crate::names::NodeId;
 use crate::request::{Call, Request, Stamp};
 use crate::requests::{Class, Place};
 use crate::response::{Answer, LeaderView, Response};
-
-/// Time that a try needs: one that is begun with less is rarely answered, and what was refused would end as unknown.
-const TRY_MIN: Duration = Duration::from_millis(50);
 
 /// Why a pursuit ended without an answer.
 pub(super) enum Stop {
