@@ -72,7 +72,8 @@ pub struct Push {
 }
 
 impl Push {
-    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+    /// Sizes and checksums of the contents in its tail, in their order.
+    pub fn contents(&self) -> Vec<ContentSpec> {
         self.messages.iter().map(|message| message.content).collect()
     }
 }

@@ -255,14 +255,14 @@ macro_rules! requests {
 
             /// Measures the contents in its tail, in their order.
             #[allow(unused_variables, reason = "only some rows have a tail")]
-            pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+            pub fn contents(&self) -> Vec<ContentSpec> {
                 match self {
                     $(Self::$name $((requests!(@bind of $of)))? => requests!(@specs_in of $($tail)+),)+
                 }
             }
 
             /// Measures the contents in the tail of `answer`, in their order; `None` if it answers another request.
-            pub(crate) fn contents_of(&self, answer: &Answer) -> Option<Vec<ContentSpec>> {
+            pub fn contents_of(&self, answer: &Answer) -> Option<Vec<ContentSpec>> {
                 match self {
                     $(Self::$name { .. } => requests!(@specs_out answer [$answer $($given)?] $($tail)+),)+
                 }

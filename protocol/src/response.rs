@@ -115,7 +115,8 @@ pub struct Delivery {
 }
 
 impl<const N: usize> Bounded<Delivery, N> {
-    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+    /// Sizes and checksums of the contents in its tail, in their order.
+    pub fn contents(&self) -> Vec<ContentSpec> {
         self.iter().map(|delivery| delivery.content).collect()
     }
 }
@@ -180,7 +181,8 @@ pub struct Peeked {
 }
 
 impl Peeked {
-    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+    /// Sizes and checksums of the contents in its tail, in their order.
+    pub fn contents(&self) -> Vec<ContentSpec> {
         self.messages.iter().map(|view| view.content).collect()
     }
 }

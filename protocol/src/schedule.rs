@@ -28,7 +28,8 @@ pub struct SetSchedule {
 }
 
 impl SetSchedule {
-    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+    /// Sizes and checksums of the contents in its tail, in their order.
+    pub fn contents(&self) -> Vec<ContentSpec> {
         vec![self.message.content]
     }
 }

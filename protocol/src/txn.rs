@@ -23,7 +23,8 @@ pub struct Txn {
 }
 
 impl Txn {
-    pub(crate) fn contents(&self) -> Vec<ContentSpec> {
+    /// Sizes and checksums of the contents in its tail, in their order.
+    pub fn contents(&self) -> Vec<ContentSpec> {
         let of = |step: &Step| match step {
             Step::Push(push) => push.contents(),
             Step::Ack(_) | Step::Nack(_) | Step::Extend { .. } | Step::Edit(_) => Vec::new(),

@@ -219,7 +219,7 @@ async fn messages_come_as_lines_until_the_reader_goes_or_nothing_comes_for_a_whi
     let drained =
         http(at, "POST", "/v1/queues/jobs/pop", &lines, "{\"max\": 10, \"wait_ms\": 0}").await.expect(200);
     assert!(drained.body.contains("for another") && drained.body.lines().count() == 1, "{drained:?}");
-    let begin = std::time::Instant::now();
+    let begin = tokio::time::Instant::now();
     let idle = http(at, "POST", "/v1/queues/jobs/pop", &lines, "{\"wait_ms\": 700}").await.expect(200);
     assert!(begin.elapsed() >= Duration::from_millis(700), "{idle:?}");
     assert!(idle.body.trim().is_empty(), "{idle:?}");
@@ -295,7 +295,7 @@ async fn figures_that_are_watched_are_told_at_each_change_until_the_node_stops()
     })
     .await;
     // Somebody who watches does not keep a node from stopping.
-    let begin = std::time::Instant::now();
+    let begin = tokio::time::Instant::now();
     cluster.stop(0).await;
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     assert_eq!(watcher.chunk().await.expect("an end"), "");

@@ -119,7 +119,8 @@ async fn a_rotation_under_pushes_gives_every_member_another_secret_and_ends_what
     assert!(!pushing.is_finished(), "a push failed");
     pushing.abort();
     let _ended = pushing.await;
-    nothing_is_lost_or_doubled(&cluster, &accepted.lock().expect("nobody panicked").clone()).await;
+    let accepted = accepted.lock().expect("nobody panicked").clone();
+    nothing_is_lost_or_doubled(&cluster, &accepted).await;
 }
 
 async fn nothing_is_lost_or_doubled(cluster: &Cluster, accepted: &[String]) {
@@ -192,7 +193,8 @@ async fn a_rotation_goes_on_whoever_is_killed_at_whichever_phase() {
     assert!(generation >= 6, "{generation}");
     pushing.abort();
     let _ended = pushing.await;
-    nothing_is_lost_or_doubled(&cluster, &accepted.lock().expect("nobody panicked").clone()).await;
+    let accepted = accepted.lock().expect("nobody panicked").clone();
+    nothing_is_lost_or_doubled(&cluster, &accepted).await;
 }
 
 /// Until no rotation is under way; the generation then.
