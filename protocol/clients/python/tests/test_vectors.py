@@ -30,6 +30,8 @@ NAMES = {
 }  # fmt: skip
 #: Structs inside of a variant of another name, and types around a single number.
 SILENT = {"SessionId", "Level"}
+#: Bytes that are shown as numbers.
+BYTES = (_postcard.Magic, _postcard.Bytes8, _postcard.Bytes32, _common.CredentialBytes)
 TOKEN = re.compile(r'b"(?:[^"\\]|\\.)*"|"(?:[^"\\]|\\.)*"|[0-9a-f]{32}|-?\d+|[A-Za-z_]\w*:?')
 
 
@@ -57,7 +59,7 @@ def tokens_of(annotation: Any, value: Any) -> "Iterator[str]":
     elif origin is Annotated and annotation is _postcard.U128:
         yield f"{value:032x}"
     elif origin is Annotated and isinstance(value, bytes):
-        if annotation in (_postcard.Magic, _postcard.Bytes32, _common.CredentialBytes) or not value:
+        if annotation in BYTES or not value:
             yield from map(str, value)
         else:
             yield f'b"{value.decode()}"'

@@ -414,7 +414,7 @@ class Clients(NamedTuple):
 
 
 class RotateSecret(NamedTuple):
-    force: bool
+    value: bool
 
 
 class TlsForget(NamedTuple):
