@@ -61,15 +61,29 @@ pub async fn replace_file(
     bytes: &[u8],
 ) -> DiskResult<()> {
     let tmp = dir.join(format!("{name}{TMP_SUFFIX}"));
-    match disk.remove(&tmp) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(disk, &tmp)?;
     let file = disk.open(&tmp, how)?;
     file.write_at(&[IoSlice::new(bytes)], 0)?;
     file.sync().await?;
     disk.rename(&tmp, &dir.join(name))?;
     disk.sync_dir(dir).await
+}
+
+/// Removes the file `name` in `dir`, which need not be there; durable on return.
+///
+/// # Errors
+///
+/// The removal or the sync that failed.
+pub async fn remove_file(disk: &dyn Disk, dir: &Path, name: &str) -> DiskResult<()> {
+    remove_if_there(disk, &dir.join(name))?;
+    disk.sync_dir(dir).await
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> DiskResult<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::mutants::{self, Mutant};
 
-pub use self::durable::{TMP_SUFFIX, create_dirs, remove_tmp, replace_file};
+pub use self::durable::{TMP_SUFFIX, create_dirs, remove_file, remove_tmp, replace_file};
 
 /// Bytes of a block: what the log writes starts and ends on one.
 pub const BLOCK_SIZE: usize = 4 << 10;

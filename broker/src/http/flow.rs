@@ -1,7 +1,8 @@
 //! Answers that go on: messages as lines while they come (NDJSON), and a read that is watched (server-sent events).
 //!
-//! There are [`FLOWS_MAX`] at a time at most, so that others have connections, too. Nothing is asked for before its reader has room for it. When the reader goes, what waits for it at the leader is called
-//! back; when the node stops, the answer ends.
+//! There are [`FLOWS_MAX`] at a time at most, so that others have connections, too. Nothing is asked for before its reader
+//! has room for it. When the reader goes, what waits for it at the leader is called back; when the node stops, the answer
+//! ends.
 
 use std::convert::Infallible;
 use std::sync::Arc;

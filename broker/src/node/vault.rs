@@ -23,7 +23,7 @@ use queue_protocol::proof::Secret;
 use super::identity::{Identity, IdentityError};
 use super::secret::{self, SecretError};
 use super::{NodeError, keys};
-use crate::fs::{Disk, DiskError, Open, replace_file};
+use crate::fs::{Disk, DiskError, Open, remove_file, replace_file};
 use crate::raft::{Generation, Keeping, Kept, Key, Old, Vault};
 
 /// Name of the file of the next generation.
@@ -71,16 +71,6 @@ fn read<const N: usize>(disk: &dyn Disk, dir: &Path, name: &str) -> Result<Optio
 
 async fn write(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
     replace_file(disk, dir, name, Open::Create, secret::encode(bytes).as_bytes()).await
-}
-
-async fn remove(disk: &dyn Disk, dir: &Path, name: &str) -> Result<(), DiskError> {
-    match disk.remove(&dir.join(name)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => {
-            removed?;
-            disk.sync_dir(dir).await
-        }
-    }
 }
 
 /// What a member has, with a switch that was cut short gone through with.
@@ -152,7 +142,7 @@ pub(super) fn damages(
 async fn finish_switch(disk: &dyn Disk, dir: &Path, next: &Generation) -> Result<(), DiskError> {
     keys::write(disk, dir, keys::ADMISSION_FILE, &next.admission).await?;
     secret::write(disk, dir, &next.secret).await?;
-    remove(disk, dir, NEXT_FILE).await
+    remove_file(disk, dir, NEXT_FILE).await
 }
 
 /// Leaves nothing of a rotation in a directory that begins a cluster of its own.
@@ -160,8 +150,8 @@ async fn finish_switch(disk: &dyn Disk, dir: &Path, next: &Generation) -> Result
 /// # Errors
 /// The disk failed.
 pub(super) async fn forget_rotation(disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-    remove(disk, dir, NEXT_FILE).await?;
-    remove(disk, dir, OLD_FILE).await
+    remove_file(disk, dir, NEXT_FILE).await?;
+    remove_file(disk, dir, OLD_FILE).await
 }
 
 /// The data directory of a running member.
@@ -200,11 +190,11 @@ impl Vault for DirVault {
     }
 
     fn drop_old(&self) -> Keeping<'_> {
-        Box::pin(remove(&*self.disk, &self.dir, OLD_FILE))
+        Box::pin(remove_file(&*self.disk, &self.dir, OLD_FILE))
     }
 
     fn drop_next(&self) -> Keeping<'_> {
-        Box::pin(remove(&*self.disk, &self.dir, NEXT_FILE))
+        Box::pin(remove_file(&*self.disk, &self.dir, NEXT_FILE))
     }
 }
 

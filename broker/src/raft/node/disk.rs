@@ -1,6 +1,7 @@
 //! Whether the disks have room for one more entry with pushes: this node's, as it was looked at last, and those of the
 //! voters, as they told last; in each case without what was written or sent since.
 
+use std::fmt::Display;
 use std::sync::Weak;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -8,8 +9,10 @@ use queue_protocol::error::{Error, ErrorCode, Retry};
 
 use super::pulse::LOOK_EVERY;
 use crate::complaint::Complaint;
+use crate::fs::DiskError;
 use crate::log::Lack;
 use crate::mutants::{self, Mutant};
+use crate::outside::Fatal;
 use crate::raft::Consensus;
 use crate::raft::cluster::reserve::{self, Room};
 
@@ -19,6 +22,13 @@ static SHORT: Complaint = Complaint::new();
 static ENOUGH: Complaint = Complaint::new();
 
 impl Consensus {
+    /// A node whose disk failed does not go on, and says `what`; where only room or descriptors lack it is tried again.
+    pub(super) fn end_for(&self, error: &DiskError, what: impl Display) {
+        if !error.is_for_now() {
+            (self.outside.end)(Fatal { status: 74, what: what.to_string() });
+        }
+    }
+
     /// Takes note of the room on this node's disk, and says so when it gets low and when there is enough again.
     pub(crate) fn look_at_disk(&self) {
         // Before the look: what is written meanwhile is subtracted though it may be seen already.

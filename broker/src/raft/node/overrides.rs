@@ -18,8 +18,7 @@ use std::path::Path;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::Announcement;
 
-use crate::fs::{Disk, DiskError, Open, replace_file};
-use crate::outside::Fatal;
+use crate::fs::{Disk, DiskError, Open, remove_file, replace_file};
 use crate::raft::Consensus;
 
 /// Name of the file in the data directory.
@@ -76,10 +75,7 @@ pub(crate) async fn write(disk: &dyn Disk, dir: &Path, lines: &[Override]) -> Re
     };
     let text: String = lines.iter().map(line).collect();
     if text.is_empty() {
-        return match disk.remove(&dir.join(ADDRESSES_FILE)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => disk.sync_dir(dir).await,
-        };
+        return remove_file(disk, dir, ADDRESSES_FILE).await;
     }
     replace_file(disk, dir, ADDRESSES_FILE, Open::Create, text.as_bytes()).await
 }
@@ -132,9 +128,7 @@ impl Consensus {
     async fn note_overrides(&self) {
         if let Err(error) = self.keep_overrides().await {
             tracing::warn!(%error, "what is known of addresses is not noted");
-            if !error.is_for_now() {
-                (self.outside.end)(Fatal { status: 74, what: error.to_string() });
-            }
+            self.end_for(&error, &error);
         }
     }
 

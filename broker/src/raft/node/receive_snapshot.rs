@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use crate::fs::DiskError;
 use crate::log::{Import, Log, LogError};
-use crate::outside::Fatal;
 use crate::raft::group::machine::{Machine, SnapshotData};
 use crate::raft::openraft::types::{decode_meta, from_log_id, from_vote, to_log_id, to_vote};
 use crate::raft::{Consensus, Raft};
@@ -92,13 +91,10 @@ impl Consensus {
         match why {
             NotTaken::Said(error) => error,
             NotTaken::Disk(error) => {
-                if !error.is_for_now() {
-                    let what = format!(
-                        "a snapshot from another node could not be stored: {error}. What was acknowledged is on a majority of the \
-                         disks"
-                    );
-                    (self.outside.end)(Fatal { status: 74, what });
-                }
+                let what = format_args!(
+                    "a snapshot from another node could not be stored: {error}. What was acknowledged is on a majority of the disks"
+                );
+                self.end_for(&error, what);
                 io::Error::other(error)
             }
         }
