@@ -26,8 +26,8 @@
 //! snapshots  fs mutants
 //! queue      nothing
 //! raft       queue log snapshots fs clock outside mutants stages complaint recurrence
-//! server     raft queue log::LogError outside clock recurrence mutants tls
-//! http       server raft queue::QueueStats outside mutants config::address tls logging
+//! server     raft queue log::LogError outside clock recurrence mutants tls logging
+//! http       server raft queue::QueueStats outside mutants config::address tls
 //! node       http server raft log snapshots fs clock outside mutants tls
 //! ```
 //!

@@ -17,6 +17,7 @@ use crate::explain;
 use crate::grammar::Cmd;
 use crate::group;
 use crate::lease;
+use crate::logs;
 use crate::peek;
 use crate::pop;
 use crate::push;
@@ -102,6 +103,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Status => cluster::status(shell).await,
         Cmd::Check(cmd) => check::run(shell, cmd).await,
         Cmd::Stats(args) => stats::run(shell, args).await,
+        Cmd::Slow(args) => logs::slow(shell, args).await,
         Cmd::Ping(args) => stats::ping(shell, args).await,
         Cmd::Doctor => doctor::run(shell).await,
         Cmd::Bundle(args) => bundle::run(shell, args).await,

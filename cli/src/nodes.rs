@@ -324,6 +324,7 @@ pub(crate) mod tests {
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
             secret: queue_protocol::security::SecretView::default(),
+            log: queue_protocol::logs::LogView::default(),
             health: health(role == Role::Leader, &[1, 2, 3]),
         }
     }

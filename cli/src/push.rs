@@ -26,12 +26,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::errors::{Done, End, Failure};
 use crate::exit::Exit;
-use crate::grammar::{PushArgs, milliseconds};
+use crate::grammar::{PushArgs, milliseconds, of_process};
 use crate::lines::too_big;
 use crate::render;
 use crate::shell::Shell;
 use crate::source::{self, Source};
 use crate::tally::Tally;
+use crate::trace;
 
 /// Contents in one request, unless one message alone is larger.
 const REQUEST_SIZE_MAX: usize = 1 << 20;
@@ -40,7 +41,7 @@ const REDRAW: Duration = Duration::from_millis(250);
 
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
-    let headers = headers(&args.headers)?;
+    let headers = headers(&trace::with(args.headers.clone(), of_process))?;
     let (source, unit) = source::open(shell, &args)?;
     let streams = matches!(source, Source::Stream { .. });
     let options = PushOptions {

@@ -1,9 +1,8 @@
 //! `schema`: the JSON Schema of every document that `--json` gives. Tests hold every document that they see against it.
 //!
-//! A shape is a list of fields, `name:type`, with `?` behind a name that may be missing. Types: `s` text, `i` integer, `n`
-//! number, `b` truth, `t` time (RFC 3339), `any`, `map` of texts, `[x]` list of x, `=a|b` one of these words, or the name of a
-//! shape; `~` behind a type allows null.
+//! They are written in the language of [`queue_json::schema`].
 
+use queue_json::schema::{self as language, Others};
 use serde_json::{Map, Value, json};
 
 use crate::errors::{Done, Failure};
@@ -46,6 +45,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("member_promoted", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_removed", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_replaced", "id:s name:s address:s voter:b elapsed_ms:n"),
+    ("log", "node:s level:s settings:s left_ms:i~"),
     ("members", "members:[member]"),
     (
         "message",
@@ -78,6 +78,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("schedule_rm", "name:s"),
     ("schema_list", "documents:[s]"),
     ("secret_rotated", "generation:i fingerprint:s left_out:[s] elapsed_ms:n"),
+    ("slow", "nodes:[slow_node]"),
     ("stages", "stages:[stage]"),
     (
         "stats",
@@ -120,10 +121,11 @@ const SHAPES: &[(&str, &str)] = &[
     ("group", "group:s weight:i own_weight:b ready:i leased:i waiting:i dead:i held:s~"),
     ("holder", "session:s~ since:t held_ms:i client:client_name~"),
     ("latency", "min:i p50:i p90:i p99:i p99_9:i p99_99:i max:i"),
+    ("log_levels", "level:s settings:s left_ms:i~"),
     ("member", "id:s name:s address:s voter:b matched:s~"),
     (
         "node",
-        "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s tls?:tls secret?:secret feature_levels?:feature_levels",
+        "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s tls?:tls secret?:secret log?:log_levels feature_levels?:feature_levels",
     ),
     ("pinged", "id:s client:s reachable:b rtt_ms?:[n] error?:s"),
     ("process", "client:s pid:i cpu_s:n resident_bytes:i"),
@@ -132,6 +134,8 @@ const SHAPES: &[(&str, &str)] = &[
     ("rotation", "generation:i fingerprint:s phase:=spreading|switching|dropping waits_for:[s] left_out:[s]"),
     ("secret", "generation:i fingerprint:s rotation:rotation~"),
     ("settled", "receipt:s id:s result:s"),
+    ("slow_node", "node:s reachable:b threshold_ms?:i total?:i requests?:[slow_request] error?:s"),
+    ("slow_request", "at:t request:s queue:s~ client:s took_us:i code:s~ stages_us:stages_us"),
     ("stage", "stage:s count:i mean_us:n p50_us:n p90_us:n p99_us:n p999_us:n max_us:n"),
     ("step", "ids?:[s] deduplicated?:i lease_clock_deadline_ms?:i"),
     ("tls", "mode:=off|optional|require certificate_until:t~ alarm:s~"),
@@ -179,60 +183,34 @@ pub(crate) fn schema(name: &str) -> Option<Value> {
 
 /// An object of these fields. What is not named may come in a later version.
 fn object(fields: &str, document: Option<&str>) -> Value {
-    let (mut properties, mut required) = (Map::new(), Vec::new());
+    let any = fields == "any";
+    let mut object = language::object(if any { "" } else { fields }, Others::Allowed, &shape);
     if let Some(document) = document {
-        properties.insert("schema".to_owned(), json!({"const": document}));
-        required.push(Value::from("schema"));
+        object["properties"]["schema"] = json!({"const": document});
+        object["required"].as_array_mut().expect("it is a list").insert(0, "schema".into());
     }
-    if fields == "any" {
-        return json!({"type": "object", "properties": properties, "required": required, "x-any": true});
+    if any {
+        object["x-any"] = true.into();
     }
-    for field in fields.split_whitespace() {
-        let (name, kind) = field.split_once(':').expect("a field is a name and a type");
-        let name = match name.strip_suffix('?') {
-            Some(name) => name,
-            None => {
-                required.push(Value::from(name));
-                name
-            }
-        };
-        properties.insert(name.to_owned(), of_type(kind));
-    }
-    json!({"type": "object", "properties": properties, "required": required})
+    object
 }
 
-fn of_type(kind: &str) -> Value {
-    if let Some(kind) = kind.strip_suffix('~') {
-        return json!({"anyOf": [of_type(kind), {"type": "null"}]});
+/// What a name stands for inside of a document.
+fn shape(name: &str) -> Option<Value> {
+    if name == "settings" {
+        let names = SETTINGS.iter().map(|setting| setting.json);
+        let properties: Map<String, Value> = names.clone().map(|name| (name.to_owned(), json!({}))).collect();
+        return Some(
+            json!({"type": "object", "properties": properties, "required": names.collect::<Vec<_>>()}),
+        );
     }
-    if let Some(item) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
-        return json!({"type": "array", "items": of_type(item)});
+    if name == "stages_us" {
+        return Some(json!({"type": "object", "additionalProperties": {"type": "integer"}}));
     }
-    if let Some(words) = kind.strip_prefix('=') {
-        return json!({"enum": words.split('|').collect::<Vec<_>>()});
-    }
-    match kind {
-        "s" => json!({"type": "string"}),
-        "t" => json!({"type": "string", "format": "date-time"}),
-        "i" => json!({"type": "integer"}),
-        "n" => json!({"type": "number"}),
-        "b" => json!({"type": "boolean"}),
-        "any" => json!({}),
-        "map" => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        "settings" => {
-            let names = SETTINGS.iter().map(|setting| setting.json);
-            let properties: Map<String, Value> =
-                names.clone().map(|name| (name.to_owned(), json!({}))).collect();
-            json!({"type": "object", "properties": properties, "required": names.collect::<Vec<_>>()})
-        }
-        shape => {
-            let known = SHAPES.iter().chain(DOCUMENTS).find(|(name, _)| *name == shape);
-            let (name, fields) = known.unwrap_or_else(|| panic!("no shape {shape}"));
-            // Only a document that is shown whole inside of another has its name in it.
-            let document = (*name == "cluster").then(|| format!("{name}/v1"));
-            object(fields, document.as_deref())
-        }
-    }
+    let (name, fields) = SHAPES.iter().chain(DOCUMENTS).find(|(known, _)| *known == name)?;
+    // Only a document that is shown whole inside of another has its name in it.
+    let document = (*name == "cluster").then(|| format!("{name}/v1"));
+    Some(object(fields, document.as_deref()))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub mod history;
 pub mod io;
 pub mod level;
 pub mod limits;
+pub mod logs;
 pub mod membership;
 pub mod names;
 pub mod opening;

@@ -193,7 +193,7 @@ fn reload(flags: &Flags, tls: &Tls) {
             );
         }
     };
-    let level = logging::name_of(config.log_level);
+    let level = config.log_level.as_str();
     tell(&format!("SIGHUP: log.file is opened anew, log.level is {level}"));
     match tls.change(&config.tls) {
         Ok(()) => tell(&format!("SIGHUP: tls.mode is {}", config.tls.mode.as_str())),

@@ -471,6 +471,7 @@ mod tests {
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
             secret: queue_protocol::security::SecretView::default(),
+            log: queue_protocol::logs::LogView::default(),
             health: queue_protocol::health::HealthView::default(),
         })
     }

@@ -182,6 +182,7 @@ mod tests {
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
             secret: queue_protocol::security::SecretView::default(),
+            log: queue_protocol::logs::LogView::default(),
             health: queue_protocol::health::HealthView::default(),
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }

@@ -137,7 +137,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::SessionExpired
         | E::StoreRefused
         | E::LevelUnknown
-        | E::LevelNotSpoken => StatusCode::CONFLICT,
+        | E::LevelNotSpoken
+        // An address that the request names: nobody waits there.
+        | E::AddressUnreachable => StatusCode::CONFLICT,
         E::QueueFull
         | E::QueuePaused
         | E::DedupFull
@@ -146,7 +148,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::QueueLimit
         | E::GroupLimit
         | E::ScheduleLimit => StatusCode::TOO_MANY_REQUESTS,
-        E::AddressUnreachable | E::TlsOff | E::Other(_) => StatusCode::BAD_GATEWAY,
+        E::TlsOff | E::Other(_) => StatusCode::BAD_GATEWAY,
         E::ContentCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
         E::NotConfirmed | E::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         E::NotLeader | E::NoLeader | E::DiskReserve | E::Overloaded | E::ShuttingDown | E::StatesDiffer => {

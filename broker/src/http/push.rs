@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Path, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -22,10 +22,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::answers::{Failed, json as document, with_type};
+use super::asked::Path;
 use super::intake::BODY_TIMEOUT;
-use super::said;
 use super::serve::{App, Occupant};
 use super::session::{ask, has_session};
+use super::{flow, said};
 
 /// Bytes of one request that lines are put together to.
 const BATCH_SIZE: usize = 1 << 20;
@@ -40,7 +41,7 @@ pub(super) fn queue_of(name: &str) -> Result<QueueName, Failed> {
 /// Stores one message, or one a line.
 pub(super) async fn push(
     State(app): State<Arc<App>>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     Extension(occupant): Extension<Occupant>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
@@ -54,7 +55,7 @@ pub(super) async fn push(
         headers: said::own(&headers)?,
     };
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    if kind.starts_with("application/x-ndjson") {
+    if kind.starts_with(flow::LINES) {
         return lines(app, to, &headers, body, occupant).await;
     }
     let taken = app.intake.take(&headers, body, app.intake.message_size_max).await?;
@@ -128,7 +129,7 @@ async fn lines(
         let bytes = told.recv().await?;
         Some((Ok::<_, Infallible>(bytes), told))
     });
-    Ok(with_type(StatusCode::OK, "application/x-ndjson", Body::from_stream(told)))
+    Ok(with_type(StatusCode::OK, flow::LINES, Body::from_stream(told)))
 }
 
 /// Lines on their way.

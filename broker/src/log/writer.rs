@@ -6,6 +6,7 @@
 //! ```
 
 use std::io::IoSlice;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use queue_protocol::peer::LogId;
@@ -41,6 +42,8 @@ pub struct Writer {
     freed: Vec<Arc<Segment>>,
     /// The newest operation of the group.
     operation: u64,
+    /// The indexes of the entries of the group.
+    entries: Option<RangeInclusive<u64>>,
     /// No seal was written since the last record that says something.
     unproven: bool,
 }
@@ -74,6 +77,7 @@ impl Writer {
             dones: Vec::new(),
             freed: Vec::new(),
             operation: 0,
+            entries: None,
             unproven: false,
         }
     }
@@ -173,6 +177,8 @@ impl Writer {
             What::Nothing => {}
             What::Entry(entry) => {
                 let row = group.entry(cursor, entry);
+                let first = self.entries.take().map_or(entry.id.index, |entries| *entries.start());
+                self.entries = Some(first..=entry.id.index);
                 let mut located = self.shared.located();
                 let written = located.written;
                 located.rows.push(row);
@@ -272,8 +278,13 @@ impl Writer {
             };
             synced?;
             let stages = &self.shared.options.stages;
-            stages.record(WriteStage::Write, handed_over - begin);
-            stages.record(WriteStage::Sync, handed_over.elapsed());
+            if let Some(entries) = self.entries.take() {
+                stages.record_of(WriteStage::Write, entries.clone(), handed_over - begin);
+                stages.record_of(WriteStage::Sync, entries, handed_over.elapsed());
+            } else {
+                stages.record(WriteStage::Write, handed_over - begin);
+                stages.record(WriteStage::Sync, handed_over.elapsed());
+            }
             self.cursor.durable = self.cursor.next.sequence - 1;
         }
         let mut accept = self.shared.accept();

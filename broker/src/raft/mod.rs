@@ -401,6 +401,7 @@ impl Consensus {
     pub(crate) async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
         let (done, wait) = tokio::sync::oneshot::channel();
         self.propose(Proposal {
+            arrived: tokio::time::Instant::now(),
             command: Command { session: None, op },
             table: Vec::new(),
             contents: Vec::new(),

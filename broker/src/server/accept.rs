@@ -28,6 +28,7 @@ use super::presence::Presence;
 use super::quiet::{Kind, Quiet};
 use super::reads::Reads;
 use super::roster::Roster;
+use super::slow::Slow;
 use super::source::Source;
 use super::stop::Stop;
 use super::waiters::Waiters;
@@ -103,6 +104,7 @@ impl Server {
             overloaded: AtomicU64::new(0),
             quiet: Quiet::default(),
             roster: Roster::default(),
+            slow: Slow::default(),
         });
         Arc::new(Self {
             consensus,

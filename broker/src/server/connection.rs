@@ -23,6 +23,7 @@ use super::input::Input;
 use super::order::Order;
 use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
+use super::slow::{Asked, Passed};
 use super::stop::{Ends, Stop};
 use super::watched::Watch;
 use crate::outside::Fatal;
@@ -59,6 +60,7 @@ pub(crate) async fn serve_client(
 ) {
     let session = caller.session;
     let flight = Arc::new(Flight::new());
+    let caller = Arc::new(caller);
     dispatch.roster.enter(id, &caller, &flight);
     let (replies, outcomes) = mpsc::unbounded_channel();
     let (notes, noted) = mpsc::unbounded_channel();
@@ -66,7 +68,7 @@ pub(crate) async fn serve_client(
         dispatch: Arc::clone(&dispatch),
         id,
         order: dispatch.orders.connected(session),
-        caller,
+        caller: Arc::clone(&caller),
         flight: Arc::clone(&flight),
         replies,
         notes,
@@ -74,7 +76,8 @@ pub(crate) async fn serve_client(
         share: dispatch.budget.share(id),
         watch: watch.clone(),
     };
-    let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
+    let writing =
+        Writing { dispatch: Arc::clone(&dispatch), caller, flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
     let write = std::pin::pin!(writing.run());
     // Reading ends first: at the end of the stream, on a bad frame, or when the node stops. Writing then ends by
@@ -107,7 +110,7 @@ enum Left {
 pub(crate) struct Reading {
     dispatch: Arc<Dispatch>,
     id: u64,
-    caller: Caller,
+    caller: Arc<Caller>,
     order: Arc<Order>,
     flight: Arc<Flight>,
     replies: mpsc::UnboundedSender<Reply>,
@@ -251,7 +254,7 @@ impl Reading {
                     self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
-                let reply = reply.charged(charge);
+                let reply = reply.charged(charge).asked(Asked::now(&call.request));
                 let reply = match call.stamp {
                     Some(stamp) => reply.numbered(Arc::clone(&self.order), stamp.number),
                     None => {
@@ -268,6 +271,7 @@ impl Reading {
 
 pub(crate) struct Writing {
     dispatch: Arc<Dispatch>,
+    caller: Arc<Caller>,
     flight: Arc<Flight>,
     outcomes: mpsc::UnboundedReceiver<Reply>,
     noted: mpsc::UnboundedReceiver<Note>,
@@ -370,7 +374,7 @@ impl Writing {
                 self.oldest.get_or_insert(committed.since);
             }
             if let Some(finished) = reply.finished
-                && !self.encode(reply.request_id, finished, outbox)
+                && !self.encode(reply.request_id, finished, reply.asked.as_ref(), outbox)
             {
                 return false;
             }
@@ -382,7 +386,17 @@ impl Writing {
         true
     }
 
-    fn encode(&self, request_id: u64, finished: Finished, outbox: &mut Outbox) -> bool {
+    fn encode(
+        &self,
+        request_id: u64,
+        finished: Finished,
+        asked: Option<&Asked>,
+        outbox: &mut Outbox,
+    ) -> bool {
+        let passed = match &finished {
+            Finished::Committed(committed) => Some(Passed::of(committed)),
+            _ => None,
+        };
         let (response, contents) = match respond(&self.dispatch.consensus, finished) {
             Ok(response) => response,
             Err(error) => {
@@ -392,6 +406,10 @@ impl Writing {
                 return false;
             }
         };
+        if let Some(asked) = asked {
+            self.dispatch.slow.look(&self.dispatch.consensus, &self.caller, asked, passed, &response);
+            asked.say_refused(&self.caller, &response);
+        }
         if let Err(error) = outbox.push_message(request_id, &response, &contents) {
             // Only an answer that exceeds a frame: refused in its place, nothing else is lost.
             let refused = queue_protocol::response::Response {

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::answer::error;
 use super::budget::Budget;
 use super::caller::Caller;
+use super::logs;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight, ordered_and_fair};
 use super::order::Orders;
 use super::presence::Presence;
@@ -30,6 +31,7 @@ use super::quiet::Quiet;
 use super::reads::Reads;
 use super::reply_to::{Finished, ReplyTo};
 use super::roster::Roster;
+use super::slow::Slow;
 use super::waiters::Waiters;
 use super::waiting::Patience;
 use crate::queue::command::{self, Command, Op, SessionStamp};
@@ -77,6 +79,8 @@ pub(crate) struct Dispatch {
     pub(super) quiet: Quiet,
     /// Who is connected.
     pub(super) roster: Roster,
+    /// What took long.
+    pub(super) slow: Slow,
 }
 
 pub(super) fn bad(what: impl Into<String>) -> Error {
@@ -193,7 +197,7 @@ impl Dispatch {
         reply: ReplyTo,
     ) {
         let done = Box::new(move |result| reply.finish(Finished::of(result)));
-        self.consensus.propose(Proposal { command, table, contents, done });
+        self.consensus.propose(Proposal { arrived: Instant::now(), command, table, contents, done });
     }
 
     fn lease(
@@ -228,6 +232,9 @@ impl Dispatch {
                 reply: recorded,
                 lease_clock: LeaseClockAt { ms: self.consensus.lease_clock_ms(), at: Instant::now() },
                 since: Instant::now(),
+                arrived: Instant::now(),
+                wait: Duration::ZERO,
+                encode: Duration::ZERO,
                 _reading: reading,
             };
             return reply.finish(Finished::of(Ok(committed)));
@@ -245,6 +252,7 @@ impl Dispatch {
         let status = StatusView {
             connections_max: connections_max as u64,
             connections_asked: connections_asked as u64,
+            log: logs::view(),
             ..self.consensus.status()
         };
         let status = Answer::Status(Box::new(status));
@@ -268,6 +276,7 @@ impl Dispatch {
             ActRequest::RaiseLevel(level) => consensus.raise_level(level).await.map(Answer::Level),
             ActRequest::RotateSecret(force) => consensus.rotate_secret(force).await.map(Answer::Rotation),
             ActRequest::TlsForget(node) => consensus.tls_forget(node).map(Answer::Forgotten),
+            ActRequest::SetLog(choice) => logs::set(choice).map(Answer::Log),
         };
         reply.finish(done.map_or_else(Finished::Failed, |answer| Finished::read(0, answer)));
     }
@@ -283,6 +292,7 @@ impl Dispatch {
             ReadRequest::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
             ReadRequest::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
             ReadRequest::Status => self.reads.look(|| self.status()).await,
+            ReadRequest::Slow => Finished::read(0, Answer::Slow(self.slow.list())),
             ReadRequest::Clients(clients) => self.reads.look(|| self.clients(clients)).await,
         };
         reply.finish(finished);

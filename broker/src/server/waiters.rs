@@ -141,7 +141,7 @@ impl Waiters {
                 this.decided(id, result);
             }
         });
-        Proposal { command, table: Vec::new(), contents: Vec::new(), done }
+        Proposal { arrived: Instant::now(), command, table: Vec::new(), contents: Vec::new(), done }
     }
 
     /// The proposal of `id` has an outcome.

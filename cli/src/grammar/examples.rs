@@ -85,6 +85,11 @@ const EXAMPLES: &[Example] = &[
     ),
     (&["cluster", "rotate-secret"], "queuectl cluster rotate-secret"),
     (
+        &["cluster", "log"],
+        "queuectl cluster log n1 debug --for 2m\nqueuectl cluster log n1 settings     # back at once",
+    ),
+    (&["slow"], "queuectl slow"),
+    (
         &["cluster", "tls-forget"],
         "queuectl cluster tls-forget n3      # its tls.mode was set to off on purpose",
     ),

@@ -235,6 +235,8 @@ pub(crate) enum Cmd {
     Top(TopArgs),
     /// Put load on the cluster and measure it; makes a queue of its own and removes it
     Bench(BenchArgs),
+    /// List the requests that took nodes long, with the stages that each passed
+    Slow(SlowArgs),
     /// Measure the round trip to each node
     Ping(PingArgs),
     /// Look for what is wrong between this machine and the cluster, and say what to do. Exit 0 or 1
@@ -264,7 +266,7 @@ impl Cmd {
     pub(crate) fn is_read(&self) -> bool {
         match self {
             Self::Peek(_) | Self::Explain(_) | Self::Check(_) | Self::Stats(_) | Self::Ping(_) => true,
-            Self::Ls(_) | Self::Status | Self::Doctor => true,
+            Self::Ls(_) | Self::Status | Self::Doctor | Self::Slow(_) => true,
             Self::Lease(args) => args.other.is_some(),
             Self::Message(cmd) => {
                 matches!(

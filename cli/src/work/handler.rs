@@ -21,6 +21,7 @@ use crate::errors::Failure;
 use crate::exit::Exit;
 use crate::grammar::{Codes, Delays};
 use crate::output::Talk;
+use crate::trace;
 
 /// What stands for the file with the body.
 const FILE: &[u8] = b"{}";
@@ -197,6 +198,13 @@ impl Handler {
         // What no environment can hold is left out.
         if let Some(checkpoint) = checkpoint.filter(|checkpoint| !checkpoint.contains(&0)) {
             command.env("QUEUE_CHECKPOINT", OsStr::from_bytes(checkpoint));
+        }
+        for (name, variable) in trace::CARRIED {
+            // Of the message, never that of the worker.
+            match job.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)) {
+                Some((_, value)) if !value.contains('\0') => command.env(variable, &**value),
+                _ => command.env_remove(variable),
+            };
         }
         for (name, value) in job.headers.iter() {
             // What no environment can hold is left out.

@@ -18,6 +18,7 @@ use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
+use queue_protocol::logs::{LogChoice, LogLevel, LogView, SlowList, SlowRequest, StageTook};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
@@ -94,6 +95,8 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Clients(_) => "clients",
     Request::RotateSecret { .. } => "rotate_secret",
     Request::TlsForget(_) => "tls_forget",
+    Request::SetLog(_) => "set_log",
+    Request::Slow => "slow",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -139,6 +142,8 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Clients(_) => "clients",
     Answer::Rotation(_) => "rotation",
     Answer::Forgotten(_) => "forgotten",
+    Answer::Log(_) => "log",
+    Answer::Slow(_) => "slow",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -430,7 +435,26 @@ fn status_view(role: Role) -> StatusView {
             fingerprint: [0xf1; 8],
             rotation: (role == Role::Leader).then(rotation_view),
         },
+        log: log_view(),
     }
+}
+
+fn log_view() -> LogView {
+    LogView { level: LogLevel::Debug, settings: LogLevel::Info, left_ms: Some(599_000) }
+}
+
+fn slow_list() -> SlowList {
+    let took = |stage, us| StageTook { stage, us };
+    let slow = SlowRequest {
+        at_ms: 1_800_000_000_000,
+        request: text("Push"),
+        queue: Some(queue()),
+        client: text("worker/1.2"),
+        took_us: 312_000,
+        code: Some(ErrorCode::QueueFull),
+        stages: list(vec![took(WriteStage::Wait, 1_200), took(WriteStage::Sync, 300_000)]),
+    };
+    SlowList { threshold_ms: 250, total: 7, requests: list(vec![slow]) }
 }
 
 fn rotation_view() -> RotationView {
@@ -507,6 +531,8 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Clients(client_list()), Vec::new());
     add("", Answer::Rotation(rotation_view()), Vec::new());
     add("", Answer::Forgotten(true), Vec::new());
+    add("", Answer::Log(log_view()), Vec::new());
+    add("", Answer::Slow(slow_list()), Vec::new());
     let stage = StageView {
         stage: WriteStage::Sync,
         count: 7,

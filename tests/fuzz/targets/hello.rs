@@ -22,7 +22,7 @@ const DIALS: u8 = 1;
 const SEALED: u8 = 2;
 const AS_PEER: u8 = 4;
 const CLUSTER: ClusterId = ClusterId(7);
-const ME: NodeId = NodeId(3);
+pub(super) const ME: NodeId = NodeId(3);
 const SECRET: Secret = Secret([5; 32]);
 
 thread_local! {
@@ -63,7 +63,7 @@ fn answer(hello: &Hello) -> Result<Accepted, Error> {
     hello.check(CLUSTER, ME).map(|version| accepted(version, ME))
 }
 
-fn accepted(version: u16, node: NodeId) -> Accepted {
+pub(super) fn accepted(version: u16, node: NodeId) -> Accepted {
     Accepted {
         version,
         cluster: CLUSTER,
@@ -89,7 +89,7 @@ async fn accepts(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, stream: &[
     true
 }
 
-fn hello(role: HelloRole) -> Hello {
+pub(super) fn hello(role: HelloRole) -> Hello {
     Hello::new(Some(CLUSTER), role, 1, [2; 32])
 }
 
@@ -97,7 +97,7 @@ fn client() -> HelloRole {
     HelloRole::Client { session: SessionId(11) }
 }
 
-fn peer() -> HelloRole {
+pub(super) fn peer() -> HelloRole {
     HelloRole::Peer(PeerId { node: NodeId(4), store: StoreId(10) })
 }
 

@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::logs::LogView;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
@@ -233,6 +234,7 @@ impl Consensus {
             clock_off_ms: self.times.off_ms(),
             connections_max: 0,
             connections_asked: 0,
+            log: LogView::default(),
             tls: self.outside.net.tls().view(),
             secret: self.secret_view(),
             health: told,

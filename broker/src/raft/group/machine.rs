@@ -274,7 +274,7 @@ impl Machine {
             self.due.notify_one();
         }
         drop(core);
-        self.log.stages().record(WriteStage::Apply, begin.elapsed());
+        self.log.stages().record_of(WriteStage::Apply, id.index..=id.index, begin.elapsed());
         Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
     }
 

@@ -272,6 +272,9 @@ pub(super) fn requests() -> Vec<Sample> {
     read("", Request::Drain(true));
     read("", Request::RotateSecret(false));
     read("", Request::TlsForget(NodeId(3)));
+    read("", Request::SetLog(None));
+    read("/for", Request::SetLog(Some(LogChoice { level: LogLevel::Debug, for_ms: 600_000 })));
+    read("", Request::Slow);
     read("", Request::RaiseLevel(None));
     read("/to", Request::RaiseLevel(Some(Level(2))));
     samples

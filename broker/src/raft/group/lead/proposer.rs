@@ -40,6 +40,8 @@ pub(crate) struct Proposal {
     pub(crate) table: Vec<ContentSpec>,
     pub(crate) contents: Vec<Bytes>,
     pub(crate) done: Done,
+    /// When it came, or what it waited for.
+    pub(crate) arrived: Instant,
 }
 
 impl Proposal {
@@ -60,6 +62,10 @@ pub(crate) struct Committed {
     pub(crate) lease_clock: LeaseClockAt,
     /// When this was known.
     pub(crate) since: Instant,
+    /// When it was proposed, how long it waited for its entry, and how long that was put together.
+    pub(crate) arrived: Instant,
+    pub(crate) wait: Duration,
+    pub(crate) encode: Duration,
     /// Keeps what the reply delivers readable.
     pub(crate) _reading: Option<Arc<Reading>>,
 }
@@ -89,7 +95,7 @@ pub(crate) type Guard = Box<dyn Fn(u64, u64) -> Option<Error> + Send + Sync>;
 /// Takes proposals from any thread; [`Proposer::run`] turns them into entries. How many may wait is for those who propose
 /// to bound: clients have a budget.
 pub(crate) struct Proposer {
-    waiting: Mutex<VecDeque<(Instant, Proposal)>>,
+    waiting: Mutex<VecDeque<Proposal>>,
     arrived: Notify,
     parked: OnceLock<Arc<dyn Parked>>,
     guard: OnceLock<Guard>,
@@ -158,13 +164,13 @@ impl Proposer {
         assert!(self.guard.set(guard).is_ok(), "room is judged in one place");
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<(Instant, Proposal)>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Proposal>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Proposes; `proposal.done` is called exactly once, from some thread.
     pub(crate) fn propose(&self, proposal: Proposal) {
-        self.waiting().push_back((Instant::now(), proposal));
+        self.waiting().push_back(proposal);
         self.arrived.notify_one();
     }
 
@@ -200,14 +206,14 @@ impl Proposer {
         let mut taken: Vec<Proposal> = Vec::with_capacity(room);
         let mut arrivals = Vec::with_capacity(room);
         let mut size = 0;
-        while let Some((_, next)) = waiting.front() {
+        while let Some(next) = waiting.front() {
             let next_size = next.size();
             if !taken.is_empty() && (size + next_size > ENTRY_SIZE_MAX || taken.len() == COMMANDS_COUNT_MAX) {
                 break;
             }
             size += next_size;
-            let (arrived, next) = waiting.pop_front().expect("it was looked at");
-            arrivals.push(arrived);
+            let next = waiting.pop_front().expect("it was looked at");
+            arrivals.push(next.arrived);
             taken.push(next);
         }
         drop(waiting);
@@ -263,10 +269,11 @@ impl Proposer {
             let flying = Flying::begin(&self.flying, size);
             let (stamped, flight) = (Instant::now(), seat.fly(stamps.confirmed_ms));
             let (batch, dones) = self.entry(taken, stamps, &machine);
-            self.stages.record(WriteStage::Encode, begin.elapsed());
+            let (entered, encode) = (begin, begin.elapsed());
+            self.stages.record(WriteStage::Encode, encode);
             let completion = Completion::new(move |result| {
                 drop((removing, flight, flying));
-                complete(dones, room, (stamps.unconfirmed_ms, stamped), result);
+                complete(dones, room, (stamps.unconfirmed_ms, stamped), (entered, encode), result);
             });
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
@@ -289,7 +296,7 @@ impl Proposer {
                         ProposeError::NotLeader
                     };
                     let waiting = std::mem::take(&mut *self.waiting());
-                    refuse(waiting.into_iter().map(|(_, proposal)| proposal).collect(), why);
+                    refuse(waiting.into(), why);
                 }
             }
         }
@@ -304,7 +311,7 @@ impl Proposer {
             commands.push(proposal.command);
             table.extend(proposal.table);
             contents.extend(proposal.contents);
-            dones.push(proposal.done);
+            dones.push((proposal.arrived, proposal.done));
         }
         let commands = Bounded::new(commands).expect("take stops at the limit");
         let batch = command::Batch { stamps, commands };
@@ -369,11 +376,11 @@ fn together(taken: Vec<Proposal>) -> Vec<Proposal> {
 }
 
 /// Those who wait for one entry. Dropped unanswered when Raft stops: then nobody knows.
-struct Dones(Vec<Done>);
+struct Dones(Vec<(Instant, Done)>);
 
 impl Drop for Dones {
     fn drop(&mut self) {
-        for done in self.0.drain(..) {
+        for (_, done) in self.0.drain(..) {
             done(Err(ProposeError::Unknown));
         }
     }
@@ -389,6 +396,7 @@ fn complete(
     mut dones: Dones,
     room: OwnedSemaphorePermit,
     (unconfirmed_ms, stamped): (u64, Instant),
+    (entered, encode): (Instant, Duration),
     result: ClientWriteResult<TypeConfig>,
 ) {
     drop(room);
@@ -397,15 +405,16 @@ fn complete(
             let applied = written.data;
             let since = Instant::now();
             assert_eq!(applied.replies.len(), dones.0.len(), "every command has one reply");
-            for (done, reply) in dones.0.drain(..).zip(applied.replies) {
+            for ((arrived, done), reply) in dones.0.drain(..).zip(applied.replies) {
                 let reading = applied.reading.clone();
                 let ms = applied.lease_clock_ms.saturating_add(unconfirmed_ms);
                 let lease_clock = LeaseClockAt { ms, at: stamped };
-                done(Ok(Committed { reply, lease_clock, since, _reading: reading }));
+                let wait = entered.saturating_duration_since(arrived);
+                done(Ok(Committed { reply, lease_clock, since, arrived, wait, encode, _reading: reading }));
             }
         }
         Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_)) => {
-            for done in dones.0.drain(..) {
+            for (_, done) in dones.0.drain(..) {
                 done(Err(ProposeError::NotLeader));
             }
         }
@@ -437,7 +446,8 @@ mod tests {
             request: RequestHash::default(),
         });
         let command = Command { session, op: Op::Push(push) };
-        Proposal { command, table: Vec::new(), contents: Vec::new(), done: Box::new(|_| {}) }
+        let done: Done = Box::new(|_| {});
+        Proposal { arrived: Instant::now(), command, table: Vec::new(), contents: Vec::new(), done }
     }
 
     fn order(proposals: Vec<Proposal>) -> Vec<(u128, u64)> {

@@ -10,6 +10,16 @@ MAGIC = b"queued\r\n"
 Texts = Annotated[List[Tuple[Annotated[str, Max(4096)], Annotated[str, Max(4096)]]], Max(32)]
 
 
+class LogLevel(IntEnum):
+    """Lines of this weight and above are written."""
+
+    OFF = 0
+    ERROR = 1
+    WARN = 2
+    INFO = 3
+    DEBUG = 4
+
+
 class Code(IntEnum):
     """Why a request was refused; the table is in PROTOCOL.md, section Errors."""
 

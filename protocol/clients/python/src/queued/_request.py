@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Annotated, List, NamedTuple, Optional, Tuple, Union
 
-from ._common import ContentSpec, Cursor, DeadReason, Missed, OnExpiry, OnFull, OnPoison, State, When
+from ._common import ContentSpec, Cursor, DeadReason, LogLevel, Missed, OnExpiry, OnFull, OnPoison, State, When
 from ._postcard import U8, U16, U32, U64, Address, Key, Max, Queue, QueueOrNone, constant
 
 Ids = Annotated[List[U64], Max(1000)]
@@ -421,11 +421,24 @@ class TlsForget(NamedTuple):
     value: U64
 
 
+class LogChoice(NamedTuple):
+    level: LogLevel
+    for_ms: U64
+
+
+class SetLog(NamedTuple):
+    value: Optional[LogChoice]
+
+
+class Slow(NamedTuple):
+    pass
+
+
 Request = Union[
     Push, Lease, Pop, Ack, Nack, Extend, Peek, Queues, CreateQueue, RemoveQueue, Sweep, Edit, Status, TransferLeader,
     CloseSession, Stats, ChangeMembers, Drain, AlterQueue, Explain, WeighGroup, RaiseLevel, Txn, SetSchedule,
     RemoveSchedule, Schedules, SaveCheckpoint, Groups, History, BindSession, Attend, Clients,
-    RotateSecret, TlsForget,
+    RotateSecret, TlsForget, SetLog, Slow,
 ]  # fmt: skip
 
 #: Requests that change something in the session: each has a number and counts once.
@@ -434,7 +447,7 @@ NUMBERED = frozenset({
     Txn, SetSchedule, RemoveSchedule, SaveCheckpoint, BindSession,
 })  # fmt: skip
 #: Requests that change something and have no number: never repeated once they were sent.
-ONCE = frozenset({TransferLeader, ChangeMembers, Drain, RaiseLevel, RotateSecret, TlsForget})
+ONCE = frozenset({TransferLeader, ChangeMembers, Drain, RaiseLevel, RotateSecret, TlsForget, SetLog})
 
 
 class Stamp(NamedTuple):
