@@ -232,7 +232,7 @@ impl Consensus {
         for (node, member) in members {
             let link = self.network.link(node, &member);
             let Ok(PeerResponse::Secret(given)) = link
-                .ask_secured(&PeerRequest::AskSecret(AskSecret { generation, admission }), ASK_TIMEOUT)
+                .ask_secured(PeerRequest::AskSecret(AskSecret { generation, admission }), ASK_TIMEOUT)
                 .await
             else {
                 continue;
@@ -333,7 +333,7 @@ impl Consensus {
 
     async fn ask_held(&self, node: u64, member: Member) -> (NodeId, Option<SecretsHeld>) {
         let link = self.network.link(node, &member);
-        let answer = link.ask(Lane::Urgent, &PeerRequest::AskHeld, Vec::new(), ASK_TIMEOUT).await;
+        let answer = link.ask(Lane::Urgent, PeerRequest::AskHeld, Vec::new(), ASK_TIMEOUT).await;
         let held = match answer {
             Ok(PeerResponse::Held(held)) => Some(held),
             _ => None,
@@ -367,7 +367,7 @@ impl Consensus {
         }
         let mut silent = Vec::new();
         for (node, member) in &others {
-            match self.network.link(*node, member).ask_secured(&PeerRequest::AskHeld, ASK_TIMEOUT).await {
+            match self.network.link(*node, member).ask_secured(PeerRequest::AskHeld, ASK_TIMEOUT).await {
                 Ok(_) => {}
                 Err(error) if Link::is_plain(&error) => {
                     let what = format!(
