@@ -7,7 +7,7 @@ use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::logs::LogLevel;
 
 use super::values::{WaitFor, duration, server, wait_for};
-use crate::live;
+use crate::grammar::live;
 
 /// `cluster clients`
 #[derive(Args, Clone, Debug)]
@@ -132,7 +132,7 @@ pub(crate) struct LogArgs {
     #[arg(add = ArgValueCompleter::new(live::nodes))]
     pub(crate) node: String,
     /// off, error, warn, info or debug; settings goes back to what its settings say
-    #[arg(value_name = "LEVEL", value_parser = crate::logs::word)]
+    #[arg(value_name = "LEVEL", value_parser = log_word)]
     pub(crate) level: LogWord,
     /// How long; at most a day [default: 10m]
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
@@ -154,4 +154,30 @@ pub(crate) struct SlowArgs {
     /// The node, by number or name [default: all]
     #[arg(add = ArgValueCompleter::new(live::nodes))]
     pub(crate) node: Option<String>,
+}
+
+/// A level, or that of the settings.
+///
+/// # Errors
+/// It is neither.
+fn log_word(text: &str) -> Result<LogWord, String> {
+    match text {
+        "settings" => Ok(LogWord::Settings),
+        _ => text
+            .parse::<LogLevel>()
+            .map(LogWord::Level)
+            .map_err(|why| format!("{why}, or settings to go back")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_level_is_one_of_some_and_trace_is_refused_by_name() {
+        assert_eq!(log_word("settings"), Ok(LogWord::Settings));
+        assert_eq!(log_word("debug"), Ok(LogWord::Level(LogLevel::Debug)));
+        assert!(log_word("trace").is_err_and(|why| why.contains("trace") && why.contains("debug")));
+    }
 }

@@ -4,7 +4,7 @@ from enum import IntEnum
 from typing import Annotated, List, NamedTuple, Optional, Tuple, Union
 
 from ._common import ContentSpec, Cursor, DeadReason, LogLevel, Missed, OnExpiry, OnFull, OnPoison, State, When
-from ._postcard import U8, U16, U32, U64, Address, Key, Max, Queue, QueueOrNone, constant
+from ._postcard import U8, U16, U32, U64, Address, Bytes10, Bytes16, Key, Max, Queue, QueueOrNone, constant
 
 Ids = Annotated[List[U64], Max(1000)]
 
@@ -239,7 +239,7 @@ class Status(NamedTuple):
 
 
 class TransferLeader(NamedTuple):
-    value: Optional[U64]
+    value: Optional[U32]
 
 
 class CloseSession(NamedTuple):
@@ -259,7 +259,7 @@ class Learner(NamedTuple):
 
 
 class InsteadOf(NamedTuple):
-    value: U64
+    value: U32
 
 
 class Add(NamedTuple):
@@ -268,16 +268,16 @@ class Add(NamedTuple):
 
 
 class Promote(NamedTuple):
-    value: U64
+    value: U32
 
 
 class Remove(NamedTuple):
-    node: U64
+    node: U32
     force: bool
 
 
 class SetAddress(NamedTuple):
-    node: U64
+    node: U32
     address: Address
 
 
@@ -418,7 +418,7 @@ class RotateSecret(NamedTuple):
 
 
 class TlsForget(NamedTuple):
-    value: U64
+    value: U32
 
 
 class LogChoice(NamedTuple):
@@ -456,7 +456,23 @@ class Stamp(NamedTuple):
     index: U64  # type: ignore[assignment]
 
 
+class OnBehalfOf(NamedTuple):
+    """For whom a gateway asks. Reserved: a node refuses it."""
+
+    session: Bytes16
+    principal: U32
+    key: Bytes10
+    from_: Annotated[str, Max(64)]
+
+
 class Call(NamedTuple):
     stamp: Optional[Stamp]
     timeout_ms: U32
+    on_behalf_of: Optional[OnBehalfOf]
+    group: U32
     request: Request
+
+    @classmethod
+    def of(cls, stamp: Optional[Stamp], timeout_ms: int, request: Request) -> "Call":
+        """A call for the client itself, to the one group that there is: nothing that is reserved is used."""
+        return cls(stamp, timeout_ms, None, 0, request)
