@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -242,12 +241,6 @@ struct InFlight {
 struct GivenUp;
 
 impl InFlight {
-    /// The indexes of the entries it brings.
-    fn entries(&self) -> RangeInclusive<u64> {
-        let index = |id: Option<RaftLogId>| id.map_or(0, |id| id.index);
-        index(self.prev) + 1..=index(self.last)
-    }
-
     /// The answer, or why it is not waited for: it takes too long, or what comes before it is to be purged.
     async fn answer(
         &mut self,
@@ -320,11 +313,8 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                             }
                             self.link.acknowledged(&result, first.vote);
                             if first.prev != first.last {
-                                self.stages.record_of(
-                                    WriteStage::Replicate,
-                                    first.entries(),
-                                    first.sent.elapsed(),
-                                );
+                                let entries = types::entries(first.prev, first.last);
+                                self.stages.record_of(WriteStage::Replicate, entries, first.sent.elapsed());
                             }
                             Ok(append_result(result, first.prev, first.last))
                         }
