@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::secure::OfContext;
 use super::{Reach, SERVERS_DEFAULT, Settings};
-use crate::context::Contexts;
-use crate::errors::Failure;
+use crate::failure::Failure;
+use crate::grammar::contexts::Contexts;
 use crate::grammar::values::{duration, server};
 
 const SERVERS: &str = "QUEUECTL_SERVERS";

@@ -5,8 +5,11 @@ mod bench;
 mod check;
 mod cluster;
 mod context;
+pub(crate) mod contexts;
 mod environment;
 mod examples;
+pub(crate) mod live;
+pub(crate) mod receipt;
 mod schedule;
 mod secure;
 mod settings;
@@ -35,7 +38,6 @@ pub(crate) use self::sweep::*;
 pub(crate) use self::top::*;
 pub(crate) use self::values::*;
 pub(crate) use self::work::*;
-use crate::live;
 
 /// Servers asked when none are named: the three nodes of `queued dev`.
 pub(crate) const SERVERS_DEFAULT: &str = "127.0.0.1:7410,127.0.0.1:7420,127.0.0.1:7430";

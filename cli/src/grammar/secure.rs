@@ -7,8 +7,8 @@ use clap::Args;
 use queue_protocol::client::{Dial, TcpDial};
 
 use super::environment::{Variables, bad, text};
-use crate::errors::Failure;
-use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::failure::exit::Exit;
 
 const TLS: &str = "QUEUECTL_TLS";
 const TLS_CA: &str = "QUEUECTL_TLS_CA";
