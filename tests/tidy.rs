@@ -9,6 +9,8 @@ mod licences;
 mod proofs;
 #[path = "tidy/recipes.rs"]
 mod recipes;
+#[path = "tidy/shape.rs"]
+mod shape;
 #[path = "tidy/source.rs"]
 mod source;
 

@@ -1,13 +1,15 @@
 //! Where the time of a write goes: one histogram a stage, always on. Most are recorded once an entry or a group, not once
 //! a message.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::STAGES_MAX;
 use queue_protocol::response::{StageView, WriteStage};
+
+use crate::locked::Locked as _;
 
 /// Digits of a duration that are kept.
 const DIGITS: u8 = 2;
@@ -44,7 +46,7 @@ impl Stages {
 
     /// The same of several at once.
     pub fn record_all(&self, stage: WriteStage, took: impl IntoIterator<Item = Duration>) {
-        let mut histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut histogram = self.0[stage as usize].locked();
         for took in took {
             histogram.saturating_record(nanos(took.min(LONGEST)));
         }
@@ -59,7 +61,7 @@ impl Stages {
     /// How often a stage took so long as lies within each of these bounds, in rising nanoseconds.
     pub fn spread(&self, stage: WriteStage, bounds_ns: &[u64]) -> Spread {
         // A copy: whoever records does not wait.
-        let histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let histogram = self.0[stage as usize].locked().clone();
         let mut low = 0;
         let count = |bound: &u64| {
             let count = histogram.count_between(low, *bound);
@@ -74,7 +76,7 @@ impl Stages {
     }
 
     fn view_of(&self, stage: WriteStage) -> Option<StageView> {
-        let histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram = self.0[stage as usize].locked();
         let at = |quantile| histogram.value_at_quantile(quantile).min(histogram.max());
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an average of u64")]
         let mean_ns = histogram.mean() as u64;

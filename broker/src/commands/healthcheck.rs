@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::probe::Alive;
 use super::{machine, print, probe, settings};
 use crate::config::Flags;
+use crate::outside::ExitStatus;
 use crate::tls::TlsMode;
 
 /// `healthcheck`
@@ -44,7 +45,7 @@ pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
     };
     if args.ready {
         machine::block_on(probe::ready(&address, args.timeout, mode))?
-            .map_err(|what| Failure::new(1, "not_ready", what))?;
+            .map_err(|what| Failure::new(ExitStatus::Negative, "not_ready", what))?;
         print(&format!("{address} is ready\n"))?;
         return Ok(0);
     }
@@ -57,7 +58,7 @@ pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
             print(&format!("{address} answers: {why}\n"))?;
             Ok(0)
         }
-        Err(what) => Err(Failure::new(1, "unreachable", what)),
+        Err(what) => Err(Failure::new(ExitStatus::Negative, "unreachable", what)),
     }
 }
 

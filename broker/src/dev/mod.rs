@@ -24,6 +24,7 @@ use self::place::{Place, Ports};
 use self::signals::Signals;
 use crate::commands::failure::Failure;
 use crate::commands::{machine, say};
+use crate::outside::ExitStatus;
 use crate::tls::TlsMode;
 
 /// What kind of cluster, and what for.
@@ -158,7 +159,7 @@ fn use_it(options: &DevOptions, cluster: &Cluster) -> Result<i32, Failure> {
 async fn wait(cluster: &Cluster) -> Result<i32, Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
     tokio::select! {
-        () = cluster.all_ended(|what| say(&what)) => Err(Failure::new(69, "node_failed", "no node is left")),
+        () = cluster.all_ended(|what| say(&what)) => Err(Failure::new(ExitStatus::Unavailable, "node_failed", "no node is left")),
         _ = signals.next() => Ok(0),
     }
 }

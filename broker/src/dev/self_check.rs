@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Leadership};
 use crate::commands::failure::Failure;
 use crate::commands::probe;
+use crate::outside::ExitStatus;
 
 /// Made and removed by the check.
 const QUEUE: &str = "queued-dev.self-check";
@@ -49,7 +50,11 @@ async fn push_and_pop(client: &Client) -> Result<Answered<<ask::Push as Ask>::An
         Lease { queues, max_messages: 1, max_bytes: u32::MAX, lease_ms: None, wait_ms: 0, linger_ms: 0 };
     let popped = ask(client, ask::Pop(pop), Vec::new()).await?;
     if popped.contents != [content] {
-        return Err(Failure::new(70, "bug", "self-check: what was popped is not what was pushed"));
+        return Err(Failure::new(
+            ExitStatus::Bug,
+            "bug",
+            "self-check: what was popped is not what was pushed",
+        ));
     }
     Ok(pushed)
 }
@@ -59,7 +64,9 @@ async fn ask<A: Ask>(
     ask: A,
     contents: Vec<bytes::Bytes>,
 ) -> Result<Answered<A::Answer>, Failure> {
-    let failed = |error: ClientError| Failure::new(69, "self_check", format!("self-check: {error}"));
+    let failed = |error: ClientError| {
+        Failure::new(ExitStatus::Unavailable, "self_check", format!("self-check: {error}"))
+    };
     client.ask_with(ask, contents).await.map_err(failed)
 }
 

@@ -7,16 +7,15 @@ use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
 
+use super::catalog::{Changed, QueueNumber};
 use super::clients::sessions::Admission;
 use super::command::{Batch, Command, Op, SessionStamp};
-use super::due::clocks::Moment;
-use super::due::deadlines::Head;
 use super::level::is_known;
 use super::messages::dead::Leaver;
 use super::messages::gone::Gone;
 use super::queue::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
-use super::state::{QueueNumber, State};
+use super::state::State;
 
 /// One entry on its way into the state.
 pub(crate) struct Apply<'a> {
@@ -26,7 +25,7 @@ pub(crate) struct Apply<'a> {
     /// Lease clock at the stamping of the entry: what the state's clock lagged behind then is in it. Every deadline on
     /// the lease clock that begins with this entry is counted from here, see [`Apply::lease_deadline`].
     pub(super) stamped_ms: u64,
-    /// Its body table.
+    /// Size and checksum of each content of the entry, in order.
     pub(super) table: &'a [ContentSpec],
     /// Rows taken by the pushes before.
     rows_taken: u64,
@@ -40,10 +39,7 @@ impl State {
     /// Applies one entry. `index` is its Raft index, `table` its body table, of which each push takes its rows in
     /// turn. Any batch is fine: what cannot be done is refused in its reply.
     pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Applied {
-        self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
-        self.elapsed_ms = self.elapsed_ms.max(batch.stamps.elapsed_ms);
-        self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
-        let stamped_ms = self.lease_clock_ms.saturating_add(batch.stamps.unconfirmed_ms);
+        let stamped_ms = self.clocks_mut().advance(&batch.stamps);
         let (gained, gone) = (BTreeSet::new(), Vec::new());
         let mut apply = Apply { state: self, index, stamped_ms, table, rows_taken: 0, gained, gone };
         apply.fire();
@@ -52,15 +48,15 @@ impl State {
         let replies: Vec<Reply> = replies.collect();
         let gained = std::mem::take(&mut apply.gained);
         let gone = std::mem::take(&mut apply.gone);
-        let ready = gained.iter().filter_map(|number| self.queues.get(number));
+        let ready = gained.iter().filter_map(|number| self.catalog().get(*number));
         let ready = ready.filter(|queue| queue.available() > 0).map(|queue| queue.name.clone()).collect();
         self.fold(&replies);
         Applied { replies, effects: Effects { ready, more_due: self.is_due() }, gone }
     }
 }
 
-/// What was before something that may have to be undone.
-pub(super) struct Mark {
+/// What [`Apply::rollback`] goes back to.
+pub(super) struct Savepoint {
     state: State,
     gone: usize,
 }
@@ -73,7 +69,8 @@ impl Apply<'_> {
         match (&command.session, &command.op) {
             (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
             (Some(stamp), Op::CloseSession) => {
-                self.state.sessions.close(stamp, at.index, self.state.elapsed_ms);
+                let elapsed_ms = self.state.elapsed_ms();
+                self.state.sessions_mut().close(stamp, at.index, elapsed_ms);
                 self.resign(stamp.session);
                 Reply { at, repeated: false, result: Ok(Outcome::Closed) }
             }
@@ -83,8 +80,8 @@ impl Apply<'_> {
 
     /// Executes a command unless its session knows it.
     fn once(&mut self, at: At, stamp: &SessionStamp, op: &Op, first_row: u64) -> Reply {
-        let elapsed_ms = self.state.elapsed_ms;
-        match self.state.sessions.admit(stamp, op, at.index, elapsed_ms) {
+        let elapsed_ms = self.state.elapsed_ms();
+        match self.state.sessions_mut().admit(stamp, op, at.index, elapsed_ms) {
             Admission::Execute => {}
             Admission::Open => {
                 let Some(id) = self.state.session_in_the_way() else {
@@ -97,14 +94,15 @@ impl Apply<'_> {
         }
         let result = self.execute(Some(stamp.session), op, first_row);
         if !matches!(result, Ok(Outcome::Nothing)) {
-            self.state.sessions.record(stamp, at, &result, elapsed_ms);
+            self.state.sessions_mut().record(stamp, at, &result, elapsed_ms);
         }
         Reply { at, repeated: false, result }
     }
 
-    /// Forgets a session.
+    /// Forgets a session and what it claims; its leases run on.
     pub(super) fn forget(&mut self, session: SessionId) {
-        self.state.sessions.forget(session, self.state.elapsed_ms);
+        let elapsed_ms = self.state.elapsed_ms();
+        self.state.sessions_mut().forget(session, elapsed_ms);
         self.resign(session);
     }
 
@@ -147,10 +145,7 @@ impl Apply<'_> {
             }
             Op::Tick => Ok(Outcome::Ticked),
             Op::RaiseLevel(level) if !is_known(*level) => Err(refusal(ErrorCode::BadRequest)),
-            Op::RaiseLevel(level) => {
-                self.state.level = self.state.level.max(*level);
-                Ok(Outcome::Raised(self.state.level))
-            }
+            Op::RaiseLevel(level) => Ok(Outcome::Raised(self.state.raise_level(*level))),
         }
     }
 
@@ -160,45 +155,27 @@ impl Apply<'_> {
         self.stamped_ms.saturating_add(lease_ms)
     }
 
-    /// Where [`Apply::undo`] can go back to. A copy of the state shares everything: what it costs is what changes then.
-    pub(super) fn mark(&self) -> Mark {
-        Mark { state: self.state.clone(), gone: self.gone.len() }
+    /// The state as it is now. A copy shares everything: what it costs is what changes then.
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint { state: self.state.clone(), gone: self.gone.len() }
     }
 
-    /// Nothing happened since.
-    pub(super) fn undo(&mut self, mark: Mark) {
-        *self.state = mark.state;
-        self.gone.truncate(mark.gone);
+    /// Takes back all that was done since the savepoint.
+    pub(super) fn rollback(&mut self, savepoint: Savepoint) {
+        *self.state = savepoint.state;
+        self.gone.truncate(savepoint.gone);
     }
 
     /// Changes one queue; everything that is kept about queues as a whole follows.
     pub(super) fn change<R>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> R) -> R {
-        let queue = self.state.queues.get_mut(&number).expect("a number names a queue");
-        let (counts, turnover) = (queue.counts(), queue.turnover);
-        let (available, holder) = (queue.available(), queue.active.holder());
-        let dead_to = queue.settings.dead_to.as_ref().and_then(|to| self.state.names.get(to)).copied();
-        queue.leaving.dead_to = dead_to;
-        let result = change(queue);
-        let leaving = std::mem::take(&mut queue.leaving).messages;
-        let at = Moment { wall_ms: self.state.wall_ms, elapsed_ms: self.state.elapsed_ms };
-        if !queue.going.is_empty() {
-            self.gone.push(Gone { queue: number, at, went: std::mem::take(&mut queue.going) });
+        let Changed { result, leaving, went, gained } = self.state.catalog_mut().change(number, change);
+        if !went.is_empty() {
+            self.gone.push(Gone { queue: number, at: self.state.now(), went });
         }
-        let from = (!leaving.is_empty()).then(|| queue.name.clone());
-        let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
-        let head = std::mem::replace(&mut queue.head, head_after);
-        let holder_after = queue.active.holder();
-        if queue.available() > available || (holder.is_some() && holder_after != holder) {
+        if gained {
             self.gained.insert(number);
         }
-        if holder_after != holder {
-            holder.map(|holder| self.state.claims.remove(&(holder, number)));
-            holder_after.map(|holder| self.state.claims.insert((holder, number)));
-        }
-        self.state.counts = self.state.counts.replace(counts, counts_after);
-        self.state.turnover = self.state.turnover.grow(turnover, turnover_after);
-        self.state.heads.shift(number, head, head_after);
-        if let Some(from) = from {
+        if let Some((from, leaving)) = leaving {
             self.hand_over(&from, leaving);
         }
         result
@@ -217,7 +194,7 @@ impl Apply<'_> {
     /// Notes that a session does not hold a lease any more.
     pub(super) fn unhold(&mut self, session: Option<SessionId>, id: MessageId) {
         if let Some(session) = session {
-            self.state.held.remove(&(session, id));
+            self.state.holders_mut().forget(session, id);
         }
     }
 
@@ -226,7 +203,7 @@ impl Apply<'_> {
     /// # Errors
     /// Refused, with a name that may have been meant.
     pub(super) fn number(&self, queue: &QueueName) -> Result<QueueNumber, Refusal> {
-        self.state.names.get(queue).copied().ok_or_else(|| self.state.queue_not_found(queue))
+        self.state.catalog().number(queue).ok_or_else(|| self.state.queue_not_found(queue))
     }
 }
 

@@ -12,6 +12,7 @@ mod messages;
 mod read;
 mod waiting;
 
+mod catalog;
 mod check;
 mod codec;
 pub mod command;
@@ -20,6 +21,7 @@ mod level;
 #[cfg(any(test, feature = "sim"))]
 pub mod model;
 mod nodes;
+mod numbers;
 #[expect(clippy::module_inception, reason = "one looks for `Queue` there")]
 mod queue;
 mod recovered;

@@ -34,11 +34,11 @@ pub enum Outcome {
     Nothing,
     /// To an ack or nack, one a receipt.
     Settled(Vec<Settled>),
-    /// To an extend.
+    /// The answer to an extend.
     Extended {
         /// One a receipt; empty for a whole session.
         results: Vec<Settled>,
-        /// Leases made longer.
+        /// How many leases were made longer.
         count: u64,
         /// Their new deadline on the lease clock.
         deadline_ms: u64,
@@ -49,21 +49,21 @@ pub enum Outcome {
     Altered(u64),
     /// Messages deleted with their queue, or given back for a client that is away.
     Count(u64),
-    /// To a sweep.
+    /// The answer to a sweep.
     Swept(Swept),
     /// To an edit, one a message.
     Edited(Vec<Edited>),
-    /// To a close.
+    /// The answer to the close of a session.
     Closed,
-    /// To an assign.
+    /// The number that was assigned to a node.
     Node(NodeId),
-    /// To a tick.
+    /// The answer to what changes nothing that is asked for, as a tick.
     Ticked,
     /// To a weighing: the weight the group had of its own.
     Weighed(Option<u32>),
     /// To a raise of the feature level: what it is now.
     Raised(Level),
-    /// To a transaction.
+    /// The answer to a transaction.
     Txn(TxnOutcome),
     /// To a binding: the grace the session has now.
     Bound(Option<u64>),
@@ -129,17 +129,17 @@ impl Outcome {
 /// A message handed out, without its body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Where from.
+    /// The queue that the message was taken from.
     pub queue: QueueName,
-    /// Which.
+    /// The message, by id.
     pub id: MessageId,
-    /// The lease.
+    /// The fencing token of the lease, larger than all before.
     pub token: LeaseToken,
     /// The how-manieth lease, from 1.
     pub attempt: u32,
-    /// Failures so far.
+    /// How many deliveries failed before this one.
     pub failures: u32,
-    /// 0 to 31.
+    /// Priority, 0 to 31, higher first.
     pub priority: u8,
     /// The group it belongs to.
     pub group: Option<Key>,
@@ -164,14 +164,14 @@ pub struct BodyRef {
     pub index: u64,
     /// Row of that entry's body table.
     pub ordinal: u32,
-    /// Bytes.
+    /// Size of the content in bytes.
     pub size: u32,
 }
 
 /// Why a command was not done. The text for people is made where the answer leaves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Which.
+    /// Why it was refused, as clients are told.
     pub code: ErrorCode,
     /// The queue or session it is about.
     pub queue: Option<QueueName>,

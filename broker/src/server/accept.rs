@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,26 +14,18 @@ use queue_protocol::hello::{Accepted, Hello, HelloRole};
 use queue_protocol::io::FrameReader;
 use queue_protocol::limits::HELLO_MS_MAX;
 use queue_protocol::proof::Told;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::budget::Budget;
 use super::caller::Caller;
 use super::connection::serve_client;
-use super::dispatch::{Dispatch, QueueOptions};
-use super::greetings::{Greeted, Greetings};
-use super::order::Orders;
-use super::places::{Kept, Place, Places};
-use super::presence::Presence;
-use super::quiet::{Kind, Quiet};
-use super::reads::Reads;
-use super::roster::Roster;
+use super::greetings::Greeted;
+use super::places::Place;
+use super::quiet::Kind;
+use super::server::Server;
 use super::source::Source;
-use super::stop::Stop;
-use super::waiters::Waiters;
 use super::watched::watched;
 use crate::outside::Listener;
-use crate::raft::{Consensus, seeded, serve_peer, spawn};
+use crate::raft::{seeded, serve_peer, spawn};
 use crate::tls::opening::{Opened, open};
 
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
@@ -41,101 +33,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is asked anew where members are.
 const LOCATE_EVERY: Duration = Duration::from_secs(15);
-/// Most that clients may have by default.
-pub const MEMORY_DEFAULT_MAX: usize = 512 << 20;
-/// Least that clients may be given.
-pub const MEMORY_MIN: usize = 64 << 20;
-
-/// How the server behaves.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// Client connections at a time.
-    pub connections_max: usize,
-    /// Memory for unfinished input and requests in flight of all clients; [`MEMORY_DEFAULT_MAX`] if none is given.
-    pub memory: Option<usize>,
-    /// How queues and requests behave.
-    pub queues: QueueOptions,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self { connections_max: 10_000, memory: None, queues: QueueOptions::default() }
-    }
-}
-
-/// Serves clients and peers on one port.
-pub(crate) struct Server {
-    pub(super) consensus: Arc<Consensus>,
-    pub(super) dispatch: Arc<Dispatch>,
-    greetings: Arc<Greetings>,
-    pub(super) clients: Arc<Kept>,
-    pub(super) peers: Arc<Kept>,
-    next_id: AtomicU64,
-    /// Connections of clients for which there was no place.
-    pub(super) crowded: AtomicU64,
-    /// Where HTTP is served, for who comes here with it.
-    pub(super) http: OnceLock<SocketAddr>,
-    stop: watch::Sender<Stop>,
-}
 
 impl Server {
-    /// Joins the parked leases to consensus; call once, then [`Server::run`].
-    pub(crate) fn new(consensus: Arc<Consensus>, options: ServerOptions, places: Places) -> Arc<Self> {
-        let waiters = Waiters::new(&consensus);
-        let offered = Arc::downgrade(&waiters);
-        consensus.set_waiters(Arc::clone(&waiters) as Arc<dyn crate::raft::Parked>, move |effects| {
-            if let Some(waiters) = offered.upgrade()
-                && !effects.ready.is_empty()
-            {
-                waiters.offer(&effects.ready);
-            }
-        });
-        let dispatch = Arc::new(Dispatch {
-            consensus: Arc::clone(&consensus),
-            waiters,
-            presence: Presence::new(&consensus),
-            reads: Reads::new(),
-            orders: Orders::default(),
-            options: options.queues.clone(),
-            budget: Budget::new(options.memory.unwrap_or(MEMORY_DEFAULT_MAX)),
-            connections: AtomicU64::new(0),
-            places: (places.clients, options.connections_max),
-            overloaded: AtomicU64::new(0),
-            quiet: Quiet::default(),
-            roster: Roster::default(),
-        });
-        Arc::new(Self {
-            consensus,
-            dispatch,
-            greetings: Greetings::new(places.greetings),
-            clients: Kept::new(places.clients),
-            peers: Kept::new(places.peers),
-            next_id: AtomicU64::new(1),
-            crowded: AtomicU64::new(0),
-            http: OnceLock::new(),
-            stop: watch::Sender::default(),
-        })
-    }
-
-    /// Accepts until [`Server::drain`].
-    pub(crate) async fn run(self: Arc<Self>, listener: Arc<dyn Listener>) {
-        spawn(Arc::clone(&self.dispatch.waiters).run());
-        spawn(Arc::clone(&self.dispatch.presence).run(self.stop.subscribe()));
-        spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
-        let mut stop = self.stop.subscribe();
-        let dispatch = Arc::clone(&self.dispatch);
-        let stopping = stop.wait_for(|stop| stop.all);
-        tokio::select! {
-            () = self.accept(&*listener) => {}
-            () = self.locate_members() => {}
-            () = self.end_plain() => {}
-            () = dispatch.quiet.run() => {}
-            _ = stopping => {}
-        }
-    }
-
     /// Accepts for ever.
-    async fn accept(self: &Arc<Self>, listener: &dyn Listener) {
+    pub(super) async fn accept(self: &Arc<Self>, listener: &dyn Listener) {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
@@ -161,7 +62,7 @@ impl Server {
     }
 
     /// Learns where members are, again and again. Never ends.
-    async fn locate_members(&self) {
+    pub(super) async fn locate_members(&self) {
         loop {
             let addresses = self.consensus.member_addresses();
             let mut members = BTreeSet::new();
@@ -177,7 +78,7 @@ impl Server {
 
     /// When nobody is to be spoken to in the clear any more, ends the connections of those that are: after a goodbye, in the
     /// order in which they came, and not all at once. Never ends.
-    async fn end_plain(&self) {
+    pub(super) async fn end_plain(&self) {
         /// Of all connections that there ever were, at most this part is looked at at a time.
         const PARTS: u64 = 500;
         const PAUSE: Duration = Duration::from_millis(10);
@@ -309,39 +210,8 @@ impl Server {
         place.get_or_init(|| taken);
         self.consensus.admit_peer(peer)
     }
-
-    /// Takes no more clients and requests, answers what is open, at most `grace` long.
-    pub(crate) async fn drain(&self, grace: Duration) {
-        self.stop.send_modify(|stop| stop.all = true);
-        let left = |server: &Self| server.dispatch.connections.load(Ordering::Relaxed);
-        let drained = async {
-            while left(self) > 0 {
-                // A lease that waits would keep its connection for as long as it may wait; presence for ever.
-                self.dispatch.waiters.dismiss();
-                self.dispatch.presence.dismiss();
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(connections = left(self), "connections are closed with open requests");
-        }
-    }
 }
 
 fn overloaded(what: String) -> Error {
     Error { retry: Retry::AfterMs(1_000), ..Error::again(ErrorCode::Overloaded, what) }
-}
-
-/// Parked leases and the clients that are there are sent on when this node no longer leads.
-async fn dismiss_when_leadership_is_lost(dispatch: Arc<Dispatch>) {
-    let mut watch = dispatch.consensus.watch();
-    loop {
-        if watch.borrow_and_update().ready.is_none() {
-            dispatch.waiters.dismiss();
-            dispatch.presence.dismiss();
-        }
-        if watch.changed().await.is_err() {
-            return;
-        }
-    }
 }

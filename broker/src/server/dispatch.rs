@@ -30,10 +30,8 @@ use super::quiet::Quiet;
 use super::reads::Reads;
 use super::reply_to::{Finished, ReplyTo};
 use super::roster::Roster;
-use super::waiters::Waiters;
-use super::waiting::Patience;
 use crate::queue::command::{self, Command, Op, SessionStamp};
-use crate::raft::{Consensus, LeaseClockAt, Proposal};
+use crate::raft::{Asker, Consensus, LeaseClockAt, Patience, Proposal, Waiters};
 
 /// Longest that a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -251,7 +249,12 @@ impl Dispatch {
             return self.propose(Command { session, op: kind(lease) }, Vec::new(), Vec::new(), reply);
         }
         let patience = Patience { until: Instant::now() + Duration::from_millis(wait_ms), linger };
-        self.waiters.arrive(Command { session, op: kind(lease) }, patience, reply);
+        let asker = Asker {
+            connection: reply.connection(),
+            request_id: reply.request_id(),
+            answer: Box::new(move |waited| reply.finish(waited.into())),
+        };
+        self.waiters.arrive(Command { session, op: kind(lease) }, patience, asker);
     }
 
     fn status(&self) -> Finished {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use queue_protocol::names::QueueName;
 
-use super::accept::Server;
+use super::server::Server;
 
 /// Counts of now, and of refusals since the start.
 pub(crate) struct ServerFigures {

@@ -26,14 +26,14 @@ mod reads;
 pub(crate) mod reply_to;
 mod roster;
 mod schedules;
+#[expect(clippy::module_inception, reason = "one looks for `Server` there")]
+mod server;
 mod source;
 mod stop;
-pub(crate) mod waiters;
-mod waiting;
 mod watched;
 
-pub use self::accept::{MEMORY_DEFAULT_MAX, MEMORY_MIN, ServerOptions};
 pub use self::dispatch::QueueOptions;
 pub use self::places::Places;
+pub use self::server::{MEMORY_DEFAULT_MAX, MEMORY_MIN, ServerOptions};
 
-pub(crate) use self::accept::Server;
+pub(crate) use self::server::Server;

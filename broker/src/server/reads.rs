@@ -11,7 +11,7 @@
 //! more than a few connections read, each pauses between two of its reads: processors are for writes first.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::requests::{Place, ReadRequest};
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::dispatch::Dispatch;
 use super::reply_to::ReplyTo;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// Turns that whatever else is ready has after each look, so that a flood of reads costs a write little on each of its
@@ -105,7 +106,7 @@ impl Reads {
             return None;
         }
         let applied = applied();
-        let mut seen = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.applied.locked();
         if seen.0 != applied {
             *seen = (applied, Some(now));
         }
@@ -113,7 +114,7 @@ impl Reads {
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns<(ReadRequest, ReplyTo)>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turns.locked()
     }
 
     /// Begins with a read, or lets it wait.

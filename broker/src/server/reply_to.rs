@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::budget::Charge;
 use super::order::Order;
-use crate::raft::{Committed, ProposeError};
+use crate::raft::{Committed, ProposeError, Waited};
 
 /// How a request ended, before it is an answer on the wire.
 pub(crate) enum Finished {
@@ -64,6 +64,17 @@ impl Finished {
                 message: Text::cut("leadership was lost before the outcome was known"),
                 similar: None,
             }),
+        }
+    }
+}
+
+impl From<Waited> for Finished {
+    fn from(waited: Waited) -> Self {
+        match waited {
+            Waited::Decided(result) => Self::of(result),
+            Waited::Empty { index } => Self::Empty { index },
+            Waited::Failed(error) => Self::Failed(error),
+            Waited::NotLeader => Self::NotLeader,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::files::{Stamp, read_certificates, read_key};
 use super::net::ProbeDial;
 use super::{TlsError, TlsMode, TlsOptions};
 use crate::clock::{Clock as _, SystemClock};
+use crate::locked::Locked as _;
 
 /// What is spoken on the port of HTTP inside of TLS.
 const ALPN_HTTP: &[u8] = b"http/1.1";
@@ -96,7 +97,7 @@ impl Tls {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.locked()
     }
 
     fn swap(&self, current: Current) {

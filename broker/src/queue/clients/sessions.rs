@@ -86,10 +86,10 @@ impl Default for Sessions {
     }
 }
 
-/// An open session.
+/// A session that is open: its numbers, its answers, when it was used.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Session {
-    /// How it opened.
+    /// The index and the address under which it opened.
     pub(in crate::queue) opening: Opening,
     /// Elapsed time of its last command, or of the last look that found a lease.
     pub(in crate::queue) used_at_ms: u64,
@@ -111,7 +111,7 @@ pub(in crate::queue) enum Admission {
     Execute,
     /// The same, once there is room for its session.
     Open,
-    /// It was.
+    /// It was executed before; this is its answer.
     Answered(Reply),
     /// It may not be executed, and its refusal is not recorded.
     Refused(ErrorCode),
@@ -275,7 +275,7 @@ impl Sessions {
         self.forgotten.release(max, elapsed_ms);
     }
 
-    /// The recorded answer.
+    /// The answer that was recorded under a number, if it still is.
     pub(in crate::queue) fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
         self.open.get(&session)?.answers.get(number).map(Answer::reply)
     }
@@ -285,7 +285,7 @@ impl Sessions {
         self.open.len()
     }
 
-    /// All, by id.
+    /// All open sessions, by id.
     pub(in crate::queue) fn all(&self) -> &OrdMap<SessionId, Session> {
         &self.open
     }

@@ -141,13 +141,18 @@ fn the_state_hash_differs_with_whatever_is_answered_or_kept() {
     let before = told(|_| {}, Op::Tick);
     assert_eq!(told(same, Op::Tick), before);
     let changes: [fn(&mut State); 7] = [
-        |state| state.next_id += 1,
-        |state| state.next_token += 1,
-        |state| state.wall_ms += 9_000_000,
-        |state| state.lease_clock_ms += 1,
-        |state| state.level = Level(2),
-        |state| state.counts.bytes += 1,
-        |state| state.turnover.acked += 1,
+        |state| {
+            let next = state.numbers().id().0 + 1;
+            state.numbers_mut().give_ids_below(next);
+        },
+        |state| state.numbers_mut().give_tokens(1),
+        |state| *state.clocks_mut().parts_mut()[0] += 9_000_000,
+        |state| *state.clocks_mut().parts_mut()[2] += 1,
+        |state| {
+            state.raise_level(Level(2));
+        },
+        |state| state.catalog_mut().sums_mut().0.bytes += 1,
+        |state| state.catalog_mut().sums_mut().1.acked += 1,
     ];
     let mut all: Vec<u64> = changes.into_iter().map(|change| told(change, Op::Tick)).collect();
     // What is delivered, and in what order.

@@ -138,7 +138,9 @@ fn encode(state: &State) -> Vec<u8> {
 
 /// A state but for what it is told by: equal whatever led to it.
 fn contents(state: &State) -> Vec<u8> {
-    encode(&State { digest: Default::default(), ..state.clone() })
+    let mut unhashed = state.clone();
+    unhashed.set_digest(Default::default());
+    encode(&unhashed)
 }
 
 impl Broker {

@@ -2,7 +2,7 @@
 //! everything in `queue`; here it is only kept, shared with readers, and saved.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt};
@@ -21,6 +21,7 @@ use super::growth::{Growth, SnapshotEvery};
 use super::mutated;
 use super::times::{Now, Times};
 use crate::complaint::Complaint;
+use crate::locked::Locked as _;
 use crate::log::{LiveBodies, Log};
 use crate::mutants::{self, Mutant};
 use crate::outside::Tasks;
@@ -39,7 +40,7 @@ use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage};
 
 /// Pause after a snapshot found no room.
 const ROOM_AFTER: Duration = Duration::from_secs(1);
-/// Said of it.
+/// Said when a snapshot finds no room on the disk.
 static NO_ROOM: Complaint = Complaint::new();
 
 /// A snapshot, ours or a peer's.
@@ -157,7 +158,7 @@ impl Machine {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.locked()
     }
 
     /// Tells of each membership that is applied, with its entry or by a snapshot.
@@ -198,7 +199,7 @@ impl Machine {
 
     /// Older snapshots that are still being sent.
     pub(crate) fn snapshots_sent(&self) -> usize {
-        let older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = self.older.locked();
         older.iter().filter(|pinned| pinned.strong_count() > 0).count()
     }
 
@@ -212,7 +213,7 @@ impl Machine {
     }
 
     fn newest(&self) -> MutexGuard<'_, Option<(RaftSnapshotMeta, Arc<Pinned>)>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.newest.locked()
     }
 
     /// An entry with these commands is about to be proposed here.
@@ -292,7 +293,7 @@ impl Machine {
         else {
             return;
         };
-        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut older = self.older.locked();
         older.retain(|pinned| pinned.strong_count() > 0);
         let pins: Vec<_> = older.iter().filter_map(std::sync::Weak::upgrade).collect();
         drop(older);
@@ -309,7 +310,7 @@ impl Machine {
             return Arc::clone(kept);
         }
         if let Some((_, older)) = newest.replace((meta, Arc::clone(&pinned))) {
-            self.older.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&older));
+            self.older.locked().push(Arc::downgrade(&older));
         }
         drop(newest);
         self.collect();

@@ -21,7 +21,7 @@ use crate::queue::reply::Reply;
 /// A member as the membership carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Member {
-    /// Unique, for people.
+    /// Name of the member for people, unique in the cluster.
     pub(crate) name: String,
     /// Where clients and peers reach it.
     pub(crate) address: String,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::waiters::Waiters;
+use crate::locked::Locked as _;
 use crate::log::Reading;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, ENTRY_SIZE_MAX, Op, Stamps};
 use crate::queue::reply::Reply;
@@ -77,22 +79,22 @@ pub(crate) enum ProposeError {
     Unknown,
 }
 
-/// Leases that wait for a message; asked while an entry is put together.
-pub(crate) trait Parked: Send + Sync {
-    /// Up to `count` leases that wait for `queue`, oldest first; from now on they are proposed.
-    fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal>;
-}
-
 /// Why no entry of that many bytes with pushes may be put together, while that many are in flight.
 pub(crate) type Guard = Box<dyn Fn(u64, u64) -> Option<Error> + Send + Sync>;
+
+/// What is asked while an entry is put together.
+pub(crate) struct Beside {
+    /// Who waits for what the entry brings.
+    pub(crate) waiters: Arc<Waiters>,
+    /// Whether there is room for it.
+    pub(crate) guard: Guard,
+}
 
 /// Takes proposals from any thread; [`Proposer::run`] turns them into entries. How many may wait is for those who propose
 /// to bound: clients have a budget.
 pub(crate) struct Proposer {
     waiting: Mutex<VecDeque<(Instant, Proposal)>>,
     arrived: Notify,
-    parked: OnceLock<Arc<dyn Parked>>,
-    guard: OnceLock<Guard>,
     /// Bytes of entries handed to Raft and not applied yet.
     flying: Arc<AtomicU64>,
     in_flight: Arc<Semaphore>,
@@ -140,26 +142,14 @@ impl Proposer {
             spoken,
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            parked: OnceLock::new(),
-            guard: OnceLock::new(),
             flying: Arc::default(),
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
             removals: Arc::default(),
         }
     }
 
-    /// Names who knows the parked leases; once, before the first proposal.
-    pub(crate) fn set_parked(&self, parked: Arc<dyn Parked>) {
-        assert!(self.parked.set(parked).is_ok(), "parked leases are kept in one place");
-    }
-
-    /// Names who knows whether there is room for an entry; once, before the first proposal.
-    pub(crate) fn set_guard(&self, guard: Guard) {
-        assert!(self.guard.set(guard).is_ok(), "room is judged in one place");
-    }
-
     fn waiting(&self) -> MutexGuard<'_, VecDeque<(Instant, Proposal)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.locked()
     }
 
     /// Proposes; `proposal.done` is called exactly once, from some thread.
@@ -169,25 +159,27 @@ impl Proposer {
     }
 
     /// The next entry's worth; empty if nothing waits.
-    fn take(&self) -> Vec<Proposal> {
+    fn take(&self, beside: &Beside) -> Vec<Proposal> {
         loop {
             let taken = self.take_waiting();
             if taken.is_empty() {
                 return taken;
             }
-            let mut taken = self.with_room(taken);
+            let mut taken = self.with_room(taken, &beside.guard);
             if !taken.is_empty() {
-                self.take_parked(&mut taken);
+                take_parked(&mut taken, &beside.waiters);
                 return taken;
             }
         }
     }
 
     /// Those that may go on: if there is no room for what they bring, pushes are refused.
-    fn with_room(&self, taken: Vec<Proposal>) -> Vec<Proposal> {
+    fn with_room(&self, taken: Vec<Proposal>, guard: &Guard) -> Vec<Proposal> {
         let pushes = |proposal: &Proposal| proposal.command.op.pushes().next().is_some();
         let size: u64 = taken.iter().filter(|proposal| pushes(proposal)).map(|one| one.size() as u64).sum();
-        let Some(guard) = self.guard.get().filter(|_| size > 0) else { return taken };
+        if size == 0 {
+            return taken;
+        }
         let Some(error) = guard(size, self.flying.load(Ordering::Relaxed)) else { return taken };
         let (refused, rest) = taken.into_iter().partition(pushes);
         refuse(refused, ProposeError::NoRoom(error));
@@ -216,31 +208,19 @@ impl Proposer {
         together(taken)
     }
 
-    /// Behind the pushes: at most as many parked leases as the entry brings messages.
-    fn take_parked(&self, taken: &mut Vec<Proposal>) {
-        let Some(parked) = self.parked.get() else { return };
-        let mut pushed: Vec<(QueueName, usize)> = Vec::new();
-        for proposal in taken.iter() {
-            for push in proposal.command.op.pushes() {
-                match pushed.iter_mut().find(|(queue, _)| *queue == push.queue) {
-                    Some((_, count)) => *count += push.count as usize,
-                    None => pushed.push((push.queue.clone(), push.count as usize)),
-                }
-            }
-        }
-        for (queue, count) in pushed {
-            let room = COMMANDS_COUNT_MAX - taken.len();
-            taken.extend(parked.take(&queue, count.min(room)));
-        }
-    }
-
     /// Hands entries to Raft until it stops.
-    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>, machine: Arc<Machine>) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        raft: Raft,
+        seat: Arc<Seat>,
+        machine: Arc<Machine>,
+        beside: Beside,
+    ) {
         loop {
             let room = self.room(&seat).await;
             let mut taken = loop {
                 let arrived = self.arrived.notified();
-                let taken = self.take();
+                let taken = self.take(&beside);
                 if !taken.is_empty() {
                     break taken;
                 }
@@ -312,6 +292,23 @@ impl Proposer {
         let section = batch.encode(self.spoken.cluster());
         let batch = Batch { commands: section.into(), table: table.into(), contents: Some(contents.into()) };
         (batch, Dones(dones))
+    }
+}
+
+/// Behind the pushes: at most as many parked leases as the entry brings messages.
+fn take_parked(taken: &mut Vec<Proposal>, waiters: &Waiters) {
+    let mut pushed: Vec<(QueueName, usize)> = Vec::new();
+    for proposal in taken.iter() {
+        for push in proposal.command.op.pushes() {
+            match pushed.iter_mut().find(|(queue, _)| *queue == push.queue) {
+                Some((_, count)) => *count += push.count as usize,
+                None => pushed.push((push.queue.clone(), push.count as usize)),
+            }
+        }
+    }
+    for (queue, count) in pushed {
+        let room = COMMANDS_COUNT_MAX - taken.len();
+        taken.extend(waiters.take(&queue, count.min(room)));
     }
 }
 
