@@ -11,8 +11,8 @@
 //! [`raft::cluster`] what the members agree on about themselves.
 //!
 //! [`queue`] has rooms for what a message is (`messages`), where messages wait (`waiting`), who holds them (`leased`),
-//! when things are due (`due`), what is remembered of clients (`clients`), what commands do (`change`) and what is read
-//! (`read`).
+//! when things are due (`due`), what is remembered of clients (`clients`), who there is and what they may do (`auth`), what
+//! commands do (`change`) and what is read (`read`).
 //!
 //! # Floors
 //!
@@ -27,7 +27,7 @@
 //! queue      nothing
 //! raft       queue log snapshots fs clock outside mutants stages complaint recurrence
 //! server     raft queue log::LogError outside clock recurrence mutants tls
-//! http       server raft queue::QueueStats outside mutants config::address tls logging
+//! http       server raft queue::QueueStats queue::KeyNumber outside mutants config::address tls logging
 //! node       http server raft log snapshots fs clock outside mutants tls
 //! ```
 //!

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access;
 use crate::again;
 use crate::bench;
 use crate::bundle;
@@ -100,6 +101,11 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,
         Cmd::Cluster(cmd) => cluster::run(shell, cmd).await,
         Cmd::Status => cluster::status(shell).await,
+        Cmd::Auth(cmd) => access::auth::run(shell, cmd).await,
+        Cmd::Principal(cmd) => access::principal::run(shell, cmd).await,
+        Cmd::Key(cmd) => access::key::run(shell, cmd).await,
+        Cmd::Whoami => access::auth::whoami(shell).await,
+        Cmd::Can(args) => access::auth::can(shell, args).await,
         Cmd::Check(cmd) => check::run(shell, cmd).await,
         Cmd::Stats(args) => stats::run(shell, args).await,
         Cmd::Ping(args) => stats::ping(shell, args).await,

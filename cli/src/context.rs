@@ -4,6 +4,7 @@
 //! current = "prod"
 //! [contexts.prod]
 //! servers = ["mq1:7410", "mq2:7410", "mq3:7410"]
+//! token_file = "prod.token"         # beside this file, if it is not absolute
 //! tls_ca = "/etc/queued/ca.crt"    # or tls_pin = "sha256:…", or tls = true for the authorities of this system
 //! ```
 //!
@@ -30,6 +31,7 @@ const LATER: [&str; 3] = ["tls_", "token_", "login"];
 const TLS: &str = "tls";
 const TLS_CA: &str = "tls_ca";
 const TLS_PIN: &str = "tls_pin";
+const TOKEN_FILE: &str = "token_file";
 
 /// A context: nodes to ask, and whom to trust there.
 #[derive(Debug)]
@@ -97,7 +99,8 @@ impl Contexts {
     fn servers(&self, name: &str) -> Result<Vec<String>, Failure> {
         let context = self.find(name)?;
         let is_later = |key: &&String| {
-            ![TLS_CA, TLS_PIN].contains(&key.as_str()) && LATER.iter().any(|later| key.starts_with(later))
+            ![TLS_CA, TLS_PIN, TOKEN_FILE].contains(&key.as_str())
+                && LATER.iter().any(|later| key.starts_with(later))
         };
         if let Some(key) = context.keys().find(is_later) {
             let what = format!("context \"{name}\" has {key}, which this version does not know");
@@ -123,7 +126,9 @@ impl Contexts {
         // What is not absolute is beside the file.
         let dir = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let file = text(TLS_CA)?.map(|file| dir.join(file));
+        let token_file = text(TOKEN_FILE)?.map(|file| dir.join(file));
         let secure = Secure::of(tls.transpose()?.unwrap_or_default(), file, text(TLS_PIN)?);
+        let secure = secure.map(|secure| Secure { token_file, ..secure });
         secure.map_err(|why| config(format!("context \"{name}\": {why}")))
     }
 
@@ -222,6 +227,11 @@ pub(crate) fn run(shell: &mut Shell, cmd: ContextCmd) -> Done {
 
 /// Has a context trust whom the flags say; they say nothing of one that is to stay as it is.
 fn trust(context: &mut Table, secure: &Secure) -> Result<(), Failure> {
+    if let Some(file) = &secure.token_file {
+        let file = std::path::absolute(file).ok().and_then(|file| file.to_str().map(str::to_owned));
+        let file = file.ok_or_else(|| config("the name of the file of the token is not UTF-8"))?;
+        context.insert(TOKEN_FILE.to_owned(), file.into());
+    }
     if !secure.is_on() {
         return Ok(());
     }
@@ -260,10 +270,13 @@ fn ls(shell: &mut Shell, contexts: &Contexts) -> Done {
             let secure = context.as_ref().map(|context| &context.secure);
             let file =
                 secure.and_then(|secure| secure.tls_ca.as_ref()).map(|file| file.display().to_string());
+            let token =
+                secure.and_then(|secure| secure.token_file.as_ref()).map(|file| file.display().to_string());
             json!({"name": name, "current": contexts.current() == Some(name.as_str()),
                 "servers": context.as_ref().map_or(&[][..], |context| &context.servers),
                 "tls": secure.is_some_and(Secure::is_on), "tls_ca": file,
-                "tls_pin": secure.and_then(|secure| secure.tls_pin.as_deref()), "error": error})
+                "tls_pin": secure.and_then(|secure| secure.tls_pin.as_deref()), "token_file": token,
+                "error": error})
         };
         let rows: Vec<Value> = names.iter().map(row).collect();
         let path = contexts.path().map(|path| path.display().to_string());

@@ -147,6 +147,15 @@ impl Failure {
                 (Exit::Config, Some("check `--servers`: they belong to another cluster".into()))
             }
             E::NotPermitted => (Exit::Denied, None),
+            E::AuthRequired => (Exit::Denied, Some("a token: `--token-file FILE`, QUEUECTL_TOKEN_FILE or QUEUECTL_TOKEN".into())),
+            E::AuthFailed | E::KeyEnded => (Exit::Denied, Some("which keys there are: `queuectl key ls`".into())),
+            E::Denied => (Exit::Denied, Some("what may be done: `queuectl whoami`".into())),
+            E::PrincipalExists => (Exit::Conflict, Some("`queuectl principal ls`".into())),
+            E::PrincipalNotFound => (Exit::NotFound, Some("`queuectl principal ls`".into())),
+            E::KeyNotFound => (Exit::NotFound, Some("`queuectl key ls`".into())),
+            E::AuthLimit => (Exit::Conflict, Some("`queuectl principal ls`, `queuectl key ls`".into())),
+            E::AuthChanged => (Exit::Retry, None),
+            E::LastAdmin => (Exit::Conflict, Some("another key with `auth` first: `queuectl key add NAME`; or --force".into())),
             E::TlsRequired => (Exit::Denied, Some("`--tls-ca FILE`, `--tls-pin sha256:…`, or `--tls` with the system's authorities".into())),
             E::TlsOff => (Exit::Denied, Some("without --tls, --tls-ca and --tls-pin it is asked in the clear; `tls.mode` of the node turns TLS on".into())),
             E::BadRequest | E::MessageTooBig | E::ContentCorrupt => (Exit::BadData, None),

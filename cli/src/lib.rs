@@ -6,6 +6,7 @@
 //! Rules that hold everywhere: standard output is data, standard error is talk; nothing is asked without a
 //! terminal; a reader that goes away ends a command quietly.
 
+mod access;
 mod again;
 mod batch;
 mod bench;

@@ -14,11 +14,14 @@ use crate::shell::Shell;
 /// Documents: each has its name and version in `schema`.
 const DOCUMENTS: &[(&str, &str)] = &[
     ("ack", "results:[settled] elapsed_ms:n"),
+    ("auth", "required:b version:i"),
+    ("auth_status", "required:b version:i principals:i admins:i"),
     (
         "bench",
         "kind:=push|pop|roundtrip complete:b config:bench_config server:bench_server messages:i elapsed_ms:n msgs_per_s:i bytes_per_s:i latency_us:latency errors:bench_errors verify:verified~ processes:[process] cpu_s_per_million:n~ client_cpu_s_per_million:n~ histogram_us:[[i]]",
     ),
     ("bundle", "file:s parts:[s] failed:[s]"),
+    ("can", "principal:s verb:s queue:s~ allowed:b by:s~"),
     ("check", "what:s state:s text:s findings:[finding] measures:any"),
     ("clients", "nodes:[clients_node]"),
     (
@@ -40,6 +43,9 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("group_list", "queue:s groups:[group] next?:s"),
     ("group_weight", "queue:s group:s weight:i~ weight_before:i~"),
     ("history", "queue:s id:s history:[event] complete_since:t state:s gone?:gone"),
+    ("key_add", "principal:s key:s token:s~ file:s~"),
+    ("key_list", "keys:[key]"),
+    ("key_revoke", "key:s"),
     ("member_added", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_drained", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_moved", "id:s name:s address:s voter:b elapsed_ms:n"),
@@ -56,6 +62,13 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("ping", "nodes:[pinged]"),
     ("pop_discard", "queue:s messages:i"),
     ("position", "queue:s id:s ahead:i~ holds:[any] age_ms?:i~"),
+    ("principal", "principal:principal_view"),
+    ("principal_add", "name:s"),
+    ("principal_disable", "name:s"),
+    ("principal_grant", "name:s"),
+    ("principal_list", "required:b principals:[principal_view]"),
+    ("principal_revoke", "name:s"),
+    ("principal_rm", "name:s"),
     (
         "push",
         "queue:s count:i deduplicated:i ids?:[s] first_id?:s last_id?:s leader:s~ redirects:i elapsed_ms:n",
@@ -89,6 +102,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("txn", "steps:[step]"),
     ("version", "version:s"),
     ("wait", "leader:s~ members:i heard:i voters:counting writable:b elapsed_ms:n"),
+    ("whoami", "required:b principal:s~ key:s~ secret:b key_until:t~ grants:[s]"),
     (
         "work",
         "event:s queues?:[s] parallel?:i queue?:s id?:s token?:s attempt?:i ran_ms?:n why?:s~ error?:s~ from?:s to?:s term?:s running?:i ok?:i retried?:i dead?:i given_back?:i lost?:i ready?:i leased?:i delayed?:i next_due_in_ms?:i~ elapsed_ms?:n",
@@ -107,7 +121,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("client_name", "program:s version:s address:s connected:b"),
     ("clients_node", "node:s reachable:b clients?:[client] error?:s"),
     ("connections", "max:i asked:i"),
-    ("context", "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ error:s~"),
+    ("context", "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ token_file:s~ error:s~"),
     ("counting", "counting:i of:i"),
     ("differs", "setting:s asked:any has:any"),
     ("doctor_check", "name:s status:=ok|warn|fail what:s do:s~"),
@@ -119,6 +133,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("gone", "how:s at:t enqueued_at:t attempts:i failures:i releases:i"),
     ("group", "group:s weight:i own_weight:b ready:i leased:i waiting:i dead:i held:s~"),
     ("holder", "session:s~ since:t held_ms:i client:client_name~"),
+    ("key", "key:s principal:s made:t until:t~ used:t~ note:s"),
     ("latency", "min:i p50:i p90:i p99:i p99_9:i p99_99:i max:i"),
     ("member", "id:s name:s address:s voter:b matched:s~"),
     (
@@ -126,6 +141,7 @@ const SHAPES: &[(&str, &str)] = &[
         "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s tls?:tls secret?:secret feature_levels?:feature_levels",
     ),
     ("pinged", "id:s client:s reachable:b rtt_ms?:[n] error?:s"),
+    ("principal_view", "name:s number:i note:s disabled:b grants:[s] keys:[key]"),
     ("process", "client:s pid:i cpu_s:n resident_bytes:i"),
     ("quorum", "need:i have:i of:i"),
     ("refusal", "code:s message:s"),

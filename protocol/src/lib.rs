@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../PROTOCOL.md")]
 
+pub mod auth;
 pub mod bounded;
 pub mod checkpoint;
 #[cfg(feature = "client")]
@@ -34,6 +35,7 @@ pub mod request;
 pub mod request_hash;
 pub mod requests;
 pub mod response;
+pub mod rights;
 pub mod schedule;
 pub mod security;
 pub mod settings;

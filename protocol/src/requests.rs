@@ -35,7 +35,7 @@ use crate::response::{
 use crate::schedule::ScheduleList;
 use crate::security::RotationView;
 use crate::txn::TxnOutcome;
-use crate::{checkpoint, clients, explain, group, history, request, schedule, txn};
+use crate::{auth, checkpoint, clients, explain, group, history, request, schedule, txn};
 
 /// What a request does, which decides whether it has a stamp and what may be done when no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,6 +403,14 @@ requests! {
     RotateSecret(bool) -> Rotation(RotationView), act, none, leader;
     /// Dial a node plain again that has spoken TLS before. It is about the node that is asked.
     TlsForget(NodeId) -> Forgotten(bool), act, none, asked;
+    /// Tell who is asking, and what they may do. Answered by every node.
+    Whoami -> Whoami(Box<auth::WhoamiView>), read, none, asked;
+    /// Tell whether somebody may do something.
+    Can(auth::Can) -> Can(auth::CanView), read, none, leader;
+    /// List principals with their grants and keys, and whether logins are required.
+    Principals(auth::Principals) -> Principals(Box<auth::PrincipalList>), read, none, leader;
+    /// Change principals, keys and grants, or whether logins are required.
+    ChangeAuth(Box<auth::ChangeAuth>) -> AuthChanged(u64), change, none, leader;
 }
 
 answers! {
@@ -462,4 +470,12 @@ answers! {
     Rotation(RotationView);
     /// To a forgetting: whether that node was known to speak TLS.
     Forgotten(bool);
+    /// To a question of who is asking.
+    Whoami(Box<auth::WhoamiView>);
+    /// To a question of what somebody may do.
+    Can(auth::CanView);
+    /// To a listing of principals.
+    Principals(Box<auth::PrincipalList>);
+    /// To a change of principals, keys and grants: the version of all of it now.
+    AuthChanged(u64);
 }

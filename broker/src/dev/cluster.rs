@@ -11,6 +11,7 @@ use queue_protocol::response::{Role, StatusView};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::access;
 use super::logs;
 use super::place::Place;
 use super::process::Process;
@@ -253,7 +254,7 @@ impl Cluster {
                 return None;
             }
         }
-        probe::status(&self.place().address(number), self.place().tls).await
+        probe::status(&self.place().address(number), self.place().tls, access::own(self.place())).await
     }
 
     async fn statuses(&self) -> Vec<Option<StatusView>> {

@@ -48,6 +48,8 @@ pub(super) struct Place {
     pub(super) http_ports: Vec<u16>,
     /// How its nodes speak.
     pub(super) tls: TlsMode,
+    /// Logins are required.
+    pub(super) auth: bool,
     /// Written for programs that look for this cluster.
     note: OnceLock<PathBuf>,
 }
@@ -70,6 +72,7 @@ impl Place {
             ports: Vec::new(),
             http_ports: Vec::new(),
             tls: TlsMode::Off,
+            auth: false,
             note: OnceLock::new(),
         };
         let before = place.read_ports()?;

@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus};
 
 use rustix::process::Signal;
 
+use super::access;
 use super::cluster::Cluster;
 use super::process::Process;
 use super::signals::Signals;
@@ -24,7 +25,8 @@ pub(super) async fn run(words: &[OsString], cluster: &Cluster) -> Result<i32, Fa
         .args(&words[1..])
         .env("PATH", path)
         .env("QUEUECTL_SERVERS", cluster.place().addresses().join(","))
-        .envs(cluster.place().authority().map(|file| ("QUEUECTL_TLS_CA", file)));
+        .envs(cluster.place().authority().map(|file| ("QUEUECTL_TLS_CA", file)))
+        .envs(access::token_file(cluster.place()).map(|file| ("QUEUECTL_TOKEN_FILE", file)));
     let process = Process::spawn(&mut command).map_err(|error| {
         let status = if error.kind() == ErrorKind::NotFound { 127 } else { 126 };
         Failure::new(status, "command", format!("{}: {error}", words[0].display()))

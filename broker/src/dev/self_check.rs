@@ -10,6 +10,7 @@ use queue_protocol::request::{Lease, Push, PushMessage, RemoveQueue};
 use queue_protocol::requests::{Ask, ask};
 use tokio::time::Instant;
 
+use super::access;
 use super::cluster::{Cluster, Leadership};
 use crate::commands::failure::Failure;
 use crate::commands::probe;
@@ -24,7 +25,7 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
     let mut servers = cluster.place().addresses();
     let at = (1..=servers.len()).find(|number| *number != leadership.leader).unwrap_or(leadership.leader);
     servers.swap(0, at - 1);
-    let client = probe::client(servers, TIMEOUT, cluster.place().tls);
+    let client = probe::client(servers, TIMEOUT, cluster.place().tls, access::own(cluster.place()));
     let began = Instant::now();
     let pushed = push_and_pop(&client).await?;
     let took = probe::millis(began.elapsed());

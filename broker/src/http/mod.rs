@@ -10,6 +10,7 @@
 
 mod answers;
 mod arriving;
+mod bearer;
 mod compat;
 mod figures;
 mod flow;

@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::answers::{Failed, json as document, with_type};
+use super::bearer;
 use super::intake::BODY_TIMEOUT;
 use super::said;
 use super::serve::{App, Occupant};
@@ -116,14 +117,14 @@ async fn lines(
     let (answers, told) = mpsc::channel(ANSWERS_MAX);
     let feed =
         Feed { app, to, rest: BytesMut::new(), line: 0, rows: Vec::new(), contents: Vec::new(), size: 0 };
-    tokio::spawn(async move {
+    tokio::spawn(bearer::carry(async move {
         let _busy = occupant.busy();
         if let Err(failed) = feed.run(body.into_data_stream(), &answers).await {
             // Whoever asked may be gone.
             let _ = answers.send(Bytes::from(format!("{}\n", failed.document()))).await;
         }
         drop(room);
-    });
+    }));
     let told = stream::unfold(told, |mut told| async move {
         let bytes = told.recv().await?;
         Some((Ok::<_, Infallible>(bytes), told))

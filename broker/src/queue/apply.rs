@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
+use queue_protocol::rights::Verb;
 
+use super::auth::{By, PrincipalNumber};
 use super::clients::sessions::Admission;
-use super::command::{Batch, Command, Op, SessionStamp};
+use super::command::{Batch, Command, Op, SessionStamp, Step};
 use super::due::clocks::Moment;
 use super::due::deadlines::Head;
 use super::level::is_known;
@@ -34,6 +36,10 @@ pub(crate) struct Apply<'a> {
     gained: BTreeSet<QueueNumber>,
     /// Messages that went for good.
     pub(super) gone: Vec<Gone>,
+    /// Who sent the command that is executed.
+    by: Option<By>,
+    /// Its principal.
+    pub(super) owner: Option<PrincipalNumber>,
 }
 
 impl State {
@@ -45,7 +51,17 @@ impl State {
         self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
         let stamped_ms = self.lease_clock_ms.saturating_add(batch.stamps.unconfirmed_ms);
         let (gained, gone) = (BTreeSet::new(), Vec::new());
-        let mut apply = Apply { state: self, index, stamped_ms, table, rows_taken: 0, gained, gone };
+        let mut apply = Apply {
+            state: self,
+            index,
+            stamped_ms,
+            table,
+            rows_taken: 0,
+            gained,
+            gone,
+            by: None,
+            owner: None,
+        };
         apply.fire();
         let replies =
             (0..).zip(batch.commands.iter()).map(|(position, command)| apply.command(position, command));
@@ -70,6 +86,12 @@ impl Apply<'_> {
         let at = At { index: self.index, position };
         let first_row = self.rows_taken;
         self.rows_taken = self.rows_taken.saturating_add(command.op.rows());
+        (self.by, self.owner) = (None, None);
+        if let Some(stamp) = &command.session
+            && let Err(code) = self.enter(stamp)
+        {
+            return Reply { at, repeated: false, result: Err(refusal(code)) };
+        }
         match (&command.session, &command.op) {
             (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
             (Some(stamp), Op::CloseSession) => {
@@ -79,6 +101,51 @@ impl Apply<'_> {
             }
             (Some(stamp), op) => self.once(at, stamp, op, first_row),
         }
+    }
+
+    /// Sees to it that who sent a command may still do it, and that the session is its own.
+    fn enter(&mut self, stamp: &SessionStamp) -> Result<(), ErrorCode> {
+        let auth = &self.state.auth;
+        if let Some(code) = auth.stale(stamp.by, self.state.wall_ms) {
+            return Err(code);
+        }
+        (self.by, self.owner) = (stamp.by, auth.principal_of(stamp.by));
+        if auth.is_required()
+            && self.state.session_owner(stamp.session).is_some_and(|owner| Some(owner) != self.owner)
+        {
+            return Err(ErrorCode::Denied);
+        }
+        Ok(())
+    }
+
+    /// The queue of a lease that a command settles and that belongs to another principal, if it may not do that.
+    fn foreign(&self, op: &Op) -> Option<Refusal> {
+        if !self.state.auth.is_required() {
+            return None;
+        }
+        let one = match op {
+            Op::Ack(leases) | Op::Nack { leases, .. } => Some(leases),
+            Op::Extend { leases, .. } => leases.as_ref(),
+            _ => None,
+        };
+        let steps = if let Op::Txn(txn) = op { &txn.steps[..] } else { &[] };
+        let of_steps = steps.iter().filter_map(|step| match step {
+            Step::Ack(leases) | Step::Nack { leases, .. } | Step::Extend { leases, .. } => Some(leases),
+            Step::Push(_) | Step::Edit { .. } => None,
+        });
+        let receipts = one.into_iter().chain(of_steps);
+        let receipts = receipts.flat_map(|leases| leases.receipts.iter().map(|it| (&leases.queue, *it)));
+        let saved =
+            if let Op::SaveCheckpoint(save) = op { Some((&save.queue, (save.id, save.token))) } else { None };
+        let is_foreign = |(name, (id, token)): &(&QueueName, (MessageId, LeaseToken))| {
+            let leased = self.state.queue(name).and_then(|queue| queue.leased.get(id));
+            leased.is_some_and(|leased| {
+                leased.token == *token && leased.owner.is_some() && leased.owner != self.owner
+            })
+        };
+        let (name, _) = receipts.chain(saved).find(is_foreign)?;
+        let may = |owner| self.state.auth.may(owner, Verb::Manage, name);
+        if self.owner.is_some_and(may) { None } else { Some(refusal_of(ErrorCode::Denied, name)) }
     }
 
     /// Executes a command unless its session knows it.
@@ -95,9 +162,12 @@ impl Apply<'_> {
             Admission::Answered(reply) => return reply,
             Admission::Refused(code) => return Reply { at, repeated: false, result: Err(refusal(code)) },
         }
+        if let Some(denied) = self.foreign(op) {
+            return Reply { at, repeated: false, result: Err(denied) };
+        }
         let result = self.execute(Some(stamp.session), op, first_row);
         if !matches!(result, Ok(Outcome::Nothing)) {
-            self.state.sessions.record(stamp, at, &result, elapsed_ms);
+            self.state.sessions.record(stamp, self.owner, at, &result, elapsed_ms);
         }
         Reply { at, repeated: false, result }
     }
@@ -143,6 +213,11 @@ impl Apply<'_> {
             Op::BeginRotation(begin) => self.begin_rotation(begin),
             Op::NoteRotation(note) => {
                 self.note_rotation(note);
+                Ok(Outcome::Ticked)
+            }
+            Op::ChangeAuth(change) => self.change_auth(self.by, change),
+            Op::NoteKeys(used) => {
+                self.note_keys(used);
                 Ok(Outcome::Ticked)
             }
             Op::Tick => Ok(Outcome::Ticked),
@@ -226,7 +301,7 @@ impl Apply<'_> {
     /// # Errors
     /// Refused, with a name that may have been meant.
     pub(super) fn number(&self, queue: &QueueName) -> Result<QueueNumber, Refusal> {
-        self.state.names.get(queue).copied().ok_or_else(|| self.state.queue_not_found(queue))
+        self.state.names.get(queue).copied().ok_or_else(|| self.queue_not_found(queue))
     }
 }
 
@@ -234,6 +309,18 @@ impl State {
     /// The refusal for a queue that does not exist.
     pub(super) fn queue_not_found(&self, queue: &QueueName) -> Refusal {
         Refusal { code: ErrorCode::QueueNotFound, queue: Some(queue.clone()), similar: self.similar(queue) }
+    }
+}
+
+impl Apply<'_> {
+    /// The same, with no name that who asks may not see.
+    pub(super) fn queue_not_found(&self, queue: &QueueName) -> Refusal {
+        let refusal = self.state.queue_not_found(queue);
+        let auth = &self.state.auth;
+        let seen = |name: &QueueName| {
+            !auth.is_required() || self.owner.is_some_and(|owner| auth.may(owner, Verb::Look, name))
+        };
+        Refusal { similar: refusal.similar.filter(seen), ..refusal }
     }
 }
 

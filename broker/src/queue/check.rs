@@ -45,6 +45,7 @@ impl State {
         assert!(turnover.leased <= self.turnover.leased, "leased");
         assert!(turnover.acked <= self.turnover.acked, "acked");
         assert!(self.turnover.less(turnover).is_some(), "what went through");
+        self.auth.check();
         self.heads.check(self);
         self.sessions.check();
         self.schedules.check();

@@ -6,6 +6,7 @@
 //! Head
 //! the admission key if there is one, the rotation of the secret if there is one, u64 stages of it × { node, stage }
 //! u64 numbers of nodes × { node, assigned }                                     rising
+//! the head of principals and keys, principals { number, principal }, keys { number, key }       each rising
 //! u64 queues ×     { QueueHead,
 //!                    2 × u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
 //!                    those without a group, then those of groups,
@@ -14,7 +15,7 @@
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
 //!                    u64 × unique keys that rest { id, key },                 rising
 //!                    round, u64 × groups { key, weight, turn, parking, bucket } }
-//! u64 sessions ×   { id, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
+//! u64 sessions ×   { id, owner, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
 //! u64 answers ×    { session, number, at, request, result }                              rising
 //! the mark of forgotten sessions, if there is one
 //! u64 forgotten ×  { id, index, until_ms }                                      in the order in which they were forgotten
@@ -37,6 +38,7 @@ use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::auth::PrincipalNumber;
 use super::clients::answers::Answer;
 use super::clients::bound::is_grace;
 use super::clients::forgotten::{Forgotten, SESSIONS_FORGOTTEN_MAX};
@@ -159,6 +161,7 @@ impl State {
         let stages = self.nodes.rotation.iter().flat_map(|rotation| &rotation.stages);
         to.put_all(stages.clone().count(), stages);
         to.put_all(self.nodes.given.len(), self.nodes.given.iter());
+        to.put(&self.auth);
         to.put(&(self.queues.len() as u64));
         for (number, queue) in &self.queues {
             let Queue { name, settings, version, turnover, bucket, active, .. } = queue;
@@ -193,7 +196,7 @@ impl State {
         let sessions = self.sessions.all();
         let session = |(id, s): (&SessionId, &super::clients::sessions::Session)| {
             let grace_ms = self.sessions.bound.grace_ms(*id);
-            (*id, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
+            (*id, s.owner, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
         };
         to.put_all(sessions.len(), sessions.iter().map(session));
         let answers =
@@ -222,6 +225,7 @@ impl State {
         }
         let mut state = State { level, ..from.head()? };
         from.nodes(&mut state)?;
+        state.auth = from.take()?;
         for _ in 0..from.take::<u64>()? {
             from.queue(&mut state)?;
         }
@@ -441,13 +445,13 @@ impl Reader<'_> {
         let sessions = &mut state.sessions;
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
-            let (id, done_below, opening, used_at_ms, listed_ms, grace_ms) =
-                self.take::<(SessionId, u64, Opening, u64, u64, Option<u64>)>()?;
+            let (id, owner, done_below, opening, used_at_ms, listed_ms, grace_ms) =
+                self.take::<(SessionId, Option<PrincipalNumber>, u64, Opening, u64, u64, Option<u64>)>()?;
             self.ensure(last < Some(id) && done_below > 0, "sessions do not rise")?;
             self.ensure(listed_ms <= used_at_ms, "a session is listed as used later than it was")?;
             self.ensure(grace_ms.is_none_or(is_grace), "a grace is out of range")?;
             last = Some(id);
-            sessions.restore(id, done_below, opening, [used_at_ms, listed_ms], grace_ms);
+            sessions.restore(id, owner, done_below, opening, [used_at_ms, listed_ms], grace_ms);
         }
         let mut last = None;
         for _ in 0..self.take::<u64>()? {

@@ -1,6 +1,7 @@
 //! What is replicated: the commands of one entry with the stamps of the leader that proposed it. `apply`
 //! reads only the state and this; the proposing leader has filled every default in.
 
+use queue_protocol::auth::ChangeAuth;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::SaveCheckpoint;
 use queue_protocol::level::Level;
@@ -16,6 +17,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{By, KeyNumber};
 use super::clients::answers::{lease_size_max, push_size_max, steps_size_max};
 use super::clients::bound::RELEASED_COUNT_MAX;
 use super::nodes::Admission;
@@ -78,6 +80,8 @@ pub struct SessionStamp {
     pub opening: Option<Opening>,
     /// Of the request, which is the same whenever it comes under this number.
     pub request: RequestHash,
+    /// Who sent it; `None` of who is not logged in.
+    pub by: Option<By>,
 }
 
 /// What a session opens with.
@@ -202,6 +206,10 @@ pub enum Op {
     BeginRotation(Box<BeginRotation>),
     /// How far a member is with them; only the broker itself says so.
     NoteRotation(NoteRotation),
+    /// Change who may do what.
+    ChangeAuth(Box<ChangeAuth>),
+    /// Keys were used; only the broker itself says so.
+    NoteKeys(Bounded<KeyNumber, KEYS_NOTED_MAX>),
 }
 
 /// What a cluster begins with.
@@ -260,6 +268,10 @@ const RECEIPT_SIZE: usize = 20;
 const TEXT_SIZE: usize = 76 + ERROR_TEXT_SIZE_MAX;
 /// What an edit of one message counts, not for its bytes: an entry is to take no longer to apply than two sweeps.
 const EDIT_SIZE: usize = 100;
+/// Grants, notes and names of a change of who may do what.
+const CHANGE_AUTH_SIZE: usize = 16 << 10;
+/// Keys in one command that notes their use.
+pub const KEYS_NOTED_MAX: usize = 1_024;
 /// The number of a node.
 const NODE_NUMBER_SIZE: usize = 10;
 /// All settings of a queue.
@@ -298,6 +310,8 @@ impl Op {
             Self::SetSchedule(_) => Cost::entry(1_024),
             Self::RemoveSchedule(_) | Self::Fire(_) | Self::RemoveQueue { .. } => Cost::entry(NAME_SIZE),
             Self::FoundCluster(_) => Cost::entry(256),
+            Self::ChangeAuth(_) => Cost::entry(CHANGE_AUTH_SIZE),
+            Self::NoteKeys(used) => Cost::entry(NODE_NUMBER_SIZE * used.len()),
             Self::BeginRotation(begin) => Cost::entry(128 + NODE_NUMBER_SIZE * begin.left_out.len()),
             Self::Extend { leases: None, .. }
             | Self::CloseSession

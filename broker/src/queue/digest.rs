@@ -96,6 +96,7 @@ impl State {
         digest.add_all([
             sum(&[self.level.0.into(), self.wall_ms, self.elapsed_ms, self.lease_clock_ms, held, open]),
             sum(&[self.next_id, self.next_token, self.next_node, self.next_queue, self.nodes.count()]),
+            self.auth.count(),
             sum(&[counts.ready, counts.leased, counts.delayed, counts.dead, counts.bytes]),
             sum(&[turnover.pushed, turnover.leased, turnover.acked, turnover.redelivered]),
             sum(&turnover.died),

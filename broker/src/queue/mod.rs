@@ -4,6 +4,7 @@
 //! this node. So equal logs give equal states, and equal states give equal bytes ([`State::encode`]).
 
 pub(crate) mod apply;
+mod auth;
 mod change;
 mod clients;
 mod due;
@@ -29,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use auth::{By, Denied, KeyNumber, PrincipalNumber, ROOT, Standing};
 pub use change::sweep::SWEPT_COUNT_MAX;
 pub(crate) use clients::bound::is_grace;
 pub use clients::bound::{Bound, RELEASED_COUNT_MAX};

@@ -67,6 +67,8 @@ pub enum Outcome {
     Txn(TxnOutcome),
     /// To a binding: the grace the session has now.
     Bound(Option<u64>),
+    /// To a change of who may do what: the version of all of it now.
+    AuthChanged(u64),
 }
 
 impl Outcome {
@@ -94,7 +96,8 @@ impl Outcome {
             | Self::Weighed(_)
             | Self::Raised(_)
             | Self::Txn(TxnOutcome::Failed { .. })
-            | Self::Bound(_) => 0,
+            | Self::Bound(_)
+            | Self::AuthChanged(_) => 0,
         }
     }
 
@@ -120,6 +123,7 @@ impl Outcome {
             Self::Count(count) => Answer::Count(count),
             Self::Closed => Answer::Closed,
             Self::Bound(_) => Answer::Bound,
+            Self::AuthChanged(version) => Answer::AuthChanged(version),
             Self::Delivered(_) => unreachable!("deliveries need their contents"),
             Self::Node(_) | Self::Ticked | Self::Raised(_) => unreachable!("no client can ask for this"),
         }

@@ -8,6 +8,7 @@ use queue_protocol::level::Level;
 use queue_protocol::names::{MessageId, QueueName, SessionId};
 use queue_protocol::settings::Settings;
 
+use super::auth::Auth;
 use super::clients::sessions::Sessions;
 use super::command::SessionStamp;
 use super::digest::Digest;
@@ -35,6 +36,7 @@ pub struct State {
     pub(super) next_token: u64,
     pub(super) next_node: u64,
     pub(super) nodes: Nodes,
+    pub(super) auth: Auth,
     pub(super) next_queue: QueueNumber,
     pub(super) names: OrdMap<QueueName, QueueNumber>,
     pub(super) queues: OrdMap<QueueNumber, Queue>,
@@ -72,6 +74,7 @@ impl State {
             next_token: 1,
             next_node: FIRST_JOINED_NODE,
             nodes: Nodes::default(),
+            auth: Auth::default(),
             next_queue: 0,
             names: OrdMap::new(),
             queues: OrdMap::new(),

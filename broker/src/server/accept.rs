@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
-use queue_protocol::client::Stream;
+use queue_protocol::client::{Channel, Stream};
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::handshake::{Greeted as Handshaken, HandshakeError, Peer, accept};
+use queue_protocol::handshake::{Greeted as Handshaken, Greeting, HandshakeError, Peer, accept};
 use queue_protocol::hello::{Accepted, Hello, HelloRole};
 use queue_protocol::io::FrameReader;
 use queue_protocol::limits::HELLO_MS_MAX;
 use queue_protocol::proof::Told;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,6 +23,7 @@ use super::caller::Caller;
 use super::connection::serve_client;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::greetings::{Greeted, Greetings};
+use super::login;
 use super::order::Orders;
 use super::places::{Kept, Place, Places};
 use super::presence::Presence;
@@ -30,9 +32,11 @@ use super::reads::Reads;
 use super::roster::Roster;
 use super::source::Source;
 use super::stop::Stop;
+use super::used::{Used, tell};
 use super::waiters::Waiters;
 use super::watched::watched;
 use crate::outside::Listener;
+use crate::queue::KeyNumber;
 use crate::raft::{Consensus, seeded, serve_peer, spawn};
 use crate::tls::opening::{Opened, open};
 
@@ -102,6 +106,7 @@ impl Server {
             places: (places.clients, options.connections_max),
             overloaded: AtomicU64::new(0),
             quiet: Quiet::default(),
+            used: Used::new(),
             roster: Roster::default(),
         });
         Arc::new(Self {
@@ -129,6 +134,8 @@ impl Server {
             () = self.accept(&*listener) => {}
             () = self.locate_members() => {}
             () = self.end_plain() => {}
+            () = self.end_shut_out() => {}
+            () = tell(Arc::clone(&self.dispatch)) => {}
             () = dispatch.quiet.run() => {}
             _ = stopping => {}
         }
@@ -213,7 +220,7 @@ impl Server {
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let (stream, watch) = watched(stream);
-        let channel = stream.channel();
+        let (channel, end_point) = (stream.channel(), stream.end_point());
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::after(&ahead, read);
         let secrets = self.consensus.me().credentials.ring.accepts();
@@ -232,9 +239,18 @@ impl Server {
             outcome = tokio::time::timeout_at(until, handshake) => outcome.unwrap_or(Err(HandshakeError::Deadline)),
             () = greeted.gives_way() => return,
         };
+        let entered = match outcome {
+            Ok(Handshaken { hello, peer, login: None }) => Ok((hello, peer, None)),
+            Ok(Handshaken { hello, login: Some(login), .. }) => {
+                let key = self.log_in(&hello, login, from, &end_point, &mut reader, &mut writer);
+                let key = tokio::time::timeout_at(until, key).await;
+                key.unwrap_or(Err(HandshakeError::Deadline)).map(|key| (hello, None, Some(key)))
+            }
+            Err(error) => Err(error),
+        };
         drop(greeted);
-        let Handshaken { hello, peer } = match outcome {
-            Ok(greeted) => greeted,
+        let (hello, peer, login) = match entered {
+            Ok(entered) => entered,
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let place = place.into_inner();
@@ -253,7 +269,7 @@ impl Server {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 // Read when it was greeted; what is not understood was refused.
                 let client = hello.client().unwrap_or_default().client;
-                let caller = Caller::new(session, from, client, is_secured);
+                let caller = Caller::new(session, from, client, is_secured, login);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
                 let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
@@ -272,7 +288,12 @@ impl Server {
         let me = self.consensus.me();
         let version = hello.check(me.credentials.cluster, me.credentials.node)?;
         if let HelloRole::Client { .. } = hello.role {
-            hello.client()?;
+            let client = hello.client()?;
+            if client.login.is_none()
+                && let Some(why) = self.dispatch.shut_out(None)
+            {
+                return Err(why);
+            }
             if self.stop.borrow().all {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }
@@ -299,6 +320,46 @@ impl Server {
             nonce: self.consensus.outside().random_bytes(),
             index,
         })
+    }
+
+    /// Lets a client in that shows that it has a key; the key.
+    async fn log_in(
+        &self,
+        hello: &Hello,
+        greeting: Greeting,
+        from: SocketAddr,
+        end_point: &Channel,
+        reader: &mut FrameReader<ReadHalf<Box<dyn Stream>>>,
+        writer: &mut WriteHalf<Box<dyn Stream>>,
+    ) -> Result<KeyNumber, HandshakeError> {
+        let proven = greeting.proven(reader).await?;
+        let key = hello.client().ok().and_then(|client| client.login).map(|login| login.key);
+        let shown = match (login::may_try(from, end_point), key) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(key)) => {
+                login::check(&self.consensus, key, &greeting.transcript(end_point), &proven).await
+            }
+            (Ok(()), None) => unreachable!("its hello has a login"),
+        };
+        let key = shown.as_ref().map_or(0, |(key, _)| *key);
+        greeting.answer(reader, writer, shown.map(|(_, shown)| shown)).await?;
+        Ok(key)
+    }
+
+    /// When rights change, or a key ends, ends the connections of those that may not stay. Never ends.
+    async fn end_shut_out(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(250);
+        let mut seen = (self.consensus.rights(), self.consensus.read(|state, _| state.wall_ms()));
+        loop {
+            tokio::time::sleep_until(self.consensus.pulse().next(LOOK_EVERY)).await;
+            let mark = self.consensus.rights();
+            let (wall_ms, ended) =
+                self.consensus.read(|state, _| (state.wall_ms(), state.has_key_ended_since(seen.1)));
+            if mark != seen.0 || ended {
+                self.stop.send_modify(|stop| stop.rights += 1);
+            }
+            seen = (mark, wall_ms);
+        }
     }
 
     /// Whether a peer that proved the secret may in, and what it is told then.

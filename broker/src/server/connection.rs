@@ -1,6 +1,7 @@
 //! One client: its requests are read and started in order, its answers written as they come, many in flight.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use queue_protocol::client::Stream;
@@ -139,7 +140,7 @@ impl Reading {
                 }
             }
             self.flight.turn().await;
-            let attends = self.attends.load(std::sync::atomic::Ordering::Relaxed);
+            let attends = self.attends.load(Relaxed);
             let first = tokio::select! {
                 biased;
                 first = input.next() => first,
@@ -176,15 +177,35 @@ impl Reading {
     }
 
     fn ends(&self, stop: &Stop) -> bool {
-        stop.ends(self.id, self.caller.is_secured).is_some()
+        self.why_ends(stop).is_some()
+    }
+
+    fn why_ends(&self, stop: &Stop) -> Option<Ends> {
+        stop.ends(self.id, self.caller.is_secured).or_else(|| {
+            let admitted = &self.caller.admitted;
+            if admitted.load(Relaxed) == stop.rights {
+                return None;
+            }
+            let shut = self.dispatch.shut_out(self.caller.login).map(|_| Ends::Shut);
+            if shut.is_none() {
+                admitted.store(stop.rights, Relaxed);
+            }
+            shut
+        })
     }
 
     /// Reads no more; what is open is answered.
     fn stopped(&self, stop: Stop) -> Left {
-        if stop.ends(self.id, self.caller.is_secured) == Some(Ends::Plain) {
+        let why = match self.why_ends(&stop) {
+            Some(Ends::Plain) => Some(required()),
+            Some(Ends::Shut) => self.dispatch.shut_out(self.caller.login),
+            Some(Ends::Stopping) | None => None,
+        };
+        if let Some(why) = why {
             // What waits would keep its connection for as long as it may wait.
+            self.dispatch.waiters.refused(self.id, &why);
             self.dispatch.disconnected(self.caller.session, self.id);
-            let _ = self.notes.send(Note::Goodbye(required()));
+            let _ = self.notes.send(Note::Goodbye(why));
         }
         Left::InOrder
     }
@@ -193,7 +214,7 @@ impl Reading {
     /// are too many.
     fn look(&self, silence: u32) -> Option<u32> {
         if !self.dispatch.presence.attends(self.caller.session, self.id) {
-            self.attends.store(false, std::sync::atomic::Ordering::Relaxed);
+            self.attends.store(false, Relaxed);
             return Some(0);
         }
         if silence >= SILENCE_COUNT_MAX {
@@ -205,7 +226,7 @@ impl Reading {
             return None;
         }
         let _ = self.notes.send(Note::Ping);
-        let taking = self.flight.taking.swap(false, std::sync::atomic::Ordering::Relaxed);
+        let taking = self.flight.taking.swap(false, Relaxed);
         Some(if taking { 0 } else { silence + 1 })
     }
 
@@ -242,13 +263,13 @@ impl Reading {
                 let admitted = call.stamp.map_or(room, |stamp| self.order.admit(stamp, room));
                 let Some(charge) = charge.filter(|_| admitted) else {
                     self.flight.owe_refusal();
-                    self.dispatch.overloaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.dispatch.overloaded.fetch_add(1, Relaxed);
                     let _ = self.notes.send(Note::Refused(frame.request_id));
                     return Ok(());
                 };
                 self.flight.take(size);
                 if call.request.row().class == Class::Wait {
-                    self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
+                    self.attends.store(true, Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
                 let reply = reply.charged(charge);
@@ -325,7 +346,7 @@ impl Writing {
                     // Slow, not gone.
                     Err(_) if outbox.size() < before => {
                         taken_at = Instant::now();
-                        self.flight.taking.store(true, std::sync::atomic::Ordering::Relaxed);
+                        self.flight.taking.store(true, Relaxed);
                     }
                     Err(_) if taken_at.elapsed() < WRITE_TIMEOUT => {}
                     Ok(Err(_)) | Err(_) => return,

@@ -2,6 +2,7 @@
 //! is decided elsewhere.
 
 mod accept;
+pub(crate) mod access;
 pub(crate) mod answer;
 mod budget;
 mod caller;
@@ -15,6 +16,7 @@ mod greetings;
 mod groups;
 mod history;
 mod input;
+pub(crate) mod login;
 mod options;
 mod order;
 mod peek;
@@ -28,6 +30,7 @@ mod roster;
 mod schedules;
 mod source;
 mod stop;
+mod used;
 pub(crate) mod waiters;
 mod waiting;
 mod watched;

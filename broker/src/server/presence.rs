@@ -239,6 +239,7 @@ mod tests {
                 done_below: 1,
                 opening: Some(Opening::default()),
                 request: RequestHash::default(),
+                by: None,
             }),
             op: Op::BindSession { grace_ms: Some(GRACE_MS) },
         };

@@ -160,6 +160,7 @@ impl Dispatch {
             for client in &mut clients {
                 let leased = state.leased_to(client.session, LEASED_COUNT_MAX);
                 client.leased = u32::try_from(leased).expect("counted no further");
+                client.session = self.shown(client.session);
             }
             let clients = Bounded::new(clients).expect("no more than a page");
             Finished::read(index, Answer::Clients(ClientList { clients, next }))

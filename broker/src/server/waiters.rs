@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use queue_protocol::error::Error;
 use queue_protocol::limits::CLIENT_QUEUES_MAX;
 use queue_protocol::names::{QueueName, SessionId};
 use tokio::sync::Notify;
@@ -231,6 +232,19 @@ impl Waiters {
         let mut inner = self.inner();
         for id in inner.of_connection(connection, None) {
             self.forget(&mut inner, id);
+        }
+    }
+
+    /// Those that wait at a connection are refused; what is proposed is answered when it is decided.
+    pub(super) fn refused(&self, connection: u64, why: &Error) {
+        let mut inner = self.inner();
+        let ids = inner.of_connection(connection, None);
+        let waiting = ids.into_iter().filter(|id| inner.all[id].stage != Stage::Proposed);
+        let waiting: Vec<u64> = waiting.collect();
+        let gone: Vec<_> = waiting.into_iter().filter_map(|id| inner.remove(id)).collect();
+        drop(inner);
+        for reply in gone.into_iter().filter_map(|waiter| waiter.reply) {
+            reply.finish(Finished::Failed(why.clone()));
         }
     }
 

@@ -244,6 +244,7 @@ mod tests {
             done_below: 1,
             opening: None,
             request: RequestHash::default(),
+            by: None,
         };
         let until = Instant::now();
         Waiter {

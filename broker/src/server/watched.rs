@@ -50,6 +50,10 @@ impl Stream for Watched {
     fn channel(&self) -> Channel {
         locked(&self.0).channel()
     }
+
+    fn end_point(&self) -> Channel {
+        locked(&self.0).end_point()
+    }
 }
 
 impl AsyncRead for Watched {

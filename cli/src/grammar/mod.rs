@@ -1,5 +1,6 @@
 //! The words of the shell: one tree for the command line, the interactive shell and batch files.
 
+mod access;
 mod args;
 mod bench;
 mod check;
@@ -21,6 +22,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::names::{Key, QueueName};
 
+pub(crate) use self::access::*;
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
 pub(crate) use self::check::*;
@@ -226,6 +228,19 @@ pub(crate) enum Cmd {
     /// The cluster: its nodes and their state
     #[command(subcommand)]
     Cluster(ClusterCmd),
+    /// Logins: required or not
+    #[command(subcommand)]
+    Auth(AuthCmd),
+    /// Who there is and what each may do: list, make, grant, revoke, shut out, remove
+    #[command(subcommand)]
+    Principal(PrincipalCmd),
+    /// Keys of principals: list, make, rotate, revoke
+    #[command(subcommand)]
+    Key(KeyCmd),
+    /// Show who is logged in and what it may do
+    Whoami,
+    /// May somebody do something? Exit 0 or 1
+    Can(CanArgs),
     /// Is it well? Exit 0 or 1, 69 if nobody is reached; for monitoring
     #[command(subcommand)]
     Check(CheckCmd),
@@ -264,7 +279,10 @@ impl Cmd {
     pub(crate) fn is_read(&self) -> bool {
         match self {
             Self::Peek(_) | Self::Explain(_) | Self::Check(_) | Self::Stats(_) | Self::Ping(_) => true,
-            Self::Ls(_) | Self::Status | Self::Doctor => true,
+            Self::Ls(_) | Self::Status | Self::Doctor | Self::Whoami | Self::Can(_) => true,
+            Self::Auth(cmd) => matches!(cmd, AuthCmd::Status),
+            Self::Principal(cmd) => matches!(cmd, PrincipalCmd::Ls | PrincipalCmd::Show { .. }),
+            Self::Key(cmd) => matches!(cmd, KeyCmd::Ls { .. }),
             Self::Lease(args) => args.other.is_some(),
             Self::Message(cmd) => {
                 matches!(
@@ -385,7 +403,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 29, "{shared:?}");
+        assert_eq!(shared.len(), 34, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",

@@ -1,5 +1,6 @@
 //! A sample of every message, with the values that a reader of the vectors can tell apart.
 
+mod access;
 mod explain;
 mod health;
 mod peers;
@@ -94,6 +95,10 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Clients(_) => "clients",
     Request::RotateSecret { .. } => "rotate_secret",
     Request::TlsForget(_) => "tls_forget",
+    Request::Whoami => "whoami",
+    Request::Can(_) => "can",
+    Request::Principals(_) => "principals",
+    Request::ChangeAuth(_) => "change_auth",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -139,6 +144,10 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Clients(_) => "clients",
     Answer::Rotation(_) => "rotation",
     Answer::Forgotten(_) => "forgotten",
+    Answer::Whoami(_) => "whoami",
+    Answer::Can(_) => "can",
+    Answer::Principals(_) => "principals",
+    Answer::AuthChanged(_) => "auth_changed",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -198,6 +207,8 @@ names!(hello_name, HELLOS, HelloMessage, "hello":
     HelloMessage::Refused(_) => "refused",
     HelloMessage::Accepted(_) => "accepted",
     HelloMessage::Proof(_) => "proof",
+    HelloMessage::Login(_) => "login",
+    HelloMessage::LoggedIn(_) => "logged_in",
 );
 names!(kind_name, KINDS, FrameKind, "kind":
     FrameKind::Hello => "hello",
@@ -507,6 +518,9 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Clients(client_list()), Vec::new());
     add("", Answer::Rotation(rotation_view()), Vec::new());
     add("", Answer::Forgotten(true), Vec::new());
+    for (suffix, answer) in access::answers() {
+        add(suffix, answer, Vec::new());
+    }
     let stage = StageView {
         stage: WriteStage::Sync,
         count: 7,
@@ -625,13 +639,20 @@ fn hellos() -> Vec<Sample> {
     let joins = step(Side::Dialer, Told::nothing());
     let refused = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 1-1, the other 2-3");
     let named = client.clone().with(&Credentials::of("queuectl/0.1.0"));
-    let as_ann = Login { key: *b"0123456789", r#as: Some(text("ann")) };
-    let login = client.clone().with(&Credentials { login: Some(as_ann), ..Credentials::of("billing/2.3") });
+    let key = access::token().id;
+    let login = client.clone().with(&Credentials::of("billing/2.3").with(key));
+    let as_ann = Login { key, r#as: Some(text("ann")) };
+    let as_ann = Credentials { login: Some(as_ann), ..Credentials::of("billing/2.3") };
+    let behalf = HelloMessage::Hello(Box::new(client.clone().with(&as_ann)));
+    let login = HelloMessage::Hello(Box::new(login));
+    let taken = HelloMessage::Accepted(Box::new(accepted.clone()));
+    let [shows, shown] = access::steps(&login, &taken);
     let later = Hello { versions: Versions { min: 2, max: 3 }, ..client.clone() };
     let steps = [
         ("/client", HelloMessage::Hello(Box::new(client))),
         ("/client_named", HelloMessage::Hello(Box::new(named))),
-        ("/client_login", HelloMessage::Hello(Box::new(login))),
+        ("/client_login", login),
+        ("/client_on_behalf", behalf),
         ("/peer", HelloMessage::Hello(Box::new(member))),
         ("/joining", HelloMessage::Hello(Box::new(joining))),
         ("/later_version", HelloMessage::Hello(Box::new(later))),
@@ -641,6 +662,8 @@ fn hellos() -> Vec<Sample> {
         ("/dialer_secret_05", proof(Side::Dialer)),
         ("/acceptor_secret_05", proof(Side::Acceptor)),
         ("/joining_secret_05", joins),
+        ("/secret_07", shows),
+        ("/secret_07", shown),
     ];
     let step =
         |(suffix, message)| sample(format!("{}{suffix}", hello_name(&message)), 0, message, Vec::new());

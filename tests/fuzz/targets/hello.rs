@@ -80,7 +80,7 @@ fn accepted(version: u16, node: NodeId) -> Accepted {
 async fn accepts(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, stream: &[u8]) -> bool {
     let admit = |_: &_| Ok(Told::nothing());
     let outcome = accept(&mut reader, &mut writer, &PLAIN, &SECRET, answer, admit).await;
-    let Ok(Greeted { hello, peer }) = outcome else { return false };
+    let Ok(Greeted { hello, peer, .. }) = outcome else { return false };
     assert_eq!(peer.is_some(), matches!(hello.role, HelloRole::Peer(_)));
     assert!(answer(&hello).is_ok());
     if let Some(peer) = peer {

@@ -26,13 +26,15 @@ impl Apply<'_> {
     ) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
         let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.next_token);
+        let owner = self.owner;
         let grants = self.change(number, |queue| {
             let lease_ms = clamp_lease(lease.lease_ms.unwrap_or(queue.settings.lease_ms));
             let deadline_ms = stamped_ms.saturating_add(lease_ms);
             let served = (session, lease_ms, stamped_ms);
             hand_out(queue, lease, served, token, now, |queue, token, (id, message, expires_at_ms)| {
                 let granted = now;
-                queue.lend(id, Leased { token, deadline_ms, session, granted, expires_at_ms, message });
+                let leased = Leased { token, deadline_ms, session, owner, granted, expires_at_ms, message };
+                queue.lend(id, leased);
                 (lease_ms, deadline_ms)
             })
         });
@@ -73,7 +75,7 @@ impl Apply<'_> {
         let first = lease.queues.first().ok_or_else(|| refusal(ErrorCode::BadRequest))?;
         let mut known = lease.queues.iter().filter_map(|name| self.state.names.get(name)).copied().peekable();
         if known.peek().is_none() {
-            return Err(self.state.queue_not_found(first));
+            return Err(self.queue_not_found(first));
         }
         let gives = |queue: &Queue| queue.serves(session) && queue.available() > 0;
         Ok(known.find(|number| self.state.queues.get(number).is_some_and(gives)))

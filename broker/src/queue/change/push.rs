@@ -39,7 +39,7 @@ impl Apply<'_> {
         let number = match (self.state.names.get(&push.queue), &push.create) {
             (Some(number), _) => *number,
             (None, Some(settings)) => self.make_queue(&push.queue, settings)?,
-            (None, None) => return Err(self.state.queue_not_found(&push.queue)),
+            (None, None) => return Err(self.queue_not_found(&push.queue)),
         };
         let (index, at) = (self.index, self.state.now());
         let mut next_id = self.state.next_id;

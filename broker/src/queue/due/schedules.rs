@@ -38,6 +38,13 @@ pub(in crate::queue) struct Schedule {
     refused: u64,
 }
 
+impl Schedule {
+    /// Where it pushes to.
+    pub(in crate::queue) fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+}
+
 /// All schedules.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Schedules {
@@ -242,6 +249,16 @@ impl State {
 
     /// Schedules by name, behind one if it is given.
     pub fn schedules(&self, after: Option<&Key>, max: usize) -> Vec<ScheduleView> {
+        self.schedules_seen(after, max, |_| true)
+    }
+
+    /// The same of those whose queue may be seen.
+    pub fn schedules_seen(
+        &self,
+        after: Option<&Key>,
+        max: usize,
+        seen: impl Fn(&QueueName) -> bool,
+    ) -> Vec<ScheduleView> {
         let view = |(name, schedule): (&Key, &Schedule)| ScheduleView {
             name: name.clone(),
             queue: schedule.queue.clone(),
@@ -258,6 +275,6 @@ impl State {
         };
         let behind =
             self.schedules.by_name.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
-        behind.take(max).map(view).collect()
+        behind.filter(|(_, schedule)| seen(&schedule.queue)).take(max).map(view).collect()
     }
 }

@@ -7,6 +7,7 @@ use queue_protocol::response::{DeadReason, Event, EventKind};
 use queue_protocol::settings::Settings;
 use serde::{Deserialize, Serialize};
 
+use crate::queue::auth::PrincipalNumber;
 use crate::queue::command::ErrorText;
 use crate::queue::due::clocks::{DueAt, Moment};
 use crate::queue::reply::BodyRef;
@@ -88,6 +89,8 @@ pub(in crate::queue) struct Leased {
     pub(in crate::queue) deadline_ms: u64,
     /// Who holds it; `None` if the broker itself took it.
     pub(in crate::queue) session: Option<SessionId>,
+    /// The principal that it was handed out to; `None` if that was not logged in.
+    pub(in crate::queue) owner: Option<PrincipalNumber>,
     /// When it was handed out.
     pub(in crate::queue) granted: Moment,
     /// Elapsed time when its time to live passes; looked at when it comes back.

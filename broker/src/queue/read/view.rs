@@ -294,15 +294,27 @@ impl State {
 
     /// At most `max` queues by name: only one, or those after a name.
     pub fn queues(&self, only: Option<&QueueName>, after: Option<&QueueName>, max: usize) -> Vec<QueueStats> {
+        self.queues_seen(only, after, max, |_| true)
+    }
+
+    /// The same of those that may be seen.
+    pub fn queues_seen(
+        &self,
+        only: Option<&QueueName>,
+        after: Option<&QueueName>,
+        max: usize,
+        seen: impl Fn(&QueueName) -> bool,
+    ) -> Vec<QueueStats> {
         if let Some(name) = only {
-            return self.queue(name).map(|queue| self.queue_stats(queue)).into_iter().take(max).collect();
+            let found = self.queue(name).filter(|queue| seen(&queue.name));
+            return found.map(|queue| self.queue_stats(queue)).into_iter().take(max).collect();
         }
         let behind = |name: &&QueueName| after.is_none_or(|after| *name > after);
         let names: Box<dyn Iterator<Item = &QueueName>> = match after {
             Some(after) => Box::new(self.names.range(after.clone()..).map(|(name, _)| name)),
             None => Box::new(self.names.keys()),
         };
-        let queues = names.filter(behind).filter_map(|name| self.queue(name));
+        let queues = names.filter(behind).filter(|name| seen(name)).filter_map(|name| self.queue(name));
         queues.take(max).map(|queue| self.queue_stats(queue)).collect()
     }
 

@@ -30,6 +30,7 @@ fn what_decodes_goes_on_like_the_original() {
         done_below: 1,
         opening: None,
         request: RequestHash::default(),
+        by: None,
     });
     let repeat = Command { session, op: lease("mail", 2) };
     let batch = Batch {

@@ -129,6 +129,7 @@ fn answers_that_take_too_much_room_go_with_the_sessions_that_are_not_used() {
             done_below: 1,
             opening,
             request: RequestHash::default(),
+            by: None,
         };
         // A known one and a refused one in turn, so that each has an outcome of its own.
         let unique = Some(Unique { key: key("b"), held: UniqueHeld::Reject });

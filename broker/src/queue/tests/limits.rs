@@ -129,6 +129,7 @@ fn answers_of_a_session_are_bounded_in_size() {
             done_below: 1,
             opening,
             request: RequestHash::default(),
+            by: None,
         });
         Command { session, op: pop("jobs", u16::MAX) }
     };

@@ -2,6 +2,7 @@
 
 mod active_stories;
 mod any_settings;
+mod auth_stories;
 mod bound_stories;
 mod bytes;
 mod callers;
@@ -190,6 +191,7 @@ impl Broker {
             done_below,
             opening,
             request: RequestHash::default(),
+            by: None,
         }
     }
 

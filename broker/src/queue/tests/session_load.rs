@@ -72,6 +72,7 @@ impl Load {
                 done_below: 1,
                 opening: Some(opening),
                 request: RequestHash::default(),
+                by: None,
             };
             commands.push(Command { session: Some(stamp), op: push("jobs", 1) });
             if self.clients.is_multiple_of(REPEATED) {
@@ -157,6 +158,7 @@ fn ids_are_dropped_early_rather_than_kept_without_end() {
             done_below: 1,
             opening: Some(opening),
             request: RequestHash::default(),
+            by: None,
         };
         let close = |session| Command { session: Some(stamp(session)), op: Op::CloseSession };
         first.get_or_insert(stamp(SessionId(0)));

@@ -19,6 +19,7 @@ use super::bodies::{merge, reading};
 use super::gone::Recent;
 use super::growth::{Growth, SnapshotEvery};
 use super::mutated;
+use super::rights::Mark;
 use super::times::{Now, Times};
 use crate::complaint::Complaint;
 use crate::log::{LiveBodies, Log};
@@ -84,6 +85,7 @@ pub(crate) struct Machine {
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
+    pub(super) rights: Mark,
     /// The entry of the last membership that was applied.
     memberships: watch::Sender<u64>,
     /// A snapshot is due, or was published: the log may be purged.
@@ -126,6 +128,7 @@ impl Machine {
             core.state = state;
             newest = Some((meta, Arc::new(Pinned { file, live })));
         }
+        let rights = Mark::of(&core.state);
         Ok(Self {
             core: Mutex::new(core),
             log,
@@ -140,6 +143,7 @@ impl Machine {
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
+            rights,
             memberships: watch::Sender::new(0),
             due: Notify::new(),
         })
@@ -267,6 +271,7 @@ impl Machine {
         }
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
+        self.rights.note(&core.state);
         core.gone.keep(applied.gone);
         core.applied = Some(id);
         let freed = before.saturating_sub(core.state.bytes());
@@ -467,6 +472,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         if let Some(times) = &self.0.times {
             times.applied(Now::of(&state));
         }
+        self.0.rights.note(&state);
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();

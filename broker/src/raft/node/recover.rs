@@ -228,7 +228,8 @@ async fn is_running(outside: &Outside, address: &str, cluster: ClusterId) -> boo
         match Connection::open(stream, hello).await {
             Ok(_) => true,
             Err(HandshakeError::Refused(error)) => {
-                matches!(error.code, ErrorCode::Overloaded | ErrorCode::ShuttingDown)
+                let serves = [ErrorCode::Overloaded, ErrorCode::ShuttingDown, ErrorCode::AuthRequired];
+                serves.contains(&error.code)
             }
             Err(_) => false,
         }

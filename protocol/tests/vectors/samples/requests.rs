@@ -274,5 +274,12 @@ pub(super) fn requests() -> Vec<Sample> {
     read("", Request::TlsForget(NodeId(3)));
     read("", Request::RaiseLevel(None));
     read("/to", Request::RaiseLevel(Some(Level(2))));
+    for (suffix, request) in super::access::requests() {
+        let name = format!("{}{suffix}", request_name(&request));
+        let stamped = request.row().class.is_stamped();
+        let asked = call(302, request);
+        let asked = Call { stamp: asked.stamp.filter(|_| stamped), ..asked };
+        samples.push(sample(name, 1, asked, Vec::new()));
+    }
     samples
 }

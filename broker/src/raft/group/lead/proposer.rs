@@ -435,6 +435,7 @@ mod tests {
             done_below: 1,
             opening: None,
             request: RequestHash::default(),
+            by: None,
         });
         let command = Command { session, op: Op::Push(push) };
         Proposal { command, table: Vec::new(), contents: Vec::new(), done: Box::new(|_| {}) }
