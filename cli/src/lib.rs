@@ -3,62 +3,45 @@
 //!
 //! [`main`] is the whole program. [`shell`] is the interactive part, for `queued dev`.
 //!
+//! # Floors
+//!
+//! Rooms by what a user does. What the product code of each may name of this crate beside itself; `tests/tidy.rs` holds them
+//! to this list.
+//!
+//! ```text
+//! show      nothing
+//! failure   show
+//! grammar   show failure
+//! terminal  show failure
+//! shell     show failure grammar terminal
+//! queues    show failure grammar shell
+//! messages  show failure grammar shell queues
+//! send      show failure grammar shell queues
+//! take      show failure grammar shell queues messages terminal
+//! nodes     show failure grammar shell queues messages
+//! watch     show failure grammar shell queues messages nodes terminal
+//! aid       show failure grammar shell nodes
+//! access    show failure grammar shell
+//! run       show failure grammar shell queues messages send take nodes watch aid access terminal
+//! ```
+//!
 //! Rules that hold everywhere: standard output is data, standard error is talk; nothing is asked without a
 //! terminal; a reader that goes away ends a command quietly.
 
 mod access;
-mod again;
-mod batch;
-mod bench;
-mod bundle;
-mod catalogue;
-mod check;
-mod clients;
-mod clock;
-mod cluster;
-mod commands;
-mod context;
-mod dead;
-mod doctor;
-mod edit;
-mod errors;
-mod exit;
-mod explain;
+mod aid;
+mod failure;
 mod grammar;
-mod group;
-mod history;
-mod lease;
-mod lines;
-mod live;
-mod members;
-mod message;
-mod misuse;
+mod messages;
 mod nodes;
-mod output;
-mod peek;
-mod pop;
-mod program;
-mod push;
-mod queue;
-mod render;
-mod repl;
-mod schedule;
-mod schema;
-mod secret;
-mod settle;
+mod queues;
+mod run;
+mod send;
 mod shell;
-mod source;
-mod stats;
-mod stop;
-mod sweep;
-mod table;
+mod show;
 mod take;
-mod tally;
 mod terminal;
-mod top;
-mod txn;
-mod words;
-mod work;
+mod watch;
 
-pub use program::main;
-pub use repl::{Extra, ShellOptions, shell};
+pub use run::program::main;
+pub use run::repl::{Extra, ShellOptions, shell};

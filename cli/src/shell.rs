@@ -11,14 +11,15 @@ use queue_protocol::names::{QueueName, Receipt};
 use queue_protocol::request::{Consistency, Queues, Sweep};
 use queue_protocol::requests::{Ask, ask};
 use queue_protocol::response::{Age, QueueView, Swept};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::errors::{End, Failure};
-use crate::exit::Exit;
+use crate::failure::exit::Exit;
+use crate::failure::{End, Failure};
 use crate::grammar::{Reach, Reading, Settings, TIMEOUT_DEFAULT};
-use crate::output::{Output, Talk};
-use crate::render;
-use crate::stop::Stop;
+use crate::show::render;
+use crate::terminal::output::{Output, Talk};
+use crate::terminal::stop::Stop;
 
 /// No server was reached for so long: it is said which, and why.
 const UNREACHED: Duration = Duration::from_millis(300);
@@ -410,6 +411,19 @@ impl Held {
     pub(crate) fn leases(&self) -> &[HeldLease] {
         &self.leases
     }
+}
+
+/// The document of a read, with how old what it shows may be if the leader was not asked; `null` if nobody can tell.
+pub(crate) fn with_age(mut document: Value, reading: Reading, age: Age) -> Value {
+    if reading.stale {
+        let age_ms = match age {
+            Age::Now => json!(0),
+            Age::AtMostMs(ms) => json!(ms),
+            Age::Unknown => Value::Null,
+        };
+        document.as_object_mut().expect("documents are objects").insert("age_ms".into(), age_ms);
+    }
+    document
 }
 
 #[cfg(test)]

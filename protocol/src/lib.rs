@@ -30,6 +30,7 @@ pub mod membership;
 pub mod names;
 pub mod opening;
 pub mod peer;
+pub mod principals;
 pub mod proof;
 pub mod request;
 pub mod request_hash;

@@ -276,7 +276,7 @@ async fn over_http_a_bearer_token_is_who_asks() {
     let bearer = format!("Bearer {}", bob.reveal());
     let ask = async |method: &str, path: &str, token: Option<&str>| {
         let headers: Vec<(&str, &str)> = token.iter().map(|token| ("Authorization", *token)).collect();
-        let body = if method == "POST" { "x" } else { "" };
+        let body = if method == "POST" { "{}" } else { "" };
         http(cluster.http(0), method, path, &headers, body).await
     };
     for open in ["/livez", "/readyz", "/leader"] {

@@ -60,7 +60,10 @@ impl Dispatch {
     /// Whether a read or an act may be answered by what this node has applied now.
     pub(super) fn permitted(&self, access: &Access) -> Result<(), Finished> {
         if !access.counts {
-            return Ok(());
+            // Logins began to be required while it waited.
+            let late = access.key.is_none() && self.consensus.rights().required;
+            let refused = Finished::Failed(refused(&Denied::Required));
+            return if late { Err(refused) } else { Ok(()) };
         }
         let permit = |state: &State, _| state.permit(access.key, &access.needs).map(drop);
         self.consensus.read(permit).map_err(|denied| Finished::Failed(refused(&denied)))

@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use queue_protocol::error::Error;
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::CLIENT_QUEUES_MAX;
 use queue_protocol::names::{QueueName, SessionId};
 use tokio::sync::Notify;
@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use super::reply_to::{Finished, ReplyTo};
 use super::waiting::{Inner, Linger, Patience, Stage, Waiter};
 use crate::mutants::{self, Mutant};
-use crate::queue::State;
 use crate::queue::command::{Command, Lease};
 use crate::queue::reply::Outcome;
+use crate::queue::{KeyNumber, State};
 use crate::raft::{Committed, Consensus, Parked, Proposal, ProposeError};
 
 /// All that wait at this node.
@@ -84,6 +84,16 @@ impl Waiters {
         if let Some(key) = waiter.key()
             && let Some(id) = inner.by_request.get(&key).copied()
         {
+            // A session that is not open yet has no owner; the key that waits tells who it is.
+            if key_of(&waiter.command) != key_of(&inner.all[&id].command) {
+                let stranger = waiter.reply;
+                drop(inner);
+                let what = "the session belongs to another principal";
+                if let Some(reply) = stranger {
+                    reply.finish(Finished::Failed(Error::refused(ErrorCode::Denied, what)));
+                }
+                return;
+            }
             // The same request over another connection: its answer goes there.
             let _nobody_waits_there = inner.set_reply(id, waiter.reply);
             let known = inner.all.get_mut(&id).expect("the index names waiters that exist");
@@ -367,6 +377,11 @@ impl Waiters {
             }
         }
     }
+}
+
+/// The key of who sent it.
+fn key_of(command: &Command) -> Option<KeyNumber> {
+    Some(command.session?.by?.key)
 }
 
 /// Messages in the queue that has the most for it.

@@ -6,12 +6,12 @@ use queue_protocol::rights::Verb;
 use serde_json::json;
 
 use super::{change, grants, principals};
-use crate::clock;
-use crate::errors::{Done, Failure};
-use crate::exit::Exit;
+use crate::failure::exit::Exit;
+use crate::failure::{Done, Failure};
 use crate::grammar::{AuthCmd, CanArgs, Reasons};
-use crate::render;
 use crate::shell::Shell;
+use crate::show::clock;
+use crate::show::render;
 
 /// Runs an `auth` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: AuthCmd) -> Done {

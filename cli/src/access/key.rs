@@ -9,12 +9,12 @@ use queue_protocol::values::milliseconds;
 use serde_json::{Value, json};
 
 use super::{change, principals};
-use crate::clock;
-use crate::errors::{Done, Failure};
-use crate::exit::Exit;
+use crate::failure::exit::Exit;
+use crate::failure::{Done, Failure};
 use crate::grammar::{KeyCmd, NewKey};
 use crate::shell::{Shell, random};
-use crate::table::{Align, Table};
+use crate::show::clock;
+use crate::show::table::{Align, Table};
 
 /// Runs a `key` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: KeyCmd) -> Done {
@@ -59,7 +59,7 @@ async fn add(shell: &mut Shell, new: NewKey, overlap: Option<Duration>) -> Done 
     };
     if let Err(end) = change(shell, made, &reasons).await {
         // One that may have been made has its token still.
-        let unknown = matches!(&end, crate::errors::End::Failed(failure) if failure.exit == Exit::Unknown);
+        let unknown = matches!(&end, crate::failure::End::Failed(failure) if failure.exit == Exit::Unknown);
         if let Some(path) = out.filter(|_| !unknown) {
             let _ = std::fs::remove_file(path);
         }

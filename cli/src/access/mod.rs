@@ -7,7 +7,7 @@ pub(crate) mod principal;
 use queue_protocol::auth::{AuthChange, ChangeAuth, PrincipalList, PrincipalName, PrincipalView, Principals};
 use queue_protocol::requests::ask;
 
-use crate::errors::End;
+use crate::failure::End;
 use crate::grammar::Reasons;
 use crate::shell::Shell;
 

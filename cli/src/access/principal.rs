@@ -6,12 +6,12 @@ use queue_protocol::rights::Grant;
 use serde_json::{Value, json};
 
 use super::{change, grants, key, principals};
-use crate::errors::{Done, Failure};
-use crate::exit::Exit;
+use crate::failure::exit::Exit;
+use crate::failure::{Done, Failure};
 use crate::grammar::PrincipalCmd;
-use crate::render;
 use crate::shell::Shell;
-use crate::table::{Align, Table};
+use crate::show::render;
+use crate::show::table::{Align, Table};
 
 /// Runs a `principal` command.
 pub(crate) async fn run(shell: &mut Shell, cmd: PrincipalCmd) -> Done {

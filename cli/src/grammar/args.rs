@@ -12,8 +12,8 @@ use queue_protocol::request::{Consistency, Cursor};
 
 use super::settings::{self, Assignment, SettingFlags};
 use super::values::{Held, Sort, State, duration, header, lease_length, moment, span};
-use crate::live;
-use crate::settle::ReceiptWord;
+use crate::grammar::live;
+use crate::grammar::receipt::ReceiptWord;
 
 /// `push`
 #[derive(Args, Clone, Debug)]

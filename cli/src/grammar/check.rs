@@ -7,7 +7,7 @@ use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::names::QueueName;
 
 use super::values::{duration, size};
-use crate::live;
+use crate::grammar::live;
 
 const CODES: &str = "\
 Exit codes: 0 well, or a warning; 1 critical; 66 no such queue or node; 69 nobody reached.

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::values::{WaitFor, server, wait_for};
-use crate::live;
+use crate::grammar::live;
 
 /// `cluster clients`
 #[derive(Args, Clone, Debug)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::values::server;
-use crate::context::context_name;
+use crate::grammar::contexts::context_name;
 
 /// `context …`
 #[derive(Subcommand, Clone, Debug)]

@@ -79,7 +79,7 @@ const EXAMPLES: &[Example] = &[
     (
         &["principal", "add"],
         "queuectl principal add ann --grant admin --secret-file /var/lib/queued/SECRET\n\
-                  queuectl principal add billing --grant push:orders.* --grant worker:invoices --token-file ann.token",
+                  queuectl principal add billing --grant push:orders.* --token-file ann.token",
     ),
     (&["principal", "rm"], "queuectl principal rm billing --token-file ann.token --yes"),
     (&["principal", "grant"], "queuectl principal grant billing look:* --token-file ann.token"),
@@ -87,7 +87,7 @@ const EXAMPLES: &[Example] = &[
     (&["principal", "disable"], "queuectl principal disable billing --token-file ann.token"),
     (&["key", "ls"], "queuectl key ls --token-file ann.token"),
     (&["key", "add"], "queuectl key add ann --out ann.token --secret-file /var/lib/queued/SECRET"),
-    (&["key", "rotate"], "queuectl key rotate billing --overlap 7d --out new.token --token-file ann.token"),
+    (&["key", "rotate"], "queuectl key rotate billing --overlap 7d --token-file ann.token"),
     (&["key", "revoke"], "queuectl key revoke aaaqeaydaudaocaj --token-file ann.token --yes"),
     (&["cluster", "status"], "queuectl cluster status\nqueuectl cluster status --watch=5s"),
     (&["cluster", "members"], "queuectl cluster members"),

@@ -6,8 +6,12 @@ mod bench;
 mod check;
 mod cluster;
 mod context;
+pub(crate) mod contexts;
 mod environment;
 mod examples;
+mod group;
+pub(crate) mod live;
+pub(crate) mod receipt;
 mod schedule;
 mod secure;
 mod settings;
@@ -20,7 +24,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use queue_protocol::names::{Key, QueueName};
+use queue_protocol::names::QueueName;
 
 pub(crate) use self::access::*;
 pub(crate) use self::args::*;
@@ -30,6 +34,7 @@ pub(crate) use self::cluster::*;
 pub(crate) use self::context::*;
 pub(crate) use self::environment::*;
 pub(crate) use self::examples::with_examples;
+pub(crate) use self::group::*;
 pub(crate) use self::schedule::*;
 pub(crate) use self::secure::*;
 pub(crate) use self::settings::*;
@@ -37,7 +42,6 @@ pub(crate) use self::sweep::*;
 pub(crate) use self::top::*;
 pub(crate) use self::values::*;
 pub(crate) use self::work::*;
-use crate::live;
 
 /// Servers asked when none are named: the three nodes of `queued dev`.
 pub(crate) const SERVERS_DEFAULT: &str = "127.0.0.1:7410,127.0.0.1:7420,127.0.0.1:7430";
@@ -346,33 +350,6 @@ pub(crate) enum QueueCmd {
     Purge(PurgeArgs),
     /// Put the messages of a queue into another, but not those that are leased
     Move(MoveArgs),
-}
-
-/// `group …`
-#[derive(Subcommand, Clone, Debug)]
-pub(crate) enum GroupCmd {
-    /// List the groups of a queue: weights, messages, and what holds one back
-    Ls {
-        /// The queue
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: QueueName,
-        #[command(flatten)]
-        part: Part,
-        /// Only groups behind this one
-        #[arg(long, value_name = "GROUP")]
-        after: Option<Key>,
-    },
-    /// Give a group a weight of its own: messages in each of its turns, in a fair queue
-    Weight {
-        /// The queue
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: QueueName,
-        /// The group; it need not have messages
-        group: Key,
-        /// 1 to 1,000, or none for the queue's
-        #[arg(value_name = "N", value_parser = weight)]
-        weight: Weight,
-    },
 }
 
 #[cfg(test)]

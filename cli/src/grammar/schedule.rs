@@ -11,7 +11,7 @@ use queue_protocol::schedule::Missed;
 
 use super::args::Part;
 use super::values::{duration, header, span};
-use crate::live;
+use crate::grammar::live;
 
 /// `schedule …`
 #[derive(Subcommand, Clone, Debug)]

@@ -8,8 +8,8 @@ use queue_protocol::auth::Token;
 use queue_protocol::client::{Dial, LoginDial, TcpDial, TokenSource};
 
 use super::environment::{Variables, bad, text};
-use crate::errors::Failure;
-use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::failure::exit::Exit;
 
 const TLS: &str = "QUEUECTL_TLS";
 const TLS_CA: &str = "QUEUECTL_TLS_CA";

@@ -76,7 +76,7 @@ mod count {
     }
 
     pub(super) fn show<T: Copy + Into<u64>>(value: &T) -> String {
-        crate::render::count((*value).into())
+        crate::show::render::count((*value).into())
     }
 
     pub(super) fn to_json<T: Copy + Into<u64>>(value: &T) -> Value {
@@ -110,7 +110,7 @@ mod bytes {
     }
 
     pub(super) fn show(value: &u64) -> String {
-        if *value == 0 { "-".to_owned() } else { crate::render::size(*value) }
+        if *value == 0 { "-".to_owned() } else { crate::show::render::size(*value) }
     }
 
     pub(super) use super::limit::to_json;

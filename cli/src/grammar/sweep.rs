@@ -10,7 +10,7 @@ use queue_protocol::request::Cursor;
 
 use super::args::Part;
 use super::values::{Reason, State, duration};
-use crate::live;
+use crate::grammar::live;
 
 /// Which messages of a queue: those for which all that is named holds.
 #[derive(Args, Clone, Debug, Default)]

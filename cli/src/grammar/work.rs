@@ -11,7 +11,7 @@ use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_QUEUES_MAX};
 use queue_protocol::names::QueueName;
 
 use super::values::{duration, grace, lease_length};
-use crate::live;
+use crate::grammar::live;
 
 pub(crate) const WORK_HELP: &str = "\
 The handler gets the body on its standard input; {} among its arguments becomes

@@ -5,10 +5,10 @@ use queue_protocol::response::{Role, StatusView};
 use serde_json::{Value, json};
 
 use super::{Node, Nodes};
-use crate::clock;
-use crate::render;
-use crate::secret::shown;
-use crate::table::{Align, Table};
+use crate::nodes::secret::shown;
+use crate::show::clock;
+use crate::show::render;
+use crate::show::table::{Align, Table};
 
 /// `2026-11-30`
 const DATE_SIZE: usize = 10;
@@ -157,7 +157,7 @@ fn node_document(node: &Node, commit: u64, judged: &Judgement) -> Value {
             "secret": {
                 "generation": status.secret.generation,
                 "fingerprint": shown(&status.secret.fingerprint),
-                "rotation": status.secret.rotation.as_ref().map(crate::secret::document),
+                "rotation": status.secret.rotation.as_ref().map(crate::nodes::secret::document),
             },
             "feature_levels": {"min": status.levels.min.0, "max": status.levels.max.0},
         }),

@@ -7,9 +7,9 @@ use queue_protocol::response::StatusView;
 use queue_protocol::security::{SecretView, Secured};
 
 use super::Nodes;
-use crate::clock;
-use crate::render;
-use crate::secret::shown;
+use crate::nodes::secret::shown;
+use crate::show::clock;
+use crate::show::render;
 
 /// A certificate that ends within this time is told.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);

@@ -1,6 +1,6 @@
-//! The replicated clocks against simulated time, which no node can read: what an entry says of time, when it was first
-//! applied.
+//! The replicated clocks against simulated time, which no node can read: what a leader stamps, and what entries come to.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::simulation::BEGIN_MS;
@@ -11,23 +11,38 @@ const OFF_MS_MAX: i128 = 2_000;
 /// Time was taken from the time of day, since all nodes that could know it were booted anew.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeTaken {
-    /// How far what was taken is off the time that passed.
+    /// How far what was taken is off the time that passed, by every way of counting it.
     pub off_ms: i128,
     /// How far the label of the state was off.
     pub label_off_ms: i128,
 }
 
+/// The elapsed clock less simulated time, as leaders may have it. It is one number until time is taken from the time of
+/// day; who took it may be deposed before anybody hears of it, and a state that two leaders have stamped shows the later of
+/// both, which is between them.
+#[derive(Clone, Copy, Debug)]
+struct Bases {
+    low: i128,
+    high: i128,
+}
+
+impl Bases {
+    /// How far `base` is outside: positive if it is ahead.
+    fn off_ms(self, base: i128) -> i128 {
+        base - base.clamp(self.low, self.high)
+    }
+}
+
 /// What the entries say of time.
 #[derive(Clone, Debug, Default)]
 pub struct Clocks {
-    /// Elapsed less simulated time.
-    base: Option<i128>,
-    /// What it is if a leader that took the time from the time of day has stamped an entry since: it may have been deposed
-    /// before it did, and the next one may know better.
-    perhaps: Vec<i128>,
+    bases: Option<Bases>,
     newest: u64,
-    off_ms: i128,
+    /// The newest entry: its elapsed clock, and how far its label is off.
+    elapsed_ms: i128,
     label_off_ms: i128,
+    /// When the entry was stamped that gave a state its clocks: time of day and elapsed, in milliseconds.
+    stated: BTreeMap<(u64, u64), Duration>,
     taken: Vec<TimeTaken>,
 }
 
@@ -35,13 +50,29 @@ fn off_ms_max(now: Duration) -> i128 {
     OFF_MS_MAX + i128::try_from(now.as_millis()).unwrap_or(i128::MAX) / 1_000
 }
 
+fn base(elapsed_ms: u64, at: Duration) -> i128 {
+    i128::from(elapsed_ms) - at.as_millis().cast_signed()
+}
+
+/// How far a label is off that was stamped at `at`.
+fn label_off_ms(wall_ms: u64, at: Duration) -> i128 {
+    i128::from(wall_ms) - i128::from(BEGIN_MS) - at.as_millis().cast_signed()
+}
+
 impl Clocks {
-    /// An entry was applied, perhaps for the first time. What is wrong with it: it may have waited since it was
-    /// stamped, but it is not from the future.
+    /// A leader stamps an entry now. What is wrong with it.
+    pub(super) fn stamped(&mut self, now: Duration, elapsed_ms: u64) -> Option<String> {
+        let base = base(elapsed_ms, now);
+        let off_ms = self.bases.get_or_insert(Bases { low: base, high: base }).off_ms(base);
+        (off_ms.abs() > off_ms_max(now))
+            .then(|| format!("a leader stamps an elapsed clock that is {off_ms} ms off the time that passed"))
+    }
+
+    /// An entry that was stamped at `at` was applied, perhaps for the first time: the clocks of the state. What is wrong.
     pub(super) fn applied(
         &mut self,
         index: u64,
-        now: Duration,
+        at: Duration,
         wall_ms: u64,
         elapsed_ms: u64,
     ) -> Option<String> {
@@ -49,32 +80,22 @@ impl Clocks {
             return None;
         }
         self.newest = index;
-        let shown = i128::from(elapsed_ms) - now.as_millis().cast_signed();
-        let base = *self.base.get_or_insert(shown);
-        let nearest = self.perhaps.iter().copied().chain([base]).min_by_key(|base| (shown - base).abs());
-        self.base = nearest;
-        self.off_ms = shown - nearest.unwrap_or(base);
-        self.label_off_ms = self.label(wall_ms, elapsed_ms);
-        (self.off_ms > off_ms_max(now)).then(|| {
-            format!(
-                "after entry {index} the elapsed clock is {} ms ahead of the time that passed",
-                self.off_ms
-            )
-        })
-    }
-
-    /// How far a label is off, by the elapsed time of the same stamp.
-    fn label(&self, wall_ms: u64, elapsed_ms: u64) -> i128 {
-        i128::from(wall_ms) - i128::from(BEGIN_MS) - i128::from(elapsed_ms) + self.base.unwrap_or_default()
+        self.stated.entry((wall_ms, elapsed_ms)).or_insert(at);
+        self.elapsed_ms = i128::from(elapsed_ms);
+        self.label_off_ms = label_off_ms(wall_ms, at);
+        let off_ms = self.bases?.off_ms(base(elapsed_ms, at));
+        (off_ms.abs() > off_ms_max(at))
+            .then(|| format!("after entry {index} the elapsed clock is {off_ms} ms off the time that passed"))
     }
 
     /// A leader took `gone_ms` from the time of day. The clocks of its state are those of its newest entry.
     pub(super) fn taken(&mut self, now: Duration, wall_ms: u64, elapsed_ms: u64, gone_ms: u64) {
-        let label_off_ms = self.label(wall_ms, elapsed_ms);
-        let Some(base) = self.base else { return };
-        let right = now.as_millis().cast_signed() + base - i128::from(elapsed_ms);
-        let off_ms = i128::from(gone_ms) - right;
-        self.perhaps.push(base + off_ms);
+        let Some(bases) = &mut self.bases else { return };
+        let base = base(elapsed_ms, now) + i128::from(gone_ms);
+        let off_ms = bases.off_ms(base);
+        bases.low = bases.low.min(base);
+        bases.high = bases.high.max(base);
+        let label_off_ms = self.stated.get(&(wall_ms, elapsed_ms)).map_or(0, |at| label_off_ms(wall_ms, *at));
         self.taken.push(TimeTaken { off_ms, label_off_ms });
     }
 
@@ -90,7 +111,7 @@ impl Clocks {
 
     /// What is wrong if the newest entry was stamped just now.
     pub fn contradiction(&self, now: Duration) -> Option<String> {
-        let off_ms = self.off_ms;
+        let off_ms = self.bases?.off_ms(self.elapsed_ms - now.as_millis().cast_signed());
         (off_ms.abs() > off_ms_max(now))
             .then(|| format!("the elapsed clock is {off_ms} ms off the time that passed"))
     }
@@ -100,22 +121,50 @@ impl Clocks {
 mod tests {
     use super::*;
 
+    const AT: fn(u64) -> Duration = Duration::from_secs;
+
+    /// Entry 1 was stamped after a second, and time was taken at the seventh: none of six seconds.
+    fn begun() -> Clocks {
+        let mut clocks = Clocks::default();
+        assert_eq!(clocks.stamped(AT(1), 1_000), None);
+        assert_eq!(clocks.applied(1, AT(1), BEGIN_MS + 1_000, 1_000), None);
+        clocks.taken(AT(7), BEGIN_MS + 1_000, 1_000, 0);
+        let taken = clocks.take();
+        assert_eq!((taken[0].off_ms, taken[0].label_off_ms), (-6_000, 0));
+        clocks
+    }
+
     #[test]
-    fn time_that_was_taken_counts_from_the_first_entry_that_has_it() {
-        let at = Duration::from_secs;
-        let wall = BEGIN_MS + 1;
-        let begun = || {
-            let mut clocks = Clocks::default();
-            assert_eq!(clocks.applied(1, at(1), wall, 1_000), None);
-            clocks.taken(at(7), wall, 1_000, 0);
-            clocks
-        };
-        // Who took it is deposed, and the next leader knows better.
-        assert_eq!(begun().applied(2, at(8), wall, 8_000), None);
+    fn an_entry_is_held_against_the_time_of_its_stamp() {
+        // It waited for long, and is neither ahead nor behind.
         let mut clocks = begun();
-        assert_eq!(clocks.applied(2, at(8), wall, 2_000), None);
-        assert_eq!(clocks.applied(3, at(9), wall, 3_000), None);
-        assert!(clocks.applied(4, at(10), wall, 7_500).is_some(), "it is ahead of both");
-        assert!(begun().applied(2, at(8), wall, 13_000).is_some());
+        assert_eq!(clocks.stamped(AT(8), 8_000), None);
+        assert_eq!(clocks.applied(2, AT(8), BEGIN_MS + 8_000, 8_000), None);
+        assert!(clocks.contradiction(AT(9)).is_none());
+        assert!(clocks.contradiction(AT(20)).is_some());
+        assert!(begun().applied(2, AT(8), BEGIN_MS + 8_000, 13_000).is_some());
+        assert!(Clocks::default().applied(1, AT(1), BEGIN_MS + 1_000, 1_000).is_none(), "nothing is known");
+    }
+
+    #[test]
+    fn leaders_go_on_from_what_was_taken_or_what_was_before() {
+        for elapsed_ms in [8_000, 2_000, 5_000] {
+            assert_eq!(begun().stamped(AT(8), elapsed_ms), None);
+        }
+        assert!(begun().stamped(AT(8), 13_000).is_some(), "ahead of all");
+        assert!(begun().stamped(AT(8), 0).is_none(), "within the tolerance");
+        let mut clocks = Clocks::default();
+        assert_eq!(clocks.stamped(AT(1), 1_000), None);
+        assert!(clocks.stamped(AT(8), 3_000).is_some(), "behind all");
+    }
+
+    #[test]
+    fn a_label_counts_from_the_stamp_of_the_entry_that_a_state_has_it_from() {
+        let mut clocks = begun();
+        assert_eq!(clocks.applied(2, AT(8), BEGIN_MS + 9_500, 8_000), None);
+        assert_eq!(clocks.label_off_ms(), 1_500);
+        clocks.taken(AT(30), BEGIN_MS + 9_500, 8_000, 20_500);
+        let taken = clocks.take();
+        assert_eq!((taken[0].off_ms, taken[0].label_off_ms), (0, 1_500));
     }
 }

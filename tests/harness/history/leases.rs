@@ -63,6 +63,11 @@ impl Leases {
         self.stamped.entry(hash(batch)).or_insert(now_ms);
     }
 
+    /// When an entry was stamped first, in milliseconds of simulated time.
+    pub(super) fn stamped_ms(&self, batch: &Batch) -> Option<u64> {
+        self.stamped.get(&hash(batch)).copied()
+    }
+
     /// The next entry was applied. What is wrong with it.
     pub(super) fn apply(
         &mut self,
@@ -72,7 +77,7 @@ impl Leases {
         state: &State,
     ) -> Vec<String> {
         // Two entries can be equal, if they were stamped in the same millisecond.
-        let Some(now_ms) = self.stamped.get(&hash(batch)).copied() else {
+        let Some(now_ms) = self.stamped_ms(batch) else {
             return vec![format!("entry {index} was applied and is not as any leader stamped it")];
         };
         let mut wrong = self.end(index, state.lease_clock_ms(), now_ms);

@@ -109,8 +109,12 @@ impl Inner {
     }
 
     fn see(&mut self, node: &str, elapsed_ms: u64, seen: &Seen<'_>) {
+        let now = Duration::from_millis(elapsed_ms);
         let (index, state) = match seen {
-            Seen::Stamped { batch } => return self.leases.stamp(batch, elapsed_ms),
+            Seen::Stamped { batch } => {
+                self.violations.extend(self.clocks.stamped(now, batch.stamps.elapsed_ms));
+                return self.leases.stamp(batch, elapsed_ms);
+            }
             Seen::Applied { index, term, batch, table, replies, state } => {
                 self.tally.applied += 1;
                 if !self.entries.contains_key(index) {
@@ -120,8 +124,8 @@ impl Inner {
                 }
                 self.entry(node, *index, *term, batch, table, replies);
                 let (wall_ms, clock_ms) = (state.wall_ms(), state.elapsed_ms());
-                let now = Duration::from_millis(elapsed_ms);
-                self.violations.extend(self.clocks.applied(*index, now, wall_ms, clock_ms));
+                let at = self.leases.stamped_ms(batch).map_or(now, Duration::from_millis);
+                self.violations.extend(self.clocks.applied(*index, at, wall_ms, clock_ms));
                 let clock_ms = state.lease_clock_ms();
                 if clock_ms > elapsed_ms {
                     self.violations.push(format!(
@@ -137,7 +141,7 @@ impl Inner {
                 (*index, *state)
             }
             Seen::TimeTaken { wall_ms, elapsed_ms: shown_ms, gone_ms } => {
-                return self.clocks.taken(Duration::from_millis(elapsed_ms), *wall_ms, *shown_ms, *gone_ms);
+                return self.clocks.taken(now, *wall_ms, *shown_ms, *gone_ms);
             }
         };
         if index.is_multiple_of(COMPARED_EVERY) || self.hashes.contains_key(&index) {

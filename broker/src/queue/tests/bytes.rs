@@ -117,10 +117,11 @@ fn a_claimed_length_allocates_nothing() {
 #[test]
 fn the_bytes_of_an_empty_state_are_what_they_were() {
     let bytes = encode(&State::new());
-    // Version, three clocks, next id, token, node, queue, nine totals, hash, no admission key and no rotation, then nodes, queues, sessions
+    // Version, three clocks, next id, token, node, queue, nine totals, hash, no admission key and no rotation, then nodes, principals and keys with their next numbers, queues, sessions
     // and answers, the mark, forgotten sessions and schedules.
-    let mut expected = [0; 31];
+    let mut expected = [0; 38];
     expected[..10].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
+    expected[28..30].copy_from_slice(&[1, 1]);
     assert_eq!(bytes, expected);
 }
 
