@@ -144,7 +144,14 @@ fn sessions(what: &str, rate: u64, close: bool) -> anyhow::Result<()> {
         let stamps = (0..rate * STEP_MS / 1_000).map(|_| {
             clients += 1;
             let session = SessionId(clients.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-            SessionStamp { session, number: 1, done_below: 1, opening, request: RequestHash::default() }
+            SessionStamp {
+                session,
+                number: 1,
+                done_below: 1,
+                opening,
+                request: RequestHash::default(),
+                by: None,
+            }
         });
         let stamps: Vec<SessionStamp> = stamps.collect();
         let ops = [push(queue(), 1, None), Op::CloseSession];

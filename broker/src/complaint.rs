@@ -1,10 +1,11 @@
 //! A complaint that comes again and again: one line at once, then one line a minute with the count of those in between.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// The least time between two lines of one complaint.
@@ -25,7 +26,7 @@ impl Complaint {
 
     /// Counts this one. `Some(count)` if a line is due now: `count` were left out since the line before.
     pub(crate) fn due(&self) -> Option<u64> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.locked();
         let now = Instant::now();
         match &mut *last {
             Some((since, count)) if now.saturating_duration_since(*since) < WINDOW => {

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing::Level;
+use queue_protocol::logs::LogLevel;
 
 pub use self::flags::{ClusterFlags, Flags};
 pub use self::table::{SETTINGS, Scope, Setting};
@@ -56,8 +56,8 @@ pub struct Config {
     pub tls: TlsOptions,
     /// Serving beyond loopback without TLS is meant.
     pub insecure: bool,
-    /// Which log lines are written; `None` is none.
-    pub log_level: Option<Level>,
+    /// Which log lines are written.
+    pub log_level: LogLevel,
     /// Where they go; `None` is standard error.
     pub log_file: Option<PathBuf>,
     /// How they look.
@@ -151,7 +151,7 @@ impl Default for Config {
             http: HttpOptions::default(),
             tls: TlsOptions::default(),
             insecure: false,
-            log_level: None,
+            log_level: LogLevel::Off,
             log_file: None,
             log_format: LogFormat::Auto,
         };
@@ -358,7 +358,7 @@ mod tests {
         let loaded = load(&all).unwrap();
         assert_eq!(loaded.config.node.raft.heartbeat, Duration::from_millis(30));
         assert_eq!(loaded.config.node.raft.election_max, Duration::from_secs(2));
-        assert_eq!(loaded.config.log_level, Some(Level::ERROR));
+        assert_eq!(loaded.config.log_level, LogLevel::Error);
         assert_eq!(value(&loaded, "raft.heartbeat"), ("30ms", "--raft-heartbeat".into()));
         assert_eq!(value(&loaded, "log.level"), ("error", "QUEUED_LOG_LEVEL".into()));
         let (text, origin) = value(&loaded, "raft.election_timeout");
@@ -493,7 +493,7 @@ mod tests {
         let missing = dir.path().join("missing.toml");
         let usual = Sources { files_default: vec![missing.clone(), path.clone()], ..Sources::default() };
         let loaded = load(&usual).unwrap();
-        assert_eq!((loaded.config.log_level, loaded.file), (None, Some(path)));
+        assert_eq!((loaded.config.log_level, loaded.file), (LogLevel::Off, Some(path)));
         let problems = problems(&Sources { file: Some(missing), ..Sources::default() });
         assert!(problems[0].contains("missing.toml"), "{problems:?}");
     }

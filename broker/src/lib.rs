@@ -11,8 +11,8 @@
 //! [`raft::cluster`] what the members agree on about themselves.
 //!
 //! [`queue`] has rooms for what a message is (`messages`), where messages wait (`waiting`), who holds them (`leased`),
-//! when things are due (`due`), what is remembered of clients (`clients`), what commands do (`change`) and what is read
-//! (`read`).
+//! when things are due (`due`), what is remembered of clients (`clients`), who there is and what they may do (`auth`), what
+//! commands do (`change`) and what is read (`read`).
 //!
 //! # Floors
 //!
@@ -21,14 +21,14 @@
 //! ```text
 //! clock      nothing
 //! mutants    nothing
-//! fs         mutants
-//! log        fs mutants stages complaint
+//! fs         mutants locked
+//! log        fs mutants stages complaint locked
 //! snapshots  fs mutants
 //! queue      nothing
-//! raft       queue log snapshots fs clock outside mutants stages complaint recurrence
-//! server     raft queue log::LogError outside clock recurrence mutants tls
-//! http       server raft queue::QueueStats outside mutants config::address tls logging
-//! node       http server raft log snapshots fs clock outside mutants tls
+//! raft       queue log snapshots fs clock outside mutants stages complaint recurrence locked
+//! server     raft queue log::LogError outside clock recurrence mutants tls locked logging
+//! http       server raft queue::QueueStats queue::KeyNumber outside mutants config::address tls locked
+//! node       http server raft log snapshots fs clock outside mutants tls locked
 //! ```
 //!
 //! # The way of one push
@@ -75,7 +75,7 @@
 //! [`ReplyTo::finish`]: server::reply_to::ReplyTo::finish
 //! [`respond`]: server::answer::respond
 //! [`Writing::run`]: server::connection::Writing::run
-//! [`Waiters::arrive`]: server::waiters::Waiters::arrive
+//! [`Waiters::arrive`]: raft::group::lead::waiters::Waiters::arrive
 //! [`delivered`]: server::answer::delivered
 //! [`Log::read_bodies`]: log::Log::read_bodies
 
@@ -98,6 +98,7 @@ pub mod http {
     mod options;
     pub use self::options::HttpOptions;
 }
+mod locked;
 pub mod log;
 mod logging;
 pub mod mutants;

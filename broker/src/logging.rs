@@ -6,16 +6,17 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use queue_protocol::logs::LogLevel;
 use tokio::time::Instant;
-use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{Config, LogFormat};
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// The libraries that talk a lot: a peer that is away is a warning of theirs at every heartbeat. Below debug only
@@ -34,22 +35,22 @@ struct Logging {
 /// Which lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Levels {
-    /// As the settings say; `None` is none.
-    pub(crate) settings: Option<Level>,
+    /// As the settings say.
+    pub(crate) settings: LogLevel,
     /// What was chosen in its place, and until when.
-    pub(crate) chosen: Option<(Option<Level>, Instant)>,
+    pub(crate) chosen: Option<(LogLevel, Instant)>,
 }
 
 impl Levels {
     /// The level that counts.
-    pub(crate) fn now(self) -> Option<Level> {
+    pub(crate) fn now(self) -> LogLevel {
         self.chosen.map_or(self.settings, |(level, _)| level)
     }
 }
 
 impl Logging {
     fn change(&self, change: impl FnOnce(&mut Levels)) -> io::Result<Levels> {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut levels = self.levels.locked();
         let mut changed = *levels;
         change(&mut changed);
         self.filter.reload(filter(changed.now())).map_err(io::Error::other)?;
@@ -58,39 +59,17 @@ impl Logging {
     }
 }
 
-/// The level of this name.
-///
-/// # Errors
-/// There is none; the text says which there are.
-pub(crate) fn level_of(text: &str) -> Result<Option<Level>, String> {
-    match text {
-        "off" => Ok(None),
-        "error" => Ok(Some(Level::ERROR)),
-        "warn" => Ok(Some(Level::WARN)),
-        "info" => Ok(Some(Level::INFO)),
-        "debug" => Ok(Some(Level::DEBUG)),
-        "trace" => Err("the program has no trace lines: debug says most".to_owned()),
-        _ => Err("must be off, error, warn, info or debug".to_owned()),
-    }
-}
-
-/// Its name.
-pub(crate) fn name_of(level: Option<Level>) -> String {
-    level.map_or("off", |level| level.as_str()).to_lowercase()
-}
-
-/// Which lines are written; `None` if nothing was begun.
-#[cfg(feature = "http")]
-pub(crate) fn levels() -> Option<Levels> {
-    LOGGING.get().map(|logging| *logging.levels.lock().unwrap_or_else(PoisonError::into_inner))
+/// Which lines are written; none, if nothing was begun.
+pub(crate) fn levels() -> Levels {
+    let none = Levels { settings: LogLevel::Off, chosen: None };
+    LOGGING.get().map_or(none, |logging| *logging.levels.locked())
 }
 
 /// Writes other lines than the settings say, until whoever calls this calls [`go_back`] at that time.
 ///
 /// # Errors
 /// The log does not take it.
-#[cfg(feature = "http")]
-pub(crate) fn choose(level: Option<Level>, until: Instant) -> io::Result<()> {
+pub(crate) fn choose(level: LogLevel, until: Instant) -> io::Result<()> {
     let Some(logging) = LOGGING.get() else { return Ok(()) };
     logging.change(|levels| levels.chosen = Some((level, until))).map(drop)
 }
@@ -99,10 +78,9 @@ pub(crate) fn choose(level: Option<Level>, until: Instant) -> io::Result<()> {
 ///
 /// # Errors
 /// The log does not take it.
-#[cfg(feature = "http")]
 pub(crate) fn go_back(until: Option<Instant>) -> io::Result<()> {
     let Some(logging) = LOGGING.get() else { return Ok(()) };
-    let ends = |(_, of): &(Option<Level>, Instant)| until.is_none_or(|until| *of == until);
+    let ends = |(_, of): &(LogLevel, Instant)| until.is_none_or(|until| *of == until);
     logging.change(|levels| levels.chosen = levels.chosen.filter(|chosen| !ends(chosen))).map(drop)
 }
 
@@ -114,18 +92,18 @@ impl Output {
     /// Goes on in this file, or on standard error.
     fn turn_to(&self, file: Option<&Path>) -> io::Result<()> {
         let opened = file.map(|file| OpenOptions::new().create(true).append(true).open(file)).transpose()?;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = opened;
+        *self.0.locked() = opened;
         Ok(())
     }
 
     fn is_file(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.locked().is_some()
     }
 }
 
 impl Write for Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *self.0.locked() {
             Some(file) => file.write(line),
             None => io::stderr().write(line),
         }
@@ -206,8 +184,14 @@ pub(crate) fn note_end(why: &str) {
     }
 }
 
-fn filter(level: Option<Level>) -> Targets {
-    let level = level.map_or(LevelFilter::OFF, LevelFilter::from_level);
+fn filter(level: LogLevel) -> Targets {
+    let level = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
     let talkative = if level >= LevelFilter::DEBUG { level } else { level.min(LevelFilter::ERROR) };
     TALKATIVE
         .iter()
@@ -216,29 +200,31 @@ fn filter(level: Option<Level>) -> Targets {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Level;
+
     use super::*;
 
     #[test]
-    fn a_level_is_its_name_and_what_is_chosen_counts() {
-        for name in ["off", "error", "warn", "info", "debug"] {
-            assert_eq!(level_of(name).map(name_of), Ok(name.to_owned()));
-        }
-        assert!(level_of("trace").is_err_and(|why| why.contains("debug")) && level_of("INFO").is_err());
-        let settings = Some(Level::INFO);
+    fn what_is_chosen_counts() {
+        let settings = LogLevel::Info;
         let until = Instant::now();
         assert_eq!(Levels { settings, chosen: None }.now(), settings);
-        assert_eq!(Levels { settings, chosen: Some((None, until)) }.now(), None, "off is a level, too");
+        assert_eq!(
+            Levels { settings, chosen: Some((LogLevel::Off, until)) }.now(),
+            LogLevel::Off,
+            "off is a level, too"
+        );
     }
 
     #[test]
     fn libraries_that_talk_a_lot_are_heard_from_debug_on() {
         let heard = |level, target, at: Level| filter(level).would_enable(target, &at);
-        assert!(heard(Some(Level::INFO), "queue_broker::node", Level::INFO));
-        assert!(!heard(Some(Level::INFO), "openraft::core", Level::INFO));
-        assert!(!heard(Some(Level::INFO), "openraft::core", Level::WARN));
-        assert!(heard(Some(Level::INFO), "openraft::core", Level::ERROR));
-        assert!(heard(Some(Level::DEBUG), "openraft::core", Level::DEBUG));
-        assert!(!heard(Some(Level::ERROR), "openraft::core", Level::WARN));
-        assert!(!heard(None, "queue_broker", Level::ERROR));
+        assert!(heard(LogLevel::Info, "queue_broker::node", Level::INFO));
+        assert!(!heard(LogLevel::Info, "openraft::core", Level::INFO));
+        assert!(!heard(LogLevel::Info, "openraft::core", Level::WARN));
+        assert!(heard(LogLevel::Info, "openraft::core", Level::ERROR));
+        assert!(heard(LogLevel::Debug, "openraft::core", Level::DEBUG));
+        assert!(!heard(LogLevel::Error, "openraft::core", Level::WARN));
+        assert!(!heard(LogLevel::Off, "queue_broker", Level::ERROR));
     }
 }

@@ -68,11 +68,84 @@ pub trait Tasks: Send + Sync + 'static {
     fn serving(&self, job: Job);
 }
 
-/// Why a node ends by itself; the process exit status is `status`.
+/// How a process of this program ends. The numbers are those of sysexits(3) where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum ExitStatus {
+    /// All was done.
+    Done = 0,
+    /// The answer is no: not ready, or not reached.
+    Negative = 1,
+    /// Wrong use of the command line.
+    Usage = 2,
+    /// What was durable is not what was written.
+    Corrupt = 65,
+    /// The data directory, the identity or the secret is not the one that is needed, or is in use.
+    Directory = 66,
+    /// A port is in use, or nobody is reachable.
+    Unavailable = 69,
+    /// A bug.
+    Bug = 70,
+    /// What is to be made is there already.
+    Exists = 73,
+    /// The disk or another device failed.
+    Disk = 74,
+    /// Not now: a later try may succeed.
+    Later = 75,
+    /// Another build is needed: a format or a feature level that this one does not know.
+    OtherBuild = 76,
+    /// Not permitted, as with a wrong secret.
+    NotPermitted = 77,
+    /// A setting is wrong.
+    Config = 78,
+    /// A command that is to be run cannot be run, as a shell says it.
+    NotRun = 126,
+    /// A command that is to be run is not there, as a shell says it.
+    NotFound = 127,
+}
+
+impl ExitStatus {
+    const ALL: [Self; 15] = [
+        Self::Done,
+        Self::Negative,
+        Self::Usage,
+        Self::Corrupt,
+        Self::Directory,
+        Self::Unavailable,
+        Self::Bug,
+        Self::Exists,
+        Self::Disk,
+        Self::Later,
+        Self::OtherBuild,
+        Self::NotPermitted,
+        Self::Config,
+        Self::NotRun,
+        Self::NotFound,
+    ];
+
+    /// The one of that number.
+    pub(crate) fn of(code: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.code() == code)
+    }
+
+    /// What the process ends with.
+    pub fn code(self) -> i32 {
+        self as i32
+    }
+}
+
+/// Its number.
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.code().fmt(f)
+    }
+}
+
+/// Why a node ends by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fatal {
-    /// 65 corrupt, 66 identity, 70 bug, 74 disk, 76 feature level.
-    pub status: i32,
+    /// What the process ends with.
+    pub status: ExitStatus,
     /// What happened, what it means for the data, what to do.
     pub what: String,
 }
@@ -120,7 +193,7 @@ impl Fatal {
     /// Something on this node's disk is not what was written.
     pub(crate) fn damaged(what: impl std::fmt::Display, others: Others) -> Self {
         let what = format!("{what}. Nothing was served from it. {others}");
-        Self { status: 65, what }
+        Self { status: ExitStatus::Corrupt, what }
     }
 }
 

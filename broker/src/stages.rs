@@ -1,7 +1,9 @@
 //! Where the time of a write goes: one histogram a stage, always on. Most are recorded once an entry or a group, not once
-//! a message.
+//! a message. What the last entries passed is remembered besides, for a look at requests that were slow.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -9,14 +11,33 @@ use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::STAGES_MAX;
 use queue_protocol::response::{StageView, WriteStage};
 
+use crate::locked::Locked as _;
+
 /// Digits of a duration that are kept.
 const DIGITS: u8 = 2;
 /// Longer ones count as this: the histograms of all stages take 130 KiB and never more.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Measurements of entries that are remembered: some seconds under load, 160 KiB.
+const REMEMBERED_MAX: usize = 4_096;
+
 /// The histograms of one node. Cheap to clone; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Stages(Arc<[Mutex<Histogram<u64>>]>);
+pub struct Stages(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    histograms: Box<[Mutex<Histogram<u64>>]>,
+    last: Mutex<VecDeque<Passed>>,
+}
+
+/// A stage that some entries have passed together.
+#[derive(Clone, Debug)]
+struct Passed {
+    stage: WriteStage,
+    entries: RangeInclusive<u64>,
+    took: Duration,
+}
 
 /// How the durations of a stage are spread.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +53,8 @@ pub struct Spread {
 impl Default for Stages {
     fn default() -> Self {
         let empty = || Histogram::new_with_max(nanos(LONGEST), DIGITS).expect("so many digits can be kept");
-        Self(WriteStage::ALL.iter().map(|_| Mutex::new(empty())).collect())
+        let histograms = WriteStage::ALL.iter().map(|_| Mutex::new(empty())).collect();
+        Self(Arc::new(Inner { histograms, last: Mutex::default() }))
     }
 }
 
@@ -44,10 +66,31 @@ impl Stages {
 
     /// The same of several at once.
     pub fn record_all(&self, stage: WriteStage, took: impl IntoIterator<Item = Duration>) {
-        let mut histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut histogram = self.0.histograms[stage as usize].locked();
         for took in took {
             histogram.saturating_record(nanos(took.min(LONGEST)));
         }
+    }
+
+    /// The same of these entries, and remembers it.
+    pub fn record_of(&self, stage: WriteStage, entries: RangeInclusive<u64>, took: Duration) {
+        self.record(stage, took);
+        let mut last = self.0.last.locked();
+        if last.len() == REMEMBERED_MAX {
+            last.pop_front();
+        }
+        last.push_back(Passed { stage, entries, took });
+    }
+
+    /// How long the stages of an entry took, as far as that is remembered, in their order; where a stage was passed several
+    /// times the shortest: an entry does not wait for the last follower.
+    pub fn passed(&self, index: u64) -> Vec<(WriteStage, Duration)> {
+        let last = self.0.last.locked();
+        let of_stage = |stage: &WriteStage| {
+            let all = last.iter().filter(|one| one.stage == *stage && one.entries.contains(&index));
+            all.map(|one| one.took).min().map(|took| (*stage, took))
+        };
+        WriteStage::ALL.iter().filter_map(of_stage).collect()
     }
 
     /// What was measured so far; stages that were not passed are left out.
@@ -59,7 +102,7 @@ impl Stages {
     /// How often a stage took so long as lies within each of these bounds, in rising nanoseconds.
     pub fn spread(&self, stage: WriteStage, bounds_ns: &[u64]) -> Spread {
         // A copy: whoever records does not wait.
-        let histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let histogram = self.0.histograms[stage as usize].locked().clone();
         let mut low = 0;
         let count = |bound: &u64| {
             let count = histogram.count_between(low, *bound);
@@ -74,7 +117,7 @@ impl Stages {
     }
 
     fn view_of(&self, stage: WriteStage) -> Option<StageView> {
-        let histogram = self.0[stage as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram = self.0.histograms[stage as usize].locked();
         let at = |quantile| histogram.value_at_quantile(quantile).min(histogram.max());
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an average of u64")]
         let mean_ns = histogram.mean() as u64;
@@ -116,6 +159,25 @@ mod tests {
         for (measure, micros) in measures.into_iter().zip([500, 500, 900, 990, 999, 1_000]) {
             assert!(near(measure, micros), "{measure} ns are not {micros} µs");
         }
+    }
+
+    #[test]
+    fn the_stages_of_an_entry_are_remembered_for_a_while() {
+        let stages = Stages::default();
+        let ms = Duration::from_millis;
+        stages.record_of(WriteStage::Apply, 7..=7, ms(1));
+        stages.record_of(WriteStage::Sync, 6..=8, ms(300));
+        for took in [40, 20] {
+            stages.record_of(WriteStage::Replicate, 7..=9, ms(took));
+        }
+        let passed =
+            [(WriteStage::Sync, ms(300)), (WriteStage::Replicate, ms(20)), (WriteStage::Apply, ms(1))];
+        assert_eq!(stages.passed(7), passed);
+        assert_eq!(stages.passed(9), [(WriteStage::Replicate, ms(20))]);
+        assert!(stages.passed(5).is_empty());
+        (0..REMEMBERED_MAX as u64).for_each(|_| stages.record_of(WriteStage::Sync, 10..=10, ms(1)));
+        assert!(stages.passed(7).is_empty());
+        assert_eq!(stages.view().iter().map(|view| view.count).sum::<u64>(), 4 + REMEMBERED_MAX as u64);
     }
 
     #[test]

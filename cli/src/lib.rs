@@ -21,12 +21,14 @@
 //! nodes     show failure grammar shell queues messages
 //! watch     show failure grammar shell queues messages nodes terminal
 //! aid       show failure grammar shell nodes
-//! run       show failure grammar shell queues messages send take nodes watch aid terminal
+//! access    show failure grammar shell
+//! run       show failure grammar shell queues messages send take nodes watch aid access terminal
 //! ```
 //!
 //! Rules that hold everywhere: standard output is data, standard error is talk; nothing is asked without a
 //! terminal; a reader that goes away ends a command quietly.
 
+mod access;
 mod aid;
 mod failure;
 mod grammar;

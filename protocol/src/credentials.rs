@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::KeyId;
 use crate::bounded::{Bounded, Text};
 use crate::error::{Error, ErrorCode};
 
@@ -17,16 +18,16 @@ pub const CLIENT_NAME_DEFAULT: &str = concat!("queue-protocol/", env!("CARGO_PKG
 pub struct Credentials {
     /// Program and version, as `queuectl/0.1.0`; shown to operators, believed by nobody.
     pub client: Text<CLIENT_NAME_SIZE_MAX>,
-    /// A login; refused as long as there are none.
+    /// As whom it logs in; it is refused if it does not prove that.
     pub login: Option<Login>,
 }
 
 /// Who a client says that it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
-    /// Which key proves it.
-    pub key: [u8; 10],
-    /// On whose behalf it acts, if not its own.
+    /// Which key proves it; [`KeyId::SECRET`] is the cluster's secret.
+    pub key: KeyId,
+    /// On whose behalf it acts, if not its own; refused at present.
     pub r#as: Option<Text<64>>,
 }
 
@@ -34,6 +35,12 @@ impl Credentials {
     /// Of a program that logs in nowhere; a longer name is cut.
     pub fn of(client: &str) -> Self {
         Self { client: Text::cut(client), login: None }
+    }
+
+    /// The same with a login by this key.
+    #[must_use]
+    pub fn with(self, key: KeyId) -> Self {
+        Self { login: Some(Login { key, r#as: None }), ..self }
     }
 
     /// As a hello carries them.
@@ -51,14 +58,14 @@ impl Credentials {
     /// What a hello carries.
     ///
     /// # Errors
-    /// `not_permitted`: there is a login, or the bytes have a layout that this version does not know.
+    /// `not_permitted`: it acts on behalf of others, or the bytes have a layout that this version does not know.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.is_empty() {
             return Ok(Self::default());
         }
         match postcard::take_from_bytes::<Self>(bytes) {
-            Ok((Self { login: Some(_), .. }, [])) => {
-                Err(Error::refused(ErrorCode::NotPermitted, "this node knows no logins"))
+            Ok((Self { login: Some(Login { r#as: Some(_), .. }), .. }, [])) => {
+                Err(Error::refused(ErrorCode::NotPermitted, "nobody acts on behalf of others in a hello"))
             }
             Ok((credentials, [])) => Ok(credentials),
             _ => Err(Error::refused(ErrorCode::NotPermitted, "the credentials have an unknown layout")),
@@ -80,15 +87,18 @@ mod tests {
     }
 
     #[test]
-    fn logins_and_what_is_not_understood_are_refused() {
-        let login = Some(Login { key: *b"0123456789", r#as: Some(Text::cut("ann")) });
+    fn who_acts_on_behalf_of_others_and_what_is_not_understood_are_refused() {
+        let key = KeyId(*b"0123456789");
+        let own = Credentials::of("x").with(key);
+        assert_eq!(Credentials::from_bytes(&own.to_bytes()), Ok(own));
+        let login = Some(Login { key, r#as: Some(Text::cut("ann")) });
         let bytes = Credentials { login, ..Credentials::of("x") }.to_bytes();
         for cut in 1..bytes.len() {
             let refused = Credentials::from_bytes(&bytes[..cut]).map_err(|error| error.code);
             assert_eq!(refused, Err(ErrorCode::NotPermitted), "{cut} bytes");
         }
-        let refused = Credentials::from_bytes(&bytes).expect_err("there are no logins");
-        assert!(refused.message.contains("logins"), "{refused}");
+        let refused = Credentials::from_bytes(&bytes).expect_err("that is for later");
+        assert!(refused.message.contains("behalf"), "{refused}");
         let longer = [&Credentials::of("x").to_bytes()[..], &[0]].concat();
         assert!(Credentials::from_bytes(&longer).is_err(), "something follows");
     }

@@ -236,12 +236,42 @@ codes! {
     NumberReused = 45, "number_reused", "never",
         "another request was sent under this number before, and executed; this one was not",
         "the client has a fault: a number stands for one request, and what repeats it carries the same request";
+    AuthRequired = 46, "auth_required", "never",
+        "only clients that log in are served",
+        "log in with a token: `--token-file FILE`, QUEUECTL_TOKEN_FILE or QUEUECTL_TOKEN; an operator makes one with `queuectl key add`";
+    AuthFailed = 47, "auth_failed", "never",
+        "the login was not proved: an unknown key, another secret, or a proxy that ends TLS in between",
+        "check the token; a login works over TLS to the node itself, or over loopback";
+    Denied = 48, "denied", "never",
+        "the principal may not do this; the message names the right that is missing and the command that grants it",
+        "`queuectl whoami` shows what may be done, `queuectl can` says what is missing";
+    KeyEnded = 49, "key_ended", "never",
+        "the key has reached its end or was revoked, or its principal is disabled or gone",
+        "use another token: an operator makes one with `queuectl key add PRINCIPAL`";
+    PrincipalExists = 50, "principal_exists", "never",
+        "a principal of that name exists",
+        "`queuectl principal show NAME`; choose another name, or change it with `queuectl principal grant`";
+    PrincipalNotFound = 51, "principal_not_found", "never",
+        "no such principal",
+        "check the name with `queuectl principal ls`";
+    KeyNotFound = 52, "key_not_found", "never",
+        "no such key",
+        "check the id with `queuectl key ls`";
     TlsRequired = 53, "tls_required", "never",
         "the node speaks with nobody in the clear (`tls.mode`)",
         "add `--tls-ca FILE`, `--tls-pin`, or `--tls` with the authorities of the system";
     TlsOff = 55, "tls_off", "never",
         "the node speaks no TLS (`tls.mode`)",
         "leave out `--tls`, `--tls-ca` and `--tls-pin`, or turn TLS on with `tls.mode` of the node";
+    AuthLimit = 54, "auth_limit", "never",
+        "the limit of principals, of grants of a principal or of its keys is reached",
+        "remove what is not needed: `queuectl principal ls`, `queuectl key ls`";
+    AuthChanged = 56, "auth_changed", "again",
+        "rights of the principal changed while the request was on its way: it was not done",
+        "clients ask again by themselves, and are told then whether they still may";
+    LastAdmin = 57, "last_admin", "never",
+        "no live key that may change principals and keys would be left, or the caller has none",
+        "make another one first: `queuectl principal add NAME --grant auth`, `queuectl key add NAME`; or use --force";
     NodeRemoved = 60, "node_removed", "never",
         "the node is no member any more; its number is never given again",
         "a removed node cannot come back: format a new one and add it";

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::auth::{LoginTranscript, Proven, Token};
 use crate::codec::CodecError;
 use crate::error::{Error, ErrorCode};
 use crate::frame::{Frame, FrameError, FrameKind};
@@ -102,6 +103,93 @@ where
     .await
 }
 
+/// The same with a login: the hello names the key of `token`. `channel` is [`crate::client::Stream::end_point`].
+///
+/// # Errors
+/// [`HandshakeError`]; `Rejected` also if the node does not know the key, though it says that it does.
+pub async fn client_login<R, W>(
+    reader: &mut FrameReader<R>,
+    writer: &mut W,
+    hello: Hello,
+    token: &Token,
+    channel: &[u8; 32],
+) -> Result<Accepted, HandshakeError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    within_deadline(async {
+        let (said, answer, accepted) = greet(reader, writer, &hello).await?;
+        let login = LoginTranscript::new(&said, &answer, channel);
+        send(writer, &HelloMessage::Login(Box::new(token.prove(&login)))).await?;
+        match receive(reader).await?.1 {
+            HelloMessage::LoggedIn(shown) if token.knows(&login, &shown) => {}
+            HelloMessage::LoggedIn(_) => {
+                let what = "what answers does not know the key";
+                return Err(HandshakeError::Rejected(Error::refused(ErrorCode::AuthFailed, what)));
+            }
+            _ => return Err(FrameError::Message(FrameKind::Hello).into()),
+        }
+        reader.open();
+        Ok(accepted)
+    })
+    .await
+}
+
+/// The login of a client that was greeted, as far as it has come. Its frames are small until it is let in.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    heard: Frame,
+    said: Frame,
+}
+
+impl Greeting {
+    /// What its proof is over; `channel` is [`crate::client::Stream::end_point`].
+    pub fn transcript(&self, channel: &[u8; 32]) -> LoginTranscript {
+        LoginTranscript::new(&self.heard, &self.said, channel)
+    }
+
+    /// Takes what the client shows. There is no deadline here.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn proven<R: AsyncRead + Unpin>(
+        &self,
+        reader: &mut FrameReader<R>,
+    ) -> Result<Proven, HandshakeError> {
+        match receive(reader).await?.1 {
+            HelloMessage::Login(proven) => Ok(*proven),
+            _ => Err(FrameError::Message(FrameKind::Hello).into()),
+        }
+    }
+
+    /// Lets it in, or refuses it. There is no deadline here.
+    ///
+    /// # Errors
+    /// `Rejected` with what it was told, or the stream failed.
+    pub async fn answer<R, W>(
+        self,
+        reader: &mut FrameReader<R>,
+        writer: &mut W,
+        shown: Result<[u8; 32], Error>,
+    ) -> Result<(), HandshakeError>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        match shown {
+            Ok(shown) => send(writer, &HelloMessage::LoggedIn(shown)).await?,
+            Err(error) => {
+                // It may be gone; there is no more to do for it.
+                let _ = send(writer, &HelloMessage::Refused(error.clone())).await;
+                return Err(HandshakeError::Rejected(error));
+            }
+        };
+        reader.open();
+        Ok(())
+    }
+}
+
 /// A peer that proved the secret. Which node it is it has shown if its identity is valid, which the caller checks.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -143,6 +231,8 @@ pub struct Greeted {
     pub hello: Hello,
     /// What it proved, if it is a peer.
     pub peer: Option<Peer>,
+    /// If it is a client that wants to log in: it is not let in before [`Greeting::answer`].
+    pub login: Option<Greeting>,
 }
 
 /// Opens a connection as a peer, with proof of the secret both ways. `called` is the node that must answer, if
@@ -210,7 +300,9 @@ where
             let _ = send(writer, &HelloMessage::Refused(error)).await;
         }
         let greeted = outcome?;
-        reader.open();
+        if greeted.login.is_none() {
+            reader.open();
+        }
         Ok(greeted)
     })
     .await
@@ -233,7 +325,11 @@ where
     let accepted = answer(&hello).map_err(HandshakeError::Rejected)?;
     let cluster = accepted.cluster;
     let said = send(writer, &HelloMessage::Accepted(Box::new(accepted))).await?;
-    let HelloRole::Peer(id) = hello.role else { return Ok(Greeted { hello, peer: None }) };
+    let HelloRole::Peer(id) = hello.role else {
+        let logs_in = hello.client().is_ok_and(|client| client.login.is_some());
+        let login = logs_in.then_some(Greeting { heard, said });
+        return Ok(Greeted { hello, peer: None, login });
+    };
     let transcript = Transcript::new(&heard, &said, exporter, Side::Dialer);
     let proof = proof_of(receive(reader).await?.1)?;
     let proved = secrets.iter().find(|secret| transcript.check(secret, &proof).is_ok());
@@ -243,7 +339,7 @@ where
     let told = admit(&peer).map_err(HandshakeError::Rejected)?;
     let proof = transcript.of(Side::Acceptor).prove(secret, told);
     send(writer, &HelloMessage::Proof(Box::new(proof))).await?;
-    Ok(Greeted { hello, peer: Some(peer) })
+    Ok(Greeted { hello, peer: Some(peer), login: None })
 }
 
 /// Says hello and takes the answer: both frames, and what the answer says.

@@ -5,15 +5,18 @@
 //! client                       node          peer (dialer)                node (acceptor)
 //!   Hello ------------------->                 Hello ------------------->
 //!   <-------- Accepted | Refused               <-------- Accepted | Refused
-//!                                              Proof ------------------->
-//!                                              <----------- Proof | Refused
+//!  with a login in its hello:                  Proof ------------------->
+//!   Login ------------------->                 <----------- Proof | Refused
+//!   <-------- LoggedIn | Refused
 //! ```
 //!
 //! The dialer proves first, so a node makes no proof for a stranger, and tells it nothing of its log, its leader and its
-//! name; nothing is accepted before both proofs hold. What a proof is over: [`crate::proof`].
+//! name; nothing is accepted before both proofs hold. What a proof is over: [`crate::proof`], and that of a client:
+//! [`crate::auth`].
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Proven;
 use crate::bounded::{Bounded, Text};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorCode};
@@ -44,6 +47,10 @@ pub enum HelloMessage {
     Accepted(Box<Accepted>),
     /// A side shows that it knows the secret and which node it is.
     Proof(Box<Proof>),
+    /// A client shows that it has the key which its hello names.
+    Login(Box<Proven>),
+    /// It is let in; the node shows that it knows the key.
+    LoggedIn([u8; 32]),
 }
 
 impl Message for HelloMessage {
@@ -159,7 +166,7 @@ impl Hello {
     /// What a client says of itself.
     ///
     /// # Errors
-    /// `not_permitted` if it is not understood, or has a login.
+    /// `not_permitted` if it is not understood.
     pub fn client(&self) -> Result<Credentials, Error> {
         Credentials::from_bytes(&self.credentials)
     }

@@ -2,6 +2,7 @@
 //!
 #![doc = include_str!("../PROTOCOL.md")]
 
+pub mod auth;
 pub mod bounded;
 pub mod checkpoint;
 #[cfg(feature = "client")]
@@ -25,15 +26,18 @@ pub mod history;
 pub mod io;
 pub mod level;
 pub mod limits;
+pub mod logs;
 pub mod membership;
 pub mod names;
 pub mod opening;
 pub mod peer;
+pub mod principals;
 pub mod proof;
 pub mod request;
 pub mod request_hash;
 pub mod requests;
 pub mod response;
+pub mod rights;
 pub mod schedule;
 pub mod security;
 pub mod settings;

@@ -34,6 +34,10 @@ pub const EVERY_MS_MIN: u64 = 1_000;
 pub const TXN_COUNT_MAX: usize = 256;
 /// Messages, receipts and ids of one transaction.
 pub const TXN_ITEMS_MAX: usize = 1_000;
+/// Slow requests that a node remembers.
+pub const SLOW_LISTED_MAX: usize = 128;
+/// Longest that another log level is chosen for: a day.
+pub const LOG_MS_MAX: u64 = 24 * 3_600_000;
 /// Connections in one answer to a listing of clients.
 pub const CLIENTS_LISTED_MAX: usize = 256;
 /// Queues named of what a connection has parked.
@@ -70,6 +74,10 @@ pub const KEY_SIZE_MAX: usize = 128;
 pub const GROUP_WEIGHTS_MAX: usize = 10_000;
 /// Highest weight of a group.
 pub const GROUP_WEIGHT_MAX: u32 = 1_000;
+/// Most deliveries of a rate limit in its period.
+pub const RATE_MAX: u32 = 10_000_000;
+/// Longest period of a rate limit: 1 h.
+pub const RATE_MS_MAX: u64 = 3_600_000;
 /// Events kept of a message.
 pub const HISTORY_COUNT_MAX: usize = 8;
 /// Queues a dead message can go through by `dead_to`.

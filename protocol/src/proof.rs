@@ -41,6 +41,25 @@ impl AsRef<[Secret]> for Secret {
     }
 }
 
+impl Secret {
+    /// As a node keeps it in a file: 64 hex digits, and maybe a hyphen and their CRC32C in 8 more. `None` if it is something
+    /// else.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (digits, check) =
+            text.split_once('-').map_or((text, None), |(digits, check)| (digits, Some(check)));
+        let pairs = digits.as_bytes().as_chunks::<2>().0;
+        let mut bytes = [0; 32];
+        if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        let known = format!("{:08x}", crc32c::crc32c(&bytes));
+        check.is_none_or(|check| check.eq_ignore_ascii_case(&known)).then_some(Self(bytes))
+    }
+}
+
 /// What tells secrets apart in a list for people, and tells nothing else of them.
 pub type Fingerprint = [u8; 8];
 
@@ -166,14 +185,14 @@ impl Transcript {
     }
 }
 
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Hmac<Sha256> {
+pub(crate) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any size is valid");
     parts.iter().for_each(|part| mac.update(part));
     mac
 }
 
 /// SHA-256 of a frame as it is on the wire.
-fn digest(frame: &Frame) -> [u8; 32] {
+pub(crate) fn digest(frame: &Frame) -> [u8; 32] {
     let tail = std::slice::from_ref(&frame.tail);
     let head = encode_head(frame.request_id, frame.kind, frame.flags, &frame.header, tail);
     let head = head.expect("it was sent or received");

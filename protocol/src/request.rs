@@ -69,6 +69,30 @@ impl Request {
         self.taking().map_or(0, |lease| lease.wait_ms.saturating_add(lease.linger_ms))
     }
 
+    /// The queue it is about, the first of several; `None` if it is about none, or a transaction.
+    pub fn queue(&self) -> Option<&QueueName> {
+        match self {
+            Self::Push(push) => Some(&push.queue),
+            Self::Lease(lease) | Self::Pop(lease) => lease.queues.first(),
+            Self::Ack(receipts) => Some(&receipts.queue),
+            Self::Nack(nack) => Some(&nack.leases.queue),
+            Self::Extend(Extend { leases: ExtendWhich::Receipts(receipts), .. }) => Some(&receipts.queue),
+            Self::Peek(peek) => Some(&peek.queue),
+            Self::Queues(queues) => queues.only.as_ref(),
+            Self::CreateQueue(create) => Some(&create.queue),
+            Self::AlterQueue(alter) => Some(&alter.queue),
+            Self::RemoveQueue(remove) => Some(&remove.queue),
+            Self::Sweep(sweep) => Some(&sweep.queue),
+            Self::Edit(edit) => Some(&edit.queue),
+            Self::Explain(explain) => Some(&explain.queue),
+            Self::WeighGroup(weigh) => Some(&weigh.queue),
+            Self::SaveCheckpoint(save) => Some(&save.queue),
+            Self::Groups(groups) => Some(&groups.queue),
+            Self::History(history) => Some(&history.queue),
+            _ => None,
+        }
+    }
+
     fn taking(&self) -> Option<&Lease> {
         if let Self::Lease(lease) | Self::Pop(lease) = self { Some(lease) } else { None }
     }

@@ -25,6 +25,7 @@ use crate::group::GroupList;
 use crate::history::HistoryView;
 use crate::level::Level;
 use crate::limits::{LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX};
+use crate::logs::{LogChoice, LogView, SlowList};
 use crate::membership::MemberChange;
 use crate::names::{Key, NodeId};
 use crate::request::Consistency;
@@ -35,7 +36,7 @@ use crate::response::{
 use crate::schedule::ScheduleList;
 use crate::security::RotationView;
 use crate::txn::TxnOutcome;
-use crate::{checkpoint, clients, explain, group, history, request, schedule, txn};
+use crate::{auth, checkpoint, clients, explain, group, history, request, schedule, txn};
 
 /// What a request does, which decides whether it has a stamp and what may be done when no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,8 @@ impl From<Consistency> for Place {
 pub struct Row {
     /// The variant of [`Request`].
     pub name: &'static str,
+    /// What it is for, as sentences.
+    pub about: &'static str,
     /// The variant of [`Answer`]; `None` if only a refusal ends it.
     pub answer: Option<&'static str>,
     /// What it does.
@@ -225,13 +228,13 @@ macro_rules! requests {
     };
 
     ($(
-        $(#[$doc:meta])*
+        $(#[doc = $doc:literal])+
         $name:ident $(($of:ty))? -> $answer:ident $(($given:ty))?, $class:ident, $($tail:ident)+, $($at:ident)+;
     )+) => {
         /// Everything a client can ask.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub enum Request {
-            $($(#[$doc])* $name $(($of))?,)+
+            $($(#[doc = $doc])+ $name $(($of))?,)+
         }
 
         /// All rows, in the order of their numbers on the wire.
@@ -278,7 +281,7 @@ macro_rules! requests {
             }
         }
 
-        requests!(@sort [] [] [] [] $({$class $name $(($of))? $(#[$doc])*})+);
+        requests!(@sort [] [] [] [] $({$class $name $(($of))? $(#[doc = $doc])+})+);
 
         pub mod ask {
             //! Each request as a type of its own, which knows the type of its answer: `client.ask(ask::Stats)`.
@@ -286,7 +289,7 @@ macro_rules! requests {
             use super::*;
 
             $(
-                $(#[$doc])*
+                $(#[doc = $doc])+
                 #[derive(Clone, Debug)]
                 pub struct $name $((pub $of))?;
             )+
@@ -304,6 +307,7 @@ macro_rules! requests {
                 type Answer = requests!(@given $answer $($given)?);
                 const ROW: Row = Row {
                     name: stringify!($name),
+                    about: concat!($($doc),+),
                     answer: requests!(@named $answer),
                     class: requests!(@class $class),
                     tail: requests!(@tail $($tail)+),
@@ -403,6 +407,18 @@ requests! {
     RotateSecret(bool) -> Rotation(RotationView), act, none, leader;
     /// Dial a node plain again that has spoken TLS before. It is about the node that is asked.
     TlsForget(NodeId) -> Forgotten(bool), act, none, asked;
+    /// Write other log lines for a while; `None` goes back to those of the settings. It is about the node that is asked.
+    SetLog(Option<LogChoice>) -> Log(LogView), act, none, asked;
+    /// List the requests that took the node that is asked long. Answered by every node.
+    Slow -> Slow(SlowList), read, none, asked;
+    /// Tell who is asking, and what they may do. Answered by every node.
+    Whoami -> Whoami(Box<auth::WhoamiView>), read, none, asked;
+    /// Tell whether somebody may do something.
+    Can(auth::Can) -> Can(auth::CanView), read, none, leader;
+    /// List principals with their grants and keys, and whether logins are required.
+    Principals(auth::Principals) -> Principals(Box<auth::PrincipalList>), read, none, leader;
+    /// Change principals, keys and grants, or whether logins are required.
+    ChangeAuth(Box<auth::ChangeAuth>) -> AuthChanged(u64), change, none, leader;
 }
 
 answers! {
@@ -462,4 +478,16 @@ answers! {
     Rotation(RotationView);
     /// To a forgetting: whether that node was known to speak TLS.
     Forgotten(bool);
+    /// To a choice of log lines: which are written now.
+    Log(LogView);
+    /// To a listing of slow requests, newest first.
+    Slow(SlowList);
+    /// To a question of who is asking.
+    Whoami(Box<auth::WhoamiView>);
+    /// To a question of what somebody may do.
+    Can(auth::CanView);
+    /// To a listing of principals.
+    Principals(Box<auth::PrincipalList>);
+    /// To a change of principals, keys and grants: the version of all of it now.
+    AuthChanged(u64);
 }

@@ -15,6 +15,7 @@ use crate::level::{Level, Levels};
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, RECEIPTS_COUNT_MAX, STAGES_MAX,
 };
+use crate::logs::LogView;
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
 use crate::request::{Cursor, MessageState};
 pub use crate::requests::Answer;
@@ -392,6 +393,8 @@ pub struct StatusView {
     pub tls: TlsView,
     /// Which secret of the cluster it has.
     pub secret: SecretView,
+    /// Which log lines it writes.
+    pub log: LogView,
 }
 
 /// A member as the membership names it.

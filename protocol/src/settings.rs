@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{
+    DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, RATE_MAX, RATE_MS_MAX,
+};
 use crate::names::QueueName;
 
 /// What happens to a message whose time to live has passed.
@@ -37,7 +40,7 @@ pub enum OnPoison {
 }
 
 macro_rules! settings {
-    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr $(, $least:tt to $most:expr)?;)*) => {
         /// Settings of a queue, complete.
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Settings {
@@ -56,6 +59,9 @@ macro_rules! settings {
             }
         }
 
+        /// Numbers that are bounded by more than their type: name, least and most.
+        pub const BOUNDS: &[(&str, u64, u64)] = &[$($((stringify!($name), $least, $most as u64),)?)*];
+
         impl Settings {
             /// These with what `change` names.
             #[must_use]
@@ -68,23 +74,23 @@ macro_rules! settings {
 
 settings! {
     /// Failures before a message is dead; 1 or more.
-    max_failures: u32 = 5;
+    max_failures: u32 = 5, 1 to u32::MAX;
     /// Lease when a request names none, in milliseconds.
-    lease_ms: u64 = 30_000;
+    lease_ms: u64 = 30_000, LEASE_MS_MIN to LEASE_MS_MAX;
     /// Back-off after the first failure, in milliseconds; 0 is none.
-    backoff_ms: u64 = 1_000;
+    backoff_ms: u64 = 1_000, 0 to FUTURE_MS_MAX;
     /// What each further failure makes of the back-off, in percent; 100 keeps it as it is.
-    backoff_factor_percent: u32 = 200;
+    backoff_factor_percent: u32 = 200, 100 to 10_000;
     /// Longest back-off, in milliseconds.
-    backoff_ms_max: u64 = 300_000;
+    backoff_ms_max: u64 = 300_000, 0 to FUTURE_MS_MAX;
     /// How far a back-off is shifted at most, either way, in percent of it; 0 to 100.
-    backoff_jitter_percent: u32 = 10;
+    backoff_jitter_percent: u32 = 10, 0 to 100;
     /// Time to live of a message that names none, in milliseconds from its push; 0 is for ever.
-    ttl_ms: u64 = 0;
+    ttl_ms: u64 = 0, 0 to FUTURE_MS_MAX;
     /// What happens when it has passed.
     on_expiry: OnExpiry = OnExpiry::Dead;
     /// How long a dedup key is remembered, in milliseconds from the push that brought it.
-    dedup_window_ms: u64 = 600_000;
+    dedup_window_ms: u64 = 600_000, 0 to DEDUP_WINDOW_MS_MAX;
     /// Messages ready, leased and delayed, at most; 0 is no limit.
     max_messages: u64 = 0;
     /// Their contents together, in bytes, at most; 0 is no limit.
@@ -96,7 +102,7 @@ settings! {
     /// Dead messages kept; beyond it those that died first are deleted. 0 is no limit.
     dead_max: u64 = 0;
     /// How long a dead message is kept, in milliseconds; 0 is for ever.
-    dead_ttl_ms: u64 = 0;
+    dead_ttl_ms: u64 = 0, 0 to FUTURE_MS_MAX;
     /// Pushes are refused.
     pushes_paused: bool = false;
     /// Nothing is leased or popped.
@@ -108,19 +114,19 @@ settings! {
     /// Groups are served in turn, by weight. Not together with `ordered`.
     fair: bool = false;
     /// Weight of a group that has none of its own, in messages a turn; 1 or more.
-    group_weight: u32 = 1;
+    group_weight: u32 = 1, 1 to GROUP_WEIGHT_MAX;
     /// Most leases held at once per group; 0 is no limit.
-    group_leased_max: u32 = 0;
+    group_leased_max: u32 = 0, 0 to u32::MAX;
     /// Deliveries in every `rate_ms`, refilled evenly, and at once at most; 0 is no limit.
-    rate_max: u32 = 0;
+    rate_max: u32 = 0, 0 to RATE_MAX;
     /// The period that `rate_max` applies to, in milliseconds.
-    rate_ms: u64 = 1_000;
+    rate_ms: u64 = 1_000, 1 to RATE_MS_MAX;
     /// Only one session at a time gets messages.
     single_active: bool = false;
     /// Deliveries per group in every `group_rate_ms`, refilled evenly, and at once at most; 0 is no limit.
-    group_rate_max: u32 = 0;
+    group_rate_max: u32 = 0, 0 to RATE_MAX;
     /// The period that `group_rate_max` applies to, in milliseconds.
-    group_rate_ms: u64 = 1_000;
+    group_rate_ms: u64 = 1_000, 1 to RATE_MS_MAX;
 }
 
 #[cfg(test)]

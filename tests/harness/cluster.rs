@@ -415,6 +415,15 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Looks at nodes by this client from now on.
+    pub(crate) fn look_by(&mut self, client: Client) {
+        self.looker = client;
+    }
+
+    pub(crate) fn authority(&self) -> Option<PathBuf> {
+        self.authority.clone()
+    }
+
     /// All addresses, with commas.
     pub fn servers(&self) -> String {
         let all: Vec<&str> = self.nodes.iter().map(|node| node.place.address.as_str()).collect();

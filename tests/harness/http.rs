@@ -1,10 +1,14 @@
 //! HTTP/1.1 by hand: a request is written, an answer is read to its end. Small on purpose, and not ours to be lenient with.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::schema::conforms;
 
 /// No answer takes longer, or there is none.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -43,6 +47,42 @@ impl Answered {
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+/// Holds an answer against the document of the node, `/v1/openapi.json`: each that a test sees.
+///
+/// # Panics
+/// If the document says something else of it.
+fn documented(method: &str, path: &str, answered: &Answered) {
+    static DOCUMENT: LazyLock<Value> = LazyLock::new(queue_broker::http::openapi);
+    // What answers for the HTTP library, and the port of the protocol, which is none of HTTP.
+    if answered.header("x-content-type-options").is_none() {
+        return assert!(answered.status >= 400, "{method} {path}: who answers so? {answered:?}");
+    }
+    let parts = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let asked = parts(path.split('?').next().unwrap_or(path));
+    let is = |template: &str| {
+        let template = parts(template);
+        let same =
+            |(part, asked): (&String, &String)| part == asked || part.starts_with('{') && !asked.is_empty();
+        template.len() == asked.len() && template.iter().zip(&asked).all(same)
+    };
+    let paths = DOCUMENT["paths"].as_object().expect("it has paths");
+    let Some((_, operations)) = paths.iter().find(|(template, _)| is(template)) else { return };
+    let Some(operation) = operations.get(method.to_ascii_lowercase()) else { return };
+    let mut said = operation["responses"].get(answered.status.to_string());
+    if said.is_none() {
+        assert!(answered.status >= 400, "{method} {path}: no document of {answered:?}");
+        said = Some(&DOCUMENT["components"]["responses"]["error"]);
+    }
+    let kind = answered.header("content-type").and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    let schema = said.and_then(|said| said["content"].get(kind)).map(|content| &content["schema"]);
+    let schema = schema.unwrap_or_else(|| panic!("{method} {path}: no document of {kind:?} in {answered:?}"));
+    if kind == "application/json"
+        && let Err(what) = conforms(&answered.json(), schema, path)
+    {
+        panic!("{method} {path}: {what} in {answered:?}");
     }
 }
 
@@ -107,7 +147,9 @@ impl Http {
         body: &[u8],
     ) -> std::io::Result<Answered> {
         self.ask(method, path, headers, body).await?;
-        self.answer().await
+        let answered = self.answer().await?;
+        documented(method, path, &answered);
+        Ok(answered)
     }
 
     /// The next answer.

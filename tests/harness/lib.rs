@@ -10,6 +10,7 @@ pub mod history;
 pub mod http;
 pub mod impostor;
 pub mod ledger;
+pub mod login;
 pub mod machines;
 pub mod net;
 pub mod process;

@@ -36,7 +36,7 @@ fn schema(name: &str) -> Option<Value> {
 }
 
 /// What of JSON Schema (draft 2020-12) these schemas use.
-fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
+pub(crate) fn conforms(value: &Value, schema: &Value, at: &str) -> Result<(), String> {
     if let Some(choices) = schema["anyOf"].as_array() {
         let tried: Vec<_> = choices.iter().map(|choice| conforms(value, choice, at)).collect();
         return if tried.iter().any(Result::is_ok) {

@@ -97,7 +97,10 @@ async fn a_login_and_credentials_that_are_not_understood_are_refused_and_no_name
     let plain = || Hello::new(None, role(), 0, random());
     assert_eq!(open(plain()).await, "accepted");
     assert_eq!(open(plain().with(&Credentials::of("x/1"))).await, "accepted");
-    let login = Some(Login { key: [7; 10], r#as: None });
+    let login = Some(Login {
+        key: queue_protocol::auth::KeyId([7; 10]),
+        r#as: Some(queue_protocol::bounded::Text::cut("ann")),
+    });
     let login = Credentials { login, ..Credentials::of("x/1") };
     assert_eq!(open(plain().with(&login)).await, "not_permitted");
     let unknown = Hello { credentials: vec![1, 2, 3].try_into().expect("three"), ..plain() };

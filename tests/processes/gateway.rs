@@ -94,6 +94,27 @@ async fn a_message_is_pushed_leased_renewed_and_settled_at_any_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_shows_the_document_that_answers_are_held_against() {
+    let cluster = cluster_of(1).await;
+    let at = cluster.http(0);
+    let shown = ask(at, "GET", "/v1/openapi.json", &Value::Null).await.expect(200).json();
+    assert_eq!(shown, queue_broker::http::openapi());
+    let push = &shown["paths"]["/v1/queues/{queue}/messages"]["post"];
+    let names: Vec<_> =
+        push["parameters"].as_array().expect("a list").iter().map(|one| &one["name"]).collect();
+    assert!(names.contains(&&"Queue-Session".into()) && names.contains(&&"queue".into()), "{names:?}");
+    assert!(push["description"].as_str().is_some_and(|about| about.contains("Store messages")), "{push}");
+    // What is read out of paths and queries fails as a document, too.
+    for path in
+        ["/v1/queues?after=%2F", "/v1/queues/%FF", "/v1/queues/q/messages?limit=x", "/v1/queues/q?if_empty=x"]
+    {
+        let method = if path.contains("if_empty") { "DELETE" } else { "GET" };
+        let refused = ask(at, method, path, &Value::Null).await.expect(400).json();
+        assert_eq!(refused["error"]["code"], "bad_request", "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_waits_and_leaves_with_who_asked_for_it() {
     let cluster = cluster_of(1).await;
     let at = cluster.http(0);

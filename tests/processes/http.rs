@@ -109,7 +109,7 @@ async fn a_join_takes_in_a_node_that_waits_for_it_and_no_other() {
     let mut cluster = Cluster::start_with(1, &[]).await;
     cluster.serve_http().await;
     let nobody = json!({ "id": "n9", "address": "127.0.0.1:1" }).to_string();
-    let refused = post(cluster.http(0), "/join", &nobody).await.expect(502).json();
+    let refused = post(cluster.http(0), "/join", &nobody).await.expect(409).json();
     assert_eq!(refused["error"]["code"], "address_unreachable", "{refused}");
     post(cluster.http(0), "/join", "{}").await.expect(400);
     let n = cluster.new_node();

@@ -138,3 +138,42 @@ async fn trace_is_refused() {
     assert_eq!(ran.code, 2, "{ran}");
     ran.says("debug says most");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_level_counts_for_a_while_and_stands_in_the_status_of_the_cluster() {
+    let cluster = Cluster::start_with(1, &[("QUEUED_LOG_FORMAT", "json")]).await;
+    let refused = async || {
+        cluster.ctl(&["push", "nowhere", "x"]).await.expect(66);
+        let log = cluster.log_of(0);
+        let lines = log.lines().filter(|line| line.contains("a request was refused")).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    assert!(refused().await.is_empty(), "that is told at debug alone");
+    cluster.ctl(&["cluster", "log", "n1", "trace"]).await.expect(2).says("trace");
+    cluster.ctl(&["cluster", "log", "n1", "debug", "--for", "2d"]).await.expect(2).says("1d");
+    cluster.ctl(&["cluster", "log", "n9", "debug"]).await.expect(66);
+    let chosen =
+        cluster.ctl(&["cluster", "log", "n1", "debug", "--for", "8s", "--json"]).await.expect(0).json();
+    assert_eq!((&chosen["level"], &chosen["settings"]), (&"debug".into(), &"info".into()));
+    let status = cluster.ctl(&["cluster", "status"]).await.expect(0);
+    assert!(status.stdout.contains("n1 logs debug for another"), "{status}");
+    let lines = refused().await;
+    let line: serde_json::Value = serde_json::from_str(&lines[0]).expect("it is JSON");
+    for (field, value) in
+        [("level", "DEBUG"), ("request", "Push"), ("queue", "nowhere"), ("code", "queue_not_found")]
+    {
+        assert_eq!(line[field], value, "{line}");
+    }
+    assert!(line["client"].as_str().is_some_and(|client| client.starts_with("queuectl")), "{line}");
+    until("it goes back", LIMIT, async || {
+        let status = cluster.ctl(&["cluster", "status", "--json"]).await.expect(0).json();
+        let log = &status["nodes"][0]["log"];
+        if log["level"] == "info" && log["left_ms"].is_null() { Ok(()) } else { Err(log.to_string()) }
+    })
+    .await;
+    let before = refused().await.len();
+    assert_eq!(refused().await.len(), before);
+    cluster.ctl(&["cluster", "log", "n1", "off"]).await.expect(0);
+    let back = cluster.ctl(&["cluster", "log", "n1", "settings"]).await.expect(0);
+    assert!(back.stdout.contains("n1 logs info"), "{back}");
+}

@@ -2,6 +2,7 @@
 //!
 //! `QUEUE_TESTS_LONG=1` runs each in its long setting; see `harness::settings`.
 
+mod access;
 mod attacks;
 mod bad_input;
 mod bench;
@@ -33,6 +34,7 @@ mod readme;
 mod recover;
 mod relays;
 mod repeated_pop;
+mod rights;
 mod rotation;
 mod schedules;
 mod slow_disk;

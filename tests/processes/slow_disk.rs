@@ -41,6 +41,18 @@ impl Slow {
     }
 }
 
+impl Slow {
+    /// Until one sync was slow of those that `make` brings about.
+    pub(crate) async fn works_after(&self, make: impl AsyncFn()) {
+        until("a sync is slow", LIMIT, async || {
+            make().await;
+            let trace = std::fs::read_to_string(&self.trace).unwrap_or_default();
+            if trace.contains("DELAYED") { Ok(()) } else { Err(trace) }
+        })
+        .await;
+    }
+}
+
 impl Drop for Slow {
     fn drop(&mut self) {
         self.strace.kill().and_then(|()| self.strace.wait()).expect("it is a child");

@@ -10,7 +10,9 @@ use harness::cluster::Cluster;
 use harness::http::http;
 use harness::program::{Ran, queuectl, queued, run};
 use harness::{LIMIT, free_port, until};
-use queue_protocol::client::tls::{Trust, connect, name_of};
+use queue_protocol::client::tls::pki_types::PrivateKeyDer;
+use queue_protocol::client::tls::pki_types::pem::PemObject as _;
+use queue_protocol::client::tls::{ALPN, ServerConfig, Trust, certificates, connect, name_of, provider};
 use queue_protocol::client::{Dial as _, TcpDial};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustix::process::{Pid, Signal, kill_process};
@@ -41,6 +43,17 @@ impl Certificates {
 
     fn path(&self, name: &str) -> String {
         self.file(name).to_str().expect("it is text").to_owned()
+    }
+
+    /// How a server shows the certificate of the nodes.
+    pub(crate) fn server_config(&self) -> Arc<ServerConfig> {
+        let chain = certificates(&self.file("mq.crt")).expect("it was made");
+        let key = PrivateKeyDer::from_pem_file(self.file("mq.key")).expect("it was made");
+        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let config = config.expect("there are some").with_no_client_auth().with_single_cert(chain, key);
+        let mut config = config.expect("they belong together");
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Arc::new(config)
     }
 
     /// Puts another pair in the place of one, each file at once.

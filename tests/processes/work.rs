@@ -243,3 +243,22 @@ async fn a_handler_goes_on_where_the_attempt_before_it_stopped() {
     let ran = cluster.ctl(&["work", "jobs", "--drain", "--", &script]).await.expect(0);
     assert!(ran.stdout.contains("from row 31\n"), "{ran}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_trace_of_a_push_goes_to_the_handler_and_that_of_the_worker_does_not() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let cluster = Cluster::start_with(1, &[]).await;
+    let file = cluster.dir().join("traces");
+    let handler = handler(
+        &cluster,
+        &format!("echo \"${{TRACEPARENT:-none}} ${{TRACESTATE:-none}}\" >> {}", file.display()),
+    );
+    let mut push = cluster.queuectl();
+    push.args(["push", "jobs", "traced", "--create"]).env("TRACEPARENT", PARENT).env("TRACESTATE", "a=b");
+    harness::program::run(&mut push, b"").await.expect(0);
+    cluster.ctl(&["push", "jobs", "plain"]).await.expect(0);
+    let mut work = cluster.queuectl();
+    work.args(["work", "jobs", "--drain", "--", &handler]).env("TRACEPARENT", PARENT.replace('4', "5"));
+    harness::program::run(&mut work, b"").await.expect(0);
+    assert_eq!(lines_of(&file), [format!("{PARENT} a=b"), "none none".to_owned()]);
+}

@@ -19,7 +19,7 @@ const EXAMPLES: &[Example] = &[
     Example {
         recipe: "**A replicated command**",
         names: &["WeighGroup", "Weighed", "weigh_group"],
-        files_max: 7,
+        files_max: 8,
     },
     Example {
         recipe: "**A read**",
@@ -31,7 +31,7 @@ const EXAMPLES: &[Example] = &[
             "ReadRequest::History",
             "Answer::History",
         ],
-        files_max: 5,
+        files_max: 6,
     },
     Example { recipe: "**A setting of queues**", names: &["dedup_window_ms"], files_max: 4 },
 ];

@@ -49,6 +49,9 @@ pub(super) struct DevArgs {
     /// TLS for all, with an authority of its own in the data directory
     #[arg(long)]
     tls: bool,
+    /// Logins for all, with a token of its own in the data directory
+    #[arg(long)]
+    auth: bool,
     /// Print what the nodes log
     #[arg(long)]
     logs: bool,
@@ -86,6 +89,7 @@ pub(super) fn run(args: DevArgs) -> Result<i32, Failure> {
         base_port: args.base_port,
         any_port: args.any_port,
         tls: args.tls,
+        auth: args.auth,
         logs: args.logs,
         quiet: args.quiet,
         command: args.command,

@@ -4,13 +4,14 @@ use std::fmt;
 
 use crate::config::ConfigError;
 use crate::node::NodeError;
+use crate::outside::ExitStatus;
 use crate::tls::TlsError;
 
 /// `error[code]: what`, facts below it, and a hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// Exit status.
-    pub(crate) status: i32,
+    /// What the process ends with.
+    pub(crate) status: ExitStatus,
     /// Text code.
     pub(crate) code: &'static str,
     /// What happened, in one line.
@@ -23,14 +24,14 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// Without facts and hint. Further lines of `what` become facts.
-    pub(crate) fn new(status: i32, code: &'static str, what: impl AsRef<str>) -> Self {
+    pub(crate) fn new(status: ExitStatus, code: &'static str, what: impl AsRef<str>) -> Self {
         let mut lines = what.as_ref().lines().map(|line| line.trim().to_owned());
         Self { status, code, what: lines.next().unwrap_or_default(), facts: lines.collect(), hint: None }
     }
 
     /// A file or something else of this machine did not do.
     pub(crate) fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
-        Self::new(74, "io", format!("{what}: {error}"))
+        Self::new(ExitStatus::Disk, "io", format!("{what}: {error}"))
     }
 
     /// Adds a fact.
@@ -66,7 +67,7 @@ impl From<NodeError> for Failure {
 
 impl From<TlsError> for Failure {
     fn from(error: TlsError) -> Self {
-        let failure = Self::new(78, "tls", error.to_string());
+        let failure = Self::new(ExitStatus::Config, "tls", error.to_string());
         match error.hint() {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -76,7 +77,7 @@ impl From<TlsError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        const STATUS: i32 = 78;
+        const STATUS: ExitStatus = ExitStatus::Config;
         const CODE: &str = "config";
         match &error.problems[..] {
             [one] => Self { hint: one.hint.clone(), ..Self::new(STATUS, CODE, &one.what) },
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn facts_are_indented_and_the_hint_comes_last() {
         let error = NodeError {
-            status: 66,
+            status: ExitStatus::Directory,
             code: "locked",
             what: "d is in use\nby process 7".into(),
             hint: Some("--node-data-dir".into()),

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use clap::Args;
+use queue_protocol::client::TokenSource;
 use queue_protocol::values::server;
 
 use super::failure::Failure;
 use super::probe::Alive;
 use super::{machine, print, probe, settings};
 use crate::config::Flags;
+use crate::node::secret::SECRET_FILE;
+use crate::outside::ExitStatus;
 use crate::tls::TlsMode;
 
 /// `healthcheck`
@@ -32,6 +35,9 @@ pub(super) struct HealthcheckArgs {
 
 /// 0 if the node answers, else 1.
 pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
+    let loaded = settings(&args.flags).ok();
+    let secret = loaded.map(|loaded| loaded.config.node.data_dir.join(SECRET_FILE));
+    let login = secret.filter(|file| file.exists()).map(TokenSource::Secret);
     let (address, mode) = match &args.address {
         // Whose settings are those of this machine is not known then.
         Some(address) => {
@@ -43,8 +49,8 @@ pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
         }
     };
     if args.ready {
-        machine::block_on(probe::ready(&address, args.timeout, mode))?
-            .map_err(|what| Failure::new(1, "not_ready", what))?;
+        machine::block_on(probe::ready(&address, args.timeout, mode, login))?
+            .map_err(|what| Failure::new(ExitStatus::Negative, "not_ready", what))?;
         print(&format!("{address} is ready\n"))?;
         return Ok(0);
     }
@@ -57,7 +63,7 @@ pub(super) fn run(args: &HealthcheckArgs) -> Result<i32, Failure> {
             print(&format!("{address} answers: {why}\n"))?;
             Ok(0)
         }
-        Err(what) => Err(Failure::new(1, "unreachable", what)),
+        Err(what) => Err(Failure::new(ExitStatus::Negative, "unreachable", what)),
     }
 }
 

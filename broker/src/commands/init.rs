@@ -10,6 +10,7 @@ use super::{machine, print, settings};
 use crate::config::{Flags, credential};
 use crate::fs::os::OsDisk;
 use crate::node::{self, secret};
+use crate::outside::ExitStatus;
 
 /// `init`
 #[derive(Args, Debug)]
@@ -30,7 +31,8 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let identity = match &args.secret_file {
         Some(file) => {
             let secret = secret::read_file(&OsDisk, file).map_err(|error| {
-                Failure::new(66, "secret", error.to_string()).hint("openssl rand -hex 32 makes one")
+                Failure::new(ExitStatus::Directory, "secret", error.to_string())
+                    .hint("openssl rand -hex 32 makes one")
             })?;
             machine::block_on(async { node::init_with(&machine::outside(), options, secret).await })??
         }

@@ -13,6 +13,7 @@ use super::{machine, print, say, settings};
 use crate::config::{Flags, credential};
 use crate::fs::os::OsDisk;
 use crate::node::{self, Way, secret};
+use crate::outside::ExitStatus;
 
 /// `join`
 #[derive(Args, Debug)]
@@ -39,7 +40,8 @@ pub(super) fn run(args: &JoinArgs) -> Result<(), Failure> {
     let config = settings(&args.flags)?.config;
     start_logging(&config)?;
     let secret = secret::read_file(&OsDisk, &args.secret_file).map_err(|error| {
-        Failure::new(66, "secret", error.to_string()).hint("copy SECRET from the data directory of a member")
+        Failure::new(ExitStatus::Directory, "secret", error.to_string())
+            .hint("copy SECRET from the data directory of a member")
     })?;
     let options = &config.node;
     let way = match &args.at {

@@ -8,13 +8,12 @@ use super::failure::Failure;
 use super::say;
 use crate::clock::SystemClock;
 use crate::fs::os::OsDisk;
-use crate::outside::{Fatal, Outside, Tcp, Threads};
+use crate::outside::{ExitStatus, Fatal, Outside, Tcp, Threads};
 #[cfg(feature = "tls")]
 use crate::tls::TlsNet;
 use crate::tls::{Tls, TlsOptions};
 
 /// Exit status after a broken invariant.
-const STATUS_BUG: i32 = 70;
 
 /// Runs a future on this thread, with everything it spawns.
 ///
@@ -79,15 +78,15 @@ pub(crate) fn outside() -> Outside {
 
 fn end(fatal: &Fatal) -> ! {
     let code = match fatal.status {
-        65 => "corrupt",
-        66 => "identity",
-        74 => "disk",
+        ExitStatus::Corrupt => "corrupt",
+        ExitStatus::Directory => "identity",
+        ExitStatus::Disk => "disk",
         _ => "bug",
     };
     let failure = Failure::new(fatal.status, code, &fatal.what).to_string();
     crate::logging::note_end(&failure);
     say(&failure);
-    std::process::exit(fatal.status);
+    std::process::exit(fatal.status.code());
 }
 
 fn fill_random(mut buffer: &mut [u8]) {
@@ -115,11 +114,14 @@ pub(crate) fn random_seed() -> u128 {
 /// From now on a panic ends the process, whatever thread it comes from.
 pub(super) fn exit_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        let failure =
-            Failure::new(STATUS_BUG, "bug", "queued is broken and stops; what was acknowledged is on disk")
-                .fact(panic.to_string().replace('\n', " "));
+        let failure = Failure::new(
+            ExitStatus::Bug,
+            "bug",
+            "queued is broken and stops; what was acknowledged is on disk",
+        )
+        .fact(panic.to_string().replace('\n', " "));
         crate::logging::note_end(&failure.to_string());
         say(&failure.to_string());
-        std::process::exit(STATUS_BUG);
+        std::process::exit(ExitStatus::Bug.code());
     }));
 }

@@ -28,6 +28,7 @@ use queue_protocol::level::Levels;
 
 use self::failure::Failure;
 use crate::config::{Flags, Loaded, Sources, load};
+use crate::outside::ExitStatus;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the answer is no, 2 usage, 65 data corrupt, 66 identity or lock, \
 69 port in use or nobody reachable, 70 bug, 74 disk, 76 feature level or version, 77 secret, 78 settings or files of TLS.";
@@ -106,7 +107,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
     done.unwrap_or_else(|failure| {
         crate::logging::note_end(&failure.to_string());
         say(&failure.to_string());
-        failure.status
+        failure.status.code()
     })
 }
 
@@ -144,7 +145,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(74, "io", format!("standard output: {error}")))
+            Err(Failure::new(ExitStatus::Disk, "io", format!("standard output: {error}")))
         }
         _ => Ok(()),
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::client::{Client, ClientConfig, ClientError, Connection, Dial, TcpDial};
+use queue_protocol::client::{
+    Client, ClientConfig, ClientError, Connection, Dial, LoginDial, TcpDial, TokenSource,
+};
 use queue_protocol::credentials::Credentials;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::handshake::HandshakeError;
@@ -28,10 +30,19 @@ pub(crate) fn dial(timeout: Duration, mode: TlsMode) -> Arc<dyn Dial> {
     Tls::probe(Arc::new(TcpDial { timeout }), mode)
 }
 
-/// A client of these servers; within a runtime.
-pub(crate) fn client(servers: Vec<String>, timeout: Duration, mode: TlsMode) -> Client {
+/// How a client asks: as somebody, or as nobody.
+pub(crate) type Login = Option<TokenSource>;
+
+/// A client of these servers; within a runtime. A login is worth nothing to whoever stands between: it is bound to the
+/// certificate that is seen.
+pub(crate) fn client(servers: Vec<String>, timeout: Duration, mode: TlsMode, login: Login) -> Client {
     let config = ClientConfig { servers, timeout, follow: true, seed: machine::random_seed() };
-    Client::named(NAME, config, dial(timeout, mode))
+    let below = dial(timeout, mode);
+    let dial = match login {
+        Some(source) => Arc::new(LoginDial::over(below, source)),
+        None => below,
+    };
+    Client::named(NAME, config, dial)
 }
 
 /// A node that is alive.
@@ -67,33 +78,45 @@ pub(crate) async fn alive(address: &str, timeout: Duration, mode: TlsMode) -> Re
     tokio::time::timeout_at(deadline, asking).await.map_err(late)?
 }
 
-/// Whether clients should be sent to the node at `address`.
+/// Whether clients should be sent to the node at `address`. `login` is used where logins are required.
 ///
 /// # Errors
 /// Why not, for people.
-pub(crate) async fn ready(address: &str, timeout: Duration, mode: TlsMode) -> Result<(), String> {
-    let client = client(vec![address.to_owned()], timeout, mode);
-    let asked = client.ask_node(address, ask::Status).await;
+pub(crate) async fn ready(
+    address: &str,
+    timeout: Duration,
+    mode: TlsMode,
+    login: Login,
+) -> Result<(), String> {
+    let client = |login| client(vec![address.to_owned()], timeout, mode, login);
+    let asked = match client(None).ask_node(address, ask::Status).await {
+        Err(ClientError::Incompatible(error)) if error.code == ErrorCode::AuthRequired && login.is_some() => {
+            client(login).ask_node(address, ask::Status).await
+        }
+        asked => asked,
+    };
     let status = asked.map_err(|error| format!("{address}: {error}"))?.answer;
     health::ready(&status).map_err(|why| format!("{} at {address} is not ready: {why}", status.name))
 }
 
 /// What the node at `address` says of itself; `None` if it does not answer as one of ours.
-pub(crate) async fn status(address: &str, mode: TlsMode) -> Option<StatusView> {
-    let client = client(vec![address.to_owned()], STATUS_TIMEOUT, mode);
+pub(crate) async fn status(address: &str, mode: TlsMode, login: Login) -> Option<StatusView> {
+    let client = client(vec![address.to_owned()], STATUS_TIMEOUT, mode, login);
     Some(*client.ask_node(address, ask::Status).await.ok()?.answer)
 }
 
 /// Who answers at `address`, for people; `None` if it is no node.
 pub(crate) async fn holder(address: &str) -> Option<String> {
-    let client = client(vec![address.to_owned()], STATUS_TIMEOUT, TlsMode::Off);
+    let client = client(vec![address.to_owned()], STATUS_TIMEOUT, TlsMode::Off, None);
     match client.ask_node(address, ask::Status).await {
         Ok(answered) => {
             let status = answered.answer;
             Some(format!("queued, node {} of cluster {}", status.name, status.cluster))
         }
         Err(ClientError::Refused(_)) => Some("queued".to_owned()),
-        Err(ClientError::Incompatible(error)) if error.code == ErrorCode::TlsRequired => {
+        Err(ClientError::Incompatible(error))
+            if matches!(error.code, ErrorCode::TlsRequired | ErrorCode::AuthRequired) =>
+        {
             Some("queued".to_owned())
         }
         Err(_) => None,

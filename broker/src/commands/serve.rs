@@ -13,7 +13,7 @@ use super::{machine, probe, say, settings, supervisor};
 use crate::config::{Config, Flags, Loaded};
 use crate::logging;
 use crate::node::{self, Node, NodeOptions};
-use crate::outside::Outside;
+use crate::outside::{ExitStatus, Outside};
 use crate::tls::{Tls, TlsMode};
 
 /// What a stop may take on top of the grace that was set: handing over leadership, closing the log.
@@ -107,7 +107,11 @@ fn serve_http(node: &Node, loaded: &Loaded) -> Result<Option<crate::http::Http>,
     let options = &loaded.config.http;
     let Some(listen) = &options.listen else { return Ok(None) };
     let started = crate::http::start(node.site(), options.clone(), listen).map_err(|error| {
-        let failure = Failure::new(69, "listen_http", format!("cannot serve HTTP on {listen}: {error}"));
+        let failure = Failure::new(
+            ExitStatus::Unavailable,
+            "listen_http",
+            format!("cannot serve HTTP on {listen}: {error}"),
+        );
         failure.hint("--listen-http names another port; an empty one is off")
     })?;
     tracing::info!(listen = %started.address, "HTTP is served");
@@ -193,7 +197,7 @@ fn reload(flags: &Flags, tls: &Tls) {
             );
         }
     };
-    let level = logging::name_of(config.log_level);
+    let level = config.log_level.as_str();
     tell(&format!("SIGHUP: log.file is opened anew, log.level is {level}"));
     match tls.change(&config.tls) {
         Ok(()) => tell(&format!("SIGHUP: tls.mode is {}", config.tls.mode.as_str())),

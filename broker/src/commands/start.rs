@@ -11,6 +11,7 @@ use super::{machine, settings, supervisor};
 use crate::config::{Flags, credential};
 use crate::fs::os::OsDisk;
 use crate::node::{self, Bootstrap, secret};
+use crate::outside::ExitStatus;
 
 const NOTES: &str = "\
 The command is the same on every machine and at every start. A formatted data directory is served. An empty one joins
@@ -40,10 +41,10 @@ pub(super) fn run(args: &StartArgs) -> Result<(), Failure> {
     distinct.sort_unstable();
     distinct.dedup();
     if distinct.len() < args.peers.len() {
-        return Err(Failure::new(78, "config", "--peers names an address twice"));
+        return Err(Failure::new(ExitStatus::Config, "config", "--peers names an address twice"));
     }
     let secret = secret::read_file(&OsDisk, &args.secret_file).map_err(|error| {
-        Failure::new(66, "secret", error.to_string())
+        Failure::new(ExitStatus::Directory, "secret", error.to_string())
             .hint("openssl rand -hex 32 makes one, for the same file on every node")
     })?;
     let plan = Bootstrap { peers: args.peers.clone(), secret };

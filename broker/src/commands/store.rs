@@ -15,10 +15,10 @@ use crate::fs::{Disk, DiskError};
 use crate::log::{self, Dumped, Finding, Report, Then};
 use crate::node::identity::{Found, Identity};
 use crate::node::{self, Checked, LOCK_FILE, LOG_DIR, NodeError, log_seed};
+use crate::outside::ExitStatus;
 use crate::raft::node::overrides::{self, Override};
 
 /// Exit status if something is damaged.
-const STATUS_CORRUPT: i32 = 65;
 
 /// `store …`
 #[derive(Subcommand, Debug)]
@@ -113,7 +113,7 @@ pub(super) fn run(command: &StoreCommand) -> Result<i32, Failure> {
             report.findings.iter().for_each(|finding| super::say(&finding_line(finding)));
         }
     }
-    Ok(if report.findings.is_empty() { 0 } else { STATUS_CORRUPT })
+    Ok(if report.findings.is_empty() { 0 } else { ExitStatus::Corrupt.code() })
 }
 
 /// One line, to be held against those of other survivors.
@@ -141,7 +141,9 @@ fn set_address(disk: &dyn Disk, args: &SetAddressArgs) -> Result<(), Failure> {
             "{} is the node of this data directory: others are told by --advertise-address",
             args.node
         );
-        return Err(Failure::new(2, "usage", what).hint("say it in the directories of the others"));
+        return Err(
+            Failure::new(ExitStatus::Usage, "usage", what).hint("say it in the directories of the others")
+        );
     }
     let mut lines = overrides::read(disk, &args.dir).map_err(NodeError::from)?;
     lines.retain(|line| line.node != args.node);
@@ -167,8 +169,11 @@ fn lock(disk: &dyn Disk, dir: &Path) -> Result<Result<Option<Box<dyn Send + Sync
     }
     match disk.lock(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            let failure =
-                Failure::new(66, "locked", format!("{} is in use: {}", dir.display(), error.source));
+            let failure = Failure::new(
+                ExitStatus::Directory,
+                "locked",
+                format!("{} is in use: {}", dir.display(), error.source),
+            );
             Ok(Err(failure.hint("stop the node first")))
         }
         locked => Ok(Ok(Some(locked?))),
@@ -342,6 +347,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
         let _held = OsDisk.lock(&dir.path().join(LOCK_FILE)).unwrap();
         let refused = run(&verify).unwrap_err();
-        assert_eq!((refused.status, refused.code), (66, "locked"));
+        assert_eq!((refused.status, refused.code), (ExitStatus::Directory, "locked"));
     }
 }

@@ -10,7 +10,6 @@ use queue_protocol::values::{
 use super::credential;
 use super::value::boolean;
 use super::{Config, LogFormat};
-use crate::logging::level_of;
 use crate::server::MEMORY_MIN;
 use crate::tls::TlsMode;
 
@@ -431,7 +430,7 @@ pub static SETTINGS: &[Setting] = &[
         alias: None,
         scope: Scope::Cluster,
         set: |config, text| {
-            config.log_level = level_of(text)?;
+            config.log_level = text.parse()?;
             Ok(())
         },
     },

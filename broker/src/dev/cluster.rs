@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,6 +11,7 @@ use queue_protocol::response::{Role, StatusView};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::access;
 use super::logs;
 use super::place::Place;
 use super::process::Process;
@@ -19,8 +20,10 @@ use super::secure;
 use crate::commands::failure::Failure;
 use crate::commands::probe;
 use crate::fs::os::OsDisk;
+use crate::locked::Locked as _;
 use crate::node::identity::{Identity, IdentityError};
 use crate::node::secret::SECRET_FILE;
+use crate::outside::ExitStatus as Exit;
 
 /// How long a start may take, all nodes together, and a restart of one.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,7 +89,7 @@ impl Cluster {
     }
 
     fn node(&self, number: usize) -> MutexGuard<'_, Node> {
-        self.shared.nodes[number - 1].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.nodes[number - 1].locked()
     }
 
     /// The process of a node that runs or is paused.
@@ -99,7 +102,8 @@ impl Cluster {
         let started = timeout(START_TIMEOUT, self.start_all()).await;
         started.unwrap_or_else(|_| {
             let took = humantime::format_duration(START_TIMEOUT);
-            let failure = Failure::new(69, "start", format!("the cluster is not ready after {took}"));
+            let failure =
+                Failure::new(Exit::Unavailable, "start", format!("the cluster is not ready after {took}"));
             Err(self.with_logs(failure, self.numbers()))
         })
     }
@@ -232,7 +236,7 @@ impl Cluster {
     }
 
     fn ended_badly(&self, number: usize, word: &str, status: ExitStatus) -> Failure {
-        let code = status.code().unwrap_or(70);
+        let code = status.code().and_then(Exit::of).unwrap_or(Exit::Bug);
         let what = format!("n{number} did not start: queued {word} ended with {}", ended(status));
         self.with_logs(Failure::new(code, "node_failed", what), number..=number)
     }
@@ -253,7 +257,7 @@ impl Cluster {
                 return None;
             }
         }
-        probe::status(&self.place().address(number), self.place().tls).await
+        probe::status(&self.place().address(number), self.place().tls, access::own(self.place())).await
     }
 
     async fn statuses(&self) -> Vec<Option<StatusView>> {
@@ -330,7 +334,9 @@ impl Cluster {
         self.stop_one(number, Instant::now() + STOP_TIMEOUT).await?;
         self.spawn(number)?;
         let back = timeout(START_TIMEOUT, self.answers_or_ended(number)).await;
-        back.unwrap_or_else(|_| Err(Failure::new(69, "start", format!("n{number} does not answer"))))?;
+        back.unwrap_or_else(|_| {
+            Err(Failure::new(Exit::Unavailable, "start", format!("n{number} does not answer")))
+        })?;
         let caught_up = timeout(CATCH_UP_TIMEOUT, self.caught_up(number)).await;
         Ok(match caught_up {
             Ok(role) => format!("{}, caught up", super::screen::role(role)),
@@ -471,6 +477,7 @@ mod tests {
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
             secret: queue_protocol::security::SecretView::default(),
+            log: queue_protocol::logs::LogView::default(),
             health: queue_protocol::health::HealthView::default(),
         })
     }

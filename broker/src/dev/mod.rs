@@ -1,6 +1,7 @@
 //! `queued dev`: a throw-away cluster on this machine. Its nodes are processes of this very program, so that killing
 //! one is a real crash; they end with this process, however it ends, because it holds the other end of their input.
 
+mod access;
 mod cluster;
 mod logs;
 mod place;
@@ -24,6 +25,7 @@ use self::place::{Place, Ports};
 use self::signals::Signals;
 use crate::commands::failure::Failure;
 use crate::commands::{machine, say};
+use crate::outside::ExitStatus;
 use crate::tls::TlsMode;
 
 /// What kind of cluster, and what for.
@@ -41,6 +43,8 @@ pub(crate) struct DevOptions {
     pub(crate) any_port: bool,
     /// TLS, with an authority of its own.
     pub(crate) tls: bool,
+    /// Logins, with a token of its own.
+    pub(crate) auth: bool,
     /// Print what the nodes log.
     pub(crate) logs: bool,
     /// Print nothing but errors.
@@ -93,12 +97,16 @@ async fn start(options: &DevOptions) -> Result<(Cluster, Start), Failure> {
         secure::make(&place.dir, place.ports.len())?;
         place.tls = TlsMode::Require;
     }
+    place.auth = options.auth || access::is_in(&place.dir);
     let program = std::env::current_exe().map_err(|error| Failure::io("this program", &error))?;
     let cluster = Cluster::new(place, program, options.flags.clone(), options.logs);
     let ready = async {
         let leadership = cluster.start().await?;
         let took = began.elapsed();
         let checked = self_check::self_check(&cluster, &leadership).await?;
+        if cluster.place().auth {
+            access::require(&cluster).await?;
+        }
         let rows = cluster.rows().await;
         Ok(screen::start(&rows, cluster.place(), options.data_dir.is_none(), took, leadership.term, &checked))
     };
@@ -146,6 +154,7 @@ fn use_it(options: &DevOptions, cluster: &Cluster) -> Result<i32, Failure> {
         return Ok(queuectl::shell(queuectl::ShellOptions {
             servers: cluster.place().addresses(),
             tls_ca: cluster.place().authority(),
+            token_file: access::token_file(cluster.place()),
             label: "dev".to_owned(),
             banner: Some(String::new()),
             extra: Some(std::sync::Arc::new(word::DevWord::new(cluster.clone()))),
@@ -158,7 +167,7 @@ fn use_it(options: &DevOptions, cluster: &Cluster) -> Result<i32, Failure> {
 async fn wait(cluster: &Cluster) -> Result<i32, Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::io("signals", &error))?;
     tokio::select! {
-        () = cluster.all_ended(|what| say(&what)) => Err(Failure::new(69, "node_failed", "no node is left")),
+        () = cluster.all_ended(|what| say(&what)) => Err(Failure::new(ExitStatus::Unavailable, "node_failed", "no node is left")),
         _ = signals.next() => Ok(0),
     }
 }

@@ -11,6 +11,7 @@ use super::secure;
 use crate::commands::failure::Failure;
 use crate::commands::machine::random_bytes;
 use crate::commands::probe;
+use crate::outside::ExitStatus;
 use crate::tls::TlsMode;
 
 /// Between the ports of two nodes.
@@ -48,6 +49,8 @@ pub(super) struct Place {
     pub(super) http_ports: Vec<u16>,
     /// How its nodes speak.
     pub(super) tls: TlsMode,
+    /// Logins are required.
+    pub(super) auth: bool,
     /// Written for programs that look for this cluster.
     note: OnceLock<PathBuf>,
 }
@@ -70,6 +73,7 @@ impl Place {
             ports: Vec::new(),
             http_ports: Vec::new(),
             tls: TlsMode::Off,
+            auth: false,
             note: OnceLock::new(),
         };
         let before = place.read_ports()?;
@@ -157,7 +161,7 @@ impl Place {
             Err(error) => Err(Failure::io(path.display(), &error)),
             Ok(_) => text.lines().map(str::parse).collect::<Result<_, _>>().map_err(|_| {
                 Failure::new(
-                    66,
+                    ExitStatus::Directory,
                     "foreign",
                     format!(
                         "{} does not hold ports: is this the directory of a dev cluster?",
@@ -203,7 +207,7 @@ fn make_temporary() -> Result<PathBuf, Failure> {
 /// The ports of a cluster that had `before`; its nodes know each other by them.
 fn choose(dir: &Path, before: &[u16], nodes: Option<usize>, ports: Ports) -> Result<Vec<u16>, Failure> {
     let foreign = |what: String| {
-        Failure::new(78, "config", format!("{} {what}", dir.display()))
+        Failure::new(ExitStatus::Config, "config", format!("{} {what}", dir.display()))
             .hint("--data-dir with another directory begins anew")
     };
     let count = nodes.unwrap_or(if before.is_empty() { NODES_DEFAULT } else { before.len() });
@@ -221,7 +225,9 @@ fn choose(dir: &Path, before: &[u16], nodes: Option<usize>, ports: Ports) -> Res
     let mut all = before.to_vec();
     while all.len() < count {
         let next = all.last().map_or(Some(base), |last| last.checked_add(PORT_STEP));
-        all.push(next.ok_or_else(|| Failure::new(2, "usage", "there are no ports beyond 65535"))?);
+        all.push(
+            next.ok_or_else(|| Failure::new(ExitStatus::Usage, "usage", "there are no ports beyond 65535"))?,
+        );
     }
     Ok(all)
 }
@@ -258,16 +264,15 @@ async fn refuse_taken(port: u16) -> Result<(), Failure> {
     let address = format!("127.0.0.1:{port}");
     let Err(error) = TcpListener::bind(&address) else { return Ok(()) };
     if error.kind() != std::io::ErrorKind::AddrInUse {
-        return Err(
-            Failure::new(69, "port", format!("{address}: {error}")).hint("--base-port 8410 or --any-port")
-        );
+        return Err(Failure::new(ExitStatus::Unavailable, "port", format!("{address}: {error}"))
+            .hint("--base-port 8410 or --any-port"));
     }
     let who = match probe::holder(&address).await {
         Some(holder) => format!(" ({holder}: is a dev cluster running already?)"),
         None => String::new(),
     };
     let other = if port == 8410 { 9410 } else { 8410 };
-    Err(Failure::new(69, "port_in_use", format!("{address} is in use{who}"))
+    Err(Failure::new(ExitStatus::Unavailable, "port_in_use", format!("{address} is in use{who}"))
         .hint(format!("queued dev --base-port {other}, or queued dev --any-port")))
 }
 
@@ -276,7 +281,7 @@ mod tests {
     use super::*;
 
     fn chosen(before: &[u16], nodes: Option<usize>, ports: Ports) -> Result<Vec<u16>, i32> {
-        choose(Path::new("d"), before, nodes, ports).map_err(|failure| failure.status)
+        choose(Path::new("d"), before, nodes, ports).map_err(|failure| failure.status.code())
     }
 
     #[test]
@@ -320,10 +325,13 @@ mod tests {
     async fn a_directory_of_something_else_and_a_port_in_use_are_refused() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join(PORTS_FILE), "x").unwrap();
-        assert_eq!(Place::take(Some(root.path()), false, None, Ports::Any).await.unwrap_err().status, 66);
+        assert_eq!(
+            Place::take(Some(root.path()), false, None, Ports::Any).await.unwrap_err().status,
+            ExitStatus::Directory
+        );
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = held.local_addr().unwrap().port();
         let refused = Place::take(None, false, Some(1), Ports::From(port)).await.unwrap_err();
-        assert_eq!((refused.status, refused.code), (69, "port_in_use"));
+        assert_eq!((refused.status, refused.code), (ExitStatus::Unavailable, "port_in_use"));
     }
 }

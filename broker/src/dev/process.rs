@@ -1,11 +1,13 @@
 //! A child process: signalled only while it is surely ours, always reaped.
 
 use std::process::{Child, ChildStdin, Command, ExitStatus};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::sync::watch;
+
+use crate::locked::Locked as _;
 
 /// A child process that was started; dropped, it goes on, but its standard input ends.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ fn id(pid: u32) -> Pid {
 }
 
 fn locked(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
-    child.lock().unwrap_or_else(PoisonError::into_inner)
+    child.locked()
 }
 
 #[cfg(test)]

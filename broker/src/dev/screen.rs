@@ -99,22 +99,25 @@ pub(super) fn start(
         }
         _ => String::new(),
     };
+    let token = super::access::token_file(place);
+    let token = token.map_or_else(String::new, |file| format!("    --token-file {}\n", file.display()));
     let (elsewhere, tls) = match place.authority() {
         Some(authority) => (
             format!(
-                "  from elsewhere: queuectl -s {}\n    --tls-ca {}\n",
+                "  from elsewhere: queuectl -s {}\n    --tls-ca {}\n{token}",
                 rows[0].address,
                 authority.display()
             ),
             "TLS",
         ),
-        None => (String::new(), "no TLS"),
+        None => (token, "no TLS"),
     };
+    let login = if place.auth { "login as dev" } else { "no login" };
     format!(
         "queued {version} dev cluster \u{2014} {nodes}\n  {data}\n\n{table}\n  \
          ready in {took:.1} s, term {term}\n  self-check: {checked}\n\
          {http}{elsewhere}  \
-         {tls}, no login, {fate}: not for production\n  \
+         {tls}, {login}, {fate}: not for production\n  \
          Tab completes, `help` lists, `dev` drives the cluster\n",
         version = env!("CARGO_PKG_VERSION"),
     )
@@ -182,6 +185,7 @@ mod tests {
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
             secret: queue_protocol::security::SecretView::default(),
+            log: queue_protocol::logs::LogView::default(),
             health: queue_protocol::health::HealthView::default(),
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }

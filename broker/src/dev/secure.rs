@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::commands::failure::Failure;
+#[cfg(not(feature = "tls"))]
+use crate::outside::ExitStatus;
 
 /// In the directory of the cluster.
 const DIR: &str = "tls";
@@ -48,5 +50,5 @@ pub(super) fn make(dir: &Path, nodes: usize) -> Result<(), Failure> {
 /// There is no TLS here.
 #[cfg(not(feature = "tls"))]
 pub(super) fn make(_dir: &Path, _nodes: usize) -> Result<(), Failure> {
-    Err(Failure::new(78, "tls", "this queued was built without TLS"))
+    Err(Failure::new(ExitStatus::Config, "tls", "this queued was built without TLS"))
 }

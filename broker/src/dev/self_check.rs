@@ -10,9 +10,11 @@ use queue_protocol::request::{Lease, Push, PushMessage, RemoveQueue};
 use queue_protocol::requests::{Ask, ask};
 use tokio::time::Instant;
 
+use super::access;
 use super::cluster::{Cluster, Leadership};
 use crate::commands::failure::Failure;
 use crate::commands::probe;
+use crate::outside::ExitStatus;
 
 /// Made and removed by the check.
 const QUEUE: &str = "queued-dev.self-check";
@@ -24,7 +26,7 @@ pub(super) async fn self_check(cluster: &Cluster, leadership: &Leadership) -> Re
     let mut servers = cluster.place().addresses();
     let at = (1..=servers.len()).find(|number| *number != leadership.leader).unwrap_or(leadership.leader);
     servers.swap(0, at - 1);
-    let client = probe::client(servers, TIMEOUT, cluster.place().tls);
+    let client = probe::client(servers, TIMEOUT, cluster.place().tls, access::own(cluster.place()));
     let began = Instant::now();
     let pushed = push_and_pop(&client).await?;
     let took = probe::millis(began.elapsed());
@@ -49,7 +51,11 @@ async fn push_and_pop(client: &Client) -> Result<Answered<<ask::Push as Ask>::An
         Lease { queues, max_messages: 1, max_bytes: u32::MAX, lease_ms: None, wait_ms: 0, linger_ms: 0 };
     let popped = ask(client, ask::Pop(pop), Vec::new()).await?;
     if popped.contents != [content] {
-        return Err(Failure::new(70, "bug", "self-check: what was popped is not what was pushed"));
+        return Err(Failure::new(
+            ExitStatus::Bug,
+            "bug",
+            "self-check: what was popped is not what was pushed",
+        ));
     }
     Ok(pushed)
 }
@@ -59,7 +65,9 @@ async fn ask<A: Ask>(
     ask: A,
     contents: Vec<bytes::Bytes>,
 ) -> Result<Answered<A::Answer>, Failure> {
-    let failed = |error: ClientError| Failure::new(69, "self_check", format!("self-check: {error}"));
+    let failed = |error: ClientError| {
+        Failure::new(ExitStatus::Unavailable, "self_check", format!("self-check: {error}"))
+    };
     client.ask_with(ask, contents).await.map_err(failed)
 }
 

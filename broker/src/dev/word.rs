@@ -7,6 +7,7 @@ use std::pin::Pin;
 use super::cluster::Cluster;
 use super::{logs, screen};
 use crate::commands::failure::Failure;
+use crate::outside::ExitStatus;
 
 /// Lines of a log that are shown.
 const LOG_LINES: usize = 20;
@@ -61,10 +62,9 @@ impl DevWord {
             Some(Which::Number(number)) => Some(number),
             Some(Which::Leader) => {
                 let leader = self.cluster.leader().await;
-                Some(
-                    leader
-                        .ok_or_else(|| Failure::new(75, "no_leader", "there is no leader at the moment"))?,
-                )
+                Some(leader.ok_or_else(|| {
+                    Failure::new(ExitStatus::Later, "no_leader", "there is no leader at the moment")
+                })?)
             }
         };
         match (deed, number) {
@@ -78,7 +78,7 @@ impl DevWord {
             (Deed::Resume, None) => {
                 let paused = self.cluster.absent().1;
                 if paused.is_empty() {
-                    return Err(Failure::new(66, "not_paused", "no node is paused"));
+                    return Err(Failure::new(ExitStatus::Directory, "not_paused", "no node is paused"));
                 }
                 let lines =
                     paused.into_iter().map(|number| told("resumed", number, self.cluster.resume(number)?));
@@ -90,9 +90,8 @@ impl DevWord {
 
     async fn restart(&self, numbers: &[usize]) -> Result<String, Failure> {
         if numbers.is_empty() {
-            return Err(
-                Failure::new(66, "running", "all nodes run").hint("dev restart NODE restarts one of them")
-            );
+            return Err(Failure::new(ExitStatus::Directory, "running", "all nodes run")
+                .hint("dev restart NODE restarts one of them"));
         }
         // All at once: a majority may be needed for one to be back.
         let backs =
@@ -117,12 +116,13 @@ impl DevWord {
 fn told(done: &str, number: usize, pid: Option<u32>) -> Result<String, Failure> {
     match pid {
         Some(pid) => Ok(format!("{done} n{number} (pid {pid})\n")),
-        None => Err(Failure::new(66, "not_so", format!("n{number} cannot be {done}")).hint("dev status")),
+        None => Err(Failure::new(ExitStatus::Directory, "not_so", format!("n{number} cannot be {done}"))
+            .hint("dev status")),
     }
 }
 
 fn usage(what: impl Into<String>) -> Failure {
-    let failure = Failure::new(2, "usage", what.into());
+    let failure = Failure::new(ExitStatus::Usage, "usage", what.into());
     DEEDS.iter().fold(failure, |failure, (_, word, operand, help)| {
         let line = format!("dev {word} {operand}");
         failure.fact(format!("{line:20} {help}"))
@@ -148,7 +148,8 @@ fn node_of(word: &str, nodes: usize) -> Result<Which, Failure> {
     let number = word.strip_prefix('n').unwrap_or(word).parse().ok();
     match number.filter(|number| (1..=nodes).contains(number)) {
         Some(number) => Ok(Which::Number(number)),
-        None => Err(Failure::new(66, "node_not_found", format!("no node {word:?}")).hint("dev status")),
+        None => Err(Failure::new(ExitStatus::Directory, "node_not_found", format!("no node {word:?}"))
+            .hint("dev status")),
     }
 }
 
@@ -197,7 +198,7 @@ mod tests {
 
     fn parsed(line: &str) -> Result<(Deed, Option<Which>), i32> {
         let words: Vec<String> = line.split_whitespace().map(ToOwned::to_owned).collect();
-        parse(&words, 3).map_err(|failure| failure.status)
+        parse(&words, 3).map_err(|failure| failure.status.code())
     }
 
     #[test]

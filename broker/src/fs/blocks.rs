@@ -5,12 +5,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::fs::OFlags;
 
 use super::BLOCK_SIZE;
 use super::os::write_all;
+
+use crate::locked::Locked as _;
 
 /// Bytes of one write, at most, of what is copied.
 const STAGING_SIZE_MAX: usize = 1 << 20;
@@ -46,7 +48,7 @@ impl Blocks {
         let mut left = slices.iter().map(|slice| slice.len()).sum::<usize>();
         let mut pieces = slices.iter().map(|slice| &**slice);
         let mut piece: &[u8] = &[];
-        let mut bytes = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.staging.locked();
         while left > 0 {
             let staging = staging(&mut bytes, left.min(STAGING_SIZE_MAX));
             let mut filled = 0;

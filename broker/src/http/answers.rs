@@ -93,6 +93,7 @@ impl From<ClientError> for Failed {
                 format!("{what}. It may have been done: with a session the same request again tells"),
             )
             .into(),
+            ClientError::Incompatible(error) if is_of_login(error.code) => error.into(),
             ClientError::Incompatible(error) => Self { status: StatusCode::BAD_GATEWAY, ..Self::from(error) },
             ClientError::Untrusted { what } => Self {
                 status: StatusCode::BAD_GATEWAY,
@@ -100,6 +101,11 @@ impl From<ClientError> for Failed {
             },
         }
     }
+}
+
+/// Whether it says that a token lets nobody in.
+fn is_of_login(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::AuthRequired | ErrorCode::AuthFailed | ErrorCode::KeyEnded)
 }
 
 /// The status of a refusal.
@@ -112,13 +118,17 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::Unsupported
         | E::SessionNotBound
         | E::NumberReused => StatusCode::BAD_REQUEST,
-        E::NotPermitted => StatusCode::FORBIDDEN,
+        E::AuthRequired | E::AuthFailed | E::KeyEnded => StatusCode::UNAUTHORIZED,
+        E::NotPermitted | E::Denied => StatusCode::FORBIDDEN,
         E::TlsRequired => StatusCode::UPGRADE_REQUIRED,
         E::WrongCluster => StatusCode::MISDIRECTED_REQUEST,
         E::MessageTooBig => StatusCode::PAYLOAD_TOO_LARGE,
-        E::QueueNotFound | E::MessageNotFound | E::NodeNotFound | E::ScheduleNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        E::QueueNotFound
+        | E::MessageNotFound
+        | E::NodeNotFound
+        | E::ScheduleNotFound
+        | E::PrincipalNotFound
+        | E::KeyNotFound => StatusCode::NOT_FOUND,
         E::QueueExists
         | E::QueueNotEmpty
         | E::QueueChanged
@@ -128,6 +138,8 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::ReceiptStale
         | E::ConditionFailed
         | E::ScheduleExists
+        | E::PrincipalExists
+        | E::LastAdmin
         | E::DeadToCycle
         | E::NodeExists
         | E::NodeRemoved
@@ -137,7 +149,9 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::SessionExpired
         | E::StoreRefused
         | E::LevelUnknown
-        | E::LevelNotSpoken => StatusCode::CONFLICT,
+        | E::LevelNotSpoken
+        // An address that the request names: nobody waits there.
+        | E::AddressUnreachable => StatusCode::CONFLICT,
         E::QueueFull
         | E::QueuePaused
         | E::DedupFull
@@ -145,13 +159,18 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | E::SessionLimit
         | E::QueueLimit
         | E::GroupLimit
-        | E::ScheduleLimit => StatusCode::TOO_MANY_REQUESTS,
-        E::AddressUnreachable | E::TlsOff | E::Other(_) => StatusCode::BAD_GATEWAY,
+        | E::ScheduleLimit
+        | E::AuthLimit => StatusCode::TOO_MANY_REQUESTS,
+        E::TlsOff | E::Other(_) => StatusCode::BAD_GATEWAY,
         E::ContentCorrupt => StatusCode::INTERNAL_SERVER_ERROR,
         E::NotConfirmed | E::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-        E::NotLeader | E::NoLeader | E::DiskReserve | E::Overloaded | E::ShuttingDown | E::StatesDiffer => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        E::NotLeader
+        | E::NoLeader
+        | E::DiskReserve
+        | E::Overloaded
+        | E::ShuttingDown
+        | E::StatesDiffer
+        | E::AuthChanged => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -160,6 +179,9 @@ impl IntoResponse for Failed {
         let mut response = json(self.status, &self.document());
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

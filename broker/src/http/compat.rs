@@ -18,7 +18,8 @@ use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::request::{Lease, Push, PushMessage};
 use queue_protocol::requests::ask;
 use queue_protocol::response::{PushOutcome, Role, StatusView};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use super::answers::{Failed, json as document, with_type};
 use super::intake::DOCUMENT_SIZE_MAX;
@@ -170,17 +171,22 @@ fn flat(status: &StatusView, terms: &crate::raft::Terms) -> BTreeMap<&'static st
     ])
 }
 
+/// Whatever else is said of the node: it has chosen its name itself.
+#[derive(Deserialize)]
+struct Joining {
+    #[serde(alias = "addr", alias = "raft_address")]
+    address: String,
+}
+
 /// Takes in a node that waits for it: `queued join` without `--at`.
 pub(super) async fn join(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
     let (head, body) = request.into_parts();
     let taken = app.intake.take(&head.headers, body, DOCUMENT_SIZE_MAX).await?;
-    let asked: Value = serde_json::from_slice(&taken.bytes)
-        .map_err(|error| Failed::bad(format!("the body is no JSON document: {error}")))?;
-    let address = ["address", "addr", "raft_address"].iter().find_map(|key| asked[*key].as_str());
-    let Some(address) = address else {
-        return Err(Failed::bad("the body must be {\"address\": \"HOST:PORT\"}: where `queued join` waits"));
-    };
-    let address = queue_protocol::values::address(address).map_err(Failed::bad)?;
+    let Joining { address } = serde_json::from_slice(&taken.bytes).map_err(|error| {
+        let what = "the body must be {\"address\": \"HOST:PORT\"}: where `queued join` waits";
+        Failed::bad(format!("{what}: {error}"))
+    })?;
+    let address = queue_protocol::values::server(&address).map_err(Failed::bad)?;
     let change = MemberChange::Add { address: Text::cut(address), standing: Standing::Voter };
     let member = app.gateway.change(ask::ChangeMembers(change)).await?.answer;
     let member = json!({

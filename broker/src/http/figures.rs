@@ -1,8 +1,9 @@
 //! What HTTP itself did, counted.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use crate::locked::Locked as _;
 use axum::http::{Method, StatusCode};
 
 /// Methods that are told apart.
@@ -16,7 +17,7 @@ pub(super) struct Figures {
 }
 
 fn locked<T>(counts: &Mutex<T>) -> MutexGuard<'_, T> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
+    counts.locked()
 }
 
 impl Figures {

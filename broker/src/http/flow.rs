@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use super::answers::{Failed, with_type};
+use super::bearer;
 use super::manage::Watched;
 use super::serve::{App, Busy, Occupant};
 use super::take::delivered;
@@ -111,7 +112,7 @@ impl<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>> + 'static> Lines<A> {
             let (bytes, goes_on) = lines.next().await?;
             Some((Ok(bytes), (None, goes_on.then_some(lines))))
         });
-        Ok(with_type(StatusCode::OK, LINES, Body::from_stream(lines)))
+        Ok(with_type(StatusCode::OK, LINES, Body::from_stream(bearer::carried(lines))))
     }
 
     /// The next lines, and whether there may be more; `None` at the end.
@@ -188,7 +189,7 @@ pub(super) async fn watch(
             None => watch.next().await.map(|bytes| (Ok(bytes), (None, watch))),
         }
     });
-    Ok(with_type(StatusCode::OK, "text/event-stream", Body::from_stream(events)))
+    Ok(with_type(StatusCode::OK, "text/event-stream", Body::from_stream(bearer::carried(events))))
 }
 
 impl Watch {

@@ -4,18 +4,21 @@
 //! of its own for as long, out of a pool.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::client::{Answered, Client, ClientConfig, Dial};
+use queue_protocol::auth::Token;
+use queue_protocol::client::{Answered, Client, ClientConfig, Dial, LoginDial, TokenSource};
 use queue_protocol::names::SessionId;
 use queue_protocol::request::{Request, Stamp};
 use queue_protocol::requests::Ask;
 use tokio::time::Instant;
 
 use super::answers::Failed;
+use super::bearer;
 use super::serve::Site;
+use crate::locked::Locked as _;
 use crate::outside::Outside;
 
 /// What its clients call themselves.
@@ -29,10 +32,21 @@ const POOL_MAX: usize = 64;
 /// Sessions of users that are kept.
 const KEPT_MAX: usize = 256;
 
-/// Clients of this node.
+/// Tokens whose clients are kept.
+const TOKENS_MAX: usize = 64;
+
+/// Clients of this node, by the token that they log in with.
 pub(super) struct Gateway {
     outside: Outside,
     server: String,
+    /// Of those without one.
+    nobody: Arc<Clients>,
+    own: Mutex<BTreeMap<[u8; 32], (Arc<Clients>, Instant)>>,
+}
+
+/// The clients of one token.
+struct Clients {
+    token: Option<Arc<Token>>,
     client: Client,
     changes: Client,
     pool: Mutex<Vec<Client>>,
@@ -40,16 +54,30 @@ pub(super) struct Gateway {
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
+    of.locked()
 }
 
 impl Gateway {
     /// Within the runtime of HTTP. Dials nothing yet.
     pub(super) fn new(site: &Site) -> Self {
         let (outside, server) = (site.consensus.outside().clone(), reached_at(site.at));
-        let client = client(&outside, &server, TIMEOUT, None);
-        let changes = self::client(&outside, &server, CHANGE_TIMEOUT, None);
-        Self { outside, server, client, changes, pool: Mutex::default(), sessions: Mutex::default() }
+        let nobody = Arc::new(Clients::new(&outside, &server, None));
+        Self { outside, server, nobody, own: Mutex::default() }
+    }
+
+    /// Those of the request that is being answered.
+    fn clients(&self) -> Arc<Clients> {
+        let Some(token) = bearer::token() else { return Arc::clone(&self.nobody) };
+        let mut own = locked(&self.own);
+        let known = token.verifier().stored;
+        if !own.contains_key(&known) && own.len() >= TOKENS_MAX {
+            let oldest = own.iter().min_by_key(|(_, (_, used))| *used).map(|(token, _)| *token);
+            oldest.and_then(|oldest| own.remove(&oldest));
+        }
+        let new = || (Arc::new(Clients::new(&self.outside, &self.server, Some(token))), Instant::now());
+        let (clients, used) = own.entry(known).or_insert_with(new);
+        *used = Instant::now();
+        Arc::clone(clients)
     }
 
     /// Asks the leader.
@@ -69,7 +97,7 @@ impl Gateway {
         ask: A,
         contents: Vec<Bytes>,
     ) -> Result<Answered<A::Answer>, Failed> {
-        Ok(self.client.ask_with(ask, contents).await?)
+        Ok(self.clients().client.ask_with(ask, contents).await?)
     }
 
     /// The same whatever the answer is.
@@ -77,7 +105,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::ask`].
     pub(super) async fn call(&self, request: Request, contents: Vec<Bytes>) -> Result<Answered, Failed> {
-        Ok(self.client.call(request, contents).await?)
+        Ok(self.clients().client.call(request, contents).await?)
     }
 
     /// Asks for a change of members.
@@ -85,7 +113,7 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::ask`].
     pub(super) async fn change<A: Ask>(&self, ask: A) -> Result<Answered<A::Answer>, Failed> {
-        Ok(self.changes.ask(ask).await?)
+        Ok(self.clients().changes.ask(ask).await?)
     }
 
     /// Asks for what may take its time. If this is dropped, the node hears that nobody waits any more.
@@ -93,9 +121,11 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::ask`].
     pub(super) async fn wait(&self, request: Request) -> Result<Answered, Failed> {
-        let pooled = locked(&self.pool).pop();
-        let client = pooled.unwrap_or_else(|| client(&self.outside, &self.server, TIMEOUT, None));
-        let lent = Lent { gateway: self, client: Some(client) };
+        let clients = self.clients();
+        let pooled = locked(&clients.pool).pop();
+        let token = clients.token.clone();
+        let client = pooled.unwrap_or_else(|| client(&self.outside, &self.server, token, TIMEOUT, None));
+        let lent = Lent { clients, client: Some(client) };
         Ok(lent.client().call(request, Vec::new()).await?)
     }
 
@@ -120,43 +150,63 @@ impl Gateway {
     }
 
     fn client_of(&self, session: SessionId) -> Client {
-        let mut sessions = locked(&self.sessions);
+        let clients = self.clients();
+        let mut sessions = locked(&clients.sessions);
         if !sessions.contains_key(&session) && sessions.len() >= KEPT_MAX {
             let oldest = sessions.iter().min_by_key(|(_, (_, used))| *used).map(|(session, _)| *session);
             oldest.and_then(|oldest| sessions.remove(&oldest));
         }
-        let new = || (client(&self.outside, &self.server, TIMEOUT, Some(session)), Instant::now());
+        let token = clients.token.clone();
+        let new = || (client(&self.outside, &self.server, token, TIMEOUT, Some(session)), Instant::now());
         let (client, used) = sessions.entry(session).or_insert_with(new);
         *used = Instant::now();
         client.clone()
     }
 }
 
+impl Clients {
+    fn new(outside: &Outside, server: &str, token: Option<Arc<Token>>) -> Self {
+        let client = |timeout| client(outside, server, token.clone(), timeout, None);
+        let (client, changes) = (client(TIMEOUT), client(CHANGE_TIMEOUT));
+        Self { token, client, changes, pool: Mutex::default(), sessions: Mutex::default() }
+    }
+}
+
 /// A client that goes back to the pool.
-struct Lent<'a> {
-    gateway: &'a Gateway,
+struct Lent {
+    clients: Arc<Clients>,
     client: Option<Client>,
 }
 
-impl Lent<'_> {
+impl Lent {
     fn client(&self) -> &Client {
         self.client.as_ref().expect("it is there until this is dropped")
     }
 }
 
-impl Drop for Lent<'_> {
+impl Drop for Lent {
     fn drop(&mut self) {
-        let mut pool = locked(&self.gateway.pool);
+        let mut pool = locked(&self.clients.pool);
         if pool.len() < POOL_MAX {
             pool.extend(self.client.take());
         }
     }
 }
 
-fn client(outside: &Outside, server: &str, timeout: Duration, session: Option<SessionId>) -> Client {
+fn client(
+    outside: &Outside,
+    server: &str,
+    token: Option<Arc<Token>>,
+    timeout: Duration,
+    session: Option<SessionId>,
+) -> Client {
     let seed = session.map_or_else(|| u128::from_le_bytes(outside.random_bytes()), |session| session.0);
     let config = ClientConfig { servers: vec![server.to_owned()], timeout, follow: true, seed };
     let dial = outside.net.client().unwrap_or_else(|| Arc::clone(&outside.net) as Arc<dyn Dial>);
+    let dial = match token {
+        Some(token) => Arc::new(LoginDial::over(dial, TokenSource::Given(Token::clone(&token)))),
+        None => dial,
+    };
     Client::named(NAME, config, dial)
 }
 

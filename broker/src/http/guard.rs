@@ -12,6 +12,7 @@ use queue_protocol::error::ErrorCode;
 
 use super::HttpOptions;
 use super::answers::Failed;
+use super::bearer::{self, Said};
 use super::serve::{App, Site};
 use crate::mutants::{self, Mutant};
 
@@ -87,7 +88,13 @@ pub(super) async fn guard(
             app.figures.refused("host");
             Failed::of(status, ErrorCode::NotPermitted, what).into_response()
         }
-        Ok(()) => next.run(request).await,
+        Ok(()) => match Said::of(&request) {
+            Err(failed) => failed.into_response(),
+            Ok(said) => match bearer::of(&app, &route, said).await {
+                Ok(token) => bearer::on_behalf(token, next.run(request)).await,
+                Err(failed) => failed.into_response(),
+            },
+        },
     };
     app.figures.answered(&method, &route, response.status());
     response

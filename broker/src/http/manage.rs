@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, Query, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use queue_protocol::error::ErrorCode;
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answers::{Failed, json as document};
+use super::asked::{Path, Query};
 use super::flow;
 use super::push::queue_of;
 use super::serve::{App, Occupant};
@@ -53,7 +54,7 @@ pub(super) async fn list(
 }
 
 /// One queue.
-pub(super) async fn look(State(app): State<Arc<App>>, Path(queue): Path<String>) -> Result<Response, Failed> {
+pub(super) async fn look(State(app): State<Arc<App>>, Path(queue): Path) -> Result<Response, Failed> {
     let only = Some(queue_of(&queue)?);
     let views = queues(&app, Queues { only, after: None, consistency: Consistency::Linearizable }).await?;
     let view = views.first().ok_or_else(|| Failed::bad("there is no such queue"))?;
@@ -84,7 +85,7 @@ fn settings(given: Map<String, Value>) -> Result<QueueSettings, Failed> {
 /// Makes a queue; 200 if it is there with these settings already.
 pub(super) async fn make(
     State(app): State<Arc<App>>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
     let queue = queue_of(&queue)?;
@@ -98,7 +99,7 @@ pub(super) async fn make(
 /// Changes settings; with `If-Match` only those of that version.
 pub(super) async fn change(
     State(app): State<Arc<App>>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
     let queue = queue_of(&queue)?;
@@ -119,7 +120,7 @@ fn version(headers: &HeaderMap) -> Result<Option<u64>, Failed> {
 /// Removes a queue with everything in it.
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     Query(only): Query<Only>,
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
@@ -174,7 +175,7 @@ impl Watched {
 pub(super) async fn stats(
     State(app): State<Arc<App>>,
     Extension(occupant): Extension<Occupant>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     Query(watch): Query<Watch>,
 ) -> Result<Response, Failed> {
     Watched::Queue(queue_of(&queue)?).answer(app, &occupant, watch).await

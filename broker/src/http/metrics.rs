@@ -217,6 +217,7 @@ fn clients(page: &mut Page, app: &App) {
     page.gauge("queued_client_memory_used", Some(Unit::Bytes), help, float(figures.memory_used as u64));
     let help = "Memory that requests of clients may hold";
     page.gauge("queued_client_memory_max", Some(Unit::Bytes), help, float(figures.memory_max as u64));
+    page.counter("queued_slow_requests", None, "Requests that took this node long", float(figures.slow));
     let refused =
         figures.refused.iter().map(|(why, count)| (vec![("why", (*why).to_owned())], float(*count)));
     let http = app.figures.refusals();

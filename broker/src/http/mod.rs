@@ -10,7 +10,10 @@
 
 mod answers;
 mod arriving;
+mod asked;
+mod bearer;
 mod compat;
+mod document;
 mod figures;
 mod flow;
 mod gateway;
@@ -32,5 +35,6 @@ mod session;
 mod stream;
 mod take;
 
+pub use self::document::openapi;
 pub use self::options::HttpOptions;
 pub(crate) use self::serve::{Http, Site, start};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Path, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -22,10 +22,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::answers::{Failed, json as document, with_type};
+use super::asked::Path;
+use super::bearer;
 use super::intake::BODY_TIMEOUT;
-use super::said;
 use super::serve::{App, Occupant};
 use super::session::{ask, has_session};
+use super::{flow, said};
 
 /// Bytes of one request that lines are put together to.
 const BATCH_SIZE: usize = 1 << 20;
@@ -40,7 +42,7 @@ pub(super) fn queue_of(name: &str) -> Result<QueueName, Failed> {
 /// Stores one message, or one a line.
 pub(super) async fn push(
     State(app): State<Arc<App>>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     Extension(occupant): Extension<Occupant>,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
@@ -54,7 +56,7 @@ pub(super) async fn push(
         headers: said::own(&headers)?,
     };
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    if kind.starts_with("application/x-ndjson") {
+    if kind.starts_with(flow::LINES) {
         return lines(app, to, &headers, body, occupant).await;
     }
     let taken = app.intake.take(&headers, body, app.intake.message_size_max).await?;
@@ -116,19 +118,19 @@ async fn lines(
     let (answers, told) = mpsc::channel(ANSWERS_MAX);
     let feed =
         Feed { app, to, rest: BytesMut::new(), line: 0, rows: Vec::new(), contents: Vec::new(), size: 0 };
-    tokio::spawn(async move {
+    tokio::spawn(bearer::carry(async move {
         let _busy = occupant.busy();
         if let Err(failed) = feed.run(body.into_data_stream(), &answers).await {
             // Whoever asked may be gone.
             let _ = answers.send(Bytes::from(format!("{}\n", failed.document()))).await;
         }
         drop(room);
-    });
+    }));
     let told = stream::unfold(told, |mut told| async move {
         let bytes = told.recv().await?;
         Some((Ok::<_, Infallible>(bytes), told))
     });
-    Ok(with_type(StatusCode::OK, "application/x-ndjson", Body::from_stream(told)))
+    Ok(with_type(StatusCode::OK, flow::LINES, Body::from_stream(told)))
 }
 
 /// Lines on their way.

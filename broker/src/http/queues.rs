@@ -5,13 +5,14 @@
 //! counter that was set back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use prometheus_client::registry::Unit;
 use queue_protocol::names::QueueName;
 
 use super::machine::float;
 use super::page::{Labels, Page, Samples};
+use crate::locked::Locked as _;
 use crate::queue::QueueStats;
 use crate::raft::Consensus;
 use crate::server::Server;
@@ -87,7 +88,7 @@ pub(super) struct Chosen(Mutex<BTreeSet<QueueName>>);
 impl Chosen {
     /// Who is shown by name now.
     fn of(&self, rows: &BTreeMap<QueueName, Row>, max: usize) -> BTreeSet<QueueName> {
-        let mut chosen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut chosen = self.0.locked();
         chosen.retain(|name| rows.contains_key(name));
         let mut others: Vec<_> = rows.iter().filter(|(name, _)| !chosen.contains(*name)).collect();
         others.sort_by_key(|(_, row)| std::cmp::Reverse(row.depth()));

@@ -10,7 +10,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::http::Request;
@@ -35,6 +35,7 @@ use super::intake::Intake;
 use super::queues::Chosen;
 use super::routes::router;
 use super::stream::Paced;
+use crate::locked::Locked as _;
 use crate::raft::Consensus;
 use crate::server::Server;
 use crate::tls::opening::say;
@@ -159,7 +160,7 @@ struct Open {
 
 impl Connections {
     fn inner(&self) -> MutexGuard<'_, Vec<Arc<Open>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 
     /// How many there are.
@@ -203,7 +204,7 @@ fn slowest(open: &[Arc<Open>], which: impl Fn(&Arrival) -> bool) -> Option<usize
 
 impl Open {
     fn arrival(&self) -> MutexGuard<'_, Option<Arc<Arrival>>> {
-        self.arrival.lock().unwrap_or_else(PoisonError::into_inner)
+        self.arrival.locked()
     }
 
     /// Bytes a second of a body that comes slowly.
@@ -214,7 +215,7 @@ impl Open {
     }
 
     fn idle_since(&self) -> Instant {
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.idle_since.locked()
     }
 }
 
@@ -232,12 +233,21 @@ impl Drop for Entered {
 
 /// The connection that a request came over.
 #[derive(Clone)]
-pub(super) struct Occupant(Arc<Open>);
+pub(super) struct Occupant {
+    one: Arc<Open>,
+    /// Nobody reads along: it is under TLS, or comes from this machine.
+    is_private: bool,
+}
 
 impl Occupant {
+    /// Whether nobody reads along.
+    pub(super) fn is_private(&self) -> bool {
+        self.is_private
+    }
+
     /// The connection is not idle until this is dropped, though the request has its answer's head.
     pub(super) fn busy(&self) -> Busy {
-        Busy::begin(&self.0)
+        Busy::begin(&self.one)
     }
 }
 
@@ -253,7 +263,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.idle_since.locked() = Instant::now();
         self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -305,9 +315,10 @@ async fn open(
 ) {
     // One that is broken already says so when it is read.
     let _ = stream.set_nodelay(true);
+    let from_here = stream.peer_addr().is_ok_and(|from| from.ip().to_canonical().is_loopback());
     if tls.mode() == TlsMode::Off {
         let required = async { tls.required().await };
-        return serve(stream, service, entered, stop, required).await;
+        return serve((stream, from_here), service, entered, stop, required).await;
     }
     // No method of HTTP begins as a record of TLS does.
     let mut first = [0];
@@ -323,9 +334,9 @@ async fn open(
         () = entered.one.give_way.notified() => return,
     };
     match opened {
-        Ok(Ok(Ok(secured))) => serve(secured, service, entered, stop, std::future::pending()).await,
+        Ok(Ok(Ok(secured))) => serve((secured, true), service, entered, stop, std::future::pending()).await,
         Ok(Ok(Err(plain))) if tls.mode() == TlsMode::Require => say(Box::new(plain), SECURED_ONLY).await,
-        Ok(Ok(Err(plain))) => serve(plain, service, entered, stop, tls.required()).await,
+        Ok(Ok(Err(plain))) => serve((plain, from_here), service, entered, stop, tls.required()).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS failed on a connection over HTTP"),
         Err(_) => {}
     }
@@ -333,7 +344,7 @@ async fn open(
 
 /// Serves one connection until it ends, gives way, or is not to be any more: `required` or `stop`.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+    (stream, is_private): (S, bool),
     service: TowerToHyperService<axum::Router>,
     entered: Entered,
     mut stop: watch::Receiver<bool>,
@@ -347,7 +358,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let (body, arrival) = Arriving::new(body);
         *one.arrival() = Some(arrival);
         let mut request = Request::from_parts(head, body);
-        request.extensions_mut().insert(Occupant(Arc::clone(&one)));
+        request.extensions_mut().insert(Occupant { one: Arc::clone(&one), is_private });
         let answering = service.call(request);
         async move {
             let answer = answering.await;

@@ -70,7 +70,7 @@ fn stamped(headers: &HeaderMap) -> Result<Option<(Name, Stamp)>, Failed> {
         }
     };
     let Some(name) = text(SESSION)? else {
-        return match number(NUMBER)? {
+        return match number(NUMBER)?.or(number(DONE_BELOW)?) {
             None => Ok(None),
             Some(_) => Err(Failed::bad("a number needs its session: Queue-Session; nothing was changed")),
         };
@@ -153,6 +153,7 @@ mod tests {
         for bad in [
             &[(SESSION, text.as_str())][..],
             &[(NUMBER, "3")],
+            &[(DONE_BELOW, "3")],
             &[(SESSION, &text), (NUMBER, "0")],
             &[(SESSION, &text), (NUMBER, "x")],
             &[(SESSION, "1-2-3"), (NUMBER, "3")],

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, Query, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::answers::{Failed, json as document};
+use super::asked::{Path, Query};
 use super::flow::{self, Lines};
 use super::intake::DOCUMENT_SIZE_MAX;
 use super::push::queue_of;
@@ -50,10 +51,21 @@ fn one() -> u16 {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct Done {
     receipts: Vec<String>,
-    #[serde(default)]
-    lease_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Longer {
+    receipts: Vec<String>,
+    lease_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Back {
+    receipts: Vec<String>,
     #[serde(default)]
     kind: Option<String>,
     #[serde(default)]
@@ -78,9 +90,26 @@ pub(super) async fn read<T: DeserializeOwned>(
     let (head, body) = request.into_parts();
     let taken = app.intake.take(&head.headers, body, DOCUMENT_SIZE_MAX).await?;
     let text: &[u8] = if taken.bytes.is_empty() { b"{}" } else { &taken.bytes };
-    let read = serde_json::from_slice(text);
+    let read = serde_json::from_slice(text).map(whole).and_then(serde_json::from_value);
     let read = read.map_err(|error| Failed::bad(format!("the body: {error}; nothing was changed")))?;
     Ok((head.headers, read))
+}
+
+/// The same with numbers as whole ones that are, however they are written: 30.0 is 30 to JSON Schema, and to many programs.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Number(number) => {
+            match number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
+                Some(float) => {
+                    format!("{float:.0}").parse::<u64>().map_or(Value::Number(number), Value::from)
+                }
+                None => Value::Number(number),
+            }
+        }
+        Value::Array(values) => values.into_iter().map(whole).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, whole(value))).collect(),
+        other => other,
+    }
 }
 
 async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>> + 'static>(
@@ -123,7 +152,7 @@ async fn taken<A: Ask<Answer = Bounded<Delivery, LEASE_COUNT_MAX>> + 'static>(
 pub(super) async fn lease(
     State(app): State<Arc<App>>,
     Extension(occupant): Extension<Occupant>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
     taken(app, occupant, queue, request, ask::Lease).await
@@ -133,7 +162,7 @@ pub(super) async fn lease(
 pub(super) async fn pop(
     State(app): State<Arc<App>>,
     Extension(occupant): Extension<Occupant>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     request: HttpRequest,
 ) -> Result<Response, Failed> {
     taken(app, occupant, queue, request, ask::Pop).await
@@ -171,14 +200,14 @@ fn settled(settled: &[Settled]) -> Response {
 
 /// Settles leases for good.
 pub(super) async fn ack(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
-    let (headers, which): (_, Which) = read(&app, request).await?;
+    let (headers, which): (_, Done) = read(&app, request).await?;
     let ack = ask::Ack(receipts(&which.receipts)?);
     Ok(settled(&ask(&app, &headers, ack, Vec::new()).await?.answer))
 }
 
 /// Gives leases back.
 pub(super) async fn nack(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
-    let (headers, which): (_, Which) = read(&app, request).await?;
+    let (headers, which): (_, Back) = read(&app, request).await?;
     let leases = receipts(&which.receipts)?;
     let error = Text::cut(which.error);
     let kind = match which.kind.as_deref() {
@@ -193,19 +222,16 @@ pub(super) async fn nack(State(app): State<Arc<App>>, request: HttpRequest) -> R
 
 /// Makes leases longer.
 pub(super) async fn renew(State(app): State<Arc<App>>, request: HttpRequest) -> Result<Response, Failed> {
-    let (headers, which): (_, Which) = read(&app, request).await?;
+    let (headers, which): (_, Longer) = read(&app, request).await?;
     let leases = ExtendWhich::Receipts(receipts(&which.receipts)?);
-    let Some(lease_ms) = which.lease_ms else {
-        return Err(Failed::bad("lease_ms is missing: how long from now; nothing was changed"));
-    };
-    let extend = ask::Extend(Extend { leases, lease_ms });
+    let extend = ask::Extend(Extend { leases, lease_ms: which.lease_ms });
     Ok(settled(&ask(&app, &headers, extend, Vec::new()).await?.answer.results))
 }
 
 /// Shows messages without changing anything.
 pub(super) async fn peek(
     State(app): State<Arc<App>>,
-    Path(queue): Path<String>,
+    Path(queue): Path,
     Query(look): Query<Look>,
 ) -> Result<Response, Failed> {
     let state = match look.state.as_deref() {
@@ -240,4 +266,16 @@ pub(super) async fn peek(
 fn shown(view: &MessageView, content: &Bytes) -> Result<Value, Failed> {
     let (headers, body) = content::decode(content).map_err(|error| Failed::bad(error.to_string()))?;
     Ok(queue_json::message::peeked(view, &headers, &body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_whole_however_they_are_written() {
+        let read = |text: &str| whole(serde_json::from_str(text).expect("it is JSON")).to_string();
+        assert_eq!(read("{\"a\":[30.0,1e3,0.0,-0.0]}"), "{\"a\":[30,1000,0,-0.0]}");
+        assert_eq!(read("[1.5,-2.0,1e300,7]"), "[1.5,-2.0,1e+300,7]");
+    }
 }

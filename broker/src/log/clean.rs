@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -25,11 +25,13 @@ use super::format::payload::{Compacted, Retired};
 use super::format::u64_of;
 use super::group::sparse_size;
 use super::index::{Index, Run, Runs};
+use super::operation::Said;
 use super::segment::{Pin, Segment};
-use super::shared::{Shared, What};
+use super::shared::Shared;
 use super::sparse::{Named, SparseFiles};
 use super::{LiveBodies, LogError};
 use crate::complaint::Complaint;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// A file is copied if less than one part in so many of it is live.
@@ -59,14 +61,10 @@ struct Plan {
     upto: u64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Clean {
     /// A plan in place of the one before.
     pub(crate) fn plan(&self, live: LiveBodies, upto: u64) {
-        *lock(&self.plan) = Some(Plan { live: Arc::new(live), upto });
+        *self.plan.locked() = Some(Plan { live: Arc::new(live), upto });
         self.planned.notify_one();
     }
 }
@@ -79,7 +77,7 @@ pub struct Reading {
 
 impl Reading {
     pub(crate) fn new(shared: Arc<Shared>, indices: Vec<u64>) -> Self {
-        let mut reading = lock(&shared.clean.reading);
+        let mut reading = shared.clean.reading.locked();
         indices.iter().for_each(|index| *reading.entry(*index).or_default() += 1);
         drop(reading);
         Self { shared, indices }
@@ -94,7 +92,7 @@ impl std::fmt::Debug for Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        let mut reading = lock(&self.shared.clean.reading);
+        let mut reading = self.shared.clean.reading.locked();
         for index in &self.indices {
             if let Some(count) = reading.get_mut(index) {
                 *count -= 1;
@@ -109,7 +107,7 @@ impl Drop for Reading {
 /// Follows one plan after the other. Ends only by failing.
 pub(crate) async fn run(shared: &Arc<Shared>) -> LogError {
     loop {
-        let next = lock(&shared.clean.plan).take();
+        let next = shared.clean.plan.locked().take();
         let Some(plan) = next else {
             shared.clean.planned.notified().await;
             continue;
@@ -135,14 +133,14 @@ async fn follow(shared: &Arc<Shared>, plan: &Plan) -> Result<(), LogError> {
         let survey = Survey::of(shared, plan);
         if !survey.dead.is_empty() {
             let retired = Retired { files: survey.dead.clone(), imports_from: None };
-            shared.submit(|accept| accept.push(What::Retire(retired), None));
+            shared.submit(|accept| accept.push(Said::Retire(retired), None));
         }
         let chosen = survey.choose(shared)?;
         if chosen.is_empty() {
             return Ok(());
         }
         copy(shared, &plan.live, chosen).await?;
-        if lock(&shared.clean.plan).is_some() {
+        if shared.clean.plan.locked().is_some() {
             return Ok(());
         }
     }
@@ -183,7 +181,7 @@ impl<'a> Survey<'a> {
             (located.state.index.clone(), bound, located.written)
         };
         let reading: BTreeSet<FileId> =
-            lock(&shared.clean.reading).keys().filter_map(|entry| index.bodies(*entry)).collect();
+            shared.clean.reading.locked().keys().filter_map(|entry| index.bodies(*entry)).collect();
         let mut live = by_file(&index, &plan.live);
         let (mut dead, mut left) = (Vec::new(), Vec::new());
         for file in index.closed(bound, written).difference(&reading) {
@@ -224,7 +222,7 @@ impl<'a> Survey<'a> {
 struct Worth {
     /// Bytes of it that what is live takes.
     live_size: u64,
-    /// Its bytes.
+    /// Bytes of live bodies that the file holds.
     held: u64,
     /// It would be a part of a file of copies.
     is_small: bool,
@@ -283,7 +281,7 @@ async fn copy(shared: &Arc<Shared>, live: &LiveBodies, chosen: Vec<Left>) -> Res
     let compacted = Compacted { runs, files: gone.into_iter().collect() };
     let segments: Vec<_> = named.into_iter().map(|named| named.segment).collect();
     files.adopt();
-    shared.durable(|_| What::Compact(compacted, segments)).await
+    shared.durable(|_| Said::Compact(compacted, segments)).await
 }
 
 /// Runs of a new file: entries with nothing between them but what lay in files that are `gone` are one.

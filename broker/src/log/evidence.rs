@@ -93,7 +93,7 @@ pub(crate) struct Rest {
     pub(crate) blanks: Vec<u64>,
     /// Bytes from X to the end of what was being written, as far as that can be told.
     pub(crate) remains: u64,
-    /// All zeros.
+    /// All bytes from X to the end of the file are zero.
     pub(crate) blank: bool,
 }
 

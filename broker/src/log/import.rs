@@ -8,7 +8,8 @@ use queue_protocol::peer::LogId;
 
 use super::LogError;
 use super::index::{Imported, Run};
-use super::shared::{Shared, What};
+use super::operation::Said;
+use super::shared::Shared;
 use super::sparse::SparseFiles;
 
 /// Bodies on their way in; dropped unpublished, it leaves nothing behind.
@@ -59,7 +60,7 @@ impl Import {
         }
         let durable = self.shared.durable(|accept| {
             accept.tail.hide(import.from, import.to);
-            What::Import(import, segments)
+            Said::Import(import, segments)
         });
         self.files.adopt();
         durable.await

@@ -102,13 +102,13 @@ pub(crate) struct Imported {
     pub(crate) runs: Vec<Run>,
 }
 
-/// Files and runs.
+/// Which files belong to the log, and which entries lie in which of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Index {
     /// Every file whose records count, the one being written included.
     pub(crate) files: BTreeSet<FileId>,
     pub(crate) runs: Runs,
-    /// Oldest first.
+    /// Imports of snapshots, the oldest first.
     pub(crate) imports: Vec<Imported>,
 }
 

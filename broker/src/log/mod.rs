@@ -15,11 +15,13 @@ mod evidence;
 pub mod examples;
 mod format;
 mod group;
-mod handle;
 mod import;
 mod index;
 mod keeper;
 mod kept;
+#[expect(clippy::module_inception, reason = "one looks for `Log` there")]
+mod log;
+mod operation;
 mod pool;
 mod reader;
 mod recovery;
@@ -29,6 +31,7 @@ mod segment;
 mod shared;
 mod sparse;
 mod state;
+mod step;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -48,9 +51,9 @@ use queue_protocol::peer::{EntryKind, LogId, Vote};
 use crate::fs::DiskError;
 use crate::stages::Stages;
 
+pub use self::log::Log;
 pub use clean::Reading;
 pub use format::record::Kind;
-pub use handle::Log;
 pub use import::Import;
 pub use keeper::Keeper;
 pub use state::{Anchor, Floor};
@@ -60,9 +63,9 @@ pub use writer::Writer;
 /// An entry as the log keeps it. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which.
+    /// Term, leader and index.
     pub id: LogId,
-    /// What it is.
+    /// What the entry is to Raft.
     pub kind: EntryKind,
     /// The command section; opaque here.
     pub commands: Bytes,
@@ -126,7 +129,7 @@ impl LogOptions {
 /// What openraft wants to know at start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct LogState {
-    /// The newest vote.
+    /// The newest vote that was saved.
     pub vote: Option<Vote>,
     /// The newest commit mark, not beyond the last entry.
     pub committed: Option<LogId>,
@@ -136,7 +139,7 @@ pub struct LogState {
     pub last: Option<LogId>,
 }
 
-/// What recovery found.
+/// What recovery found and did.
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// Bytes of an unfinished tail that were cut.
@@ -148,15 +151,15 @@ pub struct Recovered {
 /// Why the log cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The disk failed.
+    /// An operation of the disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Bytes that were durable are not what was written.
     #[error("{} is corrupt at offset {offset}: {what}", path.display())]
     Corrupt {
-        /// Which file.
+        /// The file that is damaged.
         path: PathBuf,
-        /// Where in it.
+        /// Offset of the damage in bytes.
         offset: u64,
         /// What is wrong, with the Raft index if known.
         what: String,
@@ -168,9 +171,9 @@ pub enum LogError {
         path.display()
     )]
     Unknown {
-        /// Which file.
+        /// The file that holds the record.
         path: PathBuf,
-        /// Where in it.
+        /// Offset of the record in bytes.
         offset: u64,
         /// The record's kind, by number.
         kind: u8,
@@ -182,7 +185,7 @@ pub enum LogError {
     /// A content that should be here is not.
     #[error("no body {ordinal} of entry {index}")]
     NoBody {
-        /// Raft index.
+        /// Raft index of the entry.
         index: u64,
         /// Row of its body table.
         ordinal: u32,
@@ -190,7 +193,7 @@ pub enum LogError {
     /// A content that was handed in is not what its row says, or out of order.
     #[error("body {ordinal} of entry {index} does not match its row")]
     Mismatch {
-        /// Raft index.
+        /// Raft index of the entry.
         index: u64,
         /// Row of its body table.
         ordinal: u32,
@@ -216,7 +219,7 @@ pub type LiveBodies = Vec<(u64, Range<u32>)>;
 /// Whether contents are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
-    /// Yes.
+    /// Entries come with their contents.
     With,
     /// No: only commands and table.
     Without,
@@ -227,7 +230,7 @@ pub enum Contents {
 pub enum Lack {
     /// Room on the disk.
     Room,
-    /// File descriptors.
+    /// File descriptors of the process.
     Descriptors,
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use super::format::file_id::FileId;
 use super::format::{u64_of, usize_of};
 use super::segment::Segment;
 use crate::fs::{Disk, DiskResult, File, Open};
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// On a block's boundary, so that it goes to the disk without a copy.
@@ -48,7 +49,7 @@ struct Inner {
     freed: Vec<(Arc<Segment>, Instant)>,
 }
 
-/// Spares, by number.
+/// Spares by number, and what has become of the files that were freed.
 #[derive(Debug)]
 pub(crate) struct Pool {
     inner: Mutex<Inner>,
@@ -87,7 +88,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// Spares that are ready.

@@ -1,7 +1,7 @@
 //! Reads entries and bodies from files, and believes nothing it reads.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
@@ -16,6 +16,7 @@ use super::scan::Scan;
 use super::segment::{Pin, Segment};
 use super::{Contents, Entry, LogError};
 use crate::fs::{Disk, DiskResult, File, Open};
+use crate::locked::Locked as _;
 
 /// Bytes of footers' tables kept.
 const TABLES_SIZE_MAX: usize = 16 << 20;
@@ -50,10 +51,6 @@ pub(crate) struct Reader {
     bodies: Mutex<Cache<(FileId, u32), Bodies>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Reader {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, seed: u64, handles_max: usize) -> Self {
         Self {
@@ -69,14 +66,14 @@ impl Reader {
     /// The table of a file that has just been closed.
     pub(crate) fn keep_table(&self, file: FileId, rows: Vec<Row>) {
         let size = rows.len() * ROW_SIZE;
-        lock(&self.tables).insert(file, rows.into(), size);
+        self.tables.locked().insert(file, rows.into(), size);
     }
 
     /// Does what opens a file; if no descriptor is left, again without the files kept open here.
     fn having_descriptors<T>(&self, open: impl Fn() -> DiskResult<T>) -> DiskResult<T> {
         match open() {
             Err(error) if error.is_out_of_descriptors() => {
-                lock(&self.handles).clear();
+                self.handles.locked().clear();
                 open()
             }
             opened => opened,
@@ -85,8 +82,8 @@ impl Reader {
 
     /// Forgets a file that is no longer part of the log.
     pub(crate) fn forget(&self, file: FileId) {
-        lock(&self.handles).remove(file);
-        lock(&self.tables).remove(file);
+        self.handles.locked().remove(file);
+        self.tables.locked().remove(file);
     }
 
     /// The place of entry `index` in a closed file, by its footer.
@@ -100,12 +97,12 @@ impl Reader {
 
     /// The places of all entries in a closed file.
     pub(crate) fn table(&self, segment: &Segment) -> Result<Arc<[Row]>, LogError> {
-        let kept = lock(&self.tables).get(segment.id);
+        let kept = self.tables.locked().get(segment.id);
         if let Some(rows) = kept {
             return Ok(rows);
         }
         let rows: Arc<[Row]> = self.load_table(segment)?.into();
-        lock(&self.tables).insert(segment.id, Arc::clone(&rows), rows.len() * ROW_SIZE);
+        self.tables.locked().insert(segment.id, Arc::clone(&rows), rows.len() * ROW_SIZE);
         Ok(rows)
     }
 
@@ -123,12 +120,12 @@ impl Reader {
     }
 
     fn read(&self, segment: &Segment, offset: u64, count: usize) -> DiskResult<Vec<u8>> {
-        let kept = lock(&self.handles).get(segment.id);
+        let kept = self.handles.locked().get(segment.id);
         let file = match kept {
             Some(file) => file,
             None => {
                 let file = self.having_descriptors(|| self.disk.open(&segment.path, Open::Read))?;
-                lock(&self.handles).insert(segment.id, Arc::clone(&file), 1);
+                self.handles.locked().insert(segment.id, Arc::clone(&file), 1);
                 file
             }
         };
@@ -192,14 +189,14 @@ impl Reader {
 
     fn body_table(&self, spot: &Spot) -> Result<Bodies, LogError> {
         let key = (spot.pin.id, spot.row.offset);
-        if let Some(kept) = lock(&self.bodies).get(key) {
+        if let Some(kept) = self.bodies.locked().get(key) {
             return Ok(kept);
         }
         let wanted = spot.row.size.saturating_sub(spot.row.bodies_size);
         let bytes = Bytes::from(self.read(&spot.pin, u64::from(spot.row.offset), wanted as usize)?);
         let prefix = self.prefix(spot, &bytes)?;
         let kept = (prefix.head.bodies_offset(prefix.sparse), prefix.table);
-        lock(&self.bodies).insert(key, kept.clone(), bytes.len());
+        self.bodies.locked().insert(key, kept.clone(), bytes.len());
         Ok(kept)
     }
 

@@ -27,6 +27,7 @@ use super::scan::{Found, Scan};
 use super::segment::Segment;
 use super::shared::Located;
 use super::state::State;
+use super::step::Step;
 use super::{LogError, LogOptions};
 use crate::fs::{Disk, File, Open};
 use crate::mutants::{self, Mutant};
@@ -105,7 +106,7 @@ pub(crate) fn replay(scan: &mut Scan, opening: &Found, seed: u64) -> Result<Repl
             if (footer.records, footer.headers) != (cursor.records, cursor.headers) {
                 return Err(scan.corrupt(found.offset, "the footer does not match the segment's records"));
             }
-            // It may be written anew.
+            // `repair_table` may rewrite the table, so its range must lie before the footer.
             let table_end = footer.table_offset.checked_add(footer.table_size());
             if footer.table_offset < records_end || table_end.is_none_or(|end| end > found.offset) {
                 return Err(scan.corrupt(found.offset, "the footer's table does not lie before it"));
@@ -136,48 +137,33 @@ fn pass(scan: &mut Scan, cursor: &mut Cursor, found: &Found) -> Result<(), LogEr
 /// What a record does to the state. Records are checked before: an error means that they contradict each other.
 fn apply(state: &mut State, rows: &mut Vec<Row>, file: FileId, found: &Found) -> Result<(), String> {
     let id = found.header.id;
-    match &found.payload {
+    let step = match &found.payload {
         Payload::Entry(head) if found.header.kind == Kind::Entry as u8 => {
-            if !state.follows(id) {
-                return Err(format!("entry {} does not follow the last", id.index));
-            }
-            state.append(id, file);
             let narrow = |size: u64| u32::try_from(size).map_err(|_| "the segment is too large".to_owned());
-            rows.push(Row {
+            let row = Row {
                 index: id.index,
                 offset: narrow(found.offset)?,
                 size: found.header.size,
                 bodies: head.rows,
                 bodies_size: narrow(head.bodies_size)?,
-            });
+            };
+            Step::Entry(id, row)
         }
-        Payload::Vote(vote) => state.vote = Some(*vote),
-        Payload::Truncate(keep) => {
-            state.truncate_after(*keep);
-            let last = state.last.map(|last| last.index);
-            while rows.last().is_some_and(|row| Some(row.index) > last) {
-                rows.pop();
-            }
-        }
-        Payload::Purge(upto) => state.purge_upto(*upto),
-        Payload::Commit(mark) => state.committed = *mark,
-        Payload::Seal => {}
-        Payload::Import(import) => {
-            let inside = |run: &super::index::Run| run.first >= import.from && run.last <= import.to;
-            if !import.runs.iter().all(inside) {
-                return Err("an import names entries outside of its range".to_owned());
-            }
-            state.import(import.clone());
-        }
-        Payload::Retire(retired) => state.retire(retired),
-        Payload::Compact(compacted) => state.compact(compacted),
-        Payload::Floors(floors) => state.floors.clone_from(floors),
-        Payload::Anchor(anchor) => state.anchor = Some(*anchor),
+        Payload::Vote(vote) => Step::Vote(*vote),
+        Payload::Truncate(keep) => Step::Truncate(*keep),
+        Payload::Purge(upto) => Step::Purge(*upto),
+        Payload::Commit(mark) => Step::Commit(*mark),
+        Payload::Seal => Step::Seal,
+        Payload::Import(import) => Step::Import(import),
+        Payload::Retire(retired) => Step::Retire(retired),
+        Payload::Compact(compacted) => Step::Compact(compacted),
+        Payload::Floors(floors) => Step::Floors(floors),
+        Payload::Anchor(anchor) => Step::Anchor(*anchor),
         Payload::Entry(_) | Payload::Opening(_) | Payload::Footer(_) => {
             return Err("a record that does not belong here".to_owned());
         }
-    }
-    Ok(())
+    };
+    step.apply(state, rows, file)
 }
 
 /// Footer and table share one sync, so a crash may leave the footer alone; the records say what the table was.
@@ -201,15 +187,7 @@ pub(crate) async fn recover(
     wake: &Arc<Notify>,
 ) -> Result<Outcome, LogError> {
     let (disk, seed) = (&**disk, options.seed);
-    // A name that a killed process gave may not be durable yet, and records will be acknowledged under it.
-    disk.sync_dir(dir).await?;
-    remove(disk, dir, |name| name.ends_with(".tmp")).await?;
-    let files = files(disk, dir)?;
-    for id in &files {
-        let file = disk.open(&dir.join(id.name()), Open::Write)?;
-        file.sync().await?;
-        file.drop_cache()?;
-    }
+    let files = made_durable(disk, dir).await?;
     let Some((mut scan, opening)) = last_opened(disk, dir, &files, seed, Open::WriteBlocks)? else {
         return Err(LogError::Corrupt {
             path: dir.to_owned(),
@@ -218,63 +196,17 @@ pub(crate) async fn recover(
         });
     };
     let FileId::Segment(number) = scan.id else { unreachable!("only segments were looked at") };
-    let Replayed { state, rows, mut cursor, end, footer, zeroed } = replay(&mut scan, &opening, seed)?;
+    let replayed = replay(&mut scan, &opening, seed)?;
     let last = scan.id;
-    let after: Vec<FileId> =
-        files.iter().copied().filter(|id| matches!(id, FileId::Segment(_)) && *id > last).collect();
-    if let Some((gap, _)) = after.iter().zip(number + 1..).find(|(id, next)| **id != FileId::Segment(*next)) {
-        return Err(LogError::Corrupt {
-            path: dir.join(gap.name()),
-            offset: 0,
-            what: format!("segments between {} and this one are missing", last.name()),
-        });
+    let after = segments_after(dir, &files, last, number)?;
+    check_sealed(disk, dir, options, &replayed.state, &opening, last)?;
+    if let Some(footer) = &replayed.footer {
+        repair_table(&mut scan, footer, &replayed.rows).await?;
     }
-    check_sealed(disk, dir, options, &state, &opening, last)?;
-    if let Some(footer) = &footer {
-        repair_table(&mut scan, footer, &rows).await?;
-    }
-
     let mut spares = spares(disk, dir, &after)?;
-    let mut torn_bytes = 0;
-    let mut next = match after.first() {
-        Some(id) if footer.is_some() => Some(Scan::open(disk, dir, *id, seed, Open::WriteBlocks)?),
-        _ => None,
-    };
-    let (scan_at_x, x) = match (&mut next, footer) {
-        (Some(next), _) => (Some(next), 0),
-        (None, Some(_)) => (None, 0),
-        (None, None) => (Some(&mut scan), end),
-    };
-    let beyond = options.snapshot_upto > state.covered();
-    let successors = &after[usize::from(footer.is_some()).min(after.len())..];
-    let succeeded = is_written(disk, dir, successors, seed)?;
-    if let Some(at_x) = scan_at_x {
-        let rest = evidence::look(at_x, x, cursor.next.sequence, zeroed && footer.is_none())?;
-        let facts =
-            Facts { proven: rest.proof.is_some(), succeeded, covered: beyond, remains: rest.remains > 0 };
-        if let Verdict::Corrupt(why) = evidence::judge(facts) {
-            return Err(corrupt(at_x, rest.place, &state, why));
-        }
-        for offset in &rest.blanks {
-            at_x.file.write_at(&[IoSlice::new(&[0; 4_096])], *offset)?;
-        }
-        if !rest.blanks.is_empty() {
-            at_x.file.sync().await?;
-        }
-        torn_bytes = rest.remains;
-        if footer.is_some()
-            && let Some(first) = spares.front_mut()
-        {
-            first.zeroed = rest.blank;
-        }
-    } else if beyond {
-        let facts = Facts { covered: true, ..Facts::default() };
-        let Verdict::Corrupt(why) = evidence::judge(facts) else {
-            unreachable!("a covered index is evidence")
-        };
-        return Err(corrupt(&scan, end, &state, why));
-    }
+    let torn_bytes = cut_tail(disk, dir, options, &mut scan, &replayed, &after, &mut spares).await?;
 
+    let Replayed { state, rows, mut cursor, end, footer, .. } = replayed;
     let freed = leftovers(disk, dir, &files, &state, last, wake).await?;
     cursor.epoch += 1;
     cursor.durable = cursor.next.sequence - 1;
@@ -297,6 +229,82 @@ pub(crate) async fn recover(
         freed,
         torn_bytes,
     })
+}
+
+/// The files of the log, whose names and bytes are durable from here on; what was left unfinished beside them is removed.
+async fn made_durable(disk: &dyn Disk, dir: &Path) -> Result<Vec<FileId>, LogError> {
+    // A name that a killed process gave may not be durable yet, and records will be acknowledged under it.
+    disk.sync_dir(dir).await?;
+    remove(disk, dir, |name| name.ends_with(".tmp")).await?;
+    let files = files(disk, dir)?;
+    for id in &files {
+        let file = disk.open(&dir.join(id.name()), Open::Write)?;
+        file.sync().await?;
+        file.drop_cache()?;
+    }
+    Ok(files)
+}
+
+/// The prepared segments behind `last`, whose number is `number`.
+fn segments_after(dir: &Path, files: &[FileId], last: FileId, number: u64) -> Result<Vec<FileId>, LogError> {
+    let after: Vec<FileId> =
+        files.iter().copied().filter(|id| matches!(id, FileId::Segment(_)) && *id > last).collect();
+    match after.iter().zip(number + 1..).find(|(id, next)| **id != FileId::Segment(*next)) {
+        None => Ok(after),
+        Some((gap, _)) => Err(LogError::Corrupt {
+            path: dir.join(gap.name()),
+            offset: 0,
+            what: format!("segments between {} and this one are missing", last.name()),
+        }),
+    }
+}
+
+/// Cuts off what is unfinished behind the last record, if nothing proves that it was durable; the bytes of that.
+async fn cut_tail(
+    disk: &dyn Disk,
+    dir: &Path,
+    options: &LogOptions,
+    scan: &mut Scan,
+    replayed: &Replayed,
+    after: &[FileId],
+    spares: &mut VecDeque<Spare>,
+) -> Result<u64, LogError> {
+    let Replayed { state, cursor, end, footer, zeroed, .. } = replayed;
+    let beyond = options.snapshot_upto > state.covered();
+    let closed = footer.is_some();
+    let successors = &after[usize::from(closed).min(after.len())..];
+    let succeeded = is_written(disk, dir, successors, options.seed)?;
+    let mut next = match after.first() {
+        Some(id) if closed => Some(Scan::open(disk, dir, *id, options.seed, Open::WriteBlocks)?),
+        _ => None,
+    };
+    let (at_x, x) = match (&mut next, closed) {
+        (Some(next), _) => (next, 0),
+        (None, false) => (scan, *end),
+        (None, true) if !beyond => return Ok(0),
+        (None, true) => {
+            let facts = Facts { covered: true, ..Facts::default() };
+            let Verdict::Corrupt(why) = evidence::judge(facts) else {
+                unreachable!("a covered index is evidence")
+            };
+            return Err(corrupt(scan, *end, state, why));
+        }
+    };
+    let rest = evidence::look(at_x, x, cursor.next.sequence, *zeroed && !closed)?;
+    let facts = Facts { proven: rest.proof.is_some(), succeeded, covered: beyond, remains: rest.remains > 0 };
+    if let Verdict::Corrupt(why) = evidence::judge(facts) {
+        return Err(corrupt(at_x, rest.place, state, why));
+    }
+    for offset in &rest.blanks {
+        at_x.file.write_at(&[IoSlice::new(&[0; 4_096])], *offset)?;
+    }
+    if !rest.blanks.is_empty() {
+        at_x.file.sync().await?;
+    }
+    if closed && let Some(first) = spares.front_mut() {
+        first.zeroed = rest.blank;
+    }
+    Ok(rest.remains)
 }
 
 /// One of these segments was written to, though its opening is not there: everything before it was synced first.

@@ -40,7 +40,7 @@ impl Segment {
 pub(crate) struct Pin(Arc<Segment>);
 
 impl Pin {
-    /// One more.
+    /// Another pin of the same file.
     pub(crate) fn again(&self) -> Self {
         self.0.pin()
     }

@@ -10,46 +10,23 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::peer::LogId;
 use tokio::sync::{Notify, oneshot};
 
 use super::clean::Clean;
 use super::format::file_id::FileId;
 use super::format::footer::Row;
-use super::format::payload::{Compacted, Retired};
-use super::index::Imported;
+use super::operation::{Operation, What};
 use super::pool::Pool;
 use super::reader::{Reader, Spot};
 use super::segment::Segment;
 use super::state::{Anchor, Floor, State};
 use super::tail::Tail;
-use super::{Done, Entry, Lack, LogError, LogOptions, LogState};
+use super::{Done, Lack, LogError, LogOptions, LogState};
 use crate::fs::Disk;
-
-/// Something to be written, in the order it was asked for.
-pub(crate) struct Operation {
-    pub(crate) number: u64,
-    pub(crate) what: What,
-    pub(crate) done: Option<Done>,
-}
-
-pub(crate) enum What {
-    Entry(Entry),
-    Vote(Vote),
-    Truncate(Option<LogId>),
-    Purge(LogId),
-    Commit(Option<LogId>),
-    Seal,
-    Import(Imported, Vec<Arc<Segment>>),
-    Retire(Retired),
-    Compact(Compacted, Vec<Arc<Segment>>),
-    Floors(Vec<Floor>),
-    Anchor(Anchor),
-    /// Only to be told when everything before is durable.
-    Nothing,
-}
+use crate::locked::Locked as _;
 
 /// How far the log's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +60,9 @@ pub(crate) struct Accept {
 }
 
 impl Accept {
-    pub(crate) fn push(&mut self, what: What, done: Option<Done>) {
+    pub(crate) fn push(&mut self, what: impl Into<What>, done: Option<Done>) {
         self.number += 1;
-        self.pending.push(Operation { number: self.number, what, done });
+        self.pending.push(Operation { number: self.number, what: what.into(), done });
     }
 
     /// `purged ≤ last`, and the tail is in order.
@@ -101,7 +78,7 @@ pub(crate) struct Located {
     pub(crate) segments: BTreeMap<FileId, Arc<Segment>>,
     /// The file being written.
     pub(crate) written: FileId,
-    /// Its entries.
+    /// Rows of the entries in the file being written.
     pub(crate) rows: Vec<Row>,
     /// The number the next sparse file gets.
     pub(crate) sparse_next: u64,
@@ -167,18 +144,18 @@ impl Shared {
     }
 
     pub(crate) fn accept(&self) -> MutexGuard<'_, Accept> {
-        self.accept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.accept.locked()
     }
 
     pub(crate) fn located(&self) -> MutexGuard<'_, Located> {
-        self.located.lock().unwrap_or_else(PoisonError::into_inner)
+        self.located.locked()
     }
 
     /// Accepts an operation; what it gives is ready when that is durable.
-    pub(crate) fn durable<F: FnOnce(&mut Accept) -> What>(
+    pub(crate) fn durable<W: Into<What>, F: FnOnce(&mut Accept) -> W>(
         self: &Arc<Self>,
         what: F,
-    ) -> impl Future<Output = Result<(), LogError>> + Send + use<F> {
+    ) -> impl Future<Output = Result<(), LogError>> + Send + use<W, F> {
         let (sender, receiver) = oneshot::channel();
         let done: Done = Box::new(move || {
             let _nobody_waits = sender.send(());

@@ -11,9 +11,9 @@ use super::index::{Imported, Index, Run};
 /// What a peer is known to have had on its disk; below it, it is not the peer it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
-    /// Which peer.
+    /// The peer, by number.
     pub node: NodeId,
-    /// Its data directory.
+    /// The data directory of the peer.
     pub store: StoreId,
     /// How often its log had been opened.
     pub epoch: u32,
@@ -23,7 +23,7 @@ pub struct Floor {
     pub acknowledged: u64,
     /// Term of the highest vote it gave; 0 if none is known.
     pub term: u64,
-    /// For whom.
+    /// The node that the vote was for.
     pub voted: NodeId,
     /// It has spoken TLS, and is not dialed in the clear any more.
     pub secured: bool,
@@ -152,7 +152,7 @@ impl State {
         (next <= last).then_some(next)
     }
 
-    /// What always holds.
+    /// Asserts that the records do not contradict each other.
     pub(crate) fn check(&self) {
         let contradiction = self.contradiction();
         assert!(contradiction.is_none(), "{contradiction:?}");

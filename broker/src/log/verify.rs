@@ -24,13 +24,13 @@ use crate::fs::{Disk, Open};
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which file.
+    /// The file that is damaged.
     pub path: PathBuf,
-    /// Where in it.
+    /// Offset of the damage in bytes.
     pub offset: u64,
     /// The Raft index concerned, if known.
     pub index: Option<u64>,
-    /// What is wrong.
+    /// What is wrong, in words.
     pub what: String,
     /// What a node does about it.
     pub then: Then,
@@ -55,13 +55,13 @@ pub struct Report {
     pub mended: Vec<Finding>,
     /// Files that hold records.
     pub files: u64,
-    /// Prepared files.
+    /// How many prepared files there are.
     pub spares: u64,
-    /// Records read.
+    /// How many records were read.
     pub records: u64,
     /// Entries among them, whole or sparse.
     pub entries: u64,
-    /// Bodies of those.
+    /// How many bodies the entries have.
     pub bodies: u64,
     /// Bytes of all records.
     pub bytes: u64,
@@ -69,7 +69,7 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Entries up to here are no longer log, if a node starts.
     pub purged: Option<LogId>,
-    /// The last entry.
+    /// The last entry of the log.
     pub last: Option<LogId>,
     /// What is known to be committed.
     pub committed: Option<LogId>,
@@ -78,13 +78,13 @@ pub struct Report {
 /// A record, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dumped {
-    /// The file.
+    /// The file that holds the record.
     pub path: PathBuf,
-    /// Where in it.
+    /// Offset of the record in bytes.
     pub offset: u64,
-    /// Bytes.
+    /// Size of the record in bytes, without padding.
     pub size: u32,
-    /// What it says.
+    /// What kind of record it is.
     pub kind: Kind,
     /// Its place in the stream.
     pub sequence: u64,
@@ -263,6 +263,35 @@ fn look_at_spare(
     Ok(())
 }
 
+/// The opening must follow the file before.
+fn misplaced(scan: &Scan, before: Option<(FileId, Expected, u64)>, opening: &Found) -> Option<Finding> {
+    let place = Expected { sequence: opening.header.sequence, chain: opening.header.chain };
+    let is_wrong = before.is_some_and(|(id, expected, _)| id == scan.id && expected != place);
+    is_wrong.then(|| finding(&scan.path, 0, None, "the opening does not follow the segment before"))
+}
+
+/// Reads the opening of a file. Gives what the next record must say, if that can be told, and where it may lie; `None` if
+/// nothing behind it can be read.
+fn walk_opening(
+    scan: &mut Scan,
+    before: Option<(FileId, Expected, u64)>,
+    report: &mut Report,
+    each: Each<'_>,
+) -> Result<Option<(Option<Expected>, u64)>, LogError> {
+    match scan.opening() {
+        Ok(Some(opening)) => {
+            report.findings.extend(misplaced(scan, before, &opening));
+            count(report, scan, &opening, each);
+            Ok(Some((Some(opening.next()), opening.end())))
+        }
+        Ok(None) => {
+            report.findings.push(finding(&scan.path, 0, None, "the opening is damaged"));
+            Ok(Some((None, 0)))
+        }
+        Err(error) => push_error(report, error).map(|()| None),
+    }
+}
+
 /// Reads one file; gives what its successor must say if it is closed.
 fn walk_file(
     scan: &mut Scan,
@@ -274,33 +303,8 @@ fn walk_file(
     report.files += 1;
     let mut rows: BTreeMap<u64, Row> = BTreeMap::new();
     let mut index = None;
-    let mut end = 0;
-    let mut next = None;
-    let mut whole = true;
-    match scan.opening() {
-        Ok(Some(opening)) => {
-            let place = Expected { sequence: opening.header.sequence, chain: opening.header.chain };
-            if before.is_some_and(|(id, expected, _)| id == scan.id && expected != place) {
-                report.findings.push(finding(
-                    &scan.path,
-                    0,
-                    None,
-                    "the opening does not follow the segment before",
-                ));
-            }
-            next = Some(opening.next());
-            end = opening.end();
-            count(report, scan, &opening, each);
-        }
-        Ok(None) => {
-            whole = false;
-            report.findings.push(finding(&scan.path, 0, None, "the opening is damaged"));
-        }
-        Err(error) => {
-            push_error(report, error)?;
-            return Ok(None);
-        }
-    }
+    let Some((mut next, mut end)) = walk_opening(scan, before, report, each)? else { return Ok(None) };
+    let mut whole = next.is_some();
     loop {
         let found = match next.map(|next| scan.next(end, next)).transpose() {
             Ok(found) => found.flatten(),

@@ -6,24 +6,23 @@
 //! ```
 
 use std::io::IoSlice;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use queue_protocol::peer::LogId;
 use queue_protocol::response::WriteStage;
 use tokio::time::Instant;
 
 use super::format::file_id::FileId;
 use super::format::footer::{Footer, Row, encode_rows, reserve};
-use super::format::opening::{
-    ANCHOR_SIZE, FLOOR_SIZE, Opening, put_anchor, put_floors, put_import, size_of_state,
-};
-use super::format::payload::{Compacted, Retired, put_compacted, put_files};
-use super::format::record::{FLAG_SET, HEADER_SIZE, Kind, NO_ID};
+use super::format::opening::{Opening, size_of_state};
+use super::format::record::{HEADER_SIZE, Kind, NO_ID};
 use super::format::{block_up, record_up, u32_of, u64_of};
 use super::group::{Cursor, Group, entry_size};
 use super::keeper::RETRY_AFTER;
+use super::operation::{Operation, Said, Unplaced, What};
 use super::segment::Segment;
-use super::shared::{Operation, Phase, Shared, What};
+use super::shared::{Located, Phase, Shared};
+use super::step::Step;
 use super::{Done, Lack, LogError};
 use crate::complaint::Complaint;
 use crate::fs::{DiskError, File, Open};
@@ -41,6 +40,8 @@ pub struct Writer {
     freed: Vec<Arc<Segment>>,
     /// The newest operation of the group.
     operation: u64,
+    /// The indexes of the entries of the group.
+    entries: Option<RangeInclusive<u64>>,
     /// No seal was written since the last record that says something.
     unproven: bool,
 }
@@ -74,6 +75,7 @@ impl Writer {
             dones: Vec::new(),
             freed: Vec::new(),
             operation: 0,
+            entries: None,
             unproven: false,
         }
     }
@@ -113,14 +115,13 @@ impl Writer {
         let mut operations = std::mem::take(&mut accept.pending);
         if accept.mark && (mark_alone || !operations.is_empty()) {
             accept.mark = false;
-            let what = What::Commit(accept.state.committed);
-            operations.push(Operation { number: accept.number, what, done: None });
-            if let Some(floors) = accept.floors.take() {
-                operations.push(Operation { number: accept.number, what: What::Floors(floors), done: None });
-            }
-            if let Some(anchor) = accept.anchor.take() {
-                operations.push(Operation { number: accept.number, what: What::Anchor(anchor), done: None });
-            }
+            let marks = [
+                Some(Said::Commit(accept.state.committed)),
+                accept.floors.take().map(Said::Floors),
+                accept.anchor.take().map(Said::Anchor),
+            ];
+            operations
+                .extend(marks.into_iter().flatten().map(|said| Operation::unasked(accept.number, said)));
         }
         (operations, accept.phase)
     }
@@ -130,7 +131,7 @@ impl Writer {
         let (mut operations, _) = self.take(true);
         if self.unproven || !operations.is_empty() {
             let number = operations.last().map_or(self.operation, |last| last.number);
-            operations.push(Operation { number, what: What::Seal, done: None });
+            operations.push(Operation::unasked(number, Said::Seal));
             self.write(operations).await?;
         }
         Ok(())
@@ -150,110 +151,40 @@ impl Writer {
     }
 
     async fn put(&mut self, what: &What) -> Result<(), LogError> {
-        let (size, more_rows) = match what {
-            What::Nothing => return Ok(()),
-            What::Entry(entry) => (entry_size(entry), 1),
-            What::Import(import, _) => (u64_of(HEADER_SIZE + 24 + import.runs.len() * 24), 0),
-            What::Retire(retired) => (u64_of(HEADER_SIZE + retired.files.len() * 8), 0),
-            What::Compact(compacted, _) => {
-                (u64_of(HEADER_SIZE + 8 + compacted.runs.len() * 24 + compacted.files.len() * 8), 0)
-            }
-            What::Floors(floors) => (u64_of(HEADER_SIZE + floors.len() * FLOOR_SIZE), 0),
-            What::Anchor(_) => (u64_of(HEADER_SIZE + ANCHOR_SIZE), 0),
-            _ => (u64_of(HEADER_SIZE), 0),
-        };
-        let rows = self.shared.located().rows.len() + more_rows;
-        if !self.written.as_ref().is_some_and(|written| written.fits(self.group.end() + size, rows)) {
-            self.roll(size).await?;
-        }
-        self.unproven |= !matches!(what, What::Seal);
-        let (group, cursor) = (&mut self.group, &mut self.cursor);
-        let flagged = |id: Option<LogId>| id.map_or((0, NO_ID), |id| (FLAG_SET, id));
         match what {
             What::Nothing => {}
             What::Entry(entry) => {
-                let row = group.entry(cursor, entry);
-                let mut located = self.shared.located();
-                let written = located.written;
-                located.rows.push(row);
-                located.state.append(entry.id, written);
+                self.make_room(entry_size(entry), 1).await?;
+                self.unproven = true;
+                let row = self.group.entry(&mut self.cursor, entry);
+                let first = self.entries.take().map_or(entry.id.index, |entries| *entries.start());
+                self.entries = Some(first..=entry.id.index);
+                take_note(&mut self.shared.located(), Step::Entry(entry.id, row));
             }
-            What::Vote(vote) => {
-                let id = LogId { term: vote.term, leader: vote.node, index: 0 };
-                group.record(cursor, Kind::Vote, u16::from(vote.committed), id, &[]);
-                self.shared.located().state.vote = Some(*vote);
-            }
-            What::Truncate(keep) => {
-                let (flags, id) = flagged(*keep);
-                group.record(cursor, Kind::Truncate, flags, id, &[]);
+            What::Said(said) => {
+                let Unplaced { kind, flags, id, payload } = said.record();
+                self.make_room(u64_of(HEADER_SIZE + payload.len()), 0).await?;
+                self.unproven = !matches!(said, Said::Seal);
+                self.group.record(&mut self.cursor, kind, flags, id, &payload);
                 let mut located = self.shared.located();
-                located.state.truncate_after(*keep);
-                let last = located.state.last.map(|last| last.index);
-                while located.rows.last().is_some_and(|row| Some(row.index) > last) {
-                    located.rows.pop();
+                located.segments.extend(said.added().iter().map(|added| (added.id, Arc::clone(added))));
+                take_note(&mut located, said.step());
+                for file in said.freed() {
+                    self.freed.extend(located.segments.remove(file));
                 }
-            }
-            What::Purge(upto) => {
-                group.record(cursor, Kind::Purge, 0, *upto, &[]);
-                self.shared.located().state.purge_upto(*upto);
-            }
-            What::Commit(committed) => {
-                let (flags, id) = flagged(*committed);
-                group.record(cursor, Kind::Commit, flags, id, &[]);
-                self.shared.located().state.committed = *committed;
-            }
-            What::Seal => {
-                group.record(cursor, Kind::Seal, 0, NO_ID, &[]);
-                self.unproven = false;
-            }
-            What::Import(import, segments) => {
-                let mut payload = Vec::new();
-                put_import(&mut payload, import);
-                group.record(cursor, Kind::Import, 0, NO_ID, &payload);
-                let mut located = self.shared.located();
-                located.segments.extend(segments.iter().map(|segment| (segment.id, Arc::clone(segment))));
-                located.state.import(import.clone());
-            }
-            What::Retire(retired) => self.retire(retired),
-            What::Compact(compacted, segments) => self.compact(compacted, segments),
-            What::Floors(floors) => {
-                let mut payload = Vec::new();
-                put_floors(&mut payload, floors);
-                group.record(cursor, Kind::Floors, 0, NO_ID, &payload);
-                self.shared.located().state.floors.clone_from(floors);
-            }
-            What::Anchor(anchor) => {
-                let mut payload = Vec::new();
-                put_anchor(&mut payload, anchor);
-                group.record(cursor, Kind::Anchor, 0, NO_ID, &payload);
-                self.shared.located().state.anchor = Some(*anchor);
             }
         }
         Ok(())
     }
 
-    fn retire(&mut self, retired: &Retired) {
-        let mut payload = Vec::new();
-        put_files(&mut payload, &retired.files);
-        let (flags, index) = retired.imports_from.map_or((0, 0), |bound| (FLAG_SET, bound));
-        self.group.record(&mut self.cursor, Kind::Retire, flags, LogId { index, ..NO_ID }, &payload);
-        let mut located = self.shared.located();
-        located.state.retire(retired);
-        for file in &retired.files {
-            self.freed.extend(located.segments.remove(file));
+    /// Opens the next segment unless this one has room for a record of `size` bytes, and `more` rows in its footer.
+    async fn make_room(&mut self, size: u64, more: usize) -> Result<(), LogError> {
+        let rows = self.shared.located().rows.len() + more;
+        let end = self.group.end() + size;
+        if self.written.as_ref().is_some_and(|written| written.fits(end, rows)) {
+            return Ok(());
         }
-    }
-
-    fn compact(&mut self, compacted: &Compacted, segments: &[Arc<Segment>]) {
-        let mut payload = Vec::new();
-        put_compacted(&mut payload, compacted);
-        self.group.record(&mut self.cursor, Kind::Compact, 0, NO_ID, &payload);
-        let mut located = self.shared.located();
-        located.segments.extend(segments.iter().map(|segment| (segment.id, Arc::clone(segment))));
-        located.state.compact(compacted);
-        for file in &compacted.files {
-            self.freed.extend(located.segments.remove(file));
-        }
+        self.roll(size).await
     }
 
     /// Makes the group durable and tells who waits for it.
@@ -272,8 +203,13 @@ impl Writer {
             };
             synced?;
             let stages = &self.shared.options.stages;
-            stages.record(WriteStage::Write, handed_over - begin);
-            stages.record(WriteStage::Sync, handed_over.elapsed());
+            if let Some(entries) = self.entries.take() {
+                stages.record_of(WriteStage::Write, entries.clone(), handed_over - begin);
+                stages.record_of(WriteStage::Sync, entries, handed_over.elapsed());
+            } else {
+                stages.record(WriteStage::Write, handed_over - begin);
+                stages.record(WriteStage::Sync, handed_over.elapsed());
+            }
             self.cursor.durable = self.cursor.next.sequence - 1;
         }
         let mut accept = self.shared.accept();
@@ -354,6 +290,12 @@ impl Writer {
         assert!(self.cursor.durable < self.cursor.next.sequence);
         self.shared.located().check();
     }
+}
+
+/// What is written follows what was written before.
+fn take_note(located: &mut Located, step: Step<'_>) {
+    let Located { state, rows, written, .. } = located;
+    step.apply(state, rows, *written).expect("what is asked for was held against the state");
 }
 
 /// A later try may succeed, and there is time for it.

@@ -29,7 +29,7 @@ use crate::snapshots::{SnapshotError, Snapshots};
 
 /// What was found in a data directory.
 pub(crate) struct Checked {
-    /// Who it is.
+    /// What the identity file says.
     pub(crate) found: Found,
     /// What is wrong, the snapshots and the secret included.
     pub(crate) report: Report,

@@ -27,7 +27,7 @@ const GREETINGS_MIN: u64 = 16;
 pub(super) struct Division {
     /// Segments kept open for reading.
     pub(super) open_files_max: usize,
-    /// Connections.
+    /// How many connections there may be, by role.
     pub(super) places: Places,
 }
 

@@ -19,7 +19,7 @@ use super::{LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR, keys, secret};
 use crate::fs::create_dirs;
 use crate::log::{Log, LogError, LogOptions};
 use crate::mutants::{self, Mutant};
-use crate::outside::Outside;
+use crate::outside::{ExitStatus, Outside};
 use crate::raft::node::overrides::{self, Override};
 use crate::raft::{Admission, Credentials, Key, PeerStream, RefusedBy, Ring, Spoken, dial_peer};
 use crate::snapshots::Snapshots;
@@ -57,8 +57,9 @@ pub async fn init_with(
         cluster: ClusterId(u128::from_le_bytes(outside.random_bytes())),
         node: NodeId(1),
         store: begun.store,
-        name: Text::new(name)
-            .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+        name: Text::new(name).map_err(|_| {
+            NodeError::new(ExitStatus::Config, "config", "a node's name has at most 64 bytes")
+        })?,
         admission: Some(Admission { generation: 1, key: admission.public() }),
         assigned: 0,
         removed: false,
@@ -85,7 +86,7 @@ impl Begun {
             }
             Ok(found) => {
                 let what = format!("{} belongs to node {} already", dir.display(), found.identity.name);
-                Err(NodeError::new(66, "formatted", what).hint("queued serve starts it"))
+                Err(NodeError::new(ExitStatus::Directory, "formatted", what).hint("queued serve starts it"))
             }
             Err(error) => Err(error.into()),
         }
@@ -113,9 +114,8 @@ async fn format(
             "{} holds a log but no identity: its IDENTITY was removed. Nothing was changed",
             dir.display()
         );
-        return Err(
-            NodeError::new(66, "leftover", what).hint("move the directory away, and format an empty one")
-        );
+        return Err(NodeError::new(ExitStatus::Directory, "leftover", what)
+            .hint("move the directory away, and format an empty one"));
     }
     Identity { forming: true, ..identity.clone() }.write(disk, dir, begun.revision).await?;
     secret::write(disk, dir, secret).await?;
@@ -240,8 +240,9 @@ impl<'a> Home<'a> {
                     cluster: ClusterId(0),
                     node: JOINING,
                     store: begun.store,
-                    name: name
-                        .map_err(|_| NodeError::new(78, "config", "a node's name has at most 64 bytes"))?,
+                    name: name.map_err(|_| {
+                        NodeError::new(ExitStatus::Config, "config", "a node's name has at most 64 bytes")
+                    })?,
                     admission: None,
                     assigned: 0,
                     removed: false,
@@ -281,7 +282,7 @@ impl<'a> Home<'a> {
         let key = Key::new(private);
         if key.public() != admission {
             let what = "what the leader gave this node was changed on the way. Nothing was joined";
-            return Err(NodeError::new(77, "not_permitted", what));
+            return Err(NodeError::new(ExitStatus::NotPermitted, "not_permitted", what));
         }
         // The number means nothing before the identity says it.
         let (disk, dir) = (&*self.outside.disk, &self.options.data_dir);
@@ -309,7 +310,7 @@ async fn ask(
     address: &str,
     standing: Standing,
 ) -> Result<Joined, NodeError> {
-    let too_long = |_| NodeError::new(78, "config", "name or address is too long");
+    let too_long = |_| NodeError::new(ExitStatus::Config, "config", "name or address is too long");
     let mut join = Join {
         name: home.options.name.clone().map(Text::new).transpose().map_err(too_long)?,
         address: Text::new(address).map_err(too_long)?,
@@ -335,37 +336,18 @@ async fn ask(
                 "the leader moved".to_owned()
             }
             Ok(Err(error)) if error.retry != Retry::Never => error.message.to_string(),
-            Ok(Err(error)) => {
-                let status = match error.code {
-                    ErrorCode::NodeExists => 73,
-                    ErrorCode::NotPermitted => 77,
-                    ErrorCode::VersionMismatch => 76,
-                    _ => 69,
-                };
-                return Err(NodeError::new(
-                    status,
-                    error.code.as_str(),
-                    format!("{}. Nothing was joined", error.message),
-                ));
-            }
+            Ok(Err(error)) => return Err(not_joined(&error)),
             Err(error) => {
-                let refused = error.to_string();
-                let level = |by: &&RefusedBy| by.error.code == ErrorCode::LevelUnknown;
-                if let Some(by) = RefusedBy::of(&error).filter(level) {
-                    let what = format!("{}. Nothing was joined", by.error.message);
-                    return Err(NodeError::new(76, "level_unknown", what));
-                }
-                if refused.contains("secret") {
-                    return Err(NodeError::new(77, "not_permitted", refused)
-                        .hint("--secret-file is the file SECRET of any member's data directory"));
+                if let Some(refused) = for_good(&error) {
+                    return Err(refused);
                 }
                 at.clone_into(&mut target);
-                refused
+                error.to_string()
             }
         };
         if tokio::time::Instant::now() >= until {
             return Err(NodeError::new(
-                69,
+                ExitStatus::Unavailable,
                 "unreachable",
                 format!("{failure}; waited {JOIN_TIMEOUT:?}. Nothing was joined"),
             )
@@ -373,6 +355,31 @@ async fn ask(
         }
         tokio::time::sleep(JOIN_PAUSE).await;
     }
+}
+
+/// The leader does not take this node in.
+fn not_joined(error: &Error) -> NodeError {
+    let status = match error.code {
+        ErrorCode::NodeExists => ExitStatus::Exists,
+        ErrorCode::NotPermitted => ExitStatus::NotPermitted,
+        ErrorCode::VersionMismatch => ExitStatus::OtherBuild,
+        _ => ExitStatus::Unavailable,
+    };
+    NodeError::new(status, error.code.as_str(), format!("{}. Nothing was joined", error.message))
+}
+
+/// What ends the tries, if a node was not reached for a reason that stays.
+fn for_good(error: &std::io::Error) -> Option<NodeError> {
+    let level = |by: &&RefusedBy| by.error.code == ErrorCode::LevelUnknown;
+    if let Some(by) = RefusedBy::of(error).filter(level) {
+        let what = format!("{}. Nothing was joined", by.error.message);
+        return Some(NodeError::new(ExitStatus::OtherBuild, "level_unknown", what));
+    }
+    let refused = error.to_string();
+    refused.contains("secret").then(|| {
+        NodeError::new(ExitStatus::NotPermitted, "not_permitted", refused)
+            .hint("--secret-file is the file SECRET of any member's data directory")
+    })
 }
 
 async fn ask_once(mut stream: PeerStream, join: &Join) -> std::io::Result<Result<Joined, Error>> {

@@ -39,7 +39,7 @@ pub const IDENTITY_COPY_FILE: &str = "IDENTITY.copy";
 const MAGIC: &[u8; 8] = b"QUEUE-ID";
 const FORMAT: u32 = 1;
 /// Which draft of the format; goes up with every change of a format on disk until the first release.
-const DRAFT: u16 = 5;
+const DRAFT: u16 = 6;
 const SIZE: usize = 172;
 const NAME_SIZE_MAX: usize = 64;
 const CHECKSUM_AT: usize = 168;
@@ -56,7 +56,7 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The node as Raft numbers it; 0 until joined.
     pub node: NodeId,
-    /// This data directory.
+    /// The data directory, chosen at random when it was formatted.
     pub store: StoreId,
     /// The node's unique name; empty until the cluster gives one, if none was asked for.
     pub name: Text<NAME_SIZE_MAX>,
@@ -70,10 +70,10 @@ pub struct Identity {
     pub forming: bool,
 }
 
-/// What was found.
+/// What the data directory says of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Who this is.
+    /// The node and its cluster.
     pub identity: Identity,
     /// How often it was written.
     pub revision: u32,
@@ -84,31 +84,31 @@ pub struct Found {
 /// Why a data directory has no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The disk failed.
+    /// An operation of the disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// Neither file is there: the directory was never formatted.
     #[error("{} is not formatted: it has no {IDENTITY_FILE}", dir.display())]
     Missing {
-        /// The data directory.
+        /// The data directory that has no identity.
         dir: PathBuf,
     },
     /// No file is whole.
     #[error("{} is corrupt at offset {offset}: {what}", path.display())]
     Corrupt {
-        /// Which file.
+        /// The file that is damaged.
         path: PathBuf,
-        /// Where in it.
+        /// Offset of the damage in bytes.
         offset: usize,
-        /// What is wrong.
+        /// What is wrong, in words.
         what: &'static str,
     },
     /// The files are whole, and somebody else's.
     #[error("{} is not ours: {what}", path.display())]
     Foreign {
-        /// Which file.
+        /// The file that belongs to another node or cluster.
         path: PathBuf,
-        /// Why.
+        /// What this program makes of it, in words.
         what: String,
     },
 }

@@ -13,6 +13,7 @@ use super::NodeError;
 use super::identity::Identity;
 use super::secret::{self, SecretError};
 use crate::fs::{Disk, DiskError};
+use crate::outside::ExitStatus;
 use crate::raft::{Admission, Key, Keys};
 
 /// Name of the file of the node's own key.
@@ -38,7 +39,7 @@ pub(super) fn of_member(disk: &dyn Disk, dir: &Path, identity: &Identity) -> Res
     let Some(Admission { generation, .. }) = known else {
         let what =
             format!("{} is not the admission key of this node's cluster", dir.join(ADMISSION_FILE).display());
-        return Err(NodeError::new(66, "secret", what));
+        return Err(NodeError::new(ExitStatus::Directory, "secret", what));
     };
     Ok(Keys { node, admission, generation, index: identity.assigned })
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::fs::DiskError;
 use crate::log::{LogError, LogOptions};
-use crate::outside::Others;
+use crate::outside::{ExitStatus, Others};
 use crate::raft::RaftOptions;
 use crate::server::ServerOptions;
 use crate::snapshots::SnapshotError;
@@ -43,7 +43,7 @@ pub const LOCK_FILE: &str = "LOCK";
 /// How a node behaves; the settings of a configuration, typed.
 #[derive(Clone, Debug)]
 pub struct NodeOptions {
-    /// Its data directory.
+    /// The data directory of the node.
     pub data_dir: PathBuf,
     /// `host:port` to listen on, for clients and peers.
     pub listen: String,
@@ -51,11 +51,11 @@ pub struct NodeOptions {
     pub advertise: Option<String>,
     /// Unique name; `None` is `n` and its number.
     pub name: Option<String>,
-    /// Consensus.
+    /// How Raft behaves.
     pub raft: RaftOptions,
-    /// Clients.
+    /// How clients are served.
     pub server: ServerOptions,
-    /// Log.
+    /// How the log behaves.
     pub log: LogOptions,
     /// File descriptors that this process may have; `None` where there are none, or enough.
     pub descriptors: Option<u64>,
@@ -67,9 +67,8 @@ pub struct NodeOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
 pub struct NodeError {
-    /// Exit status: 65 corrupt, 66 identity or lock, 69 port in use or nobody reachable, 74 disk, 76 another build's, 77 secret,
-    /// 78 settings.
-    pub status: i32,
+    /// What the process ends with.
+    pub status: ExitStatus,
     /// Text code, as in `error[code]`.
     pub code: &'static str,
     /// What happened and what it means for the data.
@@ -79,7 +78,7 @@ pub struct NodeError {
 }
 
 impl NodeError {
-    fn new(status: i32, code: &'static str, what: impl Into<String>) -> Self {
+    fn new(status: ExitStatus, code: &'static str, what: impl Into<String>) -> Self {
         Self { status, code, what: what.into(), hint: None }
     }
 
@@ -88,7 +87,7 @@ impl NodeError {
     }
 
     fn corrupt(what: impl std::fmt::Display, others: Others) -> Self {
-        Self::new(65, "corrupt", format!("{what}. Nothing was changed. {others}"))
+        Self::new(ExitStatus::Corrupt, "corrupt", format!("{what}. Nothing was changed. {others}"))
             .hint("queued store verify DIR names every damage")
     }
 
@@ -103,20 +102,20 @@ impl NodeError {
 
     /// What another build has written, in a layout that this one does not know.
     fn unknown(what: impl std::fmt::Display) -> Self {
-        Self::new(76, "format_unknown", format!("{what}. Nothing was changed"))
+        Self::new(ExitStatus::OtherBuild, "format_unknown", format!("{what}. Nothing was changed"))
             .hint("start the queued that wrote it, or a newer one: queued version tells which this is")
     }
 
     /// Another process has the data directory.
     fn locked(dir: &Path) -> Self {
-        Self::new(66, "locked", format!("{} is in use by another process", dir.display()))
+        Self::new(ExitStatus::Directory, "locked", format!("{} is in use by another process", dir.display()))
             .hint("every node needs a data directory of its own: --node-data-dir")
     }
 }
 
 impl From<DiskError> for NodeError {
     fn from(error: DiskError) -> Self {
-        Self::new(74, "disk", error.to_string())
+        Self::new(ExitStatus::Disk, "disk", error.to_string())
     }
 }
 
@@ -138,7 +137,7 @@ impl From<SnapshotError> for NodeError {
 
 impl From<SecretError> for NodeError {
     fn from(error: SecretError) -> Self {
-        Self::new(66, "secret", error.to_string())
+        Self::new(ExitStatus::Directory, "secret", error.to_string())
     }
 }
 
@@ -146,11 +145,11 @@ impl From<IdentityError> for NodeError {
     fn from(error: IdentityError) -> Self {
         match error {
             IdentityError::Disk(error) => error.into(),
-            IdentityError::Missing { .. } => Self::new(66, "not_formatted", error.to_string()).hint(
+            IdentityError::Missing { .. } => Self::new(ExitStatus::Directory, "not_formatted", error.to_string()).hint(
                 "queued init formats the first node of a cluster, queued join --at HOST:PORT --secret-file FILE another; \
                  for a member whose data is gone, queuectl cluster replace takes a new node in its place",
             ),
-            IdentityError::Foreign { .. } => Self::new(66, "foreign", error.to_string()),
+            IdentityError::Foreign { .. } => Self::new(ExitStatus::Directory, "foreign", error.to_string()),
             corrupt => Self::corrupt(corrupt, Others::Unknown),
         }
     }

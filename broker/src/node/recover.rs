@@ -19,7 +19,7 @@ use super::start::{lock, removed};
 use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, log_seed, secret, vault};
 use crate::fs::{Disk, DiskError, Open, replace_file};
 use crate::log::{self, LogOptions};
-use crate::outside::Outside;
+use crate::outside::{ExitStatus, Outside};
 use crate::raft::node::recover::{RecoverError, Survivor, Taken, as_single_node};
 use crate::raft::{Kept, Keys};
 use crate::snapshots::Snapshots;
@@ -57,7 +57,7 @@ pub async fn recover_as_single_node(
     let identity = found.identity;
     if !identity.is_joined() {
         let what = format!("{} is formatted, but its node never was a member", dir.display());
-        return Err(NodeError::new(66, "not_joined", what));
+        return Err(NodeError::new(ExitStatus::Directory, "not_joined", what));
     }
     if identity.removed {
         return Err(removed(&identity.name, dir));
@@ -69,25 +69,11 @@ pub async fn recover_as_single_node(
     let (snapshots, _) = opened.map_err(|error| not_taken(RecoverError::Snapshot(error)))?;
     let marked = read_mark(disk, dir)?;
     let snapshot_upto = marked.unwrap_or_else(|| snapshots.newest().map(|newest| newest.last.index));
-    let report = log::verify(&outside.disk, &dir.join(LOG_DIR), seed, snapshot_upto)?;
-    if let Some(finding) = report.findings.first() {
-        let what = format!("{} at offset {}: {}", finding.path.display(), finding.offset, finding.what);
-        return Err(damaged(what));
-    }
-    if marked.is_none() {
-        let digits = snapshot_upto.map(|index| index.to_string()).unwrap_or_default();
-        replace_file(disk, dir, MARK, Open::Create, digits.as_bytes()).await?;
-    }
+    marked_sound(outside, dir, seed, marked, snapshot_upto).await?;
     let survivor = Survivor {
         dir: &dir.join(LOG_DIR),
         snapshots,
-        // What is written is little: no segment of the usual size is filled for it.
-        log_options: LogOptions {
-            segment_size: SEGMENT_SIZE,
-            spares: 1,
-            snapshot_upto,
-            ..LogOptions::new(seed)
-        },
+        log_options: small_log(seed, snapshot_upto),
         cluster: identity.cluster,
         node: identity.node,
         store: identity.store,
@@ -114,6 +100,31 @@ pub async fn recover_as_single_node(
     Ok((identity, taken))
 }
 
+/// What is written is little: no segment of the usual size is filled for it.
+fn small_log(seed: u64, snapshot_upto: Option<u64>) -> LogOptions {
+    LogOptions { segment_size: SEGMENT_SIZE, spares: 1, snapshot_upto, ..LogOptions::new(seed) }
+}
+
+/// Refuses a damaged log; of one that is whole the recovery is marked as begun, if it was not `marked` before.
+async fn marked_sound(
+    outside: &Outside,
+    dir: &Path,
+    seed: u64,
+    marked: Option<Option<u64>>,
+    snapshot_upto: Option<u64>,
+) -> Result<(), NodeError> {
+    let report = log::verify(&outside.disk, &dir.join(LOG_DIR), seed, snapshot_upto)?;
+    if let Some(finding) = report.findings.first() {
+        let what = format!("{} at offset {}: {}", finding.path.display(), finding.offset, finding.what);
+        return Err(damaged(what));
+    }
+    if marked.is_none() {
+        let digits = snapshot_upto.map(|index| index.to_string()).unwrap_or_default();
+        replace_file(&*outside.disk, dir, MARK, Open::Create, digits.as_bytes()).await?;
+    }
+    Ok(())
+}
+
 /// Refuses a directory whose recovery was cut short.
 ///
 /// # Errors
@@ -124,7 +135,7 @@ pub(super) fn refuse_unfinished(disk: &dyn Disk, dir: &Path) -> Result<(), NodeE
     }
     let what =
         format!("{} is half-way from a lost cluster to a new one: its recovery was cut short", dir.display());
-    Err(NodeError::new(66, "recovering", what).hint("repeat queued store recover"))
+    Err(NodeError::new(ExitStatus::Directory, "recovering", what).hint("repeat queued store recover"))
 }
 
 /// What the mark says: the index of the newest snapshot before, if there was one; `None` without a mark.
@@ -151,18 +162,18 @@ fn is_refusal(error: &RecoverError) -> bool {
 
 fn damaged(what: impl std::fmt::Display) -> NodeError {
     let what = format!("{what}. Nothing was changed: a damaged directory is not taken for a cluster");
-    NodeError::new(65, "corrupt", what)
+    NodeError::new(ExitStatus::Corrupt, "corrupt", what)
         .hint("recover the next best survivor: queued store verify --last DIR shows what each has")
 }
 
 fn not_taken(error: RecoverError) -> NodeError {
     match error {
         RecoverError::Log(error) => match NodeError::from(error) {
-            NodeError { status: 65, what, .. } => damaged(what),
+            NodeError { status: ExitStatus::Corrupt, what, .. } => damaged(what),
             other => other,
         },
         RecoverError::Snapshot(error) => match NodeError::from(error) {
-            NodeError { status: 65, what, .. } => damaged(what),
+            NodeError { status: ExitStatus::Corrupt, what, .. } => damaged(what),
             other => other,
         },
         RecoverError::Load(error) => NodeError::from(crate::raft::StartError::from(error)),
@@ -170,16 +181,17 @@ fn not_taken(error: RecoverError) -> NodeError {
         RecoverError::StillRunning { ref address, .. } => {
             let hint =
                 format!("stop it first; queuectl --servers {address} cluster status must not reach it");
-            NodeError::new(66, "still_running", format!("{error}. Nothing was changed")).hint(hint)
+            NodeError::new(ExitStatus::Directory, "still_running", format!("{error}. Nothing was changed"))
+                .hint(hint)
         }
         RecoverError::ClockBehind { .. } => {
-            NodeError::new(78, "clock_behind", format!("{error}. Nothing was changed"))
+            NodeError::new(ExitStatus::Config, "clock_behind", format!("{error}. Nothing was changed"))
                 .hint("set the clock, or name a number above all that was given: --tokens-above N")
         }
         RecoverError::NumbersUsedUp | RecoverError::TokensBelow { .. } => {
-            NodeError::new(78, "numbers", format!("{error}. Nothing was changed"))
+            NodeError::new(ExitStatus::Config, "numbers", format!("{error}. Nothing was changed"))
         }
-        RecoverError::Io(error) => NodeError::new(74, "disk", error.to_string())
+        RecoverError::Io(error) => NodeError::new(ExitStatus::Disk, "disk", error.to_string())
             .hint("the directory is half-way: repeat queued store recover when the disk is well"),
     }
 }

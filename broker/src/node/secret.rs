@@ -26,13 +26,13 @@ pub enum SecretError {
     /// The file holds something else.
     #[error("{} holds no secret: expected {DIGITS} hex digits and a newline", path.display())]
     NoSecret {
-        /// Which file.
+        /// The file that cannot be used.
         path: PathBuf,
     },
     /// It is not what was written.
     #[error("{} is damaged: its digits do not match their checksum", path.display())]
     Damaged {
-        /// Which file.
+        /// The file that cannot be used.
         path: PathBuf,
     },
 }

@@ -12,16 +12,16 @@ use super::descriptors::Division;
 use super::identity::Identity;
 use super::vault::{self, DirVault};
 use super::{LOCK_FILE, LOG_DIR, NodeError, NodeOptions, SNAPSHOTS_DIR};
-use crate::log::{Log, LogError, LogOptions, Recovered};
-use crate::outside::{Fatal, Listener, Others, Outside};
-use crate::raft::{Consensus, Credentials, LoadError, Me, Ring, Spoken, StartError, others_of};
+use crate::log::{Keeper, Log, LogError, LogOptions, Recovered, Writer};
+use crate::outside::{ExitStatus, Fatal, Listener, Others, Outside};
+use crate::raft::{Consensus, Credentials, Kept, LoadError, Me, Ring, Spoken, StartError, others_of};
 use crate::server::Server;
 use crate::snapshots::Snapshots;
 
 /// A stopping leader waits so long for another one; that one may be stopping too.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running node.
+/// A node that runs, until [`Node::stop`].
 pub struct Node {
     identity: Identity,
     address: SocketAddr,
@@ -58,11 +58,11 @@ pub(crate) fn log_seed(store: StoreId) -> u64 {
 pub(super) async fn bind(outside: &Outside, address: &str) -> Result<Box<dyn Listener>, NodeError> {
     outside.net.listen(address).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::AddrInUse {
-            NodeError::new(69, "port_in_use", format!("{address} is in use")).hint(
+            NodeError::new(ExitStatus::Unavailable, "port_in_use", format!("{address} is in use")).hint(
                 "--listen-address names another port; queued healthcheck tells whether a node answers there",
             )
         } else {
-            NodeError::new(69, "listen", format!("cannot listen on {address}: {error}"))
+            NodeError::new(ExitStatus::Unavailable, "listen", format!("cannot listen on {address}: {error}"))
         }
     })
 }
@@ -72,10 +72,11 @@ pub(super) fn advertised(options: &NodeOptions, listener: &dyn Listener) -> Resu
     if let Some(address) = &options.advertise {
         return Ok(address.clone());
     }
-    let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
+    let bound =
+        listener.address().map_err(|error| NodeError::new(ExitStatus::Disk, "listen", error.to_string()))?;
     if bound.ip().is_unspecified() {
         return Err(NodeError::new(
-            78,
+            ExitStatus::Config,
             "config",
             "listening on every address, others must be told which to use",
         )
@@ -96,23 +97,7 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
         return Err(super::IdentityError::Missing { dir: dir.clone() }.into());
     }
     let lock = lock(&outside, dir)?;
-    let identity = Identity::open(&*outside.disk, dir).await?.identity;
-    if !identity.is_joined() {
-        let what = format!(
-            "the node of {} has not joined a cluster yet, or its format was interrupted",
-            dir.display()
-        );
-        return Err(NodeError::new(66, "not_joined", what)
-            .hint("repeat the queued join or queued init that was begun"));
-    }
-    if identity.removed {
-        return Err(removed(&identity.name, dir));
-    }
-    super::recover::refuse_unfinished(&*outside.disk, dir)?;
-    identity.expect(dir, None, options.name.as_deref())?;
-    if let Some(warning) = super::privacy::warning(&*outside.disk, dir)? {
-        tracing::warn!("{warning}");
-    }
+    let identity = may_start(&outside, &options).await?;
     let kept = vault::open(&*outside.disk, dir, &identity).await?;
     let snapshots = Snapshots::open(Arc::clone(&outside.disk), &dir.join(SNAPSHOTS_DIR)).await;
     let (snapshots, _) = snapshots?;
@@ -120,61 +105,17 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     let snapshot = newest.as_ref().map(|file| file.last);
     let others = newest.map_or(Others::Unknown, |file| others_of(&file.meta));
     let division = Division::of(options.descriptors, options.server.connections_max);
-    let log_dir = dir.join(LOG_DIR);
-    let log_options = LogOptions {
-        seed: log_seed(identity.store),
-        snapshot_upto: snapshot.map(|last| last.index),
-        open_files_max: division.open_files_max,
-        ..options.log.clone()
-    };
-    let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
-    let opened = opening.await.map_err(|error| NodeError::of_log(error, others));
-    let (log, writer, keeper, recovered) = opened?;
-    if let Some(what) = super::check::uncovered(log.state().purged, snapshot) {
-        let what = format!("{}: {what}", dir.join(SNAPSHOTS_DIR).display());
-        return Err(NodeError::corrupt(what, others));
-    }
+    let (log, writer, keeper, recovered) =
+        open_log(&outside, &options, &identity, snapshot, &division, others).await?;
     // Not before: peers that connect to a port nobody accepts on wait out the deadline of their hello.
     let listener: Arc<dyn Listener> = bind(&outside, &options.listen).await?.into();
     let address = advertised(&options, &*listener)?;
-    let bound = listener.address().map_err(|error| NodeError::new(74, "listen", error.to_string()))?;
-    let end = Arc::clone(&outside.end);
-    let end_keeper = Arc::clone(&outside.end);
+    let bound =
+        listener.address().map_err(|error| NodeError::new(ExitStatus::Disk, "listen", error.to_string()))?;
     // Who else has the data is known once there is a consensus.
-    let known: Arc<OnceLock<Weak<Consensus>>> = Arc::default();
-    let told = Arc::clone(&known);
-    let told_keeper = Arc::clone(&known);
-    let ask = move |known: &OnceLock<Weak<Consensus>>| {
-        known.get().and_then(Weak::upgrade).map_or(others, |consensus| consensus.others())
-    };
-    outside.tasks.blocking(
-        "log",
-        Box::pin(async move {
-            if let Err(error) = writer.run().await {
-                end(fatal(&error, ask(&told)));
-            }
-        }),
-    );
-    outside.tasks.blocking(
-        "log-keeper",
-        Box::pin(async move {
-            if let Err(error) = keeper.run().await {
-                end_keeper(fatal(&error, ask(&told_keeper)));
-            }
-        }),
-    );
-
-    let credentials = Credentials {
-        cluster: identity.cluster,
-        node: identity.node,
-        store: identity.store,
-        ring: Ring::member(kept),
-        epoch: recovered.epoch,
-        boot: u64::from_le_bytes(outside.random_bytes()),
-        spoken: Spoken::new(options.raft.levels),
-    };
-    let vault = Arc::new(DirVault { disk: Arc::clone(&outside.disk), dir: dir.clone() });
-    let me = Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone(), vault };
+    let known = Known::default();
+    run_log(&outside, writer, keeper, &known, others);
+    let me = me(&outside, &options, &identity, kept, recovered.epoch, address);
     let consensus =
         Consensus::start(outside.clone(), me, log.clone(), snapshots, options.raft.clone()).await?;
     let _once = known.set(Arc::downgrade(&consensus));
@@ -204,13 +145,118 @@ pub async fn start(outside: Outside, options: NodeOptions) -> Result<Node, NodeE
     })
 }
 
+/// The log, recovered, and held against the newest snapshot.
+async fn open_log(
+    outside: &Outside,
+    options: &NodeOptions,
+    identity: &Identity,
+    snapshot: Option<LogId>,
+    division: &Division,
+    others: Others,
+) -> Result<(Log, Writer, Keeper, Recovered), NodeError> {
+    let dir = &options.data_dir;
+    let log_dir = dir.join(LOG_DIR);
+    let log_options = LogOptions {
+        seed: log_seed(identity.store),
+        snapshot_upto: snapshot.map(|last| last.index),
+        open_files_max: division.open_files_max,
+        ..options.log.clone()
+    };
+    let opening = Log::open(Arc::clone(&outside.disk), &log_dir, log_options);
+    let opened = opening.await.map_err(|error| NodeError::of_log(error, others));
+    let opened = opened?;
+    if let Some(what) = super::check::uncovered(opened.0.state().purged, snapshot) {
+        let what = format!("{}: {what}", dir.join(SNAPSHOTS_DIR).display());
+        return Err(NodeError::corrupt(what, others));
+    }
+    Ok(opened)
+}
+
+/// Who the node is, to others and to itself.
+fn me(
+    outside: &Outside,
+    options: &NodeOptions,
+    identity: &Identity,
+    kept: Kept,
+    epoch: u32,
+    address: String,
+) -> Me {
+    let dir = &options.data_dir;
+    let credentials = Credentials {
+        cluster: identity.cluster,
+        node: identity.node,
+        store: identity.store,
+        ring: Ring::member(kept),
+        epoch,
+        boot: u64::from_le_bytes(outside.random_bytes()),
+        spoken: Spoken::new(options.raft.levels),
+    };
+    let vault = Arc::new(DirVault { disk: Arc::clone(&outside.disk), dir: dir.clone() });
+    Me { credentials, name: identity.name.to_string(), address, data_dir: dir.clone(), vault }
+}
+
+/// The consensus, once there is one.
+type Known = Arc<OnceLock<Weak<Consensus>>>;
+
+/// Runs the writer and the keeper of the log, each of which ends the node when it fails. `others` have the data as far as
+/// is known before there is a consensus.
+fn run_log(outside: &Outside, writer: Writer, keeper: Keeper, known: &Known, others: Others) {
+    let fail = || {
+        let (end, known) = (Arc::clone(&outside.end), Arc::clone(known));
+        move |error: &LogError| {
+            let consensus = known.get().and_then(Weak::upgrade);
+            end(fatal(error, consensus.map_or(others, |consensus| consensus.others())));
+        }
+    };
+    let (writer_failed, keeper_failed) = (fail(), fail());
+    outside.tasks.blocking(
+        "log",
+        Box::pin(async move {
+            if let Err(error) = writer.run().await {
+                writer_failed(&error);
+            }
+        }),
+    );
+    outside.tasks.blocking(
+        "log-keeper",
+        Box::pin(async move {
+            if let Err(error) = keeper.run().await {
+                keeper_failed(&error);
+            }
+        }),
+    );
+}
+
+/// Who the node of `dir` is, if it may start.
+async fn may_start(outside: &Outside, options: &NodeOptions) -> Result<Identity, NodeError> {
+    let dir = &options.data_dir;
+    let identity = Identity::open(&*outside.disk, dir).await?.identity;
+    if !identity.is_joined() {
+        let what = format!(
+            "the node of {} has not joined a cluster yet, or its format was interrupted",
+            dir.display()
+        );
+        return Err(NodeError::new(ExitStatus::Directory, "not_joined", what)
+            .hint("repeat the queued join or queued init that was begun"));
+    }
+    if identity.removed {
+        return Err(removed(&identity.name, dir));
+    }
+    super::recover::refuse_unfinished(&*outside.disk, dir)?;
+    identity.expect(dir, None, options.name.as_deref())?;
+    if let Some(warning) = super::privacy::warning(&*outside.disk, dir)? {
+        tracing::warn!("{warning}");
+    }
+    Ok(identity)
+}
+
 pub(super) fn removed(name: &str, dir: &Path) -> NodeError {
     let what = format!(
         "{name} was removed from its cluster and does not come back: its number is never given again. What it held is on \
          the members"
     );
     let hint = format!("move {} away, and queued join as a new node", dir.display());
-    NodeError::new(66, "node_removed", what).hint(hint)
+    NodeError::new(ExitStatus::Directory, "node_removed", what).hint(hint)
 }
 
 /// A member no more, this node must not start again either.
@@ -232,35 +278,35 @@ fn fatal(error: &LogError, others: Others) -> Fatal {
         "{error}. The node stops at once: what it acknowledged is on a majority of the disks, what it did not may or \
          may not be stored"
     );
-    Fatal { status: 74, what }
+    Fatal { status: ExitStatus::Disk, what }
 }
 
 impl From<StartError> for NodeError {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Config(_) => Self::new(78, "config", error.to_string()),
+            StartError::Config(_) => Self::new(ExitStatus::Config, "config", error.to_string()),
             StartError::Level(_) | StartError::Load(LoadError::Level(_)) => {
-                Self::new(76, "level_unknown", error.to_string())
+                Self::new(ExitStatus::OtherBuild, "level_unknown", error.to_string())
                     .hint("start a queued that speaks it; queuectl cluster status shows what the others run")
             }
             StartError::Load(_) | StartError::Damaged(_) => Self::corrupt(error, Others::Unknown),
-            StartError::Raft(_) => Self::new(70, "raft", error.to_string()),
+            StartError::Raft(_) => Self::new(ExitStatus::Bug, "raft", error.to_string()),
         }
     }
 }
 
 impl Node {
-    /// Who it is.
+    /// Who the node is.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Where it listens.
+    /// The address and port that it listens on.
     pub fn listens_at(&self) -> SocketAddr {
         self.address
     }
 
-    /// What HTTP serves.
+    /// What is served over HTTP.
     #[cfg(feature = "http")]
     pub(crate) fn site(&self) -> crate::http::Site {
         crate::http::Site {

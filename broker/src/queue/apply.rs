@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
 use queue_protocol::response::At;
+use queue_protocol::rights::Verb;
 
+use super::auth::{By, PrincipalNumber};
+use super::catalog::{Changed, QueueNumber};
 use super::clients::sessions::Admission;
-use super::command::{Batch, Command, Op, SessionStamp};
-use super::due::clocks::Moment;
-use super::due::deadlines::Head;
+use super::command::{Batch, Command, Op, SessionStamp, Step};
 use super::level::is_known;
 use super::messages::dead::Leaver;
 use super::messages::gone::Gone;
 use super::queue::Queue;
 use super::reply::{Applied, Effects, Outcome, Refusal, Reply};
-use super::state::{QueueNumber, State};
+use super::state::State;
 
 /// One entry on its way into the state.
 pub(crate) struct Apply<'a> {
@@ -26,7 +27,7 @@ pub(crate) struct Apply<'a> {
     /// Lease clock at the stamping of the entry: what the state's clock lagged behind then is in it. Every deadline on
     /// the lease clock that begins with this entry is counted from here, see [`Apply::lease_deadline`].
     pub(super) stamped_ms: u64,
-    /// Its body table.
+    /// Size and checksum of each content of the entry, in order.
     pub(super) table: &'a [ContentSpec],
     /// Rows taken by the pushes before.
     rows_taken: u64,
@@ -34,33 +35,44 @@ pub(crate) struct Apply<'a> {
     gained: BTreeSet<QueueNumber>,
     /// Messages that went for good.
     pub(super) gone: Vec<Gone>,
+    /// Who sent the command that is executed.
+    by: Option<By>,
+    /// Its principal.
+    pub(super) owner: Option<PrincipalNumber>,
 }
 
 impl State {
     /// Applies one entry. `index` is its Raft index, `table` its body table, of which each push takes its rows in
     /// turn. Any batch is fine: what cannot be done is refused in its reply.
     pub fn apply(&mut self, index: u64, batch: &Batch, table: &[ContentSpec]) -> Applied {
-        self.wall_ms = self.wall_ms.max(batch.stamps.wall_ms);
-        self.elapsed_ms = self.elapsed_ms.max(batch.stamps.elapsed_ms);
-        self.lease_clock_ms = self.lease_clock_ms.saturating_add(batch.stamps.confirmed_ms);
-        let stamped_ms = self.lease_clock_ms.saturating_add(batch.stamps.unconfirmed_ms);
+        let stamped_ms = self.clocks_mut().advance(&batch.stamps);
         let (gained, gone) = (BTreeSet::new(), Vec::new());
-        let mut apply = Apply { state: self, index, stamped_ms, table, rows_taken: 0, gained, gone };
+        let mut apply = Apply {
+            state: self,
+            index,
+            stamped_ms,
+            table,
+            rows_taken: 0,
+            gained,
+            gone,
+            by: None,
+            owner: None,
+        };
         apply.fire();
         let replies =
             (0..).zip(batch.commands.iter()).map(|(position, command)| apply.command(position, command));
         let replies: Vec<Reply> = replies.collect();
         let gained = std::mem::take(&mut apply.gained);
         let gone = std::mem::take(&mut apply.gone);
-        let ready = gained.iter().filter_map(|number| self.queues.get(number));
+        let ready = gained.iter().filter_map(|number| self.catalog().get(*number));
         let ready = ready.filter(|queue| queue.available() > 0).map(|queue| queue.name.clone()).collect();
         self.fold(&replies);
         Applied { replies, effects: Effects { ready, more_due: self.is_due() }, gone }
     }
 }
 
-/// What was before something that may have to be undone.
-pub(super) struct Mark {
+/// What [`Apply::rollback`] goes back to.
+pub(super) struct Savepoint {
     state: State,
     gone: usize,
 }
@@ -70,10 +82,17 @@ impl Apply<'_> {
         let at = At { index: self.index, position };
         let first_row = self.rows_taken;
         self.rows_taken = self.rows_taken.saturating_add(command.op.rows());
+        (self.by, self.owner) = (None, None);
+        if let Some(stamp) = &command.session
+            && let Err(code) = self.enter(stamp)
+        {
+            return Reply { at, repeated: false, result: Err(refusal(code)) };
+        }
         match (&command.session, &command.op) {
             (None, op) => Reply { at, repeated: false, result: self.execute(None, op, first_row) },
             (Some(stamp), Op::CloseSession) => {
-                self.state.sessions.close(stamp, at.index, self.state.elapsed_ms);
+                let elapsed_ms = self.state.elapsed_ms();
+                self.state.sessions_mut().close(stamp, at.index, elapsed_ms);
                 self.resign(stamp.session);
                 Reply { at, repeated: false, result: Ok(Outcome::Closed) }
             }
@@ -81,10 +100,55 @@ impl Apply<'_> {
         }
     }
 
+    /// Sees to it that who sent a command may still do it, and that the session is its own.
+    fn enter(&mut self, stamp: &SessionStamp) -> Result<(), ErrorCode> {
+        let auth = self.state.auth();
+        if let Some(code) = auth.stale(stamp.by, self.state.wall_ms()) {
+            return Err(code);
+        }
+        (self.by, self.owner) = (stamp.by, auth.principal_of(stamp.by));
+        if auth.is_required()
+            && self.state.session_owner(stamp.session).is_some_and(|owner| Some(owner) != self.owner)
+        {
+            return Err(ErrorCode::Denied);
+        }
+        Ok(())
+    }
+
+    /// The queue of a lease that a command settles and that belongs to another principal, if it may not do that.
+    fn foreign(&self, op: &Op) -> Option<Refusal> {
+        if !self.state.auth().is_required() {
+            return None;
+        }
+        let one = match op {
+            Op::Ack(leases) | Op::Nack { leases, .. } => Some(leases),
+            Op::Extend { leases, .. } => leases.as_ref(),
+            _ => None,
+        };
+        let steps = if let Op::Txn(txn) = op { &txn.steps[..] } else { &[] };
+        let of_steps = steps.iter().filter_map(|step| match step {
+            Step::Ack(leases) | Step::Nack { leases, .. } | Step::Extend { leases, .. } => Some(leases),
+            Step::Push(_) | Step::Edit { .. } => None,
+        });
+        let receipts = one.into_iter().chain(of_steps);
+        let receipts = receipts.flat_map(|leases| leases.receipts.iter().map(|it| (&leases.queue, *it)));
+        let saved =
+            if let Op::SaveCheckpoint(save) = op { Some((&save.queue, (save.id, save.token))) } else { None };
+        let is_foreign = |(name, (id, token)): &(&QueueName, (MessageId, LeaseToken))| {
+            let leased = self.state.queue(name).and_then(|queue| queue.leased.get(id));
+            leased.is_some_and(|leased| {
+                leased.token == *token && leased.owner.is_some() && leased.owner != self.owner
+            })
+        };
+        let (name, _) = receipts.chain(saved).find(is_foreign)?;
+        let may = |owner| self.state.auth().may(owner, Verb::Manage, name);
+        if self.owner.is_some_and(may) { None } else { Some(refusal_of(ErrorCode::Denied, name)) }
+    }
+
     /// Executes a command unless its session knows it.
     fn once(&mut self, at: At, stamp: &SessionStamp, op: &Op, first_row: u64) -> Reply {
-        let elapsed_ms = self.state.elapsed_ms;
-        match self.state.sessions.admit(stamp, op, at.index, elapsed_ms) {
+        let elapsed_ms = self.state.elapsed_ms();
+        match self.state.sessions_mut().admit(stamp, op, at.index, elapsed_ms) {
             Admission::Execute => {}
             Admission::Open => {
                 let Some(id) = self.state.session_in_the_way() else {
@@ -95,16 +159,20 @@ impl Apply<'_> {
             Admission::Answered(reply) => return reply,
             Admission::Refused(code) => return Reply { at, repeated: false, result: Err(refusal(code)) },
         }
+        if let Some(denied) = self.foreign(op) {
+            return Reply { at, repeated: false, result: Err(denied) };
+        }
         let result = self.execute(Some(stamp.session), op, first_row);
         if !matches!(result, Ok(Outcome::Nothing)) {
-            self.state.sessions.record(stamp, at, &result, elapsed_ms);
+            self.state.sessions_mut().record(stamp, self.owner, at, &result, elapsed_ms);
         }
         Reply { at, repeated: false, result }
     }
 
-    /// Forgets a session.
+    /// Forgets a session and what it claims; its leases run on.
     pub(super) fn forget(&mut self, session: SessionId) {
-        self.state.sessions.forget(session, self.state.elapsed_ms);
+        let elapsed_ms = self.state.elapsed_ms();
+        self.state.sessions_mut().forget(session, elapsed_ms);
         self.resign(session);
     }
 
@@ -145,12 +213,14 @@ impl Apply<'_> {
                 self.note_rotation(note);
                 Ok(Outcome::Ticked)
             }
+            Op::ChangeAuth(change) => self.change_auth(self.by, change),
+            Op::NoteKeys(used) => {
+                self.note_keys(used);
+                Ok(Outcome::Ticked)
+            }
             Op::Tick => Ok(Outcome::Ticked),
             Op::RaiseLevel(level) if !is_known(*level) => Err(refusal(ErrorCode::BadRequest)),
-            Op::RaiseLevel(level) => {
-                self.state.level = self.state.level.max(*level);
-                Ok(Outcome::Raised(self.state.level))
-            }
+            Op::RaiseLevel(level) => Ok(Outcome::Raised(self.state.raise_level(*level))),
         }
     }
 
@@ -160,45 +230,27 @@ impl Apply<'_> {
         self.stamped_ms.saturating_add(lease_ms)
     }
 
-    /// Where [`Apply::undo`] can go back to. A copy of the state shares everything: what it costs is what changes then.
-    pub(super) fn mark(&self) -> Mark {
-        Mark { state: self.state.clone(), gone: self.gone.len() }
+    /// The state as it is now. A copy shares everything: what it costs is what changes then.
+    pub(super) fn savepoint(&self) -> Savepoint {
+        Savepoint { state: self.state.clone(), gone: self.gone.len() }
     }
 
-    /// Nothing happened since.
-    pub(super) fn undo(&mut self, mark: Mark) {
-        *self.state = mark.state;
-        self.gone.truncate(mark.gone);
+    /// Takes back all that was done since the savepoint.
+    pub(super) fn rollback(&mut self, savepoint: Savepoint) {
+        *self.state = savepoint.state;
+        self.gone.truncate(savepoint.gone);
     }
 
     /// Changes one queue; everything that is kept about queues as a whole follows.
     pub(super) fn change<R>(&mut self, number: QueueNumber, change: impl FnOnce(&mut Queue) -> R) -> R {
-        let queue = self.state.queues.get_mut(&number).expect("a number names a queue");
-        let (counts, turnover) = (queue.counts(), queue.turnover);
-        let (available, holder) = (queue.available(), queue.active.holder());
-        let dead_to = queue.settings.dead_to.as_ref().and_then(|to| self.state.names.get(to)).copied();
-        queue.leaving.dead_to = dead_to;
-        let result = change(queue);
-        let leaving = std::mem::take(&mut queue.leaving).messages;
-        let at = Moment { wall_ms: self.state.wall_ms, elapsed_ms: self.state.elapsed_ms };
-        if !queue.going.is_empty() {
-            self.gone.push(Gone { queue: number, at, went: std::mem::take(&mut queue.going) });
+        let Changed { result, leaving, went, gained } = self.state.catalog_mut().change(number, change);
+        if !went.is_empty() {
+            self.gone.push(Gone { queue: number, at: self.state.now(), went });
         }
-        let from = (!leaving.is_empty()).then(|| queue.name.clone());
-        let (counts_after, turnover_after, head_after) = (queue.counts(), queue.turnover, Head::of(queue));
-        let head = std::mem::replace(&mut queue.head, head_after);
-        let holder_after = queue.active.holder();
-        if queue.available() > available || (holder.is_some() && holder_after != holder) {
+        if gained {
             self.gained.insert(number);
         }
-        if holder_after != holder {
-            holder.map(|holder| self.state.claims.remove(&(holder, number)));
-            holder_after.map(|holder| self.state.claims.insert((holder, number)));
-        }
-        self.state.counts = self.state.counts.replace(counts, counts_after);
-        self.state.turnover = self.state.turnover.grow(turnover, turnover_after);
-        self.state.heads.shift(number, head, head_after);
-        if let Some(from) = from {
+        if let Some((from, leaving)) = leaving {
             self.hand_over(&from, leaving);
         }
         result
@@ -217,7 +269,7 @@ impl Apply<'_> {
     /// Notes that a session does not hold a lease any more.
     pub(super) fn unhold(&mut self, session: Option<SessionId>, id: MessageId) {
         if let Some(session) = session {
-            self.state.held.remove(&(session, id));
+            self.state.holders_mut().forget(session, id);
         }
     }
 
@@ -226,7 +278,7 @@ impl Apply<'_> {
     /// # Errors
     /// Refused, with a name that may have been meant.
     pub(super) fn number(&self, queue: &QueueName) -> Result<QueueNumber, Refusal> {
-        self.state.names.get(queue).copied().ok_or_else(|| self.state.queue_not_found(queue))
+        self.state.catalog().number(queue).ok_or_else(|| self.queue_not_found(queue))
     }
 }
 
@@ -234,6 +286,18 @@ impl State {
     /// The refusal for a queue that does not exist.
     pub(super) fn queue_not_found(&self, queue: &QueueName) -> Refusal {
         Refusal { code: ErrorCode::QueueNotFound, queue: Some(queue.clone()), similar: self.similar(queue) }
+    }
+}
+
+impl Apply<'_> {
+    /// The same, with no name that who asks may not see.
+    pub(super) fn queue_not_found(&self, queue: &QueueName) -> Refusal {
+        let refusal = self.state.queue_not_found(queue);
+        let auth = self.state.auth();
+        let seen = |name: &QueueName| {
+            !auth.is_required() || self.owner.is_some_and(|owner| auth.may(owner, Verb::Look, name))
+        };
+        Refusal { similar: refusal.similar.filter(seen), ..refusal }
     }
 }
 

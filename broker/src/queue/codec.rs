@@ -6,6 +6,7 @@
 //! Head
 //! the admission key if there is one, the rotation of the secret if there is one, u64 stages of it × { node, stage }
 //! u64 numbers of nodes × { node, assigned }                                     rising
+//! the head of principals and keys, principals { number, principal }, keys { number, key }       each rising
 //! u64 queues ×     { QueueHead,
 //!                    2 × u64 × ready { rank, first id, run (sizes one by one of pieces where they differ) or message },
 //!                    those without a group, then those of groups,
@@ -14,7 +15,7 @@
 //!                    u64 × dedup keys { key, (id, wall ms) }, u64 × unique keys { key, id },
 //!                    u64 × unique keys that rest { id, key },                 rising
 //!                    round, u64 × groups { key, weight, turn, parking, bucket } }
-//! u64 sessions ×   { id, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
+//! u64 sessions ×   { id, owner, done_below, opening, used_at_ms, listed_ms, grace_ms if bound }    rising
 //! u64 answers ×    { session, number, at, request, result }                              rising
 //! the mark of forgotten sessions, if there is one
 //! u64 forgotten ×  { id, index, until_ms }                                      in the order in which they were forgotten
@@ -37,23 +38,26 @@ use queue_protocol::settings::Settings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::auth::PrincipalNumber;
+use super::catalog::{Catalog, QueueNumber};
 use super::clients::answers::Answer;
 use super::clients::bound::is_grace;
 use super::clients::forgotten::{Forgotten, SESSIONS_FORGOTTEN_MAX};
 use super::command::Opening;
 use super::digest::Digest;
-use super::due::deadlines::Head as DeadlineHead;
+use super::due::clocks::Clocks;
 use super::due::schedules::Schedule;
 use super::leased::active::Active;
 use super::level::is_known;
 use super::messages::line::{Entry, Place, Stored};
 use super::messages::message::{Dead, Delayed, Leased};
 use super::nodes::{Admission, Assigned};
-use super::queue::{Counts, Queue};
+use super::numbers::Numbers;
+use super::queue::Queue;
 use super::read::turnover::Turnover;
 use super::reply::{Outcome, Refusal};
 use super::rotation::{Rotation, Stage};
-use super::state::{FIRST_JOINED_NODE, QueueNumber, State};
+use super::state::State;
 use super::waiting::groups::Kept;
 use super::waiting::rate::Bucket;
 use super::waiting::ready::Ready;
@@ -72,7 +76,7 @@ pub enum BadState {
     /// They end too early or do not decode.
     #[error("the state does not decode at byte {at}")]
     Malformed {
-        /// Bytes before.
+        /// Offset in bytes at which decoding failed.
         at: usize,
     },
     /// They decode but contradict themselves.
@@ -80,7 +84,7 @@ pub enum BadState {
     Inconsistent {
         /// Bytes up to and including the contradiction.
         at: usize,
-        /// What is wrong.
+        /// What contradicts the rest of the state, in words.
         what: &'static str,
     },
 }
@@ -128,80 +132,80 @@ impl Writer<'_> {
         self.put(&(count as u64));
         values.for_each(|value| self.put(&value));
     }
+
+    fn put_queue(&mut self, number: QueueNumber, queue: &Queue) {
+        let Queue { name, settings, version, turnover, bucket, active, .. } = queue;
+        self.put(&QueueHead {
+            number,
+            name: name.clone(),
+            settings: Settings::clone(settings),
+            version: *version,
+            turnover: *turnover,
+            bucket: *bucket,
+            active: *active,
+        });
+        for (same, entries) in queue.ready.entries().into_iter().zip(queue.ready.entries()) {
+            self.put(&(same.count() as u64));
+            for (place, entry) in entries {
+                let (head, sizes) = entry.to_stored(place);
+                self.put(&head);
+                sizes.for_each(|size| self.put(&size));
+            }
+        }
+        self.put_all(queue.leased.len(), queue.leased.iter());
+        self.put_all(queue.delayed.len(), queue.delayed.iter());
+        self.put_all(queue.dead.len(), queue.dead.iter());
+        self.put_all(queue.expiries.spans().len(), queue.expiries.spans());
+        self.put_all(queue.dedup.keys().len(), queue.dedup.keys().iter());
+        self.put_all(queue.unique.holders().len(), queue.unique.holders().iter());
+        self.put_all(queue.unique.resting().len(), queue.unique.resting().iter());
+        let (round, kept) = queue.ready.groups.to_stored();
+        self.put(&round);
+        self.put_all(kept.len(), kept.iter());
+    }
 }
 
 impl State {
     /// Writes the state in pieces of about 64 KiB. Equal states, whatever they share with whom, give equal bytes.
     pub fn encode(&self, out: &mut dyn FnMut(&[u8])) {
-        let mut to = Writer { out, piece: self.level.0.to_le_bytes().to_vec() };
-        if self.level > Level::FIRST {
-            to.put(&self.level);
+        let mut to = Writer { out, piece: self.level().0.to_le_bytes().to_vec() };
+        if self.level() > Level::FIRST {
+            to.put(&self.level());
         }
         to.put(&Head {
-            wall_ms: self.wall_ms,
-            elapsed_ms: self.elapsed_ms,
-            lease_clock_ms: self.lease_clock_ms,
-            next_id: self.next_id,
-            next_token: self.next_token,
-            next_node: self.next_node,
-            next_queue: self.next_queue,
-            turnover: self.turnover,
-            digest: self.digest.0,
+            wall_ms: self.wall_ms(),
+            elapsed_ms: self.elapsed_ms(),
+            lease_clock_ms: self.lease_clock_ms(),
+            next_id: self.numbers().id().0,
+            next_token: self.numbers().token().0,
+            next_node: self.numbers().node().0,
+            next_queue: self.catalog().next(),
+            turnover: self.catalog().turnover(),
+            digest: self.digest(),
         });
-        to.put(&self.nodes.admission);
-        to.put(
-            &self
-                .nodes
-                .rotation
-                .as_ref()
-                .map(|rotation| (rotation.next, rotation.fingerprint, rotation.phase)),
-        );
-        let stages = self.nodes.rotation.iter().flat_map(|rotation| &rotation.stages);
+        to.put(&self.nodes().admission);
+        let rotation = self.nodes().rotation.as_ref();
+        to.put(&rotation.map(|rotation| (rotation.next, rotation.fingerprint, rotation.phase)));
+        let stages = rotation.iter().flat_map(|rotation| &rotation.stages);
         to.put_all(stages.clone().count(), stages);
-        to.put_all(self.nodes.given.len(), self.nodes.given.iter());
-        to.put(&(self.queues.len() as u64));
-        for (number, queue) in &self.queues {
-            let Queue { name, settings, version, turnover, bucket, active, .. } = queue;
-            to.put(&QueueHead {
-                number: *number,
-                name: name.clone(),
-                settings: Settings::clone(settings),
-                version: *version,
-                turnover: *turnover,
-                bucket: *bucket,
-                active: *active,
-            });
-            for (same, entries) in queue.ready.entries().into_iter().zip(queue.ready.entries()) {
-                to.put(&(same.count() as u64));
-                for (place, entry) in entries {
-                    let (head, sizes) = entry.to_stored(place);
-                    to.put(&head);
-                    sizes.for_each(|size| to.put(&size));
-                }
-            }
-            to.put_all(queue.leased.len(), queue.leased.iter());
-            to.put_all(queue.delayed.len(), queue.delayed.iter());
-            to.put_all(queue.dead.len(), queue.dead.iter());
-            to.put_all(queue.expiries.spans().len(), queue.expiries.spans());
-            to.put_all(queue.dedup.keys().len(), queue.dedup.keys().iter());
-            to.put_all(queue.unique.holders().len(), queue.unique.holders().iter());
-            to.put_all(queue.unique.resting().len(), queue.unique.resting().iter());
-            let (round, kept) = queue.ready.groups.to_stored();
-            to.put(&round);
-            to.put_all(kept.len(), kept.iter());
+        to.put_all(self.nodes().given.len(), self.nodes().given.iter());
+        to.put(self.auth());
+        to.put(&(self.catalog().len() as u64));
+        for (number, queue) in self.catalog().iter() {
+            to.put_queue(number, queue);
         }
-        let sessions = self.sessions.all();
+        let sessions = self.sessions().all();
         let session = |(id, s): (&SessionId, &super::clients::sessions::Session)| {
-            let grace_ms = self.sessions.bound.grace_ms(*id);
-            (*id, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
+            let grace_ms = self.sessions().bound.grace_ms(*id);
+            (*id, s.owner, s.done_below(), s.opening, s.used_at_ms, s.listed_ms, grace_ms)
         };
         to.put_all(sessions.len(), sessions.iter().map(session));
         let answers =
-            self.sessions.answers().map(|(key, answer)| (key, answer.at, answer.request, answer.result()));
-        to.put_all(self.sessions.answers().count(), answers);
-        to.put(&self.sessions.forgotten().mark());
-        to.put_all(self.sessions.forgotten().len(), self.sessions.forgotten().iter());
-        to.put_all(self.schedules.by_name().len(), self.schedules.by_name().iter());
+            self.sessions().answers().map(|(key, answer)| (key, answer.at, answer.request, answer.result()));
+        to.put_all(self.sessions().answers().count(), answers);
+        to.put(&self.sessions().forgotten().mark());
+        to.put_all(self.sessions().forgotten().len(), self.sessions().forgotten().iter());
+        to.put_all(self.all_schedules().by_name().len(), self.all_schedules().by_name().iter());
         (to.out)(&to.piece);
     }
 
@@ -220,17 +224,18 @@ impl State {
             let again: Level = from.take()?;
             from.ensure(again == level, "its two levels differ")?;
         }
-        let mut state = State { level, ..from.head()? };
+        let mut state = from.head(level)?;
         from.nodes(&mut state)?;
+        *state.auth_mut() = from.take()?;
         for _ in 0..from.take::<u64>()? {
             from.queue(&mut state)?;
         }
         from.sessions(&mut state)?;
         from.each(|_, name, schedule: Schedule| {
-            state.schedules.put(name, schedule);
+            state.schedules_mut().put(name, schedule);
             Ok(())
         })?;
-        from.ensure(state.schedules.by_name().len() <= SCHEDULES_MAX, "there are too many schedules")?;
+        from.ensure(state.all_schedules().by_name().len() <= SCHEDULES_MAX, "there are too many schedules")?;
         if !from.rest.is_empty() {
             return Err(from.inconsistent("something follows"));
         }
@@ -246,7 +251,7 @@ impl State {
         ids.sort_unstable();
         ids.windows(2).all(|pair| pair[0].1 <= pair[1].0)
             && ids.first().is_none_or(|(first, _)| *first > 0)
-            && ids.last().is_none_or(|(_, end)| *end <= self.next_id)
+            && ids.last().is_none_or(|(_, end)| *end <= self.numbers().id().0)
     }
 }
 
@@ -288,30 +293,23 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn head(&mut self) -> Result<State, BadState> {
+    fn head(&mut self, level: Level) -> Result<State, BadState> {
         let head: Head = self.take()?;
         let numbers = [head.next_id, head.next_token, head.next_node, head.next_queue];
         let Turnover { pushed, leased, acked, redelivered, died } = head.turnover;
         let turnover = [pushed, leased, acked, redelivered];
         let in_range = numbers.iter().chain(&turnover).chain(&died).all(|number| *number <= NUMBER_MAX);
-        let given = head.next_id > 0 && head.next_token > 0 && head.next_node >= FIRST_JOINED_NODE;
-        self.ensure(in_range && given, "a counter is out of range")?;
-        Ok(State {
-            wall_ms: head.wall_ms,
-            elapsed_ms: head.elapsed_ms,
-            lease_clock_ms: head.lease_clock_ms,
-            next_id: head.next_id,
-            next_token: head.next_token,
-            next_node: head.next_node,
-            next_queue: head.next_queue,
-            turnover: head.turnover,
-            digest: Digest(head.digest),
-            ..State::new()
-        })
+        let numbers = Numbers::going_on(head.next_id, head.next_token, head.next_node);
+        let Some(numbers) = numbers.filter(|_| in_range) else {
+            return Err(self.inconsistent("a counter is out of range"));
+        };
+        let clocks = Clocks::new(head.wall_ms, head.elapsed_ms, head.lease_clock_ms);
+        let catalog = Catalog::begin(head.next_queue, head.turnover);
+        Ok(State::going_on(level, clocks, numbers, catalog, Digest(head.digest)))
     }
 
     fn nodes(&mut self, state: &mut State) -> Result<(), BadState> {
-        state.nodes.admission = self.take()?;
+        state.nodes_mut().admission = self.take()?;
         let head: Option<(Admission, Fingerprint, RotationPhase)> = self.take()?;
         let mut stages = OrdMap::new();
         self.each(|_, node: NodeId, stage: Stage| {
@@ -320,22 +318,22 @@ impl Reader<'_> {
         })?;
         self.ensure(head.is_some() || stages.is_empty(), "a rotation that is none has stages")?;
         let rotation = |(next, fingerprint, phase)| Rotation { next, fingerprint, phase, stages };
-        state.nodes.rotation = head.map(rotation);
+        state.nodes_mut().rotation = head.map(rotation);
         self.each(|_, node, assigned: Assigned| {
-            state.nodes.given.insert(node, assigned);
+            state.nodes_mut().given.insert(node, assigned);
             Ok(())
         })?;
-        self.ensure(state.nodes.is_sound(state.next_node), "a number of a node was never given")
+        self.ensure(state.nodes().is_sound(state.numbers().node()), "a number of a node was never given")
     }
 
     fn queue(&mut self, state: &mut State) -> Result<(), BadState> {
         let QueueHead { number, name, settings, version, turnover, bucket, active } = self.take()?;
-        let last = state.queues.get_max().map(|(last, _)| *last);
-        self.ensure(last < Some(number) && number < state.next_queue, "queue numbers do not rise")?;
-        let room = state.turnover.less(self.turnover).and_then(|room| room.less(turnover));
+        let rises = state.catalog().last() < Some(number) && number < state.catalog().next();
+        self.ensure(rises, "queue numbers do not rise")?;
+        let room = state.catalog().turnover().less(self.turnover).and_then(|room| room.less(turnover));
         self.ensure(room.is_some(), "the queues' counters exceed the totals")?;
         self.turnover = self.turnover.grow(Turnover::default(), turnover);
-        let mut queue = Queue::new(name.clone(), Settings::default());
+        let mut queue = Queue::new(name, Settings::default());
         queue.settings = Arc::new(settings);
         queue.turnover = turnover;
         queue.version = version;
@@ -343,17 +341,16 @@ impl Reader<'_> {
         self.ensure(bucket.fits(queue.rate()), "a rate was exceeded")?;
         queue.active = active;
         self.ensure(active.fits(queue.settings.single_active), "a claim is out of range")?;
-        state.claims.extend(active.holder().map(|holder| (holder, number)));
         self.ensure(version <= NUMBER_MAX, "a counter is out of range")?;
         self.ready(&mut queue, Ready::restore_plain)?;
         self.ready(&mut queue, Ready::restore_grouped)?;
         self.each(|from, id, leased: Leased| {
             from.ensure(
-                leased.token.0 < state.next_token && leased.message.attempts > 0,
+                leased.token < state.numbers().token() && leased.message.attempts > 0,
                 "a lease was never given",
             )?;
             if let Some(session) = leased.session {
-                state.held.insert((session, id), number);
+                state.holders_mut().note(session, id, number);
             }
             from.add(&mut queue, u64::from(leased.message.body.size))?;
             queue.lend(id, leased);
@@ -369,6 +366,13 @@ impl Reader<'_> {
             queue.keep_dead(id, dead);
             Ok(())
         })?;
+        self.keys(&mut queue)?;
+        self.groups(&mut queue)?;
+        self.ensure(state.catalog_mut().restore(number, queue), "two queues have one name")?;
+        self.ensure(state.catalog().counts().bytes <= NUMBER_MAX, "sizes are out of range")
+    }
+
+    fn keys(&mut self, queue: &mut Queue) -> Result<(), BadState> {
         self.each(|_, last, (first, at_ms)| {
             queue.expiries.put_span(first, last, at_ms);
             Ok(())
@@ -385,15 +389,7 @@ impl Reader<'_> {
             queue.unique.restore_resting(id, key);
             Ok(())
         })?;
-        self.ensure(queue.keys_hold(), "keys or expiries are of messages that are not there")?;
-        self.groups(&mut queue)?;
-        self.ensure(state.names.insert(name, number).is_none(), "two queues have one name")?;
-        state.counts = state.counts.replace(Counts::default(), queue.counts());
-        self.ensure(state.counts.bytes <= NUMBER_MAX, "sizes are out of range")?;
-        queue.head = DeadlineHead::of(&queue);
-        state.heads.shift(number, DeadlineHead::default(), queue.head);
-        state.queues.insert(number, queue);
-        Ok(())
+        self.ensure(queue.keys_hold(), "keys or expiries are of messages that are not there")
     }
 
     fn groups(&mut self, queue: &mut Queue) -> Result<(), BadState> {
@@ -438,16 +434,16 @@ impl Reader<'_> {
     }
 
     fn sessions(&mut self, state: &mut State) -> Result<(), BadState> {
-        let sessions = &mut state.sessions;
+        let sessions = state.sessions_mut();
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
-            let (id, done_below, opening, used_at_ms, listed_ms, grace_ms) =
-                self.take::<(SessionId, u64, Opening, u64, u64, Option<u64>)>()?;
+            let (id, owner, done_below, opening, used_at_ms, listed_ms, grace_ms) =
+                self.take::<(SessionId, Option<PrincipalNumber>, u64, Opening, u64, u64, Option<u64>)>()?;
             self.ensure(last < Some(id) && done_below > 0, "sessions do not rise")?;
             self.ensure(listed_ms <= used_at_ms, "a session is listed as used later than it was")?;
             self.ensure(grace_ms.is_none_or(is_grace), "a grace is out of range")?;
             last = Some(id);
-            sessions.restore(id, done_below, opening, [used_at_ms, listed_ms], grace_ms);
+            sessions.restore(id, owner, done_below, opening, [used_at_ms, listed_ms], grace_ms);
         }
         let mut last = None;
         for _ in 0..self.take::<u64>()? {
@@ -476,7 +472,7 @@ impl State {
     /// First and last plus one of the ids in each entry of the state, in no order.
     pub(super) fn id_ranges(&self) -> Vec<(u64, u64)> {
         let mut ids = Vec::new();
-        for queue in self.queues.values() {
+        for (_, queue) in self.catalog().iter() {
             let singles = queue.leased.keys().chain(queue.delayed.keys()).chain(queue.dead.keys());
             ids.extend(singles.map(|MessageId(id)| (*id, id.saturating_add(1))));
             ids.extend(

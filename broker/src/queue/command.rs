@@ -1,6 +1,7 @@
 //! What is replicated: the commands of one entry with the stamps of the leader that proposed it. `apply`
 //! reads only the state and this; the proposing leader has filled every default in.
 
+use queue_protocol::auth::ChangeAuth;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::checkpoint::SaveCheckpoint;
 use queue_protocol::level::Level;
@@ -16,6 +17,7 @@ use queue_protocol::settings::{QueueSettings, Settings};
 use queue_protocol::txn::Condition;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{By, KeyNumber};
 use super::clients::answers::{lease_size_max, push_size_max, steps_size_max};
 use super::clients::bound::RELEASED_COUNT_MAX;
 use super::nodes::Admission;
@@ -61,14 +63,14 @@ impl Stamps {
 pub struct Command {
     /// Makes it count once; `None` only for what the broker itself proposes.
     pub session: Option<SessionStamp>,
-    /// What to do.
+    /// The operation that is replicated.
     pub op: Op,
 }
 
 /// The place of a command in its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStamp {
-    /// Whose.
+    /// The session that asks, chosen by the client.
     pub session: SessionId,
     /// Given once per request.
     pub number: u64,
@@ -78,6 +80,8 @@ pub struct SessionStamp {
     pub opening: Option<Opening>,
     /// Of the request, which is the same whenever it comes under this number.
     pub request: RequestHash,
+    /// Who sent it; `None` of who is not logged in.
+    pub by: Option<By>,
 }
 
 /// What a session opens with.
@@ -93,52 +97,52 @@ pub struct Opening {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Source(pub [u8; 16]);
 
-/// What to do.
+/// An operation of the replicated state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// Store messages; takes as many rows of the entry's body table as it has messages, in order.
     Push(Push),
-    /// Hand out messages.
+    /// Hand out messages for a while.
     Lease(Lease),
     /// Hand out and settle. `lease_ms` is ignored.
     Pop(Lease),
-    /// Settle for good.
+    /// Delete leased messages: they are done.
     Ack(Receipts),
-    /// Give back.
+    /// Give leased messages back.
     Nack {
-        /// Which.
+        /// The leases that end.
         leases: Receipts,
-        /// Why.
+        /// Whether it counts as a failure, and when the messages are ready again.
         kind: queue_protocol::request::NackKind,
     },
-    /// Make leases longer.
+    /// Let leases end later.
     Extend {
         /// `None` is all of the session.
         leases: Option<Receipts>,
         /// From this entry on.
         lease_ms: u64,
     },
-    /// Make a queue.
+    /// Make a queue that does not exist.
     CreateQueue {
-        /// Its name.
+        /// The name of the new queue.
         queue: QueueName,
-        /// How it behaves.
+        /// Its settings, all filled in.
         settings: Box<Settings>,
         /// Not refused if it exists.
         if_not_exists: bool,
     },
     /// Change how a queue behaves.
     AlterQueue {
-        /// Its name.
+        /// The queue that is changed.
         queue: QueueName,
-        /// What changes.
+        /// The settings that change; the others stay.
         change: Box<QueueSettings>,
         /// Refused if its version is another.
         if_version: Option<u64>,
     },
-    /// Remove a queue.
+    /// Remove a queue with all its messages.
     RemoveQueue {
-        /// Its name.
+        /// The queue that is removed.
         queue: QueueName,
         /// Not refused if it does not exist.
         if_exists: bool,
@@ -149,18 +153,18 @@ pub enum Op {
     Sweep(Box<Sweep>),
     /// Change messages by id.
     Edit {
-        /// Where.
+        /// The queue that holds the messages.
         queue: QueueName,
-        /// Which.
+        /// The messages, each changed by itself.
         ids: Bounded<MessageId, RECEIPTS_COUNT_MAX>,
-        /// How.
+        /// What is done to each of them.
         change: Change,
     },
-    /// Forget the session.
+    /// Forget the session and its recorded answers.
     CloseSession,
     /// Give the next Raft id to a node that joins; only the broker itself does that.
     AssignNode {
-        /// Its data directory.
+        /// The data directory of the node.
         store: StoreId,
         /// The public half of its key.
         key: [u8; 32],
@@ -175,7 +179,7 @@ pub enum Op {
     Txn(Box<Txn>),
     /// Push a message again and again; takes one row of the entry's body table.
     SetSchedule(Box<SetSchedule>),
-    /// Remove a schedule.
+    /// Remove the schedule of that name.
     RemoveSchedule(Key),
     /// Push what a schedule says; only the broker itself does that.
     Fire(Box<Fire>),
@@ -202,6 +206,10 @@ pub enum Op {
     BeginRotation(Box<BeginRotation>),
     /// How far a member is with them; only the broker itself says so.
     NoteRotation(NoteRotation),
+    /// Change who may do what.
+    ChangeAuth(Box<ChangeAuth>),
+    /// Keys were used; only the broker itself says so.
+    NoteKeys(Bounded<KeyNumber, KEYS_NOTED_MAX>),
 }
 
 /// What a cluster begins with.
@@ -260,6 +268,10 @@ const RECEIPT_SIZE: usize = 20;
 const TEXT_SIZE: usize = 76 + ERROR_TEXT_SIZE_MAX;
 /// What an edit of one message counts, not for its bytes: an entry is to take no longer to apply than two sweeps.
 const EDIT_SIZE: usize = 100;
+/// Grants, notes and names of a change of who may do what.
+const CHANGE_AUTH_SIZE: usize = 16 << 10;
+/// Keys in one command that notes their use.
+pub const KEYS_NOTED_MAX: usize = 1_024;
 /// The number of a node.
 const NODE_NUMBER_SIZE: usize = 10;
 /// All settings of a queue.
@@ -298,6 +310,8 @@ impl Op {
             Self::SetSchedule(_) => Cost::entry(1_024),
             Self::RemoveSchedule(_) | Self::Fire(_) | Self::RemoveQueue { .. } => Cost::entry(NAME_SIZE),
             Self::FoundCluster(_) => Cost::entry(256),
+            Self::ChangeAuth(_) => Cost::entry(CHANGE_AUTH_SIZE),
+            Self::NoteKeys(used) => Cost::entry(NODE_NUMBER_SIZE * used.len()),
             Self::BeginRotation(begin) => Cost::entry(128 + NODE_NUMBER_SIZE * begin.left_out.len()),
             Self::Extend { leases: None, .. }
             | Self::CloseSession
@@ -314,13 +328,13 @@ impl Op {
 /// Messages for one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Push {
-    /// Where to.
+    /// The queue that gets the messages.
     pub queue: QueueName,
     /// Settings of the queue if it has to be made; `None` refuses.
     pub create: Option<Box<Settings>>,
     /// If one message is refused, none is stored.
     pub atomic: bool,
-    /// How many.
+    /// How many messages there are, 1 to 1,000; their bodies are in the entry's table.
     pub count: u32,
     /// Those that are not plain ([`PushOptions::default`]): ordinal within this push, rising.
     pub special: Bounded<(u32, PushOptions), PUSH_COUNT_MAX>,
@@ -341,13 +355,13 @@ impl Push {
 /// A schedule, its first time computed by the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetSchedule {
-    /// Its name.
+    /// The name of the schedule, unique in the cluster.
     pub name: Key,
     /// Also if there is one.
     pub replace: bool,
-    /// Where to.
+    /// The queue that gets the messages.
     pub queue: QueueName,
-    /// When.
+    /// At which times it pushes.
     pub when: When,
     /// What becomes of missed times.
     pub missed: Missed,
@@ -360,7 +374,7 @@ pub struct SetSchedule {
 /// A time of a schedule has come, and what follows from it, computed by the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fire {
-    /// Which schedule.
+    /// The schedule that fires, by name.
     pub name: Key,
     /// The time that it waits for; otherwise nothing is done.
     pub due_ms: Option<u64>,
@@ -368,7 +382,7 @@ pub struct Fire {
     pub recount: bool,
     /// Of a pattern: the last of its times that is pushed by this.
     pub pushed_ms: Option<u64>,
-    /// Messages to push.
+    /// How many messages to push, at most 100.
     pub count: u32,
     /// The time that it waits for next.
     pub next_ms: Option<u64>,
@@ -386,31 +400,31 @@ pub struct Txn {
 /// One change of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Store messages.
+    /// Store messages in a queue.
     Push(Push),
-    /// Settle for good.
+    /// Delete leased messages: they are done.
     Ack(Receipts),
-    /// Give back.
+    /// Give leased messages back.
     Nack {
-        /// Which.
+        /// The leases that end.
         leases: Receipts,
-        /// Why.
+        /// Whether it counts as a failure, and when the messages are ready again.
         kind: queue_protocol::request::NackKind,
     },
-    /// Make leases longer.
+    /// Let leases end later.
     Extend {
-        /// Which.
+        /// The leases that are made longer.
         leases: Receipts,
         /// From this entry on.
         lease_ms: u64,
     },
     /// Change messages by id.
     Edit {
-        /// Where.
+        /// The queue that holds the messages.
         queue: QueueName,
-        /// Which.
+        /// The messages that are changed.
         ids: Bounded<MessageId, RECEIPTS_COUNT_MAX>,
-        /// How.
+        /// What is done to each of them.
         change: Change,
     },
 }
@@ -455,7 +469,7 @@ impl Txn {
 /// Take messages from the first of `queues` that has any ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// In this order.
+    /// The queues to take from; the first that has a message is used.
     pub queues: Bounded<QueueName, LEASE_QUEUES_MAX>,
     /// At most so many.
     pub max_messages: u16,
@@ -468,9 +482,9 @@ pub struct Lease {
 /// Leases of one queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipts {
-    /// Where from.
+    /// The queue that was leased from.
     pub queue: QueueName,
-    /// Which.
+    /// Message and token of each lease, in the order of the answer.
     pub receipts: Bounded<(MessageId, LeaseToken), RECEIPTS_COUNT_MAX>,
 }
 

@@ -88,28 +88,31 @@ impl Digest {
 impl State {
     /// Folds one entry in: its replies and what it left behind.
     pub(super) fn fold(&mut self, replies: &[Reply]) {
-        let mut digest = self.digest;
+        let mut digest = self.digest_so_far();
         replies.iter().for_each(|reply| digest.add_reply(reply));
-        let (counts, turnover) = (self.counts, self.turnover);
-        let [held, open] = [self.held.len(), self.sessions.count()].map(|count| count as u64);
+        let (counts, turnover) = (self.catalog().counts(), self.catalog().turnover());
+        let (numbers, nodes) = (self.numbers(), self.nodes().count());
+        let clocks = [self.wall_ms(), self.elapsed_ms(), self.lease_clock_ms()];
+        let [held, open] = [self.holders().len(), self.sessions().count()].map(|count| count as u64);
         let sum = |numbers: &[u64]| numbers.iter().fold(0_u64, |sum, number| sum.rotate_left(13) ^ number);
         digest.add_all([
-            sum(&[self.level.0.into(), self.wall_ms, self.elapsed_ms, self.lease_clock_ms, held, open]),
-            sum(&[self.next_id, self.next_token, self.next_node, self.next_queue, self.nodes.count()]),
+            sum(&[self.level().0.into(), clocks[0], clocks[1], clocks[2], held, open]),
+            sum(&[numbers.id().0, numbers.token().0, numbers.node().0, self.catalog().next(), nodes]),
+            self.auth().count(),
             sum(&[counts.ready, counts.leased, counts.delayed, counts.dead, counts.bytes]),
             sum(&[turnover.pushed, turnover.leased, turnover.acked, turnover.redelivered]),
             sum(&turnover.died),
         ]);
-        self.digest = digest;
+        self.set_digest(digest);
     }
 
     /// The state hash: replicas that applied the same entries at the same feature levels have the same.
     pub fn digest(&self) -> u64 {
-        self.digest.0
+        self.digest_so_far().0
     }
 
     /// Loses a lease token, which no state ever does: for a planted bug.
     pub(crate) fn skip_token(&mut self) {
-        self.next_token += 1;
+        self.numbers_mut().give_tokens(1);
     }
 }

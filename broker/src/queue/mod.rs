@@ -4,6 +4,7 @@
 //! this node. So equal logs give equal states, and equal states give equal bytes ([`State::encode`]).
 
 pub(crate) mod apply;
+mod auth;
 mod change;
 mod clients;
 mod due;
@@ -12,6 +13,7 @@ mod messages;
 mod read;
 mod waiting;
 
+mod catalog;
 mod check;
 mod codec;
 pub mod command;
@@ -20,6 +22,7 @@ mod level;
 #[cfg(any(test, feature = "sim"))]
 pub mod model;
 mod nodes;
+mod numbers;
 #[expect(clippy::module_inception, reason = "one looks for `Queue` there")]
 mod queue;
 mod recovered;
@@ -29,6 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use auth::{By, Denied, KeyNumber, PrincipalNumber, ROOT, Standing};
 pub use change::sweep::SWEPT_COUNT_MAX;
 pub(crate) use clients::bound::is_grace;
 pub use clients::bound::{Bound, RELEASED_COUNT_MAX};

@@ -26,14 +26,14 @@ pub const FOUNDER: NodeId = NodeId(1);
 pub struct Admission {
     /// 1, and one more with each rotation.
     pub generation: u32,
-    /// Ed25519.
+    /// The public key, Ed25519.
     pub key: [u8; 32],
 }
 
 /// To whom a number was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// Its data directory.
+    /// The data directory that the number was given to.
     pub store: StoreId,
     /// The public half of its key, Ed25519.
     pub key: [u8; 32],
@@ -72,10 +72,10 @@ impl Nodes {
     }
 
     /// Whether all numbers lie below the next one, and no more wait than may.
-    pub(super) fn is_sound(&self, next_node: u64) -> bool {
+    pub(super) fn is_sound(&self, next: NodeId) -> bool {
         let waiting = self.given.values().filter(|given| !given.is_member).count();
         let last = self.given.get_max().map_or(0, |(node, _)| node.0);
-        let numbers = waiting <= ASSIGNED_MAX && last < next_node && !self.given.contains_key(&NodeId(0));
+        let numbers = waiting <= ASSIGNED_MAX && last < next.0 && !self.given.contains_key(&NodeId(0));
         numbers && self.has_sound_rotation()
     }
 
@@ -91,19 +91,19 @@ impl Nodes {
 
 impl Apply<'_> {
     pub(super) fn assign_node(&mut self, store: StoreId, key: [u8; 32]) -> NodeId {
-        let node = NodeId(self.state.next_node);
-        self.state.next_node += 1;
-        self.state.nodes.assign(node, Assigned { store, key, index: self.index, is_member: false });
+        let node = self.state.numbers_mut().give_node();
+        let assigned = Assigned { store, key, index: self.index, is_member: false };
+        self.state.nodes_mut().assign(node, assigned);
         node
     }
 
     /// Only the first one counts.
     pub(super) fn found_cluster(&mut self, found: &FoundCluster) {
         let FoundCluster { store, key, admission } = *found;
-        if self.state.nodes.admission.is_none() {
-            self.state.nodes.admission = Some(admission);
-            let founder = Assigned { store, key, index: 0, is_member: true };
-            self.state.nodes.given.insert(FOUNDER, founder);
+        let nodes = self.state.nodes_mut();
+        if nodes.admission.is_none() {
+            nodes.admission = Some(admission);
+            nodes.given.insert(FOUNDER, Assigned { store, key, index: 0, is_member: true });
         }
     }
 }
@@ -111,14 +111,14 @@ impl Apply<'_> {
 impl State {
     /// The key with which numbers are certified, if this state knows it.
     pub fn admission(&self) -> Option<Admission> {
-        self.nodes.admission
+        self.nodes().admission
     }
 
     /// What became of a number.
     pub fn node(&self, node: NodeId) -> NodeStanding {
-        match self.nodes.given.get(&node) {
+        match self.nodes().given.get(&node) {
             Some(assigned) => NodeStanding::Given(*assigned),
-            None if node.0 > 0 && node.0 < self.next_node && self.nodes.admission.is_some() => {
+            None if node.0 > 0 && node < self.numbers().node() && self.nodes().admission.is_some() => {
                 NodeStanding::Removed
             }
             None => NodeStanding::Unknown,
@@ -127,14 +127,16 @@ impl State {
 
     /// A membership is applied that names these numbers: what was a member and is not among them was removed.
     pub(crate) fn note_members(&mut self, is_named: impl Fn(NodeId) -> bool) {
-        let given = std::mem::take(&mut self.nodes.given);
+        let given = std::mem::take(&mut self.nodes_mut().given);
         let left = given.into_iter().filter_map(|(node, assigned)| {
             let is_member = is_named(node);
             let stays = is_member || !assigned.is_member;
             stays.then_some((node, Assigned { is_member: is_member || assigned.is_member, ..assigned }))
         });
-        self.nodes.given = left.collect();
-        self.nodes.advance();
+        let left = left.collect();
+        let nodes = self.nodes_mut();
+        nodes.given = left;
+        nodes.advance();
     }
 }
 
@@ -148,10 +150,10 @@ mod tests {
 
     fn state(numbers: std::ops::Range<u64>) -> State {
         let mut state = State::new();
-        state.nodes.admission = Some(Admission { generation: 1, key: [1; 32] });
+        state.nodes_mut().admission = Some(Admission { generation: 1, key: [1; 32] });
         for number in numbers {
-            state.next_node = number + 1;
-            state.nodes.assign(NodeId(number), assigned(number));
+            state.numbers_mut().give_nodes_below(number + 1);
+            state.nodes_mut().assign(NodeId(number), assigned(number));
         }
         state
     }
@@ -183,10 +185,10 @@ mod tests {
         let mut state = state(2..3);
         state.note_members(|_| true);
         for number in 3..3 + ASSIGNED_MAX as u64 + 1 {
-            state.next_node = number + 1;
-            state.nodes.assign(NodeId(number), assigned(number));
+            state.numbers_mut().give_nodes_below(number + 1);
+            state.nodes_mut().assign(NodeId(number), assigned(number));
         }
-        assert_eq!(state.nodes.given.len(), ASSIGNED_MAX + 1);
+        assert_eq!(state.nodes().given.len(), ASSIGNED_MAX + 1);
         assert_eq!(state.node(NodeId(3)), NodeStanding::Removed);
         assert!(matches!(state.node(NodeId(2)), NodeStanding::Given(assigned) if assigned.is_member));
     }

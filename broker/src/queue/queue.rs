@@ -41,7 +41,7 @@ pub(super) type Taken = (MessageId, Message, Option<u64>);
 /// A deadline and whose it is.
 pub(super) type Deadline = (u64, MessageId);
 
-/// A queue.
+/// A queue: its settings, its messages by state, and what limits them.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     pub(super) name: QueueName,
@@ -81,7 +81,7 @@ pub(super) struct Failure {
     pub(super) error: ErrorText,
 }
 
-/// What is there.
+/// Messages by state, and bytes of their contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) ready: u64,
@@ -106,14 +106,14 @@ impl Counts {
         }
     }
 
-    /// Messages.
+    /// Messages in all four states together.
     pub(super) fn messages(self) -> u64 {
         self.ready + self.leased + self.delayed + self.dead
     }
 }
 
 impl Queue {
-    /// An empty one.
+    /// A queue without messages.
     pub(super) fn new(name: QueueName, settings: Settings) -> Self {
         Self {
             name,

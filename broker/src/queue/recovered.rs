@@ -8,7 +8,7 @@ use super::clients::forgotten::Forgotten;
 use super::clients::sessions::Sessions;
 use super::command::FoundCluster;
 use super::nodes::{Assigned, Nodes};
-use super::state::{QueueNumber, State};
+use super::state::State;
 
 /// More than the lost nodes have given since this state, of ids, tokens, epochs and entries, if clocks are wrong: at
 /// 100,000 a second for twelve hours.
@@ -29,7 +29,7 @@ pub fn going_on_from(known: u64, unix_s: u64) -> Option<u64> {
 impl State {
     /// The highest of ids and tokens that are known to be given, plus one.
     pub fn given_below(&self) -> u64 {
-        self.next_id.max(self.next_token)
+        self.numbers().id().0.max(self.numbers().token().0)
     }
 
     /// This state as the new cluster begins with it, as of the entry `index`: ids and tokens go on from `from`, every
@@ -41,20 +41,15 @@ impl State {
     #[must_use]
     pub fn recovered(mut self, index: u64, from: u64, founder: &FoundCluster) -> (Self, NodeId) {
         assert!(from >= self.given_below(), "what was given is given again");
-        let node = NodeId(self.next_node);
-        self.next_node += 1;
+        let node = self.numbers_mut().give_node();
         let FoundCluster { store, key, admission } = *founder;
         let assigned = Assigned { store, key, index, is_member: true };
-        self.nodes =
+        *self.nodes_mut() =
             Nodes { admission: Some(admission), rotation: None, given: OrdMap::unit(node, assigned) };
-        (self.next_id, self.next_token) = (from, from);
-        self.sessions = Sessions::default();
-        self.sessions.restore_forgotten(Forgotten::of_mark(Some(index)));
-        let numbers: Vec<QueueNumber> = self.queues.keys().copied().collect();
-        for number in numbers {
-            let queue = self.queues.get_mut(&number).expect("it was listed");
-            queue.active = queue.active.recovered(queue.settings.single_active, SKIPPED);
-        }
+        self.numbers_mut().skip_to(from);
+        *self.sessions_mut() = Sessions::default();
+        self.sessions_mut().restore_forgotten(Forgotten::of_mark(Some(index)));
+        self.catalog_mut().recover_claims(SKIPPED);
         (self, node)
     }
 }

@@ -34,11 +34,11 @@ pub enum Outcome {
     Nothing,
     /// To an ack or nack, one a receipt.
     Settled(Vec<Settled>),
-    /// To an extend.
+    /// The answer to an extend.
     Extended {
         /// One a receipt; empty for a whole session.
         results: Vec<Settled>,
-        /// Leases made longer.
+        /// How many leases were made longer.
         count: u64,
         /// Their new deadline on the lease clock.
         deadline_ms: u64,
@@ -49,24 +49,26 @@ pub enum Outcome {
     Altered(u64),
     /// Messages deleted with their queue, or given back for a client that is away.
     Count(u64),
-    /// To a sweep.
+    /// The answer to a sweep.
     Swept(Swept),
     /// To an edit, one a message.
     Edited(Vec<Edited>),
-    /// To a close.
+    /// The answer to the close of a session.
     Closed,
-    /// To an assign.
+    /// The number that was assigned to a node.
     Node(NodeId),
-    /// To a tick.
+    /// The answer to what changes nothing that is asked for, as a tick.
     Ticked,
     /// To a weighing: the weight the group had of its own.
     Weighed(Option<u32>),
     /// To a raise of the feature level: what it is now.
     Raised(Level),
-    /// To a transaction.
+    /// The answer to a transaction.
     Txn(TxnOutcome),
     /// To a binding: the grace the session has now.
     Bound(Option<u64>),
+    /// To a change of who may do what: the version of all of it now.
+    AuthChanged(u64),
 }
 
 impl Outcome {
@@ -94,7 +96,8 @@ impl Outcome {
             | Self::Weighed(_)
             | Self::Raised(_)
             | Self::Txn(TxnOutcome::Failed { .. })
-            | Self::Bound(_) => 0,
+            | Self::Bound(_)
+            | Self::AuthChanged(_) => 0,
         }
     }
 
@@ -120,6 +123,7 @@ impl Outcome {
             Self::Count(count) => Answer::Count(count),
             Self::Closed => Answer::Closed,
             Self::Bound(_) => Answer::Bound,
+            Self::AuthChanged(version) => Answer::AuthChanged(version),
             Self::Delivered(_) => unreachable!("deliveries need their contents"),
             Self::Node(_) | Self::Ticked | Self::Raised(_) => unreachable!("no client can ask for this"),
         }
@@ -129,17 +133,17 @@ impl Outcome {
 /// A message handed out, without its body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Where from.
+    /// The queue that the message was taken from.
     pub queue: QueueName,
-    /// Which.
+    /// The message, by id.
     pub id: MessageId,
-    /// The lease.
+    /// The fencing token of the lease, larger than all before.
     pub token: LeaseToken,
     /// The how-manieth lease, from 1.
     pub attempt: u32,
-    /// Failures so far.
+    /// How many deliveries failed before this one.
     pub failures: u32,
-    /// 0 to 31.
+    /// Priority, 0 to 31, higher first.
     pub priority: u8,
     /// The group it belongs to.
     pub group: Option<Key>,
@@ -164,14 +168,14 @@ pub struct BodyRef {
     pub index: u64,
     /// Row of that entry's body table.
     pub ordinal: u32,
-    /// Bytes.
+    /// Size of the content in bytes.
     pub size: u32,
 }
 
 /// Why a command was not done. The text for people is made where the answer leaves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Which.
+    /// Why it was refused, as clients are told.
     pub code: ErrorCode,
     /// The queue or session it is about.
     pub queue: Option<QueueName>,

@@ -73,7 +73,7 @@ pub struct BeginRotation {
 pub struct NoteRotation {
     /// Of the rotation that is meant.
     pub generation: u32,
-    /// The member.
+    /// The member that reached the stage.
     pub node: NodeId,
     /// How far it is.
     pub stage: Stage,
@@ -101,7 +101,7 @@ impl Rotation {
         self.stages.get(&node).is_some_and(|stage| *stage >= Stage::asked_by(self.phase))
     }
 
-    /// For people.
+    /// How far the rotation is, as a status shows it.
     pub fn view(&self, members: impl Iterator<Item = NodeId>) -> RotationView {
         let listed = |nodes: Vec<NodeId>| Bounded::new(nodes).expect("no more were taken");
         let left_out = self.stages.iter().filter(|(_, stage)| **stage == Stage::LeftOut);
@@ -160,7 +160,7 @@ impl Nodes {
 impl Apply<'_> {
     /// Begins a rotation; one that is only spreading, or is as good as over, gives way.
     pub(super) fn begin_rotation(&mut self, begin: &BeginRotation) -> Result<Outcome, Refusal> {
-        let nodes = &mut self.state.nodes;
+        let nodes = self.state.nodes_mut();
         let newest = nodes.rotation.as_ref().map(|rotation| rotation.next).or(nodes.admission);
         let Some(newest) = newest else { return Err(refusal(ErrorCode::NoLeader)) };
         if nodes.rotation.as_ref().is_some_and(|rotation| rotation.phase == RotationPhase::Switching) {
@@ -178,7 +178,7 @@ impl Apply<'_> {
 
     /// A member is further than it was, or is not waited for any more. What is of another rotation changes nothing.
     pub(super) fn note_rotation(&mut self, note: &NoteRotation) {
-        let nodes = &mut self.state.nodes;
+        let nodes = self.state.nodes_mut();
         let is_member = nodes.given.get(&note.node).is_some_and(|given| given.is_member);
         let Some(rotation) = nodes.rotation.as_mut().filter(|_| is_member) else { return };
         if rotation.next.generation != note.generation {
@@ -199,12 +199,12 @@ impl Apply<'_> {
 impl State {
     /// The rotation of the secret that is under way.
     pub fn rotation(&self) -> Option<&Rotation> {
-        self.nodes.rotation.as_ref()
+        self.nodes().rotation.as_ref()
     }
 
     /// The same for people.
     pub fn rotation_view(&self) -> Option<RotationView> {
-        Some(self.nodes.rotation.as_ref()?.view(self.nodes.members()))
+        Some(self.nodes().rotation.as_ref()?.view(self.nodes().members()))
     }
 }
 
@@ -219,12 +219,13 @@ mod tests {
     /// A cluster of so many members, at generation 1.
     fn cluster(members: u64) -> State {
         let mut state = State::new();
-        state.nodes.admission = Some(Admission { generation: 1, key: [1; 32] });
+        state.nodes_mut().admission = Some(Admission { generation: 1, key: [1; 32] });
         for number in 1..=members {
-            state.next_node = state.next_node.max(number + 1);
+            let next = state.numbers().node().0.max(number + 1);
+            state.numbers_mut().give_nodes_below(next);
             let (store, key) = (StoreId(number.into()), [7; 32]);
             let assigned = Assigned { store, key, index: number, is_member: true };
-            state.nodes.given.insert(NodeId(number), assigned);
+            state.nodes_mut().given.insert(NodeId(number), assigned);
         }
         state
     }
@@ -235,10 +236,10 @@ mod tests {
             commands: Bounded::new(vec![Command { session: None, op }]).expect("one"),
         };
         let result = state.apply(9, &batch, &[]).replies.pop().expect("one command").result;
-        assert!(state.nodes.has_sound_rotation());
+        assert!(state.nodes().has_sound_rotation());
         let mut bytes = Vec::new();
         state.encode(&mut |piece| bytes.extend_from_slice(piece));
-        assert_eq!(State::decode(&bytes).expect("what was written").nodes, state.nodes);
+        assert_eq!(State::decode(&bytes).expect("what was written").nodes(), state.nodes());
         result
     }
 
@@ -304,9 +305,9 @@ mod tests {
         let mut state = cluster(3);
         begin(&mut state, 2, &[3]).expect("nothing is under way");
         note(&mut state, 2, 3, Stage::Durable);
-        let assigned = Assigned { is_member: false, ..state.nodes.given[&NodeId(3)] };
-        state.next_node = 5;
-        state.nodes.given.insert(NodeId(4), assigned);
+        let assigned = Assigned { is_member: false, ..state.nodes().given[&NodeId(3)] };
+        state.numbers_mut().give_nodes_below(5);
+        state.nodes_mut().given.insert(NodeId(4), assigned);
         note(&mut state, 2, 1, Stage::Durable);
         state.note_members(|node| node.0 <= 4);
         note(&mut state, 2, 2, Stage::Durable);

@@ -3,55 +3,37 @@
 //! A clone shares everything and costs a handful of reference counts; what changes afterwards is copied chunk by
 //! chunk (`imbl`'s B-trees, 16 entries a leaf), so a snapshot being written does not stop apply.
 
-use imbl::{OrdMap, OrdSet};
 use queue_protocol::level::Level;
-use queue_protocol::names::{MessageId, QueueName, SessionId};
+use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::settings::Settings;
 
+use super::auth::Auth;
+use super::catalog::Catalog;
 use super::clients::sessions::Sessions;
 use super::command::SessionStamp;
 use super::digest::Digest;
-use super::due::deadlines::Heads;
+use super::due::clocks::Clocks;
 use super::due::schedules::Schedules;
+use super::leased::holders::Holders;
 use super::nodes::Nodes;
-use super::queue::{Counts, Queue};
-use super::read::turnover::Turnover;
+use super::numbers::Numbers;
+use super::queue::Queue;
 use super::reply::Reply;
 
-/// A queue inside the state: given in order of creation, never reused.
-pub(super) type QueueNumber = u64;
-
-/// Raft's number of the first node that joins; the one that made the cluster has 1.
-pub(super) const FIRST_JOINED_NODE: u64 = 2;
-
-/// The state machine.
+/// The state machine. Its parts are changed through their own functions alone.
 #[derive(Clone, Debug)]
 pub struct State {
-    pub(super) level: Level,
-    pub(super) wall_ms: u64,
-    pub(super) elapsed_ms: u64,
-    pub(super) lease_clock_ms: u64,
-    pub(super) next_id: u64,
-    pub(super) next_token: u64,
-    pub(super) next_node: u64,
-    pub(super) nodes: Nodes,
-    pub(super) next_queue: QueueNumber,
-    pub(super) names: OrdMap<QueueName, QueueNumber>,
-    pub(super) queues: OrdMap<QueueNumber, Queue>,
-    /// First deadlines of the queues.
-    pub(super) heads: Heads,
-    /// Where the leases of each session are; it may be closed.
-    pub(super) held: OrdMap<(SessionId, MessageId), QueueNumber>,
-    pub(super) sessions: Sessions,
-    pub(super) schedules: Schedules,
-    /// Queues that a session claims, by session.
-    pub(super) claims: OrdSet<(SessionId, QueueNumber)>,
-    /// Sums over the queues.
-    pub(super) counts: Counts,
-    /// Since the cluster was made, removed queues included.
-    pub(super) turnover: Turnover,
+    level: Level,
+    clocks: Clocks,
+    numbers: Numbers,
+    nodes: Nodes,
+    auth: Auth,
+    catalog: Catalog,
+    holders: Holders,
+    sessions: Sessions,
+    schedules: Schedules,
     /// Of all entries so far.
-    pub(super) digest: Digest,
+    digest: Digest,
 }
 
 impl Default for State {
@@ -61,28 +43,31 @@ impl Default for State {
 }
 
 impl State {
-    /// That of a cluster just made.
+    /// The empty state of a new cluster.
     pub fn new() -> Self {
+        let (numbers, catalog) = (Numbers::default(), Catalog::default());
+        Self::going_on(Level::FIRST, Clocks::default(), numbers, catalog, Digest::default())
+    }
+
+    /// A state that goes on from these; the rest is read behind them.
+    pub(super) fn going_on(
+        level: Level,
+        clocks: Clocks,
+        numbers: Numbers,
+        catalog: Catalog,
+        digest: Digest,
+    ) -> Self {
         Self {
-            level: Level::FIRST,
-            wall_ms: 0,
-            elapsed_ms: 0,
-            lease_clock_ms: 0,
-            next_id: 1,
-            next_token: 1,
-            next_node: FIRST_JOINED_NODE,
+            level,
+            clocks,
+            numbers,
             nodes: Nodes::default(),
-            next_queue: 0,
-            names: OrdMap::new(),
-            queues: OrdMap::new(),
-            heads: Heads::default(),
-            held: OrdMap::new(),
+            auth: Auth::default(),
+            catalog,
+            holders: Holders::default(),
             sessions: Sessions::default(),
             schedules: Schedules::default(),
-            claims: OrdSet::new(),
-            counts: Counts::default(),
-            turnover: Turnover::default(),
-            digest: Digest::default(),
+            digest,
         }
     }
 
@@ -91,29 +76,112 @@ impl State {
         self.level
     }
 
+    /// Raises the feature level to one that is known here; it never falls.
+    pub(super) fn raise_level(&mut self, level: Level) -> Level {
+        self.level = self.level.max(level);
+        self.level
+    }
+
+    pub(super) fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+
+    pub(super) fn clocks_mut(&mut self) -> &mut Clocks {
+        &mut self.clocks
+    }
+
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    pub(super) fn numbers_mut(&mut self) -> &mut Numbers {
+        &mut self.numbers
+    }
+
+    pub(super) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    pub(super) fn nodes_mut(&mut self) -> &mut Nodes {
+        &mut self.nodes
+    }
+
+    pub(super) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    pub(super) fn auth_mut(&mut self) -> &mut Auth {
+        &mut self.auth
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(super) fn catalog_mut(&mut self) -> &mut Catalog {
+        &mut self.catalog
+    }
+
+    pub(super) fn holders(&self) -> &Holders {
+        &self.holders
+    }
+
+    pub(super) fn holders_mut(&mut self) -> &mut Holders {
+        &mut self.holders
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(super) fn sessions_mut(&mut self) -> &mut Sessions {
+        &mut self.sessions
+    }
+
+    /// The sessions, to be changed by who has leases.
+    pub(super) fn sessions_beside_holders(&mut self) -> (&mut Sessions, &Holders) {
+        (&mut self.sessions, &self.holders)
+    }
+
+    pub(super) fn all_schedules(&self) -> &Schedules {
+        &self.schedules
+    }
+
+    pub(super) fn schedules_mut(&mut self) -> &mut Schedules {
+        &mut self.schedules
+    }
+
+    pub(super) fn digest_so_far(&self) -> Digest {
+        self.digest
+    }
+
+    pub(super) fn set_digest(&mut self, digest: Digest) {
+        self.digest = digest;
+    }
+
     /// The replicated wall clock, Unix milliseconds.
     pub fn wall_ms(&self) -> u64 {
-        self.wall_ms
+        self.clocks.wall_ms()
     }
 
     /// The replicated clock that durations run on, in milliseconds; never goes back.
     pub fn elapsed_ms(&self) -> u64 {
-        self.elapsed_ms
+        self.clocks.elapsed_ms()
     }
 
     /// Bytes of the contents of all messages.
     pub fn bytes(&self) -> u64 {
-        self.counts.bytes
+        self.catalog.counts().bytes
     }
 
     /// Queues whose pushes are paused.
     pub fn paused_count(&self) -> u64 {
-        self.counts.paused
+        self.catalog.counts().paused
     }
 
     /// The replicated lease clock, in milliseconds.
     pub fn lease_clock_ms(&self) -> u64 {
-        self.lease_clock_ms
+        self.clocks.lease_ms()
     }
 
     /// Ready messages of a queue that may be handed out; 0 if there is no such queue.
@@ -123,7 +191,7 @@ impl State {
 
     /// Whether the queue exists.
     pub fn has_queue(&self, queue: &QueueName) -> bool {
-        self.names.contains_key(queue)
+        self.catalog.number(queue).is_some()
     }
 
     /// Settings of a queue.
@@ -148,7 +216,7 @@ impl State {
     }
 
     pub(super) fn queue(&self, name: &QueueName) -> Option<&Queue> {
-        self.queues.get(self.names.get(name)?)
+        self.catalog.named(name)
     }
 
     /// The index under which a session is open.
@@ -162,11 +230,6 @@ impl State {
     }
 
     pub(super) fn has_leases(&self, session: SessionId) -> bool {
-        has_leases(&self.held, session)
+        self.holders.has(session)
     }
-}
-
-/// Whether a session has any of these leases.
-pub(super) fn has_leases(held: &OrdMap<(SessionId, MessageId), QueueNumber>, session: SessionId) -> bool {
-    held.get_next(&(session, MessageId(0))).is_some_and(|((holder, _), _)| *holder == session)
 }

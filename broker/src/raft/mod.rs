@@ -26,7 +26,8 @@ use tokio::sync::watch;
 
 pub(crate) use self::cluster::levels::Spoken;
 pub(crate) use self::cluster::status::Terms;
-pub(crate) use self::group::lead::proposer::{Committed, Parked, Proposal, ProposeError};
+pub(crate) use self::group::lead::proposer::{Committed, Proposal, ProposeError};
+pub(crate) use self::group::lead::waiters::{Asker, Patience, Waited, Waiters};
 pub(crate) use self::group::leadership::{Leadership, Seat, View};
 pub(crate) use self::group::lease_clock::LeaseClockAt;
 pub(crate) use self::node::admission::{Admission, Gate, Key, Keys};
@@ -45,7 +46,7 @@ use self::group::age::Told;
 use self::group::agreement::Agreement;
 use self::group::gone::Recent;
 use self::group::growth::SnapshotEvery;
-use self::group::lead::proposer::Proposer;
+use self::group::lead::proposer::{Beside, Proposer};
 use self::group::machine::{Machine, MachineStore};
 use self::group::rounds::Rounds;
 use self::group::times::Times;
@@ -81,16 +82,16 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     TypeConfig::spawn(task);
 }
 
-/// How Raft behaves.
+/// What Raft may be told: times, when snapshots are made, what the log keeps.
 #[derive(Clone, Debug)]
 pub struct RaftOptions {
-    /// Between heartbeats.
+    /// Time between two heartbeats of a leader.
     pub heartbeat: Duration,
     /// Shortest election timeout, at least four heartbeats.
     pub election_min: Duration,
-    /// Longest election timeout.
+    /// Longest election timeout; each node draws one between the two.
     pub election_max: Duration,
-    /// Entries between snapshots.
+    /// Entries after which a snapshot is made.
     pub snapshot_entries: u64,
     /// Bytes of entries between snapshots.
     pub snapshot_bytes: u64,
@@ -157,12 +158,71 @@ pub(crate) enum StartError {
     Raft(String),
 }
 
-/// The replicated machine as the rest of the broker sees it.
+impl StartError {
+    /// Why openraft did not start, if that is known.
+    fn of(cause: &Cause, error: &impl std::fmt::Display) -> Self {
+        match cause.get() {
+            Some(Why::Damaged(what)) => Self::Damaged(what.clone()),
+            Some(Why::Level(error)) => Self::Level(*error),
+            None => Self::Raft(error.to_string()),
+        }
+    }
+}
+
+/// The newest snapshot, or an empty state, and the clocks that it goes by.
+fn loaded(
+    outside: &Outside,
+    me: &Me,
+    log: &Log,
+    snapshots: Snapshots,
+    options: &RaftOptions,
+    agreement: &Arc<Agreement>,
+    cause: &Cause,
+) -> Result<(Arc<Machine>, Arc<Times>), LoadError> {
+    let machine = Machine::load(
+        log.clone(),
+        snapshots,
+        SnapshotEvery { entries: options.snapshot_entries, bytes: options.snapshot_bytes },
+        Arc::clone(&outside.tasks),
+        options.witness.clone(),
+        me.credentials.spoken.clone(),
+        cause.clone(),
+    )?;
+    let (clock, witness) = (Arc::clone(&outside.clock), options.witness.clone());
+    let times = Times::new(me.credentials.node, clock, log.anchor(), witness);
+    let machine = machine.compared(Arc::clone(agreement)).timed(Arc::clone(&times));
+    Ok((Arc::new(machine), times))
+}
+
+/// How openraft is to behave.
+fn raft_config(me: &Me, options: &RaftOptions) -> Config {
+    Config {
+        cluster_name: me.credentials.cluster.to_string(),
+        heartbeat_interval: milliseconds(options.heartbeat_timeout()),
+        election_timeout_min: milliseconds(options.election_min),
+        election_timeout_max: milliseconds(options.election_max),
+        max_payload_entries: 1_024,
+        max_append_entries: Some(4_096),
+        snapshot_policy: SnapshotPolicy::Never,
+        // By itself it keeps all: `retention` purges.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        install_snapshot_timeout: 3_600_000,
+        api_channel_size: Some(4_096),
+        enable_pre_vote: Some(true),
+        // A leader that crashed may have replicated entries that its own disk does not hold: taking its term up again it
+        // would give their indices away a second time.
+        enable_leader_restore: Some(mutants::on(Mutant::LeaderRestored)),
+        ..Config::default()
+    }
+}
+
+/// The replicated machine as the rest of the broker sees it: what is `pub(crate)` is what the rest may ask.
 pub(crate) struct Consensus {
     raft: Raft,
     seat: Arc<Seat>,
     machine: Arc<Machine>,
     proposer: Arc<Proposer>,
+    waiters: Arc<Waiters>,
     network: Network,
     addresses: Arc<Addresses>,
     log: Log,
@@ -208,42 +268,11 @@ impl Consensus {
         snapshots: Snapshots,
         options: RaftOptions,
     ) -> Result<Arc<Self>, StartError> {
-        let every = SnapshotEvery { entries: options.snapshot_entries, bytes: options.snapshot_bytes };
         let cause = Cause::default();
         let agreement = Arc::new(Agreement::new(options.hash_every));
-        let machine = Machine::load(
-            log.clone(),
-            snapshots,
-            every,
-            Arc::clone(&outside.tasks),
-            options.witness.clone(),
-            me.credentials.spoken.clone(),
-            cause.clone(),
-        )?;
-        let (clock, witness) = (Arc::clone(&outside.clock), options.witness.clone());
-        let times = Times::new(me.credentials.node, clock, log.anchor(), witness);
-        let machine = Arc::new(machine.compared(Arc::clone(&agreement)).timed(Arc::clone(&times)));
-        let config = Config {
-            cluster_name: me.credentials.cluster.to_string(),
-            heartbeat_interval: milliseconds(options.heartbeat_timeout()),
-            election_timeout_min: milliseconds(options.election_min),
-            election_timeout_max: milliseconds(options.election_max),
-            max_payload_entries: 1_024,
-            max_append_entries: Some(4_096),
-            snapshot_policy: SnapshotPolicy::Never,
-            // By itself it keeps all: `retention` purges.
-            max_in_snapshot_log_to_keep: u64::MAX,
-            install_snapshot_timeout: 3_600_000,
-            api_channel_size: Some(4_096),
-            enable_pre_vote: Some(true),
-            // A leader that crashed may have replicated entries that its own disk does not hold: taking its term up
-            // again it would give their indices away a second time.
-            enable_leader_restore: Some(mutants::on(Mutant::LeaderRestored)),
-            ..Config::default()
-        };
-        let config = Arc::new(config.validate()?);
-        let floors = Arc::new(Floors::load(log.clone()));
-        let gate = Gate { floors: Arc::clone(&floors), machine: Arc::clone(&machine) };
+        let (machine, times) = loaded(&outside, &me, &log, snapshots, &options, &agreement, &cause)?;
+        let config = Arc::new(raft_config(&me, &options).validate()?);
+        let gate = Gate { floors: Arc::new(Floors::load(log.clone())), machine: Arc::clone(&machine) };
         let addresses = Addresses::new(Arc::clone(&machine));
         let credentials = me.credentials.clone();
         let network =
@@ -253,18 +282,15 @@ impl Consensus {
         let store = LogStore::new(log.clone(), cause.clone(), Arc::clone(&rooms));
         let voted = store.voted();
         let raft = Raft::new(node.0, config, network.clone(), store, MachineStore(Arc::clone(&machine)));
-        let raft = raft.await.map_err(|error| match cause.get() {
-            Some(Why::Damaged(what)) => StartError::Damaged(what.clone()),
-            Some(Why::Level(error)) => StartError::Level(*error),
-            None => StartError::Raft(error.to_string()),
-        })?;
+        let raft = raft.await.map_err(|error| StartError::of(&cause, &error))?;
         addresses.begin(raft.clone());
-        let seat = Arc::new(Seat::new(node, options.heartbeat, options.election_max, Arc::clone(&times)));
-        let consensus = Arc::new(Self {
-            raft: raft.clone(),
-            seat: Arc::clone(&seat),
-            machine: Arc::clone(&machine),
+        let consensus = Arc::new_cyclic(|this| Self {
+            rounds: Rounds::new(raft.clone()),
+            raft,
+            seat: Arc::new(Seat::new(node, options.heartbeat, options.election_max, Arc::clone(&times))),
+            machine,
             proposer: Arc::new(Proposer::new(log.stages().clone(), me.credentials.spoken.clone())),
+            waiters: Waiters::new(this.clone()),
             network,
             addresses,
             log,
@@ -282,7 +308,6 @@ impl Consensus {
             refusals: Refusals::default(),
             known: Contacts::default(),
             log_ends: LogEnds::default(),
-            rounds: Rounds::new(raft.clone()),
             told: Told::default(),
             agreement,
             times,
@@ -293,56 +318,65 @@ impl Consensus {
             pulse,
             applied: tokio::sync::Notify::new(),
         });
-        let guard = Arc::downgrade(&consensus);
-        consensus
-            .proposer
-            .set_guard(Box::new(move |size, flying| guard.upgrade()?.refuse_entry(size, flying)));
-        TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
-        TypeConfig::spawn(Arc::clone(&consensus.proposer).run(raft, seat, Arc::clone(&consensus.machine)));
-        TypeConfig::spawn(group::lead::ticker::run(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(group::lead::ticker::watch_clocks(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(group::retention::keep(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(cluster::changes::promote(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(cluster::moves::tell(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(cluster::moves::judge(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(group::tenure::beat(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(group::tenure::watch_disk_speed(Arc::downgrade(&consensus)));
-        consensus.look_at_disk();
-        TypeConfig::spawn(node::disk::watch_disk(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(floors.settle());
-        TypeConfig::spawn(cluster::status::ping_peers(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(node::admission::found_cluster(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(node::admission::end_removed(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(cluster::rotation::run(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(node::chronicle::run(Arc::downgrade(&consensus)));
-        TypeConfig::spawn(openraft::cause::end_with_raft(
-            consensus.raft.clone(),
-            cause,
-            Arc::clone(&consensus.outside.end),
-        ));
+        consensus.run_loops(cause);
         Ok(consensus)
     }
 
-    /// Names who keeps the parked leases and hears of effects; once, before clients are served.
-    pub(crate) fn set_waiters(
-        self: &Arc<Self>,
-        parked: Arc<dyn Parked>,
-        on_applied: impl Fn(Effects) + Send + Sync + 'static,
-    ) {
-        self.proposer.set_parked(parked);
-        let this = Arc::downgrade(self);
+    /// Starts everything that keeps it going.
+    fn run_loops(self: &Arc<Self>, cause: Cause) {
+        let weak = || Arc::downgrade(self);
+        let room = weak();
+        let beside = Beside {
+            waiters: Arc::clone(&self.waiters),
+            guard: Box::new(move |size, flying| room.upgrade()?.refuse_entry(size, flying)),
+        };
+        let hears = weak();
         self.machine.set_on_applied(Box::new(move |effects| {
-            let Some(this) = this.upgrade() else { return };
-            this.applied.notify_one();
-            on_applied(effects);
+            if let Some(this) = hears.upgrade() {
+                this.hear_effects(&effects);
+            }
         }));
+        let (raft, seat, machine) = (self.raft.clone(), Arc::clone(&self.seat), Arc::clone(&self.machine));
+        TypeConfig::spawn(Arc::clone(&seat).run(raft.clone()));
+        TypeConfig::spawn(Arc::clone(&self.proposer).run(raft, seat, machine, beside));
+        TypeConfig::spawn(group::lead::ticker::run(weak()));
+        TypeConfig::spawn(group::lead::ticker::watch_clocks(weak()));
+        TypeConfig::spawn(group::retention::keep(weak()));
+        TypeConfig::spawn(cluster::changes::promote(weak()));
+        TypeConfig::spawn(cluster::moves::tell(weak()));
+        TypeConfig::spawn(cluster::moves::judge(weak()));
+        TypeConfig::spawn(group::tenure::beat(weak()));
+        TypeConfig::spawn(group::tenure::watch_disk_speed(weak()));
+        self.look_at_disk();
+        TypeConfig::spawn(node::disk::watch_disk(weak()));
+        TypeConfig::spawn(Arc::clone(&self.gate.floors).settle());
+        TypeConfig::spawn(cluster::status::ping_peers(weak()));
+        TypeConfig::spawn(node::admission::found_cluster(weak()));
+        TypeConfig::spawn(node::admission::end_removed(weak()));
+        TypeConfig::spawn(cluster::rotation::run(weak()));
+        TypeConfig::spawn(node::chronicle::run(weak()));
+        let end = Arc::clone(&self.outside.end);
+        TypeConfig::spawn(openraft::cause::end_with_raft(self.raft.clone(), cause, end));
     }
 
-    pub(crate) fn raft(&self) -> &Raft {
+    /// An entry was applied: whoever waits for what it made ready is served.
+    fn hear_effects(&self, effects: &Effects) {
+        self.applied.notify_one();
+        if !effects.ready.is_empty() {
+            self.waiters.offer(&effects.ready);
+        }
+    }
+
+    /// Leases that wait at this node.
+    pub(crate) fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
+    }
+
+    pub(in crate::raft) fn raft(&self) -> &Raft {
         &self.raft
     }
 
-    pub(crate) fn machine(&self) -> &Machine {
+    pub(in crate::raft) fn machine(&self) -> &Machine {
         &self.machine
     }
 
@@ -350,15 +384,15 @@ impl Consensus {
         &self.log
     }
 
-    pub(crate) fn floors(&self) -> &Arc<Floors> {
+    pub(in crate::raft) fn floors(&self) -> &Arc<Floors> {
         &self.gate.floors
     }
 
-    pub(crate) fn gate(&self) -> &Gate {
+    pub(in crate::raft) fn gate(&self) -> &Gate {
         &self.gate
     }
 
-    pub(crate) fn reception(&self) -> &Arc<Reception> {
+    pub(in crate::raft) fn reception(&self) -> &Arc<Reception> {
         &self.reception
     }
 
@@ -401,6 +435,7 @@ impl Consensus {
     pub(crate) async fn ask_state(&self, op: Op) -> Option<Result<Outcome, Refusal>> {
         let (done, wait) = tokio::sync::oneshot::channel();
         self.propose(Proposal {
+            arrived: tokio::time::Instant::now(),
             command: Command { session: None, op },
             table: Vec::new(),
             contents: Vec::new(),
@@ -441,7 +476,7 @@ impl Consensus {
     }
 
     /// A peer sent what only a leader sends.
-    pub(crate) fn hear_leader(&self, peer: queue_protocol::names::NodeId) {
+    pub(in crate::raft) fn hear_leader(&self, peer: queue_protocol::names::NodeId) {
         self.seat.hear_leader(peer);
     }
 

@@ -2,38 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
-use queue_protocol::client::Stream;
+use queue_protocol::client::{Channel, Stream};
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::handshake::{Greeted as Handshaken, HandshakeError, Peer, accept};
+use queue_protocol::handshake::{Greeted as Handshaken, Greeting, HandshakeError, Peer, accept};
 use queue_protocol::hello::{Accepted, Hello, HelloRole};
 use queue_protocol::io::FrameReader;
 use queue_protocol::limits::HELLO_MS_MAX;
 use queue_protocol::proof::Told;
-use tokio::sync::watch;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
-use super::budget::Budget;
 use super::caller::Caller;
 use super::connection::serve_client;
-use super::dispatch::{Dispatch, QueueOptions};
-use super::greetings::{Greeted, Greetings};
-use super::order::Orders;
-use super::places::{Kept, Place, Places};
-use super::presence::Presence;
-use super::quiet::{Kind, Quiet};
-use super::reads::Reads;
-use super::roster::Roster;
+use super::greetings::Greeted;
+use super::login;
+use super::places::Place;
+use super::quiet::Kind;
+use super::server::Server;
 use super::source::Source;
-use super::stop::Stop;
-use super::waiters::Waiters;
 use super::watched::watched;
 use crate::outside::Listener;
-use crate::raft::{Consensus, seeded, serve_peer, spawn};
+use crate::queue::KeyNumber;
+use crate::raft::{seeded, serve_peer, spawn};
 use crate::tls::opening::{Opened, open};
 
 /// Pause after a failed accept (no descriptors left, say), so that it is no busy loop.
@@ -41,101 +36,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often it is asked anew where members are.
 const LOCATE_EVERY: Duration = Duration::from_secs(15);
-/// Most that clients may have by default.
-pub const MEMORY_DEFAULT_MAX: usize = 512 << 20;
-/// Least that clients may be given.
-pub const MEMORY_MIN: usize = 64 << 20;
-
-/// How the server behaves.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// Client connections at a time.
-    pub connections_max: usize,
-    /// Memory for unfinished input and requests in flight of all clients; [`MEMORY_DEFAULT_MAX`] if none is given.
-    pub memory: Option<usize>,
-    /// How queues and requests behave.
-    pub queues: QueueOptions,
-}
-
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self { connections_max: 10_000, memory: None, queues: QueueOptions::default() }
-    }
-}
-
-/// Serves clients and peers on one port.
-pub(crate) struct Server {
-    pub(super) consensus: Arc<Consensus>,
-    pub(super) dispatch: Arc<Dispatch>,
-    greetings: Arc<Greetings>,
-    pub(super) clients: Arc<Kept>,
-    pub(super) peers: Arc<Kept>,
-    next_id: AtomicU64,
-    /// Connections of clients for which there was no place.
-    pub(super) crowded: AtomicU64,
-    /// Where HTTP is served, for who comes here with it.
-    pub(super) http: OnceLock<SocketAddr>,
-    stop: watch::Sender<Stop>,
-}
 
 impl Server {
-    /// Joins the parked leases to consensus; call once, then [`Server::run`].
-    pub(crate) fn new(consensus: Arc<Consensus>, options: ServerOptions, places: Places) -> Arc<Self> {
-        let waiters = Waiters::new(&consensus);
-        let offered = Arc::downgrade(&waiters);
-        consensus.set_waiters(Arc::clone(&waiters) as Arc<dyn crate::raft::Parked>, move |effects| {
-            if let Some(waiters) = offered.upgrade()
-                && !effects.ready.is_empty()
-            {
-                waiters.offer(&effects.ready);
-            }
-        });
-        let dispatch = Arc::new(Dispatch {
-            consensus: Arc::clone(&consensus),
-            waiters,
-            presence: Presence::new(&consensus),
-            reads: Reads::new(),
-            orders: Orders::default(),
-            options: options.queues.clone(),
-            budget: Budget::new(options.memory.unwrap_or(MEMORY_DEFAULT_MAX)),
-            connections: AtomicU64::new(0),
-            places: (places.clients, options.connections_max),
-            overloaded: AtomicU64::new(0),
-            quiet: Quiet::default(),
-            roster: Roster::default(),
-        });
-        Arc::new(Self {
-            consensus,
-            dispatch,
-            greetings: Greetings::new(places.greetings),
-            clients: Kept::new(places.clients),
-            peers: Kept::new(places.peers),
-            next_id: AtomicU64::new(1),
-            crowded: AtomicU64::new(0),
-            http: OnceLock::new(),
-            stop: watch::Sender::default(),
-        })
-    }
-
-    /// Accepts until [`Server::drain`].
-    pub(crate) async fn run(self: Arc<Self>, listener: Arc<dyn Listener>) {
-        spawn(Arc::clone(&self.dispatch.waiters).run());
-        spawn(Arc::clone(&self.dispatch.presence).run(self.stop.subscribe()));
-        spawn(dismiss_when_leadership_is_lost(Arc::clone(&self.dispatch)));
-        let mut stop = self.stop.subscribe();
-        let dispatch = Arc::clone(&self.dispatch);
-        let stopping = stop.wait_for(|stop| stop.all);
-        tokio::select! {
-            () = self.accept(&*listener) => {}
-            () = self.locate_members() => {}
-            () = self.end_plain() => {}
-            () = dispatch.quiet.run() => {}
-            _ = stopping => {}
-        }
-    }
-
     /// Accepts for ever.
-    async fn accept(self: &Arc<Self>, listener: &dyn Listener) {
+    pub(super) async fn accept(self: &Arc<Self>, listener: &dyn Listener) {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
@@ -161,7 +65,7 @@ impl Server {
     }
 
     /// Learns where members are, again and again. Never ends.
-    async fn locate_members(&self) {
+    pub(super) async fn locate_members(&self) {
         loop {
             let addresses = self.consensus.member_addresses();
             let mut members = BTreeSet::new();
@@ -177,7 +81,7 @@ impl Server {
 
     /// When nobody is to be spoken to in the clear any more, ends the connections of those that are: after a goodbye, in the
     /// order in which they came, and not all at once. Never ends.
-    async fn end_plain(&self) {
+    pub(super) async fn end_plain(&self) {
         /// Of all connections that there ever were, at most this part is looked at at a time.
         const PARTS: u64 = 500;
         const PAUSE: Duration = Duration::from_millis(10);
@@ -213,7 +117,7 @@ impl Server {
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let (stream, watch) = watched(stream);
-        let channel = stream.channel();
+        let (channel, end_point) = (stream.channel(), stream.end_point());
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::after(&ahead, read);
         let secrets = self.consensus.me().credentials.ring.accepts();
@@ -232,9 +136,18 @@ impl Server {
             outcome = tokio::time::timeout_at(until, handshake) => outcome.unwrap_or(Err(HandshakeError::Deadline)),
             () = greeted.gives_way() => return,
         };
+        let entered = match outcome {
+            Ok(Handshaken { hello, peer, login: None }) => Ok((hello, peer, None)),
+            Ok(Handshaken { hello, login: Some(login), .. }) => {
+                let key = self.log_in(&hello, login, from, &end_point, &mut reader, &mut writer);
+                let key = tokio::time::timeout_at(until, key).await;
+                key.unwrap_or(Err(HandshakeError::Deadline)).map(|key| (hello, None, Some(key)))
+            }
+            Err(error) => Err(error),
+        };
         drop(greeted);
-        let Handshaken { hello, peer } = match outcome {
-            Ok(greeted) => greeted,
+        let (hello, peer, login) = match entered {
+            Ok(entered) => entered,
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let place = place.into_inner();
@@ -253,7 +166,7 @@ impl Server {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 // Read when it was greeted; what is not understood was refused.
                 let client = hello.client().unwrap_or_default().client;
-                let caller = Caller::new(session, from, client, is_secured);
+                let caller = Caller::new(session, from, client, is_secured, login);
                 let stop = self.stop.subscribe();
                 let this = Arc::clone(&self);
                 let seed = u64::from_le_bytes(self.consensus.outside().random_bytes());
@@ -272,7 +185,12 @@ impl Server {
         let me = self.consensus.me();
         let version = hello.check(me.credentials.cluster, me.credentials.node)?;
         if let HelloRole::Client { .. } = hello.role {
-            hello.client()?;
+            let client = hello.client()?;
+            if client.login.is_none()
+                && let Some(why) = self.dispatch.shut_out(None)
+            {
+                return Err(why);
+            }
             if self.stop.borrow().all {
                 return Err(Error::again(ErrorCode::ShuttingDown, "the node is stopping, try another one"));
             }
@@ -301,6 +219,46 @@ impl Server {
         })
     }
 
+    /// Lets a client in that shows that it has a key; the key.
+    async fn log_in(
+        &self,
+        hello: &Hello,
+        greeting: Greeting,
+        from: SocketAddr,
+        end_point: &Channel,
+        reader: &mut FrameReader<ReadHalf<Box<dyn Stream>>>,
+        writer: &mut WriteHalf<Box<dyn Stream>>,
+    ) -> Result<KeyNumber, HandshakeError> {
+        let proven = greeting.proven(reader).await?;
+        let key = hello.client().ok().and_then(|client| client.login).map(|login| login.key);
+        let shown = match (login::may_try(from, end_point), key) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(key)) => {
+                login::check(&self.consensus, key, &greeting.transcript(end_point), &proven).await
+            }
+            (Ok(()), None) => unreachable!("its hello has a login"),
+        };
+        let key = shown.as_ref().map_or(0, |(key, _)| *key);
+        greeting.answer(reader, writer, shown.map(|(_, shown)| shown)).await?;
+        Ok(key)
+    }
+
+    /// When rights change, or a key ends, ends the connections of those that may not stay. Never ends.
+    pub(super) async fn end_shut_out(&self) {
+        const LOOK_EVERY: Duration = Duration::from_millis(250);
+        let mut seen = (self.consensus.rights(), self.consensus.read(|state, _| state.wall_ms()));
+        loop {
+            tokio::time::sleep_until(self.consensus.pulse().next(LOOK_EVERY)).await;
+            let mark = self.consensus.rights();
+            let (wall_ms, ended) =
+                self.consensus.read(|state, _| (state.wall_ms(), state.has_key_ended_since(seen.1)));
+            if mark != seen.0 || ended {
+                self.stop.send_modify(|stop| stop.rights += 1);
+            }
+            seen = (mark, wall_ms);
+        }
+    }
+
     /// Whether a peer that proved the secret may in, and what it is told then.
     fn admit(&self, peer: &Peer, from: Source, place: &OnceLock<Place>) -> Result<Told, Error> {
         self.greetings.add_proven(from);
@@ -309,39 +267,8 @@ impl Server {
         place.get_or_init(|| taken);
         self.consensus.admit_peer(peer)
     }
-
-    /// Takes no more clients and requests, answers what is open, at most `grace` long.
-    pub(crate) async fn drain(&self, grace: Duration) {
-        self.stop.send_modify(|stop| stop.all = true);
-        let left = |server: &Self| server.dispatch.connections.load(Ordering::Relaxed);
-        let drained = async {
-            while left(self) > 0 {
-                // A lease that waits would keep its connection for as long as it may wait; presence for ever.
-                self.dispatch.waiters.dismiss();
-                self.dispatch.presence.dismiss();
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::warn!(connections = left(self), "connections are closed with open requests");
-        }
-    }
 }
 
 fn overloaded(what: String) -> Error {
     Error { retry: Retry::AfterMs(1_000), ..Error::again(ErrorCode::Overloaded, what) }
-}
-
-/// Parked leases and the clients that are there are sent on when this node no longer leads.
-async fn dismiss_when_leadership_is_lost(dispatch: Arc<Dispatch>) {
-    let mut watch = dispatch.consensus.watch();
-    loop {
-        if watch.borrow_and_update().ready.is_none() {
-            dispatch.waiters.dismiss();
-            dispatch.presence.dismiss();
-        }
-        if watch.changed().await.is_err() {
-            return;
-        }
-    }
 }

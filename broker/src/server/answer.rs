@@ -159,6 +159,24 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
         ErrorCode::DeadToCycle => {
             format!("dead messages of {queue} would come back to it, or go through more than 8 queues")
         }
+        ErrorCode::Denied if refusal.queue.is_some() => {
+            format!(
+                "a lease of {queue} is held by another principal: it or who may manage {queue} settles it"
+            )
+        }
+        ErrorCode::Denied => "the session belongs to another principal".to_owned(),
+        ErrorCode::AuthRequired => "only clients that log in are served: a token is needed".to_owned(),
+        ErrorCode::KeyEnded => "the key has ended or was revoked, or its principal is shut out".to_owned(),
+        ErrorCode::AuthChanged => {
+            "the principal's rights changed while the request was on its way".to_owned()
+        }
+        ErrorCode::PrincipalExists => "a principal of that name exists".to_owned(),
+        ErrorCode::PrincipalNotFound => "no such principal".to_owned(),
+        ErrorCode::KeyNotFound => "no such key".to_owned(),
+        ErrorCode::AuthLimit => "as many principals, grants or keys of one as there may be".to_owned(),
+        ErrorCode::LastAdmin => {
+            "no live key that may change principals and keys would be left, or the caller has none".to_owned()
+        }
         ErrorCode::BadRequest => "a value of the request is out of its range".to_owned(),
         other => other.as_str().replace('_', " "),
     };
@@ -166,7 +184,9 @@ pub(crate) fn error(refusal: &Refusal) -> Error {
         ErrorCode::TooOld | ErrorCode::SessionExpired => {
             Error { retry: Retry::Never, ..Error::unknown(refusal.code, message) }
         }
-        ErrorCode::SessionLimit | ErrorCode::SessionFull => Error::again(refusal.code, message),
+        ErrorCode::SessionLimit | ErrorCode::SessionFull | ErrorCode::AuthChanged => {
+            Error::again(refusal.code, message)
+        }
         ErrorCode::QueueFull | ErrorCode::DedupFull | ErrorCode::QueuePaused => {
             Error { retry: Retry::AfterMs(1_000), ..Error::refused(refusal.code, message) }
         }

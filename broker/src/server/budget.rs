@@ -13,13 +13,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use queue_protocol::values::milliseconds;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// What a request costs beside its bytes, while it is in flight.
@@ -94,7 +95,7 @@ impl Budget {
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shares.locked()
     }
 
     /// The share of a connection; nothing at first.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 use queue_protocol::bounded::Text;
 use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
@@ -15,6 +16,7 @@ use super::dispatch::bad;
 use super::source;
 use crate::mutants::{self, Mutant};
 use crate::queue::command::{Opening, SessionStamp, Source};
+use crate::queue::{By, KeyNumber};
 use crate::raft::Consensus;
 
 /// The client of one connection.
@@ -28,6 +30,12 @@ pub(crate) struct Caller {
     pub(super) is_secured: bool,
     /// The same with its port.
     pub(super) address: SocketAddr,
+    /// The key that it is logged in by; 0 is the cluster's secret.
+    pub(super) login: Option<KeyNumber>,
+    /// The change of rights up to which it was seen that it may stay.
+    pub(super) admitted: AtomicU64,
+    /// The look at used keys for which its key was noted last.
+    pub(super) noted: AtomicU64,
     /// What its program calls itself.
     pub(super) client: Text<CLIENT_NAME_SIZE_MAX>,
     /// The index under which the session was seen to be open. It never opens again, so whatever is asked from then on needs
@@ -41,6 +49,7 @@ impl Caller {
         from: SocketAddr,
         client: Text<CLIENT_NAME_SIZE_MAX>,
         is_secured: bool,
+        login: Option<KeyNumber>,
     ) -> Self {
         Self {
             session,
@@ -49,6 +58,9 @@ impl Caller {
             address: from,
             client,
             is_secured,
+            login,
+            admitted: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
             open: OnceLock::new(),
         }
     }
@@ -62,6 +74,7 @@ impl Caller {
         &self,
         stamp: Stamp,
         request: &Request,
+        by: Option<By>,
         consensus: &Consensus,
     ) -> Result<SessionStamp, Error> {
         if stamp.number < stamp.done_below {
@@ -78,7 +91,7 @@ impl Caller {
         };
         let Stamp { number, done_below, .. } = stamp;
         let request = RequestHash::of(request);
-        Ok(SessionStamp { session: self.session, number, done_below, opening, request })
+        Ok(SessionStamp { session: self.session, number, done_below, opening, request, by })
     }
 
     /// The index under which the session is open, or was.

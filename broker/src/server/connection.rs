@@ -1,6 +1,7 @@
 //! One client: its requests are read and started in order, its answers written as they come, many in flight.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use queue_protocol::client::Stream;
@@ -23,6 +24,7 @@ use super::input::Input;
 use super::order::Order;
 use super::quiet::Kind;
 use super::reply_to::{Finished, Reply, ReplyTo};
+use super::slow::{Asked, Passed};
 use super::stop::{Ends, Stop};
 use super::watched::Watch;
 use crate::outside::Fatal;
@@ -59,6 +61,7 @@ pub(crate) async fn serve_client(
 ) {
     let session = caller.session;
     let flight = Arc::new(Flight::new());
+    let caller = Arc::new(caller);
     dispatch.roster.enter(id, &caller, &flight);
     let (replies, outcomes) = mpsc::unbounded_channel();
     let (notes, noted) = mpsc::unbounded_channel();
@@ -66,7 +69,7 @@ pub(crate) async fn serve_client(
         dispatch: Arc::clone(&dispatch),
         id,
         order: dispatch.orders.connected(session),
-        caller,
+        caller: Arc::clone(&caller),
         flight: Arc::clone(&flight),
         replies,
         notes,
@@ -74,7 +77,8 @@ pub(crate) async fn serve_client(
         share: dispatch.budget.share(id),
         watch: watch.clone(),
     };
-    let writing = Writing { dispatch: Arc::clone(&dispatch), flight, outcomes, noted, writer, oldest: None };
+    let writing =
+        Writing { dispatch: Arc::clone(&dispatch), caller, flight, outcomes, noted, writer, oldest: None };
     let read = std::pin::pin!(reading.run(reader, stop));
     let write = std::pin::pin!(writing.run());
     // Reading ends first: at the end of the stream, on a bad frame, or when the node stops. Writing then ends by
@@ -107,7 +111,7 @@ enum Left {
 pub(crate) struct Reading {
     dispatch: Arc<Dispatch>,
     id: u64,
-    caller: Caller,
+    caller: Arc<Caller>,
     order: Arc<Order>,
     flight: Arc<Flight>,
     replies: mpsc::UnboundedSender<Reply>,
@@ -139,7 +143,7 @@ impl Reading {
                 }
             }
             self.flight.turn().await;
-            let attends = self.attends.load(std::sync::atomic::Ordering::Relaxed);
+            let attends = self.attends.load(Relaxed);
             let first = tokio::select! {
                 biased;
                 first = input.next() => first,
@@ -176,15 +180,35 @@ impl Reading {
     }
 
     fn ends(&self, stop: &Stop) -> bool {
-        stop.ends(self.id, self.caller.is_secured).is_some()
+        self.why_ends(stop).is_some()
+    }
+
+    fn why_ends(&self, stop: &Stop) -> Option<Ends> {
+        stop.ends(self.id, self.caller.is_secured).or_else(|| {
+            let admitted = &self.caller.admitted;
+            if admitted.load(Relaxed) == stop.rights {
+                return None;
+            }
+            let shut = self.dispatch.shut_out(self.caller.login).map(|_| Ends::Shut);
+            if shut.is_none() {
+                admitted.store(stop.rights, Relaxed);
+            }
+            shut
+        })
     }
 
     /// Reads no more; what is open is answered.
     fn stopped(&self, stop: Stop) -> Left {
-        if stop.ends(self.id, self.caller.is_secured) == Some(Ends::Plain) {
+        let why = match self.why_ends(&stop) {
+            Some(Ends::Plain) => Some(required()),
+            Some(Ends::Shut) => self.dispatch.shut_out(self.caller.login),
+            Some(Ends::Stopping) | None => None,
+        };
+        if let Some(why) = why {
             // What waits would keep its connection for as long as it may wait.
+            self.dispatch.waiters.refused(self.id, &why);
             self.dispatch.disconnected(self.caller.session, self.id);
-            let _ = self.notes.send(Note::Goodbye(required()));
+            let _ = self.notes.send(Note::Goodbye(why));
         }
         Left::InOrder
     }
@@ -193,7 +217,7 @@ impl Reading {
     /// are too many.
     fn look(&self, silence: u32) -> Option<u32> {
         if !self.dispatch.presence.attends(self.caller.session, self.id) {
-            self.attends.store(false, std::sync::atomic::Ordering::Relaxed);
+            self.attends.store(false, Relaxed);
             return Some(0);
         }
         if silence >= SILENCE_COUNT_MAX {
@@ -205,7 +229,7 @@ impl Reading {
             return None;
         }
         let _ = self.notes.send(Note::Ping);
-        let taking = self.flight.taking.swap(false, std::sync::atomic::Ordering::Relaxed);
+        let taking = self.flight.taking.swap(false, Relaxed);
         Some(if taking { 0 } else { silence + 1 })
     }
 
@@ -242,16 +266,16 @@ impl Reading {
                 let admitted = call.stamp.map_or(room, |stamp| self.order.admit(stamp, room));
                 let Some(charge) = charge.filter(|_| admitted) else {
                     self.flight.owe_refusal();
-                    self.dispatch.overloaded.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    self.dispatch.overloaded.fetch_add(1, Relaxed);
                     let _ = self.notes.send(Note::Refused(frame.request_id));
                     return Ok(());
                 };
                 self.flight.take(size);
                 if call.request.row().class == Class::Wait {
-                    self.attends.store(true, std::sync::atomic::Ordering::Relaxed);
+                    self.attends.store(true, Relaxed);
                 }
                 let reply = ReplyTo::new(self.id, frame.request_id, size, self.replies.clone());
-                let reply = reply.charged(charge);
+                let reply = reply.charged(charge).asked(Asked::now(&call.request));
                 let reply = match call.stamp {
                     Some(stamp) => reply.numbered(Arc::clone(&self.order), stamp.number),
                     None => {
@@ -268,6 +292,7 @@ impl Reading {
 
 pub(crate) struct Writing {
     dispatch: Arc<Dispatch>,
+    caller: Arc<Caller>,
     flight: Arc<Flight>,
     outcomes: mpsc::UnboundedReceiver<Reply>,
     noted: mpsc::UnboundedReceiver<Note>,
@@ -325,7 +350,7 @@ impl Writing {
                     // Slow, not gone.
                     Err(_) if outbox.size() < before => {
                         taken_at = Instant::now();
-                        self.flight.taking.store(true, std::sync::atomic::Ordering::Relaxed);
+                        self.flight.taking.store(true, Relaxed);
                     }
                     Err(_) if taken_at.elapsed() < WRITE_TIMEOUT => {}
                     Ok(Err(_)) | Err(_) => return,
@@ -370,7 +395,7 @@ impl Writing {
                 self.oldest.get_or_insert(committed.since);
             }
             if let Some(finished) = reply.finished
-                && !self.encode(reply.request_id, finished, outbox)
+                && !self.encode(reply.request_id, finished, reply.asked.as_ref(), outbox)
             {
                 return false;
             }
@@ -382,7 +407,17 @@ impl Writing {
         true
     }
 
-    fn encode(&self, request_id: u64, finished: Finished, outbox: &mut Outbox) -> bool {
+    fn encode(
+        &self,
+        request_id: u64,
+        finished: Finished,
+        asked: Option<&Asked>,
+        outbox: &mut Outbox,
+    ) -> bool {
+        let passed = match &finished {
+            Finished::Committed(committed) => Some(Passed::of(committed)),
+            _ => None,
+        };
         let (response, contents) = match respond(&self.dispatch.consensus, finished) {
             Ok(response) => response,
             Err(error) => {
@@ -392,6 +427,10 @@ impl Writing {
                 return false;
             }
         };
+        if let Some(asked) = asked {
+            self.dispatch.slow.look(&self.dispatch.consensus, &self.caller, asked, passed, &response);
+            asked.say_refused(&self.caller, &response);
+        }
         if let Err(error) = outbox.push_message(request_id, &response, &contents) {
             // Only an answer that exceeds a frame: refused in its place, nothing else is lost.
             let refused = queue_protocol::response::Response {

@@ -14,15 +14,18 @@ use queue_protocol::request::{
     NackKind, Queues, Receipts, RemoveQueue, Stamp,
 };
 use queue_protocol::requests::{
-    ActRequest, ByClass, ChangeRequest, Class, ReadRequest, Request, Row, Tail, WaitRequest,
+    ActRequest, ByClass, ChangeRequest, Class, Place, ReadRequest, Request, Row, Tail, WaitRequest,
 };
 use queue_protocol::response::{Answer, QueueView, StatsView, StatusView};
+use queue_protocol::rights::Verb;
 use queue_protocol::settings::{QueueSettings, Settings};
 use tokio::time::Instant;
 
+use super::access::Access;
 use super::answer::error;
 use super::budget::Budget;
 use super::caller::Caller;
+use super::logs;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight, ordered_and_fair};
 use super::order::Orders;
 use super::presence::Presence;
@@ -30,10 +33,11 @@ use super::quiet::Quiet;
 use super::reads::Reads;
 use super::reply_to::{Finished, ReplyTo};
 use super::roster::Roster;
-use super::waiters::Waiters;
-use super::waiting::Patience;
+use super::slow::Slow;
+use super::used::Used;
 use crate::queue::command::{self, Command, Op, SessionStamp};
-use crate::raft::{Consensus, LeaseClockAt, Proposal};
+use crate::queue::{By, KeyNumber};
+use crate::raft::{Asker, Consensus, LeaseClockAt, Patience, Proposal, Waiters};
 
 /// Longest that a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,8 +79,12 @@ pub(crate) struct Dispatch {
     pub(super) overloaded: std::sync::atomic::AtomicU64,
     /// What strangers bring about is written here.
     pub(super) quiet: Quiet,
+    /// Which keys are used.
+    pub(super) used: Used,
     /// Who is connected.
     pub(super) roster: Roster,
+    /// What took long.
+    pub(super) slow: Slow,
 }
 
 pub(super) fn bad(what: impl Into<String>) -> Error {
@@ -111,16 +119,20 @@ impl Dispatch {
         if tails != Tail::ContentsIn && !tail.is_empty() {
             return reply.finish(Finished::Failed(bad("only what pushes has a tail")));
         }
-        let stamp = match self.session_stamp(caller, call.stamp, class, &call.request) {
+        let (by, access) = match self.enter(caller, &call) {
+            Ok(entered) => entered,
+            Err(finished) => return reply.finish(finished),
+        };
+        let stamp = match self.session_stamp(caller, call.stamp, class, &call.request, by) {
             Ok(stamp) => stamp,
             Err(error) => return reply.finish(Finished::Failed(error)),
         };
         let place = call.request.place();
         match call.request.by_class() {
             ByClass::Change(request) => self.change(stamp, request, &tail, call.timeout_ms, reply),
-            ByClass::Read(request) => Reads::ask(self, request, place, reply),
+            ByClass::Read(request) => Reads::ask(self, request, access, place, reply),
             ByClass::Wait(WaitRequest::Attend) => self.presence.attend(caller.session, reply),
-            ByClass::Act(request) => crate::raft::spawn(Arc::clone(self).act(request, reply)),
+            ByClass::Act(request) => crate::raft::spawn(Arc::clone(self).act(request, access, place, reply)),
         }
     }
 
@@ -131,12 +143,13 @@ impl Dispatch {
         stamp: Option<Stamp>,
         class: Class,
         request: &Request,
+        by: Option<By>,
     ) -> Result<Option<SessionStamp>, Error> {
         match (stamp, class.is_stamped()) {
             (None, false) => Ok(None),
             (None, true) => Err(bad("a request that changes something needs a stamp")),
             (Some(_), false) => Err(bad("a request that changes nothing has no stamp")),
-            (Some(stamp), true) => caller.stamp(stamp, request, &self.consensus).map(Some),
+            (Some(stamp), true) => caller.stamp(stamp, request, by, &self.consensus).map(Some),
         }
     }
 
@@ -171,6 +184,7 @@ impl Dispatch {
             }
             ChangeRequest::Sweep(sweep) => Ok(Op::Sweep(sweep)),
             ChangeRequest::Edit(Edit { queue, ids, change }) => Ok(Op::Edit { queue, ids, change }),
+            ChangeRequest::ChangeAuth(change) => Ok(Op::ChangeAuth(change)),
             ChangeRequest::RemoveSchedule(name) => Ok(Op::RemoveSchedule(name)),
             ChangeRequest::CloseSession => Ok(Op::CloseSession),
             ChangeRequest::BindSession(BindSession { grace_ms }) => {
@@ -207,7 +221,7 @@ impl Dispatch {
         reply: ReplyTo,
     ) {
         let done = Box::new(move |result| reply.finish(Finished::of(result)));
-        self.consensus.propose(Proposal { command, table, contents, done });
+        self.consensus.propose(Proposal { arrived: Instant::now(), command, table, contents, done });
     }
 
     fn lease(
@@ -242,6 +256,9 @@ impl Dispatch {
                 reply: recorded,
                 lease_clock: LeaseClockAt { ms: self.consensus.lease_clock_ms(), at: Instant::now() },
                 since: Instant::now(),
+                arrived: Instant::now(),
+                wait: Duration::ZERO,
+                encode: Duration::ZERO,
                 _reading: reading,
             };
             return reply.finish(Finished::of(Ok(committed)));
@@ -251,7 +268,12 @@ impl Dispatch {
             return self.propose(Command { session, op: kind(lease) }, Vec::new(), Vec::new(), reply);
         }
         let patience = Patience { until: Instant::now() + Duration::from_millis(wait_ms), linger };
-        self.waiters.arrive(Command { session, op: kind(lease) }, patience, reply);
+        let asker = Asker {
+            connection: reply.connection(),
+            request_id: reply.request_id(),
+            answer: Box::new(move |waited| reply.finish(waited.into())),
+        };
+        self.waiters.arrive(Command { session, op: kind(lease) }, patience, asker);
     }
 
     fn status(&self) -> Finished {
@@ -259,6 +281,7 @@ impl Dispatch {
         let status = StatusView {
             connections_max: connections_max as u64,
             connections_asked: connections_asked as u64,
+            log: logs::view(),
             ..self.consensus.status()
         };
         let status = Answer::Status(Box::new(status));
@@ -271,7 +294,10 @@ impl Dispatch {
     }
 
     /// Changes who is in the cluster or leads it, and takes its time.
-    async fn act(self: Arc<Self>, request: ActRequest, reply: ReplyTo) {
+    async fn act(self: Arc<Self>, request: ActRequest, access: Access, place: Place, reply: ReplyTo) {
+        if let Err(finished) = self.may_act(&access, place).await {
+            return reply.finish(finished);
+        }
         let consensus = &self.consensus;
         let done = match request {
             ActRequest::TransferLeader(to) => {
@@ -282,50 +308,69 @@ impl Dispatch {
             ActRequest::RaiseLevel(level) => consensus.raise_level(level).await.map(Answer::Level),
             ActRequest::RotateSecret(force) => consensus.rotate_secret(force).await.map(Answer::Rotation),
             ActRequest::TlsForget(node) => consensus.tls_forget(node).map(Answer::Forgotten),
+            ActRequest::SetLog(choice) => logs::set(choice).map(Answer::Log),
         };
         reply.finish(done.map_or_else(Finished::Failed, |answer| Finished::read(0, answer)));
     }
 
     /// Looks something up; its turn has come.
-    pub(super) async fn read(self: Arc<Self>, request: ReadRequest, reply: ReplyTo) {
+    pub(super) async fn read(self: Arc<Self>, request: ReadRequest, access: Access, reply: ReplyTo) {
+        use ReadRequest as R;
+        let (of, key) = (&access, access.key);
+        let leader = Consistency::Linearizable;
         let finished = match request {
-            ReadRequest::Peek(peek) => self.fresh(peek.consistency, || self.peek(&peek)).await,
-            ReadRequest::Queues(queues) => self.fresh(queues.consistency, || self.queues(&queues)).await,
-            ReadRequest::Explain(explain) => self.fresh(explain.consistency, || self.explain(&explain)).await,
-            ReadRequest::History(history) => self.fresh(history.consistency, || self.history(&history)).await,
-            ReadRequest::Groups(groups) => self.fresh(groups.consistency, || self.groups(&groups)).await,
-            ReadRequest::Schedules(list) => self.fresh(list.consistency, || self.schedules(&list)).await,
-            ReadRequest::Stats => self.fresh(Consistency::Linearizable, || self.stats()).await,
-            ReadRequest::Status => self.reads.look(|| self.status()).await,
-            ReadRequest::Clients(clients) => self.reads.look(|| self.clients(clients)).await,
+            R::Peek(peek) => self.fresh(of, peek.consistency, || self.peek(&peek)).await,
+            R::Queues(queues) => self.fresh(of, queues.consistency, || self.queues(&queues, key)).await,
+            R::Explain(explain) => self.fresh(of, explain.consistency, || self.explain(&explain)).await,
+            R::History(history) => self.fresh(of, history.consistency, || self.history(&history)).await,
+            R::Groups(groups) => self.fresh(of, groups.consistency, || self.groups(&groups)).await,
+            R::Schedules(list) => self.fresh(of, list.consistency, || self.schedules(&list, key)).await,
+            R::Stats => self.fresh(of, leader, || self.stats(key)).await,
+            R::Status => self.here(of, || self.status()).await,
+            R::Slow => self.here(of, || Finished::read(0, Answer::Slow(self.slow.list()))).await,
+            R::Clients(clients) => self.here(of, || self.clients(clients)).await,
+            R::Whoami => self.here(of, || self.whoami(key)).await,
+            R::Can(can) => self.fresh(of, leader, || self.can(&can, key)).await,
+            R::Principals(list) => self.fresh(of, leader, || self.principals(&list)).await,
         };
         reply.finish(finished);
     }
 
-    async fn fresh(&self, consistency: Consistency, look: impl FnOnce() -> Finished) -> Finished {
+    async fn fresh(
+        &self,
+        access: &Access,
+        consistency: Consistency,
+        look: impl FnOnce() -> Finished,
+    ) -> Finished {
         match consistency {
             Consistency::Linearizable => match self.consensus.read_index().await {
-                Ok(_) => self.reads.look(look).await,
+                Ok(_) => self.reads.look(|| self.permitted(access).map_or_else(|no| no, |()| look())).await,
                 Err(error) => Finished::Failed(error),
             },
             // Before the look: what is applied meanwhile only makes it younger.
             Consistency::Stale => {
                 let look = || Finished::Stale { age: self.consensus.age(), read: Box::new(look()) };
-                self.reads.look(look).await
+                self.here(access, look).await
             }
         }
     }
 
-    fn queues(&self, queues: &Queues) -> Finished {
+    async fn here(&self, access: &Access, look: impl FnOnce() -> Finished) -> Finished {
+        self.reads.look(|| self.permitted_here(access).map_or_else(|no| no, |()| look())).await
+    }
+
+    fn queues(&self, queues: &Queues, key: Option<KeyNumber>) -> Finished {
         let looked = self.consensus.read_now(|state, index| {
             if let Some(queue) = queues.only.as_ref().filter(|queue| !state.has_queue(queue)) {
                 return Err(crate::queue::reply::Refusal {
                     code: ErrorCode::QueueNotFound,
-                    similar: state.similar(queue),
+                    similar: state.similar(queue).filter(|name| state.may(key, Verb::Look, name)),
                     queue: Some(queue.clone()),
                 });
             }
-            let found = state.queues(queues.only.as_ref(), queues.after.as_ref(), QUEUES_LISTED_MAX);
+            let seen = |name: &QueueName| state.may(key, Verb::Look, name);
+            let found =
+                state.queues_seen(queues.only.as_ref(), queues.after.as_ref(), QUEUES_LISTED_MAX, seen);
             Ok((found, index))
         });
         let (found, index) = match looked {
@@ -360,10 +405,10 @@ impl Dispatch {
         }
     }
 
-    fn stats(&self) -> Finished {
+    fn stats(&self, key: Option<KeyNumber>) -> Finished {
         let waiting = self.waiters.count(None) as u64;
         self.consensus.read(|state, index| {
-            let totals = state.stats();
+            let totals = state.stats_for(key);
             let stats = StatsView {
                 queues: totals.queues,
                 ready: totals.ready,

@@ -19,7 +19,7 @@ impl Dispatch {
         let everywhere = self.consensus.refuse_push();
         self.consensus.read_now(|state, index| match state.explain(&explain.queue, explain.id) {
             Ok((holds, ahead)) => {
-                let holds = holds.into_iter().map(|hold| sooner(hold, lag_ms)).collect::<Vec<_>>();
+                let holds = holds.into_iter().map(|hold| self.hold(hold, lag_ms)).collect::<Vec<_>>();
                 let holds = Bounded::new(holds).expect("no more are told");
                 let refusals = state.push_refusals(&explain.queue);
                 let refusals = everywhere.iter().cloned().chain(refusals.iter().map(error));
@@ -30,6 +30,16 @@ impl Dispatch {
             }
             Err(refusal) => Finished::Failed(error(&refusal)),
         })
+    }
+}
+
+impl Dispatch {
+    fn hold(&self, hold: Hold, lag_ms: u64) -> Hold {
+        let mut hold = sooner(hold, lag_ms);
+        if let Hold::Active { session, .. } = &mut hold {
+            *session = self.shown(*session);
+        }
+        hold
     }
 }
 

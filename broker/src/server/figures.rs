@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
+use queue_protocol::error::Error;
+use queue_protocol::logs::{LogChoice, LogView, SlowList};
 use queue_protocol::names::QueueName;
 
-use super::accept::Server;
+use super::logs;
+use super::server::Server;
 
 /// Counts of now, and of refusals since the start.
 pub(crate) struct ServerFigures {
@@ -19,6 +22,8 @@ pub(crate) struct ServerFigures {
     pub(crate) memory_used: usize,
     /// Most of them at a time.
     pub(crate) memory_max: usize,
+    /// Requests that took long.
+    pub(crate) slow: u64,
     /// Refusals by reason.
     pub(crate) refused: Vec<(&'static str, u64)>,
 }
@@ -37,8 +42,27 @@ impl Server {
             peers: self.peers.taken(),
             memory_used,
             memory_max,
+            slow: self.dispatch.slow.total(),
             refused: own.into_iter().chain(self.dispatch.quiet.totals()).collect(),
         }
+    }
+
+    /// Which log lines are written.
+    pub(crate) fn log(&self) -> LogView {
+        logs::view()
+    }
+
+    /// Writes other log lines for a while, or goes back.
+    ///
+    /// # Errors
+    /// It is too long, or the log does not take it.
+    pub(crate) fn set_log(&self, choice: Option<LogChoice>) -> Result<LogView, Error> {
+        logs::set(choice)
+    }
+
+    /// Requests that took long.
+    pub(crate) fn slow(&self) -> SlowList {
+        self.dispatch.slow.list()
     }
 
     /// Leases and pops that wait here, of one queue or of all.

@@ -7,11 +7,12 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::source::Source;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// One part in so many of the places that are for anybody is the share of one source.
@@ -73,7 +74,7 @@ impl Greetings {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// Where members are by their addresses.

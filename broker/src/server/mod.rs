@@ -2,6 +2,7 @@
 //! is decided elsewhere.
 
 mod accept;
+pub(crate) mod access;
 pub(crate) mod answer;
 mod budget;
 mod caller;
@@ -15,6 +16,8 @@ mod greetings;
 mod groups;
 mod history;
 mod input;
+pub(crate) mod login;
+pub(crate) mod logs;
 mod options;
 mod order;
 mod peek;
@@ -26,14 +29,16 @@ mod reads;
 pub(crate) mod reply_to;
 mod roster;
 mod schedules;
+#[expect(clippy::module_inception, reason = "one looks for `Server` there")]
+mod server;
+pub(crate) mod slow;
 mod source;
 mod stop;
-pub(crate) mod waiters;
-mod waiting;
+mod used;
 mod watched;
 
-pub use self::accept::{MEMORY_DEFAULT_MAX, MEMORY_MIN, ServerOptions};
 pub use self::dispatch::QueueOptions;
 pub use self::places::Places;
+pub use self::server::{MEMORY_DEFAULT_MAX, MEMORY_MIN, ServerOptions};
 
-pub(crate) use self::accept::Server;
+pub(crate) use self::server::Server;

@@ -3,7 +3,7 @@
 use queue_protocol::error::Error;
 use queue_protocol::limits::{
     DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GRACE_MS_MAX, GRACE_MS_MIN, GROUP_WEIGHT_MAX, LEASE_MS_MAX,
-    LEASE_MS_MIN, PRIORITY_MAX,
+    LEASE_MS_MIN, PRIORITY_MAX, RATE_MAX, RATE_MS_MAX,
 };
 use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::settings::QueueSettings;
@@ -41,10 +41,10 @@ pub(crate) fn check_settings(settings: &QueueSettings) -> Result<(), Error> {
     check_weight(settings.group_weight)?;
     let rates = [(settings.rate_max, settings.rate_ms), (settings.group_rate_max, settings.group_rate_ms)];
     for (max, ms) in rates {
-        if ms.is_some_and(|ms| !(1..=3_600_000).contains(&ms)) {
+        if ms.is_some_and(|ms| !(1..=RATE_MS_MAX).contains(&ms)) {
             return Err(bad("a rate speaks of 1 ms to 1 h"));
         }
-        if max.is_some_and(|max| max > 10_000_000) {
+        if max.is_some_and(|max| max > RATE_MAX) {
             return Err(bad("a rate is at most 10,000,000 messages"));
         }
     }
@@ -158,6 +158,19 @@ mod tests {
     fn a_message_that_is_let_expire_is_noticed() {
         let test = "server::options::tests::a_message_that_would_expire_before_it_is_due_is_refused";
         assert!(crate::mutants::is_caught_by(test, crate::mutants::Mutant::ExpiresBeforeDue));
+    }
+
+    #[test]
+    fn a_setting_is_taken_within_its_bounds_and_not_beyond() {
+        let with = |name: &str, value: u64| {
+            let mut settings = serde_json::json!({});
+            settings[name] = value.into();
+            serde_json::from_value(settings).is_ok_and(|settings| check_settings(&settings).is_ok())
+        };
+        for (name, least, most) in queue_protocol::settings::BOUNDS {
+            assert!(with(name, *least) && with(name, *most), "{name}");
+            assert!(!with(name, most + 1) && (*least == 0 || !with(name, least - 1)), "{name}");
+        }
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! to this node, and it is forgotten with the last of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use queue_protocol::limits::SESSION_NUMBERS_MAX;
 use queue_protocol::names::SessionId;
 use queue_protocol::request::Stamp;
 
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// Refused numbers of one session that have not come again.
@@ -19,7 +20,7 @@ pub(crate) struct Order(Mutex<BTreeSet<u64>>);
 
 impl Order {
     fn refused(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 
     /// Whether the request may begin, if there is `room` for it. One that may not counts as refused.
@@ -57,7 +58,7 @@ pub(crate) struct Orders(Mutex<BTreeMap<SessionId, (Arc<Order>, usize)>>);
 
 impl Orders {
     fn orders(&self) -> MutexGuard<'_, BTreeMap<SessionId, (Arc<Order>, usize)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 
     /// The order of a session that has connected.

@@ -67,7 +67,7 @@ impl Dispatch {
     fn holder(&self, holding: Holding) -> LeaseHolder {
         let Holding { session, since_ms, held_ms } = holding;
         LeaseHolder {
-            session,
+            session: session.map(|session| self.shown(session)),
             since_ms,
             held_ms,
             heard: session.and_then(|session| self.roster.heard(session)),

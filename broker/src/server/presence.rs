@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::reply_to::{Finished, ReplyTo};
 use super::stop::Stop;
+use crate::locked::Locked as _;
 use crate::queue::Bound;
 use crate::queue::command::Op;
 use crate::raft::{Consensus, Leadership};
@@ -123,7 +124,7 @@ impl Presence {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// A client says that it is there, for as long as its request is not answered.
@@ -239,6 +240,7 @@ mod tests {
                 done_below: 1,
                 opening: Some(Opening::default()),
                 request: RequestHash::default(),
+                by: None,
             }),
             op: Op::BindSession { grace_ms: Some(GRACE_MS) },
         };

@@ -57,7 +57,8 @@ impl Dispatch {
             if rest.is_empty() { Ok(opened) } else { Err(bad("the tail is longer than its messages")) }
         });
         match opened {
-            Ok((op, table)) => {
+            Ok((mut op, table)) => {
+                self.spare_creates(session, &mut op);
                 let contents = if table.is_empty() { Vec::new() } else { vec![tail.clone()] };
                 self.propose(Command { session, op }, table, contents, reply);
             }

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::source::Source;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// How often counts are written.
@@ -66,7 +67,7 @@ pub(super) struct Quiet {
 
 impl Quiet {
     fn counts(&self) -> MutexGuard<'_, BTreeMap<Key, u64>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.locked()
     }
 
     /// Whether this one has a line of its own; else it is counted.

@@ -11,15 +11,17 @@
 //! more than a few connections read, each pauses between two of its reads: processors are for writes first.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::requests::{Place, ReadRequest};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::access::Access;
 use super::dispatch::Dispatch;
 use super::reply_to::ReplyTo;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 
 /// Turns that whatever else is ready has after each look, so that a flood of reads costs a write little on each of its
@@ -81,9 +83,12 @@ impl<T> Turns<T> {
     }
 }
 
+/// What is asked, as whom, and where its answer goes.
+type Read = (ReadRequest, Access, ReplyTo);
+
 /// The reads of all connections.
 pub(crate) struct Reads {
-    turns: Mutex<Turns<(ReadRequest, ReplyTo)>>,
+    turns: Mutex<Turns<Read>>,
     /// Held while one looks at the state; those who wait have it in the order of their coming.
     look: tokio::sync::Mutex<()>,
     /// The newest index applied that was seen here, and when it was seen first.
@@ -105,24 +110,30 @@ impl Reads {
             return None;
         }
         let applied = applied();
-        let mut seen = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.applied.locked();
         if seen.0 != applied {
             *seen = (applied, Some(now));
         }
         seen.1.is_some_and(|since| now < since + WRITING_FOR).then_some(PAUSE)
     }
 
-    fn turns(&self) -> MutexGuard<'_, Turns<(ReadRequest, ReplyTo)>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turns(&self) -> MutexGuard<'_, Turns<Read>> {
+        self.turns.locked()
     }
 
     /// Begins with a read, or lets it wait.
-    pub(super) fn ask(dispatch: &Arc<Dispatch>, request: ReadRequest, place: Place, reply: ReplyTo) {
+    pub(super) fn ask(
+        dispatch: &Arc<Dispatch>,
+        request: ReadRequest,
+        access: Access,
+        place: Place,
+        reply: ReplyTo,
+    ) {
         if mutants::on(Mutant::ReadsNotInTurn) {
-            return crate::raft::spawn(Arc::clone(dispatch).read(request, reply));
+            return crate::raft::spawn(Arc::clone(dispatch).read(request, access, reply));
         }
         let key = (reply.connection(), Asks::from(place));
-        let first = dispatch.reads.turns().ask(key, (request, reply));
+        let first = dispatch.reads.turns().ask(key, (request, access, reply));
         if let Some(first) = first {
             crate::raft::spawn(take_turns(Arc::clone(dispatch), key, first));
         }
@@ -146,12 +157,12 @@ impl Reads {
 }
 
 /// Reads one after the other, until none of the connection is left.
-async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: (ReadRequest, ReplyTo)) {
+async fn take_turns(dispatch: Arc<Dispatch>, key: Key, first: Read) {
     let mut next = Some(first);
-    while let Some((request, mut reply)) = next {
+    while let Some((request, access, mut reply)) = next {
         let (turn, over) = oneshot::channel::<()>();
         reply.hold(turn);
-        Arc::clone(&dispatch).read(request, reply).await;
+        Arc::clone(&dispatch).read(request, access, reply).await;
         // It is over when it was dropped.
         let _ = over.await;
         let applied = || dispatch.consensus.read_now(|_, index| index);

@@ -9,7 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::budget::Charge;
 use super::order::Order;
-use crate::raft::{Committed, ProposeError};
+use super::slow::Asked;
+use crate::raft::{Committed, ProposeError, Waited};
 
 /// How a request ended, before it is an answer on the wire.
 pub(crate) enum Finished {
@@ -68,6 +69,17 @@ impl Finished {
     }
 }
 
+impl From<Waited> for Finished {
+    fn from(waited: Waited) -> Self {
+        match waited {
+            Waited::Decided(result) => Self::of(result),
+            Waited::Empty { index } => Self::Empty { index },
+            Waited::Failed(error) => Self::Failed(error),
+            Waited::NotLeader => Self::NotLeader,
+        }
+    }
+}
+
 /// Where a read that was refused by the state stands.
 pub(crate) fn read_at(index: u64) -> At {
     At { index, position: u32::MAX }
@@ -84,6 +96,7 @@ pub(crate) struct ReplyTo {
     /// The number it has in its session.
     number: Option<(Arc<Order>, u64)>,
     turn: Option<oneshot::Sender<()>>,
+    asked: Option<Asked>,
 }
 
 /// An outcome on its way to a connection's writer.
@@ -93,6 +106,8 @@ pub(crate) struct Reply {
     pub(crate) size: usize,
     /// `None` if nobody waits for the outcome any more.
     pub(crate) finished: Option<Finished>,
+    /// What was asked.
+    pub(super) asked: Option<Asked>,
     /// The turn of a read: over when this is dropped.
     _turn: Option<oneshot::Sender<()>>,
 }
@@ -104,7 +119,14 @@ impl ReplyTo {
         size: usize,
         to: mpsc::UnboundedSender<Reply>,
     ) -> Self {
-        Self { connection, request_id, size, _charge: None, to: Some(to), number: None, turn: None }
+        let (number, turn, asked) = (None, None, None);
+        Self { connection, request_id, size, _charge: None, to: Some(to), number, turn, asked }
+    }
+
+    /// What was asked, for those who look how long it took.
+    pub(super) fn asked(mut self, asked: Asked) -> Self {
+        self.asked = Some(asked);
+        self
     }
 
     /// The memory of the request is charged until there is an outcome.
@@ -144,8 +166,8 @@ impl ReplyTo {
 
     fn send(&mut self, finished: Option<Finished>) {
         if let Some(to) = self.to.take() {
-            let _turn = self.turn.take();
-            let _ = to.send(Reply { request_id: self.request_id, size: self.size, finished, _turn });
+            let (_turn, asked) = (self.turn.take(), self.asked.take());
+            let _ = to.send(Reply { request_id: self.request_id, size: self.size, finished, asked, _turn });
         }
     }
 }

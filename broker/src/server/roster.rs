@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::clients::{ClientList, ClientView, Clients, Heard};
@@ -21,6 +21,8 @@ use super::caller::Caller;
 use super::dispatch::Dispatch;
 use super::flight::Flight;
 use super::reply_to::Finished;
+
+use crate::locked::Locked as _;
 
 /// Sessions remembered whose connections are gone.
 const LEFT_MAX: usize = 10_000;
@@ -100,7 +102,7 @@ pub(crate) struct Roster {
 
 impl Roster {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// A client has connected.
@@ -160,6 +162,7 @@ impl Dispatch {
             for client in &mut clients {
                 let leased = state.leased_to(client.session, LEASED_COUNT_MAX);
                 client.leased = u32::try_from(leased).expect("counted no further");
+                client.session = self.shown(client.session);
             }
             let clients = Bounded::new(clients).expect("no more than a page");
             Finished::read(index, Answer::Clients(ClientList { clients, next }))

@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::SCHEDULES_LISTED_MAX;
+use queue_protocol::names::QueueName;
 use queue_protocol::request::Due;
 use queue_protocol::response::Answer;
+use queue_protocol::rights::Verb;
 use queue_protocol::schedule::{Schedules, SetSchedule};
 use queue_protocol::values::may_begin_name;
 
 use super::dispatch::{Dispatch, bad};
 use super::reply_to::{Finished, ReplyTo};
-use crate::queue::Moment;
 use crate::queue::command::{self, Op, SessionStamp};
+use crate::queue::{KeyNumber, Moment};
 use crate::recurrence;
 
 impl Dispatch {
@@ -48,9 +50,10 @@ impl Dispatch {
     }
 
     /// A page of schedules.
-    pub(super) fn schedules(&self, schedules: &Schedules) -> Finished {
+    pub(super) fn schedules(&self, schedules: &Schedules, key: Option<KeyNumber>) -> Finished {
         self.consensus.read_now(|state, index| {
-            let views = state.schedules(schedules.after.as_ref(), SCHEDULES_LISTED_MAX);
+            let seen = |name: &QueueName| state.may(key, Verb::Look, name);
+            let views = state.schedules_seen(schedules.after.as_ref(), SCHEDULES_LISTED_MAX, seen);
             let views = Bounded::new(views).expect("no more than were asked for");
             Finished::read(index, Answer::Schedules(views))
         })

@@ -7,6 +7,8 @@ pub(crate) struct Stop {
     pub(super) all: bool,
     /// Plain connections up to this number are to end: the node speaks with nobody in the clear any more.
     pub(super) plain_upto: u64,
+    /// Goes up when somebody may have lost the right to stay.
+    pub(super) rights: u64,
 }
 
 /// Why a connection is to end.
@@ -16,6 +18,8 @@ pub(super) enum Ends {
     Stopping,
     /// It is plain.
     Plain,
+    /// It is not logged in, or not any more.
+    Shut,
 }
 
 impl Stop {
@@ -35,7 +39,7 @@ mod tests {
 
     #[test]
     fn plain_connections_end_in_their_order_and_all_with_the_node() {
-        let stop = Stop { all: false, plain_upto: 7 };
+        let stop = Stop { plain_upto: 7, ..Stop::default() };
         assert_eq!([6, 7, 8].map(|id| stop.ends(id, false)), [Some(Ends::Plain), Some(Ends::Plain), None]);
         assert_eq!(stop.ends(1, true), None);
         assert_eq!(Stop::default().ends(1, false), None);

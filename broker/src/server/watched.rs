@@ -3,17 +3,19 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use queue_protocol::client::{Channel, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::locked::Locked as _;
+
 type Shared = Arc<Mutex<Box<dyn Stream>>>;
 
 fn locked(stream: &Shared) -> MutexGuard<'_, Box<dyn Stream>> {
-    stream.lock().unwrap_or_else(PoisonError::into_inner)
+    stream.locked()
 }
 
 /// The stream, and who can be asked about it.
@@ -49,6 +51,10 @@ impl Stream for Watched {
 
     fn channel(&self) -> Channel {
         locked(&self.0).channel()
+    }
+
+    fn end_point(&self) -> Channel {
+        locked(&self.0).end_point()
     }
 }
 

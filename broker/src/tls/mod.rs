@@ -11,8 +11,10 @@
 //!
 //! Built without the feature `tls` there is only the mode `off`.
 
-pub(crate) mod opening;
+pub mod opening;
 mod options;
+#[cfg(all(feature = "sim", feature = "tls"))]
+mod tried;
 
 #[cfg(not(feature = "tls"))]
 mod absent;

@@ -18,6 +18,9 @@ use tokio::sync::oneshot;
 use super::{Tls, TlsMode};
 use crate::outside::Outside;
 
+#[cfg(all(feature = "sim", feature = "tls"))]
+pub use super::tried::{Tried, tried};
+
 /// Bytes that are read to see who speaks: a hello has fewer.
 const READ_SIZE: usize = 1 << 10;
 /// How long it is read on, so that what was sent before the answer does not destroy it.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use queue_protocol::bounded::Text;
 use queue_protocol::client::tls::pki_types::pem::PemObject as _;
 use queue_protocol::client::tls::pki_types::{CertificateDer, PrivateKeyDer};
-use queue_protocol::client::tls::{ALPN, Trust, accept, provider};
-use queue_protocol::client::{Dial, Stream};
+use queue_protocol::client::tls::{ALPN, Trust, accept, end_point_of, provider};
+use queue_protocol::client::{Channel, Dial, Stream};
 use queue_protocol::security::TlsView;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
@@ -21,6 +21,7 @@ use super::files::{Stamp, read_certificates, read_key};
 use super::net::ProbeDial;
 use super::{TlsError, TlsMode, TlsOptions};
 use crate::clock::{Clock as _, SystemClock};
+use crate::locked::Locked as _;
 
 /// What is spoken on the port of HTTP inside of TLS.
 const ALPN_HTTP: &[u8] = b"http/1.1";
@@ -48,6 +49,8 @@ struct Current {
 struct Serving {
     binary: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
+    /// What logins are bound to.
+    end_point: Channel,
     /// The certificate that is shown.
     certificate: Certificate,
 }
@@ -96,7 +99,7 @@ impl Tls {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.locked()
     }
 
     fn swap(&self, current: Current) {
@@ -176,10 +179,11 @@ impl Tls {
             };
             TlsError::Pair { cert: paths.0.clone(), key: paths.1.clone(), why }
         };
+        let end_point = end_point_of(&chain[0]);
         let binary = config(chain, key, ALPN).map_err(pair)?;
         let mut http = binary.clone();
         http.alpn_protocols = vec![ALPN_HTTP.to_vec()];
-        Ok(Serving { binary: Arc::new(binary), http: Arc::new(http), certificate })
+        Ok(Serving { binary: Arc::new(binary), http: Arc::new(http), end_point, certificate })
     }
 
     /// Takes other options, and reads the files in any case.
@@ -220,7 +224,8 @@ impl Tls {
     /// # Errors
     /// The handshake failed.
     pub(crate) async fn accept(&self, stream: Box<dyn Stream>, ahead: &[u8]) -> io::Result<Box<dyn Stream>> {
-        accept(self.serves(|serving| &serving.binary)?, stream, ahead).await
+        let (config, end_point) = self.serves(|serving| &serving.binary)?;
+        accept(config, stream, ahead, end_point).await
     }
 
     /// The same on the port of HTTP.
@@ -232,12 +237,15 @@ impl Tls {
         stream: Box<dyn Stream>,
         ahead: &[u8],
     ) -> io::Result<Box<dyn Stream>> {
-        accept(self.serves(|serving| &serving.http)?, stream, ahead).await
+        let (config, end_point) = self.serves(|serving| &serving.http)?;
+        accept(config, stream, ahead, end_point).await
     }
 
-    fn serves(&self, of: fn(&Serving) -> &Arc<ServerConfig>) -> io::Result<Arc<ServerConfig>> {
+    /// With what belongs to it, so that a certificate that is swapped meanwhile is not mistaken for the one that was sent.
+    fn serves(&self, of: fn(&Serving) -> &Arc<ServerConfig>) -> io::Result<(Arc<ServerConfig>, Channel)> {
         let current = self.current();
-        Ok(Arc::clone(of(current.serving.as_ref().ok_or(io::ErrorKind::Unsupported)?)))
+        let serving = current.serving.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        Ok((Arc::clone(of(serving)), serving.end_point))
     }
 
     /// Whom this node trusts when it is the client of a node, itself included.

@@ -5,7 +5,7 @@ use toml::Table;
 
 use crate::failure::exit::Exit;
 use crate::failure::{Done, Failure};
-use crate::grammar::contexts::{Contexts, TLS, TLS_CA, TLS_PIN, config};
+use crate::grammar::contexts::{Contexts, TLS, TLS_CA, TLS_PIN, TOKEN_FILE, config};
 use crate::grammar::{ContextCmd, Secure, of_process};
 use crate::shell::Shell;
 use crate::show::table::{Align, Table as Rows};
@@ -62,6 +62,11 @@ pub(crate) fn run(shell: &mut Shell, cmd: ContextCmd) -> Done {
 
 /// Has a context trust whom the flags say; they say nothing of one that is to stay as it is.
 fn trust(context: &mut Table, secure: &Secure) -> Result<(), Failure> {
+    if let Some(file) = &secure.token_file {
+        let file = std::path::absolute(file).ok().and_then(|file| file.to_str().map(str::to_owned));
+        let file = file.ok_or_else(|| config("the name of the file of the token is not UTF-8"))?;
+        context.insert(TOKEN_FILE.to_owned(), file.into());
+    }
     if !secure.is_on() {
         return Ok(());
     }
@@ -100,10 +105,13 @@ fn ls(shell: &mut Shell, contexts: &Contexts) -> Done {
             let secure = context.as_ref().map(|context| &context.secure);
             let file =
                 secure.and_then(|secure| secure.tls_ca.as_ref()).map(|file| file.display().to_string());
+            let token =
+                secure.and_then(|secure| secure.token_file.as_ref()).map(|file| file.display().to_string());
             json!({"name": name, "current": contexts.current() == Some(name.as_str()),
                 "servers": context.as_ref().map_or(&[][..], |context| &context.servers),
                 "tls": secure.is_some_and(Secure::is_on), "tls_ca": file,
-                "tls_pin": secure.and_then(|secure| secure.tls_pin.as_deref()), "error": error})
+                "tls_pin": secure.and_then(|secure| secure.tls_pin.as_deref()), "token_file": token,
+                "error": error})
         };
         let rows: Vec<Value> = names.iter().map(row).collect();
         let path = contexts.path().map(|path| path.display().to_string());

@@ -237,6 +237,10 @@ fn cluster(nodes: &Nodes) -> Vec<Finding> {
     for line in nodes.warnings() {
         findings.push(bad(Level::Warning, "limits", line, "raise LimitNOFILE of its service, or ulimit -n"));
     }
+    for line in nodes.log_choices() {
+        let todo = "it goes back by itself; `queuectl cluster log NODE settings` does so at once";
+        findings.push(bad(Level::Warning, "log", line, todo));
+    }
     let judged = nodes.judge();
     findings.push(if judged.is_writable() {
         ok("cluster", nodes.summary())

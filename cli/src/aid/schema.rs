@@ -1,9 +1,8 @@
 //! `schema`: the JSON Schema of every document that `--json` gives. Tests hold every document that they see against it.
 //!
-//! A shape is a list of fields, `name:type`, with `?` behind a name that may be missing. Types: `s` text, `i` integer, `n`
-//! number, `b` truth, `t` time (RFC 3339), `any`, `map` of texts, `[x]` list of x, `=a|b` one of these words, or the name of a
-//! shape; `~` behind a type allows null.
+//! They are written in the language of [`queue_json::schema`].
 
+use queue_json::schema::{self as language, Others};
 use serde_json::{Map, Value, json};
 
 use crate::failure::exit::Exit;
@@ -14,11 +13,14 @@ use crate::shell::Shell;
 /// Documents: each has its name and version in `schema`.
 const DOCUMENTS: &[(&str, &str)] = &[
     ("ack", "results:[settled] elapsed_ms:n"),
+    ("auth", "required:b version:i"),
+    ("auth_status", "required:b version:i principals:i admins:i"),
     (
         "bench",
         "kind:=push|pop|roundtrip complete:b config:bench_config server:bench_server messages:i elapsed_ms:n msgs_per_s:i bytes_per_s:i latency_us:latency errors:bench_errors verify:verified~ processes:[process] cpu_s_per_million:n~ client_cpu_s_per_million:n~ histogram_us:[[i]]",
     ),
     ("bundle", "file:s parts:[s] failed:[s]"),
+    ("can", "principal:s verb:s queue:s~ allowed:b by:s~"),
     ("check", "what:s state:s text:s findings:[finding] measures:any"),
     ("clients", "nodes:[clients_node]"),
     (
@@ -40,12 +42,16 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("group_list", "queue:s groups:[group] next?:s"),
     ("group_weight", "queue:s group:s weight:i~ weight_before:i~"),
     ("history", "queue:s id:s history:[event] complete_since:t state:s gone?:gone"),
+    ("key_add", "principal:s key:s token:s~ file:s~"),
+    ("key_list", "keys:[key]"),
+    ("key_revoke", "key:s"),
     ("member_added", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_drained", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_moved", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_promoted", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_removed", "id:s name:s address:s voter:b elapsed_ms:n"),
     ("member_replaced", "id:s name:s address:s voter:b elapsed_ms:n"),
+    ("log", "node:s level:s settings:s left_ms:i~"),
     ("members", "members:[member]"),
     (
         "message",
@@ -56,6 +62,13 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("ping", "nodes:[pinged]"),
     ("pop_discard", "queue:s messages:i"),
     ("position", "queue:s id:s ahead:i~ holds:[any] age_ms?:i~"),
+    ("principal", "principal:principal_view"),
+    ("principal_add", "name:s"),
+    ("principal_disable", "name:s"),
+    ("principal_grant", "name:s"),
+    ("principal_list", "required:b principals:[principal_view]"),
+    ("principal_revoke", "name:s"),
+    ("principal_rm", "name:s"),
     (
         "push",
         "queue:s count:i deduplicated:i ids?:[s] first_id?:s last_id?:s leader:s~ redirects:i elapsed_ms:n",
@@ -78,6 +91,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("schedule_rm", "name:s"),
     ("schema_list", "documents:[s]"),
     ("secret_rotated", "generation:i fingerprint:s left_out:[s] elapsed_ms:n"),
+    ("slow", "nodes:[slow_node]"),
     ("stages", "stages:[stage]"),
     (
         "stats",
@@ -89,6 +103,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
     ("txn", "steps:[step]"),
     ("version", "version:s"),
     ("wait", "leader:s~ members:i heard:i voters:counting writable:b elapsed_ms:n"),
+    ("whoami", "required:b principal:s~ key:s~ secret:b key_until:t~ grants:[s]"),
     (
         "work",
         "event:s queues?:[s] parallel?:i queue?:s id?:s token?:s attempt?:i ran_ms?:n why?:s~ error?:s~ from?:s to?:s term?:s running?:i ok?:i retried?:i dead?:i given_back?:i lost?:i ready?:i leased?:i delayed?:i next_due_in_ms?:i~ elapsed_ms?:n",
@@ -107,7 +122,7 @@ const SHAPES: &[(&str, &str)] = &[
     ("client_name", "program:s version:s address:s connected:b"),
     ("clients_node", "node:s reachable:b clients?:[client] error?:s"),
     ("connections", "max:i asked:i"),
-    ("context", "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ error:s~"),
+    ("context", "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ token_file:s~ error:s~"),
     ("counting", "counting:i of:i"),
     ("differs", "setting:s asked:any has:any"),
     ("doctor_check", "name:s status:=ok|warn|fail what:s do:s~"),
@@ -119,19 +134,24 @@ const SHAPES: &[(&str, &str)] = &[
     ("gone", "how:s at:t enqueued_at:t attempts:i failures:i releases:i"),
     ("group", "group:s weight:i own_weight:b ready:i leased:i waiting:i dead:i held:s~"),
     ("holder", "session:s~ since:t held_ms:i client:client_name~"),
+    ("key", "key:s principal:s made:t until:t~ used:t~ note:s"),
     ("latency", "min:i p50:i p90:i p99:i p99_9:i p99_99:i max:i"),
+    ("log_levels", "level:s settings:s left_ms:i~"),
     ("member", "id:s name:s address:s voter:b matched:s~"),
     (
         "node",
-        "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s tls?:tls secret?:secret feature_levels?:feature_levels",
+        "id:s raft_id:s~ role:s voter:b reachable:b counts:b~ why:s~ client:s error?:s drained?:b changing?:b term?:s last?:s commit?:s applied?:s snapshot?:s purged?:s lag?:i rtt_ms?:n disk_free_bytes?:i connections?:connections uptime_ms?:i clock_off_ms?:i version?:s tls?:tls secret?:secret log?:log_levels feature_levels?:feature_levels",
     ),
     ("pinged", "id:s client:s reachable:b rtt_ms?:[n] error?:s"),
+    ("principal_view", "name:s number:i note:s disabled:b grants:[s] keys:[key]"),
     ("process", "client:s pid:i cpu_s:n resident_bytes:i"),
     ("quorum", "need:i have:i of:i"),
     ("refusal", "code:s message:s"),
     ("rotation", "generation:i fingerprint:s phase:=spreading|switching|dropping waits_for:[s] left_out:[s]"),
     ("secret", "generation:i fingerprint:s rotation:rotation~"),
     ("settled", "receipt:s id:s result:s"),
+    ("slow_node", "node:s reachable:b threshold_ms?:i total?:i requests?:[slow_request] error?:s"),
+    ("slow_request", "at:t request:s queue:s~ client:s took_us:i code:s~ stages_us:stages_us"),
     ("stage", "stage:s count:i mean_us:n p50_us:n p90_us:n p99_us:n p999_us:n max_us:n"),
     ("step", "ids?:[s] deduplicated?:i lease_clock_deadline_ms?:i"),
     ("tls", "mode:=off|optional|require certificate_until:t~ alarm:s~"),
@@ -179,60 +199,34 @@ pub(crate) fn schema(name: &str) -> Option<Value> {
 
 /// An object of these fields. What is not named may come in a later version.
 fn object(fields: &str, document: Option<&str>) -> Value {
-    let (mut properties, mut required) = (Map::new(), Vec::new());
+    let any = fields == "any";
+    let mut object = language::object(if any { "" } else { fields }, Others::Allowed, &shape);
     if let Some(document) = document {
-        properties.insert("schema".to_owned(), json!({"const": document}));
-        required.push(Value::from("schema"));
+        object["properties"]["schema"] = json!({"const": document});
+        object["required"].as_array_mut().expect("it is a list").insert(0, "schema".into());
     }
-    if fields == "any" {
-        return json!({"type": "object", "properties": properties, "required": required, "x-any": true});
+    if any {
+        object["x-any"] = true.into();
     }
-    for field in fields.split_whitespace() {
-        let (name, kind) = field.split_once(':').expect("a field is a name and a type");
-        let name = match name.strip_suffix('?') {
-            Some(name) => name,
-            None => {
-                required.push(Value::from(name));
-                name
-            }
-        };
-        properties.insert(name.to_owned(), of_type(kind));
-    }
-    json!({"type": "object", "properties": properties, "required": required})
+    object
 }
 
-fn of_type(kind: &str) -> Value {
-    if let Some(kind) = kind.strip_suffix('~') {
-        return json!({"anyOf": [of_type(kind), {"type": "null"}]});
+/// What a name stands for inside of a document.
+fn shape(name: &str) -> Option<Value> {
+    if name == "settings" {
+        let names = SETTINGS.iter().map(|setting| setting.json);
+        let properties: Map<String, Value> = names.clone().map(|name| (name.to_owned(), json!({}))).collect();
+        return Some(
+            json!({"type": "object", "properties": properties, "required": names.collect::<Vec<_>>()}),
+        );
     }
-    if let Some(item) = kind.strip_prefix('[').and_then(|kind| kind.strip_suffix(']')) {
-        return json!({"type": "array", "items": of_type(item)});
+    if name == "stages_us" {
+        return Some(json!({"type": "object", "additionalProperties": {"type": "integer"}}));
     }
-    if let Some(words) = kind.strip_prefix('=') {
-        return json!({"enum": words.split('|').collect::<Vec<_>>()});
-    }
-    match kind {
-        "s" => json!({"type": "string"}),
-        "t" => json!({"type": "string", "format": "date-time"}),
-        "i" => json!({"type": "integer"}),
-        "n" => json!({"type": "number"}),
-        "b" => json!({"type": "boolean"}),
-        "any" => json!({}),
-        "map" => json!({"type": "object", "additionalProperties": {"type": "string"}}),
-        "settings" => {
-            let names = SETTINGS.iter().map(|setting| setting.json);
-            let properties: Map<String, Value> =
-                names.clone().map(|name| (name.to_owned(), json!({}))).collect();
-            json!({"type": "object", "properties": properties, "required": names.collect::<Vec<_>>()})
-        }
-        shape => {
-            let known = SHAPES.iter().chain(DOCUMENTS).find(|(name, _)| *name == shape);
-            let (name, fields) = known.unwrap_or_else(|| panic!("no shape {shape}"));
-            // Only a document that is shown whole inside of another has its name in it.
-            let document = (*name == "cluster").then(|| format!("{name}/v1"));
-            object(fields, document.as_deref())
-        }
-    }
+    let (name, fields) = SHAPES.iter().chain(DOCUMENTS).find(|(known, _)| *known == name)?;
+    // Only a document that is shown whole inside of another has its name in it.
+    let document = (*name == "cluster").then(|| format!("{name}/v1"));
+    Some(object(fields, document.as_deref()))
 }
 
 #[cfg(test)]

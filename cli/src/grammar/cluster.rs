@@ -1,9 +1,12 @@
 //! `cluster …`: the nodes and their part in the cluster.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
+use queue_protocol::logs::LogLevel;
 
-use super::values::{WaitFor, server, wait_for};
+use super::values::{WaitFor, duration, server, wait_for};
 use crate::grammar::live;
 
 /// `cluster clients`
@@ -107,6 +110,8 @@ pub(crate) enum ClusterCmd {
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
     },
+    /// Let a node write more log lines, or fewer, for a while; it goes back by itself
+    Log(LogArgs),
     /// Raise the cluster's feature level, once every node runs a build that speaks the next one; there is no way back
     Upgrade {
         /// To this level; to the highest that all members speak if none
@@ -118,4 +123,61 @@ pub(crate) enum ClusterCmd {
         #[arg(add = ArgValueCompleter::new(live::nodes))]
         node: String,
     },
+}
+
+/// `cluster log`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LogArgs {
+    /// The node, by number or name
+    #[arg(add = ArgValueCompleter::new(live::nodes))]
+    pub(crate) node: String,
+    /// off, error, warn, info or debug; settings goes back to what its settings say
+    #[arg(value_name = "LEVEL", value_parser = log_word)]
+    pub(crate) level: LogWord,
+    /// How long; at most a day [default: 10m]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) length: Option<Duration>,
+}
+
+/// What a node is to log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogWord {
+    /// What its settings say.
+    Settings,
+    /// This.
+    Level(LogLevel),
+}
+
+/// `slow`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SlowArgs {
+    /// The node, by number or name [default: all]
+    #[arg(add = ArgValueCompleter::new(live::nodes))]
+    pub(crate) node: Option<String>,
+}
+
+/// A level, or that of the settings.
+///
+/// # Errors
+/// It is neither.
+fn log_word(text: &str) -> Result<LogWord, String> {
+    match text {
+        "settings" => Ok(LogWord::Settings),
+        _ => text
+            .parse::<LogLevel>()
+            .map(LogWord::Level)
+            .map_err(|why| format!("{why}, or settings to go back")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_level_is_one_of_some_and_trace_is_refused_by_name() {
+        assert_eq!(log_word("settings"), Ok(LogWord::Settings));
+        assert_eq!(log_word("debug"), Ok(LogWord::Level(LogLevel::Debug)));
+        assert!(log_word("trace").is_err_and(|why| why.contains("trace") && why.contains("debug")));
+    }
 }

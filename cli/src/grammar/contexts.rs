@@ -4,6 +4,7 @@
 //! current = "prod"
 //! [contexts.prod]
 //! servers = ["mq1:7410", "mq2:7410", "mq3:7410"]
+//! token_file = "prod.token"         # beside this file, if it is not absolute
 //! tls_ca = "/etc/queued/ca.crt"    # or tls_pin = "sha256:…", or tls = true for the authorities of this system
 //! ```
 //!
@@ -27,6 +28,7 @@ const LATER: [&str; 3] = ["tls_", "token_", "login"];
 pub(crate) const TLS: &str = "tls";
 pub(crate) const TLS_CA: &str = "tls_ca";
 pub(crate) const TLS_PIN: &str = "tls_pin";
+pub(crate) const TOKEN_FILE: &str = "token_file";
 
 /// A context: nodes to ask, and whom to trust there.
 #[derive(Debug)]
@@ -94,7 +96,8 @@ impl Contexts {
     fn servers(&self, name: &str) -> Result<Vec<String>, Failure> {
         let context = self.find(name)?;
         let is_later = |key: &&String| {
-            ![TLS_CA, TLS_PIN].contains(&key.as_str()) && LATER.iter().any(|later| key.starts_with(later))
+            ![TLS_CA, TLS_PIN, TOKEN_FILE].contains(&key.as_str())
+                && LATER.iter().any(|later| key.starts_with(later))
         };
         if let Some(key) = context.keys().find(is_later) {
             let what = format!("context \"{name}\" has {key}, which this version does not know");
@@ -120,7 +123,9 @@ impl Contexts {
         // What is not absolute is beside the file.
         let dir = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let file = text(TLS_CA)?.map(|file| dir.join(file));
+        let token_file = text(TOKEN_FILE)?.map(|file| dir.join(file));
         let secure = Secure::of(tls.transpose()?.unwrap_or_default(), file, text(TLS_PIN)?);
+        let secure = secure.map(|secure| Secure { token_file, ..secure });
         secure.map_err(|why| config(format!("context \"{name}\": {why}")))
     }
 

@@ -1,5 +1,6 @@
 //! The words of the shell: one tree for the command line, the interactive shell and batch files.
 
+mod access;
 mod args;
 mod bench;
 mod check;
@@ -8,6 +9,7 @@ mod context;
 pub(crate) mod contexts;
 mod environment;
 mod examples;
+mod group;
 pub(crate) mod live;
 pub(crate) mod receipt;
 mod schedule;
@@ -15,6 +17,7 @@ mod secure;
 mod settings;
 mod sweep;
 mod top;
+pub(crate) mod trace;
 mod values;
 mod work;
 
@@ -22,8 +25,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use queue_protocol::names::{Key, QueueName};
+use queue_protocol::names::QueueName;
 
+pub(crate) use self::access::*;
 pub(crate) use self::args::*;
 pub(crate) use self::bench::*;
 pub(crate) use self::check::*;
@@ -31,6 +35,7 @@ pub(crate) use self::cluster::*;
 pub(crate) use self::context::*;
 pub(crate) use self::environment::*;
 pub(crate) use self::examples::with_examples;
+pub(crate) use self::group::*;
 pub(crate) use self::schedule::*;
 pub(crate) use self::secure::*;
 pub(crate) use self::settings::*;
@@ -228,6 +233,19 @@ pub(crate) enum Cmd {
     /// The cluster: its nodes and their state
     #[command(subcommand)]
     Cluster(ClusterCmd),
+    /// Logins: required or not
+    #[command(subcommand)]
+    Auth(AuthCmd),
+    /// Who there is and what each may do: list, make, grant, revoke, shut out, remove
+    #[command(subcommand)]
+    Principal(PrincipalCmd),
+    /// Keys of principals: list, make, rotate, revoke
+    #[command(subcommand)]
+    Key(KeyCmd),
+    /// Show who is logged in and what it may do
+    Whoami,
+    /// May somebody do something? Exit 0 or 1
+    Can(CanArgs),
     /// Is it well? Exit 0 or 1, 69 if nobody is reached; for monitoring
     #[command(subcommand)]
     Check(CheckCmd),
@@ -237,6 +255,8 @@ pub(crate) enum Cmd {
     Top(TopArgs),
     /// Put load on the cluster and measure it; makes a queue of its own and removes it
     Bench(BenchArgs),
+    /// List the requests that took nodes long, with the stages that each passed
+    Slow(SlowArgs),
     /// Measure the round trip to each node
     Ping(PingArgs),
     /// Look for what is wrong between this machine and the cluster, and say what to do. Exit 0 or 1
@@ -266,7 +286,10 @@ impl Cmd {
     pub(crate) fn is_read(&self) -> bool {
         match self {
             Self::Peek(_) | Self::Explain(_) | Self::Check(_) | Self::Stats(_) | Self::Ping(_) => true,
-            Self::Ls(_) | Self::Status | Self::Doctor => true,
+            Self::Ls(_) | Self::Status | Self::Doctor | Self::Slow(_) | Self::Whoami | Self::Can(_) => true,
+            Self::Auth(cmd) => matches!(cmd, AuthCmd::Status),
+            Self::Principal(cmd) => matches!(cmd, PrincipalCmd::Ls | PrincipalCmd::Show { .. }),
+            Self::Key(cmd) => matches!(cmd, KeyCmd::Ls { .. }),
             Self::Lease(args) => args.other.is_some(),
             Self::Message(cmd) => {
                 matches!(
@@ -332,33 +355,6 @@ pub(crate) enum QueueCmd {
     Move(MoveArgs),
 }
 
-/// `group …`
-#[derive(Subcommand, Clone, Debug)]
-pub(crate) enum GroupCmd {
-    /// List the groups of a queue: weights, messages, and what holds one back
-    Ls {
-        /// The queue
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: QueueName,
-        #[command(flatten)]
-        part: Part,
-        /// Only groups behind this one
-        #[arg(long, value_name = "GROUP")]
-        after: Option<Key>,
-    },
-    /// Give a group a weight of its own: messages in each of its turns, in a fair queue
-    Weight {
-        /// The queue
-        #[arg(add = ArgValueCompleter::new(live::queues))]
-        queue: QueueName,
-        /// The group; it need not have messages
-        group: Key,
-        /// 1 to 1,000, or none for the queue's
-        #[arg(value_name = "N", value_parser = weight)]
-        weight: Weight,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -387,7 +383,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 29, "{shared:?}");
+        assert_eq!(shared.len(), 34, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",

@@ -1,10 +1,11 @@
-//! Whom to trust: TLS and its authorities. Nothing here ever falls back to plain.
+//! Whom to trust: TLS and its authorities; and as whom to log in. Nothing here ever falls back to plain.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use queue_protocol::client::{Dial, TcpDial};
+use queue_protocol::auth::Token;
+use queue_protocol::client::{Dial, LoginDial, TcpDial, TokenSource};
 
 use super::environment::{Variables, bad, text};
 use crate::failure::Failure;
@@ -13,6 +14,8 @@ use crate::failure::exit::Exit;
 const TLS: &str = "QUEUECTL_TLS";
 const TLS_CA: &str = "QUEUECTL_TLS_CA";
 const TLS_PIN: &str = "QUEUECTL_TLS_PIN";
+const TOKEN_FILE: &str = "QUEUECTL_TOKEN_FILE";
+const TOKEN: &str = "QUEUECTL_TOKEN";
 
 /// How the way to the nodes is secured.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,15 @@ pub(crate) struct Secure {
     /// Speak TLS, and trust whoever has this key; `queued cert show FILE` prints it [env: QUEUECTL_TLS_PIN]
     #[arg(long, global = true, value_name = "sha256:…", value_parser = pin)]
     pub(crate) tls_pin: Option<String>,
+    /// Log in with the token in this file; over TLS or loopback only [env: QUEUECTL_TOKEN_FILE, or QUEUECTL_TOKEN]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "secret_file")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Log in with the cluster's secret in this file, which opens everything: SECRET of a node's data directory
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// The token of the environment.
+    #[arg(skip)]
+    pub(crate) token: Option<Token>,
 }
 
 /// What the context says that the servers are of.
@@ -46,7 +58,7 @@ impl Secure {
         if tls_ca.is_some() && tls_pin.is_some() {
             return Err("a file of authorities and a pin: use one of them".to_owned());
         }
-        Ok(Self { tls, tls_ca, tls_pin: tls_pin.map(pin).transpose()? })
+        Ok(Self { tls, tls_ca, tls_pin: tls_pin.map(pin).transpose()?, ..Self::default() })
     }
 
     /// TLS is spoken.
@@ -60,15 +72,60 @@ impl Secure {
     /// # Errors
     /// A variable makes no sense, or the file of authorities cannot be used.
     pub(crate) fn complete(&mut self, variables: Variables<'_>, context: OfContext) -> Result<(), Failure> {
+        let OfContext { secure, is_named } = context;
+        self.complete_login(variables, &secure, is_named)?;
         if !self.is_on() {
-            let OfContext { secure, is_named } = context;
-            *self = if is_named && secure.is_on() {
+            let trust = if is_named && secure.is_on() {
                 secure
             } else {
                 Self::of_variables(variables)?.unwrap_or(secure)
             };
+            let Self { tls, tls_ca, tls_pin, .. } = trust;
+            (self.tls, self.tls_ca, self.tls_pin) = (tls, tls_ca, tls_pin);
         }
         self.usable()
+    }
+
+    /// As whom to log in, by the same order: a flag, the context that a flag names, the environment, any other context.
+    fn complete_login(
+        &mut self,
+        variables: Variables<'_>,
+        context: &Self,
+        is_named: bool,
+    ) -> Result<(), Failure> {
+        if self.token_file.is_some() || self.secret_file.is_some() {
+            return Ok(());
+        }
+        if is_named && context.token_file.is_some() {
+            self.token_file.clone_from(&context.token_file);
+            return Ok(());
+        }
+        self.token_file = text(variables, TOKEN_FILE)?.map(PathBuf::from);
+        if self.token_file.is_some() {
+            return Ok(());
+        }
+        // What it says is not repeated: it is a secret.
+        let read =
+            |text: String| text.trim().parse().map_err(|error| Failure::usage(format!("{TOKEN}: {error}")));
+        self.token = text(variables, TOKEN)?.map(read).transpose()?;
+        if self.token.is_none() {
+            self.token_file.clone_from(&context.token_file);
+        }
+        Ok(())
+    }
+
+    fn source(&self) -> Option<TokenSource> {
+        let secret = self.secret_file.clone().map(TokenSource::Secret);
+        let file = || self.token_file.clone().map(TokenSource::File);
+        secret.or_else(file).or_else(|| self.token.clone().map(TokenSource::Given))
+    }
+
+    /// How nodes are dialed, and as whom.
+    pub(crate) fn dial(&self) -> Arc<dyn Dial> {
+        match self.source() {
+            Some(source) => Arc::new(LoginDial::over(self.dial_below(), source)),
+            None => self.dial_below(),
+        }
     }
 
     /// Whether what was named can be used.
@@ -93,7 +150,7 @@ impl Secure {
         if tls_ca.is_some() && tls_pin.is_some() {
             return Err(Failure::usage(format!("{TLS_CA} and {TLS_PIN} are both set")));
         }
-        let secure = Self { tls, tls_ca, tls_pin };
+        let secure = Self { tls, tls_ca, tls_pin, ..Self::default() };
         Ok((said.is_some() || secure.is_on()).then_some(secure))
     }
 }
@@ -127,8 +184,7 @@ mod with_tls {
             }
         }
 
-        /// How nodes are dialed.
-        pub(crate) fn dial(&self) -> Arc<dyn Dial> {
+        pub(super) fn dial_below(&self) -> Arc<dyn Dial> {
             match self.trust() {
                 Some(trust) => Arc::new(TlsDial::new(trust)),
                 None => Arc::new(TcpDial::default()),
@@ -151,8 +207,7 @@ mod without_tls {
             if self.is_on() { Err("this queuectl was built without TLS".to_owned()) } else { Ok(()) }
         }
 
-        /// How nodes are dialed.
-        pub(crate) fn dial(&self) -> Arc<dyn Dial> {
+        pub(super) fn dial_below(&self) -> Arc<dyn Dial> {
             Arc::new(TcpDial::default())
         }
     }
@@ -192,6 +247,21 @@ mod tests {
         assert!(completed(&["ping"], &[(TLS, "on")]).unwrap().tls);
         assert!(!completed(&["ping"], &[(TLS, ""), (TLS_CA, "")]).unwrap().tls);
         assert_eq!(completed(&["ping"], &[(TLS_PIN, &pin)]).unwrap().tls_pin, Some(pin));
+    }
+
+    #[test]
+    fn a_token_is_that_of_the_flag_then_of_the_file_of_the_environment_then_its_own() {
+        let token = Token::new([1; 10], [2; 32]);
+        let (text, file) = (token.reveal(), [(TOKEN_FILE, "/env.token")]);
+        let secure = completed(&["ping", "--token-file", "/flag.token"], &file).unwrap();
+        assert_eq!(secure.token_file.as_deref(), Some(std::path::Path::new("/flag.token")));
+        let both = [file[0], (TOKEN, text.as_str())];
+        let secure = completed(&["ping"], &both).unwrap();
+        assert_eq!((secure.token_file.is_some(), secure.token), (true, None));
+        assert_eq!(completed(&["ping"], &[(TOKEN, &text)]).unwrap().token, Some(token));
+        let failure = completed(&["ping"], &[(TOKEN, "qk1_secret")]).unwrap_err();
+        assert!(!failure.message.contains("qk1_secret"), "{}", failure.message);
+        assert!(failure.message.contains(TOKEN));
     }
 
     #[test]

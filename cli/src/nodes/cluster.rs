@@ -12,6 +12,7 @@ use crate::failure::exit::Exit;
 use crate::failure::{Done, End, Failure};
 use crate::grammar::{ClusterCmd, WaitFor};
 use crate::nodes::clients;
+use crate::nodes::logs;
 use crate::nodes::members;
 use crate::nodes::secret;
 use crate::nodes::{self, Nodes};
@@ -40,6 +41,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: ClusterCmd) -> Done {
         ClusterCmd::Drain { node, undo } => members::drain(shell, &node, undo).await,
         ClusterCmd::RotateSecret { force } => secret::rotate(shell, force).await,
         ClusterCmd::TlsForget { node } => secret::tls_forget(shell, &node).await,
+        ClusterCmd::Log(args) => logs::choose(shell, args).await,
         ClusterCmd::Upgrade { level } => upgrade(shell, level).await,
         ClusterCmd::SafeToStop { node } => members::safe_to_stop(shell, &node).await,
     }
@@ -59,7 +61,7 @@ pub(crate) async fn status(shell: &mut Shell) -> Done {
         let table = nodes.table(shell.out.width());
         shell.out.add(table.as_bytes());
         let verdict = std::iter::once(judged.verdict()).chain(judged.troubles()).chain(judged.remarks());
-        let rest = nodes.rotation().into_iter().chain(nodes.clocks());
+        let rest = nodes.rotation().into_iter().chain(nodes.clocks()).chain(nodes.log_choices());
         for line in verdict.chain([nodes.feature_level()]).chain(rest) {
             shell.out.add(format!("{line}\n").as_bytes());
         }

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod clients;
 pub(crate) mod cluster;
+pub(crate) mod logs;
 pub(crate) mod members;
 pub(crate) mod secret;
 
@@ -330,6 +331,7 @@ pub(crate) mod tests {
             connections_asked: 10_000,
             tls: queue_protocol::security::TlsView::default(),
             secret: queue_protocol::security::SecretView::default(),
+            log: queue_protocol::logs::LogView::default(),
             health: health(role == Role::Leader, &[1, 2, 3]),
         }
     }

@@ -159,6 +159,7 @@ fn node_document(node: &Node, commit: u64, judged: &Judgement) -> Value {
                 "fingerprint": shown(&status.secret.fingerprint),
                 "rotation": status.secret.rotation.as_ref().map(crate::nodes::secret::document),
             },
+            "log": queue_json::logs::log(&status.log),
             "feature_levels": {"min": status.levels.min.0, "max": status.levels.max.0},
         }),
         Err(error) => json!({

@@ -7,6 +7,7 @@ use queue_protocol::response::StatusView;
 use queue_protocol::security::{SecretView, Secured};
 
 use super::Nodes;
+use crate::nodes::logs;
 use crate::nodes::secret::shown;
 use crate::show::clock;
 use crate::show::render;
@@ -87,6 +88,12 @@ impl Nodes {
             )
         };
         old.map(told).collect()
+    }
+
+    /// Nodes that write other log lines than their settings say.
+    pub(crate) fn log_choices(&self) -> Vec<String> {
+        let chosen = self.answers().filter(|status| status.log.left_ms.is_some());
+        chosen.map(|status| format!("{} logs {}", status.name, logs::said(&status.log))).collect()
     }
 
     /// Nodes whose clocks are not believed.

@@ -25,13 +25,14 @@ const LOG_LINES: usize = 2_000;
 const LOG_SIZE: u64 = 4 << 20;
 
 /// What is asked for, with the name of its file. Each is a command whose document has no body in it.
-const PARTS: [(&str, &[&str]); 9] = [
+const PARTS: [(&str, &[&str]); 10] = [
     ("status.json", &["cluster", "status"]),
     ("members.json", &["cluster", "members"]),
     ("clients.json", &["cluster", "clients", "--all"]),
     ("ping.json", &["ping"]),
     ("stats.json", &["stats"]),
     ("stages.json", &["stats", "--stages"]),
+    ("slow.json", &["slow"]),
     ("queues.json", &["queue", "ls"]),
     ("schedules.json", &["schedule", "ls"]),
     ("check.json", &["check", "cluster"]),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access;
 use crate::aid::catalogue;
 use crate::aid::doctor;
 use crate::failure::exit::Exit;
@@ -13,6 +14,7 @@ use crate::messages::explain;
 use crate::messages::peek;
 use crate::nodes::check;
 use crate::nodes::cluster;
+use crate::nodes::logs;
 use crate::queues;
 use crate::queues::group;
 use crate::run::again;
@@ -100,8 +102,14 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Dead(cmd) => dead::run(shell, cmd).await,
         Cmd::Cluster(cmd) => cluster::run(shell, cmd).await,
         Cmd::Status => cluster::status(shell).await,
+        Cmd::Auth(cmd) => access::auth::run(shell, cmd).await,
+        Cmd::Principal(cmd) => access::principal::run(shell, cmd).await,
+        Cmd::Key(cmd) => access::key::run(shell, cmd).await,
+        Cmd::Whoami => access::auth::whoami(shell).await,
+        Cmd::Can(args) => access::auth::can(shell, args).await,
         Cmd::Check(cmd) => check::run(shell, cmd).await,
         Cmd::Stats(args) => stats::run(shell, args).await,
+        Cmd::Slow(args) => logs::slow(shell, args).await,
         Cmd::Ping(args) => stats::ping(shell, args).await,
         Cmd::Doctor => doctor::run(shell).await,
         Cmd::Bundle(args) => bundle::run(shell, args).await,

@@ -59,8 +59,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> i32 {
         Some(Top::Help { words }) => help(&words, wants_json(&args)),
         None | Some(Top::Repl) if std::io::stdin().is_terminal() => {
             let label = "queuectl".to_owned();
-            let (servers, tls_ca) = (cli.reach.servers.clone(), cli.reach.secure.tls_ca.clone());
-            let options = ShellOptions { servers, tls_ca, label, banner: None, extra: None };
+            let (servers, secure) = (cli.reach.servers.clone(), cli.reach.secure.clone());
+            let (tls_ca, token_file) = (secure.tls_ca, secure.token_file);
+            let options = ShellOptions { servers, tls_ca, token_file, label, banner: None, extra: None };
             repl::start(options, cli.reach, cli.settings)
         }
         command => run(cli, command),

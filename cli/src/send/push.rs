@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::failure::exit::Exit;
 use crate::failure::{Done, End, Failure};
-use crate::grammar::{PushArgs, milliseconds};
+use crate::grammar::{PushArgs, milliseconds, of_process, trace};
 use crate::send::lines::too_big;
 use crate::send::source::{self, Source};
 use crate::send::tally::Tally;
@@ -40,7 +40,7 @@ const REDRAW: Duration = Duration::from_millis(250);
 
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: PushArgs) -> Done {
-    let headers = headers(&args.headers)?;
+    let headers = headers(&trace::with(args.headers.clone(), of_process))?;
     let (source, unit) = source::open(shell, &args)?;
     let streams = matches!(source, Source::Stream { .. });
     let options = PushOptions {

@@ -383,6 +383,12 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Clients(_)
         | Request::RotateSecret { .. }
         | Request::TlsForget(_)
+        | Request::SetLog(_)
+        | Request::Slow
+        | Request::Whoami
+        | Request::Can(_)
+        | Request::Principals(_)
+        | Request::ChangeAuth(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn status(leader: LeaderView, address: SocketAddr, alone: bool) -> An
         connections_asked: 10_000,
         tls: TlsView::default(),
         secret: SecretView::default(),
+        log: queue_protocol::logs::LogView::default(),
         health: HealthView { lead: Some(lead), ..HealthView::default() },
     }))
 }

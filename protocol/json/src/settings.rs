@@ -1,7 +1,9 @@
 //! Settings of a queue as HTTP reads and shows them: the fields of the protocol, values that are words in small letters.
 
-use queue_protocol::settings::{QueueSettings, Settings};
+use queue_protocol::settings::{BOUNDS, QueueSettings, Settings};
 use serde_json::{Map, Value, json};
+
+use crate::schema::{Others, Shapes, object};
 
 /// Settings whose values are words: small letters here, as in `queuectl`.
 const WORDS: [(&str, &[(&str, &str)]); 3] = [
@@ -9,6 +11,47 @@ const WORDS: [(&str, &[(&str, &str)]); 3] = [
     ("on_full", &[("reject", "Reject"), ("drop_oldest", "DropOldest")]),
     ("on_poison", &[("skip", "Skip"), ("block", "Block"), ("park_group", "ParkGroup")]),
 ];
+
+/// The type of each setting, and its bounds.
+///
+/// # Panics
+/// Never: settings are a document.
+fn kinds() -> Vec<(String, String)> {
+    let known = serde_json::to_value(Settings::default()).expect("settings are a document");
+    let Value::Object(known) = known else { unreachable!("settings are an object") };
+    let kind = |(name, value): (String, Value)| {
+        let words = WORDS.iter().find(|(known, _)| *known == name).map(|(_, words)| *words);
+        let bounds = BOUNDS.iter().find(|(known, ..)| *known == name);
+        let kind = match (value, words, bounds) {
+            (_, Some(words), _) => {
+                format!("={}", words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join("|"))
+            }
+            (_, _, Some((_, least, most))) => format!("i({least}..{most})"),
+            (Value::Bool(_), ..) => "b".to_owned(),
+            (Value::Number(_), ..) => format!("i(0..{})", u64::MAX),
+            // The one that is none by default.
+            _ => "queue_name~".to_owned(),
+        };
+        (name, kind)
+    };
+    known.into_iter().map(kind).collect()
+}
+
+/// The schema of [`shown`]; `queue_name` is a shape.
+pub fn shown_schema(shapes: Shapes<'_>) -> Value {
+    let fields: Vec<String> = kinds().into_iter().map(|(name, kind)| format!("{name}:{kind}")).collect();
+    object(&fields.join(" "), Others::Allowed, shapes)
+}
+
+/// The schema of what [`read`] takes; `queue_name` is a shape.
+pub fn given_schema(shapes: Shapes<'_>) -> Value {
+    let field = |(name, kind): (String, String)| format!("{name}?:{}~", kind.trim_end_matches('~'));
+    let fields: Vec<String> = kinds().into_iter().map(field).collect();
+    let mut schema = object(&fields.join(" "), Others::Refused, shapes);
+    let both = json!({"ordered": {"const": true}, "fair": {"const": true}});
+    schema["not"] = json!({"properties": both, "required": ["ordered", "fair"]});
+    schema
+}
 
 /// All settings.
 ///
@@ -53,6 +96,17 @@ mod tests {
 
     fn of(document: &Value) -> Result<QueueSettings, String> {
         read(document.as_object().expect("an object").clone())
+    }
+
+    #[test]
+    fn the_schemas_have_every_setting_and_no_other() {
+        let name = |shape: &str| (shape == "queue_name").then(|| json!({"type": "string"}));
+        let default = serde_json::to_value(Settings::default()).expect("settings are a document");
+        let all: Vec<&String> = default.as_object().expect("an object").keys().collect();
+        for schema in [shown_schema(&name), given_schema(&name)] {
+            let named: Vec<&String> = schema["properties"].as_object().expect("an object").keys().collect();
+            assert_eq!(named, all);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn words(name: &str) -> String {
 /// The rows of requests: which answer belongs to which, of which class it is, what the tails carry, who is asked.
 fn answers_table() -> String {
     let mut table = "| request | answer | class | tail | asked of |\n|---|---|---|---|---|\n".to_owned();
-    for (number, Row { name, answer, class, tail, at }) in ROWS.iter().enumerate() {
+    for (number, Row { name, answer, class, tail, at, .. }) in ROWS.iter().enumerate() {
         let number_of = |answer: &str| ANSWERS.iter().position(|other| *other == answer).expect("it is one");
         let answer = answer.map_or_else(
             || "none, only an error".to_owned(),

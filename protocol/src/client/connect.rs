@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Client, ClientConfig, Dial, Error, TcpDial};
+use super::{Client, ClientConfig, Dial, Error, LoginDial, TcpDial, TokenSource};
 use crate::credentials::CLIENT_NAME_DEFAULT;
 use crate::requests::ask;
 use crate::values::server;
@@ -24,6 +24,7 @@ use crate::values::server;
 pub struct ConnectOptions {
     timeout: Duration,
     name: String,
+    token: Option<TokenSource>,
     #[cfg(feature = "tls")]
     trust: Option<super::tls::Trust>,
 }
@@ -33,6 +34,7 @@ impl Default for ConnectOptions {
         Self {
             timeout: Duration::from_secs(5),
             name: CLIENT_NAME_DEFAULT.to_owned(),
+            token: None,
             #[cfg(feature = "tls")]
             trust: None,
         }
@@ -58,6 +60,23 @@ impl ConnectOptions {
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// Log in with a token, over TLS or loopback only. Default: no login.
+    ///
+    /// ```no_run
+    /// # async fn f() -> Result<(), queue_protocol::client::Error> {
+    /// use queue_protocol::client::{ConnectOptions, TokenSource};
+    /// use queue_protocol::client::tls::Trust;
+    ///
+    /// let token = TokenSource::File("/etc/billing/token".into());
+    /// let client = ConnectOptions::new().token(token).tls(Trust::System).connect("mq1,mq2").await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn token(mut self, token: TokenSource) -> Self {
+        self.token = Some(token);
         self
     }
 
@@ -103,7 +122,16 @@ impl ConnectOptions {
 }
 
 impl ConnectOptions {
-    fn dial(self) -> Arc<dyn Dial> {
+    fn dial(mut self) -> Arc<dyn Dial> {
+        let token = self.token.take();
+        let below = self.dial_below();
+        match token {
+            Some(source) => Arc::new(LoginDial::over(below, source)),
+            None => below,
+        }
+    }
+
+    fn dial_below(self) -> Arc<dyn Dial> {
         #[cfg(feature = "tls")]
         if let Some(trust) = self.trust {
             return Arc::new(super::tls::TlsDial::new(trust));

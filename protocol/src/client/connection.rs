@@ -12,10 +12,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::Stream;
 use super::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted, Shared, Waiting};
+use crate::auth::Token;
 use crate::codec::CodecError;
 use crate::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use crate::gather::Gatherer;
-use crate::handshake::{HandshakeError, client_handshake};
+use crate::handshake::{HandshakeError, client_handshake, client_login};
 use crate::hello::{Accepted, Hello};
 use crate::io::{FrameReader, Outbox};
 use crate::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
@@ -40,9 +41,25 @@ impl Connection {
     /// # Errors
     /// [`HandshakeError`].
     pub async fn open(stream: Box<dyn Stream>, hello: Hello) -> Result<Self, HandshakeError> {
+        Self::open_as(stream, hello, None).await
+    }
+
+    /// The same, logged in by a key, which `hello` names.
+    ///
+    /// # Errors
+    /// [`HandshakeError`].
+    pub async fn open_as(
+        stream: Box<dyn Stream>,
+        hello: Hello,
+        token: Option<&Token>,
+    ) -> Result<Self, HandshakeError> {
+        let channel = stream.end_point();
         let (read, mut writer) = tokio::io::split(stream);
         let mut reader = FrameReader::new(read);
-        let accepted = client_handshake(&mut reader, &mut writer, hello).await?;
+        let accepted = match token {
+            None => client_handshake(&mut reader, &mut writer, hello).await?,
+            Some(token) => client_login(&mut reader, &mut writer, hello, token, &channel).await?,
+        };
         let shared = Arc::new(Shared::new());
         let write = tokio::spawn(write_all(Arc::clone(&shared), writer)).abort_handle();
         let read = tokio::spawn(read_all(Arc::clone(&shared), reader)).abort_handle();

@@ -2,12 +2,17 @@
 
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
+
+use crate::auth::{BadToken, Token};
+use crate::proof::Secret;
 
 /// A byte stream to a node.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -18,6 +23,12 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// What only the two ends of this stream know alike, and nobody between them can make equal on two streams: the exporter
     /// of TLS with the label [`CHANNEL_LABEL`] and no context (RFC 9266); zeros for a stream without TLS.
     fn channel(&self) -> Channel {
+        PLAIN_CHANNEL
+    }
+
+    /// SHA-256 of the certificate (DER) that the server of this stream sent on it (`tls-server-end-point`, RFC 5929), which
+    /// logins are bound to; zeros for a stream without TLS.
+    fn end_point(&self) -> Channel {
         PLAIN_CHANNEL
     }
 }
@@ -57,6 +68,73 @@ pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Se
 pub trait Dial: Send + Sync + 'static {
     /// Connects to `host:port`.
     fn dial(&self, address: &str) -> Dialing;
+
+    /// As whom a client logs in over its connections; looked up anew for each, so that a token in a file may change.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not one; for people.
+    fn token(&self) -> Result<Option<Token>, String> {
+        Ok(None)
+    }
+}
+
+/// Where a client has its token from.
+#[derive(Clone, Debug)]
+pub enum TokenSource {
+    /// It was handed over.
+    Given(Token),
+    /// A file that holds nothing but a token; read anew for each connection.
+    File(PathBuf),
+    /// The file of the cluster's secret, which opens everything; read anew for each connection.
+    Secret(PathBuf),
+}
+
+impl TokenSource {
+    /// The token.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else; for people, with its path.
+    pub fn read(&self) -> Result<Token, String> {
+        match self {
+            Self::Given(token) => Ok(token.clone()),
+            Self::File(path) => text_of(path)?
+                .trim()
+                .parse()
+                .map_err(|error: BadToken| format!("{}: {error}", path.display())),
+            Self::Secret(path) => {
+                let secret = Secret::from_text(text_of(path)?.trim());
+                let secret = secret.ok_or_else(|| format!("{}: it holds no secret", path.display()))?;
+                Ok(Token::of_secret(&secret))
+            }
+        }
+    }
+}
+
+fn text_of(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Dials as another does, and logs in.
+pub struct LoginDial {
+    below: Arc<dyn Dial>,
+    source: TokenSource,
+}
+
+impl LoginDial {
+    /// With this token.
+    pub fn over(below: Arc<dyn Dial>, source: TokenSource) -> Self {
+        Self { below, source }
+    }
+}
+
+impl Dial for LoginDial {
+    fn dial(&self, address: &str) -> Dialing {
+        self.below.dial(address)
+    }
+
+    fn token(&self) -> Result<Option<Token>, String> {
+        self.source.read().map(Some)
+    }
 }
 
 /// Dials TCP, without Nagle's delay.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ClientError;
 use super::birth::Birth;
 use super::connection::Connection;
-use super::dial::Dial;
+use super::dial::{Dial, PLAIN_CHANNEL};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorCode};
 use crate::handshake::HandshakeError;
@@ -151,13 +151,22 @@ impl Links {
     }
 
     async fn open(&self, address: &str) -> Result<Connection, DialError> {
+        let unusable = |what| DialError::Incompatible(Error::refused(ErrorCode::AuthFailed, what));
+        let token = self.dial.token().map_err(unusable)?;
         let stream = self.dial.dial(address).await.map_err(|error| of_dial(&error))?;
+        if token.is_some() && stream.end_point() == PLAIN_CHANNEL && !is_loopback(address) {
+            let what = "a token is shown over TLS or loopback only: add `--tls`, `--tls-ca` or `--tls-pin`";
+            return Err(unusable(what.to_owned()));
+        }
         let role = HelloRole::Client { session: self.session };
-        // A client has no clock of its own: 0 says so.
-        let hello = Hello::new(self.cluster(), role, 0, self.nonce()).with(&Credentials::of(&self.name));
+        let credentials = Credentials::of(&self.name);
+        let credentials = token.iter().fold(credentials, |said, token| said.with(token.id));
+        // A client has no clock of its own: 0 says so. Who logs in needs a nonce that nobody can guess.
+        let nonce = if token.is_some() { random() } else { self.nonce() };
+        let hello = Hello::new(self.cluster(), role, 0, nonce).with(&credentials);
         let asked = Instant::now();
-        let connection =
-            Connection::open(stream, hello).await.map_err(|error| of_handshake(address, error))?;
+        let connection = Connection::open_as(stream, hello, token.as_ref()).await;
+        let connection = connection.map_err(|error| of_handshake(address, error))?;
         let cluster = connection.accepted().cluster;
         let known = *locked(&self.cluster).get_or_insert(cluster);
         if known != cluster {
@@ -175,6 +184,22 @@ impl Links {
         let dial = self.dials.fetch_add(1, Ordering::Relaxed);
         derive(self.session, b"nonce", dial)
     }
+}
+
+/// Whether an address is one of this machine's own.
+fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// 32 bytes that nobody can guess: the standard library draws the keys of its hash tables from the system.
+fn random() -> [u8; 32] {
+    use std::hash::{BuildHasher, RandomState};
+    let mut hash = Sha256::new();
+    for half in 0..4_u64 {
+        hash.update(RandomState::new().hash_one(half).to_le_bytes());
+    }
+    hash.finalize().into()
 }
 
 /// 32 bytes that depend on nothing but the session, what they are for, and a number.
@@ -237,6 +262,9 @@ fn of_refusal(error: Error) -> DialError {
         | ErrorCode::VersionMismatch
         | ErrorCode::WrongCluster
         | ErrorCode::NotPermitted
+        | ErrorCode::AuthRequired
+        | ErrorCode::AuthFailed
+        | ErrorCode::KeyEnded
         | ErrorCode::TlsRequired
         | ErrorCode::TlsOff
         | ErrorCode::Unsupported => DialError::Incompatible(error),

@@ -82,7 +82,9 @@ pub use self::calls::NewMessage;
 pub use self::client::Client;
 pub use self::connect::ConnectOptions;
 pub use self::connection::Connection;
-pub use self::dial::{CHANNEL_LABEL, Channel, Dial, Dialing, PLAIN_CHANNEL, Stream, TcpDial};
+pub use self::dial::{
+    CHANNEL_LABEL, Channel, Dial, Dialing, LoginDial, PLAIN_CHANNEL, Stream, TcpDial, TokenSource,
+};
 pub use self::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted};
 pub use self::presence::Presence;
 pub use self::queue::{

@@ -63,6 +63,7 @@ fn said(node: u64, of: u64, leader: Option<u64>) -> StatusView {
         connections_asked: 1,
         tls: crate::security::TlsView::default(),
         secret: crate::security::SecretView::default(),
+        log: crate::logs::LogView::default(),
         health: HealthView {
             lead: leads.then_some(lead),
             contacts: Bounded::new(contacts).unwrap(),

@@ -174,6 +174,7 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         connections_asked: 10_000,
         tls: queue_protocol::security::TlsView::default(),
         secret: queue_protocol::security::SecretView::default(),
+        log: queue_protocol::logs::LogView::default(),
         health: HealthView::default(),
     }))
 }

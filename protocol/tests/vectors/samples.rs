@@ -1,5 +1,6 @@
 //! A sample of every message, with the values that a reader of the vectors can tell apart.
 
+mod access;
 mod explain;
 mod health;
 mod peers;
@@ -18,6 +19,7 @@ use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
 use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
 use queue_protocol::level::{Level, Levels};
+use queue_protocol::logs::{LogChoice, LogLevel, LogView, SlowList, SlowRequest, StageTook};
 use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
@@ -94,6 +96,12 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Clients(_) => "clients",
     Request::RotateSecret { .. } => "rotate_secret",
     Request::TlsForget(_) => "tls_forget",
+    Request::SetLog(_) => "set_log",
+    Request::Slow => "slow",
+    Request::Whoami => "whoami",
+    Request::Can(_) => "can",
+    Request::Principals(_) => "principals",
+    Request::ChangeAuth(_) => "change_auth",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -139,6 +147,12 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Clients(_) => "clients",
     Answer::Rotation(_) => "rotation",
     Answer::Forgotten(_) => "forgotten",
+    Answer::Log(_) => "log",
+    Answer::Slow(_) => "slow",
+    Answer::Whoami(_) => "whoami",
+    Answer::Can(_) => "can",
+    Answer::Principals(_) => "principals",
+    Answer::AuthChanged(_) => "auth_changed",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",
@@ -198,6 +212,8 @@ names!(hello_name, HELLOS, HelloMessage, "hello":
     HelloMessage::Refused(_) => "refused",
     HelloMessage::Accepted(_) => "accepted",
     HelloMessage::Proof(_) => "proof",
+    HelloMessage::Login(_) => "login",
+    HelloMessage::LoggedIn(_) => "logged_in",
 );
 names!(kind_name, KINDS, FrameKind, "kind":
     FrameKind::Hello => "hello",
@@ -430,7 +446,26 @@ fn status_view(role: Role) -> StatusView {
             fingerprint: [0xf1; 8],
             rotation: (role == Role::Leader).then(rotation_view),
         },
+        log: log_view(),
     }
+}
+
+fn log_view() -> LogView {
+    LogView { level: LogLevel::Debug, settings: LogLevel::Info, left_ms: Some(599_000) }
+}
+
+fn slow_list() -> SlowList {
+    let took = |stage, us| StageTook { stage, us };
+    let slow = SlowRequest {
+        at_ms: 1_800_000_000_000,
+        request: text("Push"),
+        queue: Some(queue()),
+        client: text("worker/1.2"),
+        took_us: 312_000,
+        code: Some(ErrorCode::QueueFull),
+        stages: list(vec![took(WriteStage::Wait, 1_200), took(WriteStage::Sync, 300_000)]),
+    };
+    SlowList { threshold_ms: 250, total: 7, requests: list(vec![slow]) }
 }
 
 fn rotation_view() -> RotationView {
@@ -507,6 +542,11 @@ fn responses() -> Vec<Sample> {
     add("", Answer::Clients(client_list()), Vec::new());
     add("", Answer::Rotation(rotation_view()), Vec::new());
     add("", Answer::Forgotten(true), Vec::new());
+    add("", Answer::Log(log_view()), Vec::new());
+    add("", Answer::Slow(slow_list()), Vec::new());
+    for (suffix, answer) in access::answers() {
+        add(suffix, answer, Vec::new());
+    }
     let stage = StageView {
         stage: WriteStage::Sync,
         count: 7,
@@ -625,13 +665,20 @@ fn hellos() -> Vec<Sample> {
     let joins = step(Side::Dialer, Told::nothing());
     let refused = Error::refused(ErrorCode::VersionMismatch, "this side speaks protocol 1-1, the other 2-3");
     let named = client.clone().with(&Credentials::of("queuectl/0.1.0"));
-    let as_ann = Login { key: *b"0123456789", r#as: Some(text("ann")) };
-    let login = client.clone().with(&Credentials { login: Some(as_ann), ..Credentials::of("billing/2.3") });
+    let key = access::token().id;
+    let login = client.clone().with(&Credentials::of("billing/2.3").with(key));
+    let as_ann = Login { key, r#as: Some(text("ann")) };
+    let as_ann = Credentials { login: Some(as_ann), ..Credentials::of("billing/2.3") };
+    let behalf = HelloMessage::Hello(Box::new(client.clone().with(&as_ann)));
+    let login = HelloMessage::Hello(Box::new(login));
+    let taken = HelloMessage::Accepted(Box::new(accepted.clone()));
+    let [shows, shown] = access::steps(&login, &taken);
     let later = Hello { versions: Versions { min: 2, max: 3 }, ..client.clone() };
     let steps = [
         ("/client", HelloMessage::Hello(Box::new(client))),
         ("/client_named", HelloMessage::Hello(Box::new(named))),
-        ("/client_login", HelloMessage::Hello(Box::new(login))),
+        ("/client_login", login),
+        ("/client_on_behalf", behalf),
         ("/peer", HelloMessage::Hello(Box::new(member))),
         ("/joining", HelloMessage::Hello(Box::new(joining))),
         ("/later_version", HelloMessage::Hello(Box::new(later))),
@@ -641,6 +688,8 @@ fn hellos() -> Vec<Sample> {
         ("/dialer_secret_05", proof(Side::Dialer)),
         ("/acceptor_secret_05", proof(Side::Acceptor)),
         ("/joining_secret_05", joins),
+        ("/secret_07", shows),
+        ("/secret_07", shown),
     ];
     let step =
         |(suffix, message)| sample(format!("{}{suffix}", hello_name(&message)), 0, message, Vec::new());

@@ -130,6 +130,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             done_below: 1,
             opening,
             request: RequestHash::default(),
+            by: None,
         });
         vec![Command { session, op: op.clone() }]
     };

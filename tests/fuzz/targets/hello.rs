@@ -22,7 +22,7 @@ const DIALS: u8 = 1;
 const SEALED: u8 = 2;
 const AS_PEER: u8 = 4;
 const CLUSTER: ClusterId = ClusterId(7);
-const ME: NodeId = NodeId(3);
+pub(super) const ME: NodeId = NodeId(3);
 const SECRET: Secret = Secret([5; 32]);
 
 thread_local! {
@@ -63,7 +63,7 @@ fn answer(hello: &Hello) -> Result<Accepted, Error> {
     hello.check(CLUSTER, ME).map(|version| accepted(version, ME))
 }
 
-fn accepted(version: u16, node: NodeId) -> Accepted {
+pub(super) fn accepted(version: u16, node: NodeId) -> Accepted {
     Accepted {
         version,
         cluster: CLUSTER,
@@ -80,7 +80,7 @@ fn accepted(version: u16, node: NodeId) -> Accepted {
 async fn accepts(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, stream: &[u8]) -> bool {
     let admit = |_: &_| Ok(Told::nothing());
     let outcome = accept(&mut reader, &mut writer, &PLAIN, &SECRET, answer, admit).await;
-    let Ok(Greeted { hello, peer }) = outcome else { return false };
+    let Ok(Greeted { hello, peer, .. }) = outcome else { return false };
     assert_eq!(peer.is_some(), matches!(hello.role, HelloRole::Peer(_)));
     assert!(answer(&hello).is_ok());
     if let Some(peer) = peer {
@@ -89,7 +89,7 @@ async fn accepts(mut reader: FrameReader<&[u8]>, mut writer: Vec<u8>, stream: &[
     true
 }
 
-fn hello(role: HelloRole) -> Hello {
+pub(super) fn hello(role: HelloRole) -> Hello {
     Hello::new(Some(CLUSTER), role, 1, [2; 32])
 }
 
@@ -97,7 +97,7 @@ fn client() -> HelloRole {
     HelloRole::Client { session: SessionId(11) }
 }
 
-fn peer() -> HelloRole {
+pub(super) fn peer() -> HelloRole {
     HelloRole::Peer(PeerId { node: NodeId(4), store: StoreId(10) })
 }
 

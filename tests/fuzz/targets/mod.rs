@@ -4,6 +4,8 @@
 pub(crate) mod commands;
 pub(crate) mod frames;
 pub(crate) mod hello;
+pub(crate) mod opening;
+pub(crate) mod proof;
 pub(crate) mod recovery;
 pub(crate) mod snapshot;
 
@@ -11,10 +13,12 @@ pub(crate) mod snapshot;
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool, fn() -> Vec<Vec<u8>>);
 
 /// All of them.
-pub(crate) const ALL: [Target; 5] = [
+pub(crate) const ALL: [Target; 7] = [
     ("commands", commands::run, commands::seeds),
     ("frames", frames::run, frames::seeds),
     ("hello", hello::run, hello::seeds),
+    ("opening", opening::run, opening::seeds),
+    ("proof", proof::run, proof::seeds),
     ("recovery", recovery::run, recovery::seeds),
     ("snapshot", snapshot::run, snapshot::seeds),
 ];

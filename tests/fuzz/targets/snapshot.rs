@@ -137,6 +137,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         done_below: 1,
         opening,
         request: RequestHash::default(),
+        by: None,
     });
     let bind = Command { session, op: Op::BindSession { grace_ms: Some(5_000) } };
     let commands = Bounded::new(vec![bind]).expect("one");

@@ -7,7 +7,7 @@ use harness::simulation::{Book, Hands, SimNet, Wires, outside};
 use queue_broker::fs::sim::{Bias, Image, SimDisk};
 use queue_broker::node::identity::Identity;
 use queue_broker::node::{self, NodeError, NodeOptions, Way};
-use queue_broker::outside::Fatal;
+use queue_broker::outside::{ExitStatus, Fatal};
 use queue_broker::raft::seeded;
 use queue_protocol::hello::Secret;
 use queue_protocol::membership::Standing;
@@ -116,7 +116,7 @@ impl Shared {
     async fn run(&self, job: Job, boot: u64) {
         let wires = locked(&self.wires).clone();
         let end = match self.serve(job, boot, &wires).await {
-            Ok(()) => Fatal { status: 0, what: "stopped".to_owned() },
+            Ok(()) => Fatal { status: ExitStatus::Done, what: "stopped".to_owned() },
             Err(error) => Fatal { status: error.status, what: format!("{}: {}", error.code, error.what) },
         };
         wires.end();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use harness::history::{History, Replicas};
 use harness::simulation::{Book, Named};
 use queue_broker::fs::sim::{Bias, SimDisk};
-use queue_broker::outside::Fatal;
+use queue_broker::outside::{ExitStatus, Fatal};
 use queue_protocol::hello::Secret;
 use queue_protocol::response::{Role as Leads, StatusView};
 
@@ -320,8 +320,9 @@ impl World {
 
     fn process_ended(&mut self, name: &str, fatal: &Fatal) -> Checked {
         let Fatal { status, what } = fatal;
-        self.note(&format!("{name} ends with {status}: {what}"));
-        self.covered.add(&format!("exit_{status}"), 1);
+        let code = status.code();
+        self.note(&format!("{name} ends with {code}: {what}"));
+        self.covered.add(&format!("exit_{code}"), 1);
         if self.machines[name].disk().is_off() {
             // The machine went off in the middle of it.
             self.power_off(name, None);
@@ -331,19 +332,19 @@ impl World {
         }
         let machine = self.at(name);
         let expected = match (status, machine.role) {
-            (0, _) => true,
-            (65, role) => matches!(role, Role::Lost | Role::Removed),
-            (66, Role::Lost | Role::Leaving | Role::Removed) => true,
-            (66, Role::Joining) => what.starts_with("leftover"),
-            (69, role) => role == Role::Joining,
-            (74, _) => machine.must_fail || machine.is_full,
+            (ExitStatus::Done, _) => true,
+            (ExitStatus::Corrupt, role) => matches!(role, Role::Lost | Role::Removed),
+            (ExitStatus::Directory, Role::Lost | Role::Leaving | Role::Removed) => true,
+            (ExitStatus::Directory, Role::Joining) => what.starts_with("leftover"),
+            (ExitStatus::Unavailable, role) => role == Role::Joining,
+            (ExitStatus::Disk, _) => machine.must_fail || machine.is_full,
             _ => false,
         };
         if !expected {
             let role = machine.role;
-            return Err(Violation(format!("{name}, {role:?}, ended with {status}: {what}")));
+            return Err(Violation(format!("{name}, {role:?}, ended with {code}: {what}")));
         }
-        if *status == 66 && machine.role == Role::Joining {
+        if *status == ExitStatus::Directory && machine.role == Role::Joining {
             // Moved away by the operator: nothing of it is in any cluster.
             self.sim.crash(name);
             self.at(name).restore(&queue_broker::fs::sim::Image::default());
@@ -352,7 +353,7 @@ impl World {
         self.kill(name);
         let wake = self.now() + self.dice.ms(50..800);
         let machine = self.at(name);
-        if machine.role == Role::Leaving && *status == 66 {
+        if machine.role == Role::Leaving && *status == ExitStatus::Directory {
             machine.role = Role::Removed;
         }
         machine.wake = (!matches!(machine.role, Role::Lost | Role::Removed)).then_some(wake);

@@ -4,9 +4,9 @@
 /// came from elsewhere. Numbers are never reused for other contents: a recycled file gets the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum FileId {
-    /// `%020d.log`
+    /// A file of the stream, `%020d.log`.
     Segment(u64),
-    /// `%020d.import`
+    /// A file of bodies alone, `%020d.import`.
     Sparse(u64),
 }
 

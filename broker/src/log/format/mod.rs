@@ -112,7 +112,7 @@ impl<'a> Fields<'a> {
         self.u64().and_then(|number| NodeId::try_from(number).ok())
     }
 
-    /// [`LOG_ID_SIZE`] bytes.
+    /// A log id that may be missing, in [`LOG_ID_SIZE`] bytes.
     pub(crate) fn log_id(&mut self) -> Option<Option<LogId>> {
         let present = self.flag()?;
         self.zeros(7)?;

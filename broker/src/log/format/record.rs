@@ -111,7 +111,7 @@ const _: () = assert!(HEADER_SIZE == 4 + 4 + 8 + 8 + 4 + 4 + 1 + 1 + 2 + 4 + 8 +
 const _: () = assert!((HEADER_SIZE as u64).is_multiple_of(super::RECORD_ALIGN));
 const _: () = assert!(super::BLOCK_SIZE.is_multiple_of(super::RECORD_ALIGN));
 
-/// No log id.
+/// What a record without a log id has there.
 pub(crate) const NO_ID: LogId = LogId { term: 0, leader: NodeId(0), index: 0 };
 
 impl Header {

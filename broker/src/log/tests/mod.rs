@@ -110,7 +110,7 @@ impl Store {
         self.flush().await;
     }
 
-    /// The orderly end.
+    /// Closes the log in order and waits for both tasks.
     async fn close(self) {
         self.log.close();
         self.writer.await.expect("the writer runs").expect("nothing fails");

@@ -25,7 +25,7 @@ pub(super) const WORD_KEPT: Duration = Duration::from_secs(30);
 /// What this node's data directory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Directory {
-    /// Nothing.
+    /// It holds nothing.
     Empty,
     /// A store that began to join a cluster.
     Joining,
@@ -34,13 +34,13 @@ pub(super) enum Directory {
 /// The node that decides.
 #[derive(Clone, Debug)]
 pub(super) struct Asker<'a> {
-    /// All addresses.
+    /// The addresses of the list, in its order.
     pub(super) peers: &'a [String],
     /// Its own, by position.
     pub(super) position: usize,
-    /// This process.
+    /// The random number of this process.
     pub(super) id: StoreId,
-    /// What it has.
+    /// What its data directory holds.
     pub(super) directory: Directory,
 }
 
@@ -51,38 +51,38 @@ pub(super) enum Seen {
     Silent(String),
     /// A node without a cluster.
     Empty {
-        /// Its process.
+        /// The random number of its process.
         id: StoreId,
-        /// Its list.
+        /// The list of the node that answers.
         peers: Vec<String>,
         /// Its position in that list.
         position: usize,
         /// To whom it has given its word.
         word: Option<StoreId>,
     },
-    /// A member.
+    /// It is a member of a cluster.
     Member {
-        /// Of this cluster.
+        /// The cluster that it is a member of.
         cluster: ClusterId,
         /// Another member has the asker's address.
         holder: Option<Holder>,
     },
 }
 
-/// What to do.
+/// What a node without a cluster does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Join through the address at this position.
     Join(usize),
-    /// Make the cluster.
+    /// It makes the cluster.
     Initialise,
     /// Ask again later; one reason or more.
     Wait(Vec<String>),
     /// The address of this node belongs to a member.
     Held {
-        /// Which.
+        /// The member that has this address.
         holder: Holder,
-        /// Of which cluster.
+        /// The cluster of that member.
         cluster: ClusterId,
         /// Position of the node that says so.
         by: usize,

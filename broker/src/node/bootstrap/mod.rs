@@ -14,7 +14,7 @@ mod decide;
 #[cfg(test)]
 mod explore;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
@@ -28,7 +28,7 @@ use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, Secret, VERSION
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, StoreId};
 use queue_protocol::peer::{
-    AskBootstrap, BootstrapPeers, BootstrapState, PeerCall, PeerRequest, PeerResponse,
+    AskBootstrap, BootstrapPeers, BootstrapState, Holder, PeerCall, PeerRequest, PeerResponse,
 };
 use queue_protocol::proof::Told;
 use tokio::time::Instant;
@@ -39,7 +39,8 @@ use super::identity::{Identity, IdentityError};
 use super::start::{advertised, bind, lock};
 use super::{NodeError, NodeOptions, Way, join, secret};
 use crate::fs::create_dirs;
-use crate::outside::{Listener, Outside};
+use crate::locked::Locked as _;
+use crate::outside::{ExitStatus, Listener, Outside};
 use crate::raft::{Credentials, Ring, Spoken, dial_peer};
 use crate::tls::opening::open_in_time;
 
@@ -119,25 +120,14 @@ pub async fn bootstrap(outside: &Outside, options: &NodeOptions, plan: &Bootstra
                         tracing::info!(node = %identity.name, cluster = %identity.cluster, "joined the cluster");
                     }
                     // Nobody leads or answers: as before, it is waited for.
-                    Err(error) if error.status == 69 && error.code != "port_in_use" => {
+                    Err(error) if error.status == ExitStatus::Unavailable && error.code != "port_in_use" => {
                         tracing::warn!(%error, through, "not joined yet");
                     }
                     Err(error) => return Err(error),
                 }
             }
             Step::Held { holder, cluster, by } => {
-                let (address, by) = (options.advertise.as_ref().unwrap_or(&options.listen), &plan.peers[by]);
-                let (name, node) = (&*holder.name, holder.node);
-                let what = format!(
-                    "{} is empty, and {address} is the address of {name}, number {node} of cluster {cluster}: its data \
-                     is gone, or its disk is not mounted. Nothing was changed; the other members have what it held",
-                    dir.display()
-                );
-                let hint = format!(
-                    "if its data is gone for good, take a new node in its place: queuectl --servers {by} cluster replace \
-                     {name} {address}, while queued join --secret-file FILE waits here"
-                );
-                return Err(NodeError::new(66, "member_data_gone", what).hint(hint));
+                return Err(data_gone(options, &holder, cluster, &plan.peers[by]));
             }
             Step::TwoClusters(one, other) => {
                 let (one, other) = (&plan.peers[one], &plan.peers[other]);
@@ -145,11 +135,27 @@ pub async fn bootstrap(outside: &Outside, options: &NodeOptions, plan: &Bootstra
                     "{one} and {other} are members of two clusters with the same secret. Nothing was changed"
                 );
                 let hint = "list the nodes of one cluster: --peers";
-                return Err(NodeError::new(66, "two_clusters", what).hint(hint));
+                return Err(NodeError::new(ExitStatus::Directory, "two_clusters", what).hint(hint));
             }
             Step::Wait(_) => {}
         }
     }
+}
+
+/// The directory is empty, and a member has its address.
+fn data_gone(options: &NodeOptions, holder: &Holder, cluster: ClusterId, by: &str) -> NodeError {
+    let (dir, address) = (&options.data_dir, options.advertise.as_ref().unwrap_or(&options.listen));
+    let (name, node) = (&*holder.name, holder.node);
+    let what = format!(
+        "{} is empty, and {address} is the address of {name}, number {node} of cluster {cluster}: its data \
+         is gone, or its disk is not mounted. Nothing was changed; the other members have what it held",
+        dir.display()
+    );
+    let hint = format!(
+        "if its data is gone for good, take a new node in its place: queuectl --servers {by} cluster replace \
+         {name} {address}, while queued join --secret-file FILE waits here"
+    );
+    NodeError::new(ExitStatus::Directory, "member_data_gone", what).hint(hint)
 }
 
 /// Asks, and answers others, until there is something to do.
@@ -163,14 +169,17 @@ async fn newcomer_step(
     let _lock = lock(outside, &options.data_dir)?;
     let listener = bind(outside, &options.listen).await?;
     let address = advertised(options, &*listener)?;
-    let too_many = |_| NodeError::new(78, "config", "--peers has too many addresses, or one is too long");
+    let too_many = |_| {
+        NodeError::new(ExitStatus::Config, "config", "--peers has too many addresses, or one is too long")
+    };
     let mut listed = Vec::new();
     for peer in &plan.peers {
         listed.push(Text::new(peer.clone()).map_err(too_many)?);
     }
     let position = plan.peers.iter().position(|peer| *peer == address).ok_or_else(|| {
         let what = format!("this node is reached at {address}, and that is none of --peers");
-        NodeError::new(78, "config", what).hint("--advertise-address says which of --peers this node is")
+        NodeError::new(ExitStatus::Config, "config", what)
+            .hint("--advertise-address says which of --peers this node is")
     })?;
     let newcomer = Newcomer {
         outside,
@@ -202,7 +211,7 @@ enum Never {}
 
 impl Newcomer<'_> {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.locked()
     }
 
     /// Asks every address again and again, until it is known what to do.

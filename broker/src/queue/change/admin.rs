@@ -8,10 +8,9 @@ use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
 use queue_protocol::settings::{QueueSettings, Settings};
 
 use crate::queue::apply::{Apply, refusal_of};
-use crate::queue::due::deadlines::Head;
-use crate::queue::queue::{Counts, Queue};
+use crate::queue::catalog::QueueNumber;
+use crate::queue::queue::Queue;
 use crate::queue::reply::{Outcome, Refusal};
-use crate::queue::state::QueueNumber;
 use crate::queue::waiting::rate::Bucket;
 
 impl Apply<'_> {
@@ -25,16 +24,10 @@ impl Apply<'_> {
         settings: &Settings,
     ) -> Result<QueueNumber, Refusal> {
         self.sound(name, settings)?;
-        if self.state.names.len() >= QUEUES_MAX {
+        if self.state.catalog().len() >= QUEUES_MAX {
             return Err(refusal_of(ErrorCode::QueueLimit, name));
         }
-        let number = self.state.next_queue;
-        self.state.next_queue += 1;
-        self.state.names.insert(name.clone(), number);
-        let queue = Queue::new(name.clone(), settings.clone());
-        self.state.counts = self.state.counts.replace(Counts::default(), queue.counts());
-        self.state.queues.insert(number, queue);
-        Ok(number)
+        Ok(self.state.catalog_mut().add(Queue::new(name.clone(), settings.clone())))
     }
 
     /// Makes a queue, or finds it as it should be.
@@ -65,7 +58,7 @@ impl Apply<'_> {
         if_version: Option<u64>,
     ) -> Result<Outcome, Refusal> {
         let number = self.number(name)?;
-        let queue = self.state.queues.get(&number).expect("a number names a queue");
+        let queue = self.state.catalog().at(number);
         if if_version.is_some_and(|version| version != queue.version) {
             return Err(refusal_of(ErrorCode::QueueChanged, name));
         }
@@ -137,18 +130,13 @@ impl Apply<'_> {
             Err(_) if if_exists => return Ok(Outcome::Count(0)),
             Err(refusal) => return Err(refusal),
         };
-        let queue = self.state.queues.get(&number).expect("a number names a queue");
+        let queue = self.state.catalog().at(number);
         let counts = queue.counts();
         if if_empty && counts.messages() > 0 {
             return Err(refusal_of(ErrorCode::QueueNotEmpty, name));
         }
-        self.state.heads.shift(number, queue.head, Head::default());
         let holders = holders(queue);
-        let holder = queue.active.holder();
-        holder.map(|holder| self.state.claims.remove(&(holder, number)));
-        self.state.counts = self.state.counts.replace(counts, Counts::default());
-        self.state.queues.remove(&number);
-        self.state.names.remove(name);
+        self.state.catalog_mut().remove(number);
         for (session, id) in holders {
             self.unhold(session, id);
         }

@@ -6,13 +6,13 @@ use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, TAIL_S
 use queue_protocol::names::{LeaseToken, SessionId};
 
 use crate::queue::apply::{Apply, refusal};
+use crate::queue::catalog::QueueNumber;
 use crate::queue::command::Lease;
 use crate::queue::due::clocks::Moment;
 use crate::queue::messages::line::Room;
 use crate::queue::messages::message::Leased;
 use crate::queue::queue::{Queue, Taken};
 use crate::queue::reply::{Grant, Outcome, Refusal};
-use crate::queue::state::QueueNumber;
 
 impl Apply<'_> {
     /// Hands messages out for a while.
@@ -25,21 +25,23 @@ impl Apply<'_> {
         lease: &Lease,
     ) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
-        let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.next_token);
+        let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.numbers().token().0);
+        let owner = self.owner;
         let grants = self.change(number, |queue| {
             let lease_ms = clamp_lease(lease.lease_ms.unwrap_or(queue.settings.lease_ms));
             let deadline_ms = stamped_ms.saturating_add(lease_ms);
             let served = (session, lease_ms, stamped_ms);
             hand_out(queue, lease, served, token, now, |queue, token, (id, message, expires_at_ms)| {
                 let granted = now;
-                queue.lend(id, Leased { token, deadline_ms, session, granted, expires_at_ms, message });
+                let leased = Leased { token, deadline_ms, session, owner, granted, expires_at_ms, message };
+                queue.lend(id, leased);
                 (lease_ms, deadline_ms)
             })
         });
-        self.state.next_token += grants.len() as u64;
+        self.state.numbers_mut().give_tokens(grants.len() as u64);
         if let Some(session) = session {
             for grant in &grants {
-                self.state.held.insert((session, grant.id), number);
+                self.state.holders_mut().note(session, grant.id, number);
             }
         }
         Ok(delivered(grants))
@@ -55,7 +57,7 @@ impl Apply<'_> {
         lease: &Lease,
     ) -> Result<Outcome, Refusal> {
         let Some(number) = self.first_ready(session, lease)? else { return Ok(Outcome::Nothing) };
-        let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.next_token);
+        let (stamped_ms, now, token) = (self.stamped_ms, self.state.now(), self.state.numbers().token().0);
         let grants = self.change(number, |queue| {
             let served = (session, queue.settings.lease_ms, stamped_ms);
             hand_out(queue, lease, served, token, now, |queue, _, (id, message, _)| {
@@ -64,19 +66,20 @@ impl Apply<'_> {
                 (0, 0)
             })
         });
-        self.state.next_token += grants.len() as u64;
+        self.state.numbers_mut().give_tokens(grants.len() as u64);
         Ok(delivered(grants))
     }
 
     /// The first of the queues that has ready messages for the session.
     fn first_ready(&self, session: Option<SessionId>, lease: &Lease) -> Result<Option<QueueNumber>, Refusal> {
         let first = lease.queues.first().ok_or_else(|| refusal(ErrorCode::BadRequest))?;
-        let mut known = lease.queues.iter().filter_map(|name| self.state.names.get(name)).copied().peekable();
+        let catalog = self.state.catalog();
+        let mut known = lease.queues.iter().filter_map(|name| catalog.number(name)).peekable();
         if known.peek().is_none() {
-            return Err(self.state.queue_not_found(first));
+            return Err(self.queue_not_found(first));
         }
         let gives = |queue: &Queue| queue.serves(session) && queue.available() > 0;
-        Ok(known.find(|number| self.state.queues.get(number).is_some_and(gives)))
+        Ok(known.find(|number| catalog.get(*number).is_some_and(gives)))
     }
 }
 

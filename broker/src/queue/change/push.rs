@@ -35,24 +35,24 @@ impl Apply<'_> {
             return Err(bad());
         }
         // A copy shares everything, and so makes everything that changes a copy of its own.
-        let before = (push.atomic && !self.is_sure(push, rows)).then(|| self.mark());
-        let number = match (self.state.names.get(&push.queue), &push.create) {
-            (Some(number), _) => *number,
+        let before = (push.atomic && !self.is_sure(push, rows)).then(|| self.savepoint());
+        let number = match (self.state.catalog().number(&push.queue), &push.create) {
+            (Some(number), _) => number,
             (None, Some(settings)) => self.make_queue(&push.queue, settings)?,
-            (None, None) => return Err(self.state.queue_not_found(&push.queue)),
+            (None, None) => return Err(self.queue_not_found(&push.queue)),
         };
         let (index, at) = (self.index, self.state.now());
-        let mut next_id = self.state.next_id;
+        let mut next_id = self.state.numbers().id().0;
         let outcomes = self.change(number, |queue| {
             let pushed = PushedRows { index, ordinal, pushed: at, rows };
             (!queue.settings.pushes_paused).then(|| queue.push(pushed, &push.special, &mut next_id))
         });
         let outcomes = outcomes.ok_or_else(|| refusal_of(ErrorCode::QueuePaused, &push.queue))?;
-        self.state.next_id = next_id;
+        self.state.numbers_mut().give_ids_below(next_id);
         if let Some(before) = before
             && let Some(code) = outcomes.refused()
         {
-            self.undo(before);
+            self.rollback(before);
             return Err(refusal_of(code, &push.queue));
         }
         Ok(Outcome::Pushed(outcomes.0))
@@ -60,7 +60,7 @@ impl Apply<'_> {
 
     /// All of it will be stored, if the queue takes pushes: there is room, and no message has a key.
     fn is_sure(&self, push: &Push, rows: &[ContentSpec]) -> bool {
-        let queue = self.state.names.get(&push.queue).and_then(|number| self.state.queues.get(number));
+        let queue = self.state.catalog().named(&push.queue);
         let bytes = rows.iter().map(|row| u64::from(row.size)).sum();
         let keyed = |options: &PushOptions| options.dedup_key.is_some() || options.unique.is_some();
         queue.is_some_and(|queue| queue.has_room(u64::from(push.count), bytes))

@@ -9,12 +9,12 @@ use queue_protocol::response::{DeadReason, EventKind, Settled};
 
 use super::deliver::clamp_lease;
 use crate::queue::apply::{Apply, refusal};
+use crate::queue::catalog::QueueNumber;
 use crate::queue::command::Receipts;
 use crate::queue::due::clocks::Moment;
 use crate::queue::messages::message::Leased;
 use crate::queue::queue::{Failure, Queue};
 use crate::queue::reply::{Outcome, Refusal};
-use crate::queue::state::QueueNumber;
 
 impl Apply<'_> {
     /// Settles leases for good.
@@ -54,7 +54,7 @@ impl Apply<'_> {
         take_over: impl Fn(&mut Queue, MessageId, Leased),
     ) -> Outcome {
         let stamped_ms = self.stamped_ms;
-        let Some(number) = self.state.names.get(&receipts.queue).copied() else {
+        let Some(number) = self.state.catalog().number(&receipts.queue) else {
             return Outcome::Settled(gone(receipts));
         };
         let mut released = Vec::with_capacity(receipts.receipts.len());
@@ -112,7 +112,7 @@ impl Apply<'_> {
         let SaveCheckpoint { queue, id, token, lease_ms, checkpoint } = save;
         let (stamped_ms, lease_ms) = (self.stamped_ms, clamp_lease(*lease_ms));
         let deadline_ms = self.lease_deadline(lease_ms);
-        let number = self.state.names.get(queue).copied();
+        let number = self.state.catalog().number(queue);
         let result = number.map_or(Settled::Gone, |number| {
             self.change(number, |queue| match queue.extend(*id, *token, deadline_ms) {
                 Ok(()) => {
@@ -133,7 +133,7 @@ impl Apply<'_> {
         lease_ms: u64,
     ) -> Vec<Settled> {
         let (stamped_ms, deadline_ms) = (self.stamped_ms, self.lease_deadline(lease_ms));
-        let Some(number) = self.state.names.get(&receipts.queue).copied() else { return gone(receipts) };
+        let Some(number) = self.state.catalog().number(&receipts.queue) else { return gone(receipts) };
         self.change(number, |queue| {
             let extend = |(id, token): &(MessageId, LeaseToken)| {
                 queue.extend(*id, *token, deadline_ms).err().unwrap_or(Settled::Ok)
@@ -148,9 +148,7 @@ impl Apply<'_> {
 
     fn extend_session(&mut self, session: SessionId, lease_ms: u64) -> u64 {
         let (stamped_ms, deadline_ms) = (self.stamped_ms, self.lease_deadline(lease_ms));
-        let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
-        let held: Vec<(MessageId, QueueNumber)> =
-            self.state.held.range(all).map(|((_, id), number)| (*id, *number)).collect();
+        let held: Vec<(MessageId, QueueNumber)> = self.state.holders().of(session).collect();
         for run in held.chunk_by(|a, b| a.1 == b.1) {
             self.change(run[0].1, |queue| {
                 run.iter().for_each(|(id, _)| queue.leased.extend(*id, deadline_ms));

@@ -14,12 +14,12 @@ use queue_protocol::request::{Action, Change, Cursor, MessageState, Select, Swee
 use queue_protocol::response::{DeadReason, Edited, Swept};
 
 use crate::queue::apply::{Apply, refusal_of};
+use crate::queue::catalog::QueueNumber;
 use crate::queue::due::clocks::Moment;
 use crate::queue::messages::dead::Leaver;
 use crate::queue::messages::message::{Dead, Message};
 use crate::queue::queue::Queue;
 use crate::queue::reply::{Outcome, Refusal};
-use crate::queue::state::QueueNumber;
 
 /// Messages one sweep looks at, at most.
 pub const SWEPT_COUNT_MAX: usize = 4_096;
@@ -39,8 +39,8 @@ impl Apply<'_> {
         if sweep.limit == 0 {
             return Err(refusal_of(ErrorCode::BadRequest, &sweep.queue));
         }
-        let queue = self.state.queues.get(&number).expect("a number names a queue");
-        let (chosen, next) = queue.choose(sweep, MessageId(self.state.next_id), self.state.now());
+        let queue = self.state.catalog().at(number);
+        let (chosen, next) = queue.choose(sweep, self.state.numbers().id(), self.state.now());
         let (mut count, mut skipped) = (chosen.len() as u64, 0);
         if !sweep.dry_run {
             let now = self.state.now();
@@ -108,7 +108,7 @@ impl Apply<'_> {
     /// Which of these messages cannot move to another queue because a message there, or one of them that moves before, has
     /// their unique key.
     fn kept_out(&self, from: QueueNumber, to: QueueNumber, ids: &[MessageId]) -> BTreeSet<MessageId> {
-        let queue = |number| self.state.queues.get(&number).expect("a number names a queue");
+        let queue = |number| self.state.catalog().at(number);
         let (from, there): (&Queue, &Queue) = (queue(from), queue(to));
         let mut taken = BTreeSet::<&Key>::new();
         let (mut seen, mut kept_out) = (BTreeSet::new(), BTreeSet::new());

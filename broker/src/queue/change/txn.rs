@@ -32,14 +32,14 @@ impl Apply<'_> {
                 return failed(TxnPart::Condition(k), ErrorCode::ConditionFailed);
             }
         }
-        let before = self.mark();
+        let before = self.savepoint();
         let mut row = first_row;
         let mut done = Vec::with_capacity(txn.steps.len());
         for (k, step) in (0..).zip(txn.steps.iter()) {
             match self.step(session, step, row) {
                 Ok(one) => done.push(one),
                 Err(code) => {
-                    self.undo(before);
+                    self.rollback(before);
                     return failed(TxnPart::Step(k), code);
                 }
             }
@@ -125,7 +125,7 @@ impl State {
                 counts.messages() - counts.dead <= *count
             }
             Condition::Version { version, .. } => queue.version == *version,
-            Condition::NoDedupKey { key, .. } => queue.dedup.known(key, self.elapsed_ms).is_none(),
+            Condition::NoDedupKey { key, .. } => queue.dedup.known(key, self.elapsed_ms()).is_none(),
         }
     }
 }

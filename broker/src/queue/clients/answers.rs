@@ -61,14 +61,14 @@ pub(in crate::queue) fn steps_size_max<'a>(count: usize, pushes: impl Iterator<I
 pub(in crate::queue) struct Answers {
     /// Answers below are not kept.
     done_below: u64,
-    /// Counted size.
+    /// Bytes of all answers, as the limit counts them.
     size: u64,
     /// Contents that they name.
     bodies_size: u64,
     kept: Arc<VecDeque<Option<Answer>>>,
 }
 
-/// A recorded answer.
+/// An answer that a repeat gets again.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Answer {
     /// Where it took effect.

@@ -12,8 +12,9 @@ use queue_protocol::limits::{GRACE_MS_MAX, GRACE_MS_MIN, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::{MessageId, SessionId};
 
 use crate::queue::apply::{Apply, refusal};
+use crate::queue::catalog::QueueNumber;
 use crate::queue::reply::{Outcome, Refusal};
-use crate::queue::state::{QueueNumber, State};
+use crate::queue::state::State;
 
 /// Leases given back by one command, at most: as many as an ack can name.
 pub const RELEASED_COUNT_MAX: usize = RECEIPTS_COUNT_MAX;
@@ -63,20 +64,19 @@ impl Apply<'_> {
     ) -> Result<Outcome, Refusal> {
         let session = session.filter(|_| grace_ms.is_none_or(is_grace));
         let session = session.ok_or_else(|| refusal(ErrorCode::BadRequest))?;
-        self.state.sessions.bound.set(session, grace_ms);
+        self.state.sessions_mut().bound.set(session, grace_ms);
         Ok(Outcome::Bound(grace_ms))
     }
 
     /// Gives back without blame what a bound session has leased, as much as one command may, in order of queue and id;
     /// with the last of it its claims pass on.
     pub(in crate::queue) fn release_absent(&mut self, session: SessionId) -> Outcome {
-        if self.state.sessions.bound.grace_ms(session).is_none() {
+        if self.state.sessions().bound.grace_ms(session).is_none() {
             return Outcome::Count(0);
         }
         let now = self.state.now();
-        let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
-        let held = self.state.held.range(all).take(RELEASED_COUNT_MAX);
-        let mut held: Vec<(QueueNumber, MessageId)> = held.map(|((_, id), number)| (*number, *id)).collect();
+        let held = self.state.holders().of(session).take(RELEASED_COUNT_MAX);
+        let mut held: Vec<(QueueNumber, MessageId)> = held.map(|(id, number)| (number, id)).collect();
         held.sort_unstable();
         for run in held.chunk_by(|a, b| a.0 == b.0) {
             self.change(run[0].0, |queue| {
@@ -97,12 +97,11 @@ impl Apply<'_> {
 impl State {
     /// The sessions that are bound.
     pub fn bound(&self) -> &Bound {
-        &self.sessions.bound
+        &self.sessions().bound
     }
 
     /// Whether a session has something that others wait for: a lease, or a claim.
     pub fn holds_anything(&self, session: SessionId) -> bool {
-        let claims = (session, QueueNumber::MIN)..=(session, QueueNumber::MAX);
-        self.has_leases(session) || self.claims.range(claims).next().is_some()
+        self.has_leases(session) || self.catalog().claimed_by(session).next().is_some()
     }
 }

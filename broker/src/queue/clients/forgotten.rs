@@ -10,7 +10,7 @@ use queue_protocol::names::SessionId;
 /// Ids of forgotten sessions at a time: with one more the oldest is dropped before its time.
 pub const SESSIONS_FORGOTTEN_MAX: usize = 1_000_000;
 
-/// A forgotten session.
+/// A session whose id is still kept, so that a late request of it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Closed {
     /// The index under which it opened.
@@ -19,7 +19,7 @@ struct Closed {
     until_ms: u64,
 }
 
-/// All of them.
+/// All forgotten sessions whose ids are still kept.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Forgotten {
     by_id: OrdMap<SessionId, Closed>,

@@ -48,6 +48,7 @@ use super::answers::{Answer, Answers};
 use super::bound::{Bound, is_grace};
 use super::forgotten::{Forgotten, SESSIONS_FORGOTTEN_MAX};
 use super::idle::Idle;
+use crate::queue::auth::PrincipalNumber;
 use crate::queue::command::{Op, Opening, SessionStamp, Source};
 use crate::queue::reply::{Outcome, Refusal, Reply};
 
@@ -86,15 +87,17 @@ impl Default for Sessions {
     }
 }
 
-/// An open session.
+/// A session that is open: its numbers, its answers, when it was used.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Session {
-    /// How it opened.
+    /// The index and the address under which it opened.
     pub(in crate::queue) opening: Opening,
     /// Elapsed time of its last command, or of the last look that found a lease.
     pub(in crate::queue) used_at_ms: u64,
     /// Where it stands among those that are not used: a time at which it was.
     pub(in crate::queue) listed_ms: u64,
+    /// The principal that opened it; `None` if that was not logged in.
+    pub(in crate::queue) owner: Option<PrincipalNumber>,
     answers: Answers,
 }
 
@@ -111,7 +114,7 @@ pub(in crate::queue) enum Admission {
     Execute,
     /// The same, once there is room for its session.
     Open,
-    /// It was.
+    /// It was executed before; this is its answer.
     Answered(Reply),
     /// It may not be executed, and its refusal is not recorded.
     Refused(ErrorCode),
@@ -179,6 +182,7 @@ impl Sessions {
     pub(in crate::queue) fn record(
         &mut self,
         stamp: &SessionStamp,
+        owner: Option<PrincipalNumber>,
         at: At,
         result: &Result<Outcome, Refusal>,
         elapsed_ms: u64,
@@ -187,15 +191,29 @@ impl Sessions {
         if !self.open.contains_key(&id) {
             let opening =
                 stamp.opening.expect("nothing is admitted of a session that is not known and cannot open");
-            self.open(id, stamp.done_below.max(1), opening, elapsed_ms, elapsed_ms);
+            self.open(id, owner, stamp.done_below.max(1), opening, [elapsed_ms, elapsed_ms]);
         }
         let answer = Answer::new(at, stamp.request, result);
         self.keep(id, stamp.number, answer).expect("sizes are bounded");
     }
 
-    fn open(&mut self, id: SessionId, done_below: u64, opening: Opening, used_at_ms: u64, listed_ms: u64) {
+    fn open(
+        &mut self,
+        id: SessionId,
+        owner: Option<PrincipalNumber>,
+        done_below: u64,
+        opening: Opening,
+        [used_at_ms, listed_ms]: [u64; 2],
+    ) {
         self.idle.insert(id, opening.source, listed_ms);
-        self.open.insert(id, Session { opening, used_at_ms, listed_ms, answers: Answers::new(done_below) });
+        let answers = Answers::new(done_below);
+        self.open.insert(id, Session { opening, used_at_ms, listed_ms, owner, answers });
+    }
+
+    /// Open sessions of those that were not logged in.
+    pub(in crate::queue) fn without_owner(&self) -> Vec<SessionId> {
+        let open = self.open.iter().filter(|(_, session)| session.owner.is_none());
+        open.map(|(id, _)| *id).collect()
     }
 
     fn keep(&mut self, id: SessionId, number: u64, answer: Answer) -> Option<()> {
@@ -275,7 +293,7 @@ impl Sessions {
         self.forgotten.release(max, elapsed_ms);
     }
 
-    /// The recorded answer.
+    /// The answer that was recorded under a number, if it still is.
     pub(in crate::queue) fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
         self.open.get(&session)?.answers.get(number).map(Answer::reply)
     }
@@ -285,7 +303,7 @@ impl Sessions {
         self.open.len()
     }
 
-    /// All, by id.
+    /// All open sessions, by id.
     pub(in crate::queue) fn all(&self) -> &OrdMap<SessionId, Session> {
         &self.open
     }
@@ -302,17 +320,18 @@ impl Sessions {
         &self.forgotten
     }
 
-    /// Puts a session back as it was; its answers follow by [`Sessions::restore_answer`].
+    /// Puts a session back as it was, used and listed at two times; its answers follow by [`Sessions::restore_answer`].
     pub(in crate::queue) fn restore(
         &mut self,
         id: SessionId,
+        owner: Option<PrincipalNumber>,
         done_below: u64,
         opening: Opening,
-        [used_at_ms, listed_ms]: [u64; 2],
+        times_ms: [u64; 2],
         grace_ms: Option<u64>,
     ) {
         self.bound.set(id, grace_ms);
-        self.open(id, done_below, opening, used_at_ms, listed_ms);
+        self.open(id, owner, done_below, opening, times_ms);
     }
 
     /// Puts an answer back; `None` if it has no session or a number out of the window.

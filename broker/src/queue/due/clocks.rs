@@ -5,6 +5,7 @@ use queue_protocol::request::Due;
 use serde::{Deserialize, Serialize};
 
 use crate::queue::apply::Apply;
+use crate::queue::command::Stamps;
 use crate::queue::reply::Outcome;
 use crate::queue::state::State;
 
@@ -18,6 +19,65 @@ pub struct Moment {
     pub wall_ms: u64,
     /// Milliseconds on the clock that durations run on.
     pub elapsed_ms: u64,
+}
+
+/// The clocks of a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::queue) struct Clocks {
+    /// Time of day in Unix milliseconds; a label, which may be set back.
+    wall_ms: u64,
+    /// Milliseconds on the clock that durations run on; never goes back.
+    elapsed_ms: u64,
+    /// Milliseconds on the clock that leases end by; never goes back, and stands still while there is no quorum.
+    lease_ms: u64,
+}
+
+impl Clocks {
+    pub(in crate::queue) fn new(wall_ms: u64, elapsed_ms: u64, lease_ms: u64) -> Self {
+        Self { wall_ms, elapsed_ms, lease_ms }
+    }
+
+    pub(in crate::queue) fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    pub(in crate::queue) fn elapsed_ms(&self) -> u64 {
+        self.elapsed_ms
+    }
+
+    pub(in crate::queue) fn lease_ms(&self) -> u64 {
+        self.lease_ms
+    }
+
+    /// The times that durations and labels are counted from.
+    pub(in crate::queue) fn now(&self) -> Moment {
+        Moment { wall_ms: self.wall_ms, elapsed_ms: self.elapsed_ms }
+    }
+
+    /// Goes on to the stamps of an entry; gives the lease clock at its stamping, which counts what is not confirmed yet.
+    pub(in crate::queue) fn advance(&mut self, stamps: &Stamps) -> u64 {
+        self.wall_ms = self.wall_ms.max(stamps.wall_ms);
+        self.elapsed_ms = self.elapsed_ms.max(stamps.elapsed_ms);
+        self.lease_ms = self.lease_ms.saturating_add(stamps.confirmed_ms);
+        self.lease_ms.saturating_add(stamps.unconfirmed_ms)
+    }
+
+    /// Sets the wall clock, back as well.
+    fn set_wall(&mut self, wall_ms: u64) {
+        self.wall_ms = wall_ms;
+    }
+
+    /// Shows a later time, for reading: the wall clock as it is then, and the elapsed clock no earlier than now.
+    fn show(&mut self, now: Moment) {
+        self.wall_ms = now.wall_ms;
+        self.elapsed_ms = self.elapsed_ms.max(now.elapsed_ms);
+    }
+
+    /// The clocks, to be made wrong: wall, elapsed, lease.
+    #[cfg(test)]
+    pub(in crate::queue) fn parts_mut(&mut self) -> [&mut u64; 3] {
+        [&mut self.wall_ms, &mut self.elapsed_ms, &mut self.lease_ms]
+    }
 }
 
 /// When a message is due.
@@ -95,13 +155,14 @@ impl DueAt {
 impl State {
     /// The clocks as of the last entry.
     pub fn now(&self) -> Moment {
-        Moment { wall_ms: self.wall_ms, elapsed_ms: self.elapsed_ms }
+        self.clocks().now()
     }
 
     /// The same state at a later time, for reading: nothing has come due by it. It shares everything with this one.
     pub fn at(&self, now: Moment) -> Self {
-        let elapsed_ms = self.elapsed_ms.max(now.elapsed_ms);
-        Self { wall_ms: now.wall_ms, elapsed_ms, ..self.clone() }
+        let mut later = self.clone();
+        later.clocks_mut().show(now);
+        later
     }
 }
 
@@ -110,13 +171,13 @@ impl Apply<'_> {
     /// `from_ms`, or less than [`WALL_SET_WITHIN_MS`] later: a command that comes twice, or after another one has set the
     /// wall clock back, finds it at an earlier time and changes nothing.
     pub(in crate::queue) fn set_wall(&mut self, from_ms: u64, to_ms: u64) -> Outcome {
-        let wall_ms = self.state.wall_ms;
+        let wall_ms = self.state.wall_ms();
         let is_there = wall_ms.checked_sub(from_ms).is_some_and(|since_ms| since_ms < WALL_SET_WITHIN_MS);
         if to_ms >= wall_ms {
-            self.state.wall_ms = to_ms;
+            self.state.clocks_mut().set_wall(to_ms);
         } else if is_there {
-            self.state.wall_ms = to_ms;
-            self.state.schedules.recount();
+            self.state.clocks_mut().set_wall(to_ms);
+            self.state.schedules_mut().recount();
         }
         Outcome::Ticked
     }

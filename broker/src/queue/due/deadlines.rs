@@ -12,9 +12,10 @@ use queue_protocol::response::{DeadReason, EventKind};
 
 use super::clocks::Moment;
 use crate::queue::apply::Apply;
+use crate::queue::catalog::{Catalog, QueueNumber};
 use crate::queue::command::ErrorText;
 use crate::queue::queue::{Deadline, Failure, Queue};
-use crate::queue::state::{QueueNumber, State, has_leases};
+use crate::queue::state::State;
 use crate::queue::waiting::groups::Refill;
 
 /// Deadlines fired by one entry, at most.
@@ -91,9 +92,9 @@ impl Kind {
     /// Now, on the clock it is counted on.
     fn now_ms(self, state: &State) -> u64 {
         match self {
-            Self::Lease | Self::Claim => state.lease_clock_ms,
-            Self::NotBefore => state.wall_ms,
-            _ => state.elapsed_ms,
+            Self::Lease | Self::Claim => state.lease_clock_ms(),
+            Self::NotBefore => state.wall_ms(),
+            _ => state.elapsed_ms(),
         }
     }
 }
@@ -133,11 +134,11 @@ impl Heads {
     }
 
     /// Asserts that this is what the queues say.
-    pub(in crate::queue) fn check(&self, state: &State) {
+    pub(in crate::queue) fn check(&self, catalog: &Catalog) {
         let mut fresh = Self::default();
-        for (number, queue) in &state.queues {
+        for (number, queue) in catalog.iter() {
             assert_eq!(queue.head, Head::of(queue), "head of {}", queue.name);
-            fresh.shift(*number, Head::default(), queue.head);
+            fresh.shift(number, Head::default(), queue.head);
         }
         assert!(fresh.0 == self.0, "heads of the queues");
     }
@@ -202,41 +203,44 @@ impl Queue {
 impl State {
     /// What the leader must propose a tick for.
     pub fn next_due(&self) -> NextDue {
-        let first = |kind| self.heads.first(kind).map(|(deadline_ms, _)| deadline_ms);
+        let first = |kind| self.catalog().heads().first(kind).map(|(deadline_ms, _)| deadline_ms);
         let deadlines = Kind::PROPOSED.into_iter().filter_map(first);
         NextDue {
             wall_ms: first(Kind::NotBefore),
             elapsed_ms: deadlines.min(),
             lease_ms: [Kind::Lease, Kind::Claim].into_iter().filter_map(first).min(),
-            leases: self.counts.leased,
+            leases: self.catalog().counts().leased,
         }
     }
 
     /// Whether anything can be fired now.
     pub(in crate::queue) fn is_due(&self) -> bool {
         let next = self.next_due();
-        next.lease_ms.is_some_and(|ms| ms <= self.lease_clock_ms)
-            || next.wall_ms.is_some_and(|ms| ms <= self.wall_ms)
-            || next.elapsed_ms.is_some_and(|ms| ms <= self.elapsed_ms)
+        next.lease_ms.is_some_and(|ms| ms <= self.lease_clock_ms())
+            || next.wall_ms.is_some_and(|ms| ms <= self.wall_ms())
+            || next.elapsed_ms.is_some_and(|ms| ms <= self.elapsed_ms())
     }
 
     /// A queue in which a deadline has passed, and of which kind.
     fn passed(&self) -> Option<(Kind, QueueNumber)> {
         Kind::ALL.into_iter().find_map(|kind| {
-            let (deadline_ms, number) = self.heads.first(kind)?;
+            let (deadline_ms, number) = self.catalog().heads().first(kind)?;
             (deadline_ms <= kind.now_ms(self)).then_some((kind, number))
         })
     }
 
     /// The session to be forgotten because it was not used for too long.
     fn session_unused(&mut self) -> Option<SessionId> {
-        let idle_ms = self.sessions.idle_ms_max();
-        self.sessions.unused(None, idle_ms, self.elapsed_ms, |id| has_leases(&self.held, id))
+        let (idle_ms, elapsed_ms) = (self.sessions().idle_ms_max(), self.elapsed_ms());
+        let (sessions, holders) = self.sessions_beside_holders();
+        sessions.unused(None, idle_ms, elapsed_ms, |id| holders.has(id))
     }
 
     /// The session to be forgotten so that another one can open.
     pub(in crate::queue) fn session_in_the_way(&mut self) -> Option<SessionId> {
-        self.sessions.in_the_way(self.elapsed_ms, |id| has_leases(&self.held, id))
+        let elapsed_ms = self.elapsed_ms();
+        let (sessions, holders) = self.sessions_beside_holders();
+        sessions.in_the_way(elapsed_ms, |id| holders.has(id))
     }
 }
 
@@ -267,6 +271,7 @@ impl Apply<'_> {
                 break;
             }
         }
-        self.state.sessions.release_forgotten(FIRED_COUNT_MAX, self.state.elapsed_ms);
+        let elapsed_ms = self.state.elapsed_ms();
+        self.state.sessions_mut().release_forgotten(FIRED_COUNT_MAX, elapsed_ms);
     }
 }

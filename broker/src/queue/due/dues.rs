@@ -7,7 +7,7 @@ use queue_protocol::names::MessageId;
 use super::clocks::{DueAt, Moment};
 use crate::queue::queue::Deadline;
 
-/// Both orders.
+/// Waiting messages by delay (elapsed clock) and by named time (wall clock).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::queue) struct Dues {
     elapsed: OrdSet<Deadline>,

@@ -17,7 +17,7 @@ use crate::queue::messages::piece::PushedRows;
 use crate::queue::reply::{BodyRef, Outcome, Refusal};
 use crate::queue::state::State;
 
-/// One schedule.
+/// A schedule: what it pushes, and when next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) struct Schedule {
     queue: QueueName,
@@ -38,7 +38,14 @@ pub(in crate::queue) struct Schedule {
     refused: u64,
 }
 
-/// All schedules.
+impl Schedule {
+    /// Where it pushes to.
+    pub(in crate::queue) fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+}
+
+/// All schedules, by name and by the time that each waits for.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Schedules {
     by_name: OrdMap<Key, Schedule>,
@@ -51,7 +58,7 @@ pub(in crate::queue) struct Schedules {
 /// A schedule whose time is the first to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextFire {
-    /// Which.
+    /// The schedule, by name.
     pub name: Key,
     /// The time that it waits for: an interval on the elapsed clock, a pattern on the wall clock.
     pub due_ms: Option<u64>,
@@ -59,7 +66,7 @@ pub struct NextFire {
     pub recount: bool,
     /// Of a pattern: the last of its times that was pushed.
     pub pushed_ms: Option<u64>,
-    /// Times.
+    /// At which times it pushes.
     pub when: When,
     /// What becomes of missed ones.
     pub missed: Missed,
@@ -84,7 +91,7 @@ fn is_interval(when: &When) -> bool {
 }
 
 impl Schedules {
-    /// All, by name.
+    /// All schedules, in order of their names.
     pub(in crate::queue) fn by_name(&self) -> &OrdMap<Key, Schedule> {
         &self.by_name
     }
@@ -150,7 +157,7 @@ impl Apply<'_> {
             return Err(bad());
         }
         self.number(&set.queue)?;
-        let schedules = &mut self.state.schedules;
+        let schedules = self.state.schedules_mut();
         let exists = schedules.by_name.contains_key(&set.name);
         if exists && !set.replace {
             return Err(refusal(ErrorCode::ScheduleExists));
@@ -180,17 +187,18 @@ impl Apply<'_> {
     /// # Errors
     /// Refused if there is none of that name.
     pub(in crate::queue) fn remove_schedule(&mut self, name: &Key) -> Result<Outcome, Refusal> {
-        let removed = self.state.schedules.take(name);
+        let removed = self.state.schedules_mut().take(name);
         removed.map(|_| Outcome::Count(1)).ok_or_else(|| refusal(ErrorCode::ScheduleNotFound))
     }
 
     /// Pushes the message of a schedule, unless it was changed or the wall clock was set back since the leader looked. A time of
     /// a pattern is pushed once: not if it or a later one was.
     pub(in crate::queue) fn fire_schedule(&mut self, fire: &Fire) -> Outcome {
-        let wall_ms = self.state.wall_ms;
+        let wall_ms = self.state.wall_ms();
         let waits =
             |schedule: &&Schedule| schedule.next_ms == fire.due_ms && schedule.recount == fire.recount;
-        let Some(mut schedule) = self.state.schedules.by_name.get(&fire.name).filter(waits).cloned() else {
+        let Some(mut schedule) = self.state.all_schedules().by_name.get(&fire.name).filter(waits).cloned()
+        else {
             return Outcome::Ticked;
         };
         let is_done = fire.pushed_ms.is_some_and(|ms| schedule.pushed_ms.is_some_and(|last| ms <= last));
@@ -206,17 +214,17 @@ impl Apply<'_> {
         schedule.next_ms = fire.next_ms;
         schedule.recount = false;
         schedule.pushed_ms = schedule.pushed_ms.max(fire.pushed_ms);
-        self.state.schedules.put(fire.name.clone(), schedule);
+        self.state.schedules_mut().put(fire.name.clone(), schedule);
         Outcome::Ticked
     }
 
     /// Whether the message was stored.
     fn push_scheduled(&mut self, schedule: &Schedule) -> bool {
-        let Some(number) = self.state.names.get(&schedule.queue).copied() else { return false };
+        let Some(number) = self.state.catalog().number(&schedule.queue) else { return false };
         let BodyRef { index, ordinal, size } = schedule.body;
         let rows = &[ContentSpec { size, crc32c: schedule.crc32c }];
         let pushed = PushedRows { index, ordinal, pushed: self.state.now(), rows };
-        let mut next_id = self.state.next_id;
+        let mut next_id = self.state.numbers().id().0;
         let stored = self.change(number, |queue| {
             if queue.settings.pushes_paused {
                 return 0;
@@ -224,7 +232,7 @@ impl Apply<'_> {
             let outcomes = queue.push(pushed, &[(0, schedule.options.clone())], &mut next_id);
             outcomes.stored_count()
         });
-        self.state.next_id = next_id;
+        self.state.numbers_mut().give_ids_below(next_id);
         stored > 0
     }
 }
@@ -232,9 +240,9 @@ impl Apply<'_> {
 impl State {
     /// The interval and the pattern whose times are the first to come.
     pub fn next_fires(&self) -> [Option<NextFire>; 2] {
-        [&self.schedules.intervals, &self.schedules.patterns].map(|order| {
+        [&self.all_schedules().intervals, &self.all_schedules().patterns].map(|order| {
             let (_, name) = order.get_min()?.clone();
-            let found = self.schedules.by_name.get(&name)?.clone();
+            let found = self.all_schedules().by_name.get(&name)?.clone();
             let Schedule { when, missed, next_ms, recount, pushed_ms, .. } = found;
             Some(NextFire { name, due_ms: next_ms, recount, pushed_ms, when, missed })
         })
@@ -242,6 +250,16 @@ impl State {
 
     /// Schedules by name, behind one if it is given.
     pub fn schedules(&self, after: Option<&Key>, max: usize) -> Vec<ScheduleView> {
+        self.schedules_seen(after, max, |_| true)
+    }
+
+    /// The same of those whose queue may be seen.
+    pub fn schedules_seen(
+        &self,
+        after: Option<&Key>,
+        max: usize,
+        seen: impl Fn(&QueueName) -> bool,
+    ) -> Vec<ScheduleView> {
         let view = |(name, schedule): (&Key, &Schedule)| ScheduleView {
             name: name.clone(),
             queue: schedule.queue.clone(),
@@ -257,7 +275,7 @@ impl State {
             refused: schedule.refused,
         };
         let behind =
-            self.schedules.by_name.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
-        behind.take(max).map(view).collect()
+            self.all_schedules().by_name.iter().filter(|(name, _)| after.is_none_or(|after| *name > after));
+        behind.filter(|(_, schedule)| seen(&schedule.queue)).take(max).map(view).collect()
     }
 }

@@ -10,8 +10,9 @@ use queue_protocol::names::{QueueName, SessionId};
 use serde::{Deserialize, Serialize};
 
 use crate::queue::apply::Apply;
+use crate::queue::catalog::QueueNumber;
 use crate::queue::queue::Queue;
-use crate::queue::state::{QueueNumber, State};
+use crate::queue::state::State;
 
 /// Lengths of a lease after which a claim is over.
 const CLAIM_LEASES: u64 = 3;
@@ -30,9 +31,9 @@ pub(in crate::queue) struct Active {
 /// Whom a queue serves next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consumer {
-    /// Whoever asks.
+    /// It serves every session.
     Any,
-    /// Nobody else.
+    /// It serves this session alone.
     Only(SessionId),
     /// One session, rather the one that was served last.
     One(Option<SessionId>),
@@ -112,8 +113,7 @@ impl Queue {
 impl Apply<'_> {
     /// A session is gone: its claims end with its leases.
     pub(in crate::queue) fn resign(&mut self, session: SessionId) {
-        let all = (session, QueueNumber::MIN)..=(session, QueueNumber::MAX);
-        let claimed: Vec<QueueNumber> = self.state.claims.range(all).map(|(_, number)| *number).collect();
+        let claimed: Vec<QueueNumber> = self.state.catalog().claimed_by(session).collect();
         for number in claimed {
             self.change(number, |queue| {
                 let theirs = queue.leased.values().filter(|leased| leased.session == Some(session));

@@ -11,31 +11,31 @@ use queue_protocol::names::{Key, MessageId, QueueName};
 use queue_protocol::response::{DeadReason, EventKind};
 
 use super::message::{Dead, Message};
+use crate::queue::catalog::QueueNumber;
 use crate::queue::due::clocks::{DueAt, Moment};
 use crate::queue::queue::{Deadline, Queue};
-use crate::queue::state::QueueNumber;
 
 /// Messages that leave a queue for another while it is being changed.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Leaving {
     /// The queue of `dead_to`, if there is one.
     pub(in crate::queue) dead_to: Option<QueueNumber>,
-    /// Those that leave.
+    /// The messages that leave, in order.
     pub(in crate::queue) messages: Vec<Leaver>,
 }
 
 /// A message that leaves.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Leaver {
-    /// Where to.
+    /// The queue that the message goes to.
     pub(in crate::queue) to: QueueNumber,
-    /// Which.
+    /// The message, by id.
     pub(in crate::queue) id: MessageId,
-    /// What it is.
+    /// The message itself, its history included.
     pub(in crate::queue) message: Message,
     /// When it is due there; `None` is at once.
     pub(in crate::queue) due: Option<DueAt>,
-    /// Its unique key.
+    /// Its unique key, held or at rest.
     pub(in crate::queue) key: Option<Key>,
 }
 

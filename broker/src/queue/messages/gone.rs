@@ -5,24 +5,25 @@ use queue_protocol::names::{MessageId, QueueName};
 use queue_protocol::response::Event;
 
 use super::message::Message;
+use crate::queue::catalog::QueueNumber;
 use crate::queue::due::clocks::Moment;
 use crate::queue::queue::Queue;
-use crate::queue::state::{QueueNumber, State};
+use crate::queue::state::State;
 
 /// Messages that went from one queue at one time.
 #[derive(Clone, Debug)]
 pub struct Gone {
     pub(in crate::queue) queue: QueueNumber,
-    /// When.
+    /// The time of the entry by which they went.
     pub at: Moment,
-    /// Which.
+    /// The messages that went, in the order in which they did.
     pub went: Vec<Went>,
 }
 
 /// A message that went for good.
 #[derive(Clone, Debug)]
 pub struct Went {
-    /// Which.
+    /// The message, by id.
     pub id: MessageId,
     how: GoneHow,
     pushed_at_ms: u64,
@@ -64,11 +65,11 @@ impl Queue {
 impl State {
     /// Whether messages that went were in the queue of that name.
     pub fn was_in(&self, gone: &Gone, queue: &QueueName) -> bool {
-        self.names.get(queue) == Some(&gone.queue)
+        self.catalog().number(queue) == Some(gone.queue)
     }
 
     /// Whether a message of that id was ever pushed.
     pub fn was_pushed(&self, id: MessageId) -> bool {
-        id.0 > 0 && id.0 < self.next_id
+        id.0 > 0 && id < self.numbers().id()
     }
 }

@@ -25,13 +25,13 @@ pub(in crate::queue) struct Place {
 /// What stands at a place.
 #[derive(Clone, Debug)]
 pub(in crate::queue) enum Entry {
-    /// Plain messages.
+    /// Messages without options, stored as one run.
     Run(Run),
     /// One that came back, or was due later when it was pushed.
     One(Arc<Message>),
 }
 
-/// Messages by place.
+/// Messages in the order of priority and id.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Line {
     entries: OrdMap<Place, Entry>,
@@ -70,10 +70,10 @@ impl Room {
 }
 
 impl Place {
-    /// Before all others.
+    /// The place before all others.
     pub(in crate::queue) const FIRST: Self = Self { rank: 0, first: MessageId(0) };
 
-    /// Of a message.
+    /// The place of a message of that priority and id.
     pub(in crate::queue) fn new(priority: u8, first: MessageId) -> Self {
         Self { rank: PRIORITY_MAX - priority.min(PRIORITY_MAX), first }
     }
@@ -90,7 +90,7 @@ impl Place {
 }
 
 impl Entry {
-    /// Messages.
+    /// How many messages the entry holds.
     pub(in crate::queue) fn count(&self) -> u32 {
         match self {
             Self::Run(run) => run.count(),
@@ -98,7 +98,7 @@ impl Entry {
         }
     }
 
-    /// Contents together.
+    /// Bytes of the contents of all its messages.
     pub(in crate::queue) fn bytes(&self) -> u64 {
         match self {
             Self::Run(run) => run.bytes(),
@@ -144,7 +144,7 @@ impl Entry {
 }
 
 impl Line {
-    /// How many.
+    /// How many messages wait here.
     pub(in crate::queue) fn count(&self) -> u64 {
         self.count
     }

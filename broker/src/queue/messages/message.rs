@@ -7,6 +7,7 @@ use queue_protocol::response::{DeadReason, Event, EventKind};
 use queue_protocol::settings::Settings;
 use serde::{Deserialize, Serialize};
 
+use crate::queue::auth::PrincipalNumber;
 use crate::queue::command::ErrorText;
 use crate::queue::due::clocks::{DueAt, Moment};
 use crate::queue::reply::BodyRef;
@@ -14,15 +15,15 @@ use crate::queue::reply::BodyRef;
 /// What a message carries from state to state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) struct Message {
-    /// Its content.
+    /// Where its content lies in the log.
     pub(in crate::queue) body: BodyRef,
     /// When it was pushed.
     pub(in crate::queue) pushed: Moment,
-    /// 0 to 31.
+    /// Priority, 0 to 31, higher first.
     pub(in crate::queue) priority: u8,
     /// The group it belongs to.
     pub(in crate::queue) group: Option<Key>,
-    /// Leases granted.
+    /// How many leases were granted on it.
     pub(in crate::queue) attempts: u32,
     /// Failures and ended leases.
     pub(in crate::queue) failures: u32,
@@ -82,37 +83,39 @@ impl Message {
 /// A message handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) struct Leased {
-    /// The newest lease.
+    /// The token of its newest lease.
     pub(in crate::queue) token: LeaseToken,
     /// Lease clock at which it may end.
     pub(in crate::queue) deadline_ms: u64,
     /// Who holds it; `None` if the broker itself took it.
     pub(in crate::queue) session: Option<SessionId>,
+    /// The principal that it was handed out to; `None` if that was not logged in.
+    pub(in crate::queue) owner: Option<PrincipalNumber>,
     /// When it was handed out.
     pub(in crate::queue) granted: Moment,
     /// Elapsed time when its time to live passes; looked at when it comes back.
     pub(in crate::queue) expires_at_ms: Option<u64>,
-    /// What it is.
+    /// The message that is leased.
     pub(in crate::queue) message: Message,
 }
 
 /// A message that becomes ready later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) struct Delayed {
-    /// When.
+    /// When it becomes ready.
     pub(in crate::queue) due: DueAt,
-    /// What it is.
+    /// The message that waits.
     pub(in crate::queue) message: Message,
 }
 
 /// A message set aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::queue) struct Dead {
-    /// Why.
+    /// Why it is dead.
     pub(in crate::queue) reason: DeadReason,
-    /// When it died.
+    /// When it died, on both clocks.
     pub(in crate::queue) died: Moment,
-    /// What it is.
+    /// The message that is dead.
     pub(in crate::queue) message: Message,
 }
 

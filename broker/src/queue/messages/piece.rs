@@ -20,17 +20,17 @@ pub(in crate::queue) struct PushedRows<'a> {
     pub(in crate::queue) ordinal: u32,
     /// When the entry was proposed.
     pub(in crate::queue) pushed: Moment,
-    /// The rows.
+    /// Size and checksum of each content, in order.
     pub(in crate::queue) rows: &'a [ContentSpec],
 }
 
 impl<'a> PushedRows<'a> {
-    /// How many.
+    /// How many messages were pushed.
     pub(in crate::queue) fn count(&self) -> u32 {
         u32::try_from(self.rows.len()).expect("a body table has fewer than 2^32 rows")
     }
 
-    /// Contents together.
+    /// Bytes of the contents of all of them.
     pub(in crate::queue) fn bytes(&self) -> u64 {
         self.rows.iter().map(|row| u64::from(row.size)).sum()
     }
@@ -145,7 +145,7 @@ impl Piece {
         MessageId(self.first.0 + u64::from(k))
     }
 
-    /// The `k`-th message.
+    /// The `k`-th message of the piece, from 0.
     pub(in crate::queue) fn message(&self, k: u32, priority: u8) -> Message {
         let body = BodyRef { index: self.index, ordinal: self.ordinal + k, size: self.sizes.get(k) };
         Message::pushed(body, self.pushed, priority)

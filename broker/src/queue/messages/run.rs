@@ -66,12 +66,12 @@ impl Run {
         true
     }
 
-    /// How many.
+    /// How many messages the run holds.
     pub(in crate::queue) fn count(&self) -> u32 {
         self.count
     }
 
-    /// Contents together.
+    /// Bytes of the contents of all its messages.
     pub(in crate::queue) fn bytes(&self) -> u64 {
         self.left().map(|(piece, which)| piece.bytes(which)).sum()
     }

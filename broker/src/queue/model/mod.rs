@@ -80,7 +80,7 @@ struct Queue {
     spent: Vec<rates::Spent>,
 }
 
-/// The state, again.
+/// The state as the model keeps it, in plain lists.
 #[derive(Clone, Debug)]
 pub struct Model {
     level: Level,

@@ -185,6 +185,9 @@ impl Model {
                 self.wall_ms = self.wall_ms.max(*to_ms);
                 Ok(Outcome::Ticked)
             }
+            // Principals are not what it is about.
+            Op::ChangeAuth(_) => Err(refusal(ErrorCode::AuthRequired)),
+            Op::NoteKeys(_) => Ok(Outcome::Ticked),
             Op::Tick | Op::FoundCluster(_) | Op::NoteRotation(_) => Ok(Outcome::Ticked),
             // No cluster of the model has begun.
             Op::BeginRotation(_) => Err(refusal(ErrorCode::NoLeader)),

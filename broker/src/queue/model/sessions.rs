@@ -154,7 +154,7 @@ impl Model {
         }
     }
 
-    /// Open sessions.
+    /// How many sessions are open.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
@@ -173,7 +173,7 @@ impl Model {
         bound
     }
 
-    /// The recorded answer.
+    /// The answer that was recorded under a number, if it still is.
     pub fn recorded(&self, session: SessionId, number: u64) -> Option<Reply> {
         let session = self.sessions.iter().find(|known| known.id == session)?;
         let (.., answer) = session.answers.iter().find(|(answered, ..)| *answered == number)?;

@@ -35,7 +35,7 @@ impl State {
         let rate = queue.rate_allows_at_ms().filter(|(_, holds)| *holds);
         let rate = rate.map(|(at_ms, _)| Hold::Rate { wait_ms: self.now().left(at_ms) });
         let active = queue.claim_end().and_then(|until_ms| {
-            let left_ms = until_ms.saturating_sub(self.lease_clock_ms);
+            let left_ms = until_ms.saturating_sub(self.lease_clock_ms());
             Some(Hold::Active { session: queue.active.holder()?, epoch: queue.active.epoch(), left_ms })
         });
         let mut holds: Vec<Hold> = paused.into_iter().chain(rate).chain(active).collect();
@@ -87,7 +87,7 @@ impl State {
     /// Why a message is not ready; `None` if it is, or is not here.
     fn state_hold(&self, queue: &Queue, id: MessageId) -> Option<Hold> {
         if let Some(leased) = queue.leased.get(&id) {
-            let left_ms = leased.deadline_ms.saturating_sub(self.lease_clock_ms);
+            let left_ms = leased.deadline_ms.saturating_sub(self.lease_clock_ms());
             return Some(Hold::Leased { id, left_ms });
         }
         if let Some(delayed) = queue.delayed.get(&id) {
@@ -104,7 +104,7 @@ impl State {
             Closed::Leased => {
                 let mut leased = queue.leased.iter().take(LOOKED_COUNT_MAX);
                 let found = leased.find(|(_, leased)| of_group(&leased.message));
-                let left = found.map(|(_, leased)| leased.deadline_ms.saturating_sub(self.lease_clock_ms));
+                let left = found.map(|(_, leased)| leased.deadline_ms.saturating_sub(self.lease_clock_ms()));
                 Hold::GroupLeased { group, id: found.map(|(id, _)| *id), left_ms: left }
             }
             Closed::Waiting => {

@@ -13,14 +13,16 @@ impl State {
         let mut rows = Vec::new();
         let row = |body: &BodyRef| (body.index, body.ordinal, body.ordinal.saturating_add(1));
         let mut one = |body: &BodyRef| rows.push(row(body));
-        for queue in self.queues.values() {
+        for (_, queue) in self.catalog().iter() {
             queue.leased.values().for_each(|leased| one(&leased.message.body));
             queue.delayed.values().for_each(|delayed| one(&delayed.message.body));
             queue.dead.values().for_each(|dead| one(&dead.message.body));
         }
-        self.schedules.by_name().values().for_each(|schedule| one(&schedule.body));
-        self.sessions.answers().flat_map(|(_, answer)| answer.grants()).for_each(|grant| one(&grant.body));
-        for (_, entry) in self.queues.values().flat_map(|queue| queue.ready.entries().into_iter().flatten()) {
+        self.all_schedules().by_name().values().for_each(|schedule| one(&schedule.body));
+        self.sessions().answers().flat_map(|(_, answer)| answer.grants()).for_each(|grant| one(&grant.body));
+        let entries =
+            self.catalog().iter().flat_map(|(_, queue)| queue.ready.entries().into_iter().flatten());
+        for (_, entry) in entries {
             match entry {
                 Entry::Run(run) => rows.extend(run.rows().map(|(index, rows)| (index, rows.start, rows.end))),
                 Entry::One(message) => rows.push(row(&message.body)),

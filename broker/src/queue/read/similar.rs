@@ -14,8 +14,9 @@ impl State {
     /// three. Of several the first by name. Looks at 512 names on each side in name order.
     pub fn similar(&self, name: &QueueName) -> Option<QueueName> {
         let edits_max = (name.as_str().len() / 3).clamp(1, EDITS_MAX);
-        let before = self.names.range(..name.clone()).rev().take(NEIGHBOURS);
-        let after = self.names.range(name.clone()..).take(NEIGHBOURS);
+        let names = self.catalog().names();
+        let before = names.range(..name.clone()).rev().take(NEIGHBOURS);
+        let after = names.range(name.clone()..).take(NEIGHBOURS);
         let near = before.chain(after).filter_map(|(other, _)| {
             let edits = edits(name.as_str().as_bytes(), other.as_str().as_bytes(), edits_max)?;
             (edits > 0).then_some((edits, other))

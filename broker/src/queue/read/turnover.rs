@@ -3,7 +3,7 @@
 /// What went through, counted since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(in crate::queue) struct Turnover {
-    /// Messages pushed.
+    /// Messages pushed since the beginning.
     pub(in crate::queue) pushed: u64,
     /// Leases granted, pops included.
     pub(in crate::queue) leased: u64,

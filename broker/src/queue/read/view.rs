@@ -26,22 +26,22 @@ pub struct Holding {
     pub session: Option<SessionId>,
     /// Wall time of the lease, Unix milliseconds.
     pub since_ms: u64,
-    /// Milliseconds since then.
+    /// Milliseconds since the lease was granted.
     pub held_ms: u64,
 }
 
 /// A message as peek shows it, without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peeked {
-    /// Which message.
+    /// The message, by id.
     pub id: MessageId,
-    /// Where it stands.
+    /// The state that it is in.
     pub state: MessageState,
-    /// 0 to 31.
+    /// Priority, 0 to 31, higher first.
     pub priority: u8,
     /// The group it belongs to.
     pub group: Option<Key>,
-    /// Leases granted.
+    /// How many leases were granted on it.
     pub attempts: u32,
     /// Failures and ended leases.
     pub failures: u32,
@@ -78,15 +78,15 @@ pub struct Peeked {
 /// A queue with its counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Its name.
+    /// The name of the queue.
     pub name: QueueName,
-    /// Messages ready.
+    /// Messages that can be leased.
     pub ready: u64,
-    /// Messages leased.
+    /// Messages that are leased.
     pub leased: u64,
-    /// Messages delayed.
+    /// Messages that become ready later.
     pub delayed: u64,
-    /// Messages dead.
+    /// Messages that are set aside.
     pub dead: u64,
     /// Contents of all four.
     pub bytes: u64,
@@ -104,7 +104,7 @@ pub struct QueueStats {
     pub redelivered_total: u64,
     /// Messages that died, by [`DeadReason`].
     pub died_total: [u64; DEAD_REASONS],
-    /// How it behaves.
+    /// All settings of the queue.
     pub settings: Settings,
     /// 1 when it was made; 1 more with each change of its settings.
     pub version: u64,
@@ -117,19 +117,19 @@ pub struct QueueStats {
 /// Totals of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Queues.
+    /// How many queues there are.
     pub queues: u64,
-    /// Messages ready.
+    /// Messages of all queues that can be leased.
     pub ready: u64,
-    /// Messages leased.
+    /// Messages of all queues that are leased.
     pub leased: u64,
-    /// Messages delayed.
+    /// Messages of all queues that become ready later.
     pub delayed: u64,
-    /// Messages dead.
+    /// Messages of all queues that are set aside.
     pub dead: u64,
     /// Contents of all four.
     pub bytes: u64,
-    /// Sessions remembered.
+    /// How many sessions are remembered.
     pub sessions: u64,
     /// Messages pushed since the cluster was made.
     pub pushed_total: u64,
@@ -199,7 +199,7 @@ impl State {
             state: MessageState::Ready,
             priority: PRIORITY_MAX,
             id: MessageId(0),
-            below: MessageId(self.next_id),
+            below: self.numbers().id(),
         };
         let begin = after.unwrap_or(first);
         let (mut shown, mut bytes) = (Vec::<Peeked>::new(), 0u64);
@@ -268,7 +268,7 @@ impl State {
     fn leased(&self, id: MessageId, leased: &Leased) -> Peeked {
         Peeked {
             state: MessageState::Leased,
-            until_ms: Some(leased.deadline_ms.saturating_sub(self.lease_clock_ms)),
+            until_ms: Some(leased.deadline_ms.saturating_sub(self.lease_clock_ms())),
             token: Some(leased.token),
             holding: Some(Holding {
                 session: leased.session,
@@ -282,27 +282,38 @@ impl State {
 
     /// How many messages are leased to a session, counted up to `max`.
     pub fn leased_to(&self, session: SessionId, max: usize) -> usize {
-        let all = (session, MessageId(0))..=(session, MessageId(u64::MAX));
-        self.held.range(all).take(max).count()
+        self.holders().of(session).take(max).count()
     }
 
     /// Every lease with the lease clock at which it ends, in order of queue and id.
     pub fn leases(&self) -> impl Iterator<Item = (MessageId, LeaseToken, u64)> + '_ {
-        let leased = self.queues.values().flat_map(|queue| queue.leased.iter());
+        let leased = self.catalog().iter().flat_map(|(_, queue)| queue.leased.iter());
         leased.map(|(id, leased)| (*id, leased.token, leased.deadline_ms))
     }
 
     /// At most `max` queues by name: only one, or those after a name.
     pub fn queues(&self, only: Option<&QueueName>, after: Option<&QueueName>, max: usize) -> Vec<QueueStats> {
+        self.queues_seen(only, after, max, |_| true)
+    }
+
+    /// The same of those that may be seen.
+    pub fn queues_seen(
+        &self,
+        only: Option<&QueueName>,
+        after: Option<&QueueName>,
+        max: usize,
+        seen: impl Fn(&QueueName) -> bool,
+    ) -> Vec<QueueStats> {
         if let Some(name) = only {
-            return self.queue(name).map(|queue| self.queue_stats(queue)).into_iter().take(max).collect();
+            let found = self.queue(name).filter(|queue| seen(&queue.name));
+            return found.map(|queue| self.queue_stats(queue)).into_iter().take(max).collect();
         }
         let behind = |name: &&QueueName| after.is_none_or(|after| *name > after);
         let names: Box<dyn Iterator<Item = &QueueName>> = match after {
-            Some(after) => Box::new(self.names.range(after.clone()..).map(|(name, _)| name)),
-            None => Box::new(self.names.keys()),
+            Some(after) => Box::new(self.catalog().names().range(after.clone()..).map(|(name, _)| name)),
+            None => Box::new(self.catalog().names().keys()),
         };
-        let queues = names.filter(behind).filter_map(|name| self.queue(name));
+        let queues = names.filter(behind).filter(|name| seen(name)).filter_map(|name| self.queue(name));
         queues.take(max).map(|queue| self.queue_stats(queue)).collect()
     }
 
@@ -338,18 +349,19 @@ impl State {
 
     /// Totals over all queues and sessions.
     pub fn stats(&self) -> Totals {
+        let (counts, turnover) = (self.catalog().counts(), self.catalog().turnover());
         Totals {
-            queues: self.queues.len() as u64,
-            ready: self.counts.ready,
-            leased: self.counts.leased,
-            delayed: self.counts.delayed,
-            dead: self.counts.dead,
-            bytes: self.counts.bytes,
-            sessions: self.sessions.count() as u64,
-            pushed_total: self.turnover.pushed,
-            leased_total: self.turnover.leased,
-            acked_total: self.turnover.acked,
-            wall_ms: self.wall_ms,
+            queues: self.catalog().len() as u64,
+            ready: counts.ready,
+            leased: counts.leased,
+            delayed: counts.delayed,
+            dead: counts.dead,
+            bytes: counts.bytes,
+            sessions: self.sessions().count() as u64,
+            pushed_total: turnover.pushed,
+            leased_total: turnover.leased,
+            acked_total: turnover.acked,
+            wall_ms: self.wall_ms(),
         }
     }
 }

@@ -30,6 +30,7 @@ fn what_decodes_goes_on_like_the_original() {
         done_below: 1,
         opening: None,
         request: RequestHash::default(),
+        by: None,
     });
     let repeat = Command { session, op: lease("mail", 2) };
     let batch = Batch {
@@ -116,10 +117,11 @@ fn a_claimed_length_allocates_nothing() {
 #[test]
 fn the_bytes_of_an_empty_state_are_what_they_were() {
     let bytes = encode(&State::new());
-    // Version, three clocks, next id, token, node, queue, nine totals, hash, no admission key and no rotation, then nodes, queues, sessions
+    // Version, three clocks, next id, token, node, queue, nine totals, hash, no admission key and no rotation, then nodes, principals and keys with their next numbers, queues, sessions
     // and answers, the mark, forgotten sessions and schedules.
-    let mut expected = [0; 31];
+    let mut expected = [0; 38];
     expected[..10].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
+    expected[28..30].copy_from_slice(&[1, 1]);
     assert_eq!(bytes, expected);
 }
 
@@ -141,13 +143,18 @@ fn the_state_hash_differs_with_whatever_is_answered_or_kept() {
     let before = told(|_| {}, Op::Tick);
     assert_eq!(told(same, Op::Tick), before);
     let changes: [fn(&mut State); 7] = [
-        |state| state.next_id += 1,
-        |state| state.next_token += 1,
-        |state| state.wall_ms += 9_000_000,
-        |state| state.lease_clock_ms += 1,
-        |state| state.level = Level(2),
-        |state| state.counts.bytes += 1,
-        |state| state.turnover.acked += 1,
+        |state| {
+            let next = state.numbers().id().0 + 1;
+            state.numbers_mut().give_ids_below(next);
+        },
+        |state| state.numbers_mut().give_tokens(1),
+        |state| *state.clocks_mut().parts_mut()[0] += 9_000_000,
+        |state| *state.clocks_mut().parts_mut()[2] += 1,
+        |state| {
+            state.raise_level(Level(2));
+        },
+        |state| state.catalog_mut().sums_mut().0.bytes += 1,
+        |state| state.catalog_mut().sums_mut().1.acked += 1,
     ];
     let mut all: Vec<u64> = changes.into_iter().map(|change| told(change, Op::Tick)).collect();
     // What is delivered, and in what order.

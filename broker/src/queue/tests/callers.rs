@@ -128,6 +128,7 @@ impl Callers {
             done_below,
             opening: Some(told.opening),
             request: RequestHash::default(),
+            by: None,
         };
         Some(match *stamp {
             Stamp::None => return None,

@@ -138,7 +138,7 @@ fn what_a_pattern_waits_for_is_computed_anew_after_a_wall_clock_was_set_back_as_
 
 fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
     let (mut state, mut model, mut clients) = (State::new(), Model::default(), Clients::default());
-    state.sessions.set_max(SESSIONS);
+    state.sessions_mut().set_max(SESSIONS);
     model.set_sessions_max(SESSIONS);
     let mut executed = BTreeSet::new();
     let mut twins: Vec<State> = Vec::new();
@@ -163,7 +163,7 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
                 assert!(first, "entry {index}: {stamp:?} was executed again");
             }
         }
-        seen.extend(state.sessions.forgotten().mark().map(|_| "mark".to_owned()));
+        seen.extend(state.sessions().forgotten().mark().map(|_| "mark".to_owned()));
         for (command, reply) in batch.commands.iter().zip(&applied.replies) {
             let released =
                 matches!(command.op, Op::ReleaseAbsent(_)) && reply.result != Ok(Outcome::Count(0));
@@ -189,7 +189,7 @@ fn compare(steps: &[Step], seen: &mut BTreeSet<String>) {
         assert!(twins.iter().all(|twin| encode(twin) == bytes), "entry {index}: a restart shows");
         if step.restart {
             let mut twin = State::decode(&bytes).expect("a state decodes what it encodes");
-            twin.sessions.set_max(SESSIONS);
+            twin.sessions_mut().set_max(SESSIONS);
             twin.check();
             twins.push(twin);
             snapshots.push((state.clone(), bytes));

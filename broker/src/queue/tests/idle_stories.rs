@@ -11,7 +11,7 @@ const MAX: usize = 4;
 
 fn broker() -> Broker {
     let mut broker = Broker::new();
-    broker.state.sessions.set_max(MAX);
+    broker.state.sessions_mut().set_max(MAX);
     broker.run(push("jobs", 9)).unwrap();
     broker
 }
@@ -30,7 +30,7 @@ impl Broker {
     }
 
     fn open(&self) -> Vec<u128> {
-        self.state.sessions.all().keys().map(|id| id.0).collect()
+        self.state.sessions().all().keys().map(|id| id.0).collect()
     }
 
     fn pass_ms(&mut self, ms: u64) {
@@ -129,6 +129,7 @@ fn answers_that_take_too_much_room_go_with_the_sessions_that_are_not_used() {
             done_below: 1,
             opening,
             request: RequestHash::default(),
+            by: None,
         };
         // A known one and a refused one in turn, so that each has an outcome of its own.
         let unique = Some(Unique { key: key("b"), held: UniqueHeld::Reject });
@@ -143,7 +144,7 @@ fn answers_that_take_too_much_room_go_with_the_sessions_that_are_not_used() {
         state.apply(index, &Batch { stamps, commands }, &table)
     };
     let mut sessions = 0;
-    while state.sessions.idle_ms_max() > SESSION_SPARE_MS {
+    while state.sessions().idle_ms_max() > SESSION_SPARE_MS {
         sessions += 1;
         apply(&mut state, 1_000_000, sessions, 1_000);
         assert!(sessions < 10_000, "answers are not counted");
@@ -151,6 +152,6 @@ fn answers_that_take_too_much_room_go_with_the_sessions_that_are_not_used() {
     assert_eq!(state.stats().sessions, sessions);
     apply(&mut state, 1_000_000 + SESSION_SPARE_MS, sessions + 1, 1);
     assert_eq!(state.stats().sessions, sessions, "the first one is gone");
-    assert!(state.sessions.idle_ms_max() > SESSION_SPARE_MS);
+    assert!(state.sessions().idle_ms_max() > SESSION_SPARE_MS);
     state.check();
 }

@@ -129,6 +129,7 @@ fn answers_of_a_session_are_bounded_in_size() {
             done_below: 1,
             opening,
             request: RequestHash::default(),
+            by: None,
         });
         Command { session, op: pop("jobs", u16::MAX) }
     };
@@ -139,7 +140,7 @@ fn answers_of_a_session_are_bounded_in_size() {
     );
     assert_eq!(state.stats().acked_total, (done * LEASE_COUNT_MAX) as u64);
     assert!((50..100).contains(&done), "{done} answers of {LEASE_COUNT_MAX} messages");
-    assert!(state.sessions.answers_size() <= SESSION_ANSWERS_SIZE_MAX as u64);
+    assert!(state.sessions().answers_size() <= SESSION_ANSWERS_SIZE_MAX as u64);
     state.check();
 }
 

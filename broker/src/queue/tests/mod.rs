@@ -2,6 +2,7 @@
 
 mod active_stories;
 mod any_settings;
+mod auth_stories;
 mod bound_stories;
 mod bytes;
 mod callers;
@@ -138,7 +139,9 @@ fn encode(state: &State) -> Vec<u8> {
 
 /// A state but for what it is told by: equal whatever led to it.
 fn contents(state: &State) -> Vec<u8> {
-    encode(&State { digest: Default::default(), ..state.clone() })
+    let mut unhashed = state.clone();
+    unhashed.set_digest(Default::default());
+    encode(&unhashed)
 }
 
 impl Broker {
@@ -190,6 +193,7 @@ impl Broker {
             done_below,
             opening,
             request: RequestHash::default(),
+            by: None,
         }
     }
 

@@ -35,7 +35,7 @@ struct Load {
 impl Load {
     fn new(sessions_max: usize) -> Self {
         let mut state = State::new();
-        state.sessions.set_max(sessions_max);
+        state.sessions_mut().set_max(sessions_max);
         let late = Default::default();
         let mut load =
             Self { state, index: 0, elapsed_ms: 1_000_000, clients: 0, late, refused: 0, answered: 0 };
@@ -72,6 +72,7 @@ impl Load {
                 done_below: 1,
                 opening: Some(opening),
                 request: RequestHash::default(),
+                by: None,
             };
             commands.push(Command { session: Some(stamp), op: push("jobs", 1) });
             if self.clients.is_multiple_of(REPEATED) {
@@ -116,10 +117,10 @@ fn run(rate: u64, close: bool) -> (usize, usize) {
     let (mut open, mut kept) = (0, 0);
     for step in 0..seconds * 1_000 / STEP_MS {
         load.step(rate / share * STEP_MS / 1_000, close);
-        open = open.max(load.state.sessions.count());
-        kept = kept.max(load.state.sessions.forgotten().len());
+        open = open.max(load.state.sessions().count());
+        kept = kept.max(load.state.sessions().forgotten().len());
         if step % 1_000 == 0 {
-            load.state.sessions.check();
+            load.state.sessions().check();
         }
     }
     assert!(load.refused > 300, "repeats were refused {} times", load.refused);
@@ -157,14 +158,15 @@ fn ids_are_dropped_early_rather_than_kept_without_end() {
             done_below: 1,
             opening: Some(opening),
             request: RequestHash::default(),
+            by: None,
         };
         let close = |session| Command { session: Some(stamp(session)), op: Op::CloseSession };
         first.get_or_insert(stamp(SessionId(0)));
         load.entry(ids.map(close).collect());
     }
-    assert_eq!(load.state.sessions.forgotten().len(), SESSIONS_FORGOTTEN_MAX);
+    assert_eq!(load.state.sessions().forgotten().len(), SESSIONS_FORGOTTEN_MAX);
     let first = first.expect("there were some");
-    assert!(!load.state.sessions.forgotten().has(first.session));
+    assert!(!load.state.sessions().forgotten().has(first.session));
     load.repeat(first);
     load.step(1, false);
 }

@@ -127,7 +127,7 @@ fn an_unused_session_expires_and_a_repeat_of_its_first_command_is_refused_for_ev
         broker.wall_ms += later_ms;
         assert_eq!(code(&broker.call(7, 1, 1, push("jobs", 1))), ErrorCode::SessionExpired);
     }
-    assert_eq!(broker.state.sessions.forgotten().len(), 0);
+    assert_eq!(broker.state.sessions().forgotten().len(), 0);
     assert_eq!(broker.count("jobs"), [1, 0, 0, 0]);
 }
 
@@ -145,7 +145,7 @@ fn when_an_id_is_dropped_sessions_that_opened_stay_and_older_ones_open_no_more()
     broker.pass_wall(SESSION_FORGOTTEN_MS - 1);
     assert!(!broker.state.is_lost(&never));
     broker.pass_wall(1);
-    let mark = broker.state.sessions.forgotten().mark();
+    let mark = broker.state.sessions().forgotten().mark();
     assert_eq!(mark, broker.openings.get(&5).map(|opening| opening.index));
     assert_eq!(code(&broker.entry(push_of(never)).replies[0]), ErrorCode::SessionExpired);
     assert_eq!(
@@ -171,7 +171,7 @@ fn a_session_opens_under_no_index_that_is_still_to_come() {
         assert_eq!(code(&refused), ErrorCode::SessionExpired);
         broker.index = next - 1;
     }
-    assert_eq!(broker.state.sessions.forgotten().len(), 0);
+    assert_eq!(broker.state.sessions().forgotten().len(), 0);
 }
 
 #[test]

@@ -56,13 +56,13 @@ pub(in crate::queue) struct Kept {
 /// Messages of a group that hold it back or wait in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(in crate::queue) struct Members {
-    /// In its line.
+    /// Messages in the line of the group.
     pub(in crate::queue) ready: u64,
-    /// Handed out.
+    /// Messages of the group that are leased.
     pub(in crate::queue) leased: u64,
     /// Handed out before, and delayed.
     pub(in crate::queue) waiting: u64,
-    /// Dead.
+    /// Messages of the group that are dead.
     pub(in crate::queue) dead: u64,
 }
 

@@ -50,7 +50,7 @@ impl Dedup {
         }
     }
 
-    /// All keys, rising.
+    /// Message and end of the window (elapsed clock, ms) by dedup key, in order of the keys.
     pub(in crate::queue) fn keys(&self) -> &OrdMap<Key, (MessageId, u64)> {
         &self.keys
     }
@@ -139,7 +139,7 @@ impl UniqueKeys {
         self.resting.insert(id, key);
     }
 
-    /// All keys, rising.
+    /// The message that holds each unique key, in order of the keys.
     pub(in crate::queue) fn holders(&self) -> &OrdMap<Key, MessageId> {
         &self.holders
     }

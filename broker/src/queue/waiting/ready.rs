@@ -12,7 +12,7 @@ use crate::queue::messages::line::{Entry, Line, Place, Room};
 use crate::queue::messages::message::Message;
 use crate::queue::messages::piece::PushedRows;
 
-/// Ready messages.
+/// Ready messages in the order in which they are delivered.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Ready {
     /// Those without a group.
@@ -29,7 +29,7 @@ impl Ready {
         Self { plain: Line::default(), grouped: Line::default(), groups: Groups::new(settings) }
     }
 
-    /// How many.
+    /// How many messages are ready.
     pub(in crate::queue) fn count(&self) -> u64 {
         self.plain.count() + self.grouped.count()
     }

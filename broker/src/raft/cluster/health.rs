@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -21,6 +21,7 @@ use queue_protocol::peer::PeerResponse;
 use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 use crate::raft::Consensus;
 use crate::raft::group::clocks;
@@ -33,7 +34,7 @@ const SAID_MAX: Duration = Duration::from_secs(4);
 /// How far back the end of the log is known, and how finely.
 const ENDS_MAX: Duration = Duration::from_secs(10);
 const ENDS_EVERY: Duration = Duration::from_millis(100);
-/// Members told of.
+/// Most members that a status tells of.
 const MEMBERS_MAX: usize = 64;
 
 /// When what `node` has answered last was sent, if this node leads.
@@ -62,7 +63,7 @@ pub(in crate::raft) struct Contacts(Mutex<BTreeMap<u64, Known>>);
 
 impl Contacts {
     fn inner(&self) -> MutexGuard<'_, BTreeMap<u64, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 
     /// A ping to `node` came to this.
@@ -111,7 +112,7 @@ struct Ends {
 
 impl LogEnds {
     fn inner(&self) -> MutexGuard<'_, Ends> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.locked()
     }
 
     /// The log ends here now, at a leader.
@@ -175,7 +176,7 @@ impl Consensus {
         })
     }
 
-    /// Each other member.
+    /// What this node hears of each other member.
     fn contacts(&self) -> Vec<Contact> {
         let (me, now) = (self.me.credentials.node.0, Instant::now());
         let leadership = self.seat.leadership();

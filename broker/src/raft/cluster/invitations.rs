@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use queue_protocol::bounded::Text;
@@ -19,6 +19,7 @@ use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::changes::view_of;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 use crate::raft::node::dial::{RefusedBy, SomebodyElse};
 use crate::raft::{Consensus, dial_peer};
@@ -48,7 +49,7 @@ impl Invitations {
         let guard = self.under_way.try_lock();
         let busy = |_| Error::again(ErrorCode::ChangeInProgress, "another address is being dialed");
         let guard = guard.map_err(busy)?;
-        let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dials = self.dials.locked();
         while dials.front().is_some_and(|at| at.elapsed() >= PER) {
             dials.pop_front();
         }

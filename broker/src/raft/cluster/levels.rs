@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
@@ -10,6 +10,7 @@ use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::NodeId;
 use tokio::time::Instant;
 
+use crate::locked::Locked as _;
 use crate::queue::command::{Batch, Op};
 use crate::queue::reply::Outcome;
 use crate::raft::Consensus;
@@ -90,12 +91,12 @@ impl Spoken {
 
     /// A peer said what it speaks.
     pub(crate) fn hear(&self, peer: NodeId, levels: Levels) {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.locked();
         peers.insert(peer, (levels, Instant::now()));
     }
 
     fn of(&self, peer: NodeId) -> Option<Levels> {
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.locked();
         let (levels, at) = peers.get(&peer)?;
         (at.elapsed() <= SAID_AGE_MAX).then_some(*levels)
     }

@@ -47,7 +47,7 @@ impl Consensus {
 
     /// Takes a proved node in as a learner; it votes when it has caught up. The same store gets the same number.
     /// `seal` hides the admission key, which it is given.
-    pub(crate) async fn join(
+    pub(in crate::raft) async fn join(
         &self,
         join: Join,
         store: StoreId,
@@ -138,7 +138,7 @@ impl Consensus {
     }
 
     /// The member at the address of a node that asks with an empty directory, as far as this node knows.
-    pub(crate) fn holder_of(&self, ask: &AskBootstrap, asker: StoreId) -> Option<Holder> {
+    pub(in crate::raft) fn holder_of(&self, ask: &AskBootstrap, asker: StoreId) -> Option<Holder> {
         let address = ask.peers.get(usize::from(ask.position))?;
         let (members, _) = self.members();
         let mut others = members.iter().filter(|(_, member)| member.store != asker.0);

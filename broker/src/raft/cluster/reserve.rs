@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::names::NodeId;
@@ -21,6 +21,7 @@ use queue_protocol::peer::PeerPing;
 use tokio::time::Instant;
 
 use crate::fs::Space;
+use crate::locked::Locked as _;
 use crate::log::{Ballast, Lack};
 use crate::raft::node::amounts::Amounts;
 
@@ -101,7 +102,7 @@ impl Rooms {
     }
 
     fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Report>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.locked()
     }
 
     /// A peer told of itself.

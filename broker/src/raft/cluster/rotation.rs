@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use crate::fs::DiskError;
 use crate::mutants::{self, Mutant};
-use crate::outside::Fatal;
+use crate::outside::{ExitStatus, Fatal};
 use crate::queue::command::{BeginRotation, NoteRotation, Op};
 use crate::queue::{Admission, NodeStanding, Rotation, Stage};
 use crate::raft::node::link::{Lane, Link};
@@ -96,7 +96,7 @@ impl Consensus {
     }
 
     /// How far this node is.
-    pub(crate) fn secrets_held(&self) -> SecretsHeld {
+    pub(in crate::raft) fn secrets_held(&self) -> SecretsHeld {
         let next = self.logged().and_then(|logged| Some(logged.rotation?.next));
         self.me.credentials.ring.held(next)
     }
@@ -145,15 +145,19 @@ impl Consensus {
         if let Ok(_guard) = self.rotating.try_lock()
             && let Err(error) = self.follow(&logged, lost_since).await
         {
-            let what =
-                format!("{error}. The node stops: which secret its next start finds is not known to it");
-            return (self.outside.end)(Fatal { status: 74, what });
+            return self.end_for_vault(&error);
         }
         if let Some(rotation) = &logged.rotation
             && self.ready().is_some()
         {
             self.lead_rotation(rotation).await;
         }
+    }
+
+    /// The secrets in the data directory could not be changed.
+    fn end_for_vault(&self, error: &DiskError) {
+        let what = format!("{error}. The node stops: which secret its next start finds is not known to it");
+        (self.outside.end)(Fatal { status: ExitStatus::Disk, what });
     }
 
     async fn follow(
@@ -251,7 +255,7 @@ impl Consensus {
     ///
     /// # Errors
     /// The connection is not secured, it is no member that asks, or it is not here.
-    pub(crate) fn give_secret(&self, peer: &Peer, ask: AskSecret) -> Result<GivenSecret, Error> {
+    pub(in crate::raft) fn give_secret(&self, peer: &Peer, ask: AskSecret) -> Result<GivenSecret, Error> {
         if !peer.transcript.is_secured() && !mutants::on(Mutant::SecretOverPlainLink) {
             return Err(Error::refused(ErrorCode::NotPermitted, NOT_SECURED));
         }
@@ -392,7 +396,7 @@ impl Consensus {
         match self.begin(newest.saturating_add(1), silent).await {
             Ok(begun) => begun?,
             Err(error) => {
-                (self.outside.end)(Fatal { status: 74, what: error.to_string() });
+                self.end_for_vault(&error);
                 return Err(self.no_quorum());
             }
         }

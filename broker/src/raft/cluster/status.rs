@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::{Error, ErrorCode, Retry};
+use queue_protocol::logs::LogView;
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
 use queue_protocol::response::{MemberView, StatusView};
@@ -16,9 +17,10 @@ use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use super::health;
+use crate::locked::Locked as _;
 use crate::log::Lack;
 use crate::mutants::{self, Mutant};
-use crate::outside::Fatal;
+use crate::outside::{ExitStatus, Fatal};
 use crate::raft::Consensus;
 use crate::raft::group::agreement::Verdict;
 use crate::raft::node::dial::RefusedBy;
@@ -39,7 +41,7 @@ pub(crate) struct Terms {
 
 impl Consensus {
     /// A peer told of itself.
-    pub(crate) fn hear(&self, node: NodeId, ping: PeerPing) {
+    pub(in crate::raft) fn hear(&self, node: NodeId, ping: PeerPing) {
         self.rooms.hear(node, ping);
         self.me.credentials.spoken.hear(node, ping.levels);
         self.gate.floors.hear(node, &ping);
@@ -63,7 +65,7 @@ impl Consensus {
                      again, take a new node in its place: queuectl cluster replace {name} HOST:PORT",
                     name = self.me.name
                 );
-                (self.outside.end)(Fatal { status: 65, what });
+                (self.outside.end)(Fatal { status: ExitStatus::Corrupt, what });
             }
             Verdict::Undecided { index } if before == Verdict::Agreed => {
                 tracing::error!(
@@ -92,7 +94,7 @@ impl Consensus {
 
     /// Says so, once, when a member goes away or comes back.
     fn note_presence(&self, node: u64, member: &Member, failure: Option<std::io::Error>) {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut away = self.away.locked();
         match failure {
             Some(error) if away.insert(node) => {
                 let refused =
@@ -128,7 +130,7 @@ impl Consensus {
     }
 
     /// What this node tells of itself.
-    pub(crate) fn own_ping(&self) -> PeerPing {
+    pub(in crate::raft) fn own_ping(&self) -> PeerPing {
         let room = *self.room.borrow();
         let (durable_index, durable_vote) = self.gate.floors.told();
         // Before the spare bytes: what comes in between is subtracted here and by the leader.
@@ -156,7 +158,7 @@ impl Consensus {
 
     /// A node that has nothing left to write on takes part in nothing until it has: it could neither keep a vote nor an
     /// entry.
-    pub(crate) fn refuse_peers(&self) -> Option<Error> {
+    pub(in crate::raft) fn refuse_peers(&self) -> Option<Error> {
         let name = &self.me.name;
         let (code, what) = match self.log.stalled()? {
             Lack::Room => (
@@ -233,6 +235,7 @@ impl Consensus {
             clock_off_ms: self.times.off_ms(),
             connections_max: 0,
             connections_asked: 0,
+            log: LogView::default(),
             tls: self.outside.net.tls().view(),
             secret: self.secret_view(),
             health: told,
@@ -276,7 +279,7 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                     }
                     Some(error) if error.code == ErrorCode::LevelUnknown => {
                         let what = format!("{}. Nothing was changed", error.message);
-                        (this.outside.end)(Fatal { status: 76, what });
+                        (this.outside.end)(Fatal { status: ExitStatus::OtherBuild, what });
                     }
                     _ => {}
                 }

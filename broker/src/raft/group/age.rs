@@ -10,7 +10,7 @@
 //! is counted from the moment the ping was sent, by this node's own clock: neither clocks nor the way need be trusted.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::peer::Lead;
@@ -19,6 +19,7 @@ use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
 use super::times::Now;
+use crate::locked::Locked as _;
 use crate::queue::{Moment, State};
 use crate::raft::Consensus;
 
@@ -40,7 +41,7 @@ struct Inner {
 
 impl Told {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// A node that leads said this, not before `asked`.

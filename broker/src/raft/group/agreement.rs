@@ -3,10 +3,12 @@
 //! nothing is leased.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{HASHES_TOLD, StateHash};
+
+use crate::locked::Locked as _;
 
 /// Hashes kept; older ones are when a peer named them last.
 const KEPT_COUNT: usize = 64;
@@ -43,7 +45,7 @@ impl Agreement {
     }
 
     fn hashes(&self) -> MutexGuard<'_, Hashes> {
-        self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hashes.locked()
     }
 
     /// This node has applied the entry `index`.

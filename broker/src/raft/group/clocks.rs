@@ -59,7 +59,7 @@ impl Stamper {
         self.acked = Some(self.acked.map_or(acked, |before| before.max(acked)));
     }
 
-    /// The newest acknowledgement.
+    /// When the newest acknowledgement of a quorum came, if one has.
     pub(crate) fn acked(&self) -> Option<Instant> {
         self.acked
     }

@@ -6,7 +6,7 @@
 //! follower      a pong within 4 ms: 1,700 to 1,704 ──► goes on from there by its own time since boot, also as a leader
 //! ```
 
-/// What is known.
+/// What this node knows of the elapsed clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Elapsed {
     /// A time since boot, and what the clock showed then.

@@ -25,7 +25,7 @@ impl Recent {
         Self { kept: VecDeque::new(), count: 0, since_ms }
     }
 
-    /// These went.
+    /// Remembers messages that went, the oldest give way.
     pub(crate) fn keep(&mut self, gone: Vec<Gone>) {
         self.count += gone.iter().map(|gone| gone.went.len()).sum::<usize>();
         self.kept.extend(gone);

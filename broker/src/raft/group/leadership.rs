@@ -1,6 +1,6 @@
 //! Who leads, as this node knows it, and the stamps of this node while it leads.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::clocks::{self, LeaseStamp, Stamper};
 use super::times::{Now, Times};
+use crate::locked::Locked as _;
 use crate::queue::command::Stamps;
 use crate::raft::openraft::types::TypeConfig;
 use crate::raft::{Consensus, Raft};
@@ -102,7 +103,7 @@ impl Seat {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     pub(crate) fn node(&self) -> NodeId {

@@ -2,7 +2,7 @@
 //! everything in `queue`; here it is only kept, shared with readers, and saved.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use futures_util::{Stream, TryStreamExt};
@@ -19,8 +19,10 @@ use super::bodies::{merge, reading};
 use super::gone::Recent;
 use super::growth::{Growth, SnapshotEvery};
 use super::mutated;
+use super::rights::Mark;
 use super::times::{Now, Times};
 use crate::complaint::Complaint;
+use crate::locked::Locked as _;
 use crate::log::{LiveBodies, Log};
 use crate::mutants::{self, Mutant};
 use crate::outside::Tasks;
@@ -39,7 +41,7 @@ use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage};
 
 /// Pause after a snapshot found no room.
 const ROOM_AFTER: Duration = Duration::from_secs(1);
-/// Said of it.
+/// Said when a snapshot finds no room on the disk.
 static NO_ROOM: Complaint = Complaint::new();
 
 /// A snapshot, ours or a peer's.
@@ -84,6 +86,7 @@ pub(crate) struct Machine {
     newest: Mutex<Option<(RaftSnapshotMeta, Arc<Pinned>)>>,
     older: Mutex<Vec<std::sync::Weak<Pinned>>>,
     on_applied: OnceLock<OnApplied>,
+    pub(super) rights: Mark,
     /// The entry of the last membership that was applied.
     memberships: watch::Sender<u64>,
     /// A snapshot is due, or was published: the log may be purged.
@@ -126,6 +129,7 @@ impl Machine {
             core.state = state;
             newest = Some((meta, Arc::new(Pinned { file, live })));
         }
+        let rights = Mark::of(&core.state);
         Ok(Self {
             core: Mutex::new(core),
             log,
@@ -140,6 +144,7 @@ impl Machine {
             newest: Mutex::new(newest),
             older: Mutex::default(),
             on_applied: OnceLock::new(),
+            rights,
             memberships: watch::Sender::new(0),
             due: Notify::new(),
         })
@@ -157,7 +162,7 @@ impl Machine {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.locked()
     }
 
     /// Tells of each membership that is applied, with its entry or by a snapshot.
@@ -198,7 +203,7 @@ impl Machine {
 
     /// Older snapshots that are still being sent.
     pub(crate) fn snapshots_sent(&self) -> usize {
-        let older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = self.older.locked();
         older.iter().filter(|pinned| pinned.strong_count() > 0).count()
     }
 
@@ -212,7 +217,7 @@ impl Machine {
     }
 
     fn newest(&self) -> MutexGuard<'_, Option<(RaftSnapshotMeta, Arc<Pinned>)>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.newest.locked()
     }
 
     /// An entry with these commands is about to be proposed here.
@@ -267,6 +272,7 @@ impl Machine {
         }
         let lease_clock_ms = core.state.lease_clock_ms();
         let reading = if proposed { reading(&self.log, &applied.replies) } else { None };
+        self.rights.note(&core.state);
         core.gone.keep(applied.gone);
         core.applied = Some(id);
         let freed = before.saturating_sub(core.state.bytes());
@@ -274,7 +280,7 @@ impl Machine {
             self.due.notify_one();
         }
         drop(core);
-        self.log.stages().record(WriteStage::Apply, begin.elapsed());
+        self.log.stages().record_of(WriteStage::Apply, id.index..=id.index, begin.elapsed());
         Ok((Applied { replies: applied.replies, lease_clock_ms, reading }, applied.effects))
     }
 
@@ -292,7 +298,7 @@ impl Machine {
         else {
             return;
         };
-        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut older = self.older.locked();
         older.retain(|pinned| pinned.strong_count() > 0);
         let pins: Vec<_> = older.iter().filter_map(std::sync::Weak::upgrade).collect();
         drop(older);
@@ -309,7 +315,7 @@ impl Machine {
             return Arc::clone(kept);
         }
         if let Some((_, older)) = newest.replace((meta, Arc::clone(&pinned))) {
-            self.older.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&older));
+            self.older.locked().push(Arc::downgrade(&older));
         }
         drop(newest);
         self.collect();
@@ -467,6 +473,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         if let Some(times) = &self.0.times {
             times.applied(Now::of(&state));
         }
+        self.0.rights.note(&state);
         let before = std::mem::replace(&mut core.state, state);
         core.applied = meta.last_log_id;
         core.membership = meta.last_membership.clone();

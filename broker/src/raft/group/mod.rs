@@ -13,6 +13,7 @@ pub(in crate::raft) mod lease_clock;
 pub(crate) mod machine;
 pub(in crate::raft) mod mutated;
 pub(in crate::raft) mod retention;
+pub(in crate::raft) mod rights;
 pub(in crate::raft) mod rounds;
 pub(in crate::raft) mod tenure;
 pub(in crate::raft) mod times;

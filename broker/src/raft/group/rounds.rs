@@ -1,13 +1,14 @@
 //! Rounds that ask a quorum whether this node still leads. Whoever asks while as many are under way as may be shares the
 //! next one: a thousand reads that wait cost one round.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 use queue_protocol::error::Error;
 use tokio::sync::oneshot;
 
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 use crate::raft::{Consensus, READ_TIMEOUT, Raft, spawn};
 
@@ -21,7 +22,7 @@ pub(in crate::raft) enum Round {
     Leads,
     /// It does not lead.
     Follows,
-    /// No quorum answered.
+    /// No quorum answered in time.
     NoQuorum,
 }
 
@@ -43,7 +44,7 @@ impl Rounds {
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.asked.locked()
     }
 
     /// What a round comes to that begins after this call.

@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::PeerPing;
@@ -16,6 +16,7 @@ use queue_protocol::peer::PeerPing;
 use super::elapsed::Elapsed;
 use super::wall::{NEAR_MS, Wall};
 use crate::clock::Clock;
+use crate::locked::Locked as _;
 use crate::log::Anchor;
 use crate::mutants::{self, Mutant};
 use crate::queue::State;
@@ -73,7 +74,7 @@ struct Said {
     elapsed: Elapsed,
 }
 
-/// As a leader.
+/// What a leader knows of time, while it leads.
 #[derive(Clone, Debug)]
 struct Leading {
     voters: Vec<u64>,
@@ -88,7 +89,7 @@ struct Leading {
 struct Inner {
     elapsed: Elapsed,
     said: BTreeMap<u64, Said>,
-    /// Of the state.
+    /// The clocks of the state as applied.
     applied: Now,
     leading: Option<Leading>,
     anchor: Option<Anchor>,
@@ -128,7 +129,7 @@ impl Times {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// The state shows this after an entry, or a snapshot.

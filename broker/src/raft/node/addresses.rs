@@ -11,7 +11,7 @@
 //! Without a quorum nothing can be agreed on: then the nodes that moved are what could make one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::floors::Session;
 use super::overrides::Override;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 use crate::raft::group::machine::Machine;
 use crate::raft::openraft::types::Member;
@@ -50,7 +51,7 @@ struct Announced {
     silent_since: Option<Instant>,
 }
 
-/// Addresses of members.
+/// Where members are: as the cluster has agreed, as they say, and as an operator says.
 pub(crate) struct Addresses {
     machine: Arc<Machine>,
     raft: OnceLock<Raft>,
@@ -73,15 +74,15 @@ impl Addresses {
     }
 
     pub(in crate::raft) fn overrides(&self) -> MutexGuard<'_, BTreeMap<NodeId, Override>> {
-        self.overrides.lock().unwrap_or_else(PoisonError::into_inner)
+        self.overrides.locked()
     }
 
     fn announced(&self) -> MutexGuard<'_, BTreeMap<NodeId, Announced>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+        self.announced.locked()
     }
 
     fn found(&self) -> MutexGuard<'_, BTreeMap<NodeId, (u32, String)>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.locked()
     }
 
     /// A node is dialed there from now on, until a later start of it is known by the membership.

@@ -34,7 +34,7 @@ use crate::raft::group::machine::Machine;
 /// How often the node that made a cluster looks whether it can say so.
 const FOUND_EVERY: Duration = Duration::from_millis(20);
 
-/// A key, Ed25519.
+/// A private key, Ed25519.
 #[derive(Clone)]
 pub(crate) struct Key(SigningKey);
 
@@ -72,7 +72,7 @@ fn holds(key: &[u8; 32], bytes: &[u8], signature: &Signature) -> bool {
 /// The keys of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    /// Its own.
+    /// The key of this node.
     pub(crate) node: Key,
     /// The cluster's, with which members are certified.
     pub(crate) admission: Key,

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::locked::Locked as _;
 
 /// Entries between two marks have about this many bytes together.
 const STEP: u64 = 64 << 10;
@@ -26,7 +28,7 @@ pub(crate) struct Amounts {
 
 impl Amounts {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// The log takes entries up to `index`, of `bytes` together; gives the total with them.

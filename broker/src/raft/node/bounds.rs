@@ -46,7 +46,7 @@ pub(crate) enum Beyond {
 /// What a node in a term may hear.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Its own term.
+    /// The term of this node's durable vote.
     own: u64,
 }
 
@@ -78,7 +78,7 @@ impl Bounds {
         ids.into_iter().try_for_each(|id| self.led(id.term).and_then(|()| self.index(id.index)))
     }
 
-    /// A leader's words.
+    /// What a leader says: its term and the entries that it names.
     fn leads(self, vote: Vote, ids: impl IntoIterator<Item = LogId>) -> Result<(), Beyond> {
         self.led(vote.term)?;
         self.ids(ids)

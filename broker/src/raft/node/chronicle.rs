@@ -28,7 +28,7 @@ struct Named {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Facts {
     role: Role,
-    /// Who leads.
+    /// The leader that this node follows, if any.
     leader: Option<NodeId>,
     /// A quorum answers this node, if it leads; else a leader is heard.
     has_quorum: bool,

@@ -69,7 +69,7 @@ pub(crate) struct PeerStream {
     pub(super) secret: Secret,
     /// Its channel is bound to the proof.
     pub(super) is_secured: bool,
-    /// Where it leads.
+    /// The address that was dialed.
     pub(crate) address: String,
 }
 

@@ -12,7 +12,7 @@ use crate::complaint::Complaint;
 use crate::fs::DiskError;
 use crate::log::Lack;
 use crate::mutants::{self, Mutant};
-use crate::outside::Fatal;
+use crate::outside::{ExitStatus, Fatal};
 use crate::raft::Consensus;
 use crate::raft::cluster::reserve::{self, Room};
 
@@ -25,12 +25,12 @@ impl Consensus {
     /// A node whose disk failed does not go on, and says `what`; where only room or descriptors lack it is tried again.
     pub(super) fn end_for(&self, error: &DiskError, what: impl Display) {
         if !error.is_for_now() {
-            (self.outside.end)(Fatal { status: 74, what: what.to_string() });
+            (self.outside.end)(Fatal { status: ExitStatus::Disk, what: what.to_string() });
         }
     }
 
     /// Takes note of the room on this node's disk, and says so when it gets low and when there is enough again.
-    pub(crate) fn look_at_disk(&self) {
+    pub(in crate::raft) fn look_at_disk(&self) {
         // Before the look: what is written meanwhile is subtracted though it may be seen already.
         let written = self.rooms.amounts().written();
         let space = match self.outside.disk.space(&self.me.data_dir) {

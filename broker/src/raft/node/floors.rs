@@ -10,7 +10,7 @@
 //! While it is heard of no other is let in, and once another was it is not listened to any more.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::addresses::came_before;
 use super::bounds::{Bounds, started_too_often};
 use super::dial::Credentials;
+use crate::locked::Locked as _;
 use crate::log::{Floor, Log};
 use crate::raft::openraft::types::Member;
 
@@ -92,11 +93,11 @@ impl Floors {
     }
 
     fn peers(&self) -> MutexGuard<'_, BTreeMap<NodeId, Known>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.locked()
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        self.own.locked()
     }
 
     /// What this node may hear in the term that it is in.
@@ -197,7 +198,7 @@ impl Floors {
         self.set_secured(peer, true);
     }
 
-    /// Whether it has.
+    /// Whether a peer has spoken TLS, so that it is not dialed in the clear.
     pub(crate) fn speaks_tls(&self, peer: NodeId) -> bool {
         self.peers().get(&peer).is_some_and(|known| known.floor.secured)
     }

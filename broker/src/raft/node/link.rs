@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use super::bounds::Bounds;
 use super::dial::{Credentials, PeerStream, over};
 use super::failed::Failed;
 use super::floors::Floors;
+use crate::locked::Locked as _;
 use crate::outside::Outside;
 use crate::raft::cluster::rotation::not_secured;
 use crate::raft::openraft::types::{Member, TypeConfig};
@@ -41,9 +42,9 @@ const SILENCE_MAX: Duration = Duration::from_millis(2_500);
 /// What goes first on a shared connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Votes, heartbeats, pings.
+    /// Votes, heartbeats and pings: past all appends.
     Urgent,
-    /// Appends.
+    /// Appends, in the order of the log.
     Append,
 }
 
@@ -63,7 +64,7 @@ pub(crate) struct Open {
     peer: PeerHello,
     secret: Secret,
     is_secured: bool,
-    /// Where it leads.
+    /// The address that was dialed.
     address: String,
     queues: Mutex<Queues>,
     filled: Notify,
@@ -74,11 +75,11 @@ pub(crate) struct Open {
 
 impl Open {
     fn heard(&self) -> MutexGuard<'_, Instant> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.locked()
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.locked()
     }
 
     /// Sends; the answer is dropped if the connection breaks first. Requests of one lane arrive in order.
@@ -214,7 +215,7 @@ impl Link {
         self.gate.floors.bounds()
     }
 
-    /// Whose answers count.
+    /// Whether answers over this connection count: the peer is still the process that was let in.
     fn is_current(&self, open: &Open) -> bool {
         self.gate.floors.is_current(&open.peer)
     }
@@ -289,7 +290,7 @@ impl Link {
     }
 
     fn failed(&self) -> MutexGuard<'_, Option<Failed>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failed.locked()
     }
 
     /// The node was removed: nothing more is said to it.

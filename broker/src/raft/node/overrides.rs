@@ -26,10 +26,10 @@ pub(crate) const ADDRESSES_FILE: &str = "ADDRESSES";
 /// Bytes that are read of it: more lines than a cluster has members.
 const SIZE_MAX: usize = 64 << 10;
 
-/// One line.
+/// One line of the file: where a member is to be dialed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Override {
-    /// Name or number.
+    /// The member, by name or number.
     pub(crate) node: String,
     /// Where it is dialed.
     pub(crate) address: String,

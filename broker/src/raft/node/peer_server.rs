@@ -11,20 +11,23 @@ use bytes::{Buf, Bytes};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
+use queue_protocol::codec::CodecError;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{FrameKind, OutFrame};
+use queue_protocol::frame::{Frame, FrameKind, OutFrame};
 use queue_protocol::gather::Gatherer;
 use queue_protocol::handshake::Peer;
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerCall, PeerRequest,
-    PeerResponse, Transfer, VoteResult,
+    Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerCall, PeerPing,
+    PeerRequest, PeerResponse, Transfer, VoteResult,
 };
+use queue_protocol::proof::PeerHello;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 
 use super::receive_snapshot::Attempt;
 use crate::mutants::{self, Mutant};
@@ -81,36 +84,36 @@ pub(crate) async fn serve_peer(
                 continue;
             }
         };
-        let Ok(next) = next else {
-            tracing::info!(peer = %peer.node, "a peer's connection is silent");
-            break;
-        };
-        let frame = match next {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(error) => {
-                tracing::info!(peer = %peer.node, %error, "a peer's connection broke");
-                break;
-            }
-        };
+        let Some(frame) = come(next, peer.node) else { break };
         let mut budget = GATHER_SIZE_MAX.saturating_sub(gatherer.held());
-        match gatherer.take(frame, &mut budget) {
-            Ok(None) => {}
-            Ok(Some(frame)) => {
-                if let Err(error) = handle(&consensus, &proved, frame, &answers, &mut attempt).await {
-                    tracing::warn!(peer = %peer.node, %error, "a peer is disconnected");
-                    break;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(peer = %peer.node, %error, "a peer sent a bad frame");
-                break;
-            }
+        let done = match gatherer.take(frame, &mut budget) {
+            Ok(None) => Ok(()),
+            Ok(Some(frame)) => handle(&consensus, &proved, frame, &answers, &mut attempt).await,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = done {
+            tracing::warn!(peer = %peer.node, %error, "a peer is disconnected");
+            break;
         }
     }
     drop(answers);
     drop(writing);
     consensus.peer_left(peer.node);
+}
+
+/// The frame that came from a peer; `None` if its connection is over.
+fn come(next: Result<Result<Option<Frame>, CodecError>, Elapsed>, peer: NodeId) -> Option<Frame> {
+    match next {
+        Ok(Ok(frame)) => frame,
+        Ok(Err(error)) => {
+            tracing::info!(%peer, %error, "a peer's connection broke");
+            None
+        }
+        Err(_) => {
+            tracing::info!(%peer, "a peer's connection is silent");
+            None
+        }
+    }
 }
 
 async fn write_answers(mut writer: WriteHalf<Box<dyn Stream>>, mut queue: mpsc::UnboundedReceiver<OutFrame>) {
@@ -146,21 +149,9 @@ async fn handle(
         let _ = answers.send(OutFrame::bare(id, FrameKind::Pong));
         return Ok(());
     }
-    let PeerCall { group, request } = frame.message().map_err(io::Error::other)?;
-    if group != 0 {
-        return Err(io::Error::other(format!("it asks about group {group}, and there is one, 0")));
-    }
-    if let Some(full) = consensus.refuse_peers() {
-        return Err(io::Error::other(full.message.to_string()));
-    }
-    if !consensus.floors().is_current(&peer) {
-        return Err(io::Error::other("another process of this node has taken its place"));
-    }
-    let joining = peer.node == queue_protocol::hello::JOINING;
-    if joining && !matches!(request, PeerRequest::Join(_) | PeerRequest::Bootstrap(_)) {
-        return Err(io::Error::other("a node that is no member yet may only ask to join"));
-    }
-    consensus.floors().bounds().request(peer.node, &request).map_err(io::Error::other)?;
+    let call: PeerCall = frame.message().map_err(io::Error::other)?;
+    may_ask(consensus, &peer, &call)?;
+    let request = call.request;
     let raft = consensus.raft().clone();
     if let PeerRequest::Append(_) | PeerRequest::Heartbeat(_) | PeerRequest::SnapshotPart(_) = &request {
         consensus.hear_leader(peer.node);
@@ -171,16 +162,7 @@ async fn handle(
         PeerRequest::Vote(ask) => spawn_vote(raft, id, ask, false, answers.clone()),
         PeerRequest::PreVote(ask) => spawn_vote(raft, id, ask, true, answers.clone()),
         PeerRequest::TransferLeader(transfer) => spawn_transfer(raft, id, transfer, answers.clone()),
-        PeerRequest::Ping(ping) => {
-            let response = match consensus.gate().check_member(peer.node) {
-                Ok(()) => {
-                    consensus.hear(peer.node, ping);
-                    PeerResponse::Pong(consensus.own_ping())
-                }
-                Err(removed) => PeerResponse::Failed(removed),
-            };
-            answer(answers, id, &response);
-        }
+        PeerRequest::Ping(ping) => answer(answers, id, &pong(consensus, &peer, ping)),
         PeerRequest::Join(join) => {
             let (consensus, answers) = (Arc::clone(consensus), answers.clone());
             TypeConfig::spawn(async move {
@@ -205,27 +187,70 @@ async fn handle(
             answer(answers, id, &given.map_or_else(PeerResponse::Failed, PeerResponse::Secret));
         }
         PeerRequest::Invite(_) => return Err(io::Error::other("this node is a member already")),
-        PeerRequest::SnapshotBegin(begin) => {
-            let reception = consensus.reception();
-            let (began, from) =
-                reception.begin(consensus.machine(), consensus.log(), begin, joined(frame.tail))?;
-            TypeConfig::spawn(Arc::clone(reception).expire(began));
-            *attempt = Some(began);
-            answer(answers, id, &PeerResponse::SnapshotFrom(from));
-        }
-        PeerRequest::SnapshotPart(part) => {
-            let attempt = attempt.ok_or_else(|| io::Error::other("a part of no snapshot"))?;
-            let taken = consensus.reception().part(attempt, part, joined(frame.tail)).await;
-            taken.map_err(|why| consensus.not_taken(why))?;
-            answer(answers, id, &PeerResponse::PartTaken);
-        }
-        PeerRequest::SnapshotEnd => {
-            let attempt = attempt.take().ok_or_else(|| io::Error::other("the end of no snapshot"))?;
-            let installed = consensus.reception().install(attempt, &raft).await;
-            answer(answers, id, &installed.map_err(|why| consensus.not_taken(why))?);
+        PeerRequest::SnapshotBegin(_) | PeerRequest::SnapshotPart(_) | PeerRequest::SnapshotEnd => {
+            let response = take_snapshot(consensus, request, frame.tail, attempt).await?;
+            answer(answers, id, &response);
         }
     }
     Ok(())
+}
+
+fn pong(consensus: &Consensus, peer: &PeerHello, ping: PeerPing) -> PeerResponse {
+    match consensus.gate().check_member(peer.node) {
+        Ok(()) => {
+            consensus.hear(peer.node, ping);
+            PeerResponse::Pong(consensus.own_ping())
+        }
+        Err(removed) => PeerResponse::Failed(removed),
+    }
+}
+
+/// Whether a peer may ask that at all.
+fn may_ask(consensus: &Consensus, peer: &PeerHello, call: &PeerCall) -> io::Result<()> {
+    let PeerCall { group, request } = call;
+    if *group != 0 {
+        return Err(io::Error::other(format!("it asks about group {group}, and there is one, 0")));
+    }
+    if let Some(full) = consensus.refuse_peers() {
+        return Err(io::Error::other(full.message.to_string()));
+    }
+    if !consensus.floors().is_current(peer) {
+        return Err(io::Error::other("another process of this node has taken its place"));
+    }
+    let joining = peer.node == queue_protocol::hello::JOINING;
+    if joining && !matches!(request, PeerRequest::Join(_) | PeerRequest::Bootstrap(_)) {
+        return Err(io::Error::other("a node that is no member yet may only ask to join"));
+    }
+    consensus.floors().bounds().request(peer.node, request).map_err(io::Error::other)
+}
+
+/// Takes one message of a snapshot in; what it is answered with.
+async fn take_snapshot(
+    consensus: &Arc<Consensus>,
+    request: PeerRequest,
+    tail: Vec<Bytes>,
+    attempt: &mut Option<Attempt>,
+) -> io::Result<PeerResponse> {
+    let reception = consensus.reception();
+    match request {
+        PeerRequest::SnapshotBegin(begin) => {
+            let (began, from) = reception.begin(consensus.machine(), consensus.log(), begin, joined(tail))?;
+            TypeConfig::spawn(Arc::clone(reception).expire(began));
+            *attempt = Some(began);
+            Ok(PeerResponse::SnapshotFrom(from))
+        }
+        PeerRequest::SnapshotPart(part) => {
+            let attempt = attempt.ok_or_else(|| io::Error::other("a part of no snapshot"))?;
+            let taken = reception.part(attempt, part, joined(tail)).await;
+            taken.map_err(|why| consensus.not_taken(why))?;
+            Ok(PeerResponse::PartTaken)
+        }
+        _ => {
+            let attempt = attempt.take().ok_or_else(|| io::Error::other("the end of no snapshot"))?;
+            let installed = reception.install(attempt, consensus.raft()).await;
+            installed.map_err(|why| consensus.not_taken(why))
+        }
+    }
 }
 
 /// What is left of a tail that came in pieces.

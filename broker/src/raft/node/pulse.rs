@@ -23,7 +23,7 @@ impl Pulse {
         Self { begin: Instant::now(), step }
     }
 
-    /// Since it began.
+    /// Time since this node began.
     pub(crate) fn age(self) -> Duration {
         self.begin.elapsed()
     }
@@ -37,7 +37,7 @@ impl Pulse {
         self.begin + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// Waits for it.
+    /// Waits for the next time that `every` divides.
     pub(crate) async fn beat(self, every: Duration) {
         tokio::time::sleep_until(self.next(every)).await;
     }

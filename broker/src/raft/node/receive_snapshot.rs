@@ -6,7 +6,7 @@
 //! about as much as sending it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use queue_protocol::peer::{LogId, PeerResponse, SnapshotBegin, SnapshotFrom, Sna
 use tokio::time::Instant;
 
 use crate::fs::DiskError;
+use crate::locked::Locked as _;
 use crate::log::{Import, Log, LogError};
 use crate::raft::group::machine::{Machine, SnapshotData};
 use crate::raft::openraft::types::{decode_meta, from_log_id, from_vote, to_log_id, to_vote};
@@ -107,7 +108,7 @@ fn superseded() -> io::Error {
 
 impl Reception {
     fn take(&self, attempt: Attempt) -> io::Result<Receiving> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.locked();
         let (newest, receiving) = &mut *current;
         if *newest != attempt.0 {
             return Err(superseded());
@@ -116,7 +117,7 @@ impl Reception {
     }
 
     fn put(&self, attempt: Attempt, receiving: Receiving) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.locked();
         if current.0 == attempt.0 {
             current.1 = Some(receiving);
         }
@@ -136,7 +137,7 @@ impl Reception {
         if said.last_log_id != Some(to_log_id(last)) || members > Some(last) {
             return Err(io::Error::other("a snapshot contradicts what it is said to be"));
         }
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.locked();
         let (newest, receiving) = &mut *current;
         *newest += 1;
         let next = match receiving.take().filter(|before| before.last.index <= last.index) {
@@ -181,7 +182,7 @@ impl Reception {
         Ok(())
     }
 
-    /// Installs what came.
+    /// Installs the snapshot that came, whole and verified.
     pub(crate) async fn install(&self, attempt: Attempt, raft: &Raft) -> Result<PeerResponse, NotTaken> {
         self.take(attempt)?.install(raft).await
     }

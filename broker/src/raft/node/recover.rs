@@ -133,6 +133,36 @@ pub(crate) async fn as_single_node(outside: &Outside, of: Survivor<'_>) -> Resul
     }
 }
 
+/// The survivor's state with all of its log applied, up to the entry `last`.
+fn applied_whole(
+    outside: &Outside,
+    of: &Survivor<'_>,
+    log: &Log,
+    last: u64,
+) -> Result<Arc<Machine>, RecoverError> {
+    let machine = Arc::new(Machine::load(
+        log.clone(),
+        of.snapshots.clone(),
+        SnapshotEvery { entries: u64::MAX, bytes: u64::MAX },
+        Arc::clone(&outside.tasks),
+        Witness::default(),
+        Spoken::new(Levels::OURS),
+        Cause::default(),
+    )?);
+    let mut next = machine.applied().map_or(0, |applied| applied.index + 1);
+    while next <= last {
+        let entries = log.read(next..last + 1, READ_SIZE, Contents::Without)?;
+        for entry in entries {
+            let index = entry.id.index;
+            let failed = |error| RecoverError::Apply { index, error };
+            let entry = from_log_entry(entry).map_err(io::Error::other).map_err(failed)?;
+            machine.take(&entry, false).map_err(failed)?;
+            next = index + 1;
+        }
+    }
+    Ok(machine)
+}
+
 async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, RecoverError> {
     let last = log.state().last;
     let newest = of.snapshots.newest();
@@ -153,26 +183,7 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
         });
     }
     let last = last.ok_or(RecoverError::NoMembers)?;
-    let machine = Arc::new(Machine::load(
-        log.clone(),
-        of.snapshots.clone(),
-        SnapshotEvery { entries: u64::MAX, bytes: u64::MAX },
-        Arc::clone(&outside.tasks),
-        Witness::default(),
-        Spoken::new(Levels::OURS),
-        Cause::default(),
-    )?);
-    let mut next = machine.applied().map_or(0, |applied| applied.index + 1);
-    while next <= last.index {
-        let entries = log.read(next..last.index + 1, READ_SIZE, Contents::Without)?;
-        for entry in entries {
-            let index = entry.id.index;
-            let failed = |error| RecoverError::Apply { index, error };
-            let entry = from_log_entry(entry).map_err(io::Error::other).map_err(failed)?;
-            machine.take(&entry, false).map_err(failed)?;
-            next = index + 1;
-        }
-    }
+    let machine = applied_whole(outside, of, log, last.index)?;
     let state = machine.read(|state, _| state.clone());
     for (index, _) in state.live_bodies() {
         log.body_id(index)?;
@@ -198,9 +209,19 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
 
     let term = log.state().vote.map_or(last.term, |vote| vote.term.max(last.term)) + 1;
     let id = LogId { term, leader: node, index };
+    let meta = alone(of, node, &own.address, id)?;
+    let address = own.address.clone();
+    log.flush().await?;
+    of.snapshots.publish(id, &encode_meta(&meta), |out| state.encode(out)).await?;
+    begin_anew(log, id).await?;
+    Ok(Taken { node, assigned: index, address, last, from, others })
+}
+
+/// What the snapshot of a cluster says whose only member is `node`.
+fn alone(of: &Survivor<'_>, node: NodeId, address: &str, id: LogId) -> io::Result<RaftSnapshotMeta> {
     let member = Member {
         name: of.name.clone(),
-        address: own.address.clone(),
+        address: address.to_owned(),
         store: of.store.0,
         standing: Standing::Voter,
         epoch: 0,
@@ -208,15 +229,10 @@ async fn take(outside: &Outside, of: &Survivor<'_>, log: &Log) -> Result<Taken, 
     };
     let membership = Membership::new(vec![[node.0].into()], BTreeMap::from([(node.0, member)]));
     let membership = membership.map_err(|error| io::Error::other(error.to_string()))?;
-    let meta = RaftSnapshotMeta {
+    Ok(RaftSnapshotMeta {
         last_log_id: Some(to_log_id(id)),
         last_membership: StoredMembership::new(Some(to_log_id(id)), membership),
-    };
-    let address = own.address.clone();
-    log.flush().await?;
-    of.snapshots.publish(id, &encode_meta(&meta), |out| state.encode(out)).await?;
-    begin_anew(log, id).await?;
-    Ok(Taken { node, assigned: index, address, last, from, others })
+    })
 }
 
 /// Whether a node of this cluster answers there.
@@ -228,7 +244,8 @@ async fn is_running(outside: &Outside, address: &str, cluster: ClusterId) -> boo
         match Connection::open(stream, hello).await {
             Ok(_) => true,
             Err(HandshakeError::Refused(error)) => {
-                matches!(error.code, ErrorCode::Overloaded | ErrorCode::ShuttingDown)
+                let serves = [ErrorCode::Overloaded, ErrorCode::ShuttingDown, ErrorCode::AuthRequired];
+                serves.contains(&error.code)
             }
             Err(_) => false,
         }

@@ -2,15 +2,16 @@
 //! it can never be in a majority it ends; one of three alone may be wrong itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use queue_protocol::error::{Error, ErrorCode};
 use tokio::time::Instant;
 
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
-use crate::outside::Fatal;
+use crate::outside::{ExitStatus, Fatal};
 use crate::raft::Consensus;
 
 /// A voter must refuse for this long: one that still knows the process before this one lets it in a little later.
@@ -32,7 +33,7 @@ pub(crate) struct Refusals(Mutex<BTreeMap<u64, Refusal>>);
 impl Refusals {
     /// A member refused this node, or let it in.
     fn note(&self, member: u64, refused: bool) {
-        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.0.locked();
         let now = Instant::now();
         if refused {
             refusals.entry(member).or_insert(Refusal { first: now, last: now }).last = now;
@@ -44,7 +45,7 @@ impl Refusals {
     /// Who has refused for long and still does.
     fn lasting(&self) -> BTreeSet<u64> {
         let now = Instant::now();
-        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusals = self.0.locked();
         let lasts = |refusal: &Refusal| {
             now.saturating_duration_since(refusal.first) >= REFUSED_FOR
                 && now.saturating_duration_since(refusal.last) <= REFUSAL_AGE_MAX
@@ -88,7 +89,7 @@ impl Consensus {
                 error.message,
                 names.join(", ")
             );
-            (self.outside.end)(Fatal { status: 66, what });
+            (self.outside.end)(Fatal { status: ExitStatus::Directory, what });
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use queue_protocol::peer::{GivenSecret, SecretsHeld};
 use queue_protocol::proof::{Fingerprint, Secret};
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::admission::{Key, Keys};
 use crate::fs::DiskError;
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
 use crate::queue::Admission;
 
@@ -87,7 +88,7 @@ struct Inner {
     next: Option<Generation>,
 }
 
-/// All of them.
+/// The secrets of this node by generation: which it proves, and which it lets in.
 pub(crate) struct Ring {
     inner: Mutex<Inner>,
     /// Goes up whenever a secret counts that did not, or does not that did.
@@ -104,7 +105,7 @@ impl Ring {
         Self::of(Inner { number: 0, secret, keys: None, old: None, next: None })
     }
 
-    /// Of a member.
+    /// The ring of a member, with what its data directory holds.
     pub(crate) fn member(kept: Kept) -> Arc<Self> {
         let Kept { node, index, current, old, next } = kept;
         let Generation { number, secret, admission } = current;
@@ -113,7 +114,7 @@ impl Ring {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.locked()
     }
 
     /// What shows which node this is; none while it is joining.

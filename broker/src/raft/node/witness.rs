@@ -15,29 +15,29 @@ use crate::queue::reply::Reply;
 pub enum Seen<'a> {
     /// It leads and has stamped the commands of an entry, which may come to nothing.
     Stamped {
-        /// Those commands.
+        /// The commands as they were stamped.
         batch: &'a Batch,
     },
     /// It applied an entry.
     Applied {
-        /// Raft index.
+        /// Raft index of the entry.
         index: u64,
-        /// Raft term.
+        /// Raft term of the entry.
         term: u64,
-        /// Its commands.
+        /// The commands of the entry.
         batch: &'a Batch,
-        /// Its body table.
+        /// Size and checksum of each content of the entry.
         table: &'a [ContentSpec],
-        /// One a command.
+        /// One reply for each command, in order.
         replies: &'a [Reply],
-        /// Afterwards.
+        /// The state after the entry.
         state: &'a State,
     },
     /// It took a state from a snapshot, its own at start or a leader's.
     Taken {
         /// Raft index of the last entry in it.
         index: u64,
-        /// That state.
+        /// The state that was taken in.
         state: &'a State,
     },
     /// As a leader it takes it by the time of day how much time has passed, since no voter knows.

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::types::decode_meta;
-use crate::outside::{Fatal, Others};
+use crate::outside::{ExitStatus, Fatal, Others};
 use crate::raft::cluster::levels::NotSpoken;
 use crate::raft::{Consensus, Raft};
 
@@ -45,7 +45,9 @@ impl Why {
     pub(crate) fn fatal(&self, others: Others) -> Fatal {
         match self {
             Self::Damaged(what) => Fatal::damaged(what, others),
-            Self::Level(error) => Fatal { status: 76, what: format!("{error}. {}", NotSpoken::WHAT_TO_DO) },
+            Self::Level(error) => {
+                Fatal { status: ExitStatus::OtherBuild, what: format!("{error}. {}", NotSpoken::WHAT_TO_DO) }
+            }
         }
     }
 }
@@ -63,7 +65,7 @@ pub(in crate::raft) async fn end_with_raft(raft: Raft, cause: Cause, end: Arc<dy
                 return end(why.fatal(others(&raft)));
             }
             let what = format!("raft stopped: {error}. What was acknowledged is on a majority of the disks");
-            return end(Fatal { status: 74, what });
+            return end(Fatal { status: ExitStatus::Disk, what });
         }
         if metrics.changed().await.is_err() {
             return;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -32,6 +32,7 @@ use super::types;
 use super::types::{
     Entry, Member, RaftLogId, RaftVote, TypeConfig, from_log_id, from_vote, to_log_entry, to_log_id, to_vote,
 };
+use crate::locked::Locked as _;
 use crate::log::Log;
 use crate::outside::Outside;
 use crate::raft::group::machine::SnapshotData;
@@ -88,7 +89,7 @@ impl Network {
 
     /// The link to a node, wherever it is.
     pub(crate) fn link(&self, node: u64, member: &Member) -> Arc<Link> {
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links.locked();
         if let Some(link) = links.get(&node) {
             return Arc::clone(link);
         }
@@ -114,7 +115,7 @@ impl Network {
 
     /// The links to these nodes.
     pub(crate) fn links_of(&self, is_meant: impl Fn(NodeId) -> bool) -> Vec<Arc<Link>> {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = self.links.locked();
         let meant = links.iter().filter(|(node, _)| is_meant(NodeId(**node)));
         meant.map(|(_, link)| Arc::clone(link)).collect()
     }
@@ -313,7 +314,8 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
                             }
                             self.link.acknowledged(&result, first.vote);
                             if first.prev != first.last {
-                                self.stages.record(WriteStage::Replicate, first.sent.elapsed());
+                                let entries = types::entries(first.prev, first.last);
+                                self.stages.record_of(WriteStage::Replicate, entries, first.sent.elapsed());
                             }
                             Ok(append_result(result, first.prev, first.last))
                         }

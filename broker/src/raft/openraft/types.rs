@@ -1,6 +1,7 @@
 //! openraft's types as this program fills them in, and the way to and from the plain data of the wire and the log.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::queue::reply::Reply;
 /// A member as the membership carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Member {
-    /// Unique, for people.
+    /// Name of the member for people, unique in the cluster.
     pub(crate) name: String,
     /// Where clients and peers reach it.
     pub(crate) address: String,
@@ -158,6 +159,12 @@ pub(crate) fn to_log_id(id: peer::LogId) -> RaftLogId {
 
 pub(crate) fn from_log_id(id: &RaftLogId) -> peer::LogId {
     peer::LogId { term: id.leader_id.term, leader: NodeId(id.leader_id.node_id), index: id.index }
+}
+
+/// The indexes of the entries behind `prev`, up to `last`.
+pub(crate) fn entries(prev: Option<RaftLogId>, last: Option<RaftLogId>) -> RangeInclusive<u64> {
+    let index = |id: Option<RaftLogId>| id.map_or(0, |id| id.index);
+    index(prev) + 1..=index(last)
 }
 
 pub(crate) fn to_vote(vote: peer::Vote) -> RaftVote {

@@ -51,6 +51,8 @@ pub struct ShellOptions {
     pub servers: Vec<String>,
     /// TLS is spoken, and the authorities of this file are trusted; plain if `None`.
     pub tls_ca: Option<PathBuf>,
+    /// Logs in with the token in this file.
+    pub token_file: Option<PathBuf>,
     /// First part of the prompt.
     pub label: String,
     /// Printed before the first prompt; a line about the cluster if `None`, nothing if empty.
@@ -64,7 +66,8 @@ pub struct ShellOptions {
 /// must not be called within one.
 pub fn shell(options: ShellOptions) -> i32 {
     terminal::set_panic_hook();
-    let secure = Secure { tls_ca: options.tls_ca.clone(), ..Secure::default() };
+    let (tls_ca, token_file) = (options.tls_ca.clone(), options.token_file.clone());
+    let secure = Secure { tls_ca, token_file, ..Secure::default() };
     let reach = Reach {
         servers: options.servers.clone(),
         context: None,

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::failure::Failure;
 use crate::failure::exit::Exit;
-use crate::grammar::{Codes, Delays};
+use crate::grammar::{Codes, Delays, trace};
 use crate::show::clock;
 use crate::terminal::output::Talk;
 
@@ -197,6 +197,13 @@ impl Handler {
         // What no environment can hold is left out.
         if let Some(checkpoint) = checkpoint.filter(|checkpoint| !checkpoint.contains(&0)) {
             command.env("QUEUE_CHECKPOINT", OsStr::from_bytes(checkpoint));
+        }
+        for (name, variable) in trace::CARRIED {
+            // Of the message, never that of the worker.
+            match job.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)) {
+                Some((_, value)) if !value.contains('\0') => command.env(variable, &**value),
+                _ => command.env_remove(variable),
+            };
         }
         for (name, value) in job.headers.iter() {
             // What no environment can hold is left out.

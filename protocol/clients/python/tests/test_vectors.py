@@ -26,10 +26,11 @@ NAMES = {
     "StatsAnswer": "Stats", "EditedAnswer": "Edited", "StepExtended": "Extended", "StepDone": "Done", "TxnDone": "Done",
     "TxnFailed": "Failed", "TxnAnswer": "Txn", "AtCondition": "Condition", "AtStep": "Step", "AgeNow": "Now",
     "AgeAtMostMs": "AtMostMs", "AgeUnknown": "Unknown", "SchedulesAnswer": "Schedules", "GroupsAnswer": "Groups",
-    "ClientsAnswer": "Clients",
+    "ClientsAnswer": "Clients", "WhoamiAnswer": "Whoami", "CanAnswer": "Can", "PrincipalsAnswer": "Principals",
+    "GrantMore": "Grant", "RevokeGrants": "Revoke", "LoginProof": "Login",
 }  # fmt: skip
 #: Structs inside of a variant of another name, and types around a single number.
-SILENT = {"SessionId", "Level"}
+SILENT = {"SessionId", "Level", "KeyId", "Verbs"}
 #: Bytes that are shown as numbers.
 BYTES = (_postcard.Magic, _postcard.Bytes8, _postcard.Bytes10, _postcard.Bytes16, _postcard.Bytes32, _common.CredentialBytes)
 TOKEN = re.compile(r'b"(?:[^"\\]|\\.)*"|"(?:[^"\\]|\\.)*"|[0-9a-f]{32}|-?\d+|[A-Za-z_]\w*:?')

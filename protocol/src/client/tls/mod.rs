@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 pub use rustls::{ClientConfig, ServerConfig, pki_types};
 
-pub use self::stream::{PlainRefusal, accept, connect};
+pub use self::stream::{PlainRefusal, accept, connect, end_point_of};
 pub use self::trust::{ALPN, Pin, Trust, Untrusted, certificates, provider};
 use super::{Dial, Dialing, TcpDial};
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -34,7 +35,8 @@ impl PlainRefusal {
     }
 }
 
-/// Speaks TLS as the one who was called. `ahead` was read from the stream already.
+/// Speaks TLS as the one who was called. `ahead` was read from the stream already; `end_point` is the SHA-256 of the first
+/// certificate of `config`, [`end_point_of`].
 ///
 /// # Errors
 /// The handshake failed, or the stream did. There is no deadline here.
@@ -42,10 +44,16 @@ pub async fn accept(
     config: Arc<ServerConfig>,
     stream: Box<dyn Stream>,
     ahead: &[u8],
+    end_point: Channel,
 ) -> io::Result<Box<dyn Stream>> {
     let wire = Wire { stream, ahead: BytesMut::from(ahead), wide: false, opening: false };
     let stream = TlsAcceptor::from(config).accept(wire).await?;
-    Ok(Box::new(Secured::new(stream.into())?))
+    Ok(Box::new(Secured::new(stream.into(), end_point)?))
+}
+
+/// What logins are bound to over a server that shows this certificate.
+pub fn end_point_of(certificate: &CertificateDer<'_>) -> Channel {
+    Sha256::digest(certificate).into()
 }
 
 /// Speaks TLS as the one who called.
@@ -60,7 +68,11 @@ pub async fn connect(
 ) -> io::Result<Box<dyn Stream>> {
     let wire = Wire { stream, ahead: BytesMut::new(), wide: false, opening: true };
     match TlsConnector::from(config).connect(name, wire).into_fallible().await {
-        Ok(stream) => Ok(Box::new(Secured::new(stream.into())?)),
+        Ok(stream) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let end_point = shown.map(end_point_of).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(Box::new(Secured::new(stream.into(), end_point)?))
+        }
         Err((_, wire)) if wire.is_plain() => Err(wire.refusal().await),
         Err((error, _)) => Err(Untrusted::unwrapped(error)),
     }
@@ -181,16 +193,17 @@ impl AsyncWrite for Wire {
 struct Secured {
     stream: Box<TlsStream<Wire>>,
     channel: Channel,
+    end_point: Channel,
 }
 
 impl Secured {
-    fn new(stream: TlsStream<Wire>) -> io::Result<Self> {
+    fn new(stream: TlsStream<Wire>, end_point: Channel) -> io::Result<Self> {
         let room = PLAIN_CHANNEL;
         let exported = match &stream {
             TlsStream::Client(stream) => stream.get_ref().1.export_keying_material(room, CHANNEL_LABEL, None),
             TlsStream::Server(stream) => stream.get_ref().1.export_keying_material(room, CHANNEL_LABEL, None),
         };
-        Ok(Self { stream: Box::new(stream), channel: exported.map_err(io::Error::other)? })
+        Ok(Self { stream: Box::new(stream), channel: exported.map_err(io::Error::other)?, end_point })
     }
 }
 
@@ -205,6 +218,10 @@ impl Stream for Secured {
 
     fn channel(&self) -> Channel {
         self.channel
+    }
+
+    fn end_point(&self) -> Channel {
+        self.end_point
     }
 }
 

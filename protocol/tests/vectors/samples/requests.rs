@@ -281,7 +281,17 @@ pub(super) fn requests() -> Vec<Sample> {
     read("", Request::Drain(true));
     read("", Request::RotateSecret(false));
     read("", Request::TlsForget(NodeId(3)));
+    read("", Request::SetLog(None));
+    read("/for", Request::SetLog(Some(LogChoice { level: LogLevel::Debug, for_ms: 600_000 })));
+    read("", Request::Slow);
     read("", Request::RaiseLevel(None));
     read("/to", Request::RaiseLevel(Some(Level(2))));
+    for (suffix, request) in super::access::requests() {
+        let name = format!("{}{suffix}", request_name(&request));
+        let stamped = request.row().class.is_stamped();
+        let asked = call(302, request);
+        let asked = Call { stamp: asked.stamp.filter(|_| stamped), ..asked };
+        samples.push(sample(name, 1, asked, Vec::new()));
+    }
     samples
 }

@@ -3,3 +3,5 @@
 pub(crate) mod proposer;
 pub(in crate::raft) mod succession;
 pub(in crate::raft) mod ticker;
+pub(crate) mod waiters;
+mod waiting;

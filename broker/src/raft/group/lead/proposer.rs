@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use queue_protocol::response::WriteStage;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::waiters::Waiters;
+use crate::locked::Locked as _;
 use crate::log::Reading;
 use crate::queue::command::{self, COMMANDS_COUNT_MAX, Command, ENTRY_SIZE_MAX, Op, Stamps};
 use crate::queue::reply::Reply;
@@ -40,6 +42,8 @@ pub(crate) struct Proposal {
     pub(crate) table: Vec<ContentSpec>,
     pub(crate) contents: Vec<Bytes>,
     pub(crate) done: Done,
+    /// When it came, or what it waited for.
+    pub(crate) arrived: Instant,
 }
 
 impl Proposal {
@@ -60,6 +64,10 @@ pub(crate) struct Committed {
     pub(crate) lease_clock: LeaseClockAt,
     /// When this was known.
     pub(crate) since: Instant,
+    /// When it was proposed, how long it waited for its entry, and how long that was put together.
+    pub(crate) arrived: Instant,
+    pub(crate) wait: Duration,
+    pub(crate) encode: Duration,
     /// Keeps what the reply delivers readable.
     pub(crate) _reading: Option<Arc<Reading>>,
 }
@@ -77,22 +85,22 @@ pub(crate) enum ProposeError {
     Unknown,
 }
 
-/// Leases that wait for a message; asked while an entry is put together.
-pub(crate) trait Parked: Send + Sync {
-    /// Up to `count` leases that wait for `queue`, oldest first; from now on they are proposed.
-    fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal>;
-}
-
 /// Why no entry of that many bytes with pushes may be put together, while that many are in flight.
 pub(crate) type Guard = Box<dyn Fn(u64, u64) -> Option<Error> + Send + Sync>;
+
+/// What is asked while an entry is put together.
+pub(crate) struct Beside {
+    /// Who waits for what the entry brings.
+    pub(crate) waiters: Arc<Waiters>,
+    /// Whether there is room for it.
+    pub(crate) guard: Guard,
+}
 
 /// Takes proposals from any thread; [`Proposer::run`] turns them into entries. How many may wait is for those who propose
 /// to bound: clients have a budget.
 pub(crate) struct Proposer {
-    waiting: Mutex<VecDeque<(Instant, Proposal)>>,
+    waiting: Mutex<VecDeque<Proposal>>,
     arrived: Notify,
-    parked: OnceLock<Arc<dyn Parked>>,
-    guard: OnceLock<Guard>,
     /// Bytes of entries handed to Raft and not applied yet.
     flying: Arc<AtomicU64>,
     in_flight: Arc<Semaphore>,
@@ -140,54 +148,44 @@ impl Proposer {
             spoken,
             waiting: Mutex::default(),
             arrived: Notify::new(),
-            parked: OnceLock::new(),
-            guard: OnceLock::new(),
             flying: Arc::default(),
             in_flight: Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX)),
             removals: Arc::default(),
         }
     }
 
-    /// Names who knows the parked leases; once, before the first proposal.
-    pub(crate) fn set_parked(&self, parked: Arc<dyn Parked>) {
-        assert!(self.parked.set(parked).is_ok(), "parked leases are kept in one place");
-    }
-
-    /// Names who knows whether there is room for an entry; once, before the first proposal.
-    pub(crate) fn set_guard(&self, guard: Guard) {
-        assert!(self.guard.set(guard).is_ok(), "room is judged in one place");
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<(Instant, Proposal)>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Proposal>> {
+        self.waiting.locked()
     }
 
     /// Proposes; `proposal.done` is called exactly once, from some thread.
     pub(crate) fn propose(&self, proposal: Proposal) {
-        self.waiting().push_back((Instant::now(), proposal));
+        self.waiting().push_back(proposal);
         self.arrived.notify_one();
     }
 
     /// The next entry's worth; empty if nothing waits.
-    fn take(&self) -> Vec<Proposal> {
+    fn take(&self, beside: &Beside) -> Vec<Proposal> {
         loop {
             let taken = self.take_waiting();
             if taken.is_empty() {
                 return taken;
             }
-            let mut taken = self.with_room(taken);
+            let mut taken = self.with_room(taken, &beside.guard);
             if !taken.is_empty() {
-                self.take_parked(&mut taken);
+                take_parked(&mut taken, &beside.waiters);
                 return taken;
             }
         }
     }
 
     /// Those that may go on: if there is no room for what they bring, pushes are refused.
-    fn with_room(&self, taken: Vec<Proposal>) -> Vec<Proposal> {
+    fn with_room(&self, taken: Vec<Proposal>, guard: &Guard) -> Vec<Proposal> {
         let pushes = |proposal: &Proposal| proposal.command.op.pushes().next().is_some();
         let size: u64 = taken.iter().filter(|proposal| pushes(proposal)).map(|one| one.size() as u64).sum();
-        let Some(guard) = self.guard.get().filter(|_| size > 0) else { return taken };
+        if size == 0 {
+            return taken;
+        }
         let Some(error) = guard(size, self.flying.load(Ordering::Relaxed)) else { return taken };
         let (refused, rest) = taken.into_iter().partition(pushes);
         refuse(refused, ProposeError::NoRoom(error));
@@ -200,14 +198,14 @@ impl Proposer {
         let mut taken: Vec<Proposal> = Vec::with_capacity(room);
         let mut arrivals = Vec::with_capacity(room);
         let mut size = 0;
-        while let Some((_, next)) = waiting.front() {
+        while let Some(next) = waiting.front() {
             let next_size = next.size();
             if !taken.is_empty() && (size + next_size > ENTRY_SIZE_MAX || taken.len() == COMMANDS_COUNT_MAX) {
                 break;
             }
             size += next_size;
-            let (arrived, next) = waiting.pop_front().expect("it was looked at");
-            arrivals.push(arrived);
+            let next = waiting.pop_front().expect("it was looked at");
+            arrivals.push(next.arrived);
             taken.push(next);
         }
         drop(waiting);
@@ -216,31 +214,19 @@ impl Proposer {
         together(taken)
     }
 
-    /// Behind the pushes: at most as many parked leases as the entry brings messages.
-    fn take_parked(&self, taken: &mut Vec<Proposal>) {
-        let Some(parked) = self.parked.get() else { return };
-        let mut pushed: Vec<(QueueName, usize)> = Vec::new();
-        for proposal in taken.iter() {
-            for push in proposal.command.op.pushes() {
-                match pushed.iter_mut().find(|(queue, _)| *queue == push.queue) {
-                    Some((_, count)) => *count += push.count as usize,
-                    None => pushed.push((push.queue.clone(), push.count as usize)),
-                }
-            }
-        }
-        for (queue, count) in pushed {
-            let room = COMMANDS_COUNT_MAX - taken.len();
-            taken.extend(parked.take(&queue, count.min(room)));
-        }
-    }
-
     /// Hands entries to Raft until it stops.
-    pub(crate) async fn run(self: Arc<Self>, raft: Raft, seat: Arc<Seat>, machine: Arc<Machine>) {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        raft: Raft,
+        seat: Arc<Seat>,
+        machine: Arc<Machine>,
+        beside: Beside,
+    ) {
         loop {
             let room = self.room(&seat).await;
             let mut taken = loop {
                 let arrived = self.arrived.notified();
-                let taken = self.take();
+                let taken = self.take(&beside);
                 if !taken.is_empty() {
                     break taken;
                 }
@@ -263,10 +249,11 @@ impl Proposer {
             let flying = Flying::begin(&self.flying, size);
             let (stamped, flight) = (Instant::now(), seat.fly(stamps.confirmed_ms));
             let (batch, dones) = self.entry(taken, stamps, &machine);
-            self.stages.record(WriteStage::Encode, begin.elapsed());
+            let (entered, encode) = (begin, begin.elapsed());
+            self.stages.record(WriteStage::Encode, encode);
             let completion = Completion::new(move |result| {
                 drop((removing, flight, flying));
-                complete(dones, room, (stamps.unconfirmed_ms, stamped), result);
+                complete(dones, room, (stamps.unconfirmed_ms, stamped), (entered, encode), result);
             });
             let leader = Leader { term: leadership.term, node_id: seat.node().0 };
             if raft.write(batch).responder(completion).with_leader(leader).await.is_err() {
@@ -289,7 +276,7 @@ impl Proposer {
                         ProposeError::NotLeader
                     };
                     let waiting = std::mem::take(&mut *self.waiting());
-                    refuse(waiting.into_iter().map(|(_, proposal)| proposal).collect(), why);
+                    refuse(waiting.into(), why);
                 }
             }
         }
@@ -304,7 +291,7 @@ impl Proposer {
             commands.push(proposal.command);
             table.extend(proposal.table);
             contents.extend(proposal.contents);
-            dones.push(proposal.done);
+            dones.push((proposal.arrived, proposal.done));
         }
         let commands = Bounded::new(commands).expect("take stops at the limit");
         let batch = command::Batch { stamps, commands };
@@ -312,6 +299,23 @@ impl Proposer {
         let section = batch.encode(self.spoken.cluster());
         let batch = Batch { commands: section.into(), table: table.into(), contents: Some(contents.into()) };
         (batch, Dones(dones))
+    }
+}
+
+/// Behind the pushes: at most as many parked leases as the entry brings messages.
+fn take_parked(taken: &mut Vec<Proposal>, waiters: &Waiters) {
+    let mut pushed: Vec<(QueueName, usize)> = Vec::new();
+    for proposal in taken.iter() {
+        for push in proposal.command.op.pushes() {
+            match pushed.iter_mut().find(|(queue, _)| *queue == push.queue) {
+                Some((_, count)) => *count += push.count as usize,
+                None => pushed.push((push.queue.clone(), push.count as usize)),
+            }
+        }
+    }
+    for (queue, count) in pushed {
+        let room = COMMANDS_COUNT_MAX - taken.len();
+        taken.extend(waiters.take(&queue, count.min(room)));
     }
 }
 
@@ -369,11 +373,11 @@ fn together(taken: Vec<Proposal>) -> Vec<Proposal> {
 }
 
 /// Those who wait for one entry. Dropped unanswered when Raft stops: then nobody knows.
-struct Dones(Vec<Done>);
+struct Dones(Vec<(Instant, Done)>);
 
 impl Drop for Dones {
     fn drop(&mut self) {
-        for done in self.0.drain(..) {
+        for (_, done) in self.0.drain(..) {
             done(Err(ProposeError::Unknown));
         }
     }
@@ -389,6 +393,7 @@ fn complete(
     mut dones: Dones,
     room: OwnedSemaphorePermit,
     (unconfirmed_ms, stamped): (u64, Instant),
+    (entered, encode): (Instant, Duration),
     result: ClientWriteResult<TypeConfig>,
 ) {
     drop(room);
@@ -397,15 +402,16 @@ fn complete(
             let applied = written.data;
             let since = Instant::now();
             assert_eq!(applied.replies.len(), dones.0.len(), "every command has one reply");
-            for (done, reply) in dones.0.drain(..).zip(applied.replies) {
+            for ((arrived, done), reply) in dones.0.drain(..).zip(applied.replies) {
                 let reading = applied.reading.clone();
                 let ms = applied.lease_clock_ms.saturating_add(unconfirmed_ms);
                 let lease_clock = LeaseClockAt { ms, at: stamped };
-                done(Ok(Committed { reply, lease_clock, since, _reading: reading }));
+                let wait = entered.saturating_duration_since(arrived);
+                done(Ok(Committed { reply, lease_clock, since, arrived, wait, encode, _reading: reading }));
             }
         }
         Err(ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_)) => {
-            for done in dones.0.drain(..) {
+            for (_, done) in dones.0.drain(..) {
                 done(Err(ProposeError::NotLeader));
             }
         }
@@ -435,9 +441,11 @@ mod tests {
             done_below: 1,
             opening: None,
             request: RequestHash::default(),
+            by: None,
         });
         let command = Command { session, op: Op::Push(push) };
-        Proposal { command, table: Vec::new(), contents: Vec::new(), done: Box::new(|_| {}) }
+        let done: Done = Box::new(|_| {});
+        Proposal { arrived: Instant::now(), command, table: Vec::new(), contents: Vec::new(), done }
     }
 
     fn order(proposals: Vec<Proposal>) -> Vec<(u128, u64)> {

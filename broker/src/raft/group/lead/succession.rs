@@ -33,7 +33,7 @@ const ATTEMPTS: u32 = 5;
 
 impl Consensus {
     /// A connection from `peer` has ended. If that was the leader, and it is gone, somebody else should lead.
-    pub(crate) fn peer_left(self: &Arc<Self>, peer: NodeId) {
+    pub(in crate::raft) fn peer_left(self: &Arc<Self>, peer: NodeId) {
         let leads = self.seat.known_leader() == Some(peer) && peer != self.me.credentials.node;
         if leads && !self.succeeding.swap(true, Ordering::AcqRel) {
             let this = Arc::clone(self);

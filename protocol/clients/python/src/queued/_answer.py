@@ -4,10 +4,10 @@ from enum import IntEnum
 from typing import Annotated, List, NamedTuple, Optional, Union
 
 from ._common import (
-    CodeNumber, ContentSpec, Cursor, DeadReason, Error, LeaderView, Levels, Missed, OnExpiry, OnFull, OnPoison, State,
-    When,
+    CodeNumber, ContentSpec, Cursor, DeadReason, Error, Grant, Grants, LeaderView, Levels, LogLevel, Missed, Note, OnExpiry, OnFull,
+    OnPoison, Principal, State, When,
 )  # fmt: skip
-from ._postcard import I64, U8, U16, U32, U64, U128, Address, Bytes8, Key, Max, Name, Queue
+from ._postcard import I64, U8, U16, U32, U64, U128, Address, Bytes8, Bytes10, Key, Max, Name, Queue
 
 
 class Stored(NamedTuple):
@@ -316,6 +316,14 @@ class SecretView(NamedTuple):
     rotation: Optional[RotationView]
 
 
+class LogView(NamedTuple):
+    """Which log lines a node writes."""
+
+    level: LogLevel
+    settings: LogLevel
+    left_ms: Optional[U64]
+
+
 class StatusView(NamedTuple):
     """A node about itself."""
 
@@ -344,6 +352,7 @@ class StatusView(NamedTuple):
     health: HealthView
     tls: TlsView
     secret: SecretView
+    log: LogView
 
 
 class StatusAnswer(NamedTuple):
@@ -662,10 +671,105 @@ class Forgotten(NamedTuple):
     value: bool
 
 
+class Log(NamedTuple):
+    value: LogView
+
+
+class StageTook(NamedTuple):
+    stage: Stage
+    us: U64
+
+
+class SlowRequest(NamedTuple):
+    """A request that took long."""
+
+    at_ms: U64
+    request: Annotated[str, Max(32)]
+    queue: Optional[Queue]
+    client: Annotated[str, Max(64)]
+    took_us: U64
+    code: Optional[CodeNumber]
+    stages: Annotated[List[StageTook], Max(16)]
+
+
+class SlowList(NamedTuple):
+    threshold_ms: U32
+    total: U64
+    requests: Annotated[List[SlowRequest], Max(128)]
+
+
+class SlowAnswer(NamedTuple):
+    value: SlowList
+
+
+class WhoamiView(NamedTuple):
+    """Who is asking."""
+
+    required: bool
+    principal: Optional[Principal]
+    key: Optional[Bytes10]
+    ends_ms: Optional[U64]
+    grants: Grants
+
+
+class WhoamiAnswer(NamedTuple):
+    value: WhoamiView
+
+
+class CanView(NamedTuple):
+    """Whether somebody may do something."""
+
+    name: Principal
+    by: Optional[Grant]
+    allowed: bool
+
+
+class CanAnswer(NamedTuple):
+    value: CanView
+
+
+class KeyView(NamedTuple):
+    """A key of a principal."""
+
+    id: Bytes10
+    made_ms: U64
+    ends_ms: Optional[U64]
+    used_ms: Optional[U64]
+    note: Note
+
+
+class PrincipalView(NamedTuple):
+    """Who may do what."""
+
+    name: Principal
+    number: U32
+    note: Note
+    disabled: bool
+    grants: Grants
+    keys: Annotated[List[KeyView], Max(8)]
+
+
+class PrincipalList(NamedTuple):
+    required: bool
+    version: U64
+    count: U32  # type: ignore[assignment]
+    admins: U32
+    principals: Annotated[List[PrincipalView], Max(16)]
+
+
+class PrincipalsAnswer(NamedTuple):
+    value: PrincipalList
+
+
+class AuthChanged(NamedTuple):
+    value: U64
+
+
 Answer = Union[
     Pushed, Delivered, SettledAnswer, Extended, Peeked, QueuesAnswer, Created, Count, StatusAnswer, Transferred, Closed,
     StatsAnswer, Member, Drained, Altered, Swept, EditedAnswer, Explained, Weighed, Level, TxnAnswer, SchedulesAnswer,
-    GroupsAnswer, HistoryView, Bound, ClientsAnswer, Rotation, Forgotten,
+    GroupsAnswer, HistoryView, Bound, ClientsAnswer, Rotation, Forgotten, Log, SlowAnswer, WhoamiAnswer, CanAnswer,
+    PrincipalsAnswer, AuthChanged,
 ]  # fmt: skip
 
 

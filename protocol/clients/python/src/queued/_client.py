@@ -1,6 +1,7 @@
 """The asyncio client."""
 
 import asyncio
+import os
 from typing import Any, AsyncIterator, List, Mapping, Optional, Sequence, Tuple, Type, Union
 
 from . import _answer, _common, _crc32c, _request
@@ -35,13 +36,15 @@ class Client:
         timeout: float = 5.0,
         name: Optional[str] = None,
         tls: Optional[Tls] = None,
+        token: "Optional[Union[str, os.PathLike[str]]]" = None,
     ) -> None:
         """``name`` is what the program calls itself, as ``billing/2.3``: ``queuectl cluster clients`` shows it.
 
-        With ``tls`` it speaks TLS, to those that are trusted and to nobody else.
+        With ``tls`` it speaks TLS, to those that are trusted and to nobody else. With ``token`` it logs in, over TLS or
+        loopback only: the text of a token, or the path of a file that holds one, which is read anew for each connection.
         """
         addresses = servers.split(",") if isinstance(servers, str) else list(servers)
-        self._core = Core([address.strip() for address in addresses if address.strip()], timeout, name, tls)
+        self._core = Core([address.strip() for address in addresses if address.strip()], timeout, name, tls, token)
         if not self._core.servers:
             raise ValueError("no server is named")
 

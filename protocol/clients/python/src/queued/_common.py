@@ -10,6 +10,16 @@ MAGIC = b"queued\r\n"
 Texts = Annotated[List[Tuple[Annotated[str, Max(4096)], Annotated[str, Max(4096)]]], Max(32)]
 
 
+class LogLevel(IntEnum):
+    """Lines of this weight and above are written."""
+
+    OFF = 0
+    ERROR = 1
+    WARN = 2
+    INFO = 3
+    DEBUG = 4
+
+
 class Code(IntEnum):
     """Why a request was refused; the table is in PROTOCOL.md, section Errors."""
 
@@ -58,8 +68,18 @@ class Code(IntEnum):
     STATES_DIFFER = 43
     SESSION_NOT_BOUND = 44
     NUMBER_REUSED = 45
+    AUTH_REQUIRED = 46
+    AUTH_FAILED = 47
+    DENIED = 48
+    KEY_ENDED = 49
+    PRINCIPAL_EXISTS = 50
+    PRINCIPAL_NOT_FOUND = 51
+    KEY_NOT_FOUND = 52
     TLS_REQUIRED = 53
+    AUTH_LIMIT = 54
     TLS_OFF = 55
+    AUTH_CHANGED = 56
+    LAST_ADMIN = 57
     NODE_REMOVED = 60
     QUORUM_AT_RISK = 61
     STORE_REFUSED = 62
@@ -85,7 +105,7 @@ CredentialBytes = Annotated[bytes, Max(1024)]
 
 
 class Login(NamedTuple):
-    """Who a client says that it is; nodes know no logins yet."""
+    """Who a client says that it is; it proves it afterwards."""
 
     key: Bytes10
     as_: Optional[Annotated[str, Max(64)]]
@@ -193,8 +213,61 @@ class Accepted(NamedTuple):
     index: Optional[U64]  # type: ignore[assignment]
 
 
-#: What a client says and hears; a fourth kind, Proof, only nodes send to each other.
-HelloMessage = Union[Hello, HelloRefused, Accepted]
+class Proof(NamedTuple):
+    """Only nodes send it to each other; it stands here for its number."""
+
+
+class Proven(NamedTuple):
+    """What shows that a client has its key, over this connection."""
+
+    proof: Bytes32
+    channel: Bytes32
+
+
+class LoginProof(NamedTuple):
+    """A client logs in."""
+
+    value: Proven
+
+
+class LoggedIn(NamedTuple):
+    """It is let in, by who knows that key."""
+
+    value: Bytes32
+
+
+#: What a client says and hears.
+HelloMessage = Union[Hello, HelloRefused, Accepted, Proof, LoginProof, LoggedIn]
+
+
+Verifier = NamedTuple("Verifier", [("stored", Bytes32), ("server", Bytes32)])
+
+
+class Verb(IntEnum):
+    """What may be done."""
+
+    PUSH = 0
+    TAKE = 1
+    LOOK = 2
+    READ = 3
+    REDRIVE = 4
+    MANAGE = 5
+    DESTROY = 6
+    FEED = 7
+    CLUSTER = 8
+    AUTH = 9
+
+
+class Grant(NamedTuple):
+    """Verbs, one bit each, and the queues that they are for."""
+
+    verbs: U16
+    pattern: Annotated[str, Max(140)]
+
+
+Grants = Annotated[List[Grant], Max(64)]
+Principal = Annotated[str, Max(64)]
+Note = Annotated[str, Max(256)]
 
 
 class ContentSpec(NamedTuple):

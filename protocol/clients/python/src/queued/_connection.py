@@ -1,12 +1,14 @@
 """One connection to a node: frames out, frames in, many requests in flight. Nothing is repeated here."""
 
 import asyncio
+import hashlib
+import ipaddress
 import os
 import ssl
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import _answer, _common, _crc32c, _frame, _postcard, _request, _tls
+from . import _answer, _auth, _common, _crc32c, _errors, _frame, _postcard, _request, _tls
 
 HANDSHAKE_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -59,6 +61,14 @@ def split_address(address: str) -> Tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _is_loopback(transport: asyncio.BaseTransport) -> bool:
+    peer = transport.get_extra_info("peername")
+    try:
+        return bool(peer) and ipaddress.ip_address(peer[0]).is_loopback
+    except ValueError:
+        return False
+
+
 class Connection(asyncio.Protocol):
     """A client's connection to one node."""
 
@@ -77,6 +87,9 @@ class Connection(asyncio.Protocol):
         self._silence = 0
         self._look: Optional[asyncio.TimerHandle] = None
         self._hello: "Optional[asyncio.Future[_common.Accepted]]" = loop.create_future()
+        self._login: "Optional[asyncio.Future[bytes]]" = None
+        self._logs_in = False
+        self._heard = b""
         self._left = False
         self.gone: Optional[Gone] = None
 
@@ -89,8 +102,10 @@ class Connection(asyncio.Protocol):
         timeout: float,
         credentials: bytes = b"",
         tls: Optional[_tls.Tls] = None,
+        token: Optional[_auth.Token] = None,
     ) -> "Connection":
-        """Dials ``address``, over TLS if ``tls`` says whom to trust, and shakes hands; ``credentials`` names the program.
+        """Dials ``address``, over TLS if ``tls`` says whom to trust, and shakes hands; ``credentials`` names the program,
+        and the key of ``token`` if there is one: then it logs in, over TLS or loopback only.
 
         Raises ``Untrusted``, ``NoTls``, ``HelloRefused``, ``Gone``, ``OSError`` or ``asyncio.TimeoutError``.
         """
@@ -111,19 +126,35 @@ class Connection(asyncio.Protocol):
                     _common.MAGIC, _common.Versions(VERSION, VERSION), cluster, _common.Client(session), credentials, 0,
                     int(time.time() * 1000), os.urandom(32),
                 )  # fmt: skip
-                header = bytes(_postcard.encode(_common.HelloMessage, hello))
-                self._send(_frame.pack(0, _frame.HELLO, header))
+                if token is not None and tls is None and not _is_loopback(transport):
+                    raise _errors.Incompatible("a token is shown over TLS or loopback only")
+                said = _frame.pack(0, _frame.HELLO, bytes(_postcard.encode(_common.HelloMessage, hello)))
+                self._send(said)
                 assert self._hello is not None
+                self._logs_in = token is not None
                 self.accepted = await self._hello
+                if token is not None:
+                    await self._log_in(token, said, transport.get_extra_info("ssl_object"))
             except BaseException:
-                if self._hello is not None:
-                    # Nobody waits for it any more.
-                    self._hello.cancel()
+                for waited in (self._hello, self._login):
+                    if waited is not None:
+                        # Nobody waits for it any more.
+                        waited.cancel()
                 self.fail(Gone("the handshake failed"))
                 raise
             return self
 
         return await asyncio.wait_for(dial(), timeout)
+
+    async def _log_in(self, token: _auth.Token, said: bytes, secure: Any) -> None:
+        certificate = None if secure is None else secure.getpeercert(binary_form=True)
+        channel = _auth.PLAIN_CHANNEL if certificate is None else hashlib.sha256(certificate).digest()
+        over = _auth.transcript(said, self._heard, channel)
+        login = _common.LoginProof(_common.Proven(token.prove(over), channel))
+        assert self._login is not None
+        self._send(_frame.pack(0, _frame.HELLO, bytes(_postcard.encode(_common.HelloMessage, login))))
+        if not token.knows(over, await self._login):
+            raise _errors.Incompatible("what answers does not know the key")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -145,6 +176,8 @@ class Connection(asyncio.Protocol):
                 size = _frame.size_of(buffer, at, most)
                 if end - at < size:
                     break
+                if self._hello is not None:
+                    self._heard = bytes(buffer[at : at + size])
                 self._on_frame(_frame.unpack(bytes(buffer[at : at + size])))
                 at += size
                 most = _frame.SIZE_MAX
@@ -157,6 +190,8 @@ class Connection(asyncio.Protocol):
         kind = unchecked.frame.kind
         if self._hello is not None:
             self._on_hello(unchecked.check())
+        elif self._login is not None:
+            self._on_login(unchecked.check())
         elif kind == _frame.RESPONSE and unchecked.frame.tail and self._gatherer.is_whole(unchecked.frame):
             self._on_contents(unchecked)
         elif kind == _frame.RESPONSE:
@@ -187,11 +222,28 @@ class Connection(asyncio.Protocol):
         if hello.done():
             return
         if isinstance(message, _common.Accepted):
+            if self._logs_in:
+                self._login = self._loop.create_future()
             hello.set_result(message)
         elif isinstance(message, _common.HelloRefused):
             hello.set_exception(HelloRefused(message.value))
         else:
             raise _frame.FrameError("the node did not answer the hello")
+
+    def _on_login(self, frame: _frame.Frame) -> None:
+        login, self._login = self._login, None
+        assert login is not None
+        if frame.kind != _frame.HELLO:
+            raise _frame.FrameError("the node did not answer the login")
+        message = _postcard.decode(_common.HelloMessage, frame.header)
+        if login.done():
+            return
+        if isinstance(message, _common.LoggedIn):
+            login.set_result(message.value)
+        elif isinstance(message, _common.HelloRefused):
+            login.set_exception(HelloRefused(message.value))
+        else:
+            raise _frame.FrameError("the node did not answer the login")
 
     def _on_contents(self, unchecked: _frame.Unchecked) -> None:
         """The contents are measured once, for their own checksums, and the checksum of the frame follows from those."""
@@ -303,10 +355,9 @@ class Connection(asyncio.Protocol):
         if transport is not None:
             transport.abort()
         waiting, self._waiting = self._waiting, {}
-        hello, self._hello = self._hello, None
         ended: "List[asyncio.Future[Any]]" = [*waiting.values(), *self._for_room]
-        if hello is not None:
-            ended.append(hello)
+        ended += [future for future in (self._hello, self._login) if future is not None]
+        self._hello = self._login = None
         for future in ended:
             if not future.done():
                 future.set_exception(self.gone)

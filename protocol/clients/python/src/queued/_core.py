@@ -1,9 +1,11 @@
 """What all requests of a client share: its servers, its session, and the acks that wait to be sent together."""
 
 import asyncio
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _answer, _common, _postcard, _request
+from ._auth import Token
 from ._connection import Connection, Gone, HelloRefused, NotSent, Reply, TimedOut
 from ._errors import Incompatible, OutcomeUnknown, QueuedError, Refused, Unavailable, Untrusted
 from ._pursuit import Pursuit, SessionOver
@@ -28,24 +30,33 @@ class Answered(NamedTuple):
     lease_clock_ms: int
 
 
-def credentials(name: Optional[str]) -> bytes:
-    """What a hello says of the program; a longer name is cut after 64 bytes."""
+def credentials(name: Optional[str], token: Optional[Token] = None) -> bytes:
+    """What a hello says of the program and of its login; a longer name is cut after 64 bytes."""
     if name is None:
         from . import __version__
 
         name = f"queued-client/{__version__}"
     name = name.encode()[:64].decode(errors="ignore")
-    return bytes(_postcard.encode(_common.Credentials, _common.Credentials(name, None)))
+    login = None if token is None else _common.Login(token.key, None)
+    return bytes(_postcard.encode(_common.Credentials, _common.Credentials(name, login)))
 
 
 class Core:
     """Follows the leader, and repeats what is safe."""
 
     def __init__(
-        self, servers: Sequence[str], timeout: float, name: Optional[str] = None, tls: Optional[Tls] = None
+        self,
+        servers: Sequence[str],
+        timeout: float,
+        name: Optional[str] = None,
+        tls: Optional[Tls] = None,
+        token: "Optional[Union[str, os.PathLike[str]]]" = None,
     ) -> None:
-        self.credentials = credentials(name)
+        self.name = name
         self.tls = tls
+        # A token that is none is found here; that of a file is read anew for each connection.
+        self.token_source = None if token is None else token
+        self.token()
         self.servers = list(servers)
         self.timeout = timeout
         self.cluster: Optional[int] = None
@@ -53,6 +64,14 @@ class Core:
         self._server = 0
         self._acks: "Dict[str, List[Tuple[Tuple[int, int], asyncio.Future[_answer.Settled]]]]" = {}
         self._tasks: "set[asyncio.Task[None]]" = set()
+
+    def token(self) -> Optional[Token]:
+        """As whom to log in. Raises ``OSError`` or ``ValueError``."""
+        return None if self.token_source is None else Token.of(self.token_source)
+
+    def credentials(self, token: Optional[Token]) -> bytes:
+        """What a hello says."""
+        return credentials(self.name, token)
 
     def server(self) -> str:
         """The server to ask when no leader is known."""
@@ -90,8 +109,10 @@ class Core:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
         try:
+            token = self.token()
+            said = self.credentials(token)
             connection = await Connection.open(
-                address, self.session.id, self.cluster, self.timeout, self.credentials, self.tls
+                address, self.session.id, self.cluster, self.timeout, said, self.tls, token
             )
         except (HelloRefused, NoTls) as refused:
             raise Incompatible(f"{address}: {refused}") from None

@@ -250,10 +250,11 @@ class Pursuit:
         """A new connection to ``address``, if it can be had."""
         asked = time.monotonic()
         try:
+            token = self.core.token()
+            said = self.core.credentials(token)
             connection = await Connection.open(
-                address, session.id, session.cluster, max(until - self.loop.time(), 0.001), self.core.credentials,
-                self.core.tls,
-            )  # fmt: skip
+                address, session.id, session.cluster, max(until - self.loop.time(), 0.001), said, self.core.tls, token
+            )
         except HelloRefused as refused:
             self.tried[address] = str(refused)
             if isinstance(refused.error.retry, _common.Never):
@@ -264,6 +265,9 @@ class Pursuit:
         except NoTls as no_tls:
             self.tried[address] = str(no_tls)
             self.unfit = Incompatible(f"{address}: {no_tls}")
+        except Incompatible as unfit:
+            self.tried[address] = str(unfit)
+            self.unfit = Incompatible(f"{address}: {unfit}")
         except Untrusted as untrusted:
             self.tried[address] = str(untrusted)
             self.unfit = Untrusted(f"{address}: {untrusted}")

@@ -3,7 +3,10 @@
 from enum import IntEnum
 from typing import Annotated, List, NamedTuple, Optional, Tuple, Union
 
-from ._common import ContentSpec, Cursor, DeadReason, Missed, OnExpiry, OnFull, OnPoison, State, When
+from ._common import (
+    ContentSpec, Cursor, DeadReason, Grants, LogLevel, Missed, Note, OnExpiry, OnFull, OnPoison, Principal, State, Verb,
+    Verifier, When,
+)  # fmt: skip
 from ._postcard import U8, U16, U32, U64, Address, Bytes10, Bytes16, Key, Max, Queue, QueueOrNone, constant
 
 Ids = Annotated[List[U64], Max(1000)]
@@ -421,20 +424,98 @@ class TlsForget(NamedTuple):
     value: U32
 
 
+class LogChoice(NamedTuple):
+    level: LogLevel
+    for_ms: U64
+
+
+class SetLog(NamedTuple):
+    value: Optional[LogChoice]
+
+
+class Slow(NamedTuple):
+    pass
+
+
+class Whoami(NamedTuple):
+    pass
+
+
+class Can(NamedTuple):
+    name: Optional[Principal]
+    verb: Verb
+    queue: Optional[Queue]
+
+
+class Principals(NamedTuple):
+    only: Optional[Principal]
+    after: Optional[Principal]
+
+
+class Require(NamedTuple):
+    value: bool
+
+
+class AddPrincipal(NamedTuple):
+    name: Principal
+    grants: Grants
+    note: Note
+
+
+class RemovePrincipal(NamedTuple):
+    value: Principal
+
+
+class GrantMore(NamedTuple):
+    name: Principal
+    grants: Grants
+
+
+class RevokeGrants(NamedTuple):
+    name: Principal
+    grants: Grants
+
+
+class Disable(NamedTuple):
+    name: Principal
+    disabled: bool
+
+
+class AddKey(NamedTuple):
+    name: Principal
+    key: Bytes10
+    verifier: Verifier
+    ttl_ms: Optional[U64]
+    note: Note
+    others_end_ms: Optional[U64]
+
+
+class RevokeKey(NamedTuple):
+    value: Bytes10
+
+
+class ChangeAuth(NamedTuple):
+    change: Union[
+        Require, AddPrincipal, RemovePrincipal, GrantMore, RevokeGrants, Disable, AddKey, RevokeKey
+    ]
+    force: bool
+    because: Note
+
+
 Request = Union[
     Push, Lease, Pop, Ack, Nack, Extend, Peek, Queues, CreateQueue, RemoveQueue, Sweep, Edit, Status, TransferLeader,
     CloseSession, Stats, ChangeMembers, Drain, AlterQueue, Explain, WeighGroup, RaiseLevel, Txn, SetSchedule,
     RemoveSchedule, Schedules, SaveCheckpoint, Groups, History, BindSession, Attend, Clients,
-    RotateSecret, TlsForget,
+    RotateSecret, TlsForget, SetLog, Slow, Whoami, Can, Principals, ChangeAuth,
 ]  # fmt: skip
 
 #: Requests that change something in the session: each has a number and counts once.
 NUMBERED = frozenset({
     Push, Lease, Pop, Ack, Nack, Extend, CreateQueue, RemoveQueue, Sweep, Edit, CloseSession, AlterQueue, WeighGroup,
-    Txn, SetSchedule, RemoveSchedule, SaveCheckpoint, BindSession,
+    Txn, SetSchedule, RemoveSchedule, SaveCheckpoint, BindSession, ChangeAuth,
 })  # fmt: skip
 #: Requests that change something and have no number: never repeated once they were sent.
-ONCE = frozenset({TransferLeader, ChangeMembers, Drain, RaiseLevel, RotateSecret, TlsForget})
+ONCE = frozenset({TransferLeader, ChangeMembers, Drain, RaiseLevel, RotateSecret, TlsForget, SetLog})
 
 
 class Stamp(NamedTuple):

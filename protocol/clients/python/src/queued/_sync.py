@@ -1,6 +1,7 @@
 """The client for programs without an event loop: one runs in a thread of its own."""
 
 import asyncio
+import os
 import threading
 from typing import Any, AsyncIterator, Coroutine, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
@@ -67,13 +68,14 @@ class SyncClient:
         timeout: float = 5.0,
         name: Optional[str] = None,
         tls: Optional[Tls] = None,
+        token: "Optional[Union[str, os.PathLike[str]]]" = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="queued-client", daemon=True)
         self._thread.start()
 
         async def make() -> Client:
-            return Client(servers, timeout=timeout, name=name, tls=tls)
+            return Client(servers, timeout=timeout, name=name, tls=tls, token=token)
 
         self._client = self.run(make())
 

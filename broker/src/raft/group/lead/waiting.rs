@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use queue_protocol::error::Error;
 use queue_protocol::names::{QueueName, SessionId};
 use tokio::time::Instant;
 
-use super::reply_to::ReplyTo;
+use super::proposer::{Committed, ProposeError};
 use crate::queue::Consumer;
 use crate::queue::command::{Command, Lease, Op};
 
@@ -26,10 +27,35 @@ pub(crate) struct Patience {
     pub(crate) linger: Duration,
 }
 
+/// How a wait ended.
+pub(crate) enum Waited {
+    /// It was proposed; what came of that.
+    Decided(Result<Committed, ProposeError>),
+    /// It found nothing; `index` is the entry that this was read behind.
+    Empty {
+        /// Raft index of the last entry that was applied.
+        index: u64,
+    },
+    /// It cannot be served now.
+    Failed(Error),
+    /// This node leads no more.
+    NotLeader,
+}
+
+/// Who waits: a request of a connection, and the way back to it. Dropped unanswered, nobody waits there any more.
+pub(crate) struct Asker {
+    /// The connection, by number.
+    pub(crate) connection: u64,
+    /// The request on it.
+    pub(crate) request_id: u64,
+    /// Takes the outcome back; called at most once.
+    pub(crate) answer: Box<dyn FnOnce(Waited) + Send>,
+}
+
 /// Where a lease is with its linger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Linger {
-    /// Nothing was there.
+    /// Nothing was there yet: the linger has not begun.
     Before,
     /// Something is there; at this time it is enough.
     Until(Instant),
@@ -40,10 +66,10 @@ pub(super) enum Linger {
 pub(super) struct Waiter {
     pub(super) command: Command,
     /// `None` once its connection is gone.
-    pub(super) reply: Option<ReplyTo>,
+    pub(super) asker: Option<Asker>,
     pub(super) patience: Patience,
     pub(super) linger: Linger,
-    /// Its wait has passed: it is answered at the next occasion.
+    /// Timed out; answered when its proposal in flight returns.
     pub(super) over: bool,
     pub(super) stage: Stage,
 }
@@ -81,7 +107,7 @@ impl Waiter {
 
     /// The connection that waits for it, and under which request.
     fn from(&self) -> Option<(u64, u64)> {
-        self.reply.as_ref().map(|reply| (reply.connection(), reply.request_id()))
+        self.asker.as_ref().map(|asker| (asker.connection, asker.request_id))
     }
 }
 
@@ -130,12 +156,12 @@ impl Inner {
     }
 
     /// Changes who waits for it, if anybody does; gives who did.
-    pub(super) fn set_reply(&mut self, id: u64, reply: Option<ReplyTo>) -> Option<ReplyTo> {
+    pub(super) fn set_asker(&mut self, id: u64, asker: Option<Asker>) -> Option<Asker> {
         let waiter = self.all.get_mut(&id).expect("replies are of waiters that exist");
         if let Some((connection, request_id)) = waiter.from() {
             self.by_connection.remove(&(connection, request_id, id));
         }
-        let before = std::mem::replace(&mut waiter.reply, reply);
+        let before = std::mem::replace(&mut waiter.asker, asker);
         if let Some((connection, request_id)) = waiter.from() {
             self.by_connection.insert((connection, request_id, id));
         }
@@ -228,11 +254,14 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use queue_protocol::bounded::Bounded;
-    use tokio::sync::mpsc;
 
     use super::*;
     use crate::queue::command::SessionStamp;
     use queue_protocol::request_hash::RequestHash;
+
+    fn asker(connection: u64, request_id: u64) -> Option<Asker> {
+        Some(Asker { connection, request_id, answer: Box::new(|_| {}) })
+    }
 
     /// A lease that is parked for request 1 of a connection.
     fn parked(connection: u64) -> Waiter {
@@ -244,11 +273,12 @@ mod tests {
             done_below: 1,
             opening: None,
             request: RequestHash::default(),
+            by: None,
         };
         let until = Instant::now();
         Waiter {
             command: Command { session: Some(stamp), op: Op::Lease(lease) },
-            reply: Some(ReplyTo::new(connection, 1, 0, mpsc::unbounded_channel().0)),
+            asker: asker(connection, 1),
             patience: Patience { until, linger: Duration::ZERO },
             linger: Linger::Before,
             over: false,
@@ -287,11 +317,11 @@ mod tests {
         assert_eq!(inner.of_connection(1, Some(1)), [first]);
         assert!(inner.of_connection(1, Some(2)).is_empty());
         inner.enter(second, Stage::Proposed);
-        assert!(inner.set_reply(second, None).is_some());
+        assert!(inner.set_asker(second, None).is_some());
         assert!(inner.of_connection(2, None).is_empty());
         inner.check();
-        let moved = inner.set_reply(first, Some(ReplyTo::new(3, 9, 0, mpsc::unbounded_channel().0)));
-        assert!(moved.is_some_and(|reply| reply.connection() == 1));
+        let moved = inner.set_asker(first, asker(3, 9));
+        assert!(moved.is_some_and(|asker| asker.connection == 1));
         assert_eq!((inner.of_connection(1, None), inner.of_connection(3, Some(9))), (vec![], vec![first]));
         inner.check();
     }

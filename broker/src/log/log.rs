@@ -22,10 +22,11 @@ use super::group::{Cursor, Group};
 use super::import::Import;
 use super::keeper::Keeper;
 use super::kept::purge_bound;
+use super::operation::{Operation, Said, What};
 use super::pool::{self, Pool};
 use super::recovery;
 use super::scan::Expected;
-use super::shared::{Operation, Phase, Shared, What};
+use super::shared::{Phase, Shared};
 use super::state::{Anchor, Floor, MaxByIndex, State};
 use super::writer::Writer;
 use super::{
@@ -131,13 +132,13 @@ impl Log {
         };
         if raw != committed {
             // what comes to lie at that index later must not count as committed
-            operations.push(Operation { number: 0, what: What::Commit(committed), done: None });
+            operations.push(Operation::unasked(0, Said::Commit(committed)));
         }
         if imports_from.is_some() {
-            let what = What::Retire(Retired { files: Vec::new(), imports_from });
-            operations.push(Operation { number: 0, what, done: None });
+            let retired = Retired { files: Vec::new(), imports_from };
+            operations.push(Operation::unasked(0, Said::Retire(retired)));
         }
-        operations.push(Operation { number: 0, what: What::Seal, done: None });
+        operations.push(Operation::unasked(0, Said::Seal));
         writer.write(operations).await?;
         let log = Self { _user: Arc::new(User(Arc::clone(&shared))), shared: Arc::clone(&shared) };
         Ok((log, writer, Keeper::new(shared), Recovered { torn_bytes: found.torn_bytes, epoch }))
@@ -177,11 +178,11 @@ impl Log {
         });
     }
 
-    /// The newest vote.
+    /// Keeps a vote; `done` is called when it is durable.
     pub fn save_vote(&self, vote: Vote, done: Done) {
         self.shared.submit(|accept| {
             accept.state.vote = Some(vote);
-            accept.push(What::Vote(vote), Some(done));
+            accept.push(Said::Vote(vote), Some(done));
         });
     }
 
@@ -232,7 +233,7 @@ impl Log {
                 accept.state.committed = keep;
             }
             accept.tail.truncate_after(keep.map(|keep| keep.index));
-            accept.push(What::Truncate(keep), Some(done));
+            accept.push(Said::Truncate(keep), Some(done));
         });
     }
 
@@ -242,7 +243,7 @@ impl Log {
             accept.generation += 1;
             accept.state.purged = Some(upto).max_by_index(accept.state.purged);
             accept.state.last = accept.state.last.max_by_index(accept.state.purged);
-            accept.push(What::Purge(upto), Some(done));
+            accept.push(Said::Purge(upto), Some(done));
         });
     }
 

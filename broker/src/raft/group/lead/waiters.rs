@@ -12,20 +12,23 @@
 //! no trace in the state and waits again.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::CLIENT_QUEUES_MAX;
 use queue_protocol::names::{QueueName, SessionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::reply_to::{Finished, ReplyTo};
-use super::waiting::{Inner, Linger, Patience, Stage, Waiter};
+use super::proposer::{Committed, Proposal, ProposeError};
+pub(crate) use super::waiting::{Asker, Patience, Waited};
+use super::waiting::{Inner, Linger, Stage, Waiter};
+use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};
-use crate::queue::State;
 use crate::queue::command::{Command, Lease};
 use crate::queue::reply::Outcome;
-use crate::raft::{Committed, Consensus, Parked, Proposal, ProposeError};
+use crate::queue::{KeyNumber, State};
+use crate::raft::Consensus;
 
 /// All that wait at this node.
 pub(crate) struct Waiters {
@@ -36,17 +39,17 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    pub(crate) fn new(consensus: &Arc<Consensus>) -> Arc<Self> {
+    pub(in crate::raft) fn new(consensus: Weak<Consensus>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             inner: Mutex::default(),
-            consensus: Arc::downgrade(consensus),
+            consensus,
             earlier: Notify::new(),
             this: this.clone(),
         })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.locked();
         if cfg!(debug_assertions) && inner.all.len() < 64 {
             inner.check();
         }
@@ -63,7 +66,7 @@ impl Waiters {
     }
 
     /// How many leases and pops a connection waits for, and on which queues: the first few by name.
-    pub(super) fn parked_of(&self, connection: u64) -> (usize, Vec<QueueName>) {
+    pub(crate) fn parked_of(&self, connection: u64) -> (usize, Vec<QueueName>) {
         let inner = self.inner();
         let mut queues = BTreeSet::new();
         let mut count = 0;
@@ -75,16 +78,26 @@ impl Waiters {
     }
 
     /// Takes a lease in that may wait. The caller has seen that this node leads and is ready.
-    pub(crate) fn arrive(self: &Arc<Self>, command: Command, patience: Patience, reply: ReplyTo) {
+    pub(crate) fn arrive(self: &Arc<Self>, command: Command, patience: Patience, asker: Asker) {
         let Some(consensus) = self.consensus.upgrade() else { return };
         let mut inner = self.inner();
         let (over, stage, linger) = (false, Stage::Closing, Linger::Before);
-        let waiter = Waiter { command, reply: Some(reply), patience, linger, over, stage };
+        let waiter = Waiter { command, asker: Some(asker), patience, linger, over, stage };
         if let Some(key) = waiter.key()
             && let Some(id) = inner.by_request.get(&key).copied()
         {
+            // A session that is not open yet has no owner; the key that waits tells who it is.
+            if key_of(&waiter.command) != key_of(&inner.all[&id].command) {
+                let stranger = waiter.asker;
+                drop(inner);
+                let what = "the session belongs to another principal";
+                if let Some(asker) = stranger {
+                    (asker.answer)(Waited::Failed(Error::refused(ErrorCode::Denied, what)));
+                }
+                return;
+            }
             // The same request over another connection: its answer goes there.
-            let _nobody_waits_there = inner.set_reply(id, waiter.reply);
+            let _nobody_waits_there = inner.set_asker(id, waiter.asker);
             let known = inner.all.get_mut(&id).expect("the index names waiters that exist");
             let before = known.due();
             known.patience = patience;
@@ -100,10 +113,10 @@ impl Waiters {
         let id = inner.insert(waiter);
         if consensus.ready().is_none() {
             // Leadership went in between; who dismissed the others did not see this one.
-            let reply = inner.remove(id).and_then(|waiter| waiter.reply);
+            let asker = inner.remove(id).and_then(|waiter| waiter.asker);
             drop(inner);
-            if let Some(reply) = reply {
-                reply.finish(Finished::NotLeader);
+            if let Some(asker) = asker {
+                (asker.answer)(Waited::NotLeader);
             }
             return;
         }
@@ -141,7 +154,7 @@ impl Waiters {
                 this.decided(id, result);
             }
         });
-        Proposal { command, table: Vec::new(), contents: Vec::new(), done }
+        Proposal { arrived: Instant::now(), command, table: Vec::new(), contents: Vec::new(), done }
     }
 
     /// The proposal of `id` has an outcome.
@@ -151,17 +164,17 @@ impl Waiters {
             matches!(&result, Ok(Committed { reply, .. }) if matches!(reply.result, Ok(Outcome::Nothing)));
         if nothing {
             let Some(waiter) = inner.all.get(&id) else { return };
-            if !waiter.over && waiter.reply.is_some() {
+            if !waiter.over && waiter.asker.is_some() {
                 if let Some(consensus) = self.consensus.upgrade()
                     && consensus.ready().is_some()
                 {
                     return self.wait_or_propose(&consensus, inner, id);
                 }
                 // Its wait is not over, but it is over here.
-                let reply = inner.remove(id).and_then(|waiter| waiter.reply);
+                let asker = inner.remove(id).and_then(|waiter| waiter.asker);
                 drop(inner);
-                if let Some(reply) = reply {
-                    reply.finish(Finished::NotLeader);
+                if let Some(asker) = asker {
+                    (asker.answer)(Waited::NotLeader);
                 }
                 return;
             }
@@ -170,8 +183,8 @@ impl Waiters {
         let Some(waiter) = inner.remove(id) else { return };
         drop(inner);
         let queues = waiter.lease().queues.to_vec();
-        if let Some(reply) = waiter.reply {
-            reply.finish(Finished::of(result));
+        if let Some(asker) = waiter.asker {
+            (asker.answer)(Waited::Decided(result));
         }
         if served {
             // It may have taken less than was set aside for it: what is left is for the next.
@@ -223,6 +236,29 @@ impl Waiters {
         }
     }
 
+    /// Up to `count` leases that wait for `queue`, oldest first; from now on they are proposed. Asked while an entry is put
+    /// together.
+    pub(super) fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal> {
+        let Some(consensus) = self.consensus.upgrade() else { return Vec::new() };
+        if consensus.refuse_lease().is_some() {
+            return Vec::new();
+        }
+        let mut inner = self.inner();
+        if !inner.by_queue.contains_key(queue) {
+            return Vec::new();
+        }
+        let consumer = consensus.read(|state, _| state.consumer(queue));
+        // Those that linger are looked at when the push is applied.
+        let lingers = |id: &u64| !inner.all[id].patience.linger.is_zero();
+        let ids: Vec<u64> = inner.of_queue(queue, consumer).filter(|id| !lingers(id)).take(count).collect();
+        ids.into_iter()
+            .map(|id| {
+                inner.enter(id, Stage::Proposed);
+                self.proposal(&inner, id)
+            })
+            .collect()
+    }
+
     /// A connection is gone: what waits for it is dropped, what is proposed is remembered until it is decided.
     pub(crate) fn disconnected(&self, connection: u64) {
         if mutants::on(Mutant::ParkedOutlivesItsConnection) {
@@ -231,6 +267,19 @@ impl Waiters {
         let mut inner = self.inner();
         for id in inner.of_connection(connection, None) {
             self.forget(&mut inner, id);
+        }
+    }
+
+    /// Those that wait at a connection are refused; what is proposed is answered when it is decided.
+    pub(crate) fn refused(&self, connection: u64, why: &Error) {
+        let mut inner = self.inner();
+        let ids = inner.of_connection(connection, None);
+        let waiting = ids.into_iter().filter(|id| inner.all[id].stage != Stage::Proposed);
+        let waiting: Vec<u64> = waiting.collect();
+        let gone: Vec<_> = waiting.into_iter().filter_map(|id| inner.remove(id)).collect();
+        drop(inner);
+        for asker in gone.into_iter().filter_map(|waiter| waiter.asker) {
+            (asker.answer)(Waited::Failed(why.clone()));
         }
     }
 
@@ -244,7 +293,7 @@ impl Waiters {
 
     fn forget(&self, inner: &mut Inner, id: u64) {
         if inner.all[&id].stage == Stage::Proposed {
-            inner.set_reply(id, None);
+            inner.set_asker(id, None);
         } else {
             inner.remove(id);
         }
@@ -261,8 +310,8 @@ impl Waiters {
             .collect();
         let gone: Vec<_> = waiting.into_iter().filter_map(|id| inner.remove(id)).collect();
         drop(inner);
-        for reply in gone.into_iter().filter_map(|waiter| waiter.reply) {
-            reply.finish(Finished::NotLeader);
+        for asker in gone.into_iter().filter_map(|waiter| waiter.asker) {
+            (asker.answer)(Waited::NotLeader);
         }
     }
 
@@ -342,17 +391,22 @@ impl Waiters {
                 consensus.propose(proposal);
             }
             result => {
-                let reply = inner.remove(id).and_then(|waiter| waiter.reply);
+                let asker = inner.remove(id).and_then(|waiter| waiter.asker);
                 drop(inner);
-                if let Some(reply) = reply {
-                    reply.finish(match result {
-                        Ok(index) => Finished::Empty { index },
-                        Err(error) => Finished::Failed(error),
+                if let Some(asker) = asker {
+                    (asker.answer)(match result {
+                        Ok(index) => Waited::Empty { index },
+                        Err(error) => Waited::Failed(error),
                     });
                 }
             }
         }
     }
+}
+
+/// The key of who sent it.
+fn key_of(command: &Command) -> Option<KeyNumber> {
+    Some(command.session?.by?.key)
 }
 
 /// Messages in the queue that has the most for it.
@@ -368,27 +422,4 @@ fn names_a_queue(state: &State, lease: &Lease) -> bool {
 /// Proposing gives messages, or a refusal because no queue of that name exists.
 fn worth_proposing(state: &State, lease: &Lease, session: Option<SessionId>) -> bool {
     most_available(state, lease, session) > 0 || !names_a_queue(state, lease)
-}
-
-impl Parked for Waiters {
-    fn take(&self, queue: &QueueName, count: usize) -> Vec<Proposal> {
-        let Some(consensus) = self.consensus.upgrade() else { return Vec::new() };
-        if consensus.refuse_lease().is_some() {
-            return Vec::new();
-        }
-        let mut inner = self.inner();
-        if !inner.by_queue.contains_key(queue) {
-            return Vec::new();
-        }
-        let consumer = consensus.read(|state, _| state.consumer(queue));
-        // Those that linger are looked at when the push is applied.
-        let lingers = |id: &u64| !inner.all[id].patience.linger.is_zero();
-        let ids: Vec<u64> = inner.of_queue(queue, consumer).filter(|id| !lingers(id)).take(count).collect();
-        ids.into_iter()
-            .map(|id| {
-                inner.enter(id, Stage::Proposed);
-                self.proposal(&inner, id)
-            })
-            .collect()
-    }
 }
