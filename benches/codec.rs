@@ -26,7 +26,7 @@ fn push(count: usize, content: &Bytes) -> Call {
     let messages = Bounded::new(vec![message; count]).expect("no more than a push holds");
     let push = Push { queue: queue(), create: false, atomic: false, messages };
     let stamp = Some(Stamp { number: 1_000_000, done_below: 999_000, index: 900_000_000 });
-    Call { stamp, timeout_ms: 5_000, request: Request::Push(push) }
+    Call::new(stamp, 5_000, Request::Push(push))
 }
 
 fn deliveries(count: u64, content: &Bytes) -> Response {

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorCode};
 use crate::limits::{FRAME_HEADER_SIZE, HEADER_SIZE_MAX, HELLO_FRAME_SIZE_MAX, TAIL_SIZE_MAX};
-use crate::peer::{PeerRequest, PeerResponse};
+use crate::peer::{PeerCall, PeerResponse};
 use crate::request::Call;
 use crate::response::Response;
 
@@ -56,7 +56,7 @@ pub enum FrameKind {
     Request = 2,
     /// A node answers a client; header: [`Response`].
     Response = 3,
-    /// A node asks another; header: [`PeerRequest`].
+    /// A node asks another; header: [`PeerCall`].
     PeerRequest = 4,
     /// A node answers another; header: [`PeerResponse`].
     PeerResponse = 5,
@@ -159,7 +159,7 @@ impl Message for Call {
 impl Message for Response {
     const KIND: FrameKind = FrameKind::Response;
 }
-impl Message for PeerRequest {
+impl Message for PeerCall {
     const KIND: FrameKind = FrameKind::PeerRequest;
 }
 impl Message for PeerResponse {

@@ -122,9 +122,8 @@ text!(Key, "key");
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $format:literal) => {
-        $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-        #[serde(transparent)]
+        $(#[$doc])*
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -154,9 +153,22 @@ number!(
     SessionId(u128), "{:032x}"
 );
 number!(
-    /// A broker process as Raft numbers it; given by the log, never reused.
+    /// A broker process as Raft numbers it; given by the log, never reused. Below 2^32: a larger one does not decode.
+    #[serde(try_from = "u64")]
     NodeId(u64), "{}"
 );
+
+/// A number that no node has: records of the log keep 4 bytes for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not the number of a node: these are below 2^32")]
+pub struct BadNodeId(pub u64);
+
+impl TryFrom<u64> for NodeId {
+    type Error = BadNodeId;
+    fn try_from(number: u64) -> Result<Self, BadNodeId> {
+        u32::try_from(number).map(|_| Self(number)).map_err(|_| BadNodeId(number))
+    }
+}
 number!(
     /// A cluster, chosen at random by `queued init`.
     ClusterId(u128), "{:032x}"

@@ -92,6 +92,22 @@ pub enum PeerRequest {
     AskSecret(AskSecret),
 }
 
+/// A peer request and what surrounds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCall {
+    /// Reserved: the Raft group that it is about. Must be 0; anything else ends the connection.
+    pub group: u32,
+    /// What is asked.
+    pub request: PeerRequest,
+}
+
+impl From<PeerRequest> for PeerCall {
+    /// About the one group that there is.
+    fn from(request: PeerRequest) -> Self {
+        Self { group: 0, request }
+    }
+}
+
 /// Which secret a member lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskSecret {

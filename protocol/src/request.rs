@@ -23,8 +23,32 @@ pub struct Call {
     pub stamp: Option<Stamp>,
     /// How long the client still waits, in milliseconds, the request's own `wait_ms` included.
     pub timeout_ms: u32,
+    /// Reserved: for whom a gateway asks. Must be none; anything else is refused (`not_permitted`).
+    pub on_behalf_of: Option<OnBehalfOf>,
+    /// Reserved: the Raft group that is asked. Must be 0; anything else is refused (`bad_request`).
+    pub group: u32,
     /// What is asked.
     pub request: Request,
+}
+
+impl Call {
+    /// A call for the client of the connection itself, to the one group that there is.
+    pub fn new(stamp: Option<Stamp>, timeout_ms: u32, request: Request) -> Self {
+        Self { stamp, timeout_ms, on_behalf_of: None, group: 0, request }
+    }
+}
+
+/// For whom a gateway asks over a connection of its own. Reserved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnBehalfOf {
+    /// The session of that client, little-endian.
+    pub session: [u8; 16],
+    /// Its principal, by number.
+    pub principal: u32,
+    /// The id of the key that it showed.
+    pub key: [u8; 10],
+    /// Where it comes from, as text.
+    pub from: Text<64>,
 }
 
 /// The place of a request in its session (Ongaro's dissertation §6.3, for many requests in flight).

@@ -17,7 +17,7 @@ use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
-use queue_protocol::peer::PeerRequest;
+use queue_protocol::peer::{PeerCall, PeerRequest};
 use queue_protocol::proof::{PLAIN, Secret, Told};
 use queue_protocol::request::{Call, Request};
 use queue_protocol::response::{Age, Answer, At, Response};
@@ -94,7 +94,7 @@ async fn open() -> (Arc<Connection>, Node<DuplexStream>) {
 }
 
 fn stats() -> Call {
-    Call { stamp: None, timeout_ms: 1, request: Request::Stats }
+    Call::new(None, 1, Request::Stats)
 }
 
 fn answer(id: u64) -> OutFrame {
@@ -247,7 +247,10 @@ async fn what_a_node_must_not_send_ends_the_connection() {
     let undecodable = OutFrame { kind: FrameKind::Response, ..hello_again.clone() };
     for (frame, expected) in [
         (OutFrame::new(1, &stats(), Vec::new()), unexpected(FrameKind::Request)),
-        (OutFrame::new(1, &PeerRequest::SnapshotEnd, Vec::new()), unexpected(FrameKind::PeerRequest)),
+        (
+            OutFrame::new(1, &PeerCall::from(PeerRequest::SnapshotEnd), Vec::new()),
+            unexpected(FrameKind::PeerRequest),
+        ),
         (hello_again, unexpected(FrameKind::Hello)),
         (OutFrame::bare(1, FrameKind::Pong), unexpected(FrameKind::Pong)),
         (undecodable, FrameError::Message(FrameKind::Response)),

@@ -18,7 +18,7 @@ fn open() -> FrameCodec {
 }
 
 fn request(id: u64, tail: Vec<Bytes>) -> OutFrame {
-    OutFrame::new(id, &Call { stamp: None, timeout_ms: 1, request: Request::Status }, tail)
+    OutFrame::new(id, &Call::new(None, 1, Request::Status), tail)
 }
 
 fn received(frame: &OutFrame) -> Frame {
@@ -83,7 +83,7 @@ fn a_header_or_tail_beyond_its_limit_is_not_sent() {
     let big = request(1, vec![piece(1, TAIL_SIZE_MAX), piece(1, 1)]);
     let mut outbox = Outbox::new();
     assert!(matches!(outbox.push(&big), Err(FrameError::TooBig { .. })));
-    let call = Call { stamp: None, timeout_ms: 1, request: Request::Status };
+    let call = Call::new(None, 1, Request::Status);
     assert!(matches!(outbox.push_message(1, &call, &big.tail), Err(FrameError::TooBig { .. })));
     assert!(outbox.is_empty());
     let header = piece(0, HEADER_SIZE_MAX + 1);

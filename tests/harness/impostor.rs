@@ -16,7 +16,7 @@ use queue_protocol::handshake::{HandshakeError, Peer, peer_handshake};
 use queue_protocol::hello::{Hello, HelloRole, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::ClusterId;
-use queue_protocol::peer::{PeerRequest, PeerResponse};
+use queue_protocol::peer::{PeerCall, PeerRequest, PeerResponse};
 use queue_protocol::proof::{Certificate, Facts, Identity, Secret, Signature, Told, Transcript};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
@@ -137,8 +137,16 @@ impl Line {
     /// # Errors
     /// The node has ended the connection, or did not answer in time.
     pub async fn ask(&mut self, request: &PeerRequest, tail: Vec<Bytes>) -> Result<PeerResponse, String> {
+        self.call(&request.clone().into(), tail).await
+    }
+
+    /// Asks with all that surrounds a request.
+    ///
+    /// # Errors
+    /// As [`Line::ask`].
+    pub async fn call(&mut self, call: &PeerCall, tail: Vec<Bytes>) -> Result<PeerResponse, String> {
         let mut outbox = Outbox::new();
-        outbox.push(&OutFrame::new(self.next_id, request, tail)).expect("it is within the limits");
+        outbox.push(&OutFrame::new(self.next_id, call, tail)).expect("it is within the limits");
         self.next_id += 1;
         outbox.write_to(&mut self.writer).await.map_err(|error| error.to_string())?;
         let answer = timeout(LIMIT, self.reader.next()).await.map_err(|_| "no answer in time".to_owned())?;

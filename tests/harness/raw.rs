@@ -67,5 +67,5 @@ pub async fn call_with(
     tail: &[Bytes],
 ) -> Result<(Response, Bytes), CallError> {
     let timeout_ms = u32::try_from(TIMEOUT.as_millis()).expect("10 s");
-    connection.call(&Call { stamp, timeout_ms, request }, tail, Instant::now() + TIMEOUT).await
+    connection.call(&Call::new(stamp, timeout_ms, request), tail, Instant::now() + TIMEOUT).await
 }

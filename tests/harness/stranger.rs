@@ -42,7 +42,7 @@ pub fn raise_descriptors() {
 
 /// The frame of a request.
 pub fn request(id: u64, stamp: Option<Stamp>, request: Request, tail: Vec<Bytes>) -> OutFrame {
-    OutFrame::new(id, &Call { stamp, timeout_ms: 30_000, request }, tail)
+    OutFrame::new(id, &Call::new(stamp, 30_000, request), tail)
 }
 
 /// The frame of a push of one message to the queue `name`, which it makes; its id is the number of its stamp.

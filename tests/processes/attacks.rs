@@ -14,8 +14,8 @@ use queue_protocol::hello::PeerId;
 use queue_protocol::level::Levels;
 use queue_protocol::names::{NodeId, StoreId};
 use queue_protocol::peer::{
-    Append, AskVote, EntryKind, EntrySpec, Heartbeat, LogId, PeerPing, PeerRequest, SnapshotBegin, Transfer,
-    Vote,
+    Append, AskVote, EntryKind, EntrySpec, Heartbeat, LogId, PeerCall, PeerPing, PeerRequest, SnapshotBegin,
+    Transfer, Vote,
 };
 use queue_protocol::proof::{Facts, Secret};
 use tokio::io::AsyncReadExt as _;
@@ -142,6 +142,13 @@ async fn a_term_that_no_election_reaches_ends_its_connection_and_one_that_might_
         let _ = line.ask(&frame(node, term), Vec::new()).await;
         commits(&cluster, &format!("{name} of the highest term that it may carry")).await;
     }
+    for (name, _, frame) in NAMED {
+        let request = frame(node, own().await);
+        let mut line = thief.dial(target).await.expect("it has all that a member has");
+        let ended = line.call(&PeerCall { group: 1, request }, Vec::new()).await.expect_err("it was heard");
+        assert!(ended.contains("ended") || ended.contains("reset"), "{name} about another group: {ended}");
+    }
+    assert!(cluster.log_of(0).contains("it asks about group 1"), "{}", cluster.log_of(0));
     let mut line = thief.dial(cluster.address(1)).await.expect("it has all that a member has");
     let of_another = NAMED[3].2(NodeId(1), cluster.status(1).await.expect("it answers").term + 1);
     assert!(line.ask(&of_another, Vec::new()).await.is_err(), "it stands for somebody else");

@@ -9,12 +9,15 @@ use harness::program::{Running, queued, run};
 use harness::stranger::{self, Stranger};
 use harness::terminal::Terminal;
 use harness::{LIMIT, free_port, until};
-use queue_protocol::error::{Error, ErrorCode};
+use queue_protocol::bounded::Text;
+use queue_protocol::error::{Applied, Error, ErrorCode};
 use queue_protocol::frame::{Frame, FrameKind, Message, OutFrame};
 use queue_protocol::hello::{Hello, HelloMessage, HelloRole, PeerId, Versions};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
 use queue_protocol::proof::{Facts, Proof};
+use queue_protocol::request::{Call, OnBehalfOf};
+use queue_protocol::requests::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -163,6 +166,31 @@ async fn a_content_that_changed_on_its_way_is_refused_and_nothing_of_it_is_store
     let whole = stranger::push(stranger.stamp(2, 1), "jobs", b"whole");
     stranger.ask(whole).await.expect("it is answered").result.expect("it is stored");
     assert_eq!(cluster.ctl(&["pop", "jobs", "-n", "9"]).await.expect(0).stdout, "whole\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reserved_in_a_call_is_refused_when_it_is_used_and_nothing_is_done() {
+    let cluster = Cluster::start_with(1, &[]).await;
+    cluster.ctl(&["queue", "create", "jobs"]).await.expect(0);
+    let mut stranger = Stranger::greet(cluster.address(0)).await.expect("it is let in");
+    let other = OnBehalfOf { session: [7; 16], principal: 1, key: [7; 10], from: Text::cut("10.0.0.7:1") };
+    let push = stranger::push(stranger.stamp(1, 1), "jobs", b"body");
+    let call = push.message::<Call>().expect("it was made of one");
+    let reserved = [
+        (Call { group: 1, ..call.clone() }, ErrorCode::BadRequest),
+        (Call { group: u32::MAX, ..call.clone() }, ErrorCode::BadRequest),
+        (Call { on_behalf_of: Some(other.clone()), ..call }, ErrorCode::NotPermitted),
+        (Call { group: 1, ..Call::new(None, 1, Request::Status) }, ErrorCode::BadRequest),
+        (Call { on_behalf_of: Some(other), ..Call::new(None, 1, Request::Status) }, ErrorCode::NotPermitted),
+    ];
+    for (call, code) in reserved {
+        let tail = if call.stamp.is_some() { push.tail.clone() } else { Vec::new() };
+        let answer = stranger.ask(OutFrame::new(2, &call, tail)).await.expect("it is answered");
+        let refused = answer.result.expect_err("it is refused");
+        assert_eq!((refused.code, refused.applied), (code, Applied::No), "{call:?}");
+    }
+    stranger.ask(push).await.expect("it is served on").result.expect("it is stored, under the same number");
+    assert_eq!(cluster.ctl(&["pop", "jobs", "-n", "9"]).await.expect(0).stdout, "body\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

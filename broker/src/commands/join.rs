@@ -25,7 +25,7 @@ pub(super) struct JoinArgs {
     learner: bool,
     /// Vote instead of this member, by number, which is removed in the same change
     #[arg(long, requires = "at", value_name = "ID")]
-    replace: Option<u64>,
+    replace: Option<u32>,
     /// The cluster's secret: the file SECRET of the data directory of one of its nodes
     #[arg(long, value_name = "FILE", value_parser = credential::file)]
     secret_file: PathBuf,
@@ -44,7 +44,7 @@ pub(super) fn run(args: &JoinArgs) -> Result<(), Failure> {
     let options = &config.node;
     let way = match &args.at {
         Some(at) => {
-            let instead = args.replace.map(|node| Standing::InsteadOf(NodeId(node)));
+            let instead = args.replace.map(|node| Standing::InsteadOf(NodeId(node.into())));
             let learner = args.learner.then_some(Standing::Learner);
             say(&format!(
                 "joining through {at}: waiting for its cluster to take this node in, for 30 s at most while it cannot be asked"

@@ -11,7 +11,7 @@ use super::format::entry::{
     EntryHead, HEAD_SIZE, PREFIX_SIZE, ROW_SIZE, SPARSE_ROW_SIZE, put_rows, put_sparse_rows,
 };
 use super::format::footer::Row;
-use super::format::record::{HEADER_SIZE, Header, Kind, VERSION};
+use super::format::record::{GROUP, HEADER_SIZE, Header, Kind, VERSION};
 use super::format::{block_up, record_up, u32_of, u64_of, usize_of};
 use super::scan::Expected;
 use crate::fs::{DiskResult, File};
@@ -61,6 +61,7 @@ impl Cursor {
             flags,
             check,
             id,
+            group: GROUP,
         };
         let (bytes, crc) = header.encode(self.salt);
         self.pass(&bytes, Expected { sequence: self.next.sequence + 1, chain: crc });

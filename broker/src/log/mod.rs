@@ -161,9 +161,10 @@ pub enum LogError {
         /// What is wrong, with the Raft index if known.
         what: String,
     },
-    /// A record that was durable is of a layout that another program writes.
+    /// A record that was durable is of a layout that another program writes, or of a Raft group that is not here.
     #[error(
-        "{} holds a record of kind {kind}, version {version}, at offset {offset}, which this program does not know",
+        "{} holds a record of kind {kind}, version {version}, group {group}, at offset {offset}, which this program \
+         does not know",
         path.display()
     )]
     Unknown {
@@ -175,6 +176,8 @@ pub enum LogError {
         kind: u8,
         /// The version of its layout.
         version: u8,
+        /// The Raft group that it belongs to.
+        group: u32,
     },
     /// A content that should be here is not.
     #[error("no body {ordinal} of entry {index}")]

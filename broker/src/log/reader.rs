@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::format::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::format::file_id::FileId;
 use super::format::footer::{ROW_SIZE, Row, decode_rows};
-use super::format::record::{HEADER_SIZE, Header, Kind, VERSION};
+use super::format::record::{GROUP, HEADER_SIZE, Header, Kind, VERSION};
 use super::format::usize_of;
 use super::scan::Scan;
 use super::segment::{Pin, Segment};
@@ -209,7 +209,7 @@ impl Reader {
             Some((header, _))
                 if header.size == spot.row.size
                     && header.id.index == spot.row.index
-                    && header.version == VERSION
+                    && (header.version, header.group) == (VERSION, GROUP)
                     && matches!(Kind::from_number(header.kind), Some(Kind::Entry | Kind::SparseEntry)) =>
             {
                 Ok(header)

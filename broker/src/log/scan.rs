@@ -117,7 +117,7 @@ impl Scan {
     /// The expected record after `end`, if it is there and whole.
     ///
     /// # Errors
-    /// Also if it is there, but of a kind or version unknown here: that is no reason to cut it off.
+    /// Also if it is there, but of a kind, version or group unknown here: that is no reason to cut it off.
     pub(crate) fn next(&mut self, end: u64, expected: Expected) -> Result<Option<Found>, LogError> {
         for offset in self.places(end) {
             let Some((header, crc)) = self.header_at(offset)? else { continue };
@@ -157,10 +157,17 @@ impl Scan {
     }
 
     /// The footer in the last block, if there is a whole one of this file. Its table is not looked at.
-    pub(crate) fn footer(&mut self) -> DiskResult<Option<(Found, Footer)>> {
+    ///
+    /// # Errors
+    /// As [`Scan::next`].
+    pub(crate) fn footer(&mut self) -> Result<Option<(Found, Footer)>, LogError> {
         let offset = self.footer_offset();
         let Some((header, crc)) = self.header_at(offset)? else { return Ok(None) };
-        let Ok(found) = self.record(offset, header, crc)? else { return Ok(None) };
+        let found = match self.record(offset, header, crc)? {
+            Ok(found) => found,
+            Err(Flaw::Damaged(_)) => return Ok(None),
+            Err(Flaw::Unknown) => return Err(self.unknown(offset, &header)),
+        };
         Ok(match found.payload {
             Payload::Footer(footer) if footer.file == self.id => Some((found, footer)),
             _ => None,
@@ -168,7 +175,7 @@ impl Scan {
     }
 
     fn unknown(&self, offset: u64, header: &Header) -> LogError {
-        let Header { kind, version, .. } = *header;
-        LogError::Unknown { path: self.path.clone(), offset, kind, version }
+        let Header { kind, version, group, .. } = *header;
+        LogError::Unknown { path: self.path.clone(), offset, kind, version, group }
     }
 }

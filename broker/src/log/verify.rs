@@ -414,8 +414,10 @@ fn push_error(report: &mut Report, error: LogError) -> Result<(), LogError> {
             report.findings.push(finding(&path, offset, None, &what));
             Ok(())
         }
-        LogError::Unknown { path, offset, kind, version } => {
-            let what = format!("a record of kind {kind}, version {version} is not known to this program");
+        LogError::Unknown { path, offset, kind, version, group } => {
+            let what = format!(
+                "a record of kind {kind}, version {version}, group {group} is not known to this program"
+            );
             report.findings.push(finding(&path, offset, None, &what));
             Ok(())
         }

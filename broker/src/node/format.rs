@@ -377,7 +377,7 @@ async fn ask(
 
 async fn ask_once(mut stream: PeerStream, join: &Join) -> std::io::Result<Result<Joined, Error>> {
     let request = PeerRequest::Join(join.clone());
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, stream.ask(&request)).await;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, stream.ask(request)).await;
     match answer.map_err(|_| std::io::ErrorKind::TimedOut)?? {
         PeerResponse::Joined(joined) => Ok(Ok(Joined { sealed: stream.unsealed(joined.sealed), ..joined })),
         PeerResponse::Failed(error) => Ok(Err(error)),

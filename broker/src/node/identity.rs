@@ -259,7 +259,9 @@ fn decode(bytes: &[u8]) -> Result<(Identity, u32), Wrong> {
     let revision = rest.get_u32_le();
     let cluster = ClusterId(rest.get_u128_le());
     let store = StoreId(rest.get_u128_le());
-    let node = NodeId(rest.get_u64_le());
+    let Ok(node) = NodeId::try_from(rest.get_u64_le()) else {
+        return corrupt(48, "no node has such a number");
+    };
     let name_size = usize::from(rest.get_u8());
     let flags = rest.get_u8();
     let draft = rest.get_u16_le();

@@ -9,7 +9,7 @@ use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
+use queue_protocol::peer::{Invite, PeerCall, PeerRequest, PeerResponse};
 use queue_protocol::proof::Told;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -90,7 +90,9 @@ async fn take_invitation(
     writer: &mut WriteHalf<Box<dyn Stream>>,
 ) -> Option<Invite> {
     let frame = reader.next().await.ok()??;
-    let PeerRequest::Invite(invite) = frame.message().ok()? else { return None };
+    let PeerCall { group: 0, request: PeerRequest::Invite(invite) } = frame.message().ok()? else {
+        return None;
+    };
     let mut outbox = Outbox::new();
     outbox.push(&OutFrame::new(frame.request_id, &PeerResponse::Coming, Vec::new())).ok()?;
     outbox.write_to(writer).await.ok()?;

@@ -89,6 +89,17 @@ pub(super) fn bad(what: impl Into<String>) -> Error {
     Error::refused(ErrorCode::BadRequest, what)
 }
 
+/// What is reserved must be empty: a call that speaks of another client or group is never done as if it did not.
+fn unreserved(call: &Call) -> Result<(), Error> {
+    if call.on_behalf_of.is_some() {
+        return Err(Error::refused(ErrorCode::NotPermitted, "nobody may ask on behalf of another client"));
+    }
+    match call.group {
+        0 => Ok(()),
+        group => Err(bad(format!("group {group} is asked, and there is one, 0"))),
+    }
+}
+
 impl Dispatch {
     /// A connection is gone, or its client not to be served any more: nothing is kept for it.
     pub(super) fn disconnected(&self, session: SessionId, connection: u64) {
@@ -99,6 +110,9 @@ impl Dispatch {
 
     /// Starts on a request; its outcome goes to `reply`.
     pub(crate) fn handle(self: &Arc<Self>, caller: &Caller, call: Call, tail: Bytes, reply: ReplyTo) {
+        if let Err(reserved) = unreserved(&call) {
+            return reply.finish(Finished::Failed(reserved));
+        }
         let Row { class, tail: tails, .. } = *call.request.row();
         if tails != Tail::ContentsIn && !tail.is_empty() {
             return reply.finish(Finished::Failed(bad("only what pushes has a tail")));

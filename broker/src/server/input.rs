@@ -273,7 +273,7 @@ mod tests {
     use crate::server::budget::Budget;
 
     fn bytes(size: usize) -> Vec<u8> {
-        let call = Call { stamp: None, timeout_ms: 1, request: Request::Status };
+        let call = Call::new(None, 1, Request::Status);
         let frame = OutFrame::new(1, &call, vec![vec![7; size].into()]);
         let mut outbox = Outbox::new();
         outbox.push(&frame).expect("it fits a frame");
@@ -350,7 +350,7 @@ mod tests {
     async fn pieces_and_frames_are_charged_while_they_are_unfinished() {
         let budget = Budget::new(64 << 20);
         let (mut near, mut input) = input(&budget, 1);
-        let call = Call { stamp: None, timeout_ms: 1, request: Request::Status };
+        let call = Call::new(None, 1, Request::Status);
         let frame = OutFrame::new(1, &call, vec![vec![7; 1 << 20].into()]);
         let pieces = frame.cut(200_000);
         let mut outbox = Outbox::new();

@@ -190,7 +190,7 @@ mod tests {
     }
 
     async fn frame() -> Vec<u8> {
-        let call = Call { stamp: None, timeout_ms: 1, request: Request::Status };
+        let call = Call::new(None, 1, Request::Status);
         let (mut outbox, mut frame) = (Outbox::new(), Vec::new());
         outbox.push(&OutFrame::new(1, &call, Vec::new())).expect("it fits");
         outbox.write_to(&mut frame).await.expect("memory takes all");

@@ -86,7 +86,7 @@ impl<'a> Pursuit<'a> {
         Self {
             shared,
             class,
-            call: Call { stamp: None, timeout_ms: 0, request },
+            call: Call::new(None, 0, request),
             contents,
             begin,
             wait,

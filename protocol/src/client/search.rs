@@ -100,7 +100,7 @@ async fn who_leads(linked: &Linked, until: Instant) -> Option<LeaderView> {
     }
     let until = until.min(Instant::now() + Duration::from_millis(STATUS_MS_MAX));
     let timeout_ms = u32::try_from(STATUS_MS_MAX).expect("a second");
-    let status = Call { stamp: None, timeout_ms, request: Request::Status };
+    let status = Call::new(None, timeout_ms, Request::Status);
     match linked.connection.call(&status, &[], until).await.ok()?.0.result {
         Ok(Answer::Status(view)) => view.leader,
         _ => None,

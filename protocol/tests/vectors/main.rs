@@ -14,7 +14,7 @@ use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, Message, OutFrame};
 use queue_protocol::hello::HelloMessage;
-use queue_protocol::peer::{PeerRequest, PeerResponse};
+use queue_protocol::peer::{PeerCall, PeerResponse};
 use queue_protocol::request::Call;
 use queue_protocol::response::Response;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn understand(frame: &Frame) -> Result<String, FrameError> {
         FrameKind::Hello => shown::<HelloMessage>(frame),
         FrameKind::Request => shown::<Call>(frame),
         FrameKind::Response => shown::<Response>(frame),
-        FrameKind::PeerRequest => shown::<PeerRequest>(frame),
+        FrameKind::PeerRequest => shown::<PeerCall>(frame),
         FrameKind::PeerResponse => shown::<PeerResponse>(frame),
         FrameKind::Goodbye => shown::<Goodbye>(frame),
         FrameKind::Ping | FrameKind::Pong | FrameKind::Cancel => Ok(String::new()),
@@ -173,24 +173,30 @@ fn bad_frames() -> Vec<(&'static str, FrameKind, Vec<u8>, FrameError)> {
         ),
         ("goodbye_with_tail", open, sealed(tail_on_goodbye), FrameError::NotEmpty(FrameKind::Goodbye)),
         ("empty_request", open, with_header(&[]), FrameError::Message(FrameKind::Request)),
-        ("unknown_request", open, with_header(&[0, 1, 99]), FrameError::Message(FrameKind::Request)),
+        ("unknown_request", open, with_header(&[0, 1, 0, 0, 99]), FrameError::Message(FrameKind::Request)),
         ("trailing", open, with_header(&[&call.header[..], &[0]].concat()), FrameError::Trailing(1)),
         (
             "too_many_queues",
             open,
-            with_header(&[&[0, 1, 1, 17][..], &b"\x01a".repeat(17)].concat()),
+            with_header(&[&[0, 1, 0, 0, 1, 17][..], &b"\x01a".repeat(17)].concat()),
             FrameError::Message(FrameKind::Request),
         ),
         (
             "bad_queue_name",
             open,
-            with_header(b"\x00\x01\x01\x01\x01/\x01\x01\x00\x00"),
+            with_header(b"\x00\x01\x00\x00\x01\x01\x01/\x01\x01\x00\x00"),
             FrameError::Message(FrameKind::Request),
         ),
         (
             "list_longer_than_the_frame",
             open,
-            with_header(&[0, 1, 0, 1, b'q', 0, 0xe7, 0x07]),
+            with_header(&[0, 1, 0, 0, 0, 1, b'q', 0, 0xe7, 0x07]),
+            FrameError::Message(FrameKind::Request),
+        ),
+        (
+            "node_of_33_bits",
+            open,
+            with_header(&[0, 1, 0, 0, 13, 1, 0x80, 0x80, 0x80, 0x80, 0x10]),
             FrameError::Message(FrameKind::Request),
         ),
         ("truncated_head", open, ping[..23].to_vec(), FrameError::Truncated),

@@ -23,15 +23,15 @@ use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
 use queue_protocol::peer::{
     Announcement, Append, AppendResult, AskBootstrap, AskSecret, AskVote, BootstrapState, EntryKind,
-    EntrySpec, GivenSecret, Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerPing, PeerRequest,
-    PeerResponse, SecretsHeld, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer, Vote,
-    VoteResult,
+    EntrySpec, GivenSecret, Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerCall, PeerPing,
+    PeerRequest, PeerResponse, SecretsHeld, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
+    Vote, VoteResult,
 };
 use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript};
 use queue_protocol::request::{
     Action, AlterQueue, BindSession, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend,
-    ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Push, PushMessage, PushOptions, Queues, Receipts,
-    RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
+    ExtendWhich, Lease, MessageState, Nack, NackKind, OnBehalfOf, Peek, Push, PushMessage, PushOptions,
+    Queues, Receipts, RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
 };
 use queue_protocol::response::{
     Age, Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
@@ -278,11 +278,11 @@ fn queue() -> QueueName {
 }
 
 fn call(number: u64, request: Request) -> Call {
-    Call { stamp: Some(Stamp { number, done_below: 300, index: 4_500 }), timeout_ms: 5_000, request }
+    Call::new(Some(Stamp { number, done_below: 300, index: 4_500 }), 5_000, request)
 }
 
 pub(crate) fn status() -> Call {
-    Call { stamp: None, timeout_ms: 5_000, request: Request::Status }
+    Call::new(None, 5_000, Request::Status)
 }
 
 pub(crate) fn goodbye() -> Goodbye {

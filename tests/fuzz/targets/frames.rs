@@ -15,7 +15,7 @@ use queue_protocol::gather::Gatherer;
 use queue_protocol::hello::HelloMessage;
 use queue_protocol::limits::{FRAME_HEADER_SIZE, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{EntryKind, EntrySpec, LogId, PeerRequest, PeerResponse, Vote};
+use queue_protocol::peer::{EntryKind, EntrySpec, LogId, PeerCall, PeerRequest, PeerResponse, Vote};
 use queue_protocol::request::Call;
 use queue_protocol::response::Response;
 use tokio_util::codec::{Decoder, Encoder};
@@ -107,7 +107,7 @@ fn understand(frame: &Frame) -> bool {
         FrameKind::Hello => comes_back::<HelloMessage>(frame),
         FrameKind::Request => comes_back::<Call>(frame),
         FrameKind::Response => comes_back::<Response>(frame),
-        FrameKind::PeerRequest => comes_back::<PeerRequest>(frame),
+        FrameKind::PeerRequest => comes_back::<PeerCall>(frame),
         FrameKind::PeerResponse => comes_back::<PeerResponse>(frame),
         FrameKind::Goodbye => comes_back::<Goodbye>(frame),
         FrameKind::Ping | FrameKind::Pong | FrameKind::Cancel => true,
@@ -133,8 +133,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let bodies = queue_protocol::bounded::Bounded::new(vec![(7, ContentSpec::of(&body))]).expect("one");
     let part = queue_protocol::peer::SnapshotPart::Bodies { id, bodies };
     let refused = Error::refused(ErrorCode::NoLeader, "nobody leads");
-    let mut frames = OutFrame::new(1, &PeerRequest::Append(append), vec![body.clone()]).cut(5);
-    frames.push(OutFrame::new(2, &PeerRequest::SnapshotPart(part), vec![body]));
+    let mut frames =
+        OutFrame::new(1, &PeerCall::from(PeerRequest::Append(append)), vec![body.clone()]).cut(5);
+    frames.push(OutFrame::new(2, &PeerCall::from(PeerRequest::SnapshotPart(part)), vec![body]));
     frames.push(OutFrame::new(3, &PeerResponse::Seen(vote), Vec::new()));
     frames.push(OutFrame::new(0, &Goodbye { reason: Some(refused) }, Vec::new()));
     frames.push(OutFrame::bare(4, FrameKind::Ping));

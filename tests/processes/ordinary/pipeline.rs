@@ -48,7 +48,7 @@ impl Pipeline {
     pub(super) fn ask(&mut self, stamp: Option<(u64, u64)>, request: Request, tail: &[Bytes]) -> u64 {
         let id = self.id();
         let stamp = stamp.map(|(number, done_below)| Stamp { number, done_below, index: self.index });
-        let call = Call { stamp, timeout_ms: PATIENCE_MS, request };
+        let call = Call::new(stamp, PATIENCE_MS, request);
         self.outbox.push_message(id, &call, tail).expect("it fits a frame");
         id
     }

@@ -52,7 +52,7 @@ async fn come(load: &Load, machine: &str, session: SessionId) -> Option<()> {
     let (first, index) = connect(load.book(), machine, session).await?;
     let ask = async |connection: &Connection, number, request| {
         let stamp = Some(Stamp { number, done_below: 1, index });
-        let call = Call { stamp, timeout_ms: 1_500, request };
+        let call = Call::new(stamp, 1_500, request);
         connection.call(&call, &[], Instant::now() + TIMEOUT).await.ok().map(|(response, _)| response.result)
     };
     let name = BUSY[0];

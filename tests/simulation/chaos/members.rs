@@ -116,8 +116,12 @@ impl World {
             self.forced = now;
             self.operator.order(&picture.leader, rotate(true));
         }
+        let left_out = leader.secret.rotation.iter().flat_map(|rotation| rotation.left_out.iter());
+        self.left_out.extend(left_out.map(|node| node.0));
         for name in self.whole() {
-            let seen = self.seen(&name).filter(|_| open.is_none());
+            // Nobody else may ever lack the secret that counts.
+            let is_left_out = self.machines[&name].node().is_some_and(|node| self.left_out.contains(&node));
+            let seen = self.seen(&name).filter(|_| open.is_none() && is_left_out);
             let is_old = seen.is_some_and(|status| status.secret.generation < leader.secret.generation);
             let since = self.machines[&name].old_since;
             match since {

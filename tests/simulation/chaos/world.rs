@@ -48,6 +48,8 @@ pub(crate) struct World {
     pub(crate) secret: Option<Secret>,
     /// When a rotation was last told not to wait.
     pub(crate) forced: Duration,
+    /// Numbers of nodes that a rotation did not wait for.
+    pub(crate) left_out: BTreeSet<u64>,
     boots: u64,
     made: u64,
     terms: BTreeMap<String, u64>,
@@ -82,6 +84,7 @@ impl World {
             trace: Trace::default(),
             secret: None,
             forced: Duration::ZERO,
+            left_out: BTreeSet::new(),
             boots: plan.seed << 20,
             made: 0,
             terms: BTreeMap::new(),

@@ -107,11 +107,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The number of a node, in 8 bytes.
+    pub(crate) fn node(&mut self) -> Option<NodeId> {
+        self.u64().and_then(|number| NodeId::try_from(number).ok())
+    }
+
     /// [`LOG_ID_SIZE`] bytes.
     pub(crate) fn log_id(&mut self) -> Option<Option<LogId>> {
         let present = self.flag()?;
         self.zeros(7)?;
-        let id = LogId { term: self.u64()?, leader: NodeId(self.u64()?), index: self.u64()? };
+        let id = LogId { term: self.u64()?, leader: self.node()?, index: self.u64()? };
         Some(present.then_some(id))
     }
 

@@ -1,6 +1,6 @@
 //! What opens a file: the whole state of the log, so that older segments can go.
 
-use queue_protocol::names::{NodeId, StoreId};
+use queue_protocol::names::StoreId;
 use queue_protocol::peer::Vote;
 
 use super::file_id::FileId;
@@ -100,7 +100,7 @@ impl Opening {
         let has_installed = fields.flag()?;
         let has_anchor = fields.flag()?;
         fields.zeros(3)?;
-        let vote = Vote { term: fields.u64()?, node: NodeId(fields.u64()?), committed };
+        let vote = Vote { term: fields.u64()?, node: fields.node()?, committed };
         let (committed, purged, last) = (fields.log_id()?, fields.log_id()?, fields.log_id()?);
         let installed = fields.u64()?;
         let (files, runs, imports, floors) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
@@ -190,7 +190,7 @@ pub(crate) fn put_floors(bytes: &mut Vec<u8>, floors: &[Floor]) {
 
 /// The inverse of [`put_floors`], for one.
 pub(crate) fn take_floor(fields: &mut Fields<'_>) -> Option<Floor> {
-    let (node, store, epoch) = (NodeId(fields.u64()?), StoreId(fields.u128()?), fields.u64()?);
+    let (node, store, epoch) = (fields.node()?, StoreId(fields.u128()?), fields.u64()?);
     let secured = match epoch >> 32 {
         0 => false,
         1 => true,
@@ -203,7 +203,7 @@ pub(crate) fn take_floor(fields: &mut Fields<'_>) -> Option<Floor> {
         boot: fields.u64()?,
         acknowledged: fields.u64()?,
         term: fields.u64()?,
-        voted: NodeId(fields.u64()?),
+        voted: fields.node()?,
         secured,
     })
 }
@@ -222,6 +222,8 @@ pub(crate) fn take_anchor(fields: &mut Fields<'_>) -> Option<Anchor> {
 
 #[cfg(test)]
 mod tests {
+    use queue_protocol::names::NodeId;
+
     use super::*;
     use queue_protocol::peer::LogId;
 

@@ -6,7 +6,7 @@ use super::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::file_id::FileId;
 use super::footer::Footer;
 use super::opening::{Opening, put_run, take_anchor, take_floor, take_import, take_run};
-use super::record::{FLAG_SET, HEADER_SIZE, Header, Kind, VERSION};
+use super::record::{FLAG_SET, GROUP, HEADER_SIZE, Header, Kind, VERSION};
 use super::{Fields, usize_of};
 use crate::log::index::{Imported, Run};
 use crate::log::state::{Anchor, Floor};
@@ -52,7 +52,7 @@ pub(crate) struct Compacted {
 pub(crate) enum Flaw {
     /// The payload is not what was written.
     Damaged(&'static str),
-    /// A program of another version wrote it.
+    /// A program of another version wrote it, or it belongs to another Raft group.
     Unknown,
 }
 
@@ -60,7 +60,7 @@ impl Payload {
     /// The payload of `header`, all of it verified: of an entry also commands, table and each body.
     pub(crate) fn decode(header: &Header, payload: &[u8]) -> Result<Self, Flaw> {
         let kind = Kind::from_number(header.kind).ok_or(Flaw::Unknown)?;
-        if header.version != VERSION || header.flags & !FLAG_SET != 0 {
+        if header.version != VERSION || header.group != GROUP || header.flags & !FLAG_SET != 0 {
             return Err(Flaw::Unknown);
         }
         if payload.len() + HEADER_SIZE != header.size as usize {

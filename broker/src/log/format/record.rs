@@ -67,6 +67,8 @@ impl Kind {
 pub(crate) const HEADER_SIZE: usize = 64;
 /// The version written by this program, and the only one it reads.
 pub(crate) const VERSION: u8 = 1;
+/// The Raft group that all records belong to.
+pub(crate) const GROUP: u32 = 0;
 /// [`Header::flags`]: the log id is there, or the vote is committed.
 pub(crate) const FLAG_SET: u16 = 1;
 
@@ -86,7 +88,8 @@ pub(crate) const FLAG_SET: u16 = 1;
 /// | 36 | 4 | check | CRC32C of the payload; of its first 32 bytes in entries, whose sections have their own |
 /// | 40 | 8 | index | Raft index, or 0 |
 /// | 48 | 8 | term | Raft term, or 0 |
-/// | 56 | 8 | leader | node that led that term, or the node voted for, or 0 |
+/// | 56 | 4 | leader | node that led that term, or the node voted for, or 0 |
+/// | 60 | 4 | group | Raft group that it belongs to: 0, all others are unknown here |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) size: u32,
@@ -100,9 +103,11 @@ pub(crate) struct Header {
     pub(crate) flags: u16,
     pub(crate) check: u32,
     pub(crate) id: LogId,
+    /// Raw, as the kind: see [`GROUP`].
+    pub(crate) group: u32,
 }
 
-const _: () = assert!(HEADER_SIZE == 4 + 4 + 8 + 8 + 4 + 4 + 1 + 1 + 2 + 4 + 8 + 8 + 8);
+const _: () = assert!(HEADER_SIZE == 4 + 4 + 8 + 8 + 4 + 4 + 1 + 1 + 2 + 4 + 8 + 8 + 4 + 4);
 const _: () = assert!((HEADER_SIZE as u64).is_multiple_of(super::RECORD_ALIGN));
 const _: () = assert!(super::BLOCK_SIZE.is_multiple_of(super::RECORD_ALIGN));
 
@@ -124,7 +129,10 @@ impl Header {
         bytes[36..40].copy_from_slice(&self.check.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.id.index.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.id.term.to_le_bytes());
-        bytes[56..64].copy_from_slice(&self.id.leader.0.to_le_bytes());
+        let leader =
+            u32::try_from(self.id.leader.0).expect("no number of a node is larger, all decoders see to it");
+        bytes[56..60].copy_from_slice(&leader.to_le_bytes());
+        bytes[60..64].copy_from_slice(&self.group.to_le_bytes());
         let crc = crc32c::crc32c_append(salt, &bytes[4..]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         (bytes, crc)
@@ -150,8 +158,9 @@ impl Header {
             check: fields.u32()?,
             id: {
                 let index = fields.u64()?;
-                LogId { index, term: fields.u64()?, leader: NodeId(fields.u64()?) }
+                LogId { index, term: fields.u64()?, leader: NodeId(fields.u32()?.into()) }
             },
+            group: fields.u32()?,
         };
         Some((header, crc))
     }
@@ -183,6 +192,7 @@ mod tests {
             flags: FLAG_SET,
             check: 0,
             id: LogId { term: 3, leader: NodeId(2), index: 99 },
+            group: GROUP,
         }
     }
 
@@ -203,10 +213,15 @@ mod tests {
             "00000000",
             "6300000000000000",
             "0300000000000000",
-            "0200000000000000",
+            "02000000",
+            "00000000",
         );
         assert_eq!(hex, expected.replace("CRC", "0fbb6ac1"));
         assert_eq!(Header::decode(&bytes, 0x5a17), Some((example(), crc)));
+        let other = Header { group: 0x0102_0304, ..example() };
+        let (bytes, crc) = other.encode(0x5a17);
+        assert_eq!(bytes[56..], [2, 0, 0, 0, 4, 3, 2, 1], "the leader and the group");
+        assert_eq!(Header::decode(&bytes, 0x5a17), Some((other, crc)));
     }
 
     #[test]

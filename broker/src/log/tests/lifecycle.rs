@@ -442,23 +442,3 @@ fn a_record_in_a_segment_that_lost_its_opening_proves_all_before_it() {
         assert!(error.to_string().contains("a later segment proves"), "{error}");
     });
 }
-
-#[test]
-fn a_record_of_another_version_is_named_as_such_and_not_cut_off() {
-    run(async {
-        let disk = formatted().await;
-        let store = Store::open(&disk).await;
-        store.append((0..3).map(|index| entry(index, 1))).await;
-        store.kill(&disk);
-        let path = files(&disk, "log")[0].clone();
-        let mut bytes = disk.bytes(&path).unwrap();
-        let (name, at) = (path.file_name().unwrap().to_str().unwrap(), 4_096);
-        bytes[at + 33] = 9;
-        super::super::examples::seal(name, &mut bytes, at, options().seed);
-        let file = crate::fs::Disk::open(&*disk.boot(), &path, crate::fs::Open::Write).unwrap();
-        file.write_at(&[std::io::IoSlice::new(&bytes)], 0).unwrap();
-        let error = Store::open_with(&disk, options()).await.map(drop).expect_err("it cannot be read");
-        assert!(matches!(error, LogError::Unknown { offset: 4_096, version: 9, .. }), "{error}");
-        assert!(error.to_string().contains("which this program does not know"), "{error}");
-    });
-}

@@ -7,6 +7,7 @@ mod planted;
 mod small_bodies;
 mod spares;
 mod storage;
+mod unknown;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -27,7 +27,9 @@ use queue_protocol::handshake::accept;
 use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, Secret, VERSION};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, StoreId};
-use queue_protocol::peer::{AskBootstrap, BootstrapPeers, BootstrapState, PeerRequest, PeerResponse};
+use queue_protocol::peer::{
+    AskBootstrap, BootstrapPeers, BootstrapState, PeerCall, PeerRequest, PeerResponse,
+};
 use queue_protocol::proof::Told;
 use tokio::time::Instant;
 
@@ -238,7 +240,7 @@ impl Newcomer<'_> {
         let mut stream = dial_peer(self.outside, &self.credentials, None, address, None).await?;
         let position = u8::try_from(self.position).expect("a list is short");
         let ask = PeerRequest::Bootstrap(AskBootstrap { peers: self.listed.clone(), position });
-        match stream.ask(&ask).await? {
+        match stream.ask(ask).await? {
             PeerResponse::Bootstrap(BootstrapState::Member { holder }) => {
                 Ok(Seen::Member { cluster: stream.cluster, holder })
             }
@@ -287,7 +289,7 @@ impl Newcomer<'_> {
         let Some(peer) = peer else { return };
         // Whoever breaks off asks again.
         let Ok(Some(frame)) = reader.next().await else { return };
-        let Ok(PeerRequest::Bootstrap(ask)) = frame.message() else { return };
+        let Ok(PeerCall { group: 0, request: PeerRequest::Bootstrap(ask) }) = frame.message() else { return };
         let answer = PeerResponse::Bootstrap(self.tell(peer.hello.store, &ask));
         let mut outbox = Outbox::new();
         if outbox.push(&OutFrame::new(frame.request_id, &answer, Vec::new())).is_ok() {

@@ -114,7 +114,7 @@ impl Consensus {
         let (me, called) = (&self.me.credentials, Some(JOINING.into()));
         let mut stream = dial_peer(&self.outside, me, Some(&self.gate), address, called).await?;
         let invite = Invite { at: Text::cut(self.me.address.clone()), standing };
-        match stream.ask(&PeerRequest::Invite(invite)).await? {
+        match stream.ask(PeerRequest::Invite(invite)).await? {
             PeerResponse::Coming => Ok(stream.hello.store),
             other => Err(io::Error::other(format!("it answered {other:?}"))),
         }

@@ -75,7 +75,7 @@ impl Consensus {
                 let (outside, me) = (&this.outside, &this.me.credentials);
                 let saying = async {
                     let mut stream = dial_peer(outside, me, Some(&this.gate), &address, called).await?;
-                    stream.ask(&said).await
+                    stream.ask(said).await
                 };
                 // It is said again.
                 let _ = tokio::time::timeout(EVERY, saying).await;
@@ -103,7 +103,7 @@ impl Consensus {
             TypeConfig::spawn(async move {
                 let said = PeerRequest::Announce(Bounded::new(said).expect("so many are left"));
                 // It is said again.
-                let _ = link.ask(Lane::Urgent, &said, Vec::new(), EVERY).await;
+                let _ = link.ask(Lane::Urgent, said, Vec::new(), EVERY).await;
             });
         }
     }

@@ -187,11 +187,15 @@ impl Consensus {
         if let Some(next) = ring.next().filter(|next| next.named() == used) {
             let old = ring.becomes_old();
             let number = next.number;
-            self.keep(move |vault| Box::pin(async move { vault.switch(&next, &old).await })).await?;
+            if !mutants::on(Mutant::SwitchNotKept) {
+                self.keep(move |vault| Box::pin(async move { vault.switch(&next, &old).await })).await?;
+            }
             ring.switched();
             tracing::info!(generation = number, "this node uses the next secret");
         }
-        if ring.has_old() && ring.number() == logged.admission.generation {
+        let all_use_it =
+            ring.number() == logged.admission.generation || mutants::on(Mutant::OldSecretDroppedEarly);
+        if ring.has_old() && all_use_it {
             self.keep(|vault| Box::pin(async move { vault.drop_old().await })).await?;
             ring.dropped_old();
             tracing::info!(generation = ring.number(), "the old secret lets nobody in any more");
@@ -228,7 +232,7 @@ impl Consensus {
         for (node, member) in members {
             let link = self.network.link(node, &member);
             let Ok(PeerResponse::Secret(given)) = link
-                .ask_secured(&PeerRequest::AskSecret(AskSecret { generation, admission }), ASK_TIMEOUT)
+                .ask_secured(PeerRequest::AskSecret(AskSecret { generation, admission }), ASK_TIMEOUT)
                 .await
             else {
                 continue;
@@ -329,7 +333,7 @@ impl Consensus {
 
     async fn ask_held(&self, node: u64, member: Member) -> (NodeId, Option<SecretsHeld>) {
         let link = self.network.link(node, &member);
-        let answer = link.ask(Lane::Urgent, &PeerRequest::AskHeld, Vec::new(), ASK_TIMEOUT).await;
+        let answer = link.ask(Lane::Urgent, PeerRequest::AskHeld, Vec::new(), ASK_TIMEOUT).await;
         let held = match answer {
             Ok(PeerResponse::Held(held)) => Some(held),
             _ => None,
@@ -363,7 +367,7 @@ impl Consensus {
         }
         let mut silent = Vec::new();
         for (node, member) in &others {
-            match self.network.link(*node, member).ask_secured(&PeerRequest::AskHeld, ASK_TIMEOUT).await {
+            match self.network.link(*node, member).ask_secured(PeerRequest::AskHeld, ASK_TIMEOUT).await {
                 Ok(_) => {}
                 Err(error) if Link::is_plain(&error) => {
                     let what = format!(

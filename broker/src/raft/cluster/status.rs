@@ -256,7 +256,7 @@ pub(crate) async fn ping_peers(consensus: Weak<Consensus>) {
                 let link = this.network.link(node, &member);
                 let ping = PeerRequest::Ping(this.own_ping());
                 let (asked, asked_ms) = (Instant::now(), this.times.asked());
-                let answer = link.ask(Lane::Urgent, &ping, Vec::new(), PING_EVERY).await;
+                let answer = link.ask(Lane::Urgent, ping, Vec::new(), PING_EVERY).await;
                 let refused = match &answer {
                     Ok(PeerResponse::Pong(pong)) => {
                         this.hear(NodeId(node), *pong);

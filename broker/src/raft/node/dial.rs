@@ -11,7 +11,7 @@ use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
 use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerId};
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{PeerRequest, PeerResponse};
+use queue_protocol::peer::{PeerCall, PeerRequest, PeerResponse};
 use queue_protocol::proof::{Facts, PeerHello, Seal, Secret, Told, Transcript};
 use tokio::io::{ReadHalf, WriteHalf};
 
@@ -78,9 +78,11 @@ impl PeerStream {
     ///
     /// # Errors
     /// The stream failed, or what came is no answer.
-    pub(crate) async fn ask(&mut self, request: &PeerRequest) -> io::Result<PeerResponse> {
+    pub(crate) async fn ask(&mut self, request: PeerRequest) -> io::Result<PeerResponse> {
         let mut outbox = Outbox::new();
-        outbox.push(&OutFrame::new(ASKED_ID, request, Vec::new())).map_err(io::Error::other)?;
+        outbox
+            .push(&OutFrame::new(ASKED_ID, &PeerCall::from(request), Vec::new()))
+            .map_err(io::Error::other)?;
         outbox.write_to(&mut self.writer).await?;
         let frame = self.reader.next().await.map_err(io::Error::other)?;
         frame.ok_or(io::ErrorKind::UnexpectedEof)?.message().map_err(io::Error::other)

@@ -14,7 +14,7 @@ use queue_protocol::frame::OutFrame;
 use queue_protocol::handshake::Called;
 use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{AppendResult, PeerRequest, PeerResponse, Vote};
+use queue_protocol::peer::{AppendResult, PeerCall, PeerRequest, PeerResponse, Vote};
 use queue_protocol::proof::{PeerHello, Secret};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot, watch};
@@ -85,7 +85,7 @@ impl Open {
     pub(crate) fn send(
         &self,
         lane: Lane,
-        request: &PeerRequest,
+        request: PeerRequest,
         tail: Vec<Bytes>,
     ) -> oneshot::Receiver<PeerResponse> {
         let (answer, wait) = oneshot::channel();
@@ -96,7 +96,7 @@ impl Open {
         let id = queues.next_id;
         queues.next_id += 1;
         queues.pending.insert(id, answer);
-        let frames = OutFrame::new(id, request, tail).cut(FRAME_SIZE_MAX);
+        let frames = OutFrame::new(id, &PeerCall::from(request), tail).cut(FRAME_SIZE_MAX);
         match lane {
             Lane::Urgent => queues.urgent.extend(frames),
             Lane::Append => queues.append.extend(frames),
@@ -313,7 +313,7 @@ impl Link {
     /// It is not, or as [`Link::ask`].
     pub(crate) async fn ask_secured(
         &self,
-        request: &PeerRequest,
+        request: PeerRequest,
         within: Duration,
     ) -> io::Result<PeerResponse> {
         if !self.open_within(within).await?.is_secured {
@@ -367,7 +367,7 @@ impl Link {
     pub(crate) async fn ask(
         &self,
         lane: Lane,
-        request: &PeerRequest,
+        request: PeerRequest,
         tail: Vec<Bytes>,
         within: Duration,
     ) -> io::Result<PeerResponse> {

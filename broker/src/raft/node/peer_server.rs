@@ -20,8 +20,8 @@ use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
 use queue_protocol::peer::{
-    Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerRequest, PeerResponse,
-    Transfer, VoteResult,
+    Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerCall, PeerRequest,
+    PeerResponse, Transfer, VoteResult,
 };
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
@@ -146,7 +146,10 @@ async fn handle(
         let _ = answers.send(OutFrame::bare(id, FrameKind::Pong));
         return Ok(());
     }
-    let request = frame.message::<PeerRequest>().map_err(io::Error::other)?;
+    let PeerCall { group, request } = frame.message().map_err(io::Error::other)?;
+    if group != 0 {
+        return Err(io::Error::other(format!("it asks about group {group}, and there is one, 0")));
+    }
     if let Some(full) = consensus.refuse_peers() {
         return Err(io::Error::other(full.message.to_string()));
     }

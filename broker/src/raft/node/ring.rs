@@ -123,7 +123,13 @@ impl Ring {
 
     /// What it proves itself with.
     pub(crate) fn proves(&self) -> Secret {
-        self.inner().secret.clone()
+        let inner = self.inner();
+        if mutants::on(Mutant::NextSecretProvedAtOnce)
+            && let Some(next) = &inner.next
+        {
+            return next.secret.clone();
+        }
+        inner.secret.clone()
     }
 
     /// What lets others in.

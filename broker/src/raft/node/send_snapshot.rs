@@ -12,7 +12,9 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::frame::{Frame, OutFrame};
 use queue_protocol::io::Outbox;
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
-use queue_protocol::peer::{PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote};
+use queue_protocol::peer::{
+    PeerCall, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote,
+};
 
 use super::dial::PeerStream;
 use super::link::Link;
@@ -34,9 +36,9 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    async fn send(&mut self, request: &PeerRequest, tail: Vec<Bytes>) -> io::Result<()> {
+    async fn send(&mut self, request: PeerRequest, tail: Vec<Bytes>) -> io::Result<()> {
         let mut outbox = Outbox::new();
-        for frame in OutFrame::new(self.next_id, request, tail).cut(BULK_FRAME_SIZE_MAX) {
+        for frame in OutFrame::new(self.next_id, &PeerCall::from(request), tail).cut(BULK_FRAME_SIZE_MAX) {
             outbox.push(&frame).map_err(io::Error::other)?;
         }
         self.in_flight.push_back(self.next_id);
@@ -61,7 +63,7 @@ impl Sender<'_> {
         Ok(answer)
     }
 
-    async fn ask(&mut self, request: &PeerRequest, tail: Vec<Bytes>) -> io::Result<PeerResponse> {
+    async fn ask(&mut self, request: PeerRequest, tail: Vec<Bytes>) -> io::Result<PeerResponse> {
         self.drain(0).await?;
         self.send(request, tail).await?;
         self.answer().await
@@ -69,7 +71,7 @@ impl Sender<'_> {
 
     async fn part(&mut self, part: SnapshotPart, tail: Vec<Bytes>) -> io::Result<()> {
         self.drain(PARTS_IN_FLIGHT_MAX - 1).await?;
-        self.send(&PeerRequest::SnapshotPart(part), tail).await
+        self.send(PeerRequest::SnapshotPart(part), tail).await
     }
 
     async fn drain(&mut self, left: usize) -> io::Result<()> {
@@ -98,7 +100,7 @@ pub(crate) async fn send(
     let mut sender = Sender { link, stream: link.dial().await?, next_id: 0, in_flight: VecDeque::new() };
     let state_size = pinned.file.state_size;
     let begin = SnapshotBegin { vote, last: Some(pinned.file.last), state_size };
-    let begun = sender.ask(&PeerRequest::SnapshotBegin(begin), vec![meta.into()]).await?;
+    let begun = sender.ask(PeerRequest::SnapshotBegin(begin), vec![meta.into()]).await?;
     let from = match begun {
         PeerResponse::SnapshotFrom(from) => from,
         other => return Err(unexpected(&other)),
@@ -116,7 +118,7 @@ pub(crate) async fn send(
         offset += part.len() as u64;
         sender.part(SnapshotPart::State, vec![part.into()]).await?;
     }
-    match sender.ask(&PeerRequest::SnapshotEnd, Vec::new()).await? {
+    match sender.ask(PeerRequest::SnapshotEnd, Vec::new()).await? {
         PeerResponse::Seen(vote) => Ok(vote),
         other => Err(unexpected(&other)),
     }

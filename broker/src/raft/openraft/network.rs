@@ -276,7 +276,7 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> AppendStream<S>
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
         let (message, tail) = encode_append(request);
-        let answer = open.send(Lane::Append, &message, tail);
+        let answer = open.send(Lane::Append, message, tail);
         self.in_flight.push_back(InFlight { vote, prev, last, answer, sent: Instant::now() });
         Ok(())
     }
@@ -346,7 +346,7 @@ impl PeerClient {
         tail: Vec<Bytes>,
         within: Duration,
     ) -> Result<PeerResponse, RpcError> {
-        self.link.ask(Lane::Urgent, &request, tail, within).await.map_err(|error| unreachable(&error))
+        self.link.ask(Lane::Urgent, request, tail, within).await.map_err(|error| unreachable(&error))
     }
 
     /// Sends a heartbeat past all appends. It waits for no disk, so its answer says nothing of what is durable.

@@ -32,7 +32,7 @@ NAMES = {
 #: Structs inside of a variant of another name, and types around a single number.
 SILENT = {"SessionId", "Level", "KeyId", "Verbs"}
 #: Bytes that are shown as numbers.
-BYTES = (_postcard.Magic, _postcard.Bytes8, _postcard.Bytes10, _postcard.Bytes32, _common.CredentialBytes)
+BYTES = (_postcard.Magic, _postcard.Bytes8, _postcard.Bytes10, _postcard.Bytes16, _postcard.Bytes32, _common.CredentialBytes)
 TOKEN = re.compile(r'b"(?:[^"\\]|\\.)*"|"(?:[^"\\]|\\.)*"|[0-9a-f]{32}|-?\d+|[A-Za-z_]\w*:?')
 
 
@@ -89,7 +89,7 @@ def tokens_of(annotation: Any, value: Any) -> "Iterator[str]":
         hints = typing.get_type_hints(type(value), include_extras=True)
         for field in value._fields:
             if field != "value":
-                yield f"{field}:"
+                yield f"{field.rstrip('_')}:"
             yield from tokens_of(hints[field], getattr(value, field))
 
 

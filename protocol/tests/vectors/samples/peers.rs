@@ -14,7 +14,7 @@ pub(super) fn peers() -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut ask = |suffix: &str, request: PeerRequest, tail: Vec<Bytes>| {
         let name = format!("{}{suffix}", peer_request_name(&request));
-        samples.push(sample(name, 5, request, tail));
+        samples.push(sample(name, 5, PeerCall::from(request), tail));
     };
     let entry = |index, kind, commands_size, bodies: &[Bytes]| EntrySpec {
         id: log_id(index),

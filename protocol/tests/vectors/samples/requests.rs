@@ -220,6 +220,15 @@ pub(super) fn requests() -> Vec<Sample> {
     let remove = Request::RemoveSchedule("report".parse().unwrap());
     samples.push(sample(request_name(&remove), 322, call(322, remove), Vec::new()));
 
+    let from = text("192.0.2.7:50321");
+    let on_behalf_of = Some(OnBehalfOf { session: [0x42; 16], principal: 300, key: [0x17; 10], from });
+    samples.push(sample(
+        "request/status/reserved",
+        2,
+        Call { on_behalf_of, group: 300, ..status() },
+        Vec::new(),
+    ));
+
     let mut read = |suffix: &str, request: Request| {
         let name = format!("{}{suffix}", request_name(&request));
         samples.push(sample(name, 2, Call { request, ..status() }, Vec::new()));

@@ -239,7 +239,7 @@ class Role(IntEnum):
 
 
 class MemberView(NamedTuple):
-    node: U64
+    node: U32
     name: Name
     address: Address
     voter: bool
@@ -262,7 +262,7 @@ class LeadView(NamedTuple):
 
 
 class Contact(NamedTuple):
-    node: U64
+    node: U32
     heard_ms: Optional[U64]
     behind_ms: Optional[U64]
     refused: Optional[Refusal]
@@ -304,8 +304,8 @@ class RotationView(NamedTuple):
     generation: U32
     fingerprint: Bytes8
     phase: RotationPhase
-    waits_for: Annotated[List[U64], Max(64)]
-    left_out: Annotated[List[U64], Max(64)]
+    waits_for: Annotated[List[U32], Max(64)]
+    left_out: Annotated[List[U32], Max(64)]
 
 
 class SecretView(NamedTuple):
@@ -320,7 +320,7 @@ class StatusView(NamedTuple):
     """A node about itself."""
 
     cluster: U128
-    node: U64
+    node: U32
     name: Name
     role: Role
     term: U64

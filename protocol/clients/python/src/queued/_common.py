@@ -114,14 +114,14 @@ class Levels(NamedTuple):
 
 
 class PeerId(NamedTuple):
-    node: U64
+    node: U32
     store: U128
 
 
 class LeaderView(NamedTuple):
     """The node that leads."""
 
-    node: U64
+    node: U32
     name: Name
     address: Address
     term: U64

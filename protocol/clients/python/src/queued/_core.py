@@ -121,7 +121,7 @@ class Core:
         except (OSError, ValueError, Gone, asyncio.TimeoutError) as error:
             raise Unavailable(f"{address}: {error or type(error).__name__}") from None
         try:
-            call = _request.Call(None, int(self.timeout * 1000), request)
+            call = _request.Call.of(None, int(self.timeout * 1000), request)
             reply = await connection.call(call, (), (), deadline)
         except NotSent as gone:
             raise Unavailable(f"{address}: {gone}") from None

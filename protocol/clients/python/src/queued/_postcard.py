@@ -346,6 +346,7 @@ Magic = Annotated[bytes, _Mark(lambda _: _fixed(8))]
 Bytes32 = Annotated[bytes, _Mark(lambda _: _fixed(32))]
 Bytes8 = Annotated[bytes, _Mark(lambda _: _fixed(8))]
 Bytes10 = Annotated[bytes, _Mark(lambda _: _fixed(10))]
+Bytes16 = Annotated[bytes, _Mark(lambda _: _fixed(16))]
 #: An enum whose members are numbers on the wire, and not positions of variants; those of later versions are let in.
 Number16 = _Mark(lambda cls: _open(cls, 16))
 

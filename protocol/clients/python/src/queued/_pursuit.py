@@ -115,7 +115,7 @@ class Pursuit:
         if self.wait and not isinstance(request, _request.Attend):
             request = _with_wait(request, max(self.wait - (now - self.begin), 0.0))
         stamp = session.stamp(number) if number else None
-        call = _request.Call(stamp, min(int(left * 1000), 0xFFFFFFFF), request)
+        call = _request.Call.of(stamp, min(int(left * 1000), 0xFFFFFFFF), request)
         self.sent_at = now if self.sent_at is None else self.sent_at
         asking = connection.call(call, self.contents, self.checksums, self.deadline)
         if self.hurry is None:
@@ -286,7 +286,7 @@ class Pursuit:
         return None
 
     async def _status(self, connection: Connection, until: float) -> Optional[_common.LeaderView]:
-        call = _request.Call(None, int(STATUS_SECONDS * 1000), _request.Status())
+        call = _request.Call.of(None, int(STATUS_SECONDS * 1000), _request.Status())
         try:
             reply = await connection.call(call, (), (), min(until, self.loop.time() + STATUS_SECONDS))
         except (Gone, TimedOut):

@@ -7,7 +7,7 @@ from ._common import (
     ContentSpec, Cursor, DeadReason, Grants, Missed, Note, OnExpiry, OnFull, OnPoison, Principal, State, Verb, Verifier,
     When,
 )  # fmt: skip
-from ._postcard import U8, U16, U32, U64, Address, Bytes10, Key, Max, Queue, QueueOrNone, constant
+from ._postcard import U8, U16, U32, U64, Address, Bytes10, Bytes16, Key, Max, Queue, QueueOrNone, constant
 
 Ids = Annotated[List[U64], Max(1000)]
 
@@ -242,7 +242,7 @@ class Status(NamedTuple):
 
 
 class TransferLeader(NamedTuple):
-    value: Optional[U64]
+    value: Optional[U32]
 
 
 class CloseSession(NamedTuple):
@@ -262,7 +262,7 @@ class Learner(NamedTuple):
 
 
 class InsteadOf(NamedTuple):
-    value: U64
+    value: U32
 
 
 class Add(NamedTuple):
@@ -271,16 +271,16 @@ class Add(NamedTuple):
 
 
 class Promote(NamedTuple):
-    value: U64
+    value: U32
 
 
 class Remove(NamedTuple):
-    node: U64
+    node: U32
     force: bool
 
 
 class SetAddress(NamedTuple):
-    node: U64
+    node: U32
     address: Address
 
 
@@ -421,7 +421,7 @@ class RotateSecret(NamedTuple):
 
 
 class TlsForget(NamedTuple):
-    value: U64
+    value: U32
 
 
 class Whoami(NamedTuple):
@@ -511,7 +511,23 @@ class Stamp(NamedTuple):
     index: U64  # type: ignore[assignment]
 
 
+class OnBehalfOf(NamedTuple):
+    """For whom a gateway asks. Reserved: a node refuses it."""
+
+    session: Bytes16
+    principal: U32
+    key: Bytes10
+    from_: Annotated[str, Max(64)]
+
+
 class Call(NamedTuple):
     stamp: Optional[Stamp]
     timeout_ms: U32
+    on_behalf_of: Optional[OnBehalfOf]
+    group: U32
     request: Request
+
+    @classmethod
+    def of(cls, stamp: Optional[Stamp], timeout_ms: int, request: Request) -> "Call":
+        """A call for the client itself, to the one group that there is: nothing that is reserved is used."""
+        return cls(stamp, timeout_ms, None, 0, request)
