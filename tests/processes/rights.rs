@@ -37,7 +37,7 @@ fn queue(name: &str) -> QueueName {
 }
 
 fn bounded<T, const N: usize>(values: Vec<T>) -> Bounded<T, N> {
-    Bounded::new(values).ok().expect("few")
+    Bounded::new(values).expect("few")
 }
 
 fn receipts() -> Receipts {

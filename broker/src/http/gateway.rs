@@ -41,8 +41,11 @@ pub(super) struct Gateway {
     server: String,
     /// Of those without one.
     nobody: Arc<Clients>,
-    own: Mutex<BTreeMap<[u8; 32], (Arc<Clients>, Instant)>>,
+    own: Mutex<Own>,
 }
+
+/// By what a cluster keeps of the token, and when they were used last.
+type Own = BTreeMap<[u8; 32], (Arc<Clients>, Instant)>;
 
 /// The clients of one token.
 struct Clients {

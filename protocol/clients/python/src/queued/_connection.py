@@ -146,10 +146,10 @@ class Connection(asyncio.Protocol):
 
         return await asyncio.wait_for(dial(), timeout)
 
-    async def _log_in(self, token: _auth.Token, said: bytes, secure: Any) -> None:
+    async def _log_in(self, token: _auth.Token, said: List[bytes], secure: Any) -> None:
         certificate = None if secure is None else secure.getpeercert(binary_form=True)
         channel = _auth.PLAIN_CHANNEL if certificate is None else hashlib.sha256(certificate).digest()
-        over = _auth.transcript(said, self._heard, channel)
+        over = _auth.transcript(b"".join(said), self._heard, channel)
         login = _common.LoginProof(_common.Proven(token.prove(over), channel))
         assert self._login is not None
         self._send(_frame.pack(0, _frame.HELLO, bytes(_postcard.encode(_common.HelloMessage, login))))
