@@ -13,12 +13,12 @@ use anyhow::{Context as _, bail, ensure};
 use benches::QUEUE;
 use benches::daemon::Daemon;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Consistency, Lease, Queues, Receipts};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Delivery, PushOutcome, QueueView, Settled};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Consistency, Lease, Queues, Receipts};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Delivery, PushOutcome, QueueView, Settled};
 use tokio::time::Instant;
 
 const BODY_SIZE: usize = 1 << 10;

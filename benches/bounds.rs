@@ -12,9 +12,9 @@ use queue_broker::queue::command::{Command, Op, Opening, SessionStamp, Source};
 use queue_broker::queue::reply::{Applied, Outcome};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::{Action, Due, PushOptions, Select, Sweep};
-use queue_protocol::request_hash::RequestHash;
 use queue_protocol::settings::{OnExpiry, OnFull, QueueSettings};
+use queue_protocol::wire::request::{Action, Due, PushOptions, Select, Sweep};
+use queue_protocol::wire::request_hash::RequestHash;
 use rustix::time::{ClockId, clock_gettime};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 

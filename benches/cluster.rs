@@ -9,8 +9,8 @@ use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_
 use futures_util::{StreamExt as _, stream};
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Action, Select, Sweep};
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::request::{Action, Select, Sweep};
+use queue_protocol::wire::response::PushOutcome;
 use tokio::time::Instant;
 
 const BODY_SIZE: usize = 1 << 10;

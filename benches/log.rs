@@ -16,7 +16,7 @@ use queue_broker::fs::{Disk as _, File, Open};
 use queue_broker::log::{Entry, Log, LogOptions};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{EntryKind, LogId};
+use queue_protocol::wire::peer::{EntryKind, LogId};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::Instant;

@@ -16,11 +16,11 @@ use queue_broker::queue::State;
 use queue_broker::queue::command::{Batch, Command, Lease, Op, Push, Receipts, Stamps};
 use queue_broker::queue::reply::Outcome;
 use queue_broker::snapshots::Snapshots;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{NodeId, QueueName};
-use queue_protocol::peer::LogId;
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::peer::LogId;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 

@@ -218,12 +218,12 @@ fn the_wire_is_sans_io() {
         wire.flat_map(|place| product_in(sources, &place, OUTSIDE, &[])).collect()
     };
     let broken = [
-        ("protocol/src/frame.rs", "use tokio::io::AsyncRead;"),
-        ("protocol/src/codec.rs", "async fn next() {}"),
-        ("protocol/src/peer.rs", "use std::net::SocketAddr;"),
+        ("protocol/src/wire/frame.rs", "use tokio::io::AsyncRead;"),
+        ("protocol/src/wire/codec.rs", "async fn next() {}"),
+        ("protocol/src/wire/peer.rs", "use std::net::SocketAddr;"),
     ];
     let kept = [
-        ("protocol/src/codec.rs", "use tokio_util::codec::Decoder;"),
+        ("protocol/src/wire/codec.rs", "use tokio_util::codec::Decoder;"),
         ("protocol/src/client/client.rs", "use std::time::Duration;"),
     ];
     holds(rule, &broken, &kept);

@@ -11,8 +11,8 @@ use queue_broker::node::{self, NodeOptions, Way, secret};
 use queue_broker::raft::{self, RaftOptions};
 use queue_broker::server::{QueueOptions, ServerOptions};
 use queue_protocol::client::Client;
-use queue_protocol::hello::Secret;
-use queue_protocol::requests::ask;
+use queue_protocol::wire::hello::Secret;
+use queue_protocol::wire::requests::ask;
 use tokio::sync::oneshot;
 
 use crate::machine::outside;

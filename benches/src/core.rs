@@ -3,11 +3,11 @@
 use queue_broker::queue::State;
 use queue_broker::queue::command::{Batch, Command, Lease, Op, Push, Receipts, Stamps};
 use queue_broker::queue::reply::{Applied, Outcome};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::PushOptions;
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::PushOptions;
 
 use crate::QUEUE;
 

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::RemoveQueue;
-use queue_protocol::requests::ask;
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::request::RemoveQueue;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::PushOutcome;
 use tokio::time::Instant;
 
 /// Clients, and requests of each.

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use futures_util::future::try_join_all;
 use queue_protocol::client::Client;
 use queue_protocol::limits::QUEUES_MAX;
-use queue_protocol::request::CreateQueue;
-use queue_protocol::requests::ask;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::CreateQueue;
+use queue_protocol::wire::requests::ask;
 use tokio::time::Instant;
 
 use crate::daemon::Daemon;

@@ -16,7 +16,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use queue_protocol::logs::LogLevel;
+use queue_protocol::wire::logs::LogLevel;
 
 pub use self::flags::{ClusterFlags, Flags};
 pub use self::table::{SETTINGS, Scope, Setting};

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use queue_protocol::logs::LogLevel;
+use queue_protocol::wire::logs::LogLevel;
 use tokio::time::Instant;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;

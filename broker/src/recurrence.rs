@@ -4,7 +4,7 @@
 mod pattern;
 
 use queue_protocol::limits::{CATCH_UP_MAX, EVERY_MS_MIN, FUTURE_MS_MAX};
-use queue_protocol::schedule::{Missed, When};
+use queue_protocol::wire::schedule::{Missed, When};
 
 use self::pattern::Pattern;
 use crate::queue::Moment;
@@ -113,7 +113,7 @@ pub(crate) fn due(when: &When, missed: Missed, due_ms: u64, now: Moment) -> Due 
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use queue_protocol::bounded::Text;
+    use queue_protocol::wire::bounded::Text;
 
     use super::*;
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::STAGES_MAX;
-use queue_protocol::response::{StageView, WriteStage};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::response::{StageView, WriteStage};
 
 use crate::locked::Locked as _;
 

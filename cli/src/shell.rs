@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use queue_protocol::client::{Answered, Client, ClientConfig, ClientError, Notice};
 use queue_protocol::names::{QueueName, Receipt};
-use queue_protocol::request::{Consistency, Queues, Sweep};
-use queue_protocol::requests::{Ask, ask};
-use queue_protocol::response::{Age, QueueView, Swept};
+use queue_protocol::wire::request::{Consistency, Queues, Sweep};
+use queue_protocol::wire::requests::{Ask, ask};
+use queue_protocol::wire::response::{Age, QueueView, Swept};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

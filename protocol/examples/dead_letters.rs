@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use queue_protocol::client::Client;
-use queue_protocol::response::DeadReason;
+use queue_protocol::client::DeadReason;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -10,8 +10,8 @@
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
 use crate::limits::{HEADERS_COUNT_MAX, HEADERS_SIZE_MAX};
+use crate::wire::bounded::{Bounded, Text};
 
 /// Headers of a message, in the order given.
 pub type Headers = Bounded<(Text<HEADERS_SIZE_MAX>, Text<HEADERS_SIZE_MAX>), HEADERS_COUNT_MAX>;

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bounded::Text;
 use crate::names::QueueName;
-use crate::response::LeaderView;
+use crate::wire::bounded::Text;
+use crate::wire::response::LeaderView;
 
 /// A refusal or failure as it crosses the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

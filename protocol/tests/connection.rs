@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use queue_protocol::bounded::Text;
 use queue_protocol::client::{CallError, Connection, Dial, Gone, Stream, TcpDial};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, PeerId};
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
-use queue_protocol::peer::{PeerCall, PeerRequest};
-use queue_protocol::proof::{PLAIN, Secret, Told};
-use queue_protocol::request::{Call, Request};
-use queue_protocol::response::{Age, Answer, At, Response};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
+use queue_protocol::wire::handshake::accept;
+use queue_protocol::wire::hello::{Accepted, Hello, HelloRole, PeerId};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::peer::{PeerCall, PeerRequest};
+use queue_protocol::wire::proof::{PLAIN, Secret, Told};
+use queue_protocol::wire::request::{Call, Request};
+use queue_protocol::wire::response::{Age, Answer, At, Response};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, ReadHalf, WriteHalf, duplex, split};
 use tokio::time::Instant;
 

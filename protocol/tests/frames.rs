@@ -2,12 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
-use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits};
-use queue_protocol::frame::{Flags, Frame, FrameError, FrameKind, OutFrame};
-use queue_protocol::gather::{Gatherer, OPEN_SIZE};
-use queue_protocol::io::{FrameReader, Outbox, READ_SIZE, RESERVE_STEP, REST_SIZE};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
-use queue_protocol::request::{Call, Request};
+use queue_protocol::wire::codec::{CodecError, FrameCodec, FrameLimits};
+use queue_protocol::wire::frame::{Flags, Frame, FrameError, FrameKind, OutFrame};
+use queue_protocol::wire::gather::{Gatherer, OPEN_SIZE};
+use queue_protocol::wire::io::{FrameReader, Outbox, READ_SIZE, RESERVE_STEP, REST_SIZE};
+use queue_protocol::wire::request::{Call, Request};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio_util::codec::{Decoder, Encoder};
 

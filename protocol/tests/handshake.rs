@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{FrameError, OutFrame};
-use queue_protocol::handshake::{
+use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
+use queue_protocol::wire::frame::{FrameError, OutFrame};
+use queue_protocol::wire::handshake::{
     Called, Greeted, HandshakeError, Peer, accept, client_handshake, peer_handshake,
 };
-use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
-use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
-use queue_protocol::proof::{Exporter, Facts, PLAIN, PeerHello, Secret, Told};
+use queue_protocol::wire::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::proof::{Exporter, Facts, PLAIN, PeerHello, Secret, Told};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -56,11 +56,11 @@ fn accepted(version: u16) -> Accepted {
 }
 
 trait ParseText {
-    fn parse_text<const N: usize>(&self) -> queue_protocol::bounded::Text<N>;
+    fn parse_text<const N: usize>(&self) -> queue_protocol::wire::bounded::Text<N>;
 }
 impl ParseText for str {
-    fn parse_text<const N: usize>(&self) -> queue_protocol::bounded::Text<N> {
-        queue_protocol::bounded::Text::new(self).unwrap()
+    fn parse_text<const N: usize>(&self) -> queue_protocol::wire::bounded::Text<N> {
+        queue_protocol::wire::bounded::Text::new(self).unwrap()
     }
 }
 
@@ -368,7 +368,7 @@ async fn half_a_hello_and_then_nothing_ends_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_right_behind_the_hello_is_not_lost() {
-    use queue_protocol::frame::FrameKind;
+    use queue_protocol::wire::frame::FrameKind;
     let (near, far) = duplex(1 << 16);
     let (read, mut write) = split(near);
     let mut out = Outbox::new();

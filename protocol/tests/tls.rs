@@ -10,8 +10,8 @@ use queue_protocol::client::tls::{
 };
 use queue_protocol::client::{PLAIN_CHANNEL, Stream};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::hello::HelloMessage;
-use queue_protocol::io::Outbox;
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::io::Outbox;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,

@@ -1,14 +1,14 @@
 //! Pushing and taking out bodies, for tests that compare what went in with what comes out.
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Answered, Client, ClientError, NewMessage};
 use queue_protocol::content;
 use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::Lease;
-use queue_protocol::requests::ask;
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::Lease;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::PushOutcome;
 
 /// A queue's name.
 ///

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use queue_protocol::client::Client;
 use queue_protocol::names::NodeId;
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Role, StatusView};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Role, StatusView};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tempfile::TempDir;
 use tokio::net::TcpStream;

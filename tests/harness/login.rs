@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::auth::{AuthChange, ChangeAuth, Grants, Token};
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Client, ClientError, LoginDial, TokenSource};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::auth::{AuthChange, ChangeAuth, Grants, Token};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::requests::ask;
 
 use crate::LIMIT;
 use crate::cluster::{Cluster, random};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue_protocol::client::{CallError, Connection, Dial, TcpDial};
-use queue_protocol::handshake::HandshakeError;
-use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{Call, Request, Stamp};
-use queue_protocol::response::Response;
+use queue_protocol::wire::handshake::HandshakeError;
+use queue_protocol::wire::hello::{Hello, HelloRole};
+use queue_protocol::wire::request::{Call, Request, Stamp};
+use queue_protocol::wire::response::Response;
 use tokio::time::Instant;
 
 use crate::cluster::random;

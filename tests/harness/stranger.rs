@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, Headers};
-use queue_protocol::frame::{Frame, FrameKind, OutFrame};
-use queue_protocol::handshake::client_handshake;
-use queue_protocol::hello::{Hello, HelloRole};
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{Call, Push, PushMessage, Request, Stamp};
-use queue_protocol::response::Response;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::frame::{Frame, FrameKind, OutFrame};
+use queue_protocol::wire::handshake::client_handshake;
+use queue_protocol::wire::hello::{Hello, HelloRole};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::request::{Call, Push, PushMessage, Request, Stamp};
+use queue_protocol::wire::response::Response;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;

@@ -9,15 +9,15 @@ use harness::impostor::Impostor;
 use harness::program::run;
 use harness::{LIMIT, until};
 use queue_broker::mutants::{self, Mutant};
-use queue_protocol::bounded::Bounded;
-use queue_protocol::hello::PeerId;
-use queue_protocol::level::Levels;
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::hello::PeerId;
+use queue_protocol::wire::level::Levels;
+use queue_protocol::wire::peer::{
     Append, AskVote, EntryKind, EntrySpec, Heartbeat, LogId, PeerCall, PeerPing, PeerRequest, SnapshotBegin,
     Transfer, Vote,
 };
-use queue_protocol::proof::{Facts, Secret};
+use queue_protocol::wire::proof::{Facts, Secret};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 

@@ -8,9 +8,9 @@ use harness::cluster::Cluster;
 use harness::program::Running;
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
-use queue_protocol::request::{Consistency, MessageState, Peek};
-use queue_protocol::requests::ask;
-use queue_protocol::response::MessageView;
+use queue_protocol::wire::request::{Consistency, MessageState, Peek};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::MessageView;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 

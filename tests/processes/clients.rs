@@ -4,10 +4,10 @@ use harness::cluster::{Cluster, random};
 use harness::program::Running;
 use harness::{LIMIT, until};
 use queue_protocol::client::{ConnectOptions, Connection, Dial, TcpDial};
-use queue_protocol::credentials::{Credentials, Login};
-use queue_protocol::handshake::HandshakeError;
-use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
+use queue_protocol::wire::credentials::{Credentials, Login};
+use queue_protocol::wire::handshake::HandshakeError;
+use queue_protocol::wire::hello::{Hello, HelloRole};
 use serde_json::Value;
 
 /// The document of a command that succeeds.
@@ -98,8 +98,8 @@ async fn a_login_and_credentials_that_are_not_understood_are_refused_and_no_name
     assert_eq!(open(plain()).await, "accepted");
     assert_eq!(open(plain().with(&Credentials::of("x/1"))).await, "accepted");
     let login = Some(Login {
-        key: queue_protocol::auth::KeyId([7; 10]),
-        r#as: Some(queue_protocol::bounded::Text::cut("ann")),
+        key: queue_protocol::wire::auth::KeyId([7; 10]),
+        r#as: Some(queue_protocol::wire::bounded::Text::cut("ann")),
     });
     let login = Credentials { login, ..Credentials::of("x/1") };
     assert_eq!(open(plain().with(&login)).await, "not_permitted");

@@ -9,7 +9,7 @@ use harness::bodies::{drain, push};
 use harness::cluster::Cluster;
 use harness::program::run;
 use harness::{LIMIT, until};
-use queue_protocol::response::Role;
+use queue_protocol::wire::response::Role;
 
 /// Bits flipped in each file, spread over what is in it.
 const FLIPS: u64 = 4;

@@ -7,9 +7,9 @@ use harness::program::{Running, queued, run};
 use harness::stranger::{self, Stranger};
 use harness::{LIMIT, until};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
-use queue_protocol::frame::{FrameKind, Goodbye};
-use queue_protocol::request::Request;
-use queue_protocol::response::Response;
+use queue_protocol::wire::frame::{FrameKind, Goodbye};
+use queue_protocol::wire::request::Request;
+use queue_protocol::wire::response::Response;
 use tokio::net::TcpListener;
 
 async fn greet(cluster: &Cluster, n: usize) -> Stranger {

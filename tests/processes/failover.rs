@@ -7,7 +7,7 @@ use harness::cluster::Cluster;
 use harness::program::Running;
 use harness::settings::choose;
 use harness::{LIMIT, until};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::requests::ask;
 use tokio::time::{MissedTickBehavior, interval};
 
 const PER_SECOND: usize = 2_000;

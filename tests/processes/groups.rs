@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use harness::bodies::{bodies, lease, queue};
 use harness::cluster::Cluster;
 use harness::program::Ran;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::NewMessage;
-use queue_protocol::request::{PushOptions, Receipts};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{PushOptions, Receipts};
+use queue_protocol::wire::requests::ask;
 use serde_json::Value;
 
 async fn ctl(cluster: &Cluster, line: &str) -> Ran {

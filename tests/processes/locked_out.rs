@@ -205,6 +205,6 @@ async fn nodes_come_back_after_ten_thousand_elections_and_five_thousand_starts()
     all_hold(&cluster, &[0, 1, 2, n4], "after the starts").await;
 }
 
-fn ask_for(node: queue_protocol::names::NodeId, term: u64) -> queue_protocol::peer::PeerRequest {
-    queue_protocol::peer::PeerRequest::Vote(ask(node, term))
+fn ask_for(node: queue_protocol::names::NodeId, term: u64) -> queue_protocol::wire::peer::PeerRequest {
+    queue_protocol::wire::peer::PeerRequest::Vote(ask(node, term))
 }

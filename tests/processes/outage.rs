@@ -6,13 +6,13 @@ use harness::bodies::{self, lease, queue, stored};
 use harness::cluster::Cluster;
 use harness::settings::choose;
 use harness::{LIMIT, until};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Client;
 use queue_protocol::names::{QueueName, Receipt};
-use queue_protocol::request::{Consistency, CreateQueue, Queues, Receipts};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Delivery, QueueView, Settled};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Consistency, CreateQueue, Queues, Receipts};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Delivery, QueueView, Settled};
 use tokio::time::Instant;
 
 const COUNT: usize = 100;

@@ -7,15 +7,15 @@ use harness::cluster::Cluster;
 use harness::program::Running;
 use harness::settings::choose;
 use harness::{LIMIT, until};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, NewMessage};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{
+use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{
     Consistency, CreateQueue, Due, Lease, Nack, NackKind, PushOptions, Queues, Receipts,
 };
-use queue_protocol::requests::ask;
-use queue_protocol::response::Delivery;
-use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Delivery;
 use tokio::time::Instant;
 
 /// A queue whose failed messages are ready again at once.

@@ -13,10 +13,10 @@ use queue_broker::clock::{Clock, SystemClock};
 use queue_broker::mutants::{Mutant, VARIABLE};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{CreateQueue, Request, Stamp};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Role, StatusView};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{CreateQueue, Request, Stamp};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Role, StatusView};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const SETTINGS: &str =

@@ -7,8 +7,8 @@ use harness::cluster::Cluster;
 use harness::raw::{call, connect, random_session, stamp};
 use harness::{LIMIT, until};
 use queue_protocol::content;
-use queue_protocol::request::{Request, Stamp};
-use queue_protocol::response::{Answer, Delivery, Response};
+use queue_protocol::wire::request::{Request, Stamp};
+use queue_protocol::wire::response::{Answer, Delivery, Response};
 
 /// The deliveries of a pop with their bodies.
 fn popped(response: &Response, tail: &Bytes) -> Vec<(Delivery, Bytes)> {

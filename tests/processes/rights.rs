@@ -5,28 +5,28 @@ use std::time::Duration;
 
 use harness::cluster::Cluster;
 use harness::login::{add, change, grants};
-use queue_protocol::auth::{AuthChange, Can, ChangeAuth, Principals};
-use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::client::{Client, ClientError, TokenSource};
-use queue_protocol::clients::Clients;
 use queue_protocol::content::encode;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::explain::Explain;
-use queue_protocol::group::Groups;
-use queue_protocol::history::History;
-use queue_protocol::membership::MemberChange;
 use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName};
-use queue_protocol::request::{
+use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::auth::{AuthChange, Can, ChangeAuth, Principals};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::wire::clients::Clients;
+use queue_protocol::wire::explain::Explain;
+use queue_protocol::wire::group::Groups;
+use queue_protocol::wire::history::History;
+use queue_protocol::wire::membership::MemberChange;
+use queue_protocol::wire::request::{
     Action, AlterQueue, BindSession, Change, Consistency, CreateQueue, Edit, Extend, ExtendWhich, Lease,
     Nack, NackKind, Peek, Push, PushMessage, Queues, Receipts, RemoveQueue, Request, Select, Sweep,
     WeighGroup,
 };
-use queue_protocol::requests::ask;
-use queue_protocol::rights::{Need, Verb};
-use queue_protocol::schedule::{Missed, Schedules, SetSchedule, When};
-use queue_protocol::settings::QueueSettings;
-use queue_protocol::txn::{Condition, Step, Txn};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::rights::{Need, Verb};
+use queue_protocol::wire::schedule::{Missed, Schedules, SetSchedule, When};
+use queue_protocol::wire::txn::{Condition, Step, Txn};
 
 const TABLE: &str = include_str!("../rights.csv");
 /// The principal that asks.
@@ -213,7 +213,7 @@ fn the_match_from_request_to_right_is_the_table() {
     }
     assert_eq!(rows.len(), asked.len(), "a row of the table is asked for by nothing");
     let kinds: BTreeSet<&str> = asked.iter().map(|(.., request)| request.row().name).collect();
-    let all: BTreeSet<&str> = queue_protocol::requests::ROWS.iter().map(|row| row.name).collect();
+    let all: BTreeSet<&str> = queue_protocol::wire::requests::ROWS.iter().map(|row| row.name).collect();
     assert_eq!(kinds, all, "every request has a row");
 }
 

@@ -11,9 +11,9 @@ use harness::impostor::Impostor;
 use harness::program::run;
 use harness::{LIMIT, until};
 use queue_broker::mutants::{self, Mutant};
-use queue_protocol::peer::{AskSecret, PeerRequest, PeerResponse};
-use queue_protocol::request::Request;
-use queue_protocol::security::{RotationPhase, SecretView};
+use queue_protocol::wire::peer::{AskSecret, PeerRequest, PeerResponse};
+use queue_protocol::wire::request::Request;
+use queue_protocol::wire::security::{RotationPhase, SecretView};
 
 use crate::attacks::facts;
 use crate::members::{QUEUE, keep_pushing, more_are_accepted};
@@ -77,7 +77,7 @@ async fn a_rotation_under_pushes_gives_every_member_another_secret_and_ends_what
     let refused = thief.dial_secured(cluster.address(leader)).await.err().expect("it was removed");
     assert!(refused.contains("removed"), "{refused}");
     let mut joining = thief.clone();
-    joining.id.node = queue_protocol::hello::JOINING;
+    joining.id.node = queue_protocol::wire::hello::JOINING;
     joining.shows = false;
     let mut line = joining.dial_secured(cluster.address(leader)).await.expect("it has the secret");
     assert!(!line.ends(Duration::from_millis(300)).await, "nothing has happened yet");

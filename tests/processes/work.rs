@@ -8,7 +8,7 @@ use harness::cluster::Cluster;
 use harness::program::{Ran, Running};
 use harness::settings::choose;
 use harness::{LIMIT, until};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::requests::ask;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

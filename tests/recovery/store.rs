@@ -15,9 +15,9 @@ use queue_broker::node::identity::{Identity, IdentityError};
 use queue_broker::node::{LOG_DIR, SNAPSHOTS_DIR};
 use queue_broker::queue::Admission;
 use queue_broker::snapshots::{SnapshotError, Snapshots};
-use queue_protocol::bounded::Text;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::peer::{LogId, Vote};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 

@@ -16,7 +16,7 @@ use harness::bodies::{push, stored};
 use harness::cluster::Cluster;
 use harness::trace::{self, Call};
 use queue_broker::mutants;
-use queue_protocol::frame::FrameKind;
+use queue_protocol::wire::frame::FrameKind;
 use regex::Regex;
 use tokio::task::JoinSet;
 

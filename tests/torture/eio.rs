@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use harness::trace::{self, Call};
-use queue_protocol::frame::FrameKind;
+use queue_protocol::wire::frame::FrameKind;
 
 use crate::wire::Stream;
 

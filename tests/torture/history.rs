@@ -9,12 +9,12 @@ use bytes::Bytes;
 use harness::bodies::{bodies, lease, push, queue, stored};
 use harness::cluster::Cluster;
 use harness::until;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Answered, Client, ClientError};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{Nack, NackKind, Receipts};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{At, Settled};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Nack, NackKind, Receipts};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{At, Settled};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use harness::cluster::Cluster;
 use queue_protocol::names::NodeId;
-use queue_protocol::response::Role;
+use queue_protocol::wire::response::Role;
 
 #[derive(Default)]
 pub(crate) struct Terms {

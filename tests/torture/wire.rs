@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use harness::trace::Call;
-use queue_protocol::codec::{FrameCodec, FrameLimits};
-use queue_protocol::frame::Frame;
+use queue_protocol::wire::codec::{FrameCodec, FrameLimits};
+use queue_protocol::wire::frame::Frame;
 use tokio_util::codec::Decoder as _;
 
 /// One direction of a connection; nothing more is read behind what strace did not show.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
 use queue_protocol::values::server;
+use queue_protocol::wire::membership::Standing;
 
 use super::failure::Failure;
 use super::serve::start_logging;

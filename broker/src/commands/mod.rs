@@ -23,8 +23,8 @@ use std::io::Write as _;
 
 use clap::{Parser, Subcommand};
 #[cfg(feature = "sim")]
-use queue_protocol::level::Level;
-use queue_protocol::level::Levels;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::level::Levels;
 
 use self::failure::Failure;
 use crate::config::{Flags, Loaded, Sources, load};
@@ -123,7 +123,7 @@ fn settings(flags: &Flags) -> Result<Loaded, Failure> {
 
 /// The highest feature level that this process speaks.
 #[cfg(not(feature = "sim"))]
-fn level_max() -> queue_protocol::level::Level {
+fn level_max() -> queue_protocol::wire::level::Level {
     Levels::OURS.max
 }
 

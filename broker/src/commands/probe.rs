@@ -6,14 +6,14 @@ use std::time::Duration;
 use queue_protocol::client::{
     Client, ClientConfig, ClientError, Connection, Dial, LoginDial, TcpDial, TokenSource,
 };
-use queue_protocol::credentials::Credentials;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::handshake::HandshakeError;
 use queue_protocol::health;
-use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
-use queue_protocol::requests::ask;
-use queue_protocol::response::StatusView;
+use queue_protocol::wire::credentials::Credentials;
+use queue_protocol::wire::handshake::HandshakeError;
+use queue_protocol::wire::hello::{Hello, HelloRole};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::StatusView;
 use tokio::time::Instant;
 
 use super::machine;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 use serde_json::json;
 
 use super::failure::Failure;
@@ -296,8 +296,8 @@ fn report_json(found: &Found, report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
     use queue_protocol::names::{ClusterId, NodeId, StoreId};
+    use queue_protocol::wire::bounded::Text;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! `queued version`.
 
-use queue_protocol::hello::Versions;
+use queue_protocol::wire::hello::Versions;
 
 use super::failure::Failure;
 use super::print;

@@ -5,11 +5,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use queue_protocol::auth::{AuthChange, ChangeAuth, Token, principal_name};
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Client, ClientError, TokenSource};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::requests::ask;
+use queue_protocol::wire::auth::{AuthChange, ChangeAuth, Token, principal_name};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::requests::ask;
 
 use super::cluster::Cluster;
 use super::place::Place;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use queue_protocol::response::{Role, StatusView};
+use queue_protocol::wire::response::{Role, StatusView};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -433,9 +433,9 @@ fn agreed(said: &[Option<StatusView>]) -> Option<Leadership> {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::{Bounded, Text};
     use queue_protocol::names::{ClusterId, NodeId};
-    use queue_protocol::response::{LeaderView, MemberView};
+    use queue_protocol::wire::bounded::{Bounded, Text};
+    use queue_protocol::wire::response::{LeaderView, MemberView};
 
     use super::*;
 
@@ -468,16 +468,16 @@ mod tests {
             uptime_ms: 0,
             version: Text::cut("0"),
             drained: false,
-            level: queue_protocol::level::Level::FIRST,
-            levels: queue_protocol::level::Levels::OURS,
+            level: queue_protocol::wire::level::Level::FIRST,
+            levels: queue_protocol::wire::level::Levels::OURS,
             members: Bounded::new((1..=3).map(member).collect()).unwrap(),
             changing: false,
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
-            tls: queue_protocol::security::TlsView::default(),
-            secret: queue_protocol::security::SecretView::default(),
-            log: queue_protocol::logs::LogView::default(),
+            tls: queue_protocol::wire::security::TlsView::default(),
+            secret: queue_protocol::wire::security::SecretView::default(),
+            log: queue_protocol::wire::logs::LogView::default(),
             health: queue_protocol::health::HealthView::default(),
         })
     }

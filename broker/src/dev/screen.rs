@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use queue_protocol::response::{Role, StatusView};
+use queue_protocol::wire::response::{Role, StatusView};
 
 use super::place::Place;
 
@@ -154,8 +154,8 @@ fn columns<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::{Bounded, Text};
     use queue_protocol::names::{ClusterId, NodeId};
+    use queue_protocol::wire::bounded::{Bounded, Text};
 
     use super::*;
 
@@ -176,16 +176,16 @@ mod tests {
             uptime_ms: 0,
             version: Text::cut("0"),
             drained: false,
-            level: queue_protocol::level::Level::FIRST,
-            levels: queue_protocol::level::Levels::OURS,
+            level: queue_protocol::wire::level::Level::FIRST,
+            levels: queue_protocol::wire::level::Levels::OURS,
             members: Bounded::default(),
             changing: false,
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
-            tls: queue_protocol::security::TlsView::default(),
-            secret: queue_protocol::security::SecretView::default(),
-            log: queue_protocol::logs::LogView::default(),
+            tls: queue_protocol::wire::security::TlsView::default(),
+            secret: queue_protocol::wire::security::SecretView::default(),
+            log: queue_protocol::wire::logs::LogView::default(),
             health: queue_protocol::health::HealthView::default(),
         });
         Row { name: format!("n{number}"), address: format!("127.0.0.1:74{number}0"), state, status }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Answered, Client, ClientError};
 use queue_protocol::content;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, Push, PushMessage, RemoveQueue};
-use queue_protocol::requests::{Ask, ask};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Lease, Push, PushMessage, RemoveQueue};
+use queue_protocol::wire::requests::{Ask, ask};
 use tokio::time::Instant;
 
 use super::access;

@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
 use futures_util::Stream;
-use queue_protocol::auth::Token;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::rights::{Need, Verb};
+use queue_protocol::wire::auth::Token;
+use queue_protocol::wire::rights::{Need, Verb};
 
 use super::answers::Failed;
 use super::serve::{App, Occupant};

@@ -10,14 +10,14 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::TAIL_SIZE_MAX;
-use queue_protocol::membership::{MemberChange, Standing};
-use queue_protocol::request::{Lease, Push, PushMessage};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{PushOutcome, Role, StatusView};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::membership::{MemberChange, Standing};
+use queue_protocol::wire::request::{Lease, Push, PushMessage};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{PushOutcome, Role, StatusView};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -128,7 +128,7 @@ pub(super) async fn stats(State(app): State<Arc<App>>) -> Response {
 }
 
 fn flat(status: &StatusView, terms: &crate::raft::Terms) -> BTreeMap<&'static str, String> {
-    let member = |member: &queue_protocol::response::MemberView| {
+    let member = |member: &queue_protocol::wire::response::MemberView| {
         let suffrage = if member.voter { "Voter" } else { "Nonvoter" };
         format!("{{Suffrage:{suffrage} ID:{} Address:{}}}", &*member.name, &*member.address)
     };
@@ -161,9 +161,9 @@ fn flat(status: &StatusView, terms: &crate::raft::Terms) -> BTreeMap<&'static st
         ("latest_configuration", format!("[{}]", members.join(" "))),
         ("latest_configuration_index", terms.configuration_index.to_string()),
         ("num_peers", others.to_string()),
-        ("protocol_version", queue_protocol::hello::VERSION.to_string()),
-        ("protocol_version_max", queue_protocol::hello::Versions::OURS.max.to_string()),
-        ("protocol_version_min", queue_protocol::hello::Versions::OURS.min.to_string()),
+        ("protocol_version", queue_protocol::wire::hello::VERSION.to_string()),
+        ("protocol_version_max", queue_protocol::wire::hello::Versions::OURS.max.to_string()),
+        ("protocol_version_min", queue_protocol::wire::hello::Versions::OURS.min.to_string()),
         ("snapshot_version_max", RAFT_VERSION.to_owned()),
         ("snapshot_version_min", RAFT_VERSION.to_owned()),
         ("state", state.to_owned()),

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::auth::Token;
 use queue_protocol::client::{Answered, Client, ClientConfig, Dial, LoginDial, TokenSource};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{Request, Stamp};
-use queue_protocol::requests::Ask;
+use queue_protocol::wire::auth::Token;
+use queue_protocol::wire::request::{Request, Stamp};
+use queue_protocol::wire::requests::Ask;
 use tokio::time::Instant;
 
 use super::answers::Failed;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use queue_protocol::health;
-use queue_protocol::response::StatusView;
+use queue_protocol::wire::response::StatusView;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use queue_protocol::logs::LogChoice;
+use queue_protocol::wire::logs::LogChoice;
 use serde::Deserialize;
 
 use super::answers::{Failed, json as document};

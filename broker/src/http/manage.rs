@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
-use queue_protocol::requests::ask;
-use queue_protocol::response::QueueView;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::QueueView;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

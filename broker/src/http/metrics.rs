@@ -11,8 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use prometheus_client::registry::Unit;
 use queue_protocol::names::NodeId;
-use queue_protocol::response::{Role, StatusView, WriteStage};
-use queue_protocol::security::Secured;
+use queue_protocol::wire::response::{Role, StatusView, WriteStage};
+use queue_protocol::wire::security::Secured;
 
 use super::answers::with_type;
 use super::health;

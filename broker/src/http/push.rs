@@ -11,13 +11,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::PUSH_COUNT_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Push, PushMessage, PushOptions};
-use queue_protocol::requests::ask;
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Push, PushMessage, PushOptions};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::PushOutcome;
 use serde_json::json;
 use tokio::sync::mpsc;
 

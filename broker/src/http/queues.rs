@@ -21,7 +21,7 @@ use crate::server::Server;
 pub(super) const NAMED_MAX: usize = 500;
 /// Name of all others.
 const OTHERS: &str = "_other";
-/// Why messages die, in the order of [`queue_protocol::response::DeadReason`].
+/// Why messages die, in the order of [`queue_protocol::wire::response::DeadReason`].
 const REASONS: [&str; 5] = ["max_failures", "rejected", "expired", "overflow", "admin"];
 /// Queues that are copied while the state is held: some hundred microseconds.
 const SLICE: usize = 128;

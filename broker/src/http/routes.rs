@@ -11,7 +11,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::requests::{Ask, Row, ask};
+use queue_protocol::wire::requests::{Ask, Row, ask};
 
 use super::answers::Failed;
 use super::serve::App;

@@ -1,11 +1,11 @@
 //! What the headers of a request say of the messages it pushes.
 
 use axum::http::HeaderMap;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::Headers;
 use queue_protocol::limits::PRIORITY_MAX;
 use queue_protocol::names::Key;
-use queue_protocol::request::{Due, PushOptions, Unique, UniqueHeld};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::request::{Due, PushOptions, Unique, UniqueHeld};
 
 use super::answers::Failed;
 

@@ -16,8 +16,8 @@ use queue_protocol::client::Answered;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::SESSION_INDEX_MS_MAX;
 use queue_protocol::names::{ClusterId, SessionId};
-use queue_protocol::request::{Request, Stamp};
-use queue_protocol::requests::{Ask, ask};
+use queue_protocol::wire::request::{Request, Stamp};
+use queue_protocol::wire::requests::{Ask, ask};
 use serde_json::json;
 
 use super::answers::{Failed, json as document};

@@ -8,15 +8,15 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content;
 use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::Receipt;
-use queue_protocol::request::{
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::request::{
     Consistency, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek, Receipts,
 };
-use queue_protocol::requests::{Ask, ask};
-use queue_protocol::response::{Delivery, MessageView, Settled};
+use queue_protocol::wire::requests::{Ask, ask};
+use queue_protocol::wire::response::{Delivery, MessageView, Settled};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

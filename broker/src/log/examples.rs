@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{EntryKind, LogId, Vote};
+use queue_protocol::wire::peer::{EntryKind, LogId, Vote};
 
 use super::Entry;
 use super::format::entry::PREFIX_SIZE;

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::peer::{EntryKind, LogId};
+use queue_protocol::wire::peer::{EntryKind, LogId};
 
 use super::Entry;
 use super::format::entry::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::LogError;
 use super::index::{Imported, Run};

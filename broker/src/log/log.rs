@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 use tokio::sync::Notify;
 
 use super::clean::Reading;

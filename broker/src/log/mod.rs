@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::peer::{EntryKind, LogId, Vote};
+use queue_protocol::wire::peer::{EntryKind, LogId, Vote};
 
 use crate::fs::DiskError;
 use crate::stages::Stages;

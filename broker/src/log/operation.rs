@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 
 use super::format::file_id::FileId;
 use super::format::opening::{put_anchor, put_floors, put_import};

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 use tokio::sync::{Notify, oneshot};
 
 use super::clean::Clean;

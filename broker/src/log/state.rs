@@ -1,7 +1,7 @@
 //! The state of the log after a record: what an opening holds, and what replaying the records after it gives.
 
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 
 use super::LogState;
 use super::format::file_id::FileId;

@@ -1,6 +1,6 @@
 //! What a record does to the state of the log: one fold for the records that are written and for those that are read back.
 
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 
 use super::format::file_id::FileId;
 use super::format::footer::Row;

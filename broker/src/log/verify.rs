@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::closed::{Closed, note, wrong_table};
 use super::evidence::{self, Facts, Verdict};

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use queue_protocol::response::WriteStage;
+use queue_protocol::wire::response::WriteStage;
 use tokio::time::Instant;
 
 use super::format::file_id::FileId;

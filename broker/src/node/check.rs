@@ -19,7 +19,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::identity::{Found, Identity};
 use super::{LOG_DIR, NodeError, SNAPSHOTS_DIR, log_seed, vault};

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::hello::{JOINING, Secret};
-use queue_protocol::membership::Standing;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{Invite, Join, Joined, PeerRequest, PeerResponse};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::hello::{JOINING, Secret};
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::peer::{Invite, Join, Joined, PeerRequest, PeerResponse};
 use tokio::sync::mpsc;
 
 use super::identity::{Identity, IdentityError};

@@ -25,8 +25,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use bytes::{Buf as _, BufMut as _};
-use queue_protocol::bounded::Text;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
+use queue_protocol::wire::bounded::Text;
 
 use crate::fs::{Disk, DiskError, Open, remove_tmp, replace_file};
 use crate::raft::Admission;

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use queue_protocol::bounded::Text;
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, VERSION};
-use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::peer::{Invite, PeerCall, PeerRequest, PeerResponse};
-use queue_protocol::proof::Told;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::frame::OutFrame;
+use queue_protocol::wire::handshake::accept;
+use queue_protocol::wire::hello::{Accepted, Hello, HelloRole, JOINING, VERSION};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::peer::{Invite, PeerCall, PeerRequest, PeerResponse};
+use queue_protocol::wire::proof::Told;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use queue_protocol::proof::Secret;
+use queue_protocol::wire::proof::Secret;
 
 use super::NodeError;
 use super::identity::Identity;

@@ -11,8 +11,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use queue_protocol::hello::Secret;
 use queue_protocol::names::ClusterId;
+use queue_protocol::wire::hello::Secret;
 
 use super::identity::Identity;
 use super::start::{lock, removed};

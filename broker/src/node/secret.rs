@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use queue_protocol::hello::Secret;
+use queue_protocol::wire::hello::Secret;
 
 use crate::fs::{Disk, DiskError, Open, replace_file};
 

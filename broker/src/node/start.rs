@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::descriptors::Division;
 use super::identity::Identity;

@@ -18,7 +18,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use queue_protocol::proof::Secret;
+use queue_protocol::wire::proof::Secret;
 
 use super::identity::{Identity, IdentityError};
 use super::secret::{self, SecretError};
@@ -201,8 +201,8 @@ impl Vault for DirVault {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use queue_protocol::bounded::Text;
     use queue_protocol::names::{ClusterId, NodeId, StoreId};
+    use queue_protocol::wire::bounded::Text;
 
     use super::*;
     use crate::fs::sim::{SimDisk, SimOptions};

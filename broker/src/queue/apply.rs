@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::response::At;
-use queue_protocol::rights::Verb;
+use queue_protocol::wire::response::At;
+use queue_protocol::wire::rights::Verb;
 
 use super::auth::{By, PrincipalNumber};
 use super::catalog::{Changed, QueueNumber};

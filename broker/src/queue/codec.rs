@@ -27,14 +27,14 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use queue_protocol::level::Level;
 use queue_protocol::limits::{SCHEDULES_MAX, SESSIONS_MAX};
 use queue_protocol::names::{Key, MessageId, NodeId, QueueName, SessionId};
-use queue_protocol::proof::Fingerprint;
-use queue_protocol::request_hash::RequestHash;
-use queue_protocol::response::At;
-use queue_protocol::security::RotationPhase;
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::proof::Fingerprint;
+use queue_protocol::wire::request_hash::RequestHash;
+use queue_protocol::wire::response::At;
+use queue_protocol::wire::security::RotationPhase;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -1,20 +1,20 @@
 //! What is replicated: the commands of one entry with the stamps of the leader that proposed it. `apply`
 //! reads only the state and this; the proposing leader has filled every default in.
 
-use queue_protocol::auth::ChangeAuth;
-use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::checkpoint::SaveCheckpoint;
-use queue_protocol::level::Level;
 use queue_protocol::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PUSH_COUNT_MAX, QUEUE_NAME_SIZE_MAX,
     RECEIPTS_COUNT_MAX, TAIL_SIZE_MAX, TXN_COUNT_MAX,
 };
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId, StoreId};
-use queue_protocol::request::{Change, PushOptions, Sweep, WeighGroup};
-use queue_protocol::request_hash::RequestHash;
-use queue_protocol::schedule::{Missed, When};
 use queue_protocol::settings::{QueueSettings, Settings};
-use queue_protocol::txn::Condition;
+use queue_protocol::wire::auth::ChangeAuth;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::checkpoint::SaveCheckpoint;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::request::{Change, PushOptions, Sweep, WeighGroup};
+use queue_protocol::wire::request_hash::RequestHash;
+use queue_protocol::wire::schedule::{Missed, When};
+use queue_protocol::wire::txn::Condition;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{By, KeyNumber};
@@ -113,7 +113,7 @@ pub enum Op {
         /// The leases that end.
         leases: Receipts,
         /// Whether it counts as a failure, and when the messages are ready again.
-        kind: queue_protocol::request::NackKind,
+        kind: queue_protocol::wire::request::NackKind,
     },
     /// Let leases end later.
     Extend {
@@ -409,7 +409,7 @@ pub enum Step {
         /// The leases that end.
         leases: Receipts,
         /// Whether it counts as a failure, and when the messages are ready again.
-        kind: queue_protocol::request::NackKind,
+        kind: queue_protocol::wire::request::NackKind,
     },
     /// Let leases end later.
     Extend {

@@ -3,7 +3,7 @@
 //! Replicas that applied the same entries compare it. A walk over the state would cost more than apply does, so a
 //! difference shows when something is answered or counted differently for it. What is folded belongs to the feature level.
 
-use queue_protocol::response::{PushOutcome, Settled};
+use queue_protocol::wire::response::{PushOutcome, Settled};
 use serde::Serialize;
 
 use super::reply::{Grant, Outcome, Reply};

@@ -7,7 +7,7 @@
 //!       2        | commands, stamps                    for tests alone, so that there are two
 //! ```
 
-use queue_protocol::level::Level;
+use queue_protocol::wire::level::Level;
 
 use super::command::Batch;
 
@@ -75,7 +75,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Bounded;
+    use queue_protocol::wire::bounded::Bounded;
 
     use super::super::command::{Command, Op, Stamps};
     use super::*;

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use queue_protocol::history::GoneHow;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName};
-use queue_protocol::response::{DeadReason, EventKind, Settled};
 use queue_protocol::settings::{OnExpiry, OnFull, Settings};
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::response::{DeadReason, EventKind, Settled};
 
 use super::command::ErrorText;
 use super::due::clocks::{DueAt, Moment};

@@ -1,12 +1,12 @@
 //! The state machine's answer to one command, the same on every node, and what it asks the leader to do.
 
-use queue_protocol::bounded::Bounded;
-use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::level::Level;
 use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
-use queue_protocol::response::{Answer, At, Edited, Extended, PushOutcome, Settled, Swept};
-use queue_protocol::txn::TxnOutcome;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::checkpoint::Checkpoint;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::response::{Answer, At, Edited, Extended, PushOutcome, Settled, Swept};
+use queue_protocol::wire::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::clients::answers::{PUSH_OUTCOME_SIZE, grant_size, step_size};

@@ -19,11 +19,11 @@
 //! one of the state. Members that are left out are not waited for.
 
 use imbl::OrdMap;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::NodeId;
-use queue_protocol::proof::Fingerprint;
-use queue_protocol::security::{ROTATION_NODES_MAX, RotationPhase, RotationView};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::proof::Fingerprint;
+use queue_protocol::wire::security::{ROTATION_NODES_MAX, RotationPhase, RotationView};
 use serde::{Deserialize, Serialize};
 
 use super::apply::{Apply, refusal};

@@ -3,9 +3,9 @@
 //! A clone shares everything and costs a handful of reference counts; what changes afterwards is copied chunk by
 //! chunk (`imbl`'s B-trees, 16 entries a leaf), so a snapshot being written does not stop apply.
 
-use queue_protocol::level::Level;
 use queue_protocol::names::{QueueName, SessionId};
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::level::Level;
 
 use super::auth::Auth;
 use super::catalog::Catalog;

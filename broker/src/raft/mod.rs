@@ -19,9 +19,9 @@ use ::openraft::{Config, SnapshotPolicy};
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::level::Levels;
 use queue_protocol::names::StoreId;
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::level::Levels;
 use tokio::sync::watch;
 
 pub(crate) use self::cluster::levels::Spoken;

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use queue_protocol::bounded::Text;
 use queue_protocol::client::{Channel, Stream};
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::handshake::{Greeted as Handshaken, Greeting, HandshakeError, Peer, accept};
-use queue_protocol::hello::{Accepted, Hello, HelloRole};
-use queue_protocol::io::FrameReader;
 use queue_protocol::limits::HELLO_MS_MAX;
-use queue_protocol::proof::Told;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::handshake::{Greeted as Handshaken, Greeting, HandshakeError, Peer, accept};
+use queue_protocol::wire::hello::{Accepted, Hello, HelloRole};
+use queue_protocol::wire::io::FrameReader;
+use queue_protocol::wire::proof::Told;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 

@@ -3,14 +3,14 @@
 //!
 //! While logins are not required this is one look at a number.
 
-use queue_protocol::auth::{Can, Principals};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::Call;
-use queue_protocol::requests::{Class, Place, Request};
-use queue_protocol::response::{Age, Answer};
-use queue_protocol::rights::{Need, Verb};
+use queue_protocol::wire::auth::{Can, Principals};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::Call;
+use queue_protocol::wire::requests::{Class, Place, Request};
+use queue_protocol::wire::response::{Age, Answer};
+use queue_protocol::wire::rights::{Need, Verb};
 
 use super::caller::Caller;
 use super::dispatch::Dispatch;

@@ -2,10 +2,10 @@
 //! and where references become bodies.
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::limits::QUEUES_MAX;
-use queue_protocol::response::{Age, Answer, At, Delivery, Peeked, Response};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::response::{Age, Answer, At, Delivery, Peeked, Response};
 
 use super::reply_to::{Finished, read_at};
 use crate::log::LogError;

@@ -4,13 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
-use queue_protocol::bounded::Text;
-use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
 use queue_protocol::error::Error;
 use queue_protocol::names::SessionId;
-use queue_protocol::request::Stamp;
-use queue_protocol::request_hash::RequestHash;
-use queue_protocol::requests::Request;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::credentials::CLIENT_NAME_SIZE_MAX;
+use queue_protocol::wire::request::Stamp;
+use queue_protocol::wire::request_hash::RequestHash;
+use queue_protocol::wire::requests::Request;
 
 use super::dispatch::bad;
 use super::source;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
-use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::request::Call;
-use queue_protocol::requests::Class;
-use queue_protocol::response::WriteStage;
+use queue_protocol::wire::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::request::Call;
+use queue_protocol::wire::requests::Class;
+use queue_protocol::wire::response::WriteStage;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -233,11 +233,11 @@ impl Reading {
         Some(if taking { 0 } else { silence + 1 })
     }
 
-    fn broken(&self, error: queue_protocol::codec::CodecError) -> Left {
+    fn broken(&self, error: queue_protocol::wire::codec::CodecError) -> Left {
         match error {
-            queue_protocol::codec::CodecError::Io(_) => Left::Gone,
-            queue_protocol::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
-            queue_protocol::codec::CodecError::Frame(error) => {
+            queue_protocol::wire::codec::CodecError::Io(_) => Left::Gone,
+            queue_protocol::wire::codec::CodecError::Frame(FrameError::Truncated) => Left::Gone,
+            queue_protocol::wire::codec::CodecError::Frame(error) => {
                 self.dispatch.quiet.say(Kind::BadFrame, Some(self.caller.from), &error);
                 // What waits would keep a connection that nobody reads.
                 self.dispatch.disconnected(self.caller.session, self.id);
@@ -433,7 +433,7 @@ impl Writing {
         }
         if let Err(error) = outbox.push_message(request_id, &response, &contents) {
             // Only an answer that exceeds a frame: refused in its place, nothing else is lost.
-            let refused = queue_protocol::response::Response {
+            let refused = queue_protocol::wire::response::Response {
                 result: Err(Error::refused(ErrorCode::MessageTooBig, error.to_string())),
                 ..response
             };

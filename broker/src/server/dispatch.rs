@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{FUTURE_MS_MAX, LEASE_COUNT_MAX, QUEUES_LISTED_MAX, TAIL_SIZE_MAX, WAIT_MS_MAX};
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::{
+use queue_protocol::settings::{QueueSettings, Settings};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{
     AlterQueue, BindSession, Call, Consistency, CreateQueue, Edit, Extend, ExtendWhich, Lease, Nack,
     NackKind, Queues, Receipts, RemoveQueue, Stamp,
 };
-use queue_protocol::requests::{
+use queue_protocol::wire::requests::{
     ActRequest, ByClass, ChangeRequest, Class, Place, ReadRequest, Request, Row, Tail, WaitRequest,
 };
-use queue_protocol::response::{Answer, QueueView, StatsView, StatusView};
-use queue_protocol::rights::Verb;
-use queue_protocol::settings::{QueueSettings, Settings};
+use queue_protocol::wire::response::{Answer, QueueView, StatsView, StatusView};
+use queue_protocol::wire::rights::Verb;
 use tokio::time::Instant;
 
 use super::access::Access;

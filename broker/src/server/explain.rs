@@ -1,9 +1,9 @@
 //! Explanations: what the state says of itself, who waits here, and what this node refuses.
 
-use queue_protocol::bounded::Bounded;
-use queue_protocol::explain::{Explain, Explained, Hold};
 use queue_protocol::health::Refusal;
-use queue_protocol::response::Answer;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::explain::{Explain, Explained, Hold};
+use queue_protocol::wire::response::Answer;
 
 use super::answer::error;
 use super::dispatch::Dispatch;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use queue_protocol::error::Error;
-use queue_protocol::logs::{LogChoice, LogView, SlowList};
 use queue_protocol::names::QueueName;
+use queue_protocol::wire::logs::{LogChoice, LogView, SlowList};
 
 use super::logs;
 use super::server::Server;

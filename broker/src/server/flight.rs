@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX};
-use queue_protocol::response::{Age, At, Response};
+use queue_protocol::wire::response::{Age, At, Response};
 use tokio::sync::Notify;
 
 /// Pongs and refusals on their way to a client.

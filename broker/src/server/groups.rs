@@ -1,9 +1,9 @@
 //! The groups of a queue, listed.
 
-use queue_protocol::bounded::Bounded;
-use queue_protocol::group::Groups;
 use queue_protocol::limits::GROUPS_LISTED_MAX;
-use queue_protocol::response::Answer;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::group::Groups;
+use queue_protocol::wire::response::Answer;
 
 use super::answer::error;
 use super::dispatch::Dispatch;

@@ -1,9 +1,9 @@
 //! What happened to a message: of one that is there from the state, of one that is gone from what this node remembers.
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::history::{Fate, History, HistoryView};
-use queue_protocol::response::Answer;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::history::{Fate, History, HistoryView};
+use queue_protocol::wire::response::Answer;
 
 use super::answer::error;
 use super::dispatch::Dispatch;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::codec::CodecError;
-use queue_protocol::frame::{Frame, FrameError};
-use queue_protocol::gather::{Gatherer, OPEN_SIZE};
-use queue_protocol::io::{FrameReader, REST_SIZE};
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
+use queue_protocol::wire::codec::CodecError;
+use queue_protocol::wire::frame::{Frame, FrameError};
+use queue_protocol::wire::gather::{Gatherer, OPEN_SIZE};
+use queue_protocol::wire::io::{FrameReader, REST_SIZE};
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -264,9 +264,9 @@ fn kept_with_its_buffer(frame: Frame) -> Frame {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::frame::OutFrame;
-    use queue_protocol::io::{Outbox, READ_SIZE};
-    use queue_protocol::request::{Call, Request};
+    use queue_protocol::wire::frame::OutFrame;
+    use queue_protocol::wire::io::{Outbox, READ_SIZE};
+    use queue_protocol::wire::request::{Call, Request};
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;

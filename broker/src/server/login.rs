@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use queue_protocol::auth::{KeyId, LoginTranscript, Proven, Token, Verifier};
 use queue_protocol::client::{Channel, PLAIN_CHANNEL};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::response::Age;
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::auth::{KeyId, LoginTranscript, Proven, Token, Verifier};
+use queue_protocol::wire::response::Age;
 use tokio::time::Instant;
 
 use super::access::{is_fresh, not_fresh, refused};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::LOG_MS_MAX;
-use queue_protocol::logs::{LogChoice, LogView};
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::logs::{LogChoice, LogView};
 use tokio::time::Instant;
 
 use super::dispatch::bad;

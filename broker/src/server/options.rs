@@ -5,8 +5,8 @@ use queue_protocol::limits::{
     DEDUP_WINDOW_MS_MAX, FUTURE_MS_MAX, GRACE_MS_MAX, GRACE_MS_MIN, GROUP_WEIGHT_MAX, LEASE_MS_MAX,
     LEASE_MS_MIN, PRIORITY_MAX, RATE_MAX, RATE_MS_MAX,
 };
-use queue_protocol::request::{Due, PushOptions};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{Due, PushOptions};
 
 use super::dispatch::bad;
 use crate::queue::is_grace;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use queue_protocol::limits::SESSION_NUMBERS_MAX;
 use queue_protocol::names::SessionId;
-use queue_protocol::request::Stamp;
+use queue_protocol::wire::request::Stamp;
 
 use crate::locked::Locked as _;
 use crate::mutants::{self, Mutant};

@@ -1,11 +1,11 @@
 //! Looking at messages: a page, or one of them; with who holds those that are leased.
 
-use queue_protocol::bounded::Bounded;
-use queue_protocol::clients::LeaseHolder;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
-use queue_protocol::request::{MessageState, Peek};
-use queue_protocol::response::{Answer, MessageView, Peeked};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::clients::LeaseHolder;
+use queue_protocol::wire::request::{MessageState, Peek};
+use queue_protocol::wire::response::{Answer, MessageView, Peeked};
 
 use super::answer::error;
 use super::dispatch::Dispatch;

@@ -226,7 +226,7 @@ mod tests {
     use crate::queue::State;
     use crate::queue::command::{Batch, Command, Opening, SessionStamp, Stamps};
     use crate::server::reply_to::Reply;
-    use queue_protocol::request_hash::RequestHash;
+    use queue_protocol::wire::request_hash::RequestHash;
 
     const GRACE_MS: u64 = 2_000;
     const FIRST: Leadership = Leadership { term: 1 };

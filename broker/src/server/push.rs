@@ -1,12 +1,12 @@
 //! Pushes and transactions: what brings contents, checked here, once, by the node that proposes.
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::{BODY_SIZE_CEILING, HEADERS_SIZE_MAX};
-use queue_protocol::request::{Push, PushMessage, PushOptions};
-use queue_protocol::txn::{Step, Txn};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Push, PushMessage, PushOptions};
+use queue_protocol::wire::txn::{Step, Txn};
 
 use super::dispatch::{Dispatch, bad, check_nack, to_receipts};
 use super::options::{check_lease_ms, check_lifetime, check_options};

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use queue_protocol::requests::{Place, ReadRequest};
+use queue_protocol::wire::requests::{Place, ReadRequest};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use queue_protocol::bounded::Text;
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
-use queue_protocol::response::{Age, Answer, At};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::response::{Age, Answer, At};
 use tokio::sync::{mpsc, oneshot};
 
 use super::budget::Charge;

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::clients::{ClientList, ClientView, Clients, Heard};
-use queue_protocol::credentials::CLIENT_NAME_SIZE_MAX;
 use queue_protocol::limits::CLIENTS_LISTED_MAX;
 use queue_protocol::names::SessionId;
-use queue_protocol::response::Answer;
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::clients::{ClientList, ClientView, Clients, Heard};
+use queue_protocol::wire::credentials::CLIENT_NAME_SIZE_MAX;
+use queue_protocol::wire::response::Answer;
 use tokio::time::Instant;
 
 use super::caller::Caller;

@@ -1,14 +1,14 @@
 //! Schedules: checked, and their first time computed, by the node that proposes; listed.
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::SCHEDULES_LISTED_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::Due;
-use queue_protocol::response::Answer;
-use queue_protocol::rights::Verb;
-use queue_protocol::schedule::{Schedules, SetSchedule};
 use queue_protocol::values::may_begin_name;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::Due;
+use queue_protocol::wire::response::Answer;
+use queue_protocol::wire::rights::Verb;
+use queue_protocol::wire::schedule::{Schedules, SetSchedule};
 
 use super::dispatch::{Dispatch, bad};
 use super::reply_to::{Finished, ReplyTo};

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::SLOW_LISTED_MAX;
-use queue_protocol::logs::{SlowList, SlowRequest, StageTook};
 use queue_protocol::names::QueueName;
-use queue_protocol::requests::{Class, Request, Row};
-use queue_protocol::response::{Response, WriteStage};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::logs::{SlowList, SlowRequest, StageTook};
+use queue_protocol::wire::requests::{Class, Request, Row};
+use queue_protocol::wire::response::{Response, WriteStage};
 use tokio::time::Instant;
 
 use super::caller::Caller;

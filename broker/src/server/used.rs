@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use queue_protocol::bounded::Bounded;
+use queue_protocol::wire::bounded::Bounded;
 
 use super::caller::Caller;
 use super::dispatch::Dispatch;

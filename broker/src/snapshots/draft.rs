@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::file::State;
 use super::format::{META_SIZE_MAX, OPENING_SIZE, PART_SIZE, ROW_SIZE, Trailer, opening};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::SnapshotError;
 use super::format::{OPENING_SIZE, PART_SIZE, ROW_SIZE, TRAILER_SIZE, Trailer, Wrong, parts};

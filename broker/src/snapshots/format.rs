@@ -30,7 +30,7 @@
 use bytes::{Buf as _, BufMut as _};
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 /// Bytes of state that are verified together; one frame of bulk carries one.
 pub const PART_SIZE: usize = 256 << 10;

@@ -18,7 +18,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 pub use self::file::SnapshotFile;
 pub use self::format::{META_SIZE_MAX, PART_SIZE};

@@ -1,6 +1,6 @@
 //! The snapshot of a peer, taken in part by part, looked at, and only then published.
 
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 use super::draft::Draft;
 use super::{SnapshotError, SnapshotFile};

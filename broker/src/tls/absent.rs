@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use queue_protocol::client::{Dial, Stream};
-use queue_protocol::security::TlsView;
+use queue_protocol::wire::security::TlsView;
 
 use super::{TlsError, TlsMode, TlsOptions};
 

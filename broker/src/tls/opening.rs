@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::handshake::HandshakeError;
-use queue_protocol::hello::HelloMessage;
-use queue_protocol::io::Outbox;
 use queue_protocol::limits::HELLO_MS_MAX;
-use queue_protocol::opening::{OPENING_SIZE, Opening};
+use queue_protocol::wire::handshake::HandshakeError;
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::io::Outbox;
+use queue_protocol::wire::opening::{OPENING_SIZE, Opening};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
@@ -154,9 +154,9 @@ fn answer(http: Option<SocketAddr>, mode: TlsMode) -> String {
 mod tests {
     use queue_protocol::client::TcpDial;
     use queue_protocol::client::tls::{PlainRefusal, Trust, connect, name_of};
-    use queue_protocol::frame::OutFrame;
-    use queue_protocol::io::FrameReader;
-    use queue_protocol::request::{Call, Request};
+    use queue_protocol::wire::frame::OutFrame;
+    use queue_protocol::wire::io::FrameReader;
+    use queue_protocol::wire::request::{Call, Request};
 
     use super::*;
     use crate::commands::machine;

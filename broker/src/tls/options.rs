@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-pub use queue_protocol::security::Secured as TlsMode;
+pub use queue_protocol::wire::security::Secured as TlsMode;
 
 /// How a node speaks TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,12 +4,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use queue_protocol::bounded::Text;
 use queue_protocol::client::tls::pki_types::pem::PemObject as _;
 use queue_protocol::client::tls::pki_types::{CertificateDer, PrivateKeyDer};
 use queue_protocol::client::tls::{ALPN, Trust, accept, end_point_of, provider};
 use queue_protocol::client::{Channel, Dial, Stream};
-use queue_protocol::security::TlsView;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::security::TlsView;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;

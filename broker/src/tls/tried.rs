@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use queue_protocol::client::TcpDial;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::handshake::HandshakeError;
+use queue_protocol::wire::handshake::HandshakeError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::opening::open;

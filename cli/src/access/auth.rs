@@ -1,8 +1,8 @@
 //! `auth`, `whoami`, `can`.
 
-use queue_protocol::auth::{AuthChange, Can, KeyId};
-use queue_protocol::requests::ask;
-use queue_protocol::rights::Verb;
+use queue_protocol::wire::auth::{AuthChange, Can, KeyId};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::rights::Verb;
 use serde_json::json;
 
 use super::{change, grants, principals};

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
-use queue_protocol::auth::{AuthChange, KeyView, PrincipalName, Token};
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::auth::{AuthChange, KeyView, PrincipalName, Token};
 use serde_json::{Value, json};
 
 use super::{change, principals};

@@ -4,8 +4,10 @@ pub(crate) mod auth;
 pub(crate) mod key;
 pub(crate) mod principal;
 
-use queue_protocol::auth::{AuthChange, ChangeAuth, PrincipalList, PrincipalName, PrincipalView, Principals};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::auth::{
+    AuthChange, ChangeAuth, PrincipalList, PrincipalName, PrincipalView, Principals,
+};
+use queue_protocol::wire::requests::ask;
 
 use crate::failure::End;
 use crate::grammar::Reasons;
@@ -36,7 +38,7 @@ async fn principals(
 }
 
 /// Grants in one line.
-fn grants(list: &[queue_protocol::rights::Grant]) -> String {
+fn grants(list: &[queue_protocol::wire::rights::Grant]) -> String {
     let texts: Vec<String> = list.iter().map(ToString::to_string).collect();
     if texts.is_empty() { "-".to_owned() } else { texts.join(" ") }
 }

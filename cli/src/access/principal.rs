@@ -1,8 +1,8 @@
 //! `principal`: who there is and what each may do.
 
-use queue_protocol::auth::{AuthChange, PrincipalName, PrincipalView};
-use queue_protocol::bounded::Bounded;
-use queue_protocol::rights::Grant;
+use queue_protocol::wire::auth::{AuthChange, PrincipalName, PrincipalView};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::rights::Grant;
 use serde_json::{Value, json};
 
 use super::{change, grants, key, principals};
@@ -49,7 +49,7 @@ pub(crate) async fn run(shell: &mut Shell, cmd: PrincipalCmd) -> Done {
     }
 }
 
-fn bounded(grants: Vec<Grant>) -> Result<queue_protocol::auth::Grants, Failure> {
+fn bounded(grants: Vec<Grant>) -> Result<queue_protocol::wire::auth::Grants, Failure> {
     Bounded::new(grants).map_err(|error| Failure::usage(format!("grants: {error}")))
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use queue_protocol::client::{Connection, Dial, TcpDial};
-use queue_protocol::credentials::Credentials;
-use queue_protocol::handshake::HandshakeError;
-use queue_protocol::hello::{Accepted, Hello, HelloRole};
 use queue_protocol::limits::CLOCK_OFF_MS_MAX;
 use queue_protocol::names::SessionId;
+use queue_protocol::wire::credentials::Credentials;
+use queue_protocol::wire::handshake::HandshakeError;
+use queue_protocol::wire::hello::{Accepted, Hello, HelloRole};
 use rustix::process::{Resource, getrlimit};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};

@@ -274,7 +274,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
+    use queue_protocol::wire::bounded::Text;
 
     use super::*;
 
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn not_reaching_anybody_is_told_from_having_no_leader() {
         let unavailable = |reached, leader| ClientError::Unavailable { what: "why".into(), reached, leader };
-        let leader = queue_protocol::response::LeaderView {
+        let leader = queue_protocol::wire::response::LeaderView {
             node: queue_protocol::names::NodeId(1),
             name: Text::cut("n1"),
             address: Text::cut("172.18.0.2:7410"),

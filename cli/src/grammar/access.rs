@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use queue_protocol::auth::{KeyId, NOTE_SIZE_MAX, PrincipalName, principal_name};
-use queue_protocol::bounded::Text;
 use queue_protocol::names::QueueName;
-use queue_protocol::rights::{Grant, Verb};
+use queue_protocol::wire::auth::{KeyId, NOTE_SIZE_MAX, PrincipalName, principal_name};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::rights::{Grant, Verb};
 
 use super::values::duration;
 

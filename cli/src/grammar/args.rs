@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{LEASE_COUNT_MAX, PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::{Key, QueueName};
-use queue_protocol::request::{Consistency, Cursor};
+use queue_protocol::wire::request::{Consistency, Cursor};
 
 use super::settings::{self, Assignment, SettingFlags};
 use super::values::{Held, Sort, State, duration, header, lease_length, moment, span};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
-use queue_protocol::logs::LogLevel;
+use queue_protocol::wire::logs::LogLevel;
 
 use super::values::{WaitFor, duration, server, wait_for};
 use crate::grammar::live;

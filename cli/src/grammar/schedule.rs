@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{CATCH_UP_MAX, PRIORITY_MAX};
 use queue_protocol::names::{Key, QueueName};
-use queue_protocol::schedule::Missed;
+use queue_protocol::wire::schedule::Missed;
 
 use super::args::Part;
 use super::values::{duration, header, span};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use queue_protocol::auth::Token;
 use queue_protocol::client::{Dial, LoginDial, TcpDial, TokenSource};
+use queue_protocol::wire::auth::Token;
 
 use super::environment::{Variables, bad, text};
 use crate::failure::Failure;

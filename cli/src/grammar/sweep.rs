@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use queue_protocol::limits::{PRIORITY_MAX, RECEIPTS_COUNT_MAX};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::Cursor;
+use queue_protocol::wire::request::Cursor;
 
 use super::args::Part;
 use super::values::{Reason, State, duration};

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use queue_protocol::limits::{
     FUTURE_MS_MAX, GRACE_MS_MAX, GRACE_MS_MIN, GROUP_WEIGHT_MAX, LEASE_MS_MAX, LEASE_MS_MIN,
 };
-use queue_protocol::request::{MessageState, UniqueHeld};
-use queue_protocol::response::DeadReason;
 use queue_protocol::values::duration_in;
 pub(crate) use queue_protocol::values::{duration, milliseconds};
 pub(super) use queue_protocol::values::{header, moment, server, size};
+use queue_protocol::wire::request::{MessageState, UniqueHeld};
+use queue_protocol::wire::response::DeadReason;
 
 /// When to use colours.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use futures_util::StreamExt;
 use futures_util::stream;
 use queue_json::words;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Action, Consistency, Cursor, MessageState, Peek, Select, Sweep};
-use queue_protocol::response::{DeadReason, Swept};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Action, Consistency, Cursor, MessageState, Peek, Select, Sweep};
+use queue_protocol::wire::response::{DeadReason, Swept};
 use serde_json::json;
 
 use crate::failure::exit::Exit;

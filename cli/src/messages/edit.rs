@@ -1,13 +1,13 @@
 //! `message`: what is done to single messages by their ids, and what is known of one.
 
 use queue_json::words;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::ClientError;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Change, Edit};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Edited, EventKind};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Change, Edit};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Edited, EventKind};
 use serde_json::{Value, json};
 
 use crate::failure::exit::Exit;

@@ -1,11 +1,11 @@
 //! `explain`: why a queue, or one message of it, is not delivered now; `message position`: what comes before it.
 
 use queue_json::words;
-use queue_protocol::explain::{AHEAD_COUNT_MAX, Explain, Explained, Hold};
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::Consistency;
-use queue_protocol::requests::ask;
-use queue_protocol::response::Age;
+use queue_protocol::wire::explain::{AHEAD_COUNT_MAX, Explain, Explained, Hold};
+use queue_protocol::wire::request::Consistency;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Age;
 use serde_json::json;
 
 use crate::failure::exit::Exit;

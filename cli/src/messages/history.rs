@@ -1,10 +1,10 @@
 //! `message history`: what happened to a message, also when it is gone.
 
 use queue_json::words;
-use queue_protocol::history::{Fate, History, HistoryView};
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::Consistency;
-use queue_protocol::requests::ask;
+use queue_protocol::wire::history::{Fate, History, HistoryView};
+use queue_protocol::wire::request::Consistency;
+use queue_protocol::wire::requests::ask;
 
 use crate::failure::Done;
 use crate::failure::exit::Exit;

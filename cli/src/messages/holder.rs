@@ -1,7 +1,7 @@
 //! Who holds a message, and what clients call themselves.
 
-use queue_protocol::clients::LeaseHolder;
 use queue_protocol::names::SessionId;
+use queue_protocol::wire::clients::LeaseHolder;
 use serde_json::{Value, json};
 
 use crate::show::clock;
@@ -75,8 +75,8 @@ pub(crate) fn holder(holder: &LeaseHolder) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
-    use queue_protocol::clients::Heard;
+    use queue_protocol::wire::bounded::Text;
+    use queue_protocol::wire::clients::Heard;
 
     use super::*;
 

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use queue_json::words;
 use queue_protocol::content::{self, Headers};
 use queue_protocol::names::{QueueName, Receipt};
-use queue_protocol::request::MessageState;
-use queue_protocol::response::{Delivery, MessageView};
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::response::{Delivery, MessageView};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -109,9 +109,9 @@ pub(crate) fn split(content: &Bytes, receipt: &str) -> Result<(Headers, Bytes), 
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
     use queue_protocol::content::ContentSpec;
     use queue_protocol::names::{LeaseToken, MessageId};
+    use queue_protocol::wire::bounded::Text;
     use serde_json::json;
 
     use super::*;

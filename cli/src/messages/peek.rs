@@ -2,9 +2,9 @@
 
 use queue_json::words;
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Consistency, Cursor, MessageState, Peek};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Age, MessageView};
+use queue_protocol::wire::request::{Consistency, Cursor, MessageState, Peek};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Age, MessageView};
 
 use crate::failure::exit::Exit;
 use crate::failure::{Done, End, Failure};

@@ -2,7 +2,7 @@
 
 use queue_protocol::health::ready;
 use queue_protocol::names::QueueName;
-use queue_protocol::response::QueueView;
+use queue_protocol::wire::response::QueueView;
 use serde_json::{Map, Value, json};
 
 use crate::failure::exit::Exit;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use queue_protocol::client::{Client, ClientError};
-use queue_protocol::clients::{ClientView, Clients};
 use queue_protocol::names::QueueName;
-use queue_protocol::requests::ask;
+use queue_protocol::wire::clients::{ClientView, Clients};
+use queue_protocol::wire::requests::ask;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 

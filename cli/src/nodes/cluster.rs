@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
-use queue_protocol::requests::ask;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::requests::ask;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout_at};
 

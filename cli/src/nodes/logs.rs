@@ -6,11 +6,11 @@ use futures_util::future::join_all;
 use queue_protocol::client::ClientError;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::LOG_MS_MAX;
-use queue_protocol::logs::{LogChoice, LogView, SlowList, SlowRequest};
 use queue_protocol::names::{NodeId, QueueName};
-use queue_protocol::requests::ask;
-use queue_protocol::response::MemberView;
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::logs::{LogChoice, LogView, SlowList, SlowRequest};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::MemberView;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -175,9 +175,9 @@ fn ms(us: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::{Bounded, Text};
-    use queue_protocol::logs::{LogLevel, StageTook};
-    use queue_protocol::response::WriteStage;
+    use queue_protocol::wire::bounded::{Bounded, Text};
+    use queue_protocol::wire::logs::{LogLevel, StageTook};
+    use queue_protocol::wire::response::WriteStage;
 
     use super::*;
 

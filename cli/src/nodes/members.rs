@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use queue_protocol::bounded::Text;
-use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::NodeId;
-use queue_protocol::requests::ask;
-use queue_protocol::response::MemberView;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::membership::{MemberChange, Standing};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::MemberView;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

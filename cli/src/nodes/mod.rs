@@ -16,10 +16,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use queue_protocol::client::{Client, ClientError};
 use queue_protocol::health::{Judgement, judge};
-use queue_protocol::level::Level;
 use queue_protocol::names::NodeId;
-use queue_protocol::requests::ask;
-use queue_protocol::response::{MemberView, Role, StatusView};
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{MemberView, Role, StatusView};
 use tokio::time::{Instant, timeout};
 
 use crate::failure::Failure;
@@ -268,12 +268,12 @@ impl Nodes {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use queue_protocol::bounded::{Bounded, Text};
     use queue_protocol::error::ErrorCode;
     use queue_protocol::health::{Contact, HealthView, LeadView, Refusal};
-    use queue_protocol::level::Levels;
     use queue_protocol::names::ClusterId;
-    use queue_protocol::response::LeaderView;
+    use queue_protocol::wire::bounded::{Bounded, Text};
+    use queue_protocol::wire::level::Levels;
+    use queue_protocol::wire::response::LeaderView;
     use serde_json::json;
 
     use super::*;
@@ -329,9 +329,9 @@ pub(crate) mod tests {
             clock_off_ms: 0,
             connections_max: 10_000,
             connections_asked: 10_000,
-            tls: queue_protocol::security::TlsView::default(),
-            secret: queue_protocol::security::SecretView::default(),
-            log: queue_protocol::logs::LogView::default(),
+            tls: queue_protocol::wire::security::TlsView::default(),
+            secret: queue_protocol::wire::security::SecretView::default(),
+            log: queue_protocol::wire::logs::LogView::default(),
             health: health(role == Role::Leader, &[1, 2, 3]),
         }
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use queue_protocol::proof::Fingerprint;
-use queue_protocol::requests::ask;
-use queue_protocol::security::{RotationPhase, RotationView};
+use queue_protocol::wire::proof::Fingerprint;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::security::{RotationPhase, RotationView};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

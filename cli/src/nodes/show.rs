@@ -1,7 +1,7 @@
 //! How the nodes look: a row each, or a document.
 
 use queue_protocol::health::{Absence, Judgement, Voter};
-use queue_protocol::response::{Role, StatusView};
+use queue_protocol::wire::response::{Role, StatusView};
 use serde_json::{Value, json};
 
 use super::{Node, Nodes};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use queue_protocol::names::NodeId;
-use queue_protocol::response::StatusView;
-use queue_protocol::security::{SecretView, Secured};
+use queue_protocol::wire::response::StatusView;
+use queue_protocol::wire::security::{SecretView, Secured};
 
 use super::Nodes;
 use crate::nodes::logs;

@@ -1,10 +1,10 @@
 //! `group`: what is said of the groups of a queue.
 
-use queue_protocol::group::{GroupHeld, GroupView, Groups};
 use queue_protocol::limits::GROUPS_LISTED_MAX;
 use queue_protocol::names::{Key, QueueName};
-use queue_protocol::request::{Consistency, WeighGroup};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::group::{GroupHeld, GroupView, Groups};
+use queue_protocol::wire::request::{Consistency, WeighGroup};
+use queue_protocol::wire::requests::ask;
 use serde_json::json;
 
 use crate::failure::Done;

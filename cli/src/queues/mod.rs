@@ -4,10 +4,10 @@ pub(crate) mod group;
 pub(crate) mod sweep;
 
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Age, QueueView};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{AlterQueue, Consistency, CreateQueue, Queues, RemoveQueue};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Age, QueueView};
 use serde_json::{Map, Value, json};
 
 use crate::failure::exit::Exit;

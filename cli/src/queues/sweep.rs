@@ -2,10 +2,10 @@
 //! bounded part at a time; before what needs consent, and with `--dry-run`, they are counted.
 
 use queue_json::words;
-use queue_protocol::bounded::Text;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Action, MessageState, Select, Sweep};
-use queue_protocol::response::Swept;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::request::{Action, MessageState, Select, Sweep};
+use queue_protocol::wire::response::Swept;
 use serde_json::{Value, json};
 
 use crate::failure::exit::Exit;

@@ -14,14 +14,14 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::{BODY_SIZE_MAX, PRIORITY_DEFAULT, TAIL_SIZE_MAX};
 use queue_protocol::names::{BadKey, Key};
-use queue_protocol::request::{Due, Push, PushMessage, PushOptions, Unique, UniqueHeld};
-use queue_protocol::requests::{Ask, ask};
 use queue_protocol::values;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::request::{Due, Push, PushMessage, PushOptions, Unique, UniqueHeld};
+use queue_protocol::wire::requests::{Ask, ask};
 use tokio::time::{Instant, sleep_until};
 
 use crate::failure::exit::Exit;

@@ -3,13 +3,13 @@
 use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Text;
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::limits::{PRIORITY_DEFAULT, SCHEDULES_LISTED_MAX};
 use queue_protocol::names::Key;
-use queue_protocol::request::{Consistency, Due, PushMessage, PushOptions, Unique, UniqueHeld};
-use queue_protocol::requests::ask;
-use queue_protocol::schedule::{ScheduleView, Schedules, SetSchedule, When};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::request::{Consistency, Due, PushMessage, PushOptions, Unique, UniqueHeld};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::schedule::{ScheduleView, Schedules, SetSchedule, When};
 use serde_json::{Value, json};
 
 use crate::failure::exit::Exit;

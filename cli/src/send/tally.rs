@@ -5,8 +5,8 @@ use std::time::Duration;
 use queue_protocol::client::{Answered, ClientError};
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::QueueName;
-use queue_protocol::requests::{Ask, ask};
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::requests::{Ask, ask};
+use queue_protocol::wire::response::PushOutcome;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -324,7 +324,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use queue_protocol::names::MessageId;
-    use queue_protocol::response::{Age, At};
+    use queue_protocol::wire::response::{Age, At};
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! `lease ls`: the leases of a queue, and who holds them.
 
 use queue_protocol::limits::LEASE_COUNT_MAX;
-use queue_protocol::request::{Cursor, MessageState, Peek};
-use queue_protocol::response::MessageView;
+use queue_protocol::wire::request::{Cursor, MessageState, Peek};
+use queue_protocol::wire::response::MessageView;
 
 use crate::failure::Done;
 use crate::failure::exit::Exit;

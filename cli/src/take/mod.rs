@@ -9,12 +9,12 @@ pub(crate) mod work;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::limits::WAIT_MS_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, NackKind};
-use queue_protocol::requests::ask;
-use queue_protocol::response::Delivery;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Lease, NackKind};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Delivery;
 use tokio::time::Instant;
 
 use crate::failure::exit::Exit;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::Receipt;
-use queue_protocol::response::Settled;
+use queue_protocol::wire::response::Settled;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 

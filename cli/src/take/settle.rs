@@ -4,14 +4,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use queue_json::words;
-use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::client::{Client, ClientError};
 use queue_protocol::limits::RECEIPTS_COUNT_MAX;
 use queue_protocol::names::{QueueName, Receipt};
-use queue_protocol::request::{Extend, ExtendWhich, Nack, NackKind, Receipts};
-use queue_protocol::requests::ask;
-use queue_protocol::response::Settled;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::wire::request::{Extend, ExtendWhich, Nack, NackKind, Receipts};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Settled;
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use queue_protocol::requests::ask;
-use queue_protocol::response::StageView;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::StageView;
 use serde_json::json;
 use tokio::time::timeout;
 

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use node::Node;
-use queue_protocol::request::{MessageState, NackKind};
+use queue_protocol::wire::request::{MessageState, NackKind};
 
 fn queuectl(node: &Node) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_queuectl"));

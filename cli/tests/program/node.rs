@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{FrameKind, OutFrame};
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, PeerId};
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, StoreId};
-use queue_protocol::proof::{PLAIN, Secret, Told};
-use queue_protocol::request::{Action, Call, Cursor, Lease, MessageState, NackKind, Request, Sweep};
-use queue_protocol::response::{
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::frame::{FrameKind, OutFrame};
+use queue_protocol::wire::handshake::accept;
+use queue_protocol::wire::hello::{Accepted, Hello, PeerId};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::proof::{PLAIN, Secret, Told};
+use queue_protocol::wire::request::{Action, Call, Cursor, Lease, MessageState, NackKind, Request, Sweep};
+use queue_protocol::wire::response::{
     Age, Answer, At, Delivery, Extended, LeaderView, MessageView, Peeked, PushOutcome, QueueView, Response,
     Settled, StatsView, Swept,
 };
@@ -283,7 +283,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         }
         Request::Extend(extend) => {
             state.extended += 1;
-            let queue_protocol::request::ExtendWhich::Receipts(leases) = extend.leases else {
+            let queue_protocol::wire::request::ExtendWhich::Receipts(leases) = extend.leases else {
                 return (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new());
             };
             let state = settle(state, &leases.queue, &leases.receipts, Some(MessageState::Leased));
@@ -437,7 +437,7 @@ fn look(stored: &Stored) -> MessageView {
         left_ms: None,
         dead_ms: dead.then_some(180_000),
         token: None,
-        dead: dead.then_some(queue_protocol::response::DeadReason::Rejected),
+        dead: dead.then_some(queue_protocol::wire::response::DeadReason::Rejected),
         last_error: dead.then(|| Text::cut("cannot decode: not a PNG")),
         history: Bounded::default(),
         expires_at_ms: None,

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use queue_protocol::request::MessageState;
+use queue_protocol::wire::request::MessageState;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::node::Node;

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::health::{HealthView, LeadView};
-use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::NodeId;
-use queue_protocol::response::{Answer, LeaderView, MemberView, Role, StatusView};
-use queue_protocol::security::{SecretView, TlsView};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::level::{Level, Levels};
+use queue_protocol::wire::response::{Answer, LeaderView, MemberView, Role, StatusView};
+use queue_protocol::wire::security::{SecretView, TlsView};
 
 /// What the node says of itself: the first of two members, which leads; `alone` if nobody follows it.
 pub(crate) fn status(leader: LeaderView, address: SocketAddr, alone: bool) -> Answer {
@@ -47,7 +47,7 @@ pub(crate) fn status(leader: LeaderView, address: SocketAddr, alone: bool) -> An
         connections_asked: 10_000,
         tls: TlsView::default(),
         secret: SecretView::default(),
-        log: queue_protocol::logs::LogView::default(),
+        log: queue_protocol::wire::logs::LogView::default(),
         health: HealthView { lead: Some(lead), ..HealthView::default() },
     }))
 }

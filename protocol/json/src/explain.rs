@@ -1,8 +1,8 @@
 //! What holds a queue or a message back.
 
-use queue_protocol::explain::{Explained, Hold};
 use queue_protocol::health::Refusal;
 use queue_protocol::names::{Key, MessageId, QueueName};
+use queue_protocol::wire::explain::{Explained, Hold};
 use serde_json::{Value, json};
 
 use crate::time::rfc3339;

@@ -1,6 +1,6 @@
 //! Groups of a queue.
 
-use queue_protocol::group::GroupView;
+use queue_protocol::wire::group::GroupView;
 use serde_json::{Value, json};
 
 use crate::words;

@@ -1,7 +1,7 @@
 //! What happened to a message, also when it is gone.
 
-use queue_protocol::history::{Fate, HistoryView};
 use queue_protocol::names::QueueName;
+use queue_protocol::wire::history::{Fate, HistoryView};
 use serde_json::{Value, json};
 
 use crate::message;

@@ -1,8 +1,8 @@
 //! Which log lines a node writes, and the requests that took it long.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::logs::{LogView, SlowList, SlowRequest};
 use queue_protocol::names::QueueName;
+use queue_protocol::wire::logs::{LogView, SlowList, SlowRequest};
 use serde_json::{Map, Value, json};
 
 use crate::time::rfc3339;

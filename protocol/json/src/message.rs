@@ -2,8 +2,8 @@
 
 use queue_protocol::content::Headers;
 use queue_protocol::names::{Key, QueueName, Receipt};
-use queue_protocol::request::MessageState;
-use queue_protocol::response::{Delivery, Event, EventKind, MessageView};
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::response::{Delivery, Event, EventKind, MessageView};
 use serde_json::{Map, Value, json};
 
 use crate::fields::{add_bytes, base64};

@@ -1,6 +1,6 @@
 //! A queue with its counts.
 
-use queue_protocol::response::QueueView;
+use queue_protocol::wire::response::QueueView;
 use serde_json::{Map, Value, json};
 
 use crate::fields::{Field, pick};

@@ -1,6 +1,6 @@
 //! Schedules.
 
-use queue_protocol::schedule::{Missed, ScheduleView, When};
+use queue_protocol::wire::schedule::{Missed, ScheduleView, When};
 use serde_json::{Value, json};
 
 use crate::time::rfc3339;

@@ -1,6 +1,6 @@
 //! Totals of the cluster.
 
-use queue_protocol::response::StatsView;
+use queue_protocol::wire::response::StatsView;
 use serde_json::{Map, Value};
 
 use crate::fields::{Field, pick};

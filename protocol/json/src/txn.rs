@@ -1,7 +1,7 @@
 //! Steps of a transaction that was done.
 
-use queue_protocol::response::PushOutcome;
-use queue_protocol::txn::StepDone;
+use queue_protocol::wire::response::PushOutcome;
+use queue_protocol::wire::txn::StepDone;
 use serde_json::{Value, json};
 
 /// Ids of these runs, and whether the message was there before.

@@ -1,9 +1,9 @@
 //! What documents call the variants of the protocol: one word each, in small letters.
 
-use queue_protocol::group::GroupHeld;
-use queue_protocol::history::GoneHow;
-use queue_protocol::request::MessageState;
-use queue_protocol::response::{DeadReason, Edited, Settled};
+use queue_protocol::wire::group::GroupHeld;
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::response::{DeadReason, Edited, Settled};
 
 /// The state of a message.
 pub fn state(state: MessageState) -> &'static str {

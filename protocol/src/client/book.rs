@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::error::ErrorCode;
 use crate::limits as max;
-use crate::requests::{ANSWERS, At, Class, ROWS, Row, Tail};
 use crate::settings::Settings;
+use crate::wire::requests::{ANSWERS, At, Class, ROWS, Row, Tail};
 
 fn book_path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("PROTOCOL.md")

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{Answered, Client, ClientError};
-use crate::bounded::{Bounded, TooMany};
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::names::QueueName;
-use crate::request::{Push, PushMessage, PushOptions, Sweep};
-use crate::requests::{Ask, ask};
-use crate::response::{PushOutcome, Swept};
+use crate::wire::bounded::{Bounded, TooMany};
+use crate::wire::request::{Push, PushMessage, PushOptions, Sweep};
+use crate::wire::requests::{Ask, ask};
+use crate::wire::response::{PushOutcome, Swept};
 
 /// A message to push.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,10 +16,10 @@ use super::links::locked;
 use super::pursuit::{Pursuit, Stop};
 use super::session::Session;
 use super::{Answered, ClientConfig, ClientError, Notice};
-use crate::credentials::CLIENT_NAME_DEFAULT;
-use crate::request::{Request, Stamp};
-use crate::requests::ask;
-use crate::response::LeaderView;
+use crate::wire::credentials::CLIENT_NAME_DEFAULT;
+use crate::wire::request::{Request, Stamp};
+use crate::wire::requests::ask;
+use crate::wire::response::LeaderView;
 
 /// A session is closed within this time or not at all.
 const CLOSE_MAX: Duration = Duration::from_secs(1);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Client, ClientConfig, Dial, Error, LoginDial, TcpDial, TokenSource};
-use crate::credentials::CLIENT_NAME_DEFAULT;
-use crate::requests::ask;
 use crate::values::server;
+use crate::wire::credentials::CLIENT_NAME_DEFAULT;
+use crate::wire::requests::ask;
 
 /// How a client connects; [`Client::connect`] uses the defaults.
 ///

@@ -12,16 +12,16 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use super::Stream;
 use super::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted, Shared, Waiting};
-use crate::auth::Token;
-use crate::codec::CodecError;
-use crate::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
-use crate::gather::Gatherer;
-use crate::handshake::{HandshakeError, client_handshake, client_login};
-use crate::hello::{Accepted, Hello};
-use crate::io::{FrameReader, Outbox};
 use crate::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
-use crate::request::Call;
-use crate::response::Response;
+use crate::wire::auth::Token;
+use crate::wire::codec::CodecError;
+use crate::wire::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
+use crate::wire::gather::Gatherer;
+use crate::wire::handshake::{HandshakeError, client_handshake, client_login};
+use crate::wire::hello::{Accepted, Hello};
+use crate::wire::io::{FrameReader, Outbox};
+use crate::wire::request::Call;
+use crate::wire::response::Response;
 
 /// Charged to a request besides its tail.
 const REQUEST_SIZE_MIN: usize = 256;

@@ -5,8 +5,8 @@ use bytes::Bytes;
 
 use crate::error::{Error, ErrorCode};
 use crate::limits::TAIL_SIZE_MAX;
-use crate::request::Request;
-use crate::response::Answer;
+use crate::wire::request::Request;
+use crate::wire::response::Answer;
 
 /// Sizes of `contents` are those that `request` names, and fit a frame.
 ///

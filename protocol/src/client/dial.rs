@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest};
 use tokio::net::TcpStream;
 
-use crate::auth::{BadToken, Token};
-use crate::proof::Secret;
+use crate::wire::auth::{BadToken, Token};
+use crate::wire::proof::Secret;
 
 /// A byte stream to a node.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {

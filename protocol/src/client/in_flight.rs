@@ -9,9 +9,9 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::error::Error;
-use crate::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
-use crate::io::Outbox;
 use crate::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX};
+use crate::wire::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
+use crate::wire::io::Outbox;
 
 /// How often a connection with open requests looks whether the other side is alive, in milliseconds.
 pub const KEEPALIVE_MS: u64 = 500;

@@ -12,11 +12,11 @@ use super::ClientError;
 use super::birth::Birth;
 use super::connection::Connection;
 use super::dial::{Dial, PLAIN_CHANNEL};
-use crate::credentials::Credentials;
 use crate::error::{Error, ErrorCode};
-use crate::handshake::HandshakeError;
-use crate::hello::{Hello, HelloRole};
 use crate::names::{ClusterId, SessionId};
+use crate::wire::credentials::Credentials;
+use crate::wire::handshake::HandshakeError;
+use crate::wire::hello::{Hello, HelloRole};
 
 /// A node that does not answer for so long is passed over, in milliseconds.
 const DIAL_MS_MAX: u64 = 2_000;

@@ -92,7 +92,9 @@ pub use self::queue::{
     Pushed, Queue, Received, Seen, SweepBuilder, Transaction,
 };
 use crate::error;
-use crate::response::{Age, Answer, At, LeaderView};
+use crate::wire::response::{Age, Answer, At, LeaderView};
+/// What queues and messages are shown as.
+pub use crate::wire::response::{DeadReason, MessageView, QueueView};
 
 /// How a client behaves.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::limits::SESSION_NUMBERS_MAX;
-use crate::request::Stamp;
+use crate::wire::request::Stamp;
 
 /// Gives numbers out, and knows which are open.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::backoff::Backoff;
 use super::{Client, ClientError};
 use crate::error::ErrorCode;
-use crate::request::BindSession;
-use crate::requests::ask;
 use crate::values::milliseconds;
+use crate::wire::request::BindSession;
+use crate::wire::requests::ask;
 
 /// A session is unbound within this time or not at all.
 const UNBIND_MAX: Duration = Duration::from_secs(1);

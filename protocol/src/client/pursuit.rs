@@ -18,9 +18,9 @@ use super::session::{Session, Target};
 use super::{Answered, ClientError, Notice};
 use crate::error::{Applied, Error, ErrorCode, Retry};
 use crate::names::NodeId;
-use crate::request::{Call, Request, Stamp};
-use crate::requests::{Class, Place};
-use crate::response::{Answer, LeaderView, Response};
+use crate::wire::request::{Call, Request, Stamp};
+use crate::wire::requests::{Class, Place};
+use crate::wire::response::{Answer, LeaderView, Response};
 
 /// Why a pursuit ended without an answer.
 pub(super) enum Stop {

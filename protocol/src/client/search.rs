@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::links::Linked;
 use super::pursuit::{Pursuit, Stop};
 use super::session::{Session, Target};
-use crate::request::{Call, Request};
-use crate::response::{Answer, LeaderView};
+use crate::wire::request::{Call, Request};
+use crate::wire::response::{Answer, LeaderView};
 
 /// A node is asked who leads for so long, in milliseconds.
 const STATUS_MS_MAX: u64 = 1_000;

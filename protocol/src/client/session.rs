@@ -7,7 +7,7 @@ use super::dial::Dial;
 use super::links::{Links, derive, locked};
 use super::numbers::Numbers;
 use crate::names::{ClusterId, SessionId};
-use crate::response::LeaderView;
+use crate::wire::response::LeaderView;
 
 /// A node to ask, and the connection to it.
 pub(super) struct Target {

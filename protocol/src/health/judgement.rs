@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{BEHIND_ENTRIES_MAX, BEHIND_MS_MAX, Contact, PONG_MS_MAX, Refusal};
 use crate::names::NodeId;
-use crate::response::{LeaderView, MemberView, Role, StatusView};
+use crate::wire::response::{LeaderView, MemberView, Role, StatusView};
 
 /// Voters of which all that can be lost together are tried; of more only each by itself.
 const TRIED_VOTERS_MAX: usize = 9;

@@ -8,10 +8,10 @@ mod verdict;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
 use crate::error::{Error, ErrorCode};
 use crate::names::NodeId;
-use crate::response::StatusView;
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::response::StatusView;
 
 pub use self::judgement::{Absence, Judgement, Voter, Writes, judge};
 

@@ -1,9 +1,9 @@
 //! The judgement, case by case.
 
 use super::*;
-use crate::level::{Level, Levels};
 use crate::names::ClusterId;
-use crate::response::{LeaderView, MemberView, Role};
+use crate::wire::level::{Level, Levels};
+use crate::wire::response::{LeaderView, MemberView, Role};
 
 const TERM: u64 = 7;
 
@@ -61,9 +61,9 @@ fn said(node: u64, of: u64, leader: Option<u64>) -> StatusView {
         clock_off_ms: 0,
         connections_max: 1,
         connections_asked: 1,
-        tls: crate::security::TlsView::default(),
-        secret: crate::security::SecretView::default(),
-        log: crate::logs::LogView::default(),
+        tls: crate::wire::security::TlsView::default(),
+        secret: crate::wire::security::SecretView::default(),
+        log: crate::wire::logs::LogView::default(),
         health: HealthView {
             lead: leads.then_some(lead),
             contacts: Bounded::new(contacts).unwrap(),

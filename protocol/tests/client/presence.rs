@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::worker::{Report, Verdict, Worker};
 use queue_protocol::client::{Client, ClientError, Presence};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::FrameKind;
-use queue_protocol::request::{BindSession, Call, Request};
-use queue_protocol::response::Answer;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::frame::FrameKind;
+use queue_protocol::wire::request::{BindSession, Call, Request};
+use queue_protocol::wire::response::Answer;
 
 use crate::scripted::*;
 

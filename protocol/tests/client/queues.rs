@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::worker::Verdict;
 use queue_protocol::client::{Client, ConnectOptions, Error, Leased, Message, Pushed, Queue};
 use queue_protocol::content::{Headers, encode};
 use queue_protocol::error::{self, ErrorCode};
 use queue_protocol::names::{LeaseToken, MessageId, Receipt};
-use queue_protocol::request::{Action, MessageState, NackKind, PushOptions, Request, Select};
-use queue_protocol::response::{Answer, DeadReason, Extended, PushOutcome, Settled, Swept};
-use queue_protocol::txn::{Condition, Step, StepDone, TxnOutcome, TxnPart};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::request::{Action, MessageState, NackKind, PushOptions, Request, Select};
+use queue_protocol::wire::response::{Answer, DeadReason, Extended, PushOutcome, Settled, Swept};
+use queue_protocol::wire::txn::{Condition, Step, StepDone, TxnOutcome, TxnPart};
 
 use crate::first_steps::first_steps;
 use crate::scripted::*;

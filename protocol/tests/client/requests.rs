@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientError, NewMessage, Notice};
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::frame::{FrameKind, OutFrame};
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Hello, HelloRole};
-use queue_protocol::io::FrameReader;
 use queue_protocol::names::{ClusterId, NodeId, SessionId};
-use queue_protocol::proof::{PLAIN, Secret, Told};
-use queue_protocol::request::{Call, Request, Stamp};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Answer, PushOutcome};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::frame::{FrameKind, OutFrame};
+use queue_protocol::wire::handshake::accept;
+use queue_protocol::wire::hello::{Hello, HelloRole};
+use queue_protocol::wire::io::FrameReader;
+use queue_protocol::wire::proof::{PLAIN, Secret, Told};
+use queue_protocol::wire::request::{Call, Request, Stamp};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Answer, PushOutcome};
 use tokio::io::{AsyncWriteExt, split};
 
 use crate::scripted::*;
@@ -658,7 +658,7 @@ async fn many_callers_make_one_search() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_stopping_answers_what_is_open_and_is_left() {
-    use queue_protocol::frame::Goodbye;
+    use queue_protocol::wire::frame::Goodbye;
     let net = Arc::new(Net::default());
     let (mut n1, mut n2) = (net.listen(1), net.listen(2));
     let client = client(&net, &[1, 2]);

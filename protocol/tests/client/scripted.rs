@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Client, ClientConfig, Dial, Dialing, Stream};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::frame::{Frame, FrameKind, OutFrame};
-use queue_protocol::handshake::accept;
 use queue_protocol::health::HealthView;
-use queue_protocol::hello::{Accepted, Hello, PeerId};
-use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, StoreId};
-use queue_protocol::proof::{PLAIN, Secret, Told};
-use queue_protocol::request::{Call, Lease};
-use queue_protocol::response::{
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::frame::{Frame, FrameKind, OutFrame};
+use queue_protocol::wire::handshake::accept;
+use queue_protocol::wire::hello::{Accepted, Hello, PeerId};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::level::{Level, Levels};
+use queue_protocol::wire::proof::{PLAIN, Secret, Told};
+use queue_protocol::wire::request::{Call, Lease};
+use queue_protocol::wire::response::{
     Age, Answer, At, Delivery, LeaderView, PushOutcome, Response, Role, StatusView,
 };
 use tokio::io::{DuplexStream, ReadHalf, WriteHalf, duplex, split};
@@ -172,9 +172,9 @@ pub(crate) fn status(node: u64, leader: Option<u64>) -> Answer {
         clock_off_ms: 0,
         connections_max: 10_000,
         connections_asked: 10_000,
-        tls: queue_protocol::security::TlsView::default(),
-        secret: queue_protocol::security::SecretView::default(),
-        log: queue_protocol::logs::LogView::default(),
+        tls: queue_protocol::wire::security::TlsView::default(),
+        secret: queue_protocol::wire::security::SecretView::default(),
+        log: queue_protocol::wire::logs::LogView::default(),
         health: HealthView::default(),
     }))
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use queue_protocol::client::ClientError;
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::SESSION_INDEX_MS_MAX;
-use queue_protocol::request::{Request, Stamp};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::request::{Request, Stamp};
+use queue_protocol::wire::requests::ask;
 
 use crate::requests::{push, stamp};
 use crate::scripted::*;

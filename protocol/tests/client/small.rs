@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Dial;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::FrameKind;
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{Call, Request};
-use queue_protocol::response::{Answer, Delivery, PushOutcome, Settled};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::frame::FrameKind;
+use queue_protocol::wire::request::{Call, Request};
+use queue_protocol::wire::response::{Answer, Delivery, PushOutcome, Settled};
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpListener;
 

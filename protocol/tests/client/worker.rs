@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::worker::{Job, Outcome, Report, Stage, Told, Verdict, Worker, WorkerEvent};
 use queue_protocol::client::{Client, ClientError};
 use queue_protocol::content::{ContentSpec, Headers, encode};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::FrameKind;
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{Call, ExtendWhich, Lease, NackKind, Receipts, Request};
-use queue_protocol::response::{Answer, Delivery, Extended, Settled};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::frame::FrameKind;
+use queue_protocol::wire::request::{Call, ExtendWhich, Lease, NackKind, Receipts, Request};
+use queue_protocol::wire::response::{Answer, Delivery, Extended, Settled};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

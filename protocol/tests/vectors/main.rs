@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use bytes::{Bytes, BytesMut};
-use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, Message, OutFrame};
-use queue_protocol::hello::HelloMessage;
-use queue_protocol::peer::{PeerCall, PeerResponse};
-use queue_protocol::request::Call;
-use queue_protocol::response::Response;
+use queue_protocol::wire::codec::{CodecError, FrameCodec, FrameLimits};
+use queue_protocol::wire::frame::{Frame, FrameError, FrameKind, Goodbye, Message, OutFrame};
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::peer::{PeerCall, PeerResponse};
+use queue_protocol::wire::request::Call;
+use queue_protocol::wire::response::Response;
 use serde_json::{Value, json};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -224,7 +224,7 @@ fn generated() -> Value {
             json!({ "name": name, "phase": phase, "bytes": hex(&bytes), "error": format!("{error:?}") })
         })
         .collect();
-    json!({ "version": queue_protocol::hello::VERSION, "frames": good, "bad_frames": bad })
+    json!({ "version": queue_protocol::wire::hello::VERSION, "frames": good, "bad_frames": bad })
 }
 
 /// The file, written anew before it is read if that is asked for.

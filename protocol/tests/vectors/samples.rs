@@ -7,42 +7,44 @@ mod peers;
 mod requests;
 
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
-use queue_protocol::clients::{ClientList, ClientView, Clients, Heard, LeaseHolder};
 use queue_protocol::content::{self, ContentSpec};
-use queue_protocol::credentials::{Credentials, Login};
 use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
-use queue_protocol::explain::Explain;
-use queue_protocol::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
-use queue_protocol::group::{GroupHeld, GroupView, Groups};
-use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
-use queue_protocol::history::{Fate, GoneHow, GoneView, History, HistoryView};
-use queue_protocol::level::{Level, Levels};
-use queue_protocol::logs::{LogChoice, LogLevel, LogView, SlowList, SlowRequest, StageTook};
-use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::{ClusterId, LeaseToken, MessageId, NodeId, QueueName, SessionId, StoreId};
-use queue_protocol::peer::{
+use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::wire::clients::{ClientList, ClientView, Clients, Heard, LeaseHolder};
+use queue_protocol::wire::credentials::{Credentials, Login};
+use queue_protocol::wire::explain::Explain;
+use queue_protocol::wire::frame::{Flags, Frame, FrameKind, Goodbye, Message, OutFrame};
+use queue_protocol::wire::group::{GroupHeld, GroupView, Groups};
+use queue_protocol::wire::hello::{Accepted, Hello, HelloMessage, HelloRole, JOINING, PeerId, Versions};
+use queue_protocol::wire::history::{Fate, GoneHow, GoneView, History, HistoryView};
+use queue_protocol::wire::level::{Level, Levels};
+use queue_protocol::wire::logs::{LogChoice, LogLevel, LogView, SlowList, SlowRequest, StageTook};
+use queue_protocol::wire::membership::{MemberChange, Standing};
+use queue_protocol::wire::peer::{
     Announcement, Append, AppendResult, AskBootstrap, AskSecret, AskVote, BootstrapState, EntryKind,
     EntrySpec, GivenSecret, Heartbeat, Holder, Invite, Join, Joined, Lead, LogId, PeerCall, PeerPing,
     PeerRequest, PeerResponse, SecretsHeld, SnapshotBegin, SnapshotFrom, SnapshotPart, StateHash, Transfer,
     Vote, VoteResult,
 };
-use queue_protocol::proof::{Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript};
-use queue_protocol::request::{
+use queue_protocol::wire::proof::{
+    Certificate, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript,
+};
+use queue_protocol::wire::request::{
     Action, AlterQueue, BindSession, Call, Change, Consistency, CreateQueue, Cursor, Due, Edit, Extend,
     ExtendWhich, Lease, MessageState, Nack, NackKind, OnBehalfOf, Peek, Push, PushMessage, PushOptions,
     Queues, Receipts, RemoveQueue, Request, Select, Stamp, Sweep, Unique, UniqueHeld, WeighGroup,
 };
-use queue_protocol::response::{
+use queue_protocol::wire::response::{
     Age, Answer, At, DeadReason, Delivery, Edited, Event, EventKind, Extended, LeaderView, MemberView,
     MessageView, Peeked, PushOutcome, QueueView, Response, Role, Settled, StageView, StatsView, StatusView,
     Swept, WriteStage,
 };
-use queue_protocol::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
-use queue_protocol::security::{RotationPhase, RotationView, SecretView, Secured, TlsView};
-use queue_protocol::settings::{OnExpiry, OnFull, OnPoison, QueueSettings, Settings};
-use queue_protocol::txn::{Condition, Step, StepDone, Txn, TxnOutcome, TxnPart};
+use queue_protocol::wire::schedule::{Missed, ScheduleView, Schedules, SetSchedule, When};
+use queue_protocol::wire::security::{RotationPhase, RotationView, SecretView, Secured, TlsView};
+use queue_protocol::wire::txn::{Condition, Step, StepDone, Txn, TxnOutcome, TxnPart};
 
 /// A frame with its name and a check that what was decoded is what was encoded.
 pub(crate) struct Sample {

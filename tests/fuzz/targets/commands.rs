@@ -10,13 +10,13 @@ use queue_broker::queue::command::{
     Batch, Command, Lease, Op, Opening, Push, Receipts, SessionStamp, Stamps,
 };
 use queue_broker::queue::reply::{Outcome, Reply};
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::ContentSpec;
-use queue_protocol::level::Level;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId, StoreId};
-use queue_protocol::request::{Action, NackKind, PushOptions, Select, Sweep};
-use queue_protocol::request_hash::RequestHash;
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::request::{Action, NackKind, PushOptions, Select, Sweep};
+use queue_protocol::wire::request_hash::RequestHash;
 
 use super::snapshot::encode;
 

@@ -7,17 +7,17 @@
 use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
-use queue_protocol::codec::{CodecError, FrameCodec, FrameLimits};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{Frame, FrameError, FrameKind, Goodbye, Message, OutFrame};
-use queue_protocol::gather::Gatherer;
-use queue_protocol::hello::HelloMessage;
 use queue_protocol::limits::{FRAME_HEADER_SIZE, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{EntryKind, EntrySpec, LogId, PeerCall, PeerRequest, PeerResponse, Vote};
-use queue_protocol::request::Call;
-use queue_protocol::response::Response;
+use queue_protocol::wire::codec::{CodecError, FrameCodec, FrameLimits};
+use queue_protocol::wire::frame::{Frame, FrameError, FrameKind, Goodbye, Message, OutFrame};
+use queue_protocol::wire::gather::Gatherer;
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::peer::{EntryKind, EntrySpec, LogId, PeerCall, PeerRequest, PeerResponse, Vote};
+use queue_protocol::wire::request::Call;
+use queue_protocol::wire::response::Response;
 use tokio_util::codec::{Decoder, Encoder};
 
 const HELLO: u8 = 1;
@@ -128,10 +128,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let body = Bytes::from_static(b"a body that is cut");
     let spec =
         EntrySpec { id, kind: EntryKind::Commands, commands_size: 4, bodies_count: 1, bodies_size: 18 };
-    let entries = queue_protocol::bounded::Bounded::new(vec![spec]).expect("one");
-    let append = queue_protocol::peer::Append { vote, prev: None, commit: Some(id), entries };
-    let bodies = queue_protocol::bounded::Bounded::new(vec![(7, ContentSpec::of(&body))]).expect("one");
-    let part = queue_protocol::peer::SnapshotPart::Bodies { id, bodies };
+    let entries = queue_protocol::wire::bounded::Bounded::new(vec![spec]).expect("one");
+    let append = queue_protocol::wire::peer::Append { vote, prev: None, commit: Some(id), entries };
+    let bodies = queue_protocol::wire::bounded::Bounded::new(vec![(7, ContentSpec::of(&body))]).expect("one");
+    let part = queue_protocol::wire::peer::SnapshotPart::Bodies { id, bodies };
     let refused = Error::refused(ErrorCode::NoLeader, "nobody leads");
     let mut frames =
         OutFrame::new(1, &PeerCall::from(PeerRequest::Append(append)), vec![body.clone()]).cut(5);

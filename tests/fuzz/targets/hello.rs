@@ -5,15 +5,15 @@
 //! ```
 
 use bytes::BytesMut;
-use queue_protocol::bounded::Text;
-use queue_protocol::codec::FrameCodec;
 use queue_protocol::error::Error;
-use queue_protocol::frame::{Frame, OutFrame};
-use queue_protocol::handshake::{Greeted, accept, client_handshake, peer_handshake};
-use queue_protocol::hello::{Accepted, Hello, HelloMessage, HelloRole, PeerId, VERSION};
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
-use queue_protocol::proof::{PLAIN, Secret, Side, Told, Transcript};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::codec::FrameCodec;
+use queue_protocol::wire::frame::{Frame, OutFrame};
+use queue_protocol::wire::handshake::{Greeted, accept, client_handshake, peer_handshake};
+use queue_protocol::wire::hello::{Accepted, Hello, HelloMessage, HelloRole, PeerId, VERSION};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::proof::{PLAIN, Secret, Side, Told, Transcript};
 use tokio_util::codec::Encoder;
 
 use super::frames::seal;
@@ -137,7 +137,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let answers = || HelloMessage::Accepted(Box::new(accepted(VERSION, ME)));
     let other = Secret([6; 32]);
     let mut goodbye = BytesMut::from(&[0][..]);
-    let frame = OutFrame::bare(1, queue_protocol::frame::FrameKind::Ping);
+    let frame = OutFrame::bare(1, queue_protocol::wire::frame::FrameKind::Ping);
     FrameCodec::default().encode(&frame, &mut goodbye).expect("small");
     vec![
         said(SEALED, &[says(client())]),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use queue_broker::tls::opening::{Tried, tried};
 use queue_broker::tls::{Tls, TlsMode, TlsOptions};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::hello::HelloMessage;
-use queue_protocol::io::FrameReader;
-use queue_protocol::opening::{OPENING_SIZE, Opening};
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::io::FrameReader;
+use queue_protocol::wire::opening::{OPENING_SIZE, Opening};
 
 const MODES: [TlsMode; 3] = [TlsMode::Off, TlsMode::Optional, TlsMode::Require];
 

@@ -5,13 +5,13 @@
 //! ```
 
 use bytes::BytesMut;
-use queue_protocol::frame::Frame;
-use queue_protocol::hello::HelloMessage;
-use queue_protocol::io::{FrameReader, Outbox};
-use queue_protocol::level::Levels;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{LogId, Vote};
-use queue_protocol::proof::{
+use queue_protocol::wire::frame::Frame;
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::level::Levels;
+use queue_protocol::wire::peer::{LogId, Vote};
+use queue_protocol::wire::proof::{
     Certificate, Exporter, Facts, Identity, PLAIN, Secret, Side, Signature, Told, Transcript,
 };
 
@@ -28,7 +28,7 @@ const CHANNEL: Exporter = [9; 32];
 fn transcript(how: u8, exporter: &Exporter) -> Transcript {
     let opening = Frame::of(0, &HelloMessage::Hello(Box::new(hello(peer()))));
     let answer =
-        Frame::of(0, &HelloMessage::Accepted(Box::new(accepted(queue_protocol::hello::VERSION, ME))));
+        Frame::of(0, &HelloMessage::Accepted(Box::new(accepted(queue_protocol::wire::hello::VERSION, ME))));
     let side = if how & ACCEPTOR == 0 { Side::Dialer } else { Side::Acceptor };
     Transcript::new(&opening, &answer, exporter, side)
 }

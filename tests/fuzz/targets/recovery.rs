@@ -22,10 +22,10 @@ use queue_broker::node::identity::Identity;
 use queue_broker::node::{LOG_DIR, SNAPSHOTS_DIR};
 use queue_broker::queue::Admission;
 use queue_broker::snapshots::Snapshots;
-use queue_protocol::bounded::Text;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::peer::{LogId, Vote};
 
 use super::ready;
 

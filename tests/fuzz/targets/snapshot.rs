@@ -13,11 +13,11 @@ use queue_broker::fs::{Disk, Open};
 use queue_broker::queue::State;
 use queue_broker::queue::command::{Batch, Command, Op, Opening, SessionStamp, Stamps};
 use queue_broker::snapshots::{SnapshotError, Snapshots};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::{NodeId, SessionId};
-use queue_protocol::peer::LogId;
-use queue_protocol::request_hash::RequestHash;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::peer::LogId;
+use queue_protocol::wire::request_hash::RequestHash;
 
 use super::commands::story;
 use super::ready;

@@ -2,12 +2,12 @@
 
 use queue_broker::queue::model::Model;
 use queue_broker::queue::reply::{Grant, Outcome as Replied, Reply};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Answered;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{Lease, MessageState, Peek, Request};
-use queue_protocol::response::{Answer, Delivery, QueueView};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Lease, MessageState, Peek, Request};
+use queue_protocol::wire::response::{Answer, Delivery, QueueView};
 
 const STATES: [MessageState; 4] =
     [MessageState::Ready, MessageState::Leased, MessageState::Delayed, MessageState::Dead];
@@ -87,7 +87,8 @@ fn wrongly_empty(lease: &Lease, session: SessionId, model: &Model) -> Option<Str
 }
 
 fn wrong_peek(peek: &Peek, answered: &Answered, model: &Model) -> Option<String> {
-    let Answer::Peeked(queue_protocol::response::Peeked { messages: told, .. }) = &answered.answer else {
+    let Answer::Peeked(queue_protocol::wire::response::Peeked { messages: told, .. }) = &answered.answer
+    else {
         return None;
     };
     let state = peek.state?;

@@ -6,9 +6,9 @@ use queue_broker::queue::command::{Command, Op};
 use queue_broker::queue::model::Model;
 use queue_broker::queue::reply::{Outcome as Replied, Reply};
 use queue_protocol::content::ContentSpec;
-use queue_protocol::request::{MessageState, Request};
-use queue_protocol::response::{Answer, At, PushOutcome};
-use queue_protocol::txn::{StepDone, TxnOutcome};
+use queue_protocol::wire::request::{MessageState, Request};
+use queue_protocol::wire::response::{Answer, At, PushOutcome};
+use queue_protocol::wire::txn::{StepDone, TxnOutcome};
 
 use super::answers::{wrong, wrong_read};
 use super::{Applied, Operation, Outcome};

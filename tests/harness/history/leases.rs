@@ -11,11 +11,11 @@ use std::hash::{DefaultHasher, Hasher as _};
 use queue_broker::queue::State;
 use queue_broker::queue::command::{Batch, Command, Op, Receipts, Step};
 use queue_broker::queue::reply::{Outcome, Reply};
-use queue_protocol::level::Level;
 use queue_protocol::limits::{LEASE_MS_MAX, LEASE_MS_MIN};
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
-use queue_protocol::response::Settled;
-use queue_protocol::txn::TxnOutcome;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::response::Settled;
+use queue_protocol::wire::txn::TxnOutcome;
 
 /// What is rounded up, in milliseconds.
 const ROUNDED_MS: u64 = 2;

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use queue_protocol::client::{Answered, Client, ClientError};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::Request;
+use queue_protocol::wire::request::Request;
 
 pub use self::check::{Checked, check};
 pub use self::clocks::{Clocks, TimeTaken};

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientError};
 use queue_protocol::content;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{CreateQueue, Lease, Push, PushMessage, Request};
-use queue_protocol::requests::ask;
-use queue_protocol::response::Answer;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{CreateQueue, Lease, Push, PushMessage, Request};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Answer;
 use tokio::time::Instant;
 
 use super::{Lasted, Shared};

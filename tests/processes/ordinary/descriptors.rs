@@ -11,7 +11,7 @@ use harness::settings::choose;
 use harness::{LIMIT, until};
 use queue_protocol::client::{Client, ClientConfig, Connection, TcpDial};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::handshake::HandshakeError;
+use queue_protocol::wire::handshake::HandshakeError;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 const BODY_SIZE: usize = 8 << 10;

@@ -7,11 +7,11 @@ use harness::raw::random_session;
 use harness::{LIMIT, until};
 use queue_protocol::client::Client;
 use queue_protocol::error::{Applied, Error, ErrorCode};
-use queue_protocol::frame::FrameKind;
 use queue_protocol::limits::{IN_FLIGHT_COUNT_MAX, TAIL_SIZE_MAX};
-use queue_protocol::request::{Consistency, Lease, Peek, Queues, Request};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{Answer, PushOutcome, QueueView};
+use queue_protocol::wire::frame::FrameKind;
+use queue_protocol::wire::request::{Consistency, Lease, Peek, Queues, Request};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{Answer, PushOutcome, QueueView};
 
 use super::pipeline::Pipeline;
 

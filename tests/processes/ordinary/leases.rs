@@ -8,12 +8,12 @@ use harness::cluster::Cluster;
 use harness::settings::choose;
 use harness::{LIMIT, until};
 use queue_broker::mutants::{Mutant, VARIABLE};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::Client;
-use queue_protocol::request::{CreateQueue, Receipts};
-use queue_protocol::requests::ask;
-use queue_protocol::response::Delivery;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{CreateQueue, Receipts};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Delivery;
 use tokio::time::Instant;
 
 const LENGTH: Duration = Duration::from_secs(1);

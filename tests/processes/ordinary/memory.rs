@@ -10,7 +10,7 @@ use harness::settings::choose;
 use harness::stranger::{self, Stranger, push_once, raise_descriptors};
 use harness::{LIMIT, until};
 use queue_broker::mutants::{Mutant, VARIABLE};
-use queue_protocol::frame::OutFrame;
+use queue_protocol::wire::frame::OutFrame;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;

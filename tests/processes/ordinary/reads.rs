@@ -10,9 +10,9 @@ use harness::raw::random_session;
 use harness::settings::choose;
 use harness::{LIMIT, until};
 use queue_protocol::client::NewMessage;
-use queue_protocol::request::{Consistency, CreateQueue, Queues, Request};
-use queue_protocol::requests::ask;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{Consistency, CreateQueue, Queues, Request};
+use queue_protocol::wire::requests::ask;
 
 use super::pipeline::Pipeline;
 use tokio::time::Instant;

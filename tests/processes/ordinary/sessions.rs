@@ -5,13 +5,13 @@ use bytes::Bytes;
 use harness::cluster::Cluster;
 use harness::raw::{call_with, connect, random_session, stamp};
 use harness::settings::choose;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Connection, NewMessage};
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::request::{Push, PushMessage, Request, Stamp};
-use queue_protocol::requests::ask;
-use queue_protocol::response::Answer;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Push, PushMessage, Request, Stamp};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::Answer;
 use tokio::task::JoinSet;
 
 /// Clients at a time.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use harness::history::{Operation, Outcome};
 use queue_protocol::names::{LeaseToken, MessageId};
-use queue_protocol::request::{Push, Request};
-use queue_protocol::response::{Answer, PushOutcome, Settled};
-use queue_protocol::txn::{Step, StepDone, TxnOutcome};
+use queue_protocol::wire::request::{Push, Request};
+use queue_protocol::wire::response::{Answer, PushOutcome, Settled};
+use queue_protocol::wire::txn::{Step, StepDone, TxnOutcome};
 
 /// What clients know together.
 #[derive(Default)]

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use queue_broker::fs::sim::{Bias, Fault as DiskFault, Image, Latency, Op};
-use queue_protocol::membership::Standing;
+use queue_protocol::wire::membership::Standing;
 
 use super::dial::{excursion, length};
 use super::machine::{Machine, Power, Role};

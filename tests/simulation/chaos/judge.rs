@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness::simulation::SimNet;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientConfig};
 use queue_protocol::content;
 use queue_protocol::health::{Absence, Judgement, judge as judgement};
-use queue_protocol::request::{Push, PushMessage, Request};
-use queue_protocol::requests::ask;
-use queue_protocol::response::StatusView;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Push, PushMessage, Request};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::StatusView;
 
 use super::Report;
 use super::faults::Chaos;

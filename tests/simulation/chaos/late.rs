@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use harness::simulation::{Book, SimNet};
 use queue_protocol::client::{Connection, Dial};
-use queue_protocol::hello::{Hello, HelloRole};
 use queue_protocol::names::SessionId;
-use queue_protocol::request::{Call, CreateQueue, Request, Stamp};
-use queue_protocol::response::Answer;
+use queue_protocol::wire::hello::{Hello, HelloRole};
+use queue_protocol::wire::request::{Call, CreateQueue, Request, Stamp};
+use queue_protocol::wire::response::Answer;
 use tokio::time::Instant;
 
 use super::load::Load;

@@ -7,17 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::history::History;
 use harness::simulation::{Book, SimNet};
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::client::{Answered, Client, ClientConfig, ClientError};
 use queue_protocol::content::{self, ContentSpec};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::request::{
     Action, Consistency, CreateQueue, Due, Extend, ExtendWhich, Lease, MessageState, Nack, NackKind, Peek,
     Push, PushMessage, PushOptions, Queues, Receipts, Request, Select, Sweep,
 };
-use queue_protocol::response::{Answer, QueueView, Settled};
-use queue_protocol::txn::{Condition, Step, Txn};
+use queue_protocol::wire::response::{Answer, QueueView, Settled};
+use queue_protocol::wire::txn::{Condition, Step, Txn};
 
 use super::late;
 use super::members::MACHINES_MAX;

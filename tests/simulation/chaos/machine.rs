@@ -9,8 +9,8 @@ use queue_broker::node::identity::Identity;
 use queue_broker::node::{self, NodeError, NodeOptions, Way};
 use queue_broker::outside::{ExitStatus, Fatal};
 use queue_broker::raft::seeded;
-use queue_protocol::hello::Secret;
-use queue_protocol::membership::Standing;
+use queue_protocol::wire::hello::Secret;
+use queue_protocol::wire::membership::Standing;
 use tokio::sync::Notify;
 
 /// What is to run.

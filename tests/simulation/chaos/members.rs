@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use queue_protocol::hello::Secret;
-use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
-use queue_protocol::security::RotationPhase;
+use queue_protocol::wire::hello::Secret;
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::security::RotationPhase;
 
 use super::machine::{Job, Power, Role};
 use super::operator::{Picture, rotate};

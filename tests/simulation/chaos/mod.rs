@@ -20,7 +20,7 @@ mod world;
 use std::time::Duration;
 
 use harness::history::{Outcome, check};
-use queue_protocol::response::At;
+use queue_protocol::wire::response::At;
 
 use self::account::account;
 pub(crate) use self::coverage::Covered;

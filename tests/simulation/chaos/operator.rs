@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use harness::simulation::{Book, SimNet};
 use queue_protocol::client::{Client, ClientConfig};
-use queue_protocol::membership::MemberChange;
 use queue_protocol::names::NodeId;
-use queue_protocol::request::Request;
-use queue_protocol::requests::ask;
-use queue_protocol::response::{MemberView, Role, StatusView};
+use queue_protocol::wire::membership::MemberChange;
+use queue_protocol::wire::request::Request;
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{MemberView, Role, StatusView};
 
 use super::plan::address;
 

@@ -7,8 +7,8 @@ use harness::history::{History, Replicas};
 use harness::simulation::{Book, Named};
 use queue_broker::fs::sim::{Bias, SimDisk};
 use queue_broker::outside::{ExitStatus, Fatal};
-use queue_protocol::hello::Secret;
-use queue_protocol::response::{Role as Leads, StatusView};
+use queue_protocol::wire::hello::Secret;
+use queue_protocol::wire::response::{Role as Leads, StatusView};
 
 use super::coverage::Covered;
 use super::dial::Dial;

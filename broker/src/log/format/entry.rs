@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use queue_protocol::content::ContentSpec;
-use queue_protocol::peer::EntryKind;
+use queue_protocol::wire::peer::EntryKind;
 
 use super::record::HEADER_SIZE;
 use super::{Fields, u32_of, u64_of};

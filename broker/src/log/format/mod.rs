@@ -10,7 +10,7 @@
 //! ```
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::peer::LogId;
 
 pub(crate) mod entry;
 pub(crate) mod file_id;

@@ -1,7 +1,7 @@
 //! What opens a file: the whole state of the log, so that older segments can go.
 
 use queue_protocol::names::StoreId;
-use queue_protocol::peer::Vote;
+use queue_protocol::wire::peer::Vote;
 
 use super::file_id::FileId;
 use super::{Fields, LOG_ID_SIZE, put_log_id, u32_of};
@@ -225,7 +225,7 @@ mod tests {
     use queue_protocol::names::NodeId;
 
     use super::*;
-    use queue_protocol::peer::LogId;
+    use queue_protocol::wire::peer::LogId;
 
     fn example() -> Opening {
         let id = |term, index| LogId { term, leader: NodeId(2), index };

@@ -1,6 +1,6 @@
 //! A whole record, decoded and verified.
 
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 
 use super::entry::{BodyTable, EntryHead, HEAD_SIZE};
 use super::file_id::FileId;

@@ -1,7 +1,7 @@
 //! The header every record starts with.
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 
 use super::Fields;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::peer::{LogId, Vote};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

@@ -14,7 +14,7 @@
 //! to one process at a time ([`Word`]).
 
 use queue_protocol::names::{ClusterId, StoreId};
-use queue_protocol::peer::Holder;
+use queue_protocol::wire::peer::Holder;
 use std::time::Duration;
 
 use crate::mutants::{self, Mutant};
@@ -165,8 +165,8 @@ impl Word {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
     use queue_protocol::names::NodeId;
+    use queue_protocol::wire::bounded::Text;
 
     use super::*;
 

@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::Holder;
+use queue_protocol::wire::peer::Holder;
 
 use super::decide::{Asker, Directory, Seen, Step, Word, decide};
 use super::*;

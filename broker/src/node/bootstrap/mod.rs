@@ -19,18 +19,18 @@ use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use queue_protocol::bounded::Text;
 use queue_protocol::client::Stream;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::accept;
-use queue_protocol::hello::{Accepted, Hello, HelloRole, JOINING, Secret, VERSION};
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, StoreId};
-use queue_protocol::peer::{
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::frame::OutFrame;
+use queue_protocol::wire::handshake::accept;
+use queue_protocol::wire::hello::{Accepted, Hello, HelloRole, JOINING, Secret, VERSION};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::peer::{
     AskBootstrap, BootstrapPeers, BootstrapState, Holder, PeerCall, PeerRequest, PeerResponse,
 };
-use queue_protocol::proof::Told;
+use queue_protocol::wire::proof::Told;
 use tokio::time::Instant;
 
 use self::decide::{Asker, Directory, Seen, Step, Word, decide};

@@ -1,11 +1,11 @@
 //! Changes of principals, keys and grants.
 
-use queue_protocol::auth::{
+use queue_protocol::error::ErrorCode;
+use queue_protocol::wire::auth::{
     AuthChange, ChangeAuth, GRANTS_MAX, Grants, KEYS_MAX, KeyId, PRINCIPALS_MAX, principal_name,
 };
-use queue_protocol::bounded::Bounded;
-use queue_protocol::error::ErrorCode;
-use queue_protocol::rights::{Grant, Verb};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::rights::{Grant, Verb};
 
 use super::{Auth, By, Key, KeyNumber, Principal, PrincipalNumber};
 use crate::queue::apply::{Apply, refusal};
@@ -200,7 +200,7 @@ fn without(grants: &[Grant], less: &[Grant]) -> Grants {
         for gone in less {
             let same = grant.pattern == gone.pattern;
             let whole = gone.verbs.iter().filter(|verb| verb.is_whole()).collect::<Vec<Verb>>();
-            let verbs = if same { gone.verbs } else { queue_protocol::rights::Verbs::of(&whole) };
+            let verbs = if same { gone.verbs } else { queue_protocol::wire::rights::Verbs::of(&whole) };
             grant.verbs = grant.verbs.without(verbs);
         }
     }

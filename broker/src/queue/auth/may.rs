@@ -1,9 +1,9 @@
 //! Who may do what, and whether what was checked earlier still holds.
 
-use queue_protocol::auth::{KeyId, Verifier};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::QueueName;
-use queue_protocol::rights::{Grant, Need, Pattern, Verb};
+use queue_protocol::wire::auth::{KeyId, Verifier};
+use queue_protocol::wire::rights::{Grant, Need, Pattern, Verb};
 use serde::{Deserialize, Serialize};
 
 use super::{Auth, Key, KeyNumber, Principal, PrincipalNumber, ROOT};

@@ -17,9 +17,11 @@ mod may;
 mod show;
 
 use imbl::OrdMap;
-use queue_protocol::auth::{Grants, KEYS_MAX, KeyId, NOTE_SIZE_MAX, PRINCIPALS_MAX, PrincipalName, Verifier};
-use queue_protocol::bounded::Text;
-use queue_protocol::rights::Verb;
+use queue_protocol::wire::auth::{
+    Grants, KEYS_MAX, KeyId, NOTE_SIZE_MAX, PRINCIPALS_MAX, PrincipalName, Verifier,
+};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::rights::Verb;
 use serde::{Deserialize, Serialize};
 
 pub use may::{By, Denied, Standing};

@@ -1,11 +1,11 @@
 //! Principals and keys as operators see them.
 
-use queue_protocol::auth::{
+use queue_protocol::names::QueueName;
+use queue_protocol::wire::auth::{
     CanView, KeyId, KeyView, PRINCIPALS_LISTED_MAX, PrincipalList, PrincipalName, PrincipalView, WhoamiView,
 };
-use queue_protocol::bounded::{Bounded, Text};
-use queue_protocol::names::QueueName;
-use queue_protocol::rights::{Pattern, Verb};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::rights::{Pattern, Verb};
 
 use super::{Auth, KeyNumber, PrincipalNumber, ROOT_KEY};
 use crate::queue::read::view::{QueueStats, Totals};

@@ -1,9 +1,9 @@
 //! Lease and pop: what is handed out is decided here, when the entry is applied.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::history::GoneHow;
 use queue_protocol::limits::{LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, TAIL_SIZE_MAX};
 use queue_protocol::names::{LeaseToken, SessionId};
+use queue_protocol::wire::history::GoneHow;
 
 use crate::queue::apply::{Apply, refusal};
 use crate::queue::catalog::QueueNumber;

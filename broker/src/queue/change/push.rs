@@ -2,11 +2,11 @@
 
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::history::GoneHow;
 use queue_protocol::limits::{PRIORITY_MAX, PUSH_COUNT_MAX};
 use queue_protocol::names::MessageId;
-use queue_protocol::request::{PushOptions, Unique, UniqueHeld};
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::request::{PushOptions, Unique, UniqueHeld};
+use queue_protocol::wire::response::PushOutcome;
 
 use crate::queue::apply::{Apply, refusal_of};
 use crate::queue::command::Push;

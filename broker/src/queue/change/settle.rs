@@ -1,11 +1,11 @@
 //! Ack, nack and extend: only the newest token of a message speaks for it.
 
-use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::error::ErrorCode;
-use queue_protocol::history::GoneHow;
 use queue_protocol::names::{LeaseToken, MessageId, SessionId};
-use queue_protocol::request::NackKind;
-use queue_protocol::response::{DeadReason, EventKind, Settled};
+use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::request::NackKind;
+use queue_protocol::wire::response::{DeadReason, EventKind, Settled};
 
 use super::deliver::clamp_lease;
 use crate::queue::apply::{Apply, refusal};

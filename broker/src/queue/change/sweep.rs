@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::history::GoneHow;
 use queue_protocol::limits::PRIORITY_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
-use queue_protocol::request::{Action, Change, Cursor, MessageState, Select, Sweep};
-use queue_protocol::response::{DeadReason, Edited, Swept};
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::request::{Action, Change, Cursor, MessageState, Select, Sweep};
+use queue_protocol::wire::response::{DeadReason, Edited, Swept};
 
 use crate::queue::apply::{Apply, refusal_of};
 use crate::queue::catalog::QueueNumber;

@@ -1,11 +1,11 @@
 //! Transactions: the steps are the commands of the same names; the first that cannot be done in full undoes those before.
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::TXN_ITEMS_MAX;
 use queue_protocol::names::SessionId;
-use queue_protocol::response::{Edited, PushOutcome, Settled};
-use queue_protocol::txn::{Condition, StepDone, TxnOutcome, TxnPart};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::response::{Edited, PushOutcome, Settled};
+use queue_protocol::wire::txn::{Condition, StepDone, TxnOutcome, TxnPart};
 
 use crate::queue::apply::{Apply, refusal};
 use crate::queue::command::{Step, Txn};

@@ -8,9 +8,9 @@ use queue_protocol::limits::{
     SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, SESSION_NUMBERS_MAX,
 };
 use queue_protocol::names::MessageId;
-use queue_protocol::request_hash::RequestHash;
-use queue_protocol::response::{At, PushOutcome};
-use queue_protocol::txn::StepDone;
+use queue_protocol::wire::request_hash::RequestHash;
+use queue_protocol::wire::response::{At, PushOutcome};
+use queue_protocol::wire::txn::StepDone;
 
 use crate::queue::command::{Lease, Op, Push};
 use crate::queue::reply::{Grant, Outcome, Refusal, Reply};

@@ -42,7 +42,7 @@ use queue_protocol::limits::{
     SESSION_FORGOTTEN_MS, SESSION_IDLE_MS, SESSION_SPARE_MS, SESSION_SPARE_MS_MIN, SESSIONS_MAX,
 };
 use queue_protocol::names::SessionId;
-use queue_protocol::response::At;
+use queue_protocol::wire::response::At;
 
 use super::answers::{Answer, Answers};
 use super::bound::{Bound, is_grace};

@@ -1,7 +1,7 @@
 //! The replicated clocks as an entry finds them. The elapsed clock, which durations run on, never goes back. The wall clock
 //! is a label: it goes back by [`Op::SetWall`](crate::queue::command::Op::SetWall) alone.
 
-use queue_protocol::request::Due;
+use queue_protocol::wire::request::Due;
 use serde::{Deserialize, Serialize};
 
 use crate::queue::apply::Apply;

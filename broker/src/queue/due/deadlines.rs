@@ -6,9 +6,9 @@
 //! looked at.
 
 use imbl::OrdSet;
-use queue_protocol::history::GoneHow;
 use queue_protocol::names::{MessageId, SessionId};
-use queue_protocol::response::{DeadReason, EventKind};
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::response::{DeadReason, EventKind};
 
 use super::clocks::Moment;
 use crate::queue::apply::Apply;

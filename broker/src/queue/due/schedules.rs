@@ -6,8 +6,8 @@ use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{CATCH_UP_MAX, PRIORITY_MAX, SCHEDULES_MAX};
 use queue_protocol::names::{Key, QueueName};
-use queue_protocol::request::PushOptions;
-use queue_protocol::schedule::{Missed, ScheduleView, When};
+use queue_protocol::wire::request::PushOptions;
+use queue_protocol::wire::schedule::{Missed, ScheduleView, When};
 use serde::{Deserialize, Serialize};
 
 use super::clocks::Moment;

@@ -5,10 +5,10 @@
 //! With `dead_to` a message does not stay: it is handed on, within the same apply, through [`Leaving`], and
 //! [`Apply::change`](crate::queue::apply::Apply::change) puts it into the other queue.
 
-use queue_protocol::history::GoneHow;
 use queue_protocol::limits::DEAD_HOPS_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName};
-use queue_protocol::response::{DeadReason, EventKind};
+use queue_protocol::wire::history::GoneHow;
+use queue_protocol::wire::response::{DeadReason, EventKind};
 
 use super::message::{Dead, Message};
 use crate::queue::catalog::QueueNumber;

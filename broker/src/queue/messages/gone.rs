@@ -1,8 +1,8 @@
 //! Messages that go for good: what apply tells of each, for whoever keeps it. The state itself forgets them.
 
-use queue_protocol::history::{GoneHow, GoneView};
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::response::Event;
+use queue_protocol::wire::history::{GoneHow, GoneView};
+use queue_protocol::wire::response::Event;
 
 use super::message::Message;
 use crate::queue::catalog::QueueNumber;

@@ -1,10 +1,10 @@
 //! One message outside a run: where its content lies, its counters, and what each state adds.
 
-use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::limits::HISTORY_COUNT_MAX;
 use queue_protocol::names::{Key, LeaseToken, MessageId, SessionId};
-use queue_protocol::response::{DeadReason, Event, EventKind};
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::checkpoint::Checkpoint;
+use queue_protocol::wire::response::{DeadReason, Event, EventKind};
 use serde::{Deserialize, Serialize};
 
 use crate::queue::auth::PrincipalNumber;

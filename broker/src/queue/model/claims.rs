@@ -1,8 +1,8 @@
 //! Claims in the model: which session a queue of one active consumer serves.
 
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::MessageState;
-use queue_protocol::response::Settled;
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::response::Settled;
 
 use super::{Model, Queue};
 

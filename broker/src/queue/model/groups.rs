@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use queue_protocol::names::{Key, MessageId, QueueName};
-use queue_protocol::request::MessageState;
 use queue_protocol::settings::OnPoison;
+use queue_protocol::wire::request::MessageState;
 
 use super::Model;
 

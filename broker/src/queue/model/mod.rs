@@ -11,16 +11,16 @@ mod sessions;
 mod sweep;
 mod txn;
 
-use queue_protocol::checkpoint::Checkpoint;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::level::Level;
 use queue_protocol::limits::{SESSION_IDLE_MS, SESSIONS_MAX};
 use queue_protocol::names::{Key, MessageId, QueueName, SessionId};
-use queue_protocol::request::MessageState;
-use queue_protocol::request_hash::RequestHash;
-use queue_protocol::response::{At, DeadReason, EventKind};
 use queue_protocol::settings::{OnExpiry, Settings};
+use queue_protocol::wire::checkpoint::Checkpoint;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::request_hash::RequestHash;
+use queue_protocol::wire::response::{At, DeadReason, EventKind};
 
 use super::NextDue;
 use super::command::{Batch, ErrorText, Opening};

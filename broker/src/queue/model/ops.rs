@@ -1,11 +1,11 @@
 //! What each command does to the vectors.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::level::Level;
 use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName, SessionId};
-use queue_protocol::request::{MessageState, NackKind};
-use queue_protocol::response::{DeadReason, Event, EventKind, Settled};
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::request::{MessageState, NackKind};
+use queue_protocol::wire::response::{DeadReason, Event, EventKind, Settled};
 
 use super::super::command::{ErrorText, Lease, Op, Receipts};
 use super::super::level::LEVEL_KNOWN_MAX;
@@ -123,7 +123,8 @@ impl Model {
             Op::SaveCheckpoint(save) => {
                 let receipts = Receipts {
                     queue: save.queue.clone(),
-                    receipts: queue_protocol::bounded::Bounded::new(vec![(save.id, save.token)]).unwrap(),
+                    receipts: queue_protocol::wire::bounded::Bounded::new(vec![(save.id, save.token)])
+                        .unwrap(),
                 };
                 let deadline_ms = self.stamped_ms + save.lease_ms.clamp(1_000, 43_200_000);
                 let results = self.settle(&receipts, |model, id| {

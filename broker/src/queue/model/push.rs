@@ -2,9 +2,9 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{Key, MessageId, QueueName};
-use queue_protocol::request::{Due, MessageState, PushOptions, UniqueHeld};
-use queue_protocol::response::{DeadReason, PushOutcome};
 use queue_protocol::settings::OnFull;
+use queue_protocol::wire::request::{Due, MessageState, PushOptions, UniqueHeld};
+use queue_protocol::wire::response::{DeadReason, PushOutcome};
 
 use super::super::command::Push;
 use super::super::read::view::Peeked;

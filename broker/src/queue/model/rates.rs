@@ -125,7 +125,8 @@ impl Model {
             queue.spent.iter().filter_map(|spent| {
                 let waits = match &spent.group {
                     Some(key) => {
-                        self.count(&queue.name, Some(key), queue_protocol::request::MessageState::Ready) > 0
+                        self.count(&queue.name, Some(key), queue_protocol::wire::request::MessageState::Ready)
+                            > 0
                     }
                     None => !queue.settings.leases_paused && !self.open(queue).is_empty(),
                 };

@@ -1,10 +1,10 @@
 //! Schedules in the model: each message is a push of one.
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::Key;
-use queue_protocol::response::PushOutcome;
-use queue_protocol::schedule::{ScheduleView, When};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::response::PushOutcome;
+use queue_protocol::wire::schedule::{ScheduleView, When};
 
 use super::super::command::{Fire, Push, SetSchedule};
 use super::super::reply::{BodyRef, Outcome, Refusal};

@@ -5,8 +5,8 @@ use queue_protocol::limits::{
     SESSION_FORGOTTEN_MS, SESSION_NUMBERS_MAX, SESSION_SPARE_MS, SESSION_SPARE_MS_MIN,
 };
 use queue_protocol::names::SessionId;
-use queue_protocol::request::MessageState;
-use queue_protocol::response::At;
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::response::At;
 
 use super::super::command::{Command, Op, SessionStamp, Source};
 use super::super::reply::{BodyRef, Outcome, Reply};

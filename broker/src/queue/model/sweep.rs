@@ -2,8 +2,8 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{MessageId, QueueName};
-use queue_protocol::request::{Action, Change, Cursor, MessageState, Sweep};
-use queue_protocol::response::{Edited, EventKind, Swept};
+use queue_protocol::wire::request::{Action, Change, Cursor, MessageState, Sweep};
+use queue_protocol::wire::response::{Edited, EventKind, Swept};
 
 use super::super::reply::{Outcome, Refusal};
 use super::ops::note;

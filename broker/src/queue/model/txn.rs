@@ -1,11 +1,11 @@
 //! Transactions in the model: everything is copied first.
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::SessionId;
-use queue_protocol::request::MessageState;
-use queue_protocol::response::{Edited, PushOutcome, Settled};
-use queue_protocol::txn::{Condition, StepDone, TxnOutcome, TxnPart};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::MessageState;
+use queue_protocol::wire::response::{Edited, PushOutcome, Settled};
+use queue_protocol::wire::txn::{Condition, StepDone, TxnOutcome, TxnPart};
 
 use super::super::command::{Op, Step, Txn};
 use super::super::reply::{BodyRef, Outcome, Refusal};

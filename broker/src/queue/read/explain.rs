@@ -2,10 +2,10 @@
 //! out, and which groups are closed. Changes nothing.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::explain::{AHEAD_COUNT_MAX, Hold};
 use queue_protocol::limits::HOLDS_COUNT_MAX;
 use queue_protocol::names::{Key, MessageId, QueueName};
 use queue_protocol::settings::OnFull;
+use queue_protocol::wire::explain::{AHEAD_COUNT_MAX, Hold};
 
 use crate::queue::apply::refusal_of;
 use crate::queue::messages::message::Message;

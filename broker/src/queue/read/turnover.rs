@@ -11,7 +11,7 @@ pub(in crate::queue) struct Turnover {
     pub(in crate::queue) acked: u64,
     /// Leases of messages that had been leased before.
     pub(in crate::queue) redelivered: u64,
-    /// Messages that died, by [`DeadReason`](queue_protocol::response::DeadReason).
+    /// Messages that died, by [`DeadReason`](queue_protocol::wire::response::DeadReason).
     pub(in crate::queue) died: [u64; DEAD_REASONS],
 }
 

@@ -3,12 +3,12 @@
 use std::cmp::Ordering;
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::group::GroupView;
 use queue_protocol::limits::PRIORITY_MAX;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{Cursor, MessageState};
-use queue_protocol::response::{DeadReason, Event};
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::group::GroupView;
+use queue_protocol::wire::request::{Cursor, MessageState};
+use queue_protocol::wire::response::{DeadReason, Event};
 
 use super::turnover::DEAD_REASONS;
 use crate::queue::apply::refusal_of;

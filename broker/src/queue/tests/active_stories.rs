@@ -1,8 +1,8 @@
 //! Stories of queues that serve one session at a time: who has it, and how it passes on.
 
-use queue_protocol::explain::Hold;
-use queue_protocol::request::NackKind;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::explain::Hold;
+use queue_protocol::wire::request::NackKind;
 
 use super::super::command::ErrorText;
 use super::settings_stories::alter;

@@ -1,9 +1,9 @@
 //! Principals, keys and owners, told one thing at a time.
 
-use queue_protocol::auth::{AuthChange, ChangeAuth, Grants, KEYS_MAX, KeyId, Token};
-use queue_protocol::bounded::Text;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::rights::{Need, Verb};
+use queue_protocol::wire::auth::{AuthChange, ChangeAuth, Grants, KEYS_MAX, KeyId, Token};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::rights::{Need, Verb};
 
 use super::*;
 use crate::queue::{By, Denied, Standing};

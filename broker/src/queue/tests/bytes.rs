@@ -12,7 +12,7 @@ fn sample() -> State {
     broker.call(7, 1, 1, push("mail", 3));
     let grants = delivered(broker.call(7, 2, 1, lease("mail", 2)).result);
     let reason = super::super::command::ErrorText::cut("no");
-    let kind = queue_protocol::request::NackKind::Reject { reason };
+    let kind = queue_protocol::wire::request::NackKind::Reject { reason };
     broker.call(7, 3, 1, Op::Nack { leases: receipts("mail", &grants[..1]), kind });
     broker.call(7, 4, 1, pop("none", 1));
     broker.call(8, 1, 1, Op::CloseSession);

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use queue_protocol::bounded::Text;
-use queue_protocol::request::{MessageState, Unique, UniqueHeld};
-use queue_protocol::schedule::{Missed, When};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::request::{MessageState, Unique, UniqueHeld};
+use queue_protocol::wire::schedule::{Missed, When};
 
 use super::super::NextFire;
 use super::super::command::{Fire, SetSchedule};

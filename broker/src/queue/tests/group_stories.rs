@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::explain::Hold;
-use queue_protocol::request::{NackKind, WeighGroup};
-use queue_protocol::response::DeadReason;
 use queue_protocol::settings::{OnPoison, QueueSettings};
+use queue_protocol::wire::explain::Hold;
+use queue_protocol::wire::request::{NackKind, WeighGroup};
+use queue_protocol::wire::response::DeadReason;
 
 use super::super::command::ErrorText;
 use super::*;

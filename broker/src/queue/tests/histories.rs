@@ -1,13 +1,13 @@
 //! Random histories: entries of commands as clients with sessions and receipts would send them, and as they would not.
 
 use proptest::prelude::*;
-use queue_protocol::bounded::Text;
-use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::names::StoreId;
-use queue_protocol::request::{Change, Cursor, NackKind, Unique, UniqueHeld, WeighGroup};
-use queue_protocol::response::DeadReason;
-use queue_protocol::schedule::{Missed, When};
-use queue_protocol::txn::Condition;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::wire::request::{Change, Cursor, NackKind, Unique, UniqueHeld, WeighGroup};
+use queue_protocol::wire::response::DeadReason;
+use queue_protocol::wire::schedule::{Missed, When};
+use queue_protocol::wire::txn::Condition;
 
 use super::super::command::{ErrorText, Fire, SetSchedule, Step as TxnStep, Txn};
 use super::any_settings::{any_change, any_settings};

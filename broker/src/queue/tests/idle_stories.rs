@@ -2,7 +2,7 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{SESSION_SPARE_MS, SESSION_SPARE_MS_MIN};
-use queue_protocol::request::{Unique, UniqueHeld};
+use queue_protocol::wire::request::{Unique, UniqueHeld};
 
 use super::*;
 

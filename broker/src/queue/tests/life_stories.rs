@@ -1,9 +1,9 @@
 //! Stories of a message's life: it expires, it is known already, it is the only one of its kind.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::request::{MessageState, NackKind, Unique, UniqueHeld};
-use queue_protocol::response::{DeadReason, PushOutcome};
 use queue_protocol::settings::{OnExpiry, QueueSettings};
+use queue_protocol::wire::request::{MessageState, NackKind, Unique, UniqueHeld};
+use queue_protocol::wire::response::{DeadReason, PushOutcome};
 
 use super::super::due::deadlines::FIRED_COUNT_MAX;
 use super::settings_stories::{alter, with};

@@ -5,7 +5,7 @@ use queue_protocol::limits::{
     DEDUP_KEYS_MAX, LEASE_COUNT_MAX, LEASE_MS_MAX, LEASE_MS_MIN, QUEUES_MAX, SCHEDULES_MAX,
     SESSION_ANSWERS_SIZE_MAX, SESSION_BODIES_SIZE_MAX, TAIL_SIZE_MAX,
 };
-use queue_protocol::response::PushOutcome;
+use queue_protocol::wire::response::PushOutcome;
 
 use super::*;
 

@@ -26,16 +26,16 @@ mod unique_stories;
 
 use std::collections::BTreeMap;
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::level::Level;
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{Key, LeaseToken, MessageId, QueueName, SessionId};
-use queue_protocol::request::{Action, Due, MessageState, PushOptions, Select, Sweep};
-use queue_protocol::request_hash::RequestHash;
-use queue_protocol::response::{Settled, Swept};
 use queue_protocol::settings::Settings;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::level::Level;
+use queue_protocol::wire::request::{Action, Due, MessageState, PushOptions, Select, Sweep};
+use queue_protocol::wire::request_hash::RequestHash;
+use queue_protocol::wire::response::{Settled, Swept};
 
 use super::State;
 use super::command::{Batch, Command, Lease, Op, Opening, Push, Receipts, SessionStamp, Source, Stamps};

@@ -1,7 +1,7 @@
 //! Stories of rates: how often messages of a queue and of a group are handed out, and who hears of the next one.
 
-use queue_protocol::explain::Hold;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::explain::Hold;
 
 use super::settings_stories::alter;
 use super::*;
@@ -59,7 +59,7 @@ fn a_failure_gives_nothing_back_and_a_rate_that_is_changed_begins_anew() {
     broker.run(create(&rate(1, 60_000))).unwrap();
     broker.run(push("jobs", 3)).unwrap();
     let grants = broker.lease("jobs", 9);
-    let kind = queue_protocol::request::NackKind::Release { delay_ms: 0 };
+    let kind = queue_protocol::wire::request::NackKind::Release { delay_ms: 0 };
     broker.run(Op::Nack { leases: receipts("jobs", &grants), kind }).unwrap();
     assert_eq!(broker.run(lease("jobs", 9)), Ok(Outcome::Nothing));
     broker.run(alter("jobs", rate(2, 60_000))).unwrap();

@@ -1,7 +1,7 @@
 //! What users of other queues suffer from, as reported there, and does not happen here.
 
-use queue_protocol::request::NackKind;
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::NackKind;
 
 use super::super::command::ErrorText;
 use super::settings_stories::alter;

@@ -1,9 +1,9 @@
 //! Stories of schedules: what they push, what the queue makes of it, and where its body lies.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::request::{Unique, UniqueHeld};
-use queue_protocol::schedule::{Missed, When};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{Unique, UniqueHeld};
+use queue_protocol::wire::schedule::{Missed, When};
 
 use super::super::command::{Fire, SetSchedule};
 use super::settings_stories::alter;

@@ -2,7 +2,7 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::limits::{SESSION_FORGOTTEN_MS, SESSION_IDLE_MS, SESSION_NUMBERS_MAX};
-use queue_protocol::response::{At, PushOutcome};
+use queue_protocol::wire::response::{At, PushOutcome};
 
 use super::*;
 

@@ -1,9 +1,9 @@
 //! Stories of settings: changed, paused, limited.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::request::{MessageState, NackKind};
-use queue_protocol::response::{DeadReason, EventKind, PushOutcome};
 use queue_protocol::settings::{OnFull, QueueSettings};
+use queue_protocol::wire::request::{MessageState, NackKind};
+use queue_protocol::wire::response::{DeadReason, EventKind, PushOutcome};
 
 use super::super::command::ErrorText;
 use super::*;

@@ -1,10 +1,10 @@
 //! What happens to messages, told one thing at a time.
 
-use queue_protocol::checkpoint::{Checkpoint, SaveCheckpoint};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::request::{Change, MessageState, NackKind};
-use queue_protocol::response::{DeadReason, PushOutcome};
+use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use queue_protocol::wire::request::{Change, MessageState, NackKind};
+use queue_protocol::wire::response::{DeadReason, PushOutcome};
 
 use super::super::command::{ErrorText, FoundCluster};
 use super::super::{Admission, FIRED_COUNT_MAX, FOUNDER, NodeStanding};

@@ -1,9 +1,9 @@
 //! Stories of sweeps and edits: messages changed by filter or by id, and what they must leave alone.
 
-use queue_protocol::bounded::Text;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::request::{Change, NackKind};
-use queue_protocol::response::{DeadReason, Edited, EventKind};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::request::{Change, NackKind};
+use queue_protocol::wire::response::{DeadReason, Edited, EventKind};
 
 use super::super::change::sweep::SWEPT_COUNT_MAX;
 use super::super::command::ErrorText;

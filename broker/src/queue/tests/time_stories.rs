@@ -1,9 +1,9 @@
 //! Time: durations, absolute times, and a wall clock that is wrong for a while.
 
-use queue_protocol::bounded::Text;
-use queue_protocol::request::NackKind;
-use queue_protocol::response::PushOutcome;
-use queue_protocol::schedule::{Missed, When};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::request::NackKind;
+use queue_protocol::wire::response::PushOutcome;
+use queue_protocol::wire::schedule::{Missed, When};
 
 use super::super::Moment;
 use super::super::command::{ErrorText, Fire, SetSchedule};

@@ -1,9 +1,9 @@
 //! Stories of transactions: all of it or nothing, whatever the reason.
 
 use queue_protocol::error::ErrorCode;
-use queue_protocol::request::{Change, NackKind};
 use queue_protocol::settings::QueueSettings;
-use queue_protocol::txn::{Condition, StepDone, TxnOutcome, TxnPart};
+use queue_protocol::wire::request::{Change, NackKind};
+use queue_protocol::wire::txn::{Condition, StepDone, TxnOutcome, TxnPart};
 
 use super::super::command::{ErrorText, Step, Txn};
 use super::settings_stories::alter;
@@ -35,7 +35,7 @@ fn done(steps: Vec<StepDone>) -> Result<Outcome, Refusal> {
 
 fn stored(first: u64, count: u32) -> StepDone {
     let first_id = MessageId(first);
-    StepDone::Pushed(bounded([queue_protocol::response::PushOutcome::Stored { first_id, count }]))
+    StepDone::Pushed(bounded([queue_protocol::wire::response::PushOutcome::Stored { first_id, count }]))
 }
 
 #[test]

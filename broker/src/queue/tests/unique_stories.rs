@@ -1,8 +1,8 @@
 //! Stories of unique keys through death, redrive and move, and of who holds a lease.
 
-use queue_protocol::request::{Change, NackKind, Unique, UniqueHeld};
-use queue_protocol::response::{Edited, PushOutcome};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::request::{Change, NackKind, Unique, UniqueHeld};
+use queue_protocol::wire::response::{Edited, PushOutcome};
 
 use super::settings_stories::with;
 use super::sweep_stories::{all, edit, reject, run, seen};

@@ -12,10 +12,10 @@
 use std::ops::Bound;
 
 use imbl::{OrdMap, OrdSet};
-use queue_protocol::group::{GroupHeld, GroupView};
 use queue_protocol::limits::GROUP_WEIGHTS_MAX;
 use queue_protocol::names::Key;
 use queue_protocol::settings::{OnPoison, Settings};
+use queue_protocol::wire::group::{GroupHeld, GroupView};
 use serde::{Deserialize, Serialize};
 
 use super::rate::{Bucket, Rate};

@@ -12,13 +12,13 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::type_config::TypeConfigExt as _;
 use openraft::{Instant as _, Membership};
-use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::handshake::Peer;
-use queue_protocol::membership::{MemberChange, Standing};
 use queue_protocol::names::NodeId;
-use queue_protocol::proof::{Side, Told};
-use queue_protocol::response::MemberView;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::handshake::Peer;
+use queue_protocol::wire::membership::{MemberChange, Standing};
+use queue_protocol::wire::proof::{Side, Told};
+use queue_protocol::wire::response::MemberView;
 
 use super::health::heard;
 use crate::raft::Consensus;

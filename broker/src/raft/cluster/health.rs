@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics};
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::Error;
 use queue_protocol::health::{Contact, HealthView, LeadView, Refusal};
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::PeerResponse;
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::peer::PeerResponse;
 use tokio::time::Instant;
 
 use crate::locked::Locked as _;

@@ -8,13 +8,13 @@ use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::hello::JOINING;
-use queue_protocol::membership::Standing;
 use queue_protocol::names::StoreId;
-use queue_protocol::peer::{Invite, PeerRequest, PeerResponse};
-use queue_protocol::response::MemberView;
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::hello::JOINING;
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::peer::{Invite, PeerRequest, PeerResponse};
+use queue_protocol::wire::response::MemberView;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 

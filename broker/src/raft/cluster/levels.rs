@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::level::{Level, Levels};
 use queue_protocol::names::NodeId;
+use queue_protocol::wire::level::{Level, Levels};
 use tokio::time::Instant;
 
 use crate::locked::Locked as _;
@@ -178,7 +178,7 @@ impl Consensus {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Bounded;
+    use queue_protocol::wire::bounded::Bounded;
 
     use super::*;
     use crate::queue::command::{Command, Stamps};

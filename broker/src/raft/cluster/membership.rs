@@ -6,12 +6,12 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{ChangeMembers, Instant as _, RaftMetrics};
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::membership::Standing;
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{Announcement, AskBootstrap, Holder, Join, Joined};
-use queue_protocol::response::LeaderView;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::peer::{Announcement, AskBootstrap, Holder, Join, Joined};
+use queue_protocol::wire::response::LeaderView;
 
 use super::health::heard;
 use crate::queue::NodeStanding;
@@ -180,7 +180,7 @@ impl Consensus {
             let what = format!("the leader {} cannot reach {address}: {why}", self.me.name);
             Err(Error::refused(ErrorCode::AddressUnreachable, what))
         };
-        let joining = Some(queue_protocol::hello::JOINING.into());
+        let joining = Some(queue_protocol::wire::hello::JOINING.into());
         match dial_peer(&self.outside, &self.me.credentials, Some(&self.gate), address, joining).await {
             Ok(stream) if stream.hello.store == store => Ok(()),
             Ok(_) => refuse("another node answers there".to_owned()),

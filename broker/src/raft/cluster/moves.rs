@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::type_config::TypeConfigExt;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::handshake::Called;
-use queue_protocol::hello::PeerHello;
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{Announcement, PeerRequest};
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::handshake::Called;
+use queue_protocol::wire::hello::PeerHello;
+use queue_protocol::wire::peer::{Announcement, PeerRequest};
 use tokio::time::Instant;
 
 use crate::mutants::{self, Mutant};

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::PeerPing;
+use queue_protocol::wire::peer::PeerPing;
 use tokio::time::Instant;
 
 use crate::fs::Space;
@@ -183,7 +183,7 @@ mod tests {
             descriptors_short: false,
             durable_index: 0,
             durable_vote: None,
-            levels: queue_protocol::level::Levels::OURS,
+            levels: queue_protocol::wire::level::Levels::OURS,
             lead: None,
             hashes: [None; 4],
         };

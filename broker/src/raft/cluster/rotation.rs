@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::handshake::Peer;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{AskSecret, GivenSecret, PeerRequest, PeerResponse, SecretsHeld};
-use queue_protocol::proof::Secret;
-use queue_protocol::security::{RotationView, SecretView};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::handshake::Peer;
+use queue_protocol::wire::peer::{AskSecret, GivenSecret, PeerRequest, PeerResponse, SecretsHeld};
+use queue_protocol::wire::proof::Secret;
+use queue_protocol::wire::security::{RotationView, SecretView};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ impl Logged {
 
     /// The generation that a node proves itself with.
     fn used(&self) -> Admission {
-        use queue_protocol::security::RotationPhase::Switching;
+        use queue_protocol::wire::security::RotationPhase::Switching;
         let switching = self.rotation.as_ref().filter(|rotation| rotation.phase == Switching);
         switching.map_or(self.admission, |rotation| rotation.next)
     }
@@ -280,7 +280,7 @@ impl Consensus {
             *lost_since = None;
             return Ok(());
         };
-        let spreading = rotation.phase == queue_protocol::security::RotationPhase::Spreading;
+        let spreading = rotation.phase == queue_protocol::wire::security::RotationPhase::Spreading;
         let since = *lost_since.get_or_insert_with(Instant::now);
         if !spreading || since.elapsed() < LOST_AFTER {
             return Ok(());

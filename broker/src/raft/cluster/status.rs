@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::{Error, ErrorCode, Retry};
-use queue_protocol::logs::LogView;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{PeerPing, PeerRequest, PeerResponse};
-use queue_protocol::response::{MemberView, StatusView};
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::logs::LogView;
+use queue_protocol::wire::peer::{PeerPing, PeerRequest, PeerResponse};
+use queue_protocol::wire::response::{MemberView, StatusView};
 use tokio::time::Instant;
 
 use super::health;
@@ -114,7 +114,7 @@ impl Consensus {
 
     /// What [`Consensus::status`] leaves out.
     pub(crate) fn terms(&self) -> Terms {
-        let term = |id: Option<queue_protocol::peer::LogId>| id.map_or(0, |id| id.term);
+        let term = |id: Option<queue_protocol::wire::peer::LogId>| id.map_or(0, |id| id.term);
         let metrics = self.raft.metrics();
         let configuration = metrics.borrow_watched().membership_config.log_id().map_or(0, |id| id.index);
         Terms {
@@ -191,7 +191,7 @@ impl Consensus {
         let membership = metrics.membership_config.membership();
         let voters: Vec<u64> = membership.voter_ids().collect();
         let log = self.log.state();
-        let index = |id: Option<queue_protocol::peer::LogId>| id.map_or(0, |id| id.index);
+        let index = |id: Option<queue_protocol::wire::peer::LogId>| id.map_or(0, |id| id.index);
         let last_index = index(log.last);
         let matched = |node: u64| {
             let replication = metrics.replication.as_ref()?;

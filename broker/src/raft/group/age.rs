@@ -13,9 +13,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use queue_protocol::peer::Lead;
-use queue_protocol::response::Age;
 use queue_protocol::values::milliseconds;
+use queue_protocol::wire::peer::Lead;
+use queue_protocol::wire::response::Age;
 use tokio::time::Instant;
 
 use super::times::Now;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{HASHES_TOLD, StateHash};
+use queue_protocol::wire::peer::{HASHES_TOLD, StateHash};
 
 use crate::locked::Locked as _;
 

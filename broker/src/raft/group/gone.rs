@@ -50,8 +50,8 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Bounded;
     use queue_protocol::content::ContentSpec;
+    use queue_protocol::wire::bounded::Bounded;
 
     use super::*;
     use crate::queue::State;

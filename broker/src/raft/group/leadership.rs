@@ -7,10 +7,10 @@ use openraft::ReadPolicy;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
-use queue_protocol::bounded::Text;
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::names::NodeId;
-use queue_protocol::response::{LeaderView, Role};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::response::{LeaderView, Role};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 

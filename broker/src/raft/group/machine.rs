@@ -9,8 +9,8 @@ use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
-use queue_protocol::peer::LogId;
-use queue_protocol::response::WriteStage;
+use queue_protocol::wire::peer::LogId;
+use queue_protocol::wire::response::WriteStage;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::names::SessionId;
+use queue_protocol::wire::bounded::Bounded;
 
 use crate::mutants::{self, Mutant};
 use crate::queue::State;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::PeerPing;
+use queue_protocol::wire::peer::PeerPing;
 
 use super::elapsed::Elapsed;
 use super::wall::{NEAR_MS, Wall};

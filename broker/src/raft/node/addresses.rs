@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use queue_protocol::hello::PeerHello;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::Announcement;
+use queue_protocol::wire::hello::PeerHello;
+use queue_protocol::wire::peer::Announcement;
 use tokio::time::Instant;
 
 use super::floors::Session;

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use ed25519_dalek::{Signature as Signed, Signer as _, SigningKey, VerifyingKey};
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::handshake::Peer;
-use queue_protocol::hello::{JOINING, PeerId};
 use queue_protocol::names::{ClusterId, NodeId};
-use queue_protocol::proof::{Certificate, Identity, Signature, Transcript};
+use queue_protocol::wire::handshake::Peer;
+use queue_protocol::wire::hello::{JOINING, PeerId};
+use queue_protocol::wire::proof::{Certificate, Identity, Signature, Transcript};
 
 use super::dial::Credentials;
 use super::floors::Floors;
@@ -234,10 +234,10 @@ pub(crate) fn judge(cluster: ClusterId, peer: &Peer, known: &Known) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::frame::Frame;
-    use queue_protocol::hello::{Hello, HelloMessage, HelloRole};
     use queue_protocol::names::StoreId;
-    use queue_protocol::proof::{PLAIN, PeerHello, Secret, Side};
+    use queue_protocol::wire::frame::Frame;
+    use queue_protocol::wire::hello::{Hello, HelloMessage, HelloRole};
+    use queue_protocol::wire::proof::{PLAIN, PeerHello, Secret, Side};
 
     use super::*;
     use crate::queue::Assigned;

@@ -14,11 +14,11 @@
 
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{
+use queue_protocol::wire::peer::{
     Append, AppendResult, AskVote, Heartbeat, LogId, PeerPing, PeerRequest, PeerResponse, SnapshotBegin,
     SnapshotPart, Transfer, Vote, VoteResult,
 };
-use queue_protocol::proof::PeerHello;
+use queue_protocol::wire::proof::PeerHello;
 
 use crate::mutants::{self, Mutant};
 
@@ -184,9 +184,9 @@ pub(crate) fn started_too_often(epoch: u32, known: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Bounded;
-    use queue_protocol::level::Levels;
-    use queue_protocol::peer::{EntryKind, EntrySpec, Lead, SnapshotFrom};
+    use queue_protocol::wire::bounded::Bounded;
+    use queue_protocol::wire::level::Levels;
+    use queue_protocol::wire::peer::{EntryKind, EntrySpec, Lead, SnapshotFrom};
 
     use super::*;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::NodeId;
-use queue_protocol::response::Role;
+use queue_protocol::wire::response::Role;
 
 use crate::mutants::{self, Mutant};
 use crate::raft::Consensus;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use queue_protocol::client::{Dialing, Stream};
 use queue_protocol::error::Error;
-use queue_protocol::frame::OutFrame;
-use queue_protocol::handshake::{Called, HandshakeError, peer_handshake};
-use queue_protocol::hello::{Hello, HelloRole, JOINING, PeerId};
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::names::{ClusterId, NodeId, StoreId};
-use queue_protocol::peer::{PeerCall, PeerRequest, PeerResponse};
-use queue_protocol::proof::{Facts, PeerHello, Seal, Secret, Told, Transcript};
+use queue_protocol::wire::frame::OutFrame;
+use queue_protocol::wire::handshake::{Called, HandshakeError, peer_handshake};
+use queue_protocol::wire::hello::{Hello, HelloRole, JOINING, PeerId};
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::peer::{PeerCall, PeerRequest, PeerResponse};
+use queue_protocol::wire::proof::{Facts, PeerHello, Seal, Secret, Told, Transcript};
 use tokio::io::{ReadHalf, WriteHalf};
 
 use super::admission::Gate;

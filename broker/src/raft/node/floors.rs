@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::hello::{JOINING, PeerHello};
 use queue_protocol::names::{NodeId, StoreId};
-use queue_protocol::peer::{AppendResult, PeerPing, Vote};
+use queue_protocol::wire::hello::{JOINING, PeerHello};
+use queue_protocol::wire::peer::{AppendResult, PeerPing, Vote};
 use tokio::time::Instant;
 
 use super::addresses::came_before;

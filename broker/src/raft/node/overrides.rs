@@ -16,7 +16,7 @@
 use std::path::Path;
 
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::Announcement;
+use queue_protocol::wire::peer::Announcement;
 
 use crate::fs::{Disk, DiskError, Open, remove_file, replace_file};
 use crate::raft::Consensus;

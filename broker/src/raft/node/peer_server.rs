@@ -11,20 +11,20 @@ use bytes::{Buf, Bytes};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest};
 use openraft::type_config::TypeConfigExt;
 use queue_protocol::client::Stream;
-use queue_protocol::codec::CodecError;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::{Error, ErrorCode};
-use queue_protocol::frame::{Frame, FrameKind, OutFrame};
-use queue_protocol::gather::Gatherer;
-use queue_protocol::handshake::Peer;
-use queue_protocol::io::{FrameReader, Outbox};
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{
+use queue_protocol::wire::codec::CodecError;
+use queue_protocol::wire::frame::{Frame, FrameKind, OutFrame};
+use queue_protocol::wire::gather::Gatherer;
+use queue_protocol::wire::handshake::Peer;
+use queue_protocol::wire::io::{FrameReader, Outbox};
+use queue_protocol::wire::peer::{
     Append, AppendResult, AskVote, BootstrapState, EntrySpec, Heartbeat, LogId, PeerCall, PeerPing,
     PeerRequest, PeerResponse, Transfer, VoteResult,
 };
-use queue_protocol::proof::PeerHello;
+use queue_protocol::wire::proof::PeerHello;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::error::Elapsed;
@@ -217,7 +217,7 @@ fn may_ask(consensus: &Consensus, peer: &PeerHello, call: &PeerCall) -> io::Resu
     if !consensus.floors().is_current(peer) {
         return Err(io::Error::other("another process of this node has taken its place"));
     }
-    let joining = peer.node == queue_protocol::hello::JOINING;
+    let joining = peer.node == queue_protocol::wire::hello::JOINING;
     if joining && !matches!(request, PeerRequest::Join(_) | PeerRequest::Bootstrap(_)) {
         return Err(io::Error::other("a node that is no member yet may only ask to join"));
     }

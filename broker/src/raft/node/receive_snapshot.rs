@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::Snapshot;
-use queue_protocol::peer::{LogId, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote};
+use queue_protocol::wire::peer::{LogId, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote};
 use tokio::time::Instant;
 
 use crate::fs::DiskError;

@@ -18,12 +18,12 @@ use openraft::storage::RaftStateMachine as _;
 use openraft::{Membership, StoredMembership};
 use queue_protocol::client::Connection;
 use queue_protocol::error::ErrorCode;
-use queue_protocol::handshake::HandshakeError;
-use queue_protocol::hello::{Hello, HelloRole};
-use queue_protocol::level::Levels;
-use queue_protocol::membership::Standing;
 use queue_protocol::names::{ClusterId, NodeId, SessionId, StoreId};
-use queue_protocol::peer::{LogId, Vote};
+use queue_protocol::wire::handshake::HandshakeError;
+use queue_protocol::wire::hello::{Hello, HelloRole};
+use queue_protocol::wire::level::Levels;
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::peer::{LogId, Vote};
 use tokio::sync::oneshot;
 
 use super::admission::Keys;

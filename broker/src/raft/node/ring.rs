@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use queue_protocol::peer::{GivenSecret, SecretsHeld};
-use queue_protocol::proof::{Fingerprint, Secret};
+use queue_protocol::wire::peer::{GivenSecret, SecretsHeld};
+use queue_protocol::wire::proof::{Fingerprint, Secret};
 use tokio::sync::watch;
 
 use super::admission::{Key, Keys};

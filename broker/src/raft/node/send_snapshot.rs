@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
-use queue_protocol::frame::{Frame, OutFrame};
-use queue_protocol::io::Outbox;
 use queue_protocol::limits::BULK_FRAME_SIZE_MAX;
-use queue_protocol::peer::{
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::frame::{Frame, OutFrame};
+use queue_protocol::wire::io::Outbox;
+use queue_protocol::wire::peer::{
     PeerCall, PeerRequest, PeerResponse, SnapshotBegin, SnapshotFrom, SnapshotPart, Vote,
 };
 
@@ -165,7 +165,7 @@ async fn send_bodies(sender: &mut Sender<'_>, log: &Log, index: u64, ordinals: &
 #[cfg(test)]
 mod tests {
     use queue_protocol::names::NodeId;
-    use queue_protocol::peer::LogId;
+    use queue_protocol::wire::peer::LogId;
 
     use super::*;
 

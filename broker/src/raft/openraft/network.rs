@@ -18,13 +18,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use queue_protocol::bounded::Bounded;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::{
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::peer::{
     Append, AppendResult, AskVote, EntrySpec, Heartbeat, PeerRequest, PeerResponse, Transfer, Vote,
     VoteResult,
 };
-use queue_protocol::response::WriteStage;
+use queue_protocol::wire::response::WriteStage;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 

@@ -7,9 +7,9 @@ use openraft::StorageError;
 use openraft::entry::EntryPayload;
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
-use queue_protocol::level::Levels;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::level::Levels;
+use queue_protocol::wire::peer::LogId;
 
 use super::cause::Cause;
 use super::log_store::LogStore;

@@ -11,9 +11,9 @@ use openraft::impls::leader_id_adv::LeaderId;
 use openraft::raft::responder::Responder;
 use openraft::{LogId, Membership, OptionalSend, StoredMembership};
 use queue_protocol::content::ContentSpec;
-use queue_protocol::membership::Standing;
 use queue_protocol::names::NodeId;
-use queue_protocol::peer;
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::peer;
 use serde::{Deserialize, Serialize};
 
 use crate::log::Reading;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use queue_protocol::request::NackKind;
+use queue_protocol::wire::request::NackKind;
 use tokio::time::{Instant, timeout};
 
 use self::editor::{LineEditor, Typed};

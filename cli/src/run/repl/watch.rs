@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use queue_protocol::client::Client;
-use queue_protocol::request::{Consistency, Queues};
-use queue_protocol::requests::ask;
-use queue_protocol::response::LeaderView;
+use queue_protocol::wire::request::{Consistency, Queues};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::LeaderView;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -157,8 +157,8 @@ pub(crate) async fn queue_names(client: &Client) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Text;
     use queue_protocol::names::NodeId;
+    use queue_protocol::wire::bounded::Text;
 
     use super::*;
 

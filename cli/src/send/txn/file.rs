@@ -5,14 +5,14 @@ use std::path::Path;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::PRIORITY_DEFAULT;
 use queue_protocol::names::{MessageId, QueueName, Receipt};
-use queue_protocol::request::{
+use queue_protocol::wire::bounded::{Bounded, Text};
+use queue_protocol::wire::request::{
     Change, Due, Edit, Nack, NackKind, Push, PushMessage, PushOptions, Receipts, Unique, UniqueHeld,
 };
-use queue_protocol::txn::{Condition, Step, Txn};
+use queue_protocol::wire::txn::{Condition, Step, Txn};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;

@@ -3,8 +3,8 @@
 mod file;
 
 use queue_protocol::names::QueueName;
-use queue_protocol::requests::ask;
-use queue_protocol::txn::{StepDone, TxnOutcome, TxnPart};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::txn::{StepDone, TxnOutcome, TxnPart};
 use serde_json::{Value, json};
 
 use crate::failure::exit::Exit;

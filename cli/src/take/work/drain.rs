@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use queue_protocol::client::Client;
-use queue_protocol::explain::{Explain, Hold};
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Consistency, Queues};
-use queue_protocol::requests::ask;
-use queue_protocol::response::QueueView;
+use queue_protocol::wire::explain::{Explain, Hold};
+use queue_protocol::wire::request::{Consistency, Queues};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::QueueView;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use queue_protocol::client::worker::{Report, Stage, Worker};
-use queue_protocol::response::QueueView;
+use queue_protocol::wire::response::QueueView;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use queue_protocol::client::Notice;
 use queue_protocol::client::worker::{Outcome, Report, Verdict, WorkerEvent};
 use queue_protocol::names::LeaseToken;
-use queue_protocol::response::Delivery;
+use queue_protocol::wire::response::Delivery;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 

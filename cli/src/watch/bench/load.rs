@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use hdrhistogram::Histogram;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::client::{Client, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::LEASE_COUNT_MAX;
 use queue_protocol::names::QueueName;
-use queue_protocol::request::{Lease, Push, PushMessage, PushOptions, Receipts};
-use queue_protocol::requests::ask;
-use queue_protocol::response::{PushOutcome, Settled};
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::request::{Lease, Push, PushMessage, PushOptions, Receipts};
+use queue_protocol::wire::requests::ask;
+use queue_protocol::wire::response::{PushOutcome, Settled};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use queue_protocol::names::QueueName;
-use queue_protocol::response::QueueView;
+use queue_protocol::wire::response::QueueView;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join4;
 use queue_protocol::client::Client;
-use queue_protocol::clients::{ClientView, LeaseHolder};
-use queue_protocol::group::{GroupView, Groups};
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::request::{Consistency, MessageState, Peek};
-use queue_protocol::requests::ask;
+use queue_protocol::wire::clients::{ClientView, LeaseHolder};
+use queue_protocol::wire::group::{GroupView, Groups};
+use queue_protocol::wire::request::{Consistency, MessageState, Peek};
+use queue_protocol::wire::requests::ask;
 use tokio::time::timeout;
 
 use super::model::{KEPT_COUNT, Rates, Row};
@@ -227,8 +227,8 @@ fn consumers<'a>(holders: impl Iterator<Item = &'a LeaseHolder>, waiting: &[Clie
 
 #[cfg(test)]
 pub(super) mod tests {
-    use queue_protocol::bounded::{Bounded, Text};
-    use queue_protocol::clients::Heard;
+    use queue_protocol::wire::bounded::{Bounded, Text};
+    use queue_protocol::wire::clients::Heard;
 
     use super::super::model::tests::view;
     use super::*;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Error, Queue, Seen, milliseconds, over};
-use crate::bounded::{Bounded, Text};
 use crate::names::MessageId;
-use crate::request::{Action, MessageState, Select, Sweep};
-use crate::response::DeadReason;
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::request::{Action, MessageState, Select, Sweep};
+use crate::wire::response::DeadReason;
 
 /// The dead messages of a queue.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use crate::client::ClientError;
 use crate::error::{self, ErrorCode, Retry};
 use crate::names::{QueueName, Receipt};
-use crate::txn::TxnPart;
+use crate::wire::txn::TxnPart;
 
 /// Why a call failed, and whether it may have been done: only [`Error::Unknown`] leaves that open, with every other one
 /// nothing was changed.

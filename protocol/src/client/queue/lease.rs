@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Error, Leased, Queue, Received, milliseconds};
-use crate::bounded::Bounded;
 use crate::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
-use crate::request::Lease;
-use crate::requests::ask;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::Lease;
+use crate::wire::requests::ask;
 
 /// Messages for a while: `queue.lease().max(10).wait(time).send().await`.
 #[must_use = "nothing is leased before `send`"]

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::Error;
-use crate::bounded::{Bounded, Text};
 use crate::client::NewMessage;
 use crate::content;
 use crate::limits::{HEADERS_COUNT_MAX, HEADERS_SIZE_MAX};
 use crate::names::Key;
-use crate::request::{Due, PushOptions, Unique, UniqueHeld};
 use crate::values;
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::request::{Due, PushOptions, Unique, UniqueHeld};
 
 /// A message to be pushed. Anything that is bytes or text becomes one: `queue.push("body")`; batches and transactions take
 /// them with options: `Message::new("body").priority(9)`.

@@ -19,17 +19,17 @@ pub use self::received::{Leased, Received, Seen};
 pub use self::transaction::{Committed, Transaction};
 use super::Client;
 use super::worker::Worker;
-use crate::bounded::{Bounded, TooMany};
 use crate::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
 use crate::names::{QueueName, Receipt};
-use crate::request::{
+use crate::settings::QueueSettings;
+use crate::values::milliseconds;
+use crate::wire::bounded::{Bounded, TooMany};
+use crate::wire::request::{
     Action, AlterQueue, Consistency, CreateQueue, MessageState, Peek, Queues, Receipts, RemoveQueue, Select,
     Sweep,
 };
-use crate::requests::ask;
-use crate::response::{QueueView, Settled};
-use crate::settings::QueueSettings;
-use crate::values::milliseconds;
+use crate::wire::requests::ask;
+use crate::wire::response::{QueueView, Settled};
 
 /// One queue of the cluster. Cheap to clone; making a handle asks nobody, and the queue need not exist yet.
 #[derive(Clone)]

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::{Error, Message, Queue, over};
-use crate::bounded::Bounded;
 use crate::client::NewMessage;
 use crate::content::ContentSpec;
 use crate::names::MessageId;
-use crate::request::{Push, PushMessage};
-use crate::requests::ask;
-use crate::response::PushOutcome;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::{Push, PushMessage};
+use crate::wire::requests::ask;
+use crate::wire::response::PushOutcome;
 
 /// What became of a message that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 
 use super::{Error, Queue, milliseconds, result};
-use crate::checkpoint::{Checkpoint, SaveCheckpoint};
 use crate::client::worker::Verdict;
 use crate::content::{self, Headers};
 use crate::names::{Key, LeaseToken, MessageId, Receipt};
-use crate::request::{Extend, ExtendWhich, Nack};
-use crate::requests::ask;
-use crate::response::{Delivery, Extended, MessageView, Settled};
+use crate::wire::checkpoint::{Checkpoint, SaveCheckpoint};
+use crate::wire::request::{Extend, ExtendWhich, Nack};
+use crate::wire::requests::ask;
+use crate::wire::response::{Delivery, Extended, MessageView, Settled};
 
 /// A message that was handed out.
 #[derive(Clone, Debug)]

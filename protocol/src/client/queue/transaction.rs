@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::push::{outcomes, rows};
 use super::{Error, Leased, Message, Pushed, Queue, invalid, milliseconds, over};
-use crate::bounded::Bounded;
 use crate::client::Client;
 use crate::client::worker::Verdict;
 use crate::names::{Key, MessageId, Receipt};
-use crate::request::{Change, Edit, Nack, Push};
-use crate::requests::ask;
-use crate::txn::{Condition, Step, StepDone, Txn, TxnOutcome};
+use crate::wire::bounded::Bounded;
+use crate::wire::request::{Change, Edit, Nack, Push};
+use crate::wire::requests::ask;
+use crate::wire::txn::{Condition, Step, StepDone, Txn, TxnOutcome};
 
 /// Changes that are done together or not at all: `client.transaction().ack(&job).push(&next, "body").commit().await`. Steps
 /// are done in order, and only if all conditions hold before the first.

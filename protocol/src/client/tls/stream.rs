@@ -15,10 +15,10 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::trust::Untrusted;
 use crate::client::{CHANNEL_LABEL, Channel, PLAIN_CHANNEL, Stream};
 use crate::error::Error;
-use crate::frame::FrameKind;
-use crate::hello::HelloMessage;
-use crate::io::FrameReader;
-use crate::opening::{OPENING_SIZE, Opening};
+use crate::wire::frame::FrameKind;
+use crate::wire::hello::HelloMessage;
+use crate::wire::io::FrameReader;
+use crate::wire::opening::{OPENING_SIZE, Opening};
 
 /// Room for reads of a stream on which much arrives: TLS itself asks for 4 KiB at a time.
 const WIDE_SIZE: usize = 64 << 10;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::job::{Told, Verdict};
 use crate::limits::RECEIPTS_COUNT_MAX;
 use crate::names::{LeaseToken, MessageId, QueueName};
-use crate::request::NackKind;
-use crate::response::Delivery;
+use crate::wire::request::NackKind;
+use crate::wire::response::Delivery;
 
 /// Message and token, as requests name leases.
 pub(super) type Pair = (MessageId, LeaseToken);

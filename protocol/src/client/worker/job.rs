@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::bounded::Text;
 use crate::content::Headers;
 use crate::limits::ERROR_TEXT_SIZE_MAX;
 use crate::names::Receipt;
-use crate::request::NackKind;
-use crate::response::Delivery;
+use crate::wire::bounded::Text;
+use crate::wire::request::NackKind;
+use crate::wire::response::Delivery;
 
 /// A message in the hands of a handler; its lease is renewed meanwhile.
 #[derive(Clone, Debug)]

@@ -22,10 +22,10 @@ use tokio::sync::watch;
 
 pub use self::job::{Job, Told, Verdict};
 use super::{Client, ClientError};
-use crate::bounded::{Bounded, TooMany};
 use crate::limits::{LEASE_COUNT_MAX, LEASE_QUEUES_MAX};
 use crate::names::QueueName;
-use crate::response::Delivery;
+use crate::wire::bounded::{Bounded, TooMany};
+use crate::wire::response::Delivery;
 
 /// How far a worker has come to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

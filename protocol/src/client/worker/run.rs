@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use super::held::{Held, Lease, Renewal, Settling};
 use super::job::{Job, Told, Verdict};
 use super::{Outcome, Report, Stage, Worker, WorkerEvent};
-use crate::bounded::Bounded;
 use crate::client::backoff::Backoff;
 use crate::client::{Answered, Client, ClientError, Presence};
 use crate::content;
 use crate::error::{ErrorCode, Retry};
 use crate::limits::LEASE_COUNT_MAX;
 use crate::names::LeaseToken;
-use crate::request::{self, Extend, ExtendWhich, Nack, Receipts};
-use crate::requests::ask;
-use crate::response::{Delivery, Settled};
 use crate::values::milliseconds;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::{self, Extend, ExtendWhich, Nack, Receipts};
+use crate::wire::requests::ask;
+use crate::wire::response::{Delivery, Settled};
 
 /// Lease requests parked at once. Each is for all the room there was when it was made, so two keep it covered.
 const CREDIT: usize = 2;

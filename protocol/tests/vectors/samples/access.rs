@@ -1,15 +1,15 @@
 //! Principals, keys and logins.
 
-use queue_protocol::auth::{
+use queue_protocol::wire::auth::{
     AuthChange, Can, CanView, ChangeAuth, KeyId, KeyView, LoginTranscript, PrincipalList, PrincipalView,
     Principals, Token, WhoamiView,
 };
-use queue_protocol::bounded::Text;
-use queue_protocol::frame::Frame;
-use queue_protocol::hello::HelloMessage;
-use queue_protocol::request::Request;
-use queue_protocol::requests::Answer;
-use queue_protocol::rights::{Grant, Verb};
+use queue_protocol::wire::bounded::Text;
+use queue_protocol::wire::frame::Frame;
+use queue_protocol::wire::hello::HelloMessage;
+use queue_protocol::wire::request::Request;
+use queue_protocol::wire::requests::Answer;
+use queue_protocol::wire::rights::{Grant, Verb};
 
 use super::{list, queue, text};
 

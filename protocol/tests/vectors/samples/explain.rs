@@ -1,9 +1,9 @@
 //! A sample of an explanation, with every hold.
 
-use queue_protocol::bounded::Bounded;
-use queue_protocol::explain::{Explained, Hold};
 use queue_protocol::names::{Key, MessageId, SessionId};
-use queue_protocol::response::DeadReason;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::explain::{Explained, Hold};
+use queue_protocol::wire::response::DeadReason;
 
 pub(super) fn explained() -> Explained {
     let group: Key = "customer-4".parse().unwrap();

@@ -1,9 +1,9 @@
 //! Samples of what a node says of the health of its cluster.
 
-use queue_protocol::bounded::{Bounded, Text};
 use queue_protocol::error::ErrorCode;
 use queue_protocol::health::{Contact, HealthView, LeadView, REFUSALS_MAX, Refusal};
 use queue_protocol::names::NodeId;
+use queue_protocol::wire::bounded::{Bounded, Text};
 
 fn refusal() -> Refusal {
     Refusal { code: ErrorCode::DiskReserve, message: Text::cut("the disk of n2 has 3 MiB free") }

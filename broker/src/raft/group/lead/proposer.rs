@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
-use queue_protocol::bounded::Bounded;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::Error;
 use queue_protocol::names::{QueueName, SessionId};
-use queue_protocol::response::WriteStage;
+use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::response::WriteStage;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -425,7 +425,7 @@ fn complete(
 mod tests {
     use super::*;
     use crate::queue::command::{Push, SessionStamp};
-    use queue_protocol::request_hash::RequestHash;
+    use queue_protocol::wire::request_hash::RequestHash;
 
     fn push(session: u128, number: u64, queue: &str) -> Proposal {
         let push = Push {

@@ -146,11 +146,11 @@ pub(crate) async fn watch_clocks(consensus: Weak<Consensus>) {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::{Bounded, Text};
     use queue_protocol::content::ContentSpec;
     use queue_protocol::names::QueueName;
-    use queue_protocol::request::PushOptions;
-    use queue_protocol::schedule::{Missed, When};
+    use queue_protocol::wire::bounded::{Bounded, Text};
+    use queue_protocol::wire::request::PushOptions;
+    use queue_protocol::wire::schedule::{Missed, When};
 
     use super::*;
     use crate::queue::State;

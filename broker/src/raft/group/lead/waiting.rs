@@ -253,11 +253,11 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use queue_protocol::bounded::Bounded;
+    use queue_protocol::wire::bounded::Bounded;
 
     use super::*;
     use crate::queue::command::SessionStamp;
-    use queue_protocol::request_hash::RequestHash;
+    use queue_protocol::wire::request_hash::RequestHash;
 
     fn asker(connection: u64, request_id: u64) -> Option<Asker> {
         Some(Asker { connection, request_id, answer: Box::new(|_| {}) })

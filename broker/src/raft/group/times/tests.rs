@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use queue_protocol::level::Levels;
-use queue_protocol::peer::Lead;
+use queue_protocol::wire::level::Levels;
+use queue_protocol::wire::peer::Lead;
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn ping(off_ms: i64, hand: &Hand, elapsed_ms: Option<u64>, leads: bool) -> PeerP
         durable_vote: None,
         levels: Levels::OURS,
         lead: leads.then_some(Lead { commit_index: 0, confirmed_age_ms: 0 }),
-        hashes: [None; queue_protocol::peer::HASHES_TOLD],
+        hashes: [None; queue_protocol::wire::peer::HASHES_TOLD],
     }
 }
 

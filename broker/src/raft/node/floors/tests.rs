@@ -1,7 +1,7 @@
 //! Floors of a node that starts, one that was put back, and one that loses power again and again.
 
-use queue_protocol::membership::Standing;
-use queue_protocol::peer::LogId;
+use queue_protocol::wire::membership::Standing;
+use queue_protocol::wire::peer::LogId;
 
 use super::*;
 
@@ -71,7 +71,7 @@ mod crashes {
     use std::path::Path;
 
     use bytes::Bytes;
-    use queue_protocol::peer::EntryKind;
+    use queue_protocol::wire::peer::EntryKind;
     use tokio::sync::oneshot;
 
     use super::*;

@@ -18,11 +18,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorCode};
-use crate::frame::{Frame, encode_head};
-use crate::hello::PeerId;
-use crate::level::Levels;
 use crate::names::{ClusterId, NodeId, StoreId};
-use crate::peer::{LogId, Vote};
+use crate::wire::frame::{Frame, encode_head};
+use crate::wire::hello::PeerId;
+use crate::wire::level::Levels;
+use crate::wire::peer::{LogId, Vote};
 
 /// The cluster's secret: whoever knows it may speak to its nodes, and which node it is it must prove besides.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One secret is a list of one: what [`crate::handshake::accept`] takes.
+/// One secret is a list of one: what [`crate::wire::handshake::accept`] takes.
 impl AsRef<[Secret]> for Secret {
     fn as_ref(&self) -> &[Secret] {
         std::slice::from_ref(self)
@@ -271,7 +271,7 @@ impl Facts {
 /// A node as its proof has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
-    /// Raft's number, [`crate::hello::JOINING`] while it has none.
+    /// Raft's number, [`crate::wire::hello::JOINING`] while it has none.
     pub node: NodeId,
     /// Its data directory.
     pub store: StoreId,
@@ -396,7 +396,7 @@ impl Certificate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::{Flags, FrameKind};
+    use crate::wire::frame::{Flags, FrameKind};
 
     fn frame(text: &'static str) -> Frame {
         let (header, tail) = (text.into(), bytes::Bytes::new());

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
 use crate::names::NodeId;
-use crate::proof::Fingerprint;
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::proof::Fingerprint;
 
 /// With whom a node speaks in the clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,26 +17,26 @@ use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::Bounded;
-use crate::clients::ClientList;
 use crate::content::ContentSpec;
-use crate::explain::Explained;
-use crate::group::GroupList;
-use crate::history::HistoryView;
-use crate::level::Level;
 use crate::limits::{LEASE_COUNT_MAX, PUSH_COUNT_MAX, QUEUES_LISTED_MAX, RECEIPTS_COUNT_MAX};
-use crate::logs::{LogChoice, LogView, SlowList};
-use crate::membership::MemberChange;
 use crate::names::{Key, NodeId};
-use crate::request::Consistency;
-use crate::response::{
+use crate::wire::bounded::Bounded;
+use crate::wire::clients::ClientList;
+use crate::wire::explain::Explained;
+use crate::wire::group::GroupList;
+use crate::wire::history::HistoryView;
+use crate::wire::level::Level;
+use crate::wire::logs::{LogChoice, LogView, SlowList};
+use crate::wire::membership::MemberChange;
+use crate::wire::request::Consistency;
+use crate::wire::response::{
     Delivery, Edited, Extended, LeaderView, MemberView, Peeked, PushOutcome, QueueView, Settled, StatsView,
     StatusView, Swept,
 };
-use crate::schedule::ScheduleList;
-use crate::security::RotationView;
-use crate::txn::TxnOutcome;
-use crate::{auth, checkpoint, clients, explain, group, history, request, schedule, txn};
+use crate::wire::schedule::ScheduleList;
+use crate::wire::security::RotationView;
+use crate::wire::txn::TxnOutcome;
+use crate::wire::{auth, checkpoint, clients, explain, group, history, request, schedule, txn};
 
 /// What a request does, which decides whether it has a stamp and what may be done when no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

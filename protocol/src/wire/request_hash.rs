@@ -8,7 +8,7 @@ use std::hash::Hasher;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 
-use crate::request::{Lease, Request};
+use crate::wire::request::{Lease, Request};
 
 /// SipHash-2-4 with the key 0, little-endian, over the request in postcard with `wait_ms` and `linger_ms` set to 0, which a
 /// client shortens with every try. Stamp, timeout and the rest of the call are left out; contents count by their sizes
@@ -40,10 +40,10 @@ impl RequestHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounded::Bounded;
     use crate::limits::LEASE_QUEUES_MAX;
     use crate::names::QueueName;
-    use crate::request::{Push, PushMessage};
+    use crate::wire::bounded::Bounded;
+    use crate::wire::request::{Push, PushMessage};
 
     fn push(body: &[u8]) -> Request {
         let messages = Bounded::new(vec![PushMessage::plain(body)]).expect("one");

@@ -4,13 +4,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::Bounded;
 use crate::content::ContentSpec;
 use crate::error::ErrorCode;
 use crate::limits::{PUSH_COUNT_MAX, TXN_COUNT_MAX};
 use crate::names::{Key, LeaseToken, MessageId, QueueName};
-use crate::request::{Edit, Nack, Push, Receipts};
-use crate::response::PushOutcome;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::{Edit, Nack, Push, Receipts};
+use crate::wire::response::PushOutcome;
 
 /// Change what the steps say, one after the other, if all conditions hold before the first. If one step cannot be done for
 /// everything that it names, none is.
@@ -63,7 +63,7 @@ pub enum Condition {
     Version {
         /// Which queue.
         queue: QueueName,
-        /// As [`crate::response::QueueView`] shows it.
+        /// As [`crate::wire::response::QueueView`] shows it.
         version: u64,
     },
     /// A queue does not remember a dedup key.
@@ -88,7 +88,7 @@ pub enum Step {
     Extend {
         /// The leases.
         leases: Receipts,
-        /// As [`crate::request::Extend`] has it.
+        /// As [`crate::wire::request::Extend`] has it.
         lease_ms: u64,
     },
     /// Change messages by id.

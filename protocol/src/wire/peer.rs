@@ -4,10 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
-use crate::level::Levels;
-use crate::membership::Standing;
 use crate::names::{ClusterId, NodeId, StoreId};
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::level::Levels;
+use crate::wire::membership::Standing;
 
 /// A log id: the leadership an entry was proposed under, and its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -425,7 +425,7 @@ pub struct Joined {
     pub generation: u32,
     /// Its public half, Ed25519.
     pub admission: [u8; 32],
-    /// Its private half, hidden by the seal of the connection ([`crate::proof::Seal`]).
+    /// Its private half, hidden by the seal of the connection ([`crate::wire::proof::Seal`]).
     pub sealed: [u8; 32],
     /// Where the other members are, for as long as its own log does not say so.
     pub others: Bounded<Announcement, 64>,

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::frame::{Flags, Frame, FrameError};
+use crate::wire::frame::{Flags, Frame, FrameError};
 
 /// What a cut frame costs beside its header and tail.
 pub const OPEN_SIZE: usize = 256;

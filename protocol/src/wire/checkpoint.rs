@@ -5,9 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bounded::TooMany;
 use crate::limits::CHECKPOINT_SIZE_MAX;
 use crate::names::{LeaseToken, MessageId, QueueName};
+use crate::wire::bounded::TooMany;
 
 /// At most 4 KiB that mean something to the user. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct SaveCheckpoint {
     pub id: MessageId,
     /// Its newest lease.
     pub token: LeaseToken,
-    /// As [`crate::request::Extend`] has it.
+    /// As [`crate::wire::request::Extend`] has it.
     pub lease_ms: u64,
     /// In the place of the one before.
     pub checkpoint: Checkpoint,

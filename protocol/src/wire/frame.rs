@@ -21,9 +21,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorCode};
 use crate::limits::{FRAME_HEADER_SIZE, HEADER_SIZE_MAX, HELLO_FRAME_SIZE_MAX, TAIL_SIZE_MAX};
-use crate::peer::{PeerCall, PeerResponse};
-use crate::request::Call;
-use crate::response::Response;
+use crate::wire::peer::{PeerCall, PeerResponse};
+use crate::wire::request::Call;
+use crate::wire::response::Response;
 
 /// The size field itself, which `size` does not count.
 pub const SIZE_FIELD_SIZE: usize = 4;
@@ -50,7 +50,7 @@ const _: () = assert!(HELLO_FRAME_SIZE_MAX > FRAME_HEADER_SIZE);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum FrameKind {
-    /// A step of the handshake; header: [`crate::hello::HelloMessage`].
+    /// A step of the handshake; header: [`crate::wire::hello::HelloMessage`].
     Hello = 1,
     /// A client asks; header: [`Call`].
     Request = 2,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::names::MessageId;
-use crate::request::MessageState;
+use crate::wire::request::MessageState;
 
 /// The last message that a sweep looked at or a peek showed, and where they are to end. In text `state/priority/id/below`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
-use crate::credentials::CLIENT_NAME_SIZE_MAX;
 use crate::limits::{CLIENT_QUEUES_MAX, CLIENTS_LISTED_MAX};
 use crate::names::{QueueName, SessionId};
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::credentials::CLIENT_NAME_SIZE_MAX;
 
 /// List the connections of clients at the node that is asked, in the order in which they were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,15 +16,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::Proven;
-use crate::bounded::{Bounded, Text};
-use crate::credentials::Credentials;
 use crate::error::{Error, ErrorCode};
-use crate::frame::{FrameKind, Message};
 use crate::names::{ClusterId, NodeId, SessionId, StoreId};
-use crate::proof::Proof;
-pub use crate::proof::{PeerHello, Secret};
-use crate::response::LeaderView;
+use crate::wire::auth::Proven;
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::credentials::Credentials;
+use crate::wire::frame::{FrameKind, Message};
+use crate::wire::proof::Proof;
+pub use crate::wire::proof::{PeerHello, Secret};
+use crate::wire::response::LeaderView;
 
 /// The first bytes of every hello.
 pub const MAGIC: [u8; 8] = *b"queued\r\n";

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::Bounded;
 use crate::health::{REFUSALS_MAX, Refusal};
 use crate::limits::HOLDS_COUNT_MAX;
 use crate::names::{Key, MessageId, QueueName, SessionId};
-use crate::request::Consistency;
-use crate::response::DeadReason;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::Consistency;
+use crate::wire::response::DeadReason;
 
 /// Say why a queue, or one message of it, is not delivered now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Explained {
     pub ahead: Option<u64>,
     /// Leases and pops parked at the node that answers.
     pub waiting: u32,
-    /// As [`StatusView::clock_off_ms`](crate::response::StatusView::clock_off_ms), of the node that answers.
+    /// As [`StatusView::clock_off_ms`](crate::wire::response::StatusView::clock_off_ms), of the node that answers.
     pub clock_off_ms: i64,
     /// Why pushes to the queue are refused, if they are.
     pub refusals: Bounded<Refusal, REFUSALS_MAX>,

@@ -7,8 +7,8 @@ use std::io;
 use bytes::{Buf, BufMut, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use crate::frame::{self, Frame, FrameError, OutFrame, SIZE_FIELD_SIZE, SIZE_MIN};
 use crate::limits::{FRAME_HEADER_SIZE, HEADER_SIZE_MAX, HELLO_FRAME_SIZE_MAX, TAIL_SIZE_MAX};
+use crate::wire::frame::{self, Frame, FrameError, OutFrame, SIZE_FIELD_SIZE, SIZE_MIN};
 
 /// What a connection accepts in its present phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,9 +15,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::codec::{CodecError, FrameCodec, FrameLimits};
-use crate::frame::{self, Flags, Frame, FrameError, Message, OutFrame};
 use crate::limits::{FRAME_HEADER_SIZE, HELLO_FRAME_SIZE_MAX};
+use crate::wire::codec::{CodecError, FrameCodec, FrameLimits};
+use crate::wire::frame::{self, Flags, Frame, FrameError, Message, OutFrame};
 
 /// Room for one read of a connection that is busy; a frame larger than this has a buffer of its own.
 pub const READ_SIZE: usize = 64 << 10;

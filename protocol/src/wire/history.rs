@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::Bounded;
 use crate::limits::HISTORY_COUNT_MAX;
 use crate::names::{MessageId, QueueName};
-use crate::request::{Consistency, MessageState};
-use crate::response::Event;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::{Consistency, MessageState};
+use crate::wire::response::Event;
 
 /// Tell what happened to a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{KeyId, Verifier};
-use crate::bounded::{Bounded, Text};
+use crate::wire::auth::{KeyId, Verifier};
+use crate::wire::bounded::{Bounded, Text};
 
 /// Longest name of a principal, in bytes.
 pub const PRINCIPAL_SIZE_MAX: usize = 64;
@@ -44,7 +44,7 @@ pub struct ChangeAuth {
 /// A principal by its name.
 pub type PrincipalName = Text<PRINCIPAL_SIZE_MAX>;
 /// Grants of one principal.
-pub type Grants = Bounded<crate::rights::Grant, GRANTS_MAX>;
+pub type Grants = Bounded<crate::wire::rights::Grant, GRANTS_MAX>;
 
 /// One change of who may do what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ pub struct Can {
     /// Who; the one that asks if `None`.
     pub name: Option<PrincipalName>,
     /// What.
-    pub verb: crate::rights::Verb,
+    pub verb: crate::wire::rights::Verb,
     /// On which queue; `None` for what is about no queue.
     pub queue: Option<crate::names::QueueName>,
 }
@@ -190,7 +190,7 @@ pub struct CanView {
     /// Who was meant.
     pub name: PrincipalName,
     /// The grant that allows it; `None` if there is none.
-    pub by: Option<crate::rights::Grant>,
+    pub by: Option<crate::wire::rights::Grant>,
     /// It may, or would if it were not shut out.
     pub allowed: bool,
 }

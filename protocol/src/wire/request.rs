@@ -5,16 +5,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
-pub use crate::cursor::Cursor;
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, KEY_SIZE_MAX, LEASE_QUEUES_MAX, PRIORITY_DEFAULT, PUSH_COUNT_MAX, RECEIPTS_COUNT_MAX,
 };
 use crate::names::{Key, LeaseToken, MessageId, QueueName};
-pub use crate::requests::Request;
-use crate::response::DeadReason;
 use crate::settings::QueueSettings;
+use crate::wire::bounded::{Bounded, Text};
+pub use crate::wire::cursor::Cursor;
+pub use crate::wire::requests::Request;
+use crate::wire::response::DeadReason;
 
 /// A request and what surrounds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct Stamp {
     pub number: u64,
     /// All numbers below this one are answered at the client, so their answers may be forgotten.
     pub done_below: u64,
-    /// The index of the log that the leader named before the session's first request ([`crate::hello::Accepted::index`]):
+    /// The index of the log that the leader named before the session's first request ([`crate::wire::hello::Accepted::index`]):
     /// one for all requests of a session, never renewed.
     pub index: u64,
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::auth::{LoginTranscript, Proven, Token};
-use crate::codec::CodecError;
 use crate::error::{Error, ErrorCode};
-use crate::frame::{Frame, FrameError, FrameKind};
-use crate::hello::{Accepted, Hello, HelloMessage, HelloRole, PeerId, read_hello};
-use crate::io::{FrameReader, Outbox};
 use crate::limits::HELLO_MS_MAX;
 use crate::names::{ClusterId, NodeId, StoreId};
-use crate::proof::{Exporter, Identity, PeerHello, Proof, Seal, Secret, Side, Told, Transcript};
+use crate::wire::auth::{LoginTranscript, Proven, Token};
+use crate::wire::codec::CodecError;
+use crate::wire::frame::{Frame, FrameError, FrameKind};
+use crate::wire::hello::{Accepted, Hello, HelloMessage, HelloRole, PeerId, read_hello};
+use crate::wire::io::{FrameReader, Outbox};
+use crate::wire::proof::{Exporter, Identity, PeerHello, Proof, Seal, Secret, Side, Told, Transcript};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

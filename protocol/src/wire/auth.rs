@@ -22,9 +22,9 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::frame::Frame;
-pub use crate::principals::*;
-use crate::proof::{Secret, digest, hmac};
+use crate::wire::frame::Frame;
+pub use crate::wire::principals::*;
+use crate::wire::proof::{Secret, digest, hmac};
 
 /// What every token begins with.
 pub const TOKEN_PREFIX: &str = "qk1_";
@@ -264,7 +264,7 @@ fn from_base32(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hello::HelloMessage;
+    use crate::wire::hello::HelloMessage;
 
     fn token() -> Token {
         Token::new(*b"0123456789", [7; 32])

@@ -4,11 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
 use crate::content::ContentSpec;
 use crate::limits::{CRON_SIZE_MAX, SCHEDULES_LISTED_MAX, ZONE_SIZE_MAX};
 use crate::names::{Key, QueueName};
-use crate::request::{Consistency, PushMessage};
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::request::{Consistency, PushMessage};
 
 /// Push a message each time that a schedule says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

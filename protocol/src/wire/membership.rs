@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::Text;
 use crate::names::NodeId;
+use crate::wire::bounded::Text;
 
 /// A change of the membership. One at a time; numbers of members are never given twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberChange {
-    /// Take in the node that waits at `address` ([`crate::peer::Invite`]).
+    /// Take in the node that waits at `address` ([`crate::wire::peer::Invite`]).
     Add {
         /// Where it listens.
         address: Text<256>,

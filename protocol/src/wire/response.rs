@@ -5,23 +5,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
-use crate::checkpoint::Checkpoint;
-use crate::clients::LeaseHolder;
 use crate::content::ContentSpec;
 use crate::error::{Error, ErrorCode};
 use crate::health::HealthView;
-use crate::level::{Level, Levels};
 use crate::limits::{
     ERROR_TEXT_SIZE_MAX, HISTORY_COUNT_MAX, LEASE_COUNT_MAX, RECEIPTS_COUNT_MAX, STAGES_MAX,
 };
-use crate::logs::LogView;
 use crate::names::{ClusterId, Key, LeaseToken, MessageId, NodeId, QueueName};
-use crate::request::{Cursor, MessageState};
-pub use crate::requests::Answer;
-use crate::security::{SecretView, TlsView};
 use crate::settings::Settings;
-pub use crate::stages::{StageView, WriteStage};
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::checkpoint::Checkpoint;
+use crate::wire::clients::LeaseHolder;
+use crate::wire::level::{Level, Levels};
+use crate::wire::logs::LogView;
+use crate::wire::request::{Cursor, MessageState};
+pub use crate::wire::requests::Answer;
+use crate::wire::security::{SecretView, TlsView};
+pub use crate::wire::stages::{StageView, WriteStage};
 
 /// An answer and where it stands in the one order of everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

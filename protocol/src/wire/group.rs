@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::Bounded;
 use crate::limits::GROUPS_LISTED_MAX;
 use crate::names::{Key, QueueName};
-use crate::request::Consistency;
+use crate::wire::bounded::Bounded;
+use crate::wire::request::Consistency;
 
 /// List the groups of a queue by name: those with messages or a weight of their own, or that a rate holds back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

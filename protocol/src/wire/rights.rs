@@ -12,11 +12,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::bounded::Text;
 use crate::names::{Key, QueueName};
-use crate::request::{Action, Change, ExtendWhich};
-use crate::requests::Request;
-use crate::txn::{Condition, Step};
+use crate::wire::bounded::Text;
+use crate::wire::request::{Action, Change, ExtendWhich};
+use crate::wire::requests::Request;
+use crate::wire::txn::{Condition, Step};
 
 macro_rules! verbs {
     ($($name:ident = $bit:literal, $text:literal, $whole:literal, $what:literal;)+) => {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::KeyId;
-use crate::bounded::{Bounded, Text};
 use crate::error::{Error, ErrorCode};
+use crate::wire::auth::KeyId;
+use crate::wire::bounded::{Bounded, Text};
 
 /// Longest that a client may call itself.
 pub const CLIENT_NAME_SIZE_MAX: usize = 64;
@@ -12,7 +12,7 @@ pub const CLIENT_NAME_SIZE_MAX: usize = 64;
 /// What a program built on this crate is called that does not say its own name.
 pub const CLIENT_NAME_DEFAULT: &str = concat!("queue-protocol/", env!("CARGO_PKG_VERSION"));
 
-/// What stands in [`Hello::credentials`](crate::hello::Hello::credentials) of a client, in postcard; an empty list is the
+/// What stands in [`Hello::credentials`](crate::wire::hello::Hello::credentials) of a client, in postcard; an empty list is the
 /// same as an empty name and no login.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {

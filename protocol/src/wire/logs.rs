@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{Bounded, Text};
-use crate::credentials::CLIENT_NAME_SIZE_MAX;
 use crate::error::ErrorCode;
 use crate::limits::{LOG_MS_MAX, SLOW_LISTED_MAX, STAGES_MAX};
 use crate::names::QueueName;
-use crate::response::WriteStage;
+use crate::wire::bounded::{Bounded, Text};
+use crate::wire::credentials::CLIENT_NAME_SIZE_MAX;
+use crate::wire::response::WriteStage;
 
 /// Lines of this weight and above are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub struct StageTook {
 pub struct SlowRequest {
     /// When it was answered, Unix milliseconds of the node's own clock.
     pub at_ms: u64,
-    /// The name of its row in [`crate::requests::ROWS`].
+    /// The name of its row in [`crate::wire::requests::ROWS`].
     pub request: Text<32>,
     /// The queue it is about, the first of several.
     pub queue: Option<QueueName>,
