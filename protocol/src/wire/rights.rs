@@ -14,9 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::names::{Key, QueueName};
 use crate::wire::bounded::Text;
-use crate::wire::request::{Action, Change, ExtendWhich};
+use crate::wire::request::{Action, Change, ExtendWhich, Sweep};
 use crate::wire::requests::Request;
-use crate::wire::txn::{Condition, Step};
+use crate::wire::txn::{Condition, Step, Txn};
 
 macro_rules! verbs {
     ($($name:ident = $bit:literal, $text:literal, $whole:literal, $what:literal;)+) => {
@@ -290,7 +290,6 @@ impl Request {
     /// The rights that it needs, all of them; none of what everybody may who is let in. Listings show only what may be looked
     /// at.
     pub fn needs(&self) -> Vec<Need> {
-        let on = |verb, queue: &QueueName| Need::Queue(verb, queue.clone());
         match self {
             Self::Push(push) => match push.create {
                 true => vec![on(Verb::Push, &push.queue), on(Verb::Manage, &push.queue)],
@@ -324,33 +323,9 @@ impl Request {
             }
             Self::WeighGroup(weigh) => vec![on(Verb::Manage, &weigh.queue)],
             Self::RemoveQueue(remove) => vec![on(Verb::Destroy, &remove.queue)],
-            Self::Sweep(sweep) => match &sweep.action {
-                Action::Delete => vec![on(Verb::Destroy, &sweep.queue)],
-                Action::Redrive { to: None } => vec![on(Verb::Redrive, &sweep.queue)],
-                Action::Redrive { to: Some(to) } => {
-                    vec![on(Verb::Redrive, &sweep.queue), on(Verb::Push, to)]
-                }
-                Action::Move { to } => vec![on(Verb::Destroy, &sweep.queue), on(Verb::Push, to)],
-            },
+            Self::Sweep(sweep) => sweep_needs(sweep),
             Self::Edit(edit) => edit_needs(&edit.queue, &edit.change),
-            Self::Txn(txn) => {
-                let condition = |condition: &Condition| match condition {
-                    Condition::Leased { queue, .. } => on(Verb::Take, queue),
-                    Condition::Exists { queue, .. }
-                    | Condition::AtMost { queue, .. }
-                    | Condition::Version { queue, .. }
-                    | Condition::NoDedupKey { queue, .. } => on(Verb::Look, queue),
-                };
-                let step = |step: &Step| match step {
-                    Step::Push(push) => Self::Push(push.clone()).needs(),
-                    Step::Ack(receipts) => vec![on(Verb::Take, &receipts.queue)],
-                    Step::Nack(nack) => vec![on(Verb::Take, &nack.leases.queue)],
-                    Step::Extend { leases, .. } => vec![on(Verb::Take, &leases.queue)],
-                    Step::Edit(edit) => edit_needs(&edit.queue, &edit.change),
-                };
-                let conditions = txn.conditions.iter().map(condition);
-                conditions.chain(txn.steps.iter().flat_map(step)).collect()
-            }
+            Self::Txn(txn) => txn_needs(txn),
             Self::SetSchedule(set) => {
                 let mut needs = vec![on(Verb::Manage, &set.queue), on(Verb::Push, &set.queue)];
                 if set.replace {
@@ -383,6 +358,40 @@ fn edit_needs(queue: &QueueName, change: &Change) -> Vec<Need> {
         Change::Kick | Change::Priority(_) => vec![on(Verb::Redrive, queue)],
         Change::Move(to) => vec![on(Verb::Destroy, queue), on(Verb::Push, to)],
     }
+}
+
+fn on(verb: Verb, queue: &QueueName) -> Need {
+    Need::Queue(verb, queue.clone())
+}
+
+fn sweep_needs(sweep: &Sweep) -> Vec<Need> {
+    match &sweep.action {
+        Action::Delete => vec![on(Verb::Destroy, &sweep.queue)],
+        Action::Redrive { to: None } => vec![on(Verb::Redrive, &sweep.queue)],
+        Action::Redrive { to: Some(to) } => {
+            vec![on(Verb::Redrive, &sweep.queue), on(Verb::Push, to)]
+        }
+        Action::Move { to } => vec![on(Verb::Destroy, &sweep.queue), on(Verb::Push, to)],
+    }
+}
+
+fn txn_needs(txn: &Txn) -> Vec<Need> {
+    let condition = |condition: &Condition| match condition {
+        Condition::Leased { queue, .. } => on(Verb::Take, queue),
+        Condition::Exists { queue, .. }
+        | Condition::AtMost { queue, .. }
+        | Condition::Version { queue, .. }
+        | Condition::NoDedupKey { queue, .. } => on(Verb::Look, queue),
+    };
+    let step = |step: &Step| match step {
+        Step::Push(push) => Request::Push(push.clone()).needs(),
+        Step::Ack(receipts) => vec![on(Verb::Take, &receipts.queue)],
+        Step::Nack(nack) => vec![on(Verb::Take, &nack.leases.queue)],
+        Step::Extend { leases, .. } => vec![on(Verb::Take, &leases.queue)],
+        Step::Edit(edit) => edit_needs(&edit.queue, &edit.change),
+    };
+    let conditions = txn.conditions.iter().map(condition);
+    conditions.chain(txn.steps.iter().flat_map(step)).collect()
 }
 
 #[cfg(test)]

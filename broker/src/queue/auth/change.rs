@@ -2,9 +2,10 @@
 
 use queue_protocol::error::ErrorCode;
 use queue_protocol::wire::auth::{
-    AuthChange, ChangeAuth, GRANTS_MAX, Grants, KEYS_MAX, KeyId, PRINCIPALS_MAX, principal_name,
+    AuthChange, ChangeAuth, GRANTS_MAX, Grants, KEYS_MAX, KeyId, NOTE_SIZE_MAX, PRINCIPALS_MAX,
+    PrincipalName, principal_name,
 };
-use queue_protocol::wire::bounded::Bounded;
+use queue_protocol::wire::bounded::{Bounded, Text};
 use queue_protocol::wire::rights::{Grant, Verb};
 
 use super::{Auth, By, Key, KeyNumber, Principal, PrincipalNumber};
@@ -70,23 +71,7 @@ impl Auth {
                 }
                 Ok(())
             }
-            AuthChange::AddPrincipal { name, grants, note } => {
-                principal_name(name).map_err(|_| ErrorCode::BadRequest)?;
-                if self.find(name).is_some() {
-                    return Err(ErrorCode::PrincipalExists);
-                }
-                if self.principals.len() >= PRINCIPALS_MAX {
-                    return Err(ErrorCode::AuthLimit);
-                }
-                let number = self.next_principal;
-                self.next_principal = number.checked_add(1).ok_or(ErrorCode::AuthLimit)?;
-                self.names.insert(name.to_string(), number);
-                let (name, note) = (name.clone(), note.clone());
-                let grants = merged(&[], grants)?;
-                let who = Principal { name, note, grants, disabled: false, changed: self.version };
-                self.principals.insert(number, who);
-                Ok(())
-            }
+            AuthChange::AddPrincipal { name, grants, note } => self.add_principal(name, grants, note),
             AuthChange::RemovePrincipal(name) => {
                 let number = self.number(name)?;
                 let keys: Vec<KeyNumber> = self.keys_of(number).map(|(key, _)| *key).collect();
@@ -113,35 +98,64 @@ impl Auth {
                 (who.disabled, who.changed) = (*disabled, version);
                 Ok(())
             }
-            AuthChange::AddKey { name, key, verifier, ttl_ms, note, others_end_ms } => {
-                let principal = self.number(name)?;
-                let lasts = |ms: &u64| (1..=TTL_MS_MAX).contains(ms);
-                let known = *key == KeyId::SECRET || self.ids.contains_key(key);
-                if known || !ttl_ms.iter().all(lasts) || others_end_ms.is_some_and(|ms| ms > TTL_MS_MAX) {
-                    return Err(ErrorCode::BadRequest);
-                }
-                if let Some(overlap_ms) = others_end_ms {
-                    self.end_keys(principal, wall_ms.saturating_add(*overlap_ms));
-                }
-                self.drop_ended(principal, wall_ms);
-                if self.keys_of(principal).count() >= KEYS_MAX {
-                    return Err(ErrorCode::AuthLimit);
-                }
-                let number = self.next_key;
-                self.next_key += 1;
-                self.ids.insert(*key, number);
-                let ends_ms = ttl_ms.map(|ttl_ms| wall_ms.saturating_add(ttl_ms));
-                let (id, verifier, note) = (*key, *verifier, note.clone());
-                let key = Key { id, principal, verifier, made_ms: wall_ms, ends_ms, used_ms: None, note };
-                self.keys.insert(number, key);
-                Ok(())
-            }
+            AuthChange::AddKey { .. } => self.add_key(change, wall_ms),
             AuthChange::RevokeKey(id) => {
                 let number = self.ids.get(id).copied().ok_or(ErrorCode::KeyNotFound)?;
                 self.remove_key(number);
                 Ok(())
             }
         }
+    }
+
+    fn add_principal(
+        &mut self,
+        name: &PrincipalName,
+        grants: &Grants,
+        note: &Text<NOTE_SIZE_MAX>,
+    ) -> Result<(), ErrorCode> {
+        principal_name(name).map_err(|_| ErrorCode::BadRequest)?;
+        if self.find(name).is_some() {
+            return Err(ErrorCode::PrincipalExists);
+        }
+        if self.principals.len() >= PRINCIPALS_MAX {
+            return Err(ErrorCode::AuthLimit);
+        }
+        let number = self.next_principal;
+        self.next_principal = number.checked_add(1).ok_or(ErrorCode::AuthLimit)?;
+        self.names.insert(name.to_string(), number);
+        let (name, note) = (name.clone(), note.clone());
+        let grants = merged(&[], grants)?;
+        let who = Principal { name, note, grants, disabled: false, changed: self.version };
+        self.principals.insert(number, who);
+        Ok(())
+    }
+
+    /// Adds a key, as [`AuthChange::AddKey`] has it.
+    fn add_key(&mut self, added: &AuthChange, wall_ms: u64) -> Result<(), ErrorCode> {
+        let AuthChange::AddKey { name, key, verifier, ttl_ms, note, others_end_ms } = added else {
+            return Err(ErrorCode::BadRequest);
+        };
+        let principal = self.number(name)?;
+        let lasts = |ms: &u64| (1..=TTL_MS_MAX).contains(ms);
+        let known = *key == KeyId::SECRET || self.ids.contains_key(key);
+        if known || !ttl_ms.iter().all(lasts) || others_end_ms.is_some_and(|ms| ms > TTL_MS_MAX) {
+            return Err(ErrorCode::BadRequest);
+        }
+        if let Some(overlap_ms) = others_end_ms {
+            self.end_keys(principal, wall_ms.saturating_add(*overlap_ms));
+        }
+        self.drop_ended(principal, wall_ms);
+        if self.keys_of(principal).count() >= KEYS_MAX {
+            return Err(ErrorCode::AuthLimit);
+        }
+        let number = self.next_key;
+        self.next_key += 1;
+        self.ids.insert(*key, number);
+        let ends_ms = ttl_ms.map(|ttl_ms| wall_ms.saturating_add(ttl_ms));
+        let (id, verifier, note) = (*key, *verifier, note.clone());
+        let key = Key { id, principal, verifier, made_ms: wall_ms, ends_ms, used_ms: None, note };
+        self.keys.insert(number, key);
+        Ok(())
     }
 
     fn number(&self, name: &str) -> Result<PrincipalNumber, ErrorCode> {
