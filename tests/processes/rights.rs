@@ -174,6 +174,8 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
             Request::RemoveQueue(RemoveQueue { queue: jobs, if_exists: true, if_empty: true }),
         ),
         ("tls_forget", "", Request::TlsForget(NodeId(99))),
+        ("set_log", "", Request::SetLog(None)),
+        ("slow", "", Request::Slow),
         ("change_members", "", Request::ChangeMembers(remove)),
         ("raise_level", "", Request::RaiseLevel(None)),
         ("rotate_secret", "", Request::RotateSecret(false)),

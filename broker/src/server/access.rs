@@ -180,7 +180,12 @@ impl Dispatch {
 
 /// These are only for who may change rights, whether logins are required or not.
 fn is_about_auth(request: &Request) -> bool {
-    matches!(request, Request::ChangeAuth(_) | Request::Principals(_) | Request::Can(_))
+    match request {
+        Request::ChangeAuth(_) | Request::Principals(_) => true,
+        // What one may do oneself is no secret.
+        Request::Can(can) => can.name.is_some(),
+        _ => false,
+    }
 }
 
 /// A session that is not open belongs to nobody yet.
