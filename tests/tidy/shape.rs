@@ -77,7 +77,7 @@ fn functions(source: &Source) -> Vec<(String, usize, usize)> {
         if !is_open(line) {
             continue;
         }
-        if let Some(size) = lines[first..].iter().position(|line| ends(&line)) {
+        if let Some(size) = lines[first..].iter().position(ends) {
             found.push((name, first, size + 1));
         }
     }

@@ -13,8 +13,6 @@ use crate::outside::{ExitStatus, Fatal, Outside, Tcp, Threads};
 use crate::tls::TlsNet;
 use crate::tls::{Tls, TlsOptions};
 
-/// Exit status after a broken invariant.
-
 /// Runs a future on this thread, with everything it spawns.
 ///
 /// # Errors

@@ -18,8 +18,6 @@ use crate::node::{self, Checked, LOCK_FILE, LOG_DIR, NodeError, log_seed};
 use crate::outside::ExitStatus;
 use crate::raft::node::overrides::{self, Override};
 
-/// Exit status if something is damaged.
-
 /// `store …`
 #[derive(Subcommand, Debug)]
 pub(super) enum StoreCommand {

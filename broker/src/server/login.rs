@@ -1,4 +1,4 @@
-//! Logins: a client shows that it has a key, over this connection; see [`queue_protocol::auth`].
+//! Logins: a client shows that it has a key, over this connection; see [`queue_protocol::wire::auth`].
 //!
 //! A key that is not known here, or has ended, may be so only because this node is behind: it is refused when everything is
 //! applied that was committed when the client came.

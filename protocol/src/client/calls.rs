@@ -1,4 +1,4 @@
-//! Requests with the answer that belongs to each, as its row has it ([`crate::requests`]).
+//! Requests with the answer that belongs to each, as its row has it ([`crate::wire::requests`]).
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;

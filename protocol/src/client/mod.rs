@@ -47,7 +47,7 @@
 //!
 //! # Below
 //!
-//! [`Client::call`] and the methods that take the types of [`crate::request`] as they cross the wire are what `queuectl` and the
+//! [`Client::call`] and the methods that take the types of [`crate::wire::request`] as they cross the wire are what `queuectl` and the
 //! tests use; their errors are [`ClientError`]s. [`Connection`] is one socket with many requests in flight.
 
 mod backoff;

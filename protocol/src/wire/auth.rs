@@ -1,5 +1,5 @@
 //! Keys and logins: what a token is, what a node keeps of it, and how a client shows that it has it without sending it.
-//! Pure; [`crate::handshake`] sends it.
+//! Pure; [`crate::wire::handshake`] sends it.
 //!
 //! ```text
 //! token     = "qk1_" ‖ base32(key id 10 bytes ‖ secret 32 bytes ‖ check 2 bytes)          75 characters

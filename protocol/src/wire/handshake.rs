@@ -1,4 +1,4 @@
-//! The handshake of [`crate::hello`] over a stream, for both sides, within its deadline.
+//! The handshake of [`crate::wire::hello`] over a stream, for both sides, within its deadline.
 //!
 //! Each function leaves the reader open for frames of full size when it succeeds. When it fails the connection is
 //! of no more use; what the other side should know of it was sent.

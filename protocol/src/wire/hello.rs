@@ -1,5 +1,5 @@
 //! The handshake: who is there, which version is spoken, and for a peer the proof that it knows the cluster's
-//! secret. Pure: [`crate::handshake`] drives it over a stream.
+//! secret. Pure: [`crate::wire::handshake`] drives it over a stream.
 //!
 //! ```text
 //! client                       node          peer (dialer)                node (acceptor)
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The dialer proves first, so a node makes no proof for a stranger, and tells it nothing of its log, its leader and its
-//! name; nothing is accepted before both proofs hold. What a proof is over: [`crate::proof`], and that of a client:
-//! [`crate::auth`].
+//! name; nothing is accepted before both proofs hold. What a proof is over: [`crate::wire::proof`], and that of a client:
+//! [`crate::wire::auth`].
 
 use serde::{Deserialize, Serialize};
 
