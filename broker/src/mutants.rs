@@ -190,13 +190,7 @@ mutants! {
     /// A secret is given to whoever asks, over whatever connection.
     SecretOverPlainLink => "secret-over-plain-link" in Processes,
     /// A rotation goes on before all members have the next secret.
-    SecretSwitchedEarly => "secret-switched-early" in Simulation,
-    /// A node drops the old secret as soon as it uses the next one itself.
-    OldSecretDroppedEarly => "old-secret-dropped-early" in Simulation,
-    /// A node proves itself with the next secret as soon as it has it.
-    NextSecretProvedAtOnce => "next-secret-proved-at-once" in Simulation,
-    /// A node uses the next secret and does not write that down.
-    SwitchNotKept => "switch-not-kept" in Simulation,
+    SecretSwitchedEarly => "secret-switched-early" in Units,
 }
 
 /// Whether the unit test `name` passes as it is and fails in a process with the bug.

@@ -191,15 +191,11 @@ impl Consensus {
         if let Some(next) = ring.next().filter(|next| next.named() == used) {
             let old = ring.becomes_old();
             let number = next.number;
-            if !mutants::on(Mutant::SwitchNotKept) {
-                self.keep(move |vault| Box::pin(async move { vault.switch(&next, &old).await })).await?;
-            }
+            self.keep(move |vault| Box::pin(async move { vault.switch(&next, &old).await })).await?;
             ring.switched();
             tracing::info!(generation = number, "this node uses the next secret");
         }
-        let all_use_it =
-            ring.number() == logged.admission.generation || mutants::on(Mutant::OldSecretDroppedEarly);
-        if ring.has_old() && all_use_it {
+        if ring.has_old() && ring.number() == logged.admission.generation {
             self.keep(|vault| Box::pin(async move { vault.drop_old().await })).await?;
             ring.dropped_old();
             tracing::info!(generation = ring.number(), "the old secret lets nobody in any more");

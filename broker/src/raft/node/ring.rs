@@ -124,13 +124,7 @@ impl Ring {
 
     /// What it proves itself with.
     pub(crate) fn proves(&self) -> Secret {
-        let inner = self.inner();
-        if mutants::on(Mutant::NextSecretProvedAtOnce)
-            && let Some(next) = &inner.next
-        {
-            return next.secret.clone();
-        }
-        inner.secret.clone()
+        self.inner().secret.clone()
     }
 
     /// What lets others in.
