@@ -26,7 +26,7 @@ NAMES = {
     "StatsAnswer": "Stats", "EditedAnswer": "Edited", "StepExtended": "Extended", "StepDone": "Done", "TxnDone": "Done",
     "TxnFailed": "Failed", "TxnAnswer": "Txn", "AtCondition": "Condition", "AtStep": "Step", "AgeNow": "Now",
     "AgeAtMostMs": "AtMostMs", "AgeUnknown": "Unknown", "SchedulesAnswer": "Schedules", "GroupsAnswer": "Groups",
-    "ClientsAnswer": "Clients", "WhoamiAnswer": "Whoami", "CanAnswer": "Can", "PrincipalsAnswer": "Principals",
+    "ClientsAnswer": "Clients", "SlowAnswer": "Slow", "WhoamiAnswer": "Whoami", "CanAnswer": "Can", "PrincipalsAnswer": "Principals",
     "GrantMore": "Grant", "RevokeGrants": "Revoke", "LoginProof": "Login",
 }  # fmt: skip
 #: Structs inside of a variant of another name, and types around a single number.
