@@ -50,7 +50,6 @@ pub(crate) const KINDS: &[(&str, u64)] = &[
     ("move", 4),
     ("trade", 2),
     ("move_all", 1),
-    ("rotate", 4),
 ];
 
 /// What ends a fault.
