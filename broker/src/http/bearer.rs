@@ -18,7 +18,6 @@ use queue_protocol::wire::rights::{Need, Verb};
 use super::answers::Failed;
 use super::serve::{App, Occupant};
 use crate::queue::KeyNumber;
-use crate::raft::seeded;
 use crate::server::{access, login};
 
 tokio::task_local! {
@@ -82,9 +81,7 @@ pub(super) async fn of(app: &App, route: &str, said: Said) -> Result<Option<Arc<
         let what = "a token is taken over TLS, or from this machine";
         return Err(Error::refused(ErrorCode::AuthFailed, what).into());
     }
-    // It may ask Raft, whose randomness this thread has not.
-    let seed = u64::from_le_bytes(consensus.outside().random_bytes());
-    let key = seeded(seed, login::known(consensus, &token)).await?;
+    let key = login::known(consensus, &token).await?;
     permit_here(app, route, key, is_required)?;
     Ok(Some(Arc::new(token)))
 }

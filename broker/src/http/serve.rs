@@ -36,7 +36,7 @@ use super::queues::Chosen;
 use super::routes::router;
 use super::stream::Paced;
 use crate::locked::Locked as _;
-use crate::raft::Consensus;
+use crate::raft::{Consensus, seeded};
 use crate::server::Server;
 use crate::tls::opening::say;
 use crate::tls::{Tls, TlsMode};
@@ -289,10 +289,12 @@ async fn run(listener: TcpListener, app: Arc<App>) {
             let service = TowerToHyperService::new(router.clone());
             let (stop, tracked) = (app.stop.clone(), Arc::clone(&tracker));
             let tls = app.site.consensus.outside().net.tls();
-            tokio::spawn(async move {
+            // Who asks may have to be looked up behind a read index, and what comes near Raft needs its randomness.
+            let seed = u64::from_le_bytes(app.site.consensus.outside().random_bytes());
+            tokio::spawn(seeded(seed, async move {
                 open(stream, &tls, service, entered, stop).await;
                 drop(tracked);
-            });
+            }));
         }
     };
     tokio::select! {

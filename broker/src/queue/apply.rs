@@ -302,7 +302,7 @@ impl Apply<'_> {
 }
 
 /// A refusal that is about no queue.
-pub(super) fn refusal(code: ErrorCode) -> Refusal {
+pub(crate) fn refusal(code: ErrorCode) -> Refusal {
     Refusal { code, queue: None, similar: None }
 }
 

@@ -32,7 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{By, Denied, KeyNumber, PrincipalNumber, ROOT, Standing};
+pub use auth::{By, Denied, KeyNumber, PrincipalNumber, ROOT, ROOT_KEY, Standing};
 pub use change::sweep::SWEPT_COUNT_MAX;
 pub(crate) use clients::bound::is_grace;
 pub use clients::bound::{Bound, RELEASED_COUNT_MAX};

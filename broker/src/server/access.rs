@@ -12,11 +12,13 @@ use queue_protocol::wire::requests::{Class, Place, Request};
 use queue_protocol::wire::response::{Age, Answer};
 use queue_protocol::wire::rights::{Need, Verb};
 
+use super::answer::error;
 use super::caller::Caller;
 use super::dispatch::Dispatch;
 use super::reply_to::Finished;
+use crate::queue::apply::refusal;
 use crate::queue::command::{Op, Push, SessionStamp, Step};
-use crate::queue::{By, Denied, KeyNumber, Standing, State};
+use crate::queue::{By, Denied, KeyNumber, ROOT_KEY, Standing, State};
 use crate::raft::Consensus;
 
 /// A node that has heard of nothing younger says nothing by the right of a key.
@@ -49,8 +51,7 @@ impl Dispatch {
             Class::Change | Class::Wait => self.consensus.read(|state, _| {
                 let by = state.permit(key, &needs).map_err(|denied| Finished::Failed(refused(&denied)))?;
                 if state.is_auth_required() && !owns(state, caller, key) {
-                    let what = "the session belongs to another principal";
-                    return Err(Finished::Failed(Error::refused(ErrorCode::Denied, what)));
+                    return Err(failed(ErrorCode::Denied));
                 }
                 Ok((Some(by), Access::default()))
             }),
@@ -71,7 +72,7 @@ impl Dispatch {
 
     /// The same for what asks no quorum: what this node has applied must not be old.
     pub(super) fn permitted_here(&self, access: &Access) -> Result<(), Finished> {
-        let by_right = access.counts && access.key != Some(0) && !access.needs.is_empty();
+        let by_right = access.counts && access.key != Some(ROOT_KEY) && !access.needs.is_empty();
         if by_right && !is_fresh(&self.consensus) {
             return Err(Finished::Failed(not_fresh(&self.consensus)));
         }
@@ -118,10 +119,7 @@ impl Dispatch {
             };
             match said {
                 Some(said) => Finished::read(index, Answer::Can(said)),
-                None => {
-                    let what = "no such principal";
-                    Finished::Failed(Error::refused(ErrorCode::PrincipalNotFound, what))
-                }
+                None => failed(ErrorCode::PrincipalNotFound),
             }
         })
     }
@@ -131,8 +129,7 @@ impl Dispatch {
         self.consensus.read_now(|state, index| {
             let listed = state.principals(list.only.as_deref(), list.after.as_deref());
             if list.only.is_some() && listed.principals.is_empty() {
-                let what = "no such principal";
-                return Finished::Failed(Error::refused(ErrorCode::PrincipalNotFound, what));
+                return failed(ErrorCode::PrincipalNotFound);
             }
             Finished::read(index, Answer::Principals(Box::new(listed)))
         })
@@ -210,16 +207,16 @@ pub(crate) fn not_fresh(consensus: &Consensus) -> Error {
     Error::again(ErrorCode::NoLeader, what)
 }
 
+/// The same that apply would answer.
+fn failed(code: ErrorCode) -> Finished {
+    Finished::Failed(error(&refusal(code)))
+}
+
 /// What somebody is told who may not.
 pub(crate) fn refused(denied: &Denied) -> Error {
     match denied {
-        Denied::Required => {
-            Error::refused(ErrorCode::AuthRequired, "only clients that log in are served: a token is needed")
-        }
-        Denied::Ended => Error::refused(
-            ErrorCode::KeyEnded,
-            "the key has ended or was revoked, or its principal is shut out",
-        ),
+        Denied::Required => error(&refusal(ErrorCode::AuthRequired)),
+        Denied::Ended => error(&refusal(ErrorCode::KeyEnded)),
         Denied::Missing { name, verb, queue: Some(queue) } => Error::refused(
             ErrorCode::Denied,
             format!("{name} may not {verb} {queue}: queuectl principal grant {name} {verb}:{queue}"),

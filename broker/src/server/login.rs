@@ -14,7 +14,7 @@ use queue_protocol::wire::response::Age;
 use tokio::time::Instant;
 
 use super::access::{is_fresh, not_fresh, refused};
-use crate::queue::{Denied, KeyNumber, Standing};
+use crate::queue::{Denied, KeyNumber, ROOT_KEY, Standing};
 use crate::raft::Consensus;
 
 /// How long a node that is behind may take until it knows.
@@ -47,7 +47,7 @@ pub(super) async fn check(
         let secrets = consensus.me().credentials.ring.accepts();
         let shown =
             secrets.iter().find_map(|secret| Token::of_secret(secret).verifier().check(login, &proven.proof));
-        return shown.map(|shown| (0, shown)).ok_or_else(failed);
+        return shown.map(|shown| (ROOT_KEY, shown)).ok_or_else(failed);
     }
     let began = Instant::now();
     if !is_fresh(consensus) {

@@ -10,8 +10,8 @@ use queue_protocol::wire::bounded::Bounded;
 use super::caller::Caller;
 use super::dispatch::Dispatch;
 use crate::locked::Locked as _;
-use crate::queue::KeyNumber;
 use crate::queue::command::{KEYS_NOTED_MAX, Op};
+use crate::queue::{KeyNumber, ROOT_KEY};
 
 /// How often it is looked which keys were used.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ impl Used {
 
     /// The client of a connection asks for something.
     pub(super) fn note(&self, caller: &Caller) {
-        let Some(key) = caller.login.filter(|key| *key > 0) else { return };
+        let Some(key) = caller.login.filter(|key| *key != ROOT_KEY) else { return };
         let round = self.round.load(Ordering::Relaxed);
         if caller.noted.swap(round, Ordering::Relaxed) != round {
             self.keys().insert(key);

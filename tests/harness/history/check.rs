@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use queue_broker::queue::command::{Command, Op};
+use queue_broker::queue::command::Command;
 use queue_broker::queue::model::Model;
-use queue_broker::queue::reply::{Outcome as Replied, Reply};
+use queue_broker::queue::reply::Outcome as Replied;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::wire::request::{MessageState, Request};
 use queue_protocol::wire::response::{Answer, At, PushOutcome};
@@ -176,16 +176,6 @@ fn key(spec: &ContentSpec) -> (u32, u32) {
     (spec.size, spec.crc32c)
 }
 
-/// The first command of an entry whose reply is not as the model has it. What becomes of a rotation follows from who the
-/// members are, which is no command: `queue::rotation` has its tests, and at the end all must use one secret.
-fn first_wrong(applied: &Applied, expected: &[Reply]) -> Option<usize> {
-    let replies = expected.iter().zip(&applied.replies);
-    let wrong = applied.batch.commands.iter().zip(replies).position(|(command, (expected, reply))| {
-        expected != reply && !matches!(command.op, Op::BeginRotation(_))
-    });
-    wrong.or((expected.len() != applied.replies.len()).then_some(0))
-}
-
 /// Runs the log through the model, and compares every answer where it says it stands.
 fn replay(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked: &mut Checked) {
     let mut by_index: BTreeMap<u64, Vec<&Operation>> = BTreeMap::new();
@@ -201,7 +191,8 @@ fn replay(operations: &[Operation], entries: &BTreeMap<u64, Applied>, checked: &
     for index in 0..=last {
         if let Some(applied) = entries.get(&index) {
             let expected = model.apply(index, &applied.batch, &applied.table);
-            if let Some(at) = first_wrong(applied, &expected) {
+            if expected != applied.replies {
+                let at = expected.iter().zip(&applied.replies).position(|(a, b)| a != b).unwrap_or(0);
                 checked.violations.push(format!(
                     "entry {index}, command {at}: {:?} was answered {:?}, the model says {:?}",
                     applied.batch.commands.get(at),

@@ -337,8 +337,6 @@ impl World {
             (ExitStatus::Directory, Role::Lost | Role::Leaving | Role::Removed) => true,
             (ExitStatus::Directory, Role::Joining) => what.starts_with("leftover"),
             (ExitStatus::Unavailable, role) => role == Role::Joining,
-            // The secret that it was given was rotated meanwhile; it is started with the one that counts.
-            (ExitStatus::NotPermitted, Role::Joining) => what.contains("secret was not proved"),
             (ExitStatus::Disk, _) => machine.must_fail || machine.is_full,
             _ => false,
         };

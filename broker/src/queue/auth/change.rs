@@ -8,7 +8,7 @@ use queue_protocol::wire::auth::{
 use queue_protocol::wire::bounded::{Bounded, Text};
 use queue_protocol::wire::rights::{Grant, Verb};
 
-use super::{Auth, By, Key, KeyNumber, Principal, PrincipalNumber};
+use super::{Auth, By, Key, KeyNumber, Principal, PrincipalNumber, ROOT_KEY};
 use crate::queue::apply::{Apply, refusal};
 use crate::queue::reply::{Outcome, Refusal};
 
@@ -62,7 +62,7 @@ impl Auth {
         match change {
             AuthChange::Require(required) => {
                 // Whoever proves the secret alone could not come back by a key.
-                let has_key = by.key != 0 && self.admins(wall_ms) > 0;
+                let has_key = by.key != ROOT_KEY && self.admins(wall_ms) > 0;
                 if *required && !has_key {
                     return Err(ErrorCode::LastAdmin);
                 }

@@ -6,13 +6,13 @@ use queue_protocol::wire::auth::{KeyId, Verifier};
 use queue_protocol::wire::rights::{Grant, Need, Pattern, Verb};
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, Key, KeyNumber, Principal, PrincipalNumber, ROOT};
+use super::{Auth, Key, KeyNumber, Principal, PrincipalNumber, ROOT, ROOT_KEY};
 use crate::queue::state::State;
 
 /// Who sent a command, and as of which version it was seen that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
-    /// The key; 0 is the cluster's secret.
+    /// The key; [`ROOT_KEY`] is the cluster's secret.
     pub key: KeyNumber,
     /// Of principals and keys, when its rights were looked at.
     pub version: u64,
@@ -49,7 +49,7 @@ pub enum Denied {
 
 impl Auth {
     fn live(&self, key: KeyNumber, wall_ms: u64) -> Result<(PrincipalNumber, Option<&Principal>), Standing> {
-        if key == 0 {
+        if key == ROOT_KEY {
             return Ok((ROOT, None));
         }
         let found = self.keys.get(&key).ok_or(Standing::Unknown)?;
@@ -79,7 +79,7 @@ impl Auth {
     /// The principal behind a key that was live when it was checked.
     pub(in crate::queue) fn principal_of(&self, by: Option<By>) -> Option<PrincipalNumber> {
         match by?.key {
-            0 => Some(ROOT),
+            ROOT_KEY => Some(ROOT),
             key => self.keys.get(&key).map(|key| key.principal),
         }
     }

@@ -32,7 +32,7 @@ pub type PrincipalNumber = u32;
 pub type KeyNumber = u64;
 
 /// The number of the cluster's secret among those of keys.
-pub(super) const ROOT_KEY: KeyNumber = 0;
+pub const ROOT_KEY: KeyNumber = 0;
 /// Whoever proved the cluster's secret: it may do everything, and no entry takes that away.
 pub const ROOT: PrincipalNumber = 0;
 
@@ -158,7 +158,7 @@ impl Auth {
         let names = self.names.len() == self.principals.len();
         let ids = self.ids.len() == self.keys.len() && !self.ids.contains_key(&KeyId::SECRET);
         let numbers = self.principals.get_min().is_none_or(|(first, _)| *first > ROOT)
-            && self.keys.get_min().is_none_or(|(first, _)| *first > 0)
+            && self.keys.get_min().is_none_or(|(first, _)| *first > ROOT_KEY)
             && self.principals.get_max().is_none_or(|(last, _)| *last < self.next_principal)
             && self.keys.get_max().is_none_or(|(last, _)| *last < self.next_key);
         let changed = self.principals.values().all(|who| who.changed <= self.version);

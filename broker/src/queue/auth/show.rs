@@ -87,7 +87,7 @@ impl State {
         WhoamiView {
             required: self.auth().required,
             principal: who.map(|who| who.name.clone()),
-            key: found.map(|key| key.id).or_else(|| (key == Some(0)).then_some(KeyId::SECRET)),
+            key: found.map(|key| key.id).or_else(|| (key == Some(ROOT_KEY)).then_some(KeyId::SECRET)),
             ends_ms: found.and_then(|key| key.ends_ms),
             grants: who.map(|who| who.grants.clone()).unwrap_or_default(),
         }
@@ -109,7 +109,7 @@ impl State {
                 self.can(&name, verb, queue).unwrap_or(nobody)
             }
             None => {
-                let allowed = key == Some(0) || !self.auth().required;
+                let allowed = key == Some(ROOT_KEY) || !self.auth().required;
                 CanView { name: Text::default(), by: None, allowed }
             }
         }
