@@ -1,5 +1,7 @@
 //! Frames in and out of streams: limits, memory, pieces, and what a short write leaves.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use queue_protocol::limits::{HEADER_SIZE_MAX, TAIL_SIZE_MAX};
@@ -7,6 +9,7 @@ use queue_protocol::wire::codec::{CodecError, FrameCodec, FrameLimits};
 use queue_protocol::wire::frame::{Flags, Frame, FrameError, FrameKind, OutFrame};
 use queue_protocol::wire::gather::{Gatherer, OPEN_SIZE};
 use queue_protocol::wire::io::{FrameReader, Outbox, READ_SIZE, RESERVE_STEP, REST_SIZE};
+use queue_protocol::wire::lent::Lender;
 use queue_protocol::wire::request::{Call, Request};
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio_util::codec::{Decoder, Encoder};
@@ -98,12 +101,20 @@ fn the_largest_frame_passes() {
 
 /// Reads all `frames` off a stream that has them at once.
 async fn read(frames: &[OutFrame]) -> (FrameReader<tokio::io::DuplexStream>, Vec<Frame>) {
+    read_with(&Lender::new(0), frames).await
+}
+
+async fn read_with(
+    lender: &Arc<Lender>,
+    frames: &[OutFrame],
+) -> (FrameReader<tokio::io::DuplexStream>, Vec<Frame>) {
     let mut bytes = BytesMut::new();
     frames.iter().for_each(|frame| open().encode(frame, &mut bytes).unwrap());
     let (mut near, far) = duplex(bytes.len());
     near.write_all(&bytes).await.unwrap();
     let mut reader = FrameReader::new(far);
     reader.open();
+    reader.lend_by(Arc::clone(lender));
     let mut read = Vec::new();
     for _ in frames {
         read.push(reader.next().await.unwrap().unwrap());
@@ -122,6 +133,52 @@ async fn a_small_frame_does_not_keep_what_was_read_with_it() {
         assert!(frame.tail.is_unique(), "{} bytes are shared", frame.tail.len());
     }
     assert!(reader.capacity() <= READ_SIZE, "{} bytes", reader.capacity());
+}
+
+/// What frames of these sizes of tail share, and whether they are as they were sent.
+async fn lent(lender: &Arc<Lender>, sizes: &[usize]) -> (usize, Vec<Frame>) {
+    let frames: Vec<_> = (1..).zip(sizes).map(|(id, size)| request(id, vec![piece(7, *size)])).collect();
+    let (reader, read) = read_with(lender, &frames).await;
+    assert_eq!(reader.unfinished(), 0);
+    for (frame, sent) in read.iter().zip(&frames) {
+        assert_eq!(*frame, received(sent));
+    }
+    drop(reader);
+    (lender.size(), read)
+}
+
+#[tokio::test]
+async fn a_buffer_full_of_bodies_is_theirs_and_is_counted_while_one_of_them_is_kept() {
+    let lender = Lender::new(1 << 20);
+    let (size, mut read) = lent(&lender, &[1_000; 300]).await;
+    assert!((250_000..400_000).contains(&size), "{size} bytes are lent for 300,000");
+    // The first reads are small, and fill their buffers all the same.
+    read.truncate(1);
+    assert!((1..=READ_SIZE).contains(&lender.size()), "{} bytes are kept by one body", lender.size());
+    drop(read);
+    assert_eq!(lender.size(), 0);
+}
+
+#[tokio::test]
+async fn a_buffer_with_few_bodies_is_not_lent() {
+    let lender = Lender::new(1 << 20);
+    let few: Vec<usize> = (0..3_000).map(|at| if at % 10 == 0 { 200 } else { 0 }).collect();
+    let (size, read) = lent(&lender, &few).await;
+    assert_eq!(size, 0);
+    assert!(read.iter().all(|frame| frame.tail.is_empty() || frame.tail.is_unique()));
+    // Nor one that has hardly been filled: the read at rest.
+    assert_eq!(lent(&lender, &[300]).await.0, 0);
+}
+
+#[tokio::test]
+async fn no_more_is_lent_than_the_bound() {
+    let lender = Lender::new(2 * READ_SIZE);
+    let (size, read) = lent(&lender, &[1_000; 600]).await;
+    assert!((READ_SIZE..=2 * READ_SIZE).contains(&size), "{size} bytes are lent");
+    // The others were copied, each for itself.
+    assert!(read.iter().filter(|frame| frame.tail.is_unique()).count() > 300);
+    drop(read);
+    assert_eq!(lender.size(), 0);
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ impl Server {
             Err(error) => return self.dispatch.quiet.say(Kind::NotGreeted, Some(source), &error),
         };
         let place = place.into_inner();
+        reader.lend_by(Arc::clone(&self.lender));
         match (&hello.role, peer) {
             (HelloRole::Peer(_), peer) => {
                 let peer = peer.expect("a peer has proved itself");

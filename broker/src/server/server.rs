@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use queue_protocol::wire::lent::Lender;
 use tokio::sync::watch;
 
 use super::budget::Budget;
@@ -38,6 +39,9 @@ pub struct ServerOptions {
     pub queues: QueueOptions,
 }
 
+/// Memory of buffers that bodies share: as much again as the log keeps in memory, and what is on the way to it.
+const LENT_SIZE_MAX: usize = 48 << 20;
+
 impl Default for ServerOptions {
     fn default() -> Self {
         Self { connections_max: 10_000, memory: None, queues: QueueOptions::default() }
@@ -51,6 +55,8 @@ pub(crate) struct Server {
     pub(super) greetings: Arc<Greetings>,
     pub(super) clients: Arc<Kept>,
     pub(super) peers: Arc<Kept>,
+    /// Of buffers that requests share, those of clients and of peers.
+    pub(super) lender: Arc<Lender>,
     pub(super) next_id: AtomicU64,
     /// Connections of clients for which there was no place.
     pub(super) crowded: AtomicU64,
@@ -84,6 +90,7 @@ impl Server {
             greetings: Greetings::new(places.greetings),
             clients: Kept::new(places.clients),
             peers: Kept::new(places.peers),
+            lender: Lender::new(LENT_SIZE_MAX),
             next_id: AtomicU64::new(1),
             crowded: AtomicU64::new(0),
             http: OnceLock::new(),

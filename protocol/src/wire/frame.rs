@@ -355,6 +355,23 @@ pub(crate) fn decode_copied(bytes: &[u8]) -> Result<Frame, FrameError> {
     Ok(Frame { request_id, kind, flags, header, tail })
 }
 
+/// Takes a whole frame, head included, apart; header and tail are slices of it.
+///
+/// # Errors
+/// [`FrameError`] for everything that is not exactly one frame.
+pub(crate) fn decode_shared(mut bytes: Bytes) -> Result<Frame, FrameError> {
+    let Head { request_id, kind, flags, header_size } = check(&bytes)?;
+    let tail = bytes.split_off(FRAME_HEADER_SIZE + header_size);
+    bytes.advance(FRAME_HEADER_SIZE);
+    Ok(Frame { request_id, kind, flags, header: bytes, tail })
+}
+
+/// The size of the tail of a whole frame, as its head claims it; 0 if that cannot be.
+pub(crate) fn claimed_tail_size(frame: &[u8]) -> usize {
+    let header_size = frame.first_chunk().map_or(0, claimed_header_size) as usize;
+    frame.len().saturating_sub(FRAME_HEADER_SIZE + header_size)
+}
+
 /// The size of a header as a frame's head claims it.
 pub(crate) fn claimed_header_size(head: &[u8; FRAME_HEADER_SIZE]) -> u32 {
     u32::from_le_bytes(head[HEADER_SIZE_AT..KIND_AT].try_into().expect("four bytes"))

@@ -1,15 +1,17 @@
 //! Frames over a socket: [`FrameReader`] hands out frames in memory of their own, [`Outbox`] collects what is to be sent
 //! and writes it with one vectored write a wake-up, without copying bodies.
 //!
-//! What a frame holds outlives its read: in the log's tail, in a request that waits. So no frame keeps a buffer that
-//! others were read into. A small frame is copied out of the buffer, which is used again; a large one gets a buffer of
-//! its size, and is read into it. A reader at rest has no buffer at all.
+//! What a frame holds outlives its read: in the log's tail, in a request that waits. So a small frame is copied out of
+//! the buffer, which is used again; a large one gets a buffer of its size, and is read into it. A buffer that is mostly
+//! bodies is given away to its frames instead, which then share it, as far as a [`Lender`] allows. A reader at rest has no
+//! buffer at all.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use crate::limits::{FRAME_HEADER_SIZE, HELLO_FRAME_SIZE_MAX};
 use crate::wire::codec::{CodecError, FrameCodec, FrameLimits};
 use crate::wire::frame::{self, Flags, Frame, FrameError, Message, OutFrame};
+use crate::wire::lent::Lender;
 
 /// Room for one read of a connection that is busy; a frame larger than this has a buffer of its own.
 pub const READ_SIZE: usize = 64 << 10;
@@ -31,6 +34,10 @@ const GROWTH: usize = 4;
 const COPY_SIZE_MAX: usize = 512;
 /// Room made at once for small pieces, at most.
 const OUTBOX_ROOM_MAX: usize = 64 << 10;
+/// Room that an empty outbox keeps.
+const KEPT_SIZE_MAX: usize = 1 << 10;
+/// Pieces that it keeps room for.
+const KEPT_RUNS_MAX: usize = 16;
 /// Pieces handed to one write.
 const SLICES_MAX: usize = 256;
 
@@ -47,6 +54,11 @@ pub struct FrameReader<R> {
     /// Room for the next read, as long as no large frame is arriving.
     room: usize,
     room_max: usize,
+    lender: Option<Arc<Lender>>,
+    /// Whole frames that share the buffer they were read into.
+    shared: Bytes,
+    /// Nothing of the buffer was handed out since the last read.
+    fresh: bool,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -59,6 +71,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             start: 0,
             room: REST_SIZE,
             room_max: REST_SIZE,
+            lender: None,
+            shared: Bytes::new(),
+            fresh: false,
         }
     }
 
@@ -73,11 +88,49 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.room_max = READ_SIZE;
     }
 
+    /// Frames may share the buffer they were read into, as far as `lender` allows.
+    pub fn lend_by(&mut self, lender: Arc<Lender>) {
+        self.lender = Some(lender);
+    }
+
+    /// Makes the whole frames of a buffer its owners, if at least half of its memory is bodies.
+    fn share(&mut self) {
+        let Some(lender) =
+            self.lender.as_ref().filter(|_| (REST_SIZE..=READ_SIZE).contains(&self.buffer.capacity()))
+        else {
+            return;
+        };
+        let (mut end, mut bodies) = (self.start, 0);
+        // What is wrong is told when it is taken.
+        while let Ok(Some(size)) = self.codec.whole_size(&self.buffer[end..]) {
+            bodies += frame::claimed_tail_size(&self.buffer[end..end + size]);
+            end += size;
+        }
+        if bodies < self.buffer.capacity() / 2 {
+            return;
+        }
+        let mut next = Vec::with_capacity(self.buffer.capacity());
+        next.extend_from_slice(&self.buffer[end..]);
+        match lender.lend(mem::take(&mut self.buffer)) {
+            Ok(lent) => {
+                self.shared = lent.slice(self.start..end);
+                (self.buffer, self.start) = (next, 0);
+            }
+            Err(buffer) => self.buffer = buffer,
+        }
+    }
+
     /// The next frame that is in the buffer already; never waits.
     ///
     /// # Errors
     /// [`CodecError::Frame`]; the stream cannot be read on.
     pub fn next_buffered(&mut self) -> Result<Option<Frame>, CodecError> {
+        if mem::take(&mut self.fresh) {
+            self.share();
+        }
+        if let Some(size) = self.codec.whole_size(&self.shared)? {
+            return Ok(Some(frame::decode_shared(self.shared.split_to(size))?));
+        }
         let kept = &self.buffer[self.start..];
         let Some(size) = self.codec.whole_size(kept)? else { return Ok(None) };
         if size > READ_SIZE && self.buffer.len() == size && self.buffer.capacity() == size {
@@ -115,6 +168,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// # Errors
     /// [`CodecError`]; the stream cannot be read on.
     pub async fn fill(&mut self) -> Result<bool, CodecError> {
+        debug_assert!(self.shared.is_empty(), "it is read on before all whole frames are taken");
         let (read, room) = if self.buffer.capacity() == 0 {
             (poll_fn(|context| self.poll_at_rest(context)).await?, REST_SIZE)
         } else {
@@ -127,6 +181,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             self.room = (self.room * GROWTH).min(self.room_max);
         }
         if read > 0 {
+            self.fresh = true;
             return Ok(true);
         }
         if self.buffer.is_empty() { Ok(false) } else { Err(FrameError::Truncated.into()) }
@@ -191,17 +246,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.codec.incoming_size(&self.buffer[self.start..])
     }
 
-    /// What was read and not handed out.
-    pub fn buffered(&self) -> &[u8] {
-        &self.buffer[self.start..]
-    }
-
     /// Bytes that were read and not handed out.
     pub fn unfinished(&self) -> usize {
-        self.buffer.len() - self.start
+        self.shared.len() + self.buffer.len() - self.start
     }
 
-    /// Bytes allocated for them.
+    /// Bytes allocated for them, without those of a [`Lender`].
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
@@ -212,7 +262,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 #[derive(Debug, Default)]
 pub struct Outbox {
     runs: VecDeque<Bytes>,
+    /// Small pieces behind the runs.
     small: BytesMut,
+    /// So much of them is written.
+    small_written: usize,
+    /// Runs were made of the memory of `small` since all was written.
+    sealed: bool,
     size: usize,
     /// Room for small pieces that the last write needed.
     room: usize,
@@ -299,11 +354,14 @@ impl Outbox {
         }
     }
 
-    /// Moves the run of small pieces behind the others.
+    /// Makes the small pieces a run of its own.
     fn seal(&mut self) {
         if !self.small.is_empty() {
             self.room = self.small.len().min(OUTBOX_ROOM_MAX);
-            self.runs.push_back(self.small.split().freeze());
+            let mut run = self.small.split().freeze();
+            run.advance(mem::take(&mut self.small_written));
+            self.runs.push_back(run);
+            self.sealed = true;
         }
     }
 
@@ -313,14 +371,16 @@ impl Outbox {
     /// # Errors
     /// The stream's.
     pub async fn write_to<W: AsyncWrite + Unpin>(&mut self, stream: &mut W) -> io::Result<()> {
-        self.seal();
         self.flushing = true;
-        while !self.runs.is_empty() {
+        while self.size > 0 {
             let written = poll_fn(|context| {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let count = slices.len().min(self.runs.len());
-                for (slice, run) in slices.iter_mut().zip(&self.runs) {
-                    *slice = IoSlice::new(run);
+                let small = &self.small[self.small_written..];
+                let pieces = self.runs.iter().map(|run| &run[..]).chain((!small.is_empty()).then_some(small));
+                let mut count = 0;
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                    count += 1;
                 }
                 Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count])
             })
@@ -330,8 +390,7 @@ impl Outbox {
             }
             self.advance(written);
         }
-        // Nothing is kept until there is something to write again.
-        (self.runs, self.small) = (VecDeque::new(), BytesMut::new());
+        self.give_back();
         stream.flush().await?;
         self.flushing = false;
         Ok(())
@@ -347,6 +406,22 @@ impl Outbox {
             written -= run.len();
             self.runs.pop_front();
         }
+        self.small_written += written;
+    }
+
+    /// All is written. Until there is something to write again no more memory is kept than a few answers need.
+    fn give_back(&mut self) {
+        if self.runs.capacity() > KEPT_RUNS_MAX {
+            self.runs = VecDeque::new();
+        }
+        if !self.small.is_empty() {
+            self.room = self.small.len().min(OUTBOX_ROOM_MAX);
+        }
+        if self.sealed || self.small.capacity() > KEPT_SIZE_MAX {
+            self.small = BytesMut::new();
+        }
+        self.small.clear();
+        (self.small_written, self.sealed) = (0, false);
     }
 }
 

@@ -18,6 +18,8 @@ pub mod hello;
 pub mod history;
 #[cfg(feature = "client")]
 pub mod io;
+#[cfg(feature = "client")]
+pub mod lent;
 pub mod level;
 pub mod logs;
 pub mod membership;

@@ -3,10 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use openraft::ReadPolicy;
-use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
+use openraft::{RaftMetrics, ReadPolicy, ServerState};
 use queue_protocol::error::{Error, ErrorCode, Retry};
 use queue_protocol::names::NodeId;
 use queue_protocol::wire::bounded::Text;
@@ -18,7 +17,7 @@ use super::clocks::{self, LeaseStamp, Stamper};
 use super::times::{Now, Times};
 use crate::locked::Locked as _;
 use crate::queue::command::Stamps;
-use crate::raft::openraft::types::TypeConfig;
+use crate::raft::openraft::types::{RaftLogId, TypeConfig};
 use crate::raft::{Consensus, Raft};
 
 /// One time of leading.
@@ -74,6 +73,29 @@ impl Inner {
     fn lease_stamp(&mut self, leadership: Leadership) -> Option<LeaseStamp> {
         self.leading.as_ref().filter(|(leading, _)| *leading == leadership)?;
         self.stamper()?.stamp(TypeConfig::now())
+    }
+}
+
+/// What of Raft's metrics says who sits where.
+#[derive(PartialEq)]
+struct Seen {
+    state: ServerState,
+    term: u64,
+    voted_for: u64,
+    leader: Option<u64>,
+    /// The entry of the membership, which has the names and addresses.
+    membership: Option<RaftLogId>,
+}
+
+impl Seen {
+    fn of(metrics: &RaftMetrics<TypeConfig>) -> Self {
+        Self {
+            state: metrics.state,
+            term: metrics.current_term,
+            voted_for: metrics.vote.leader_id.node_id,
+            leader: metrics.current_leader,
+            membership: *metrics.membership_config.log_id(),
+        }
     }
 }
 
@@ -222,34 +244,50 @@ impl Seat {
     /// Follows Raft's metrics until Raft stops.
     pub(crate) async fn run(self: Arc<Self>, raft: Raft) {
         let mut metrics = raft.metrics();
+        let mut seen = None;
         loop {
-            self.observe(&raft, &metrics.borrow_watched());
+            self.observe(&raft, &metrics.borrow_watched(), &mut seen);
             if metrics.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn observe(self: &Arc<Self>, raft: &Raft, metrics: &openraft::RaftMetrics<TypeConfig>) {
-        let term = metrics.current_term;
-        let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.node_id == self.node.0;
+    fn observe(self: &Arc<Self>, raft: &Raft, metrics: &RaftMetrics<TypeConfig>, seen: &mut Option<Seen>) {
+        let now = Seen::of(metrics);
+        let leads = now.state == ServerState::Leader && now.voted_for == self.node.0;
+        // Most changes are of what is acknowledged and applied, several to an entry.
+        if seen.as_ref() != Some(&now) {
+            self.take_seat(raft, metrics, leads.then_some(Leadership { term: now.term }));
+            *seen = Some(now);
+        }
         let mut inner = self.inner();
-        if leads {
-            let leadership = Leadership { term };
+        let acked =
+            if inner.alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
+        if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
+            stamper.acknowledge(acked);
+            self.confirmed.notify_one();
+        }
+    }
+
+    /// Who sits where is not as it was.
+    fn take_seat(
+        self: &Arc<Self>,
+        raft: &Raft,
+        metrics: &RaftMetrics<TypeConfig>,
+        leads: Option<Leadership>,
+    ) {
+        let term = metrics.current_term;
+        let mut inner = self.inner();
+        if let Some(leadership) = leads {
             if inner.leading.as_ref().is_none_or(|(before, _)| *before != leadership) {
                 inner.leading =
                     Some((leadership, Stamper::new(self.heartbeat, self.lease, TypeConfig::now())));
                 TypeConfig::spawn(Arc::clone(self).make_ready(raft.clone(), leadership));
             }
             let voters: Vec<u64> = metrics.membership_config.membership().voter_ids().collect();
-            let alone = voters == [self.node.0];
+            inner.alone = voters == [self.node.0];
             self.times.lead(voters);
-            inner.alone = alone;
-            let acked = if alone { Some(TypeConfig::now()) } else { metrics.last_quorum_acked.map(|at| *at) };
-            if let (Some((_, stamper)), Some(acked)) = (&mut inner.leading, acked) {
-                stamper.acknowledge(acked);
-                self.confirmed.notify_one();
-            }
         } else {
             inner.leading = None;
             self.times.follow();
@@ -271,7 +309,7 @@ impl Seat {
             ServerState::Follower | ServerState::Shutdown => Role::Follower,
         };
         self.view.send_if_modified(|view| {
-            let ready = view.ready.filter(|ready| leads && ready.term == term);
+            let ready = view.ready.filter(|ready| leads == Some(*ready));
             let next = View { role, term, leader, ready };
             let changed = *view != next;
             *view = next;
