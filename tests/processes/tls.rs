@@ -108,6 +108,12 @@ async fn nodes_that_require_tls_serve_those_that_trust_them_and_nobody_in_the_cl
     let plain = ctl(&servers, &[], &["push", "q", "y"]).await.expect(77);
     plain.says("error[tls_required]: this node speaks TLS only: its tls.mode is require").says("--tls-ca");
     ctl(&servers, &[], &["cluster", "status"]).await.expect(77).says("error[tls_required]");
+    let doctor = ctl(&servers, &["--tls-ca", &ca], &["doctor"]).await.expect(0).stdout;
+    assert!(doctor.matches("protocol 1, TLS, ").count() == 3 && !doctor.contains("FAIL"), "{doctor}");
+    let doctor = ctl(&servers, &[], &["doctor"]).await.expect(1).stdout;
+    assert!(doctor.contains("this node speaks TLS only") && doctor.contains("→ add `--tls`"), "{doctor}");
+    let doctor = ctl(&servers, &["--tls-ca", &other.path("ca.crt")], &["doctor"]).await.expect(1).stdout;
+    assert!(doctor.contains("FAIL") && doctor.contains("was not issued by an authority"), "{doctor}");
     let stranger = ctl(&servers, &["--tls-ca", &other.path("ca.crt")], &["push", "q", "y"]).await.expect(77);
     stranger.says("error[tls]: ").says("its certificate was not issued by an authority that is trusted here");
     let port = cluster.address(0).rsplit_once(':').expect("it has a port").1.to_owned();
@@ -143,6 +149,8 @@ async fn a_node_without_tls_says_so_and_nobody_who_wants_tls_goes_on_without_it(
     let (servers, ca) = (cluster.servers(), certificates.path("ca.crt"));
     let ran = ctl(&servers, &["--tls-ca", &ca], &["push", "--create", "q", "x"]).await.expect(77);
     ran.says("error[tls_off]: this node speaks no TLS: its tls.mode is off");
+    let doctor = ctl(&servers, &["--tls-ca", &ca], &["doctor"]).await.expect(1).stdout;
+    assert!(doctor.contains("its tls.mode is off"), "{doctor}");
     ctl(&servers, &["--tls-ca", "/nowhere"], &["queue", "ls"]).await.expect(78).says("/nowhere");
     let queues = ctl(&servers, &[], &["queue", "ls", "--json"]).await.expect(0).stdout;
     assert!(!queues.contains("\"q\""), "{queues}");

@@ -57,7 +57,10 @@ const PARAMETERS: &[(&str, &str)] = &[
     ("limit", "Most messages of the answer, 256 at most [default: 10]"),
     ("queue", "The name of a queue"),
     ("state", "Messages in this state [default: ready]"),
-    ("traceparent", "The trace that the push belongs to: a header of the message"),
+    (
+        "traceparent",
+        "The trace that the push belongs to: a header of the message, which goes without if it can be none",
+    ),
     ("watch", "Tell changes as server-sent events; milliseconds between two looks [default: 1000]"),
 ];
 

@@ -212,7 +212,7 @@ pub(super) const ROUTES: &[Route] = &[
     .asks::<ask::Push>()
     .headers(
         "Queue-Create?:b Queue-Priority?:i(0..31) Queue-Delay-Ms?:i(0..31622400000) Queue-Ttl-Ms?:i(1..31622400000) \
-         Queue-Group?:key Queue-Dedup-Key?:key Queue-Unique?:key Queue-On-Held?:=reject|keep|replace traceparent?:key",
+         Queue-Group?:key Queue-Dedup-Key?:key Queue-Unique?:key Queue-On-Held?:=reject|keep|replace traceparent?:s",
     )
     .takes(Takes::Contents),
     Route::new(

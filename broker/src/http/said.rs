@@ -68,7 +68,8 @@ pub(super) fn create(headers: &HeaderMap) -> Result<bool, Failed> {
     }
 }
 
-/// Headers of the messages: those whose names begin with `Queue-Header-`, and `traceparent`, by the convention of traces.
+/// Headers of the messages: those whose names begin with `Queue-Header-`, and those of a trace by its convention: one that
+/// cannot be a message's header is left out, as whoever reads it begins another trace.
 ///
 /// # Errors
 /// 400
@@ -76,23 +77,32 @@ pub(super) fn own(headers: &HeaderMap) -> Result<Headers, Failed> {
     let bad = |error: String| Failed::bad(format!("{error}; nothing was stored"));
     let mut all = Vec::new();
     for (name, value) in headers {
-        let name = match name.as_str() {
-            traced @ ("traceparent" | "tracestate") => traced,
+        let (name, is_of_trace) = match name.as_str() {
+            traced @ ("traceparent" | "tracestate") => (traced, true),
             other => match other.strip_prefix(OWN) {
-                Some(name) if !name.is_empty() => name,
+                Some(name) if !name.is_empty() => (name, false),
                 _ => continue,
             },
         };
-        let value = std::str::from_utf8(value.as_bytes()).map_err(|error| bad(error.to_string()))?;
-        let pair = (Text::new(name), Text::new(value));
-        let (Ok(name), Ok(value)) = pair else { return Err(bad(format!("header {name} is too long"))) };
-        all.push((name, value));
+        let text = std::str::from_utf8(value.as_bytes()).map_err(|error| error.to_string());
+        let pair = text.and_then(|value| match (Text::new(name), Text::new(value)) {
+            (Ok(name), Ok(text)) if !is_of_trace || !value.is_empty() => Ok((name, text)),
+            _ => Err(format!("header {name} is too long")),
+        });
+        match pair {
+            Ok(pair) => all.push(pair),
+            Err(_) if is_of_trace => {}
+            Err(error) => return Err(bad(error)),
+        }
     }
     Bounded::new(all).map_err(|error| bad(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+    use queue_protocol::limits::HEADERS_SIZE_MAX;
+
     use super::*;
 
     fn of(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -123,6 +133,20 @@ mod tests {
         let own = own(&headers).expect("they are few");
         let names: Vec<&str> = own.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["content-type", "traceparent"]);
+    }
+
+    #[test]
+    fn a_trace_that_is_none_is_left_out_and_the_message_is_stored() {
+        let long = "x".repeat(HEADERS_SIZE_MAX + 1);
+        let bytes = |value: &[u8]| HeaderValue::from_bytes(value).expect("a header's value");
+        for value in [bytes(b""), bytes(b"\xff"), bytes(long.as_bytes())] {
+            let mut headers = of(&[("queue-header-kind", "png")]);
+            headers.append("traceparent", value);
+            let own = own(&headers).expect("it is taken");
+            let names: Vec<&str> = own.iter().map(|(name, _)| &**name).collect();
+            assert_eq!(names, ["kind"]);
+        }
+        assert!(own(&of(&[("queue-header-kind", &long)])).is_err());
     }
 
     #[test]

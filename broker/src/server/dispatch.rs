@@ -220,8 +220,9 @@ impl Dispatch {
         contents: Vec<Bytes>,
         reply: ReplyTo,
     ) {
+        let arrived = reply.came();
         let done = Box::new(move |result| reply.finish(Finished::of(result)));
-        self.consensus.propose(Proposal { arrived: Instant::now(), command, table, contents, done });
+        self.consensus.propose(Proposal { arrived, command, table, contents, done });
     }
 
     fn lease(

@@ -6,6 +6,7 @@ use queue_protocol::error::{Applied, Error, ErrorCode, Retry};
 use queue_protocol::wire::bounded::Text;
 use queue_protocol::wire::response::{Age, Answer, At};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::budget::Charge;
 use super::order::Order;
@@ -127,6 +128,11 @@ impl ReplyTo {
     pub(super) fn asked(mut self, asked: Asked) -> Self {
         self.asked = Some(asked);
         self
+    }
+
+    /// When the request came: the clock is read once for it.
+    pub(super) fn came(&self) -> Instant {
+        self.asked.as_ref().and_then(|asked| asked.at).unwrap_or_else(Instant::now)
     }
 
     /// The memory of the request is charged until there is an outcome.

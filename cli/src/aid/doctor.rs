@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use queue_protocol::client::{Connection, Dial, TcpDial};
+use queue_protocol::client::{Connection, Dial, PLAIN_CHANNEL};
+use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::limits::CLOCK_OFF_MS_MAX;
 use queue_protocol::names::SessionId;
 use queue_protocol::wire::credentials::Credentials;
@@ -81,7 +82,9 @@ pub(crate) async fn report(shell: &Shell) -> Value {
 
 async fn find(shell: &Shell) -> Vec<Finding> {
     let mut findings = vec![config(shell), limits()];
-    let servers = join_all(shell.reach.servers.iter().map(|server| look(server))).await;
+    // As every command reaches them: over TLS and logged in, where that is asked for.
+    let dial = shell.reach.secure.dial();
+    let servers = join_all(shell.reach.servers.iter().map(|server| look(&*dial, server))).await;
     let accepted: Vec<&Greeted> = servers.iter().filter_map(|(_, greeted)| greeted.as_ref()).collect();
     let clocks = clocks(&accepted);
     findings.extend(servers.into_iter().map(|(finding, _)| finding));
@@ -129,13 +132,15 @@ fn limits() -> Finding {
 /// A node that accepted, and when.
 struct Greeted {
     accepted: Accepted,
+    /// Over TLS.
+    is_secured: bool,
     /// This machine's clock in the middle of the way there and back.
     here_ms: u64,
     took: Duration,
 }
 
 /// One server: its name, its addresses, whether something listens there and speaks the protocol.
-async fn look(server: &str) -> (Finding, Option<Greeted>) {
+async fn look(dial: &dyn Dial, server: &str) -> (Finding, Option<Greeted>) {
     let addresses: Vec<SocketAddr> = match timeout(NODE_TIMEOUT, tokio::net::lookup_host(server)).await {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(_)) | Err(_) => Vec::new(),
@@ -146,19 +151,15 @@ async fn look(server: &str) -> (Finding, Option<Greeted>) {
     }
     let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
     let shown = shown.join(", ");
-    match timeout(NODE_TIMEOUT, greet(server)).await {
+    match timeout(NODE_TIMEOUT, greet(dial, server)).await {
         Ok(Ok(greeted)) => {
             let Accepted { name, version, .. } = &greeted.accepted;
+            let over = if greeted.is_secured { ", TLS" } else { "" };
             let took = render::took(greeted.took);
-            (ok(server, format!("{name} at {shown}, protocol {version}, {took}")), Some(greeted))
+            (ok(server, format!("{name} at {shown}, protocol {version}{over}, {took}")), Some(greeted))
         }
-        Ok(Err(why)) => {
-            let todo = if why.contains("refused") {
-                "is `queued` running there, and is the port right?"
-            } else {
-                "check the version and the port: something else may listen there"
-            };
-            (bad(Level::Fail, server, format!("{shown}: {why}"), todo), None)
+        Ok(Err(Ungreeted { what, todo })) => {
+            (bad(Level::Fail, server, format!("{shown}: {what}"), todo), None)
         }
         Err(_) => {
             let what = format!("{shown}: no answer within {}", humantime::format_duration(NODE_TIMEOUT));
@@ -167,19 +168,67 @@ async fn look(server: &str) -> (Finding, Option<Greeted>) {
     }
 }
 
-async fn greet(server: &str) -> Result<Greeted, String> {
-    let stream = TcpDial { timeout: NODE_TIMEOUT }.dial(server).await.map_err(|error| error.to_string())?;
+/// Why a node did not accept, and what to do.
+struct Ungreeted {
+    what: String,
+    todo: &'static str,
+}
+
+impl Ungreeted {
+    fn refused(error: &Error) -> Self {
+        let todo = match error.code {
+            ErrorCode::TlsRequired => {
+                "add `--tls`, `--tls-ca` or `--tls-pin`, or choose a context that has them"
+            }
+            ErrorCode::TlsOff => "that node speaks no TLS: set `tls.mode` on it, or ask without --tls",
+            ErrorCode::AuthRequired => "add `--token-file`, or choose a context that logs in",
+            ErrorCode::AuthFailed | ErrorCode::KeyEnded => "`queuectl key add` makes another key",
+            _ => "check the version and the port: something else may listen there",
+        };
+        Self { what: error.message.to_string(), todo }
+    }
+}
+
+impl From<std::io::Error> for Ungreeted {
+    fn from(error: std::io::Error) -> Self {
+        #[cfg(feature = "tls")]
+        {
+            use queue_protocol::client::tls::{PlainRefusal, Untrusted};
+            if let Some(refusal) = PlainRefusal::of(&error) {
+                return Self::refused(refusal);
+            }
+            if let Some(why) = Untrusted::of(&error) {
+                let todo = "`queuectl context` says which authority is trusted: is it that of this cluster?";
+                return Self { what: why.to_string(), todo };
+            }
+        }
+        let todo = match error.kind() {
+            std::io::ErrorKind::ConnectionRefused => "is `queued` running there, and is the port right?",
+            _ => "check the version and the port: something else may listen there",
+        };
+        Self { what: error.to_string(), todo }
+    }
+}
+
+async fn greet(dial: &dyn Dial, server: &str) -> Result<Greeted, Ungreeted> {
+    let unusable = |what| Ungreeted { what, todo: "repair the file of the token, or name another" };
+    let token = dial.token().map_err(unusable)?;
+    let stream = dial.dial(server).await?;
+    let is_secured = stream.end_point() != PLAIN_CHANNEL;
     let role = HelloRole::Client { session: SessionId(u128::from_le_bytes(random())) };
-    let hello = Hello::new(None, role, 0, random()).with(&Credentials::of(CLIENT_NAME));
+    let said = token.iter().fold(Credentials::of(CLIENT_NAME), |said, token| said.with(token.id));
+    let hello = Hello::new(None, role, 0, random()).with(&said);
     let began = Instant::now();
-    let connection = Connection::open(stream, hello).await.map_err(|error| match error {
-        HandshakeError::Refused(error) => error.message.to_string(),
-        other => other.to_string(),
-    })?;
+    let connection =
+        Connection::open_as(stream, hello, token.as_ref()).await.map_err(|error| match error {
+            HandshakeError::Refused(error) | HandshakeError::Rejected(error) => Ungreeted::refused(&error),
+            HandshakeError::Io(error) => error.into(),
+            other => std::io::Error::other(other.to_string()).into(),
+        })?;
     let took = began.elapsed();
     let half = u64::try_from(took.as_millis() / 2).unwrap_or(0);
     let here_ms = clock::unix_ms_in(Duration::ZERO).saturating_sub(half);
-    Ok(Greeted { accepted: connection.accepted().clone(), here_ms, took })
+    Ok(Greeted { accepted: connection.accepted().clone(), is_secured, here_ms, took })
 }
 
 /// How far this machine's clock is from those of the nodes.

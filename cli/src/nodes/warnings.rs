@@ -43,6 +43,14 @@ impl Nodes {
         self.answers().filter_map(few).chain(tls).chain(self.old_secrets()).collect()
     }
 
+    /// All that is not as it should be, a line each, the worst first: voters that do not count, what nodes have too little of,
+    /// clocks, a rotation that is under way, and log lines that are others than the settings say.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let (troubles, logs) = (self.judge().troubles(), self.log_choices());
+        let all = troubles.into_iter().chain(self.warnings()).chain(self.clocks());
+        all.chain(self.rotation()).chain(logs).collect()
+    }
+
     /// What the node that leads says of the secret.
     pub(crate) fn leaders_secret(&self) -> Option<&SecretView> {
         let leader = self.judge().leader?.node;
@@ -102,5 +110,29 @@ impl Nodes {
             Some(format!("{}: {}", &*status.name, render::clock_off(status.clock_off_ms)?))
         });
         off.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use queue_protocol::wire::logs::{LogLevel, LogView};
+
+    use crate::nodes::tests::one_down;
+
+    #[test]
+    fn an_alarm_is_a_line_and_what_is_chosen_for_a_while_stands_last() {
+        let mut nodes = one_down();
+        let chosen = LogView { level: LogLevel::Debug, settings: LogLevel::Info, left_ms: Some(65_000) };
+        for node in &mut nodes.0 {
+            let Ok((status, _)) = &mut node.status else { continue };
+            if &*status.name == "n2" {
+                (status.log, status.connections_max) = (chosen, 7);
+                status.connections_asked = 4_096;
+            }
+        }
+        let alarms = nodes.alarms();
+        assert_eq!(alarms[0], "n3 does not count: the leader has not heard it yet");
+        assert!(alarms[1].starts_with("n2 takes 7 clients, not 4096"), "{alarms:?}");
+        assert_eq!(alarms[2..], ["n2 logs debug for another 1m 5s, then info"]);
     }
 }

@@ -305,8 +305,17 @@ fn header(model: &Model) -> String {
     }
 }
 
+/// Lines of what an operator should look after.
+const ALARMS_MAX: usize = 4;
+
+/// The nodes, and under them what is not as it should be.
 fn nodes(model: &Model, width: Option<usize>) -> String {
-    model.nodes.as_ref().map_or_else(String::new, |nodes| nodes.table(width))
+    let Some(nodes) = &model.nodes else { return String::new() };
+    let alarms = nodes.alarms();
+    let hidden = alarms.len().saturating_sub(ALARMS_MAX);
+    let shown = alarms.iter().take(ALARMS_MAX).map(|alarm| format!("! {alarm}\n"));
+    let more = (hidden > 0).then(|| format!("! and {hidden} more: queuectl cluster status\n"));
+    shown.chain(more).fold(nodes.table(width), |text, line| text + &line)
 }
 
 fn sort_name(sort: TopSort) -> &'static str {
@@ -385,7 +394,9 @@ mod tests {
         }
         let lines = drawn(&screen().frame(&model, (80, 24), Duration::from_secs(1)));
         let text = lines.join("\n");
-        for word in ["UNREACHABLE", "peak", "READY", "IN/s", "OUT/s", "more, ↓", "q quit"] {
+        for word in
+            ["UNREACHABLE", "! n3 does not count", "peak", "READY", "IN/s", "OUT/s", "more, ↓", "q quit"]
+        {
             assert!(text.contains(word), "{word} is not in\n{text}");
         }
         assert!(text.contains("a-queue-with-a-name-49"), "most ready first\n{text}");
