@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use benches::deep::Pushers;
-use benches::figures::{ROWS, Row, median, report, verdict};
+use benches::figures::{Pair, ROWS, Row, median, report, verdict};
 use benches::machine::cpu;
 use benches::many;
 use benches::roofline::load::{self, Measured};
@@ -155,24 +155,22 @@ fn inside(nodes: usize, settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures a row and its roofline in turn; adds what the nodes have resident to `loaded`.
-fn pairs(
-    row: &Row,
-    settings: &Settings,
-    dir: &Path,
-    loaded: &mut Vec<u64>,
-) -> anyhow::Result<Vec<(Measured, Option<Measured>)>> {
+/// Measures a row, with its roofline before, between and after; adds what the nodes have resident to `loaded`.
+fn pairs(row: &Row, settings: &Settings, dir: &Path, loaded: &mut Vec<u64>) -> anyhow::Result<Vec<Pair>> {
     let mut pairs = Vec::new();
     if row.fills {
         let words: Vec<&str> =
             row.bench.iter().chain(&["--warmup", "0s", "--duration", FILL]).copied().collect();
         run_bench(&words)?;
     }
+    let seconds = Duration::from_secs(settings.seconds);
+    let roofline = || row.roofline.map(|workload| load::measure(dir, workload, seconds)).transpose();
+    let mut before = roofline()?;
     for _ in 0..settings.pairs {
         let (ours, resident) = bench(row, settings.seconds)?;
-        let seconds = Duration::from_secs(settings.seconds);
-        let roof = row.roofline.map(|workload| load::measure(dir, workload, seconds));
-        pairs.push((ours, roof.transpose()?));
+        let after = roofline()?;
+        pairs.push(Pair { ours, roofs: before.zip(after).map(<[Measured; 2]>::from) });
+        before = after;
         loaded.extend(resident);
     }
     Ok(pairs)

@@ -13,8 +13,6 @@ pub struct Row {
     pub bench: &'static [&'static str],
     /// The same for the roofline; `None` if it has none.
     pub roofline: Option<Workload>,
-    /// Processor seconds of a million messages of that roofline on a quiet machine of two cores.
-    pub quiet_cpu: Option<f64>,
     /// Nodes of the cluster.
     pub nodes: usize,
     /// What the log keeps is filled with the same before.
@@ -40,6 +38,10 @@ pub struct Goal {
     pub cpu: Option<f64>,
 }
 
+/// Two runs of the roofline around a measurement are at most this far apart, of the faster one; else the pair does not
+/// count.
+pub const APART_MAX: f64 = 0.2;
+
 const NONE: Goal = Goal { rate: None, ratio: None, p50_us: None, p99_us: None, cpu: None };
 
 const fn load(connections: usize, in_flight: usize, size: usize, batch: usize) -> Option<Workload> {
@@ -52,7 +54,6 @@ pub const ROWS: &[Row] = &[
         name: "push 1 KiB, 1 in flight",
         bench: &["push", "--in-flight", "1"],
         roofline: load(1, 1, 1024, 1),
-        quiet_cpu: Some(84.0),
         nodes: 3,
         fills: false,
         least: Goal { rate: Some(2_000.0), ratio: Some(0.45), p99_us: Some(1_500.0), ..NONE },
@@ -62,7 +63,6 @@ pub const ROWS: &[Row] = &[
         name: "push 1 KiB, 64 in flight, 8 connections",
         bench: &["push", "--clients", "8", "--in-flight", "8"],
         roofline: load(8, 64, 1024, 1),
-        quiet_cpu: Some(5.7),
         nodes: 3,
         fills: false,
         least: Goal {
@@ -78,7 +78,6 @@ pub const ROWS: &[Row] = &[
         name: "push 1 KiB, 1,000 in flight, 1 connection",
         bench: &["push", "--in-flight", "1000"],
         roofline: load(1, 1_000, 1024, 1),
-        quiet_cpu: Some(1.8),
         nodes: 3,
         fills: true,
         least: Goal { rate: Some(120_000.0), ratio: Some(0.27), cpu: Some(9.0), ..NONE },
@@ -88,7 +87,6 @@ pub const ROWS: &[Row] = &[
         name: "push 1 KiB, batches of 100, 8 in flight",
         bench: &["push", "--in-flight", "8", "--batch", "100"],
         roofline: load(1, 8, 1024, 100),
-        quiet_cpu: None,
         nodes: 3,
         fills: true,
         least: Goal { ratio: Some(0.60), ..NONE },
@@ -98,7 +96,6 @@ pub const ROWS: &[Row] = &[
         name: "push 16 B, 1,000 in flight, 1 connection",
         bench: &["push", "--in-flight", "1000", "--size", "16"],
         roofline: load(1, 1_000, 16, 1),
-        quiet_cpu: None,
         nodes: 3,
         fills: false,
         least: Goal { rate: Some(250_000.0), ..NONE },
@@ -108,7 +105,6 @@ pub const ROWS: &[Row] = &[
         name: "push 16 KiB, 64 in flight, 8 connections",
         bench: &["push", "--clients", "8", "--in-flight", "8", "--size", "16KiB"],
         roofline: load(8, 64, 16 << 10, 1),
-        quiet_cpu: None,
         nodes: 3,
         fills: true,
         least: Goal { rate: Some(12_000.0), ratio: Some(0.45), ..NONE },
@@ -118,7 +114,6 @@ pub const ROWS: &[Row] = &[
         name: "lease 100 + ack 100, 1 KiB",
         bench: &["pop", "--batch", "100", "--in-flight", "8"],
         roofline: None,
-        quiet_cpu: None,
         nodes: 3,
         fills: false,
         least: Goal { rate: Some(120_000.0), ..NONE },
@@ -128,7 +123,6 @@ pub const ROWS: &[Row] = &[
         name: "push to a waiting consumer, 1 in flight",
         bench: &["roundtrip", "--in-flight", "1"],
         roofline: None,
-        quiet_cpu: None,
         nodes: 3,
         fills: false,
         least: Goal { p50_us: Some(600.0), ..NONE },
@@ -138,7 +132,6 @@ pub const ROWS: &[Row] = &[
         name: "one node: push 1 KiB, 64 in flight",
         bench: &["push", "--clients", "8", "--in-flight", "8"],
         roofline: None,
-        quiet_cpu: None,
         nodes: 1,
         fills: false,
         least: Goal { rate: Some(90_000.0), ..NONE },
@@ -169,6 +162,29 @@ impl Goal {
     }
 }
 
+/// One measurement of a row, with the roofline just before it and just after it, if the row has one.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    /// The cluster.
+    pub ours: Measured,
+    /// The roofline's two runs.
+    pub roofs: Option<[Measured; 2]>,
+}
+
+impl Pair {
+    /// Whether the machine was as fast after the measurement as before it: else a ratio says nothing.
+    pub fn is_valid(&self) -> bool {
+        self.roofs.is_none_or(|[before, after]| {
+            before.rate.min(after.rate) >= (1.0 - APART_MAX) * before.rate.max(after.rate)
+        })
+    }
+
+    /// Of the roofline's mean rate.
+    pub fn ratio(&self) -> Option<f64> {
+        self.roofs.map(|[before, after]| 2.0 * self.ours.rate / (before.rate + after.rate))
+    }
+}
+
 /// How a row came out.
 pub fn verdict(least: bool, aim: bool) -> &'static str {
     match (least, aim) {
@@ -185,43 +201,43 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// The pairs of one row, ours first, as text: the middle of them, each pair, and what is promised.
-pub fn report(row: &Row, pairs: &[(Measured, Option<Measured>)]) -> String {
+/// The pairs of one row as text: the middle of those that count, each pair, and what is promised.
+pub fn report(row: &Row, pairs: &[Pair]) -> String {
+    let valid: Vec<&Pair> = pairs.iter().filter(|pair| pair.is_valid()).collect();
     let middle =
-        |pick: fn(&Measured) -> f64| median(&pairs.iter().map(|(ours, _)| pick(ours)).collect::<Vec<_>>());
+        |pick: fn(&Measured) -> f64| median(&valid.iter().map(|pair| pick(&pair.ours)).collect::<Vec<_>>());
     let ours = Measured {
         rate: middle(|m| m.rate),
         p50_us: middle(|m| m.p50_us),
         p99_us: middle(|m| m.p99_us),
         cpu: middle(|m| m.cpu),
     };
-    let ratios: Vec<f64> =
-        pairs.iter().filter_map(|(ours, roof)| roof.map(|roof| ours.rate / roof.rate)).collect();
+    let ratios: Vec<f64> = valid.iter().filter_map(|pair| pair.ratio()).collect();
     let ratio = (!ratios.is_empty()).then(|| median(&ratios));
-    let verdict = verdict(row.least.is_reached(&ours, ratio), row.aim.is_reached(&ours, ratio));
+    let verdict = match valid.len() {
+        0 => "INVALID",
+        _ => verdict(row.least.is_reached(&ours, ratio), row.aim.is_reached(&ours, ratio)),
+    };
     let shown_ratio = ratio.map(|ratio| format!(" = {ratio:.2} of the roofline")).unwrap_or_default();
     let mut text = format!("{verdict:<8} {}\n", row.name);
     let mut line = |name: &str, what: &str| {
         let _ = writeln!(text, "  {name:<9} {what}");
     };
-    line("measured", &format!("{}{shown_ratio}", shown(&ours)));
+    match valid.len() {
+        0 => line("measured", "nothing: the roofline was not the same before and after"),
+        _ => line("measured", &format!("{}{shown_ratio}", shown(&ours))),
+    }
     line("at least", &row.least.text());
     line("aim", &row.aim.text());
-    for (number, (ours, roof)) in pairs.iter().enumerate() {
-        let roof_text = roof.map(|roof| format!("  |  roofline {}", shown(&roof))).unwrap_or_default();
-        line(&format!("pair {}", number + 1), &format!("{}{roof_text}", shown(ours)));
-    }
-    if let Some(quiet) = row.quiet_cpu {
-        let cpu = median(&pairs.iter().filter_map(|(_, roof)| roof.map(|roof| roof.cpu)).collect::<Vec<_>>());
-        let off = cpu / quiet - 1.0;
-        let valid = if off.abs() <= 0.2 { "valid" } else { "NOT VALID (more than 20 % off)" };
-        line(
-            "roofline",
-            &format!(
-                "{cpu:.1} CPU s a million, {quiet:.1} on a quiet machine: {:+.0} %, {valid}",
-                off * 100.0
-            ),
-        );
+    for (number, pair) in pairs.iter().enumerate() {
+        let mut what = shown(&pair.ours);
+        if let Some([before, after]) = pair.roofs {
+            let _ = write!(what, "  |  roofline {}, then {}", shown(&before), shown(&after));
+        }
+        if !pair.is_valid() {
+            let _ = write!(what, "  |  NOT VALID: more than {:.0} % apart", APART_MAX * 100.0);
+        }
+        line(&format!("pair {}", number + 1), &what);
     }
     text
 }
@@ -246,4 +262,34 @@ fn thousands(value: f64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(ours: f64, roofs: [f64; 2]) -> Pair {
+        let of = |rate| Measured { rate, ..Measured::default() };
+        Pair { ours: of(ours), roofs: Some(roofs.map(of)) }
+    }
+
+    #[test]
+    fn a_pair_whose_rooflines_are_apart_does_not_count() {
+        let row = Row {
+            name: "row",
+            bench: &[],
+            roofline: load(1, 1, 1, 1),
+            nodes: 3,
+            fills: false,
+            least: Goal { ratio: Some(0.5), ..NONE },
+            aim: Goal { ratio: Some(0.8), ..NONE },
+        };
+        let (good, low, high) =
+            (pair(60.0, [110.0, 90.0]), pair(90.0, [100.0, 79.0]), pair(90.0, [79.0, 100.0]));
+        assert!(good.is_valid() && !low.is_valid() && !high.is_valid());
+        assert!(report(&row, &[low, high]).starts_with("INVALID"));
+        let text = report(&row, &[low, good, high]);
+        assert!(text.starts_with("reached  row\n  measured  60/s"), "{text}");
+        assert!(text.contains("= 0.60 of the roofline") && text.matches("NOT VALID").count() == 2, "{text}");
+    }
 }

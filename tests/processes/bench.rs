@@ -15,10 +15,13 @@ async fn queues(cluster: &Cluster) -> Vec<String> {
 async fn a_bench_counts_what_was_done_and_leaves_nothing() {
     let cluster = Cluster::start().await;
     let common = ["--warmup", "100ms", "--clients", "2", "--in-flight", "8", "--verify", "--count", "700"];
-    for kind in ["push", "pop", "roundtrip"] {
+    for kind in ["push", "pop", "roundtrip", "roundtrip --worker"] {
         let pushed_before =
             cluster.ctl(&["stats", "--json"]).await.json()["pushed_total"].as_u64().expect("a count");
-        let words = [&["bench", kind, "--json", "--size", "100B", "--batch", "3"][..], &common].concat();
+        let words: Vec<&str> = kind.split(' ').collect();
+        let kind = words[0];
+        let words =
+            [&["bench"], &words[..], &["--json", "--size", "100B", "--batch", "3"][..], &common].concat();
         let result = cluster.ctl(&words).await.expect(0).json();
         assert_eq!((&result["schema"], &result["kind"]), (&"bench/v1".into(), &kind.into()));
         assert_eq!(result["messages"], 700, "{result}");

@@ -24,12 +24,16 @@ pub(crate) enum BenchKind {
 pub(crate) struct BenchArgs {
     /// What is measured
     pub(crate) kind: BenchKind,
-    /// Clients, each with a connection and a session of its own
+    /// Clients, each with a connection and a session of its own; in a roundtrip this many push and this many take
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) clients: u16,
-    /// Requests on their way for each client; for a roundtrip messages
+    /// Requests on their way for each client; in a roundtrip messages, and slots of the client that takes them
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) in_flight: u16,
+    /// Take with one worker a client, which leases for all its free slots and acks what has gathered; else each slot
+    /// leases and acks one request after the other
+    #[arg(long)]
+    pub(crate) worker: bool,
     /// Size of a body
     #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = body_size)]
     pub(crate) size: usize,

@@ -25,8 +25,6 @@ use crate::grammar::{BENCH_SIZE_MIN, BenchArgs, BenchKind};
 
 /// Contents of one answer.
 const ANSWER_SIZE_MAX: u32 = 8 << 20;
-/// How long a consumer's request waits.
-const WAIT_MS: u32 = 1_000;
 
 /// What all lanes share.
 pub(super) struct Load {
@@ -48,7 +46,7 @@ pub(super) struct Load {
     due: Semaphore,
     pub(super) stop: CancellationToken,
     /// Messages of a roundtrip that may be on their way.
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
     /// Whether to keep what was taken out.
     verify: bool,
     /// Of all lanes: one each would not stay in the processor's cache.
@@ -69,7 +67,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn record(&mut self, load: &Load, due: Instant, count: u64) {
+    pub(super) fn record(&mut self, load: &Load, due: Instant, count: u64) {
         if due >= load.measure_from {
             let micros = u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX);
             load.latency().saturating_record_n(micros.max(1), count);
@@ -223,7 +221,7 @@ impl Load {
     }
 
     /// Leases and acks up to `batch`; what the bodies say of themselves. Nothing if there is nothing.
-    async fn take(
+    pub(super) async fn take(
         &self,
         client: &Client,
         batch: u16,
@@ -254,7 +252,7 @@ impl Load {
         }
     }
 
-    fn keep(&self, seen: &mut Lane, taken: Vec<Mark>) {
+    pub(super) fn keep(&self, seen: &mut Lane, taken: Vec<Mark>) {
         if self.verify {
             seen.marks.extend(taken);
         }
@@ -329,27 +327,6 @@ impl Load {
         }
         seen
     }
-
-    /// Has a request parked until `end`; the time from when each was due to its delivery.
-    pub(super) async fn consume_lane(&self, client: Client, end: &CancellationToken) -> Lane {
-        let mut seen = Lane::default();
-        while !end.is_cancelled() {
-            let record = |marks: &[Mark]| {
-                self.permits.add_permits(marks.len());
-                for mark in marks {
-                    seen.record(self, self.begin + Duration::from_nanos(mark.due_ns), 1);
-                }
-            };
-            match self.take(&client, self.batch, WAIT_MS, record).await {
-                Ok(taken) => self.keep(&mut seen, taken),
-                Err(error) => {
-                    seen.error = Some(error);
-                    break;
-                }
-            }
-        }
-        seen
-    }
 }
 
 /// What a body says of itself.
@@ -357,12 +334,17 @@ impl Load {
 pub(super) struct Mark {
     pub(super) lane: u32,
     pub(super) number: u64,
-    due_ns: u64,
+    pub(super) due_ns: u64,
 }
 
 impl Mark {
+    /// Of a content without headers.
     fn of(content: &Bytes) -> Option<Self> {
-        let (lane, rest) = content.get(1..)?.split_first_chunk()?;
+        Self::of_body(content.get(1..)?)
+    }
+
+    pub(super) fn of_body(body: &[u8]) -> Option<Self> {
+        let (lane, rest) = body.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
         let (due, _) = rest.split_first_chunk()?;
         let (lane, number) = (u32::from_le_bytes(*lane), u64::from_le_bytes(*number));

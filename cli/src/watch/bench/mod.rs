@@ -1,5 +1,6 @@
 //! `bench`: load on the cluster, measured from outside. Makes a queue of its own and removes it, however it ends.
 
+mod consume;
 mod load;
 mod report;
 mod usage;
@@ -34,13 +35,16 @@ const COUNT_DEFAULT: u64 = 100_000;
 const REDRAW: Duration = Duration::from_millis(250);
 /// Messages of a roundtrip that were confirmed are delivered within this time, or lost.
 const DELIVERY_MAX: Duration = Duration::from_secs(10);
-/// Waiting consumers of each client in a roundtrip: while one acks the other is parked.
-const CONSUMERS: usize = 2;
+/// Slots that take of a client in a roundtrip, at least: while one acks the other waits.
+const SLOTS_MIN: u16 = 2;
 
 /// Runs the command.
 pub(crate) async fn run(shell: &mut Shell, args: BenchArgs) -> Done {
     if args.kind == BenchKind::Pop && args.duration.is_some() {
         return Err(Failure::usage("a pop needs --count: so many messages are pushed first").into());
+    }
+    if args.worker && args.kind != BenchKind::Roundtrip {
+        return Err(Failure::usage("only a roundtrip has consumers that --worker could be").into());
     }
     let base = args.compare.as_deref().map(report::load).transpose()?;
     let nodes = nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?;
@@ -125,7 +129,15 @@ async fn measure(
     // The pacer ends when this is dropped.
     let _pacer = args.rate.map(|rate| pace(&load, rate));
     let end = CancellationToken::new();
-    let (lanes, consumers) = start(args, &load, &clients, &end);
+    // Who pushes a message and who works on it are two programs in life.
+    let takers: Vec<Client> = match args.kind {
+        BenchKind::Roundtrip => {
+            clients.iter().map(|_| connect_silently(&shell.reach, shell.timeout())).collect()
+        }
+        BenchKind::Push | BenchKind::Pop => Vec::new(),
+    };
+    let consumers = consume(args, &load, &takers, &end);
+    let lanes = start(args, &load, &clients);
 
     if args.kind != BenchKind::Pop {
         unless_stopped(shell, sleep_until(load.measure_from)).await?;
@@ -153,7 +165,7 @@ async fn measure(
     } else {
         None
     };
-    join_all(clients.iter().map(Client::close_session)).await;
+    join_all(clients.iter().chain(&takers).map(Client::close_session)).await;
     Ok(Measured {
         config: report::Config::of(args, addresses.len(), load.size),
         messages: lanes.iter().map(|lane| lane.messages).sum(),
@@ -187,9 +199,9 @@ async fn verify(load: &Load, client: &Client, confirmed: &[u64], lanes: &[Lane])
 
 type Lanes = Vec<JoinHandle<Lane>>;
 
-/// Starts the lanes, and the consumers of a roundtrip.
-fn start(args: &BenchArgs, load: &Arc<Load>, clients: &[Client], end: &CancellationToken) -> (Lanes, Lanes) {
-    let (mut lanes, mut consumers) = (Lanes::new(), Lanes::new());
+/// Starts the lanes.
+fn start(args: &BenchArgs, load: &Arc<Load>, clients: &[Client]) -> Lanes {
+    let mut lanes = Lanes::new();
     for client in clients {
         for _ in 0..args.in_flight {
             let lane = u32::try_from(lanes.len()).expect("a million at most");
@@ -200,13 +212,26 @@ fn start(args: &BenchArgs, load: &Arc<Load>, clients: &[Client], end: &Cancellat
                 BenchKind::Roundtrip => tokio::spawn(async move { load.produce_lane(client, lane).await }),
             });
         }
-        let waiting = if args.kind == BenchKind::Roundtrip { CONSUMERS } else { 0 };
-        for _ in 0..waiting {
+    }
+    lanes
+}
+
+/// Starts the consumers of a roundtrip: as many slots as may be on their way.
+fn consume(args: &BenchArgs, load: &Arc<Load>, takers: &[Client], end: &CancellationToken) -> Lanes {
+    let mut consumers = Lanes::new();
+    let slots = args.in_flight.max(SLOTS_MIN);
+    for client in takers {
+        if args.worker {
+            let worker = Arc::clone(load).worker_lane(client.clone(), slots, end.clone());
+            consumers.push(tokio::spawn(worker));
+            continue;
+        }
+        for _ in 0..slots {
             let (load, client, end) = (Arc::clone(load), client.clone(), end.clone());
             consumers.push(tokio::spawn(async move { load.consume_lane(client, &end).await }));
         }
     }
-    (lanes, consumers)
+    consumers
 }
 
 /// Waits for the lanes, or stops them when their time is over or somebody wants it, which is told; draws how far they are.

@@ -30,6 +30,7 @@ pub(super) struct Config {
     kind: &'static str,
     clients: u16,
     in_flight: u16,
+    worker: bool,
     size: usize,
     batch: u16,
     rate: Option<u32>,
@@ -38,8 +39,9 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn of(args: &BenchArgs, nodes: usize, size: usize) -> Self {
-        let (clients, in_flight) = (args.clients, args.in_flight);
-        Self { kind: kind(args.kind), clients, in_flight, size, batch: args.batch, rate: args.rate, nodes }
+        let (clients, in_flight, worker) = (args.clients, args.in_flight, args.worker);
+        let (batch, rate) = (args.batch, args.rate);
+        Self { kind: kind(args.kind), clients, in_flight, worker, size, batch, rate, nodes }
     }
 }
 
@@ -132,7 +134,8 @@ impl Result {
             "schema": "bench/v1",
             "kind": config.kind,
             "complete": self.stopped.is_none(),
-            "config": {"clients": config.clients, "in_flight": config.in_flight, "size_bytes": config.size,
+            "config": {"clients": config.clients, "in_flight": config.in_flight,
+                "worker": config.worker, "size_bytes": config.size,
                 "batch": config.batch, "rate": config.rate},
             "server": {"version": env!("CARGO_PKG_VERSION"), "nodes": config.nodes},
             "messages": self.messages,
