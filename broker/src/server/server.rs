@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::budget::Budget;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::greetings::Greetings;
+use super::guesses::Guesses;
 use super::order::Orders;
 use super::places::{Kept, Places};
 use super::presence::Presence;
@@ -49,6 +50,7 @@ pub(crate) struct Server {
     pub(super) consensus: Arc<Consensus>,
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) greetings: Arc<Greetings>,
+    pub(super) guesses: Guesses,
     pub(super) clients: Arc<Kept>,
     pub(super) peers: Arc<Kept>,
     pub(super) next_id: AtomicU64,
@@ -82,6 +84,7 @@ impl Server {
             consensus,
             dispatch,
             greetings: Greetings::new(places.greetings),
+            guesses: Guesses::default(),
             clients: Kept::new(places.clients),
             peers: Kept::new(places.peers),
             next_id: AtomicU64::new(1),
