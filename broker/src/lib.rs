@@ -11,8 +11,8 @@
 //! [`raft::cluster`] what the members agree on about themselves.
 //!
 //! [`queue`] has rooms for what a message is (`messages`), where messages wait (`waiting`), who holds them (`leased`),
-//! when things are due (`due`), what is remembered of clients (`clients`), who there is and what they may do (`auth`), what
-//! commands do (`change`) and what is read (`read`).
+//! when things are due (`due`), what is remembered of clients (`clients`), who there is and what they may do (`auth`), who
+//! changed what (`journal`), what commands do (`change`) and what is read (`read`).
 //!
 //! # Floors
 //!

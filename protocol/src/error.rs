@@ -86,6 +86,11 @@ macro_rules! codes {
                 }
             }
 
+            /// Whoever asked may not: said before anything that was recorded is looked at.
+            pub fn is_denial(self) -> bool {
+                matches!(self, ErrorCode::Denied | ErrorCode::KeyEnded | ErrorCode::AuthRequired)
+            }
+
             /// The code as it crosses the wire.
             pub fn number(self) -> u16 {
                 match self { $(ErrorCode::$name => $number,)* ErrorCode::Other(number) => number }

@@ -62,6 +62,15 @@ macro_rules! settings {
         /// Numbers that are bounded by more than their type: name, least and most.
         pub const BOUNDS: &[(&str, u64, u64)] = &[$($((stringify!($name), $least, $most as u64),)?)*];
 
+        impl QueueSettings {
+            /// What they name, for people.
+            pub fn told(&self) -> String {
+                let all = [$((stringify!($name), self.$name.as_ref().map(|value| format!("{value:?}"))),)*];
+                let named = all.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+                named.collect::<Vec<_>>().join(", ")
+            }
+        }
+
         impl Settings {
             /// These with what `change` names.
             #[must_use]

@@ -4,6 +4,7 @@
 
 mod access;
 mod attacks;
+mod audit;
 mod bad_input;
 mod bench;
 mod bound;

@@ -10,6 +10,7 @@ use queue_protocol::content::encode;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, NodeId, QueueName};
 use queue_protocol::settings::QueueSettings;
+use queue_protocol::wire::audit::Audit;
 use queue_protocol::wire::auth::{AuthChange, Can, ChangeAuth, Principals};
 use queue_protocol::wire::bounded::{Bounded, Text};
 use queue_protocol::wire::checkpoint::{Checkpoint, SaveCheckpoint};
@@ -68,6 +69,7 @@ fn schedule(replace: bool) -> Request {
 /// Each row of the table as a request; those that change nodes come last.
 fn requests() -> Vec<(&'static str, &'static str, Request)> {
     let (jobs, consistency) = (queue("jobs"), Consistency::Linearizable);
+    let audit = Audit { after: 0, since_ms: 0, by: None, queue: None, consistency };
     let lease = |names: &[&str]| Lease {
         queues: bounded(names.iter().map(|name| queue(name)).collect()),
         max_messages: 1,
@@ -165,6 +167,7 @@ fn requests() -> Vec<(&'static str, &'static str, Request)> {
         ("can", "oneself", can(None)),
         ("can", "somebody", can(Some(Text::cut("admin")))),
         ("principals", "", Request::Principals(Principals::default())),
+        ("audit", "", Request::Audit(audit)),
         ("change_auth", "", Request::ChangeAuth(Box::new(touched))),
         ("clients", "", Request::Clients(Clients { after: None })),
         ("close_session", "", Request::CloseSession),

@@ -39,7 +39,7 @@ pub const IDENTITY_COPY_FILE: &str = "IDENTITY.copy";
 const MAGIC: &[u8; 8] = b"QUEUE-ID";
 const FORMAT: u32 = 1;
 /// Which draft of the format; goes up with every change of a format on disk until the first release.
-const DRAFT: u16 = 6;
+const DRAFT: u16 = 7;
 const SIZE: usize = 172;
 const NAME_SIZE_MAX: usize = 64;
 const CHECKSUM_AT: usize = 168;

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use queue_protocol::content::ContentSpec;
 use queue_protocol::error::ErrorCode;
 use queue_protocol::names::{LeaseToken, MessageId, QueueName, SessionId};
+use queue_protocol::wire::audit::Actor;
 use queue_protocol::wire::response::At;
 use queue_protocol::wire::rights::Verb;
 
 use super::auth::{By, PrincipalNumber};
 use super::catalog::{Changed, QueueNumber};
 use super::clients::sessions::Admission;
-use super::command::{Batch, Command, Op, SessionStamp, Step};
+use super::command::{Batch, Command, Op, Opening, SessionStamp, Step};
+use super::journal::Deed;
 use super::level::is_known;
 use super::messages::dead::Leaver;
 use super::messages::gone::Gone;
@@ -39,6 +41,8 @@ pub(crate) struct Apply<'a> {
     by: Option<By>,
     /// Its principal.
     pub(super) owner: Option<PrincipalNumber>,
+    /// How its session opens with it.
+    opening: Option<Opening>,
 }
 
 impl State {
@@ -57,6 +61,7 @@ impl State {
             gone,
             by: None,
             owner: None,
+            opening: None,
         };
         apply.fire();
         let replies =
@@ -83,6 +88,7 @@ impl Apply<'_> {
         let first_row = self.rows_taken;
         self.rows_taken = self.rows_taken.saturating_add(command.op.rows());
         (self.by, self.owner) = (None, None);
+        self.opening = command.session.and_then(|stamp| stamp.opening);
         if let Some(stamp) = &command.session
             && let Err(code) = self.enter(stamp)
         {
@@ -176,7 +182,40 @@ impl Apply<'_> {
         self.resign(session);
     }
 
+    /// Executes a command, and tells the journal of it if it is administrative.
     fn execute(&mut self, session: Option<SessionId>, op: &Op, first_row: u64) -> Result<Outcome, Refusal> {
+        let before = self.state.catalog().next();
+        let result = self.run(session, op, first_row)?;
+        if before < self.state.catalog().next() {
+            for number in before..self.state.catalog().next() {
+                let name = self.state.catalog().get(number).map(|queue| queue.name.clone());
+                if let Some(name) = name {
+                    self.tell(session, Deed::made(&name, op));
+                }
+            }
+        }
+        if let Some(deed) = Deed::of(op, &result) {
+            self.tell(session, deed);
+        }
+        Ok(result)
+    }
+
+    fn tell(&mut self, session: Option<SessionId>, deed: Deed) {
+        let opened = || session.and_then(|session| self.state.session_source(session));
+        let from = self.opening.map(|opening| opening.source).or_else(opened);
+        let actor = self.actor(session.is_some());
+        self.state.tell(self.index, actor, from, deed);
+    }
+
+    fn actor(&self, asked: bool) -> Actor {
+        match self.by {
+            None if asked => Actor::Anybody,
+            None => Actor::Nodes,
+            Some(by) => self.state.auth().actor(by.key),
+        }
+    }
+
+    fn run(&mut self, session: Option<SessionId>, op: &Op, first_row: u64) -> Result<Outcome, Refusal> {
         match op {
             Op::Push(push) => self.push(push, first_row),
             Op::Lease(lease) => self.lease(session, lease),

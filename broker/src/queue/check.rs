@@ -26,6 +26,7 @@ impl State {
         self.auth().check();
         self.sessions().check();
         self.all_schedules().check();
+        self.journal().check();
         self.check_ids();
     }
 

@@ -20,6 +20,7 @@
 //! the mark of forgotten sessions, if there is one
 //! u64 forgotten ×  { id, index, until_ms }                                      in the order in which they were forgotten
 //! u64 schedules ×  { name, schedule }                                           rising
+//! the head of the journal, u64 records × { record }                             rising by one
 //! ```
 //!
 //! Sums, deadlines and who holds what are not stored: they follow from the rest.
@@ -47,6 +48,7 @@ use super::command::Opening;
 use super::digest::Digest;
 use super::due::clocks::Clocks;
 use super::due::schedules::Schedule;
+use super::journal::Journal;
 use super::leased::active::Active;
 use super::level::is_known;
 use super::messages::line::{Entry, Place, Stored};
@@ -206,6 +208,8 @@ impl State {
         to.put(&self.sessions().forgotten().mark());
         to.put_all(self.sessions().forgotten().len(), self.sessions().forgotten().iter());
         to.put_all(self.all_schedules().by_name().len(), self.all_schedules().by_name().iter());
+        to.put(&self.journal().head());
+        to.put_all(self.journal().len(), self.journal().iter());
         (to.out)(&to.piece);
     }
 
@@ -236,6 +240,7 @@ impl State {
             Ok(())
         })?;
         from.ensure(state.all_schedules().by_name().len() <= SCHEDULES_MAX, "there are too many schedules")?;
+        from.journal(&mut state)?;
         if !from.rest.is_empty() {
             return Err(from.inconsistent("something follows"));
         }
@@ -306,6 +311,17 @@ impl Reader<'_> {
         let clocks = Clocks::new(head.wall_ms, head.elapsed_ms, head.lease_clock_ms);
         let catalog = Catalog::begin(head.next_queue, head.turnover);
         Ok(State::going_on(level, clocks, numbers, catalog, Digest(head.digest)))
+    }
+
+    fn journal(&mut self, state: &mut State) -> Result<(), BadState> {
+        let mut journal = Journal::going_on(self.take()?);
+        for _ in 0..self.take::<u64>()? {
+            let restored = journal.restore(self.take()?);
+            self.ensure(restored.is_some(), "the numbers of the journal do not rise by one")?;
+        }
+        self.ensure(journal.is_sound(), "the journal is too long, or its numbers are out of range")?;
+        *state.journal_mut() = journal;
+        Ok(())
     }
 
     fn nodes(&mut self, state: &mut State) -> Result<(), BadState> {

@@ -99,6 +99,7 @@ impl State {
             sum(&[self.level().0.into(), clocks[0], clocks[1], clocks[2], held, open]),
             sum(&[numbers.id().0, numbers.token().0, numbers.node().0, self.catalog().next(), nodes]),
             self.auth().count(),
+            self.journal().count(),
             sum(&[counts.ready, counts.leased, counts.delayed, counts.dead, counts.bytes]),
             sum(&[turnover.pushed, turnover.leased, turnover.acked, turnover.redelivered]),
             sum(&turnover.died),

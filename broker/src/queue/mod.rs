@@ -8,6 +8,7 @@ mod auth;
 mod change;
 mod clients;
 mod due;
+mod journal;
 mod leased;
 mod messages;
 mod read;

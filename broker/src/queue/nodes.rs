@@ -8,10 +8,12 @@
 
 use imbl::OrdMap;
 use queue_protocol::names::{NodeId, StoreId};
+use queue_protocol::wire::audit::Actor;
 use serde::{Deserialize, Serialize};
 
 use super::apply::Apply;
 use super::command::FoundCluster;
+use super::journal::Deed;
 use super::rotation::Rotation;
 use super::state::State;
 
@@ -123,6 +125,11 @@ impl State {
             }
             None => NodeStanding::Unknown,
         }
+    }
+
+    /// The entry `index` made the members others: the journal keeps who they are.
+    pub(crate) fn tell_members(&mut self, index: u64, members: String) {
+        self.tell(index, Actor::Nodes, None, Deed::members(members));
     }
 
     /// A membership is applied that names these numbers: what was a member and is not among them was removed.

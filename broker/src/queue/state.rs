@@ -10,10 +10,11 @@ use queue_protocol::wire::level::Level;
 use super::auth::Auth;
 use super::catalog::Catalog;
 use super::clients::sessions::Sessions;
-use super::command::SessionStamp;
+use super::command::{SessionStamp, Source};
 use super::digest::Digest;
 use super::due::clocks::Clocks;
 use super::due::schedules::Schedules;
+use super::journal::Journal;
 use super::leased::holders::Holders;
 use super::nodes::Nodes;
 use super::numbers::Numbers;
@@ -32,6 +33,7 @@ pub struct State {
     holders: Holders,
     sessions: Sessions,
     schedules: Schedules,
+    journal: Journal,
     /// Of all entries so far.
     digest: Digest,
 }
@@ -67,6 +69,7 @@ impl State {
             holders: Holders::default(),
             sessions: Sessions::default(),
             schedules: Schedules::default(),
+            journal: Journal::default(),
             digest,
         }
     }
@@ -151,6 +154,14 @@ impl State {
         &mut self.schedules
     }
 
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(super) fn journal_mut(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
     pub(super) fn digest_so_far(&self) -> Digest {
         self.digest
     }
@@ -222,6 +233,11 @@ impl State {
     /// The index under which a session is open.
     pub fn session_index(&self, session: SessionId) -> Option<u64> {
         self.sessions.all().get(&session).map(|session| session.opening.index)
+    }
+
+    /// Where the client of an open session was when it opened.
+    pub(super) fn session_source(&self, session: SessionId) -> Option<Source> {
+        self.sessions.all().get(&session).map(|session| session.opening.source)
     }
 
     /// Whether the session was forgotten, and its id is still kept.

@@ -235,7 +235,14 @@ impl Server {
         let shown = match (login::may_try(from, end_point), key) {
             (Err(error), _) => Err(error),
             (Ok(()), Some(key)) => {
-                login::check(&self.consensus, key, &greeting.transcript(end_point), &proven).await
+                let source = Source::of(from);
+                self.guesses.pause(source).await;
+                let shown =
+                    login::check(&self.consensus, key, &greeting.transcript(end_point), &proven).await;
+                if shown.as_ref().is_err_and(|error| error.code == ErrorCode::AuthFailed) {
+                    self.guesses.failed(source);
+                }
+                shown
             }
             (Ok(()), None) => unreachable!("its hello has a login"),
         };

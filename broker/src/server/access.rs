@@ -5,6 +5,7 @@
 
 use queue_protocol::error::{Error, ErrorCode};
 use queue_protocol::names::SessionId;
+use queue_protocol::wire::audit::Audit;
 use queue_protocol::wire::auth::{Can, Principals};
 use queue_protocol::wire::bounded::Bounded;
 use queue_protocol::wire::request::Call;
@@ -133,6 +134,12 @@ impl Dispatch {
             }
             Finished::read(index, Answer::Principals(Box::new(listed)))
         })
+    }
+
+    /// A page of the journal.
+    pub(super) fn audit(&self, asked: &Audit) -> Finished {
+        self.consensus
+            .read_now(|state, index| Finished::read(index, Answer::Audited(Box::new(state.audit(asked)))))
     }
 
     /// A push makes its queue only for who may make it.

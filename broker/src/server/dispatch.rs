@@ -333,6 +333,7 @@ impl Dispatch {
             R::Whoami => self.here(of, || self.whoami(key)).await,
             R::Can(can) => self.fresh(of, leader, || self.can(&can, key)).await,
             R::Principals(list) => self.fresh(of, leader, || self.principals(&list)).await,
+            R::Audit(audit) => self.fresh(of, audit.consistency, || self.audit(&audit)).await,
         };
         reply.finish(finished);
     }

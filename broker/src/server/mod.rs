@@ -14,6 +14,7 @@ mod figures;
 mod flight;
 mod greetings;
 mod groups;
+mod guesses;
 mod history;
 mod input;
 pub(crate) mod login;

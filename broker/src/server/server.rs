@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::budget::Budget;
 use super::dispatch::{Dispatch, QueueOptions};
 use super::greetings::Greetings;
+use super::guesses::Guesses;
 use super::order::Orders;
 use super::places::{Kept, Places};
 use super::presence::Presence;
@@ -53,6 +54,7 @@ pub(crate) struct Server {
     pub(super) consensus: Arc<Consensus>,
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) greetings: Arc<Greetings>,
+    pub(super) guesses: Guesses,
     pub(super) clients: Arc<Kept>,
     pub(super) peers: Arc<Kept>,
     /// Of buffers that requests share, those of clients and of peers.
@@ -88,6 +90,7 @@ impl Server {
             consensus,
             dispatch,
             greetings: Greetings::new(places.greetings),
+            guesses: Guesses::default(),
             clients: Kept::new(places.clients),
             peers: Kept::new(places.peers),
             lender: Lender::new(LENT_SIZE_MAX),

@@ -1,5 +1,6 @@
-//! Who may do what: `auth`, `principal`, `key`, `whoami`, `can`.
+//! Who may do what: `auth`, `principal`, `key`, `whoami`, `can`, `audit`.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod key;
 pub(crate) mod principal;

@@ -111,6 +111,7 @@ fn ls(shell: &mut Shell, contexts: &Contexts) -> Done {
                 "servers": context.as_ref().map_or(&[][..], |context| &context.servers),
                 "tls": secure.is_some_and(Secure::is_on), "tls_ca": file,
                 "tls_pin": secure.and_then(|secure| secure.tls_pin.as_deref()), "token_file": token,
+                "token_command": secure.and_then(|secure| secure.token_command.as_deref()),
                 "error": error})
         };
         let rows: Vec<Value> = names.iter().map(row).collect();

@@ -13,6 +13,11 @@ use crate::shell::Shell;
 /// Documents: each has its name and version in `schema`.
 const DOCUMENTS: &[(&str, &str)] = &[
     ("ack", "results:[settled] elapsed_ms:n"),
+    (
+        "audit",
+        "number:i index:s at:t actor:=nodes|anybody|secret|principal principal:s~ key:s~ from:s~ act:s queue:s~ subject:s~ detail:s because:s hash:s",
+    ),
+    ("audit_verify", "sound:b nodes:[audit_node]"),
     ("auth", "required:b version:i"),
     ("auth_status", "required:b version:i principals:i admins:i"),
     (
@@ -112,6 +117,7 @@ const DOCUMENTS: &[(&str, &str)] = &[
 
 /// Objects inside of documents.
 const SHAPES: &[(&str, &str)] = &[
+    ("audit_node", "node:s records:i edited:i~ error:s~"),
     ("bench_config", "clients:i in_flight:i worker:b size_bytes:i batch:i rate:i~"),
     ("bench_errors", "redirects:i"),
     ("bench_server", "version:s nodes:i"),
@@ -122,7 +128,10 @@ const SHAPES: &[(&str, &str)] = &[
     ("client_name", "program:s version:s address:s connected:b"),
     ("clients_node", "node:s reachable:b clients?:[client] error?:s"),
     ("connections", "max:i asked:i"),
-    ("context", "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ token_file:s~ error:s~"),
+    (
+        "context",
+        "name:s current:b servers:[s] tls:b tls_ca:s~ tls_pin:s~ token_file:s~ token_command:s~ error:s~",
+    ),
     ("counting", "counting:i of:i"),
     ("differs", "setting:s asked:any has:any"),
     ("doctor_check", "name:s status:=ok|warn|fail what:s do:s~"),

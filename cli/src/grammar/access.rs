@@ -149,6 +149,33 @@ pub(crate) enum KeyCmd {
     },
 }
 
+/// `audit`
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) cmd: Option<AuditCmd>,
+    /// Only what was changed in this time up to now
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) since: Option<Duration>,
+    /// Only what this principal changed
+    #[arg(long, value_name = "PRINCIPAL", value_parser = principal_name)]
+    pub(crate) by: Option<PrincipalName>,
+    /// Only what was changed of this queue
+    #[arg(long, value_name = "QUEUE")]
+    pub(crate) queue: Option<QueueName>,
+    /// Go on with what is changed from now on, until stopped
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// `audit …`
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum AuditCmd {
+    /// Read every node's copy and name the first record that was edited. Exit 0 or 1
+    Verify,
+}
+
 /// `can`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CanArgs {

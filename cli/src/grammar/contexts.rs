@@ -5,6 +5,7 @@
 //! [contexts.prod]
 //! servers = ["mq1:7410", "mq2:7410", "mq3:7410"]
 //! token_file = "prod.token"         # beside this file, if it is not absolute
+//! token_command = "pass show mq"    # or what prints the token, run by sh
 //! tls_ca = "/etc/queued/ca.crt"    # or tls_pin = "sha256:…", or tls = true for the authorities of this system
 //! ```
 //!
@@ -29,6 +30,7 @@ pub(crate) const TLS: &str = "tls";
 pub(crate) const TLS_CA: &str = "tls_ca";
 pub(crate) const TLS_PIN: &str = "tls_pin";
 pub(crate) const TOKEN_FILE: &str = "token_file";
+pub(crate) const TOKEN_COMMAND: &str = "token_command";
 
 /// A context: nodes to ask, and whom to trust there.
 #[derive(Debug)]
@@ -96,7 +98,7 @@ impl Contexts {
     fn servers(&self, name: &str) -> Result<Vec<String>, Failure> {
         let context = self.find(name)?;
         let is_later = |key: &&String| {
-            ![TLS_CA, TLS_PIN, TOKEN_FILE].contains(&key.as_str())
+            ![TLS_CA, TLS_PIN, TOKEN_FILE, TOKEN_COMMAND].contains(&key.as_str())
                 && LATER.iter().any(|later| key.starts_with(later))
         };
         if let Some(key) = context.keys().find(is_later) {
@@ -124,8 +126,14 @@ impl Contexts {
         let dir = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let file = text(TLS_CA)?.map(|file| dir.join(file));
         let token_file = text(TOKEN_FILE)?.map(|file| dir.join(file));
+        let token_command = text(TOKEN_COMMAND)?.map(str::to_owned);
+        if token_file.is_some() && token_command.is_some() {
+            return Err(config(format!(
+                "context \"{name}\": {TOKEN_FILE} and {TOKEN_COMMAND}: use one of them"
+            )));
+        }
         let secure = Secure::of(tls.transpose()?.unwrap_or_default(), file, text(TLS_PIN)?);
-        let secure = secure.map(|secure| Secure { token_file, ..secure });
+        let secure = secure.map(|secure| Secure { token_file, token_command, ..secure });
         secure.map_err(|why| config(format!("context \"{name}\": {why}")))
     }
 

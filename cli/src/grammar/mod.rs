@@ -16,6 +16,7 @@ mod schedule;
 mod secure;
 mod settings;
 mod sweep;
+mod token_command;
 mod top;
 pub(crate) mod trace;
 mod values;
@@ -246,6 +247,8 @@ pub(crate) enum Cmd {
     Whoami,
     /// May somebody do something? Exit 0 or 1
     Can(CanArgs),
+    /// Show who changed what, from where, when and why
+    Audit(AuditArgs),
     /// Is it well? Exit 0 or 1, 69 if nobody is reached; for monitoring
     #[command(subcommand)]
     Check(CheckCmd),
@@ -287,6 +290,7 @@ impl Cmd {
         match self {
             Self::Peek(_) | Self::Explain(_) | Self::Check(_) | Self::Stats(_) | Self::Ping(_) => true,
             Self::Ls(_) | Self::Status | Self::Doctor | Self::Slow(_) | Self::Whoami | Self::Can(_) => true,
+            Self::Audit(_) => true,
             Self::Auth(cmd) => matches!(cmd, AuthCmd::Status),
             Self::Principal(cmd) => matches!(cmd, PrincipalCmd::Ls | PrincipalCmd::Show { .. }),
             Self::Key(cmd) => matches!(cmd, KeyCmd::Ls { .. }),

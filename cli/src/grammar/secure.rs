@@ -8,6 +8,7 @@ use queue_protocol::client::{Dial, LoginDial, TcpDial, TokenSource};
 use queue_protocol::wire::auth::Token;
 
 use super::environment::{Variables, bad, text};
+use super::token_command::CommandDial;
 use crate::failure::Failure;
 use crate::failure::exit::Exit;
 
@@ -39,6 +40,9 @@ pub(crate) struct Secure {
     /// The token of the environment.
     #[arg(skip)]
     pub(crate) token: Option<Token>,
+    /// What prints the token, as the context has it.
+    #[arg(skip)]
+    pub(crate) token_command: Option<String>,
 }
 
 /// What the context says that the servers are of.
@@ -96,8 +100,9 @@ impl Secure {
         if self.token_file.is_some() || self.secret_file.is_some() {
             return Ok(());
         }
-        if is_named && context.token_file.is_some() {
+        if is_named && (context.token_file.is_some() || context.token_command.is_some()) {
             self.token_file.clone_from(&context.token_file);
+            self.token_command.clone_from(&context.token_command);
             return Ok(());
         }
         self.token_file = text(variables, TOKEN_FILE)?.map(PathBuf::from);
@@ -110,6 +115,7 @@ impl Secure {
         self.token = text(variables, TOKEN)?.map(read).transpose()?;
         if self.token.is_none() {
             self.token_file.clone_from(&context.token_file);
+            self.token_command.clone_from(&context.token_command);
         }
         Ok(())
     }
@@ -122,9 +128,10 @@ impl Secure {
 
     /// How nodes are dialed, and as whom.
     pub(crate) fn dial(&self) -> Arc<dyn Dial> {
-        match self.source() {
-            Some(source) => Arc::new(LoginDial::over(self.dial_below(), source)),
-            None => self.dial_below(),
+        match (self.source(), &self.token_command) {
+            (Some(source), _) => Arc::new(LoginDial::over(self.dial_below(), source)),
+            (None, Some(command)) => Arc::new(CommandDial::over(self.dial_below(), command.clone())),
+            (None, None) => self.dial_below(),
         }
     }
 

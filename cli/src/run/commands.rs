@@ -106,6 +106,7 @@ async fn plain(shell: &mut Shell, cmd: Cmd) -> Done {
         Cmd::Principal(cmd) => access::principal::run(shell, cmd).await,
         Cmd::Key(cmd) => access::key::run(shell, cmd).await,
         Cmd::Whoami => access::auth::whoami(shell).await,
+        Cmd::Audit(args) => access::audit::run(shell, args).await,
         Cmd::Can(args) => access::auth::can(shell, args).await,
         Cmd::Check(cmd) => check::run(shell, cmd).await,
         Cmd::Stats(args) => stats::run(shell, args).await,

@@ -389,6 +389,7 @@ fn handle(state: &mut State, address: SocketAddr, request: Request, tail: &Bytes
         | Request::Can(_)
         | Request::Principals(_)
         | Request::ChangeAuth(_)
+        | Request::Audit(_)
         | Request::Edit(_) => (Err(Error::refused(ErrorCode::Unsupported, "not here")), Vec::new()),
     }
 }

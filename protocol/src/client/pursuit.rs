@@ -299,8 +299,8 @@ impl<'a> Pursuit<'a> {
     ) -> Result<(), Stop> {
         self.trouble().reached = true;
         let forgotten = matches!(error.code, ErrorCode::TooOld | ErrorCode::SessionExpired);
-        if forgotten && self.in_doubt() {
-            return Err(self.unknown(&error.to_string()).into());
+        if (forgotten || error.code.is_denial()) && self.in_doubt() {
+            return Err(self.unknown(&error).into());
         }
         if error.code == ErrorCode::SessionExpired && self.class.is_stamped() && self.stamp.is_none() {
             return Err(Stop::SessionExpired);
@@ -310,7 +310,7 @@ impl<'a> Pursuit<'a> {
         }
         let pause = match &error.retry {
             Retry::Never if self.in_doubt() && error.applied == Applied::Unknown => {
-                return Err(self.unknown(&error.to_string()).into());
+                return Err(self.unknown(&error).into());
             }
             Retry::Never => return Err(ClientError::Refused(error).into()),
             Retry::AtLeader(_) if !self.shared.config.follow => {
@@ -338,7 +338,7 @@ impl<'a> Pursuit<'a> {
             Retry::AfterMs(ms) => Some(Duration::from_millis((*ms).into())),
         };
         if self.in_doubt() && self.class == Class::Act {
-            return Err(self.unknown(&error.to_string()).into());
+            return Err(self.unknown(&error).into());
         }
         self.trouble().refusal = Some(error);
         match pause {
@@ -437,9 +437,10 @@ impl<'a> Pursuit<'a> {
         Ok(())
     }
 
-    fn unknown(&self, what: &str) -> ClientError {
+    fn unknown(&self, error: &Error) -> ClientError {
+        let denied = if error.code.is_denial() { "the repeat was denied: " } else { "" };
         let doubt = self.trouble.as_ref().and_then(|trouble| trouble.doubt.as_deref()).unwrap_or("sent");
-        ClientError::Unknown { what: format!("{doubt}; then {what}") }
+        ClientError::Unknown { what: format!("{doubt}; then {denied}{error}") }
     }
 
     /// What it means that there is no answer and no more time.

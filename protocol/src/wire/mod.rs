@@ -1,6 +1,7 @@
 //! What crosses a socket, type by type: frames, the opening of a connection, requests and answers, and what nodes say to each
 //! other. Who writes a program needs nothing of it: the module `client` is enough.
 
+pub mod audit;
 pub mod auth;
 pub mod bounded;
 pub mod checkpoint;

@@ -36,7 +36,7 @@ use crate::wire::response::{
 use crate::wire::schedule::ScheduleList;
 use crate::wire::security::RotationView;
 use crate::wire::txn::TxnOutcome;
-use crate::wire::{auth, checkpoint, clients, explain, group, history, request, schedule, txn};
+use crate::wire::{audit, auth, checkpoint, clients, explain, group, history, request, schedule, txn};
 
 /// What a request does, which decides whether it has a stamp and what may be done when no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -419,6 +419,8 @@ requests! {
     Principals(auth::Principals) -> Principals(Box<auth::PrincipalList>), read, none, leader;
     /// Change principals, keys and grants, or whether logins are required.
     ChangeAuth(Box<auth::ChangeAuth>) -> AuthChanged(u64), change, none, leader;
+    /// Read the journal of administrative changes.
+    Audit(audit::Audit) -> Audited(Box<audit::AuditList>), read, none, by consistency;
 }
 
 answers! {
@@ -490,4 +492,6 @@ answers! {
     Principals(Box<auth::PrincipalList>);
     /// To a change of principals, keys and grants: the version of all of it now.
     AuthChanged(u64);
+    /// To a reading of the journal of administrative changes, oldest first.
+    Audited(Box<audit::AuditList>);
 }

@@ -346,7 +346,9 @@ impl Request {
             | Self::SetLog(_)
             | Self::Slow => vec![Need::Whole(Verb::Cluster)],
             Self::Can(can) if can.name.is_none() => Vec::new(),
-            Self::Can(_) | Self::Principals(_) | Self::ChangeAuth(_) => vec![Need::Whole(Verb::Auth)],
+            Self::Can(_) | Self::Principals(_) | Self::ChangeAuth(_) | Self::Audit(_) => {
+                vec![Need::Whole(Verb::Auth)]
+            }
         }
     }
 }

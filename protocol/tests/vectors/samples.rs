@@ -104,6 +104,7 @@ names!(request_name, REQUESTS, Request, "request":
     Request::Can(_) => "can",
     Request::Principals(_) => "principals",
     Request::ChangeAuth(_) => "change_auth",
+    Request::Audit(_) => "audit",
 );
 names!(nack_name, NACKS, NackKind, "request/nack":
     NackKind::Release { .. } => "release",
@@ -155,6 +156,7 @@ names!(answer_name, ANSWERS, Answer, "response":
     Answer::Can(_) => "can",
     Answer::Principals(_) => "principals",
     Answer::AuthChanged(_) => "auth_changed",
+    Answer::Audited(_) => "audited",
 );
 names!(role_name, ROLES, Role, "response/status":
     Role::Leader => "leader",

@@ -1,6 +1,7 @@
 //! Principals and keys as operators see them.
 
 use queue_protocol::names::QueueName;
+use queue_protocol::wire::audit::Actor;
 use queue_protocol::wire::auth::{
     CanView, KeyId, KeyView, PRINCIPALS_LISTED_MAX, PrincipalList, PrincipalName, PrincipalView, WhoamiView,
 };
@@ -12,6 +13,16 @@ use crate::queue::read::view::{QueueStats, Totals};
 use crate::queue::state::State;
 
 impl Auth {
+    /// Who comes with a key, for the journal.
+    pub(in crate::queue) fn actor(&self, key: KeyNumber) -> Actor {
+        let found = self.keys.get(&key);
+        let who = found.and_then(|key| Some((key.id, self.principals.get(&key.principal)?)));
+        match who {
+            Some((key, who)) => Actor::Principal { name: who.name.clone(), key },
+            None => Actor::Secret,
+        }
+    }
+
     fn view(&self, number: PrincipalNumber) -> Option<PrincipalView> {
         let who = self.principals.get(&number)?;
         let keys = self.keys_of(number).map(|(_, key)| KeyView {

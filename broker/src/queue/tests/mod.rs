@@ -2,6 +2,7 @@
 
 mod active_stories;
 mod any_settings;
+mod audit_stories;
 mod auth_stories;
 mod bound_stories;
 mod bytes;

@@ -35,7 +35,7 @@ use crate::raft::node::witness::{Seen, Witness};
 use crate::raft::openraft::cause::{Cause, LoadError};
 use crate::raft::openraft::types::{
     Applied, Batch, Entry, Member, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership,
-    TypeConfig, decode_meta, encode_meta, from_log_id,
+    TypeConfig, decode_meta, encode_meta, from_log_id, told,
 };
 use crate::snapshots::{SnapshotError, SnapshotFile, Snapshots, Stage};
 
@@ -237,6 +237,7 @@ impl Machine {
             if !mutants::on(Mutant::RemovedStaysMember) {
                 core.state.note_members(|node| membership.get_node(&node.0).is_some());
             }
+            core.state.tell_members(entry.log_id.index, told(membership));
             drop(core);
             self.memberships.send_replace(entry.log_id.index);
         }

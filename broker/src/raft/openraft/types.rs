@@ -205,6 +205,13 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftMembership, BadMembe
     Membership::new(voters, nodes).map_err(|e| BadMembership(e.to_string()))
 }
 
+/// Who has a vote and who has not, by number, for the journal.
+pub(crate) fn told(membership: &RaftMembership) -> String {
+    let listed = |numbers: Vec<u64>| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+    let (voters, learners) = (membership.voter_ids().collect(), membership.learner_ids().collect());
+    format!("voters {}; learners {}", listed(voters), listed(learners))
+}
+
 /// What a snapshot file says beside the state: membership and where it was set.
 #[derive(Serialize, Deserialize)]
 struct SnapshotMetaBytes {

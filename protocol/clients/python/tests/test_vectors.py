@@ -28,6 +28,7 @@ NAMES = {
     "AgeAtMostMs": "AtMostMs", "AgeUnknown": "Unknown", "SchedulesAnswer": "Schedules", "GroupsAnswer": "Groups",
     "ClientsAnswer": "Clients", "SlowAnswer": "Slow", "WhoamiAnswer": "Whoami", "CanAnswer": "Can", "PrincipalsAnswer": "Principals",
     "GrantMore": "Grant", "RevokeGrants": "Revoke", "LoginProof": "Login",
+    "RootSecret": "Secret", "ActorPrincipal": "Principal",
 }  # fmt: skip
 #: Structs inside of a variant of another name, and types around a single number.
 SILENT = {"SessionId", "Level", "KeyId", "Verbs"}

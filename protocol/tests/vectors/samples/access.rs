@@ -1,5 +1,7 @@
 //! Principals, keys and logins.
 
+use queue_protocol::names::Key;
+use queue_protocol::wire::audit::{Actor, Audit, AuditList, AuditRecord};
 use queue_protocol::wire::auth::{
     AuthChange, Can, CanView, ChangeAuth, KeyId, KeyView, LoginTranscript, PrincipalList, PrincipalView,
     Principals, Token, WhoamiView,
@@ -7,7 +9,7 @@ use queue_protocol::wire::auth::{
 use queue_protocol::wire::bounded::Text;
 use queue_protocol::wire::frame::Frame;
 use queue_protocol::wire::hello::HelloMessage;
-use queue_protocol::wire::request::Request;
+use queue_protocol::wire::request::{Consistency, Request};
 use queue_protocol::wire::requests::Answer;
 use queue_protocol::wire::rights::{Grant, Verb};
 
@@ -58,6 +60,7 @@ pub(super) fn requests() -> Vec<(&'static str, Request)> {
         ("/disable", change(AuthChange::Disable { name: text("ann"), disabled: true })),
         ("/add_key", change(add_key)),
         ("/revoke_key", change(AuthChange::RevokeKey(key))),
+        ("", Request::Audit(audit())),
     ]
 }
 
@@ -99,5 +102,46 @@ pub(super) fn answers() -> Vec<(&'static str, Answer)> {
         ("", Answer::Can(can)),
         ("", Answer::Principals(Box::new(all))),
         ("", Answer::AuthChanged(10)),
+        ("", Answer::Audited(Box::new(audited()))),
     ]
+}
+
+fn audit() -> Audit {
+    let consistency = Consistency::Linearizable;
+    Audit { after: 3, since_ms: 1_800_000_000_000, by: Some(text("ann")), queue: Some(queue()), consistency }
+}
+
+/// The first two records of a journal: what the nodes did, and what somebody did.
+fn audited() -> AuditList {
+    let founded = AuditRecord {
+        number: 1,
+        index: 2,
+        at_ms: 1_800_000_000_000,
+        actor: Actor::Nodes,
+        source: None,
+        act: text("found_cluster"),
+        queue: None,
+        subject: None,
+        detail: text(""),
+        because: text(""),
+        hash: [0; 32],
+    };
+    let founded = AuditRecord { hash: founded.hash_behind(&[0; 32]), ..founded };
+    let source = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+    let subject: Key = "eu".parse().expect("a key");
+    let weighed = AuditRecord {
+        number: 2,
+        index: 9,
+        at_ms: 1_800_000_000_001,
+        actor: Actor::Principal { name: text("ann"), key: token().id },
+        source: Some(source),
+        act: text("weigh_group"),
+        queue: Some(queue()),
+        subject: Some(subject),
+        detail: text("weight 3"),
+        because: text("asked"),
+        hash: [0; 32],
+    };
+    let weighed = AuditRecord { hash: weighed.hash_behind(&founded.hash), ..weighed };
+    AuditList { records: list(vec![founded, weighed]), upto: 2, last: 2, first: 1, before: [0; 32], cut: 0 }
 }

@@ -7,7 +7,7 @@ from ._common import (
     CodeNumber, ContentSpec, Cursor, DeadReason, Error, Grant, Grants, LeaderView, Levels, LogLevel, Missed, Note, OnExpiry, OnFull,
     OnPoison, Principal, State, When,
 )  # fmt: skip
-from ._postcard import I64, U8, U16, U32, U64, U128, Address, Bytes8, Bytes10, Key, Max, Name, Queue
+from ._postcard import I64, U8, U16, U32, U64, U128, Address, Bytes8, Bytes10, Bytes16, Bytes32, Key, Max, Name, Queue
 
 
 class Stored(NamedTuple):
@@ -765,11 +765,57 @@ class AuthChanged(NamedTuple):
     value: U64
 
 
+class Nodes(NamedTuple):
+    pass
+
+
+class Anybody(NamedTuple):
+    pass
+
+
+class RootSecret(NamedTuple):
+    pass
+
+
+class ActorPrincipal(NamedTuple):
+    name: Principal
+    key: Bytes10
+
+
+class AuditRecord(NamedTuple):
+    """One administrative change, chained to the one before."""
+
+    number: U64
+    index: U64  # type: ignore[assignment]
+    at_ms: U64
+    actor: Union[Nodes, Anybody, RootSecret, ActorPrincipal]
+    source: Optional[Bytes16]
+    act: Annotated[str, Max(32)]
+    queue: Optional[Queue]
+    subject: Optional[Key]
+    detail: Annotated[str, Max(512)]
+    because: Note
+    hash: Bytes32
+
+
+class AuditList(NamedTuple):
+    records: Annotated[List[AuditRecord], Max(200)]
+    upto: U64
+    last: U64
+    first: U64
+    before: Bytes32
+    cut: U64
+
+
+class Audited(NamedTuple):
+    value: AuditList
+
+
 Answer = Union[
     Pushed, Delivered, SettledAnswer, Extended, Peeked, QueuesAnswer, Created, Count, StatusAnswer, Transferred, Closed,
     StatsAnswer, Member, Drained, Altered, Swept, EditedAnswer, Explained, Weighed, Level, TxnAnswer, SchedulesAnswer,
     GroupsAnswer, HistoryView, Bound, ClientsAnswer, Rotation, Forgotten, Log, SlowAnswer, WhoamiAnswer, CanAnswer,
-    PrincipalsAnswer, AuthChanged,
+    PrincipalsAnswer, AuthChanged, Audited,
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ LAST_WAIT = 0.16
 STATUS_SECONDS = 1.0
 LEADS_NO_MORE = frozenset({Code.NOT_LEADER, Code.NO_LEADER, Code.SHUTTING_DOWN, Code.NOT_CONFIRMED})
 FORGOTTEN = frozenset({Code.TOO_OLD, Code.SESSION_EXPIRED})
+#: Said before anything recorded is looked at: a request that was sent before may have been done.
+DENIALS = frozenset({Code.DENIED, Code.KEY_ENDED, Code.AUTH_REQUIRED})
 
 
 class SessionOver(Exception):
@@ -146,6 +148,8 @@ class Pursuit:
     ) -> None:
         self.reached = True
         text = f"{error.code.name.lower()}: {error.message}"
+        if error.code in DENIALS and self.doubt is not None:
+            raise OutcomeUnknown(f"{self.doubt}; then the repeat was denied: {text}")
         if error.code in FORGOTTEN and self.doubt is not None:
             raise OutcomeUnknown(f"{self.doubt}; then {text}")
         if error.code == Code.SESSION_EXPIRED and self.numbered:

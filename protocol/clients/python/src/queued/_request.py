@@ -502,11 +502,19 @@ class ChangeAuth(NamedTuple):
     because: Note
 
 
+class Audit(NamedTuple):
+    after: U64
+    since_ms: U64
+    by: Optional[Principal]
+    queue: Optional[Queue]
+    consistency: Consistency
+
+
 Request = Union[
     Push, Lease, Pop, Ack, Nack, Extend, Peek, Queues, CreateQueue, RemoveQueue, Sweep, Edit, Status, TransferLeader,
     CloseSession, Stats, ChangeMembers, Drain, AlterQueue, Explain, WeighGroup, RaiseLevel, Txn, SetSchedule,
     RemoveSchedule, Schedules, SaveCheckpoint, Groups, History, BindSession, Attend, Clients,
-    RotateSecret, TlsForget, SetLog, Slow, Whoami, Can, Principals, ChangeAuth,
+    RotateSecret, TlsForget, SetLog, Slow, Whoami, Can, Principals, ChangeAuth, Audit,
 ]  # fmt: skip
 
 #: Requests that change something in the session: each has a number and counts once.
