@@ -43,6 +43,27 @@ async fn a_bench_counts_what_was_done_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loads_have_shapes_and_leave_nothing() {
+    let cluster = Cluster::start().await;
+    let common = ["--json", "--verify", "--warmup", "1ms", "--count", "600", "--size", "50B"];
+    let shapes = [
+        "push --queues 50 --in-flight 20 --connections 30",
+        "roundtrip --queues 12 --clients 2 --in-flight 6",
+        "push --groups 40 --in-flight 10",
+        "roundtrip --groups 40 --worker --in-flight 10",
+    ];
+    for shape in shapes {
+        let words: Vec<&str> = ["bench"].into_iter().chain(shape.split(' ')).chain(common).collect();
+        let result = cluster.ctl(&words).await.expect(0).json();
+        assert_eq!(result["messages"], 600, "{shape}: {result}");
+        assert_eq!((&result["verify"]["lost"], &result["verify"]["duplicated"]), (&0.into(), &0.into()));
+        assert_eq!(queues(&cluster).await, [""; 0], "{shape}");
+    }
+    let few = cluster.ctl(&["bench", "roundtrip", "--queues", "9", "--in-flight", "8"]).await;
+    few.expect(2).says("a slot for each queue");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_loop_keeps_its_rate_and_results_are_compared() {
     let cluster = Cluster::start().await;
     let words = ["bench", "push", "--rate", "200", "--duration", "2s", "--warmup", "100ms"];

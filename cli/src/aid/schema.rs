@@ -118,7 +118,10 @@ const DOCUMENTS: &[(&str, &str)] = &[
 /// Objects inside of documents.
 const SHAPES: &[(&str, &str)] = &[
     ("audit_node", "node:s records:i edited:i~ error:s~"),
-    ("bench_config", "clients:i in_flight:i worker:b size_bytes:i batch:i rate:i~"),
+    (
+        "bench_config",
+        "clients:i in_flight:i worker:b queues:i groups:i~ connections:i size_bytes:i batch:i rate:i~",
+    ),
     ("bench_errors", "redirects:i"),
     ("bench_server", "version:s nodes:i"),
     (

@@ -34,6 +34,15 @@ pub(crate) struct BenchArgs {
     /// leases and acks one request after the other
     #[arg(long)]
     pub(crate) worker: bool,
+    /// Queues that are pushed to in turn; in a roundtrip each slot takes from one of them
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) queues: u16,
+    /// Groups that messages belong to in turn, of ordered queues [default: no groups]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) groups: Option<u32>,
+    /// Connections that are open beside and ask for nothing
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u16).range(0..=20_000))]
+    pub(crate) connections: u16,
     /// Size of a body
     #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = body_size)]
     pub(crate) size: usize,

@@ -23,11 +23,13 @@ impl Load {
         }
     }
 
-    /// One slot: has a request parked until `end`.
-    pub(super) async fn consume_lane(&self, client: Client, end: &CancellationToken) -> Lane {
+    /// One slot: has a request parked at one of the queues until `end`.
+    pub(super) async fn consume_lane(&self, client: Client, slot: usize, end: &CancellationToken) -> Lane {
         let mut seen = Lane::default();
+        let queue = &self.queues[slot % self.queues.len()];
         while !end.is_cancelled() {
-            match self.take(&client, self.batch, WAIT_MS, |marks| self.arrived(&mut seen, marks)).await {
+            match self.take(&client, queue, self.batch, WAIT_MS, |marks| self.arrived(&mut seen, marks)).await
+            {
                 Ok(taken) => self.keep(&mut seen, taken),
                 Err(error) => {
                     seen.error = Some(error);
@@ -48,13 +50,14 @@ impl Load {
         let seen = Arc::new(Mutex::new(Lane::default()));
         let (stop, stage) = watch::channel(Stage::Working);
         let told = Arc::clone(&seen);
-        let worker = Worker::new(client, self.queue.clone()).parallel(slots.into()).stop_by(stage).observe(
-            move |event| {
+        let worker = Worker::new(client, self.queues[0].clone())
+            .parallel(slots.into())
+            .stop_by(stage)
+            .observe(move |event| {
                 if let Some(error) = failed(event) {
                     locked(&told).error.get_or_insert(error);
                 }
-            },
-        );
+            });
         let handler = |job: queue_protocol::client::worker::Job| {
             let mark = Mark::of_body(&job.body);
             let mut seen = locked(&seen);

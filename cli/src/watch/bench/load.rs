@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use queue_protocol::client::{Client, ClientError};
 use queue_protocol::content::{self, ContentSpec, Headers};
 use queue_protocol::limits::LEASE_COUNT_MAX;
-use queue_protocol::names::QueueName;
+use queue_protocol::names::{Key, QueueName};
 use queue_protocol::wire::bounded::Bounded;
 use queue_protocol::wire::request::{Lease, Push, PushMessage, PushOptions, Receipts};
 use queue_protocol::wire::requests::ask;
@@ -28,7 +28,10 @@ const ANSWER_SIZE_MAX: u32 = 8 << 20;
 
 /// What all lanes share.
 pub(super) struct Load {
-    pub(super) queue: QueueName,
+    /// Pushed to in turn.
+    pub(super) queues: Vec<QueueName>,
+    /// Groups of the messages, in turn.
+    groups: Option<u32>,
     pub(super) size: usize,
     pub(super) batch: u16,
     /// Messages a second of all lanes together.
@@ -83,10 +86,11 @@ fn permits(args: &BenchArgs) -> usize {
 }
 
 impl Load {
-    pub(super) fn new(queue: QueueName, args: &BenchArgs, count: u64) -> Self {
+    pub(super) fn new(queues: Vec<QueueName>, args: &BenchArgs, count: u64) -> Self {
         let begin = Instant::now();
         Self {
-            queue,
+            queues,
+            groups: args.groups,
             size: args.size.max(BENCH_SIZE_MIN),
             batch: args.batch,
             rate: args.rate,
@@ -111,8 +115,8 @@ impl Load {
     }
 
     /// The same for what a pop is to find.
-    pub(super) fn filling(queue: QueueName, args: &BenchArgs, batch: u16, count: u64) -> Self {
-        let load = Self::new(queue, args, count);
+    pub(super) fn filling(queues: Vec<QueueName>, args: &BenchArgs, batch: u16, count: u64) -> Self {
+        let load = Self::new(queues, args, count);
         Self { batch, rate: None, measure_from: load.begin, ..load }
     }
 
@@ -176,6 +180,23 @@ impl Load {
         body.freeze()
     }
 
+    /// What one lane pushes comes out in that order: it goes to one queue, and none of its groups waits for another.
+    pub(super) fn has_order(&self) -> bool {
+        self.queues.len() == 1 && self.groups.is_none()
+    }
+
+    /// The queue of a lane's request; lanes begin at different ones.
+    fn turn_of(&self, lane: u32, request: u64) -> QueueName {
+        let turn = (u64::from(lane) + request) % self.queues.len() as u64;
+        self.queues[usize::try_from(turn).expect("no more than there are")].clone()
+    }
+
+    /// The group of a lane's message; lanes begin at different ones.
+    fn group(&self, lane: u32, number: u64) -> Option<Key> {
+        let group = (u64::from(lane) * 7_919 + number) % u64::from(self.groups?);
+        Some(format!("g{group}").parse().expect("a group's name"))
+    }
+
     async fn push(
         &self,
         client: &Client,
@@ -186,12 +207,17 @@ impl Load {
     ) -> Result<u32, ClientError> {
         let contents: Vec<Bytes> =
             (first..first + count).map(|number| self.content(lane, number, due)).collect();
-        let rows = contents.iter().map(|content| PushMessage {
+        let rows = contents.iter().zip(first..).map(|(content, number)| PushMessage {
             content: ContentSpec::of(content),
-            options: PushOptions::default(),
+            options: PushOptions { group: self.group(lane, number), ..PushOptions::default() },
         });
         let messages = Bounded::new(rows.collect()).expect("a batch is within the limit");
-        let push = Push { queue: self.queue.clone(), create: false, atomic: true, messages };
+        let push = Push {
+            queue: self.turn_of(lane, first / u64::from(self.batch)),
+            create: false,
+            atomic: true,
+            messages,
+        };
         let answered = client.ask_with(ask::Push(push), contents).await?;
         let runs = answered.answer;
         if runs.iter().all(|run| matches!(run, PushOutcome::Stored { .. })) {
@@ -224,11 +250,12 @@ impl Load {
     pub(super) async fn take(
         &self,
         client: &Client,
+        queue: &QueueName,
         batch: u16,
         wait_ms: u32,
         delivered: impl FnOnce(&[Mark]),
     ) -> Result<Vec<Mark>, ClientError> {
-        let queues = Bounded::new(vec![self.queue.clone()]).expect("one is within the limit");
+        let queues = Bounded::new(vec![queue.clone()]).expect("one is within the limit");
         let lease = Lease {
             queues,
             max_messages: batch,
@@ -245,7 +272,7 @@ impl Load {
         delivered(&marks);
         let pairs = leased.answer.iter().map(|delivery| (delivery.id, delivery.token)).collect();
         let receipts = Bounded::new(pairs).expect("as many as one lease gives");
-        let settled = client.ask(ask::Ack(Receipts { queue: self.queue.clone(), receipts })).await?;
+        let settled = client.ask(ask::Ack(Receipts { queue: queue.clone(), receipts })).await?;
         match settled.answer.iter().find(|settled| **settled != Settled::Ok) {
             None => Ok(marks),
             Some(other) => Err(ClientError::Unknown { what: format!("an ack came to {other:?}") }),
@@ -270,20 +297,23 @@ impl Load {
         const BATCH: u16 = 256;
         const { assert!(BATCH as usize == LEASE_COUNT_MAX) }
         let mut marks = Vec::new();
-        loop {
-            let taken = self.take(client, BATCH, 0, |_| ()).await?;
-            if taken.is_empty() {
-                return Ok(marks);
+        for queue in &self.queues {
+            loop {
+                let taken = self.take(client, queue, BATCH, 0, |_| ()).await?;
+                if taken.is_empty() {
+                    break;
+                }
+                marks.extend(taken);
             }
-            marks.extend(taken);
         }
+        Ok(marks)
     }
 
     /// Leases and acks until nothing is left.
     pub(super) async fn pop_lane(&self, client: Client) -> Lane {
         let mut seen = Lane::default();
         while let Some((due, _)) = self.turn().await {
-            match self.take(&client, self.batch, 0, |_| ()).await {
+            match self.take(&client, &self.queues[0], self.batch, 0, |_| ()).await {
                 Ok(taken) if taken.is_empty() => break,
                 Ok(taken) => {
                     seen.record(self, due, taken.len() as u64);

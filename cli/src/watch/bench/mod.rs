@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use queue_protocol::client::Client;
 use queue_protocol::names::QueueName;
 use queue_protocol::settings::QueueSettings;
@@ -35,6 +35,8 @@ const COUNT_DEFAULT: u64 = 100_000;
 const REDRAW: Duration = Duration::from_millis(250);
 /// Messages of a roundtrip that were confirmed are delivered within this time, or lost.
 const DELIVERY_MAX: Duration = Duration::from_secs(10);
+/// Queues made or removed, and connections opened, at once.
+const MADE_AT_ONCE: usize = 128;
 /// Slots that take of a client in a roundtrip, at least: while one acks the other waits.
 const SLOTS_MIN: u16 = 2;
 
@@ -43,16 +45,20 @@ pub(crate) async fn run(shell: &mut Shell, args: BenchArgs) -> Done {
     if args.kind == BenchKind::Pop && args.duration.is_some() {
         return Err(Failure::usage("a pop needs --count: so many messages are pushed first").into());
     }
+    fits(&args)?;
     if args.worker && args.kind != BenchKind::Roundtrip {
         return Err(Failure::usage("only a roundtrip has consumers that --worker could be").into());
     }
     let base = args.compare.as_deref().map(report::load).transpose()?;
     let nodes = nodes::gather(&shell.client, &shell.reach.servers, shell.timeout()).await?;
     let addresses: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
-    let queue = make_queue(shell).await?;
-    let measured = measure(shell, &args, &queue, &addresses).await;
+    let queues = names(args.queues);
+    let measured = match make_queues(shell, &args, &queues).await {
+        Ok(()) => measure(shell, &args, &queues, &addresses).await,
+        Err(end) => Err(end),
+    };
     shell.talk.status(None);
-    let removed = remove(shell, &queue).await;
+    let removed = remove_all(shell, &queues).await;
     let measured = measured?;
     removed?;
     if let Some(path) = &args.save {
@@ -86,15 +92,64 @@ async fn unless_stopped<T>(shell: &Shell, work: impl Future<Output = T>) -> Resu
     }
 }
 
-/// A queue of a name that nobody has.
-async fn make_queue(shell: &Shell) -> Result<QueueName, End> {
-    let name = format!("bench.{:x}", clock::unix_ms_in(Duration::ZERO));
-    let queue: QueueName = name.parse().expect("a name of letters and digits");
-    let create =
-        CreateQueue { queue: queue.clone(), settings: QueueSettings::default(), if_not_exists: false };
-    let made = shell.client.ask(ask::CreateQueue(Box::new(create))).await;
-    made.map_err(|error| Failure::of(error, Some(&queue)))?;
-    Ok(queue)
+/// Whether the shape goes with what is measured.
+///
+/// # Errors
+/// Wrong use.
+fn fits(args: &BenchArgs) -> Result<(), End> {
+    let slots = usize::from(args.clients) * usize::from(args.in_flight.max(SLOTS_MIN));
+    let what = match args.kind {
+        BenchKind::Pop if args.queues > 1 => "a pop takes from one queue",
+        BenchKind::Roundtrip if args.worker && args.queues > 1 => "--worker takes from one queue",
+        BenchKind::Roundtrip if slots < args.queues.into() => {
+            "a roundtrip needs a slot for each queue: --clients times --in-flight is less than --queues"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(what).into())
+}
+
+/// Names of queues that nobody has.
+fn names(count: u16) -> Vec<QueueName> {
+    let base = format!("bench.{:x}", clock::unix_ms_in(Duration::ZERO));
+    let name = |number: u16| if count == 1 { base.clone() } else { format!("{base}.{number}") };
+    (0..count).map(|number| name(number).parse().expect("a name of letters and digits")).collect()
+}
+
+async fn make_queues(shell: &Shell, args: &BenchArgs, queues: &[QueueName]) -> Result<(), End> {
+    let make = async |queue: &QueueName| {
+        let ordered = args.groups.is_some().then_some(true);
+        let settings = QueueSettings { ordered, ..QueueSettings::default() };
+        let create = CreateQueue { queue: queue.clone(), settings, if_not_exists: false };
+        let made = shell.client.ask(ask::CreateQueue(Box::new(create))).await;
+        made.map(drop).map_err(|error| End::from(Failure::of(error, Some(queue))))
+    };
+    for some in queues.chunks(MADE_AT_ONCE) {
+        try_join_all(some.iter().map(make)).await?;
+    }
+    Ok(())
+}
+
+/// Removes those that were made.
+async fn remove_all(shell: &Shell, queues: &[QueueName]) -> Result<(), End> {
+    for some in queues.chunks(MADE_AT_ONCE) {
+        try_join_all(some.iter().map(|queue| remove(shell, queue))).await?;
+    }
+    Ok(())
+}
+
+/// Connections that ask for nothing more once they are there.
+async fn idle(shell: &Shell, count: u16) -> Result<Vec<Client>, End> {
+    let mut idle = Vec::new();
+    while idle.len() < count.into() {
+        let some = (idle.len()..count.into()).take(MADE_AT_ONCE);
+        let some = some.map(|_| async {
+            let client = connect_silently(&shell.reach, shell.timeout());
+            client.ask(ask::Status).await.map(|_| client)
+        });
+        idle.extend(try_join_all(some).await.map_err(|error| End::from(Failure::of(error, None)))?);
+    }
+    Ok(idle)
 }
 
 async fn remove(shell: &Shell, queue: &QueueName) -> Result<(), End> {
@@ -110,22 +165,24 @@ async fn remove(shell: &Shell, queue: &QueueName) -> Result<(), End> {
 async fn measure(
     shell: &Shell,
     args: &BenchArgs,
-    queue: &QueueName,
+    queues: &[QueueName],
     addresses: &[String],
 ) -> Result<Measured, End> {
+    // Closed when this is over.
+    let _idle = unless_stopped(shell, idle(shell, args.connections)).await??;
     let clients: Vec<Client> =
         (0..args.clients).map(|_| connect_silently(&shell.reach, shell.timeout())).collect();
     let count = match (args.count, args.duration) {
         (None, Some(_)) => u64::MAX,
         (count, _) => count.unwrap_or(COUNT_DEFAULT),
     };
-    report::headline(args, addresses.len(), queue).iter().for_each(|line| shell.remark(line));
+    report::headline(args, addresses.len(), &queues[0]).iter().for_each(|line| shell.remark(line));
     let processes = Processes::find(addresses);
     let mut confirmed = Vec::new();
     if args.kind == BenchKind::Pop {
-        confirmed = unless_stopped(shell, fill(args, queue, &clients, count)).await??;
+        confirmed = unless_stopped(shell, fill(args, queues, &clients, count)).await??;
     }
-    let load = Arc::new(Load::new(queue.clone(), args, count));
+    let load = Arc::new(Load::new(queues.to_vec(), args, count));
     // The pacer ends when this is dropped.
     let _pacer = args.rate.map(|rate| pace(&load, rate));
     let end = CancellationToken::new();
@@ -194,7 +251,7 @@ async fn verify(load: &Load, client: &Client, confirmed: &[u64], lanes: &[Lane])
     let mut marks: Vec<_> = lanes.iter().flat_map(|lane| lane.marks.iter().copied()).collect();
     marks.extend(load.drain(client).await.map_err(|error| Failure::of(error, None))?);
     let verified = load::verify(confirmed, &marks);
-    Ok(if takers > 1 { Verified { out_of_order: None, ..verified } } else { verified })
+    Ok(if takers > 1 || !load.has_order() { Verified { out_of_order: None, ..verified } } else { verified })
 }
 
 type Lanes = Vec<JoinHandle<Lane>>;
@@ -228,7 +285,8 @@ fn consume(args: &BenchArgs, load: &Arc<Load>, takers: &[Client], end: &Cancella
         }
         for _ in 0..slots {
             let (load, client, end) = (Arc::clone(load), client.clone(), end.clone());
-            consumers.push(tokio::spawn(async move { load.consume_lane(client, &end).await }));
+            let slot = consumers.len();
+            consumers.push(tokio::spawn(async move { load.consume_lane(client, slot, &end).await }));
         }
     }
     consumers
@@ -288,10 +346,15 @@ async fn finish(lanes: Lanes) -> Result<Vec<Lane>, End> {
 }
 
 /// Pushes what a pop is to find; how many each sender had confirmed.
-async fn fill(args: &BenchArgs, queue: &QueueName, clients: &[Client], count: u64) -> Result<Vec<u64>, End> {
+async fn fill(
+    args: &BenchArgs,
+    queues: &[QueueName],
+    clients: &[Client],
+    count: u64,
+) -> Result<Vec<u64>, End> {
     const BATCH: u16 = 200;
     const LANES: u16 = 8;
-    let load = Arc::new(Load::filling(queue.clone(), args, BATCH, count));
+    let load = Arc::new(Load::filling(queues.to_vec(), args, BATCH, count));
     let lanes = (0..LANES).map(|lane| {
         let (load, client) = (Arc::clone(&load), clients[usize::from(lane) % clients.len()].clone());
         tokio::spawn(async move { load.push_lane(client, lane.into()).await })

@@ -31,6 +31,9 @@ pub(super) struct Config {
     clients: u16,
     in_flight: u16,
     worker: bool,
+    queues: u16,
+    groups: Option<u32>,
+    connections: u16,
     size: usize,
     batch: u16,
     rate: Option<u32>,
@@ -41,7 +44,9 @@ impl Config {
     pub(super) fn of(args: &BenchArgs, nodes: usize, size: usize) -> Self {
         let (clients, in_flight, worker) = (args.clients, args.in_flight, args.worker);
         let (batch, rate) = (args.batch, args.rate);
-        Self { kind: kind(args.kind), clients, in_flight, worker, size, batch, rate, nodes }
+        let (queues, groups, connections) = (args.queues, args.groups, args.connections);
+        let kind = kind(args.kind);
+        Self { kind, clients, in_flight, worker, queues, groups, connections, size, batch, rate, nodes }
     }
 }
 
@@ -135,7 +140,8 @@ impl Result {
             "kind": config.kind,
             "complete": self.stopped.is_none(),
             "config": {"clients": config.clients, "in_flight": config.in_flight,
-                "worker": config.worker, "size_bytes": config.size,
+                "worker": config.worker, "queues": config.queues, "groups": config.groups,
+                "connections": config.connections, "size_bytes": config.size,
                 "batch": config.batch, "rate": config.rate},
             "server": {"version": env!("CARGO_PKG_VERSION"), "nodes": config.nodes},
             "messages": self.messages,
@@ -249,15 +255,26 @@ fn bar(count: u64, most: u64) -> String {
 /// The lines before anything happens.
 pub(super) fn headline(args: &BenchArgs, nodes: usize, queue: &QueueName) -> [String; 2] {
     let rate = args.rate.map(|rate| format!("  {}/s", render::count(rate.into()))).unwrap_or_default();
+    let mut shape = String::new();
+    if args.queues > 1 {
+        shape.push_str(&format!("  {} queues", args.queues));
+    }
+    if let Some(groups) = args.groups {
+        shape.push_str(&format!("  {} groups", render::count(groups.into())));
+    }
+    if args.connections > 0 {
+        shape.push_str(&format!("  {} idle connections", args.connections));
+    }
     let first = format!(
-        "{}  {nodes} nodes  {} clients × {} in flight  {}  batch {}{rate}",
+        "{}  {nodes} nodes  {} clients × {} in flight  {}  batch {}{shape}{rate}",
         kind(args.kind),
         args.clients,
         args.in_flight,
         render::size(args.size as u64),
         args.batch,
     );
-    [first, format!("queue {queue}, removed afterwards; Ctrl-C shows what was measured")]
+    let queue = if args.queues > 1 { format!("queues {queue} and on") } else { format!("queue {queue}") };
+    [first, format!("{queue}, removed afterwards; Ctrl-C shows what was measured")]
 }
 
 /// The line while it runs.
