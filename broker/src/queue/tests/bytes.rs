@@ -109,17 +109,20 @@ fn no_changed_byte_makes_decoding_or_what_follows_panic() {
 #[test]
 fn a_claimed_length_allocates_nothing() {
     let empty = encode(&State::new());
-    let mut bytes = empty[..empty.len() - 4].to_vec();
-    bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
-    assert!(matches!(State::decode(&bytes), Err(BadState::Malformed { .. })));
+    // That of the journal, and that of the forgotten sessions and of what is before them.
+    for cut in [1, 39] {
+        let mut bytes = empty[..empty.len() - cut].to_vec();
+        bytes.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert!(matches!(State::decode(&bytes), Err(BadState::Malformed { .. })));
+    }
 }
 
 #[test]
 fn the_bytes_of_an_empty_state_are_what_they_were() {
     let bytes = encode(&State::new());
     // Version, three clocks, next id, token, node, queue, nine totals, hash, no admission key and no rotation, then nodes, principals and keys with their next numbers, queues, sessions
-    // and answers, the mark, forgotten sessions and schedules.
-    let mut expected = [0; 38];
+    // and answers, the mark, forgotten sessions and schedules; the number and hash before the journal, what was cut of it, and its records.
+    let mut expected = [0; 38 + 35];
     expected[..10].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
     expected[28..30].copy_from_slice(&[1, 1]);
     assert_eq!(bytes, expected);

@@ -142,6 +142,7 @@ fn encode(state: &State) -> Vec<u8> {
 fn contents(state: &State) -> Vec<u8> {
     let mut unhashed = state.clone();
     unhashed.set_digest(Default::default());
+    *unhashed.journal_mut() = Default::default();
     encode(&unhashed)
 }
 
