@@ -21,7 +21,7 @@
 //! nodes     show failure grammar shell queues messages
 //! watch     show failure grammar shell queues messages nodes terminal
 //! aid       show failure grammar shell nodes
-//! access    show failure grammar shell
+//! access    show failure grammar shell nodes
 //! run       show failure grammar shell queues messages send take nodes watch aid access terminal
 //! ```
 //!

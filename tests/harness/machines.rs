@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,15 +59,17 @@ impl Machines {
         self.write();
     }
 
-    /// Writes the table, in place: it is mounted where the machines look.
+    /// Writes the table, in place: it is mounted where the machines look. A line stays where it is and as long as it is, so
+    /// that who reads meanwhile finds all names that do not change.
     fn write(&self) {
         let mut table = "127.0.0.1 localhost\n".to_owned();
         for (name, address) in &self.addresses {
-            if let Some(address) = address {
-                writeln!(table, "{address} {name}").expect("a string takes all");
-            }
+            let shown = address.as_ref().map_or_else(|| "#".to_owned(), ToString::to_string);
+            writeln!(table, "{shown:<15} {name}").expect("a string takes all");
         }
-        std::fs::write(self.dir.path().join("hosts"), table).expect("the directory is ours");
+        let mut file = OpenOptions::new();
+        let file = file.write(true).create(true).truncate(false).open(self.dir.path().join("hosts"));
+        file.and_then(|mut file| file.write_all(table.as_bytes())).expect("the directory is ours");
     }
 
     /// The directory of a machine.

@@ -194,7 +194,7 @@ impl Apply<'_> {
                 }
             }
         }
-        if let Some(deed) = Deed::of(op, &result) {
+        if let Some(deed) = result.deed(op) {
             self.tell(session, deed);
         }
         Ok(result)

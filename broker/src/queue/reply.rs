@@ -5,11 +5,14 @@ use queue_protocol::names::{Key, LeaseToken, MessageId, NodeId, QueueName};
 use queue_protocol::wire::bounded::Bounded;
 use queue_protocol::wire::checkpoint::Checkpoint;
 use queue_protocol::wire::level::Level;
+use queue_protocol::wire::request::{Action, Change};
 use queue_protocol::wire::response::{Answer, At, Edited, Extended, PushOutcome, Settled, Swept};
 use queue_protocol::wire::txn::TxnOutcome;
 use serde::{Deserialize, Serialize};
 
 use super::clients::answers::{PUSH_OUTCOME_SIZE, grant_size, step_size};
+use super::command::{Op, Step};
+use super::journal::Deed;
 use super::messages::gone::Gone;
 
 /// Answer to one command.
@@ -127,6 +130,98 @@ impl Outcome {
             Self::Delivered(_) => unreachable!("deliveries need their contents"),
             Self::Node(_) | Self::Ticked | Self::Raised(_) => unreachable!("no client can ask for this"),
         }
+    }
+}
+
+impl Outcome {
+    /// What the journal says of a command that came to this, queues that it made aside; `None` if it is not administrative or
+    /// changed nothing.
+    pub(super) fn deed(&self, op: &Op) -> Option<Deed> {
+        let deed = match op {
+            Op::AlterQueue { queue, change, .. } => Deed::new("alter_queue").to(queue).how(change.told()),
+            Op::RemoveQueue { queue, .. } => {
+                let Outcome::Count(count) = self else { return None };
+                Deed::new("remove_queue").to(queue).how(format!("{count} messages"))
+            }
+            Op::Sweep(sweep) if !sweep.dry_run => {
+                let Outcome::Swept(swept) = self else { return None };
+                let deed = Deed::new("sweep").to(&sweep.queue);
+                (swept.count > 0).then(|| deed.how(swept_how(&sweep.action, swept.count)))?
+            }
+            Op::Edit { queue, ids, change } => Deed::new("edit").to(queue).how(edited_how(change, ids.len())),
+            Op::Txn(txn) => {
+                let Outcome::Txn(TxnOutcome::Done(_)) = self else { return None };
+                txn.steps.iter().find_map(edited)?
+            }
+            Op::WeighGroup(weigh) => {
+                let how = match weigh.weight {
+                    Some(weight) => format!("weight {weight}"),
+                    None => "the queue's weight".to_owned(),
+                };
+                Deed::new("weigh_group").to(&weigh.queue).about(weigh.group.as_str()).how(how)
+            }
+            Op::SetSchedule(set) => Deed::new("set_schedule").to(&set.queue).about(set.name.as_str()),
+            Op::RemoveSchedule(name) => Deed::new("remove_schedule").about(name.as_str()),
+            Op::ChangeAuth(change) => Deed::of_auth(change),
+            Op::AssignNode { store, .. } => {
+                let Outcome::Node(node) = self else { return None };
+                Deed::new("assign_node").how(format!("number {node} to store {:032x}", store.0))
+            }
+            Op::RaiseLevel(_) => {
+                let Outcome::Raised(level) = self else { return None };
+                Deed::new("raise_level").how(format!("level {level}"))
+            }
+            Op::FoundCluster(_) => Deed::new("found_cluster"),
+            Op::BeginRotation(begin) => {
+                Deed::new("rotate_secret").how(format!("generation {}", begin.next.generation))
+            }
+            Op::SetWall { from_ms, to_ms } => Deed::new("set_wall").how(format!("from {from_ms} to {to_ms}")),
+            Op::Push(_)
+            | Op::Lease(_)
+            | Op::Pop(_)
+            | Op::Ack(_)
+            | Op::Nack { .. }
+            | Op::Extend { .. }
+            | Op::CreateQueue { .. }
+            | Op::Sweep(_)
+            | Op::CloseSession
+            | Op::Tick
+            | Op::Fire(_)
+            | Op::SaveCheckpoint(_)
+            | Op::BindSession { .. }
+            | Op::ReleaseAbsent(_)
+            | Op::NoteRotation(_)
+            | Op::NoteKeys(_) => return None,
+        };
+        Some(deed)
+    }
+}
+
+fn swept_how(action: &Action, count: u64) -> String {
+    match action {
+        Action::Delete => format!("delete {count}"),
+        Action::Redrive { to: None } => format!("redrive {count}"),
+        Action::Redrive { to: Some(to) } => format!("redrive {count} to {to}"),
+        Action::Move { to } => format!("move {count} to {to}"),
+    }
+}
+
+fn edited_how(change: &Change, count: usize) -> String {
+    match change {
+        Change::Delete => format!("delete {count}"),
+        Change::Cancel => format!("cancel {count}"),
+        Change::Kick => format!("kick {count}"),
+        Change::Priority(priority) => format!("priority {priority} to {count}"),
+        Change::Move(to) => format!("move {count} to {to}"),
+    }
+}
+
+fn edited(step: &Step) -> Option<Deed> {
+    match step {
+        Step::Edit { queue, ids, change } => {
+            Some(Deed::new("edit").to(queue).how(edited_how(change, ids.len())))
+        }
+        _ => None,
     }
 }
 

@@ -157,7 +157,7 @@ mod tests {
         let file = home.path().join(".config/queuectl/config.toml");
         std::fs::create_dir_all(file.parent().expect("it has one")).expect("made");
         let text = "current = \"a\"\n[contexts.a]\nservers = [\"a\"]\n[contexts.b]\nservers = [\"b:1\", \"c\"]\n\
-                    [contexts.later]\nservers = [\"x\"]\ntoken_command = \"/token\"\n";
+                    [contexts.later]\nservers = [\"x\"]\ntoken_helper = \"/token\"\n";
         std::fs::write(&file, text).expect("written");
         let home = home.path().to_str().expect("a name");
         let of = |words: &[&str], more: &[(&str, &str)]| {
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(of(&["-s", "e", "ping"], &[(CONTEXT, "nobody")]), is("e:7410", "--servers"));
         assert!(of(&["-s", "e", "-c", "a", "ping"], &[]).is_err(), "two clusters");
         assert!(of(&["-c", "nobody", "ping"], &[]).is_err_and(|text| text.contains("nobody")));
-        assert!(of(&["-c", "later", "ping"], &[]).is_err_and(|text| text.contains("token_command")));
+        assert!(of(&["-c", "later", "ping"], &[]).is_err_and(|text| text.contains("token_helper")));
         let elsewhere = [("XDG_CONFIG_HOME", "/nowhere")];
         assert_eq!(of(&["ping"], &elsewhere), is(SERVERS_DEFAULT, "the default"));
     }

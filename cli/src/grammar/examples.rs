@@ -71,7 +71,7 @@ const EXAMPLES: &[Example] = &[
     (&["dead", "rm"], "queuectl dead rm jobs --all --older-than 7d --yes"),
     (&["whoami"], "queuectl whoami"),
     (&["can"], "queuectl can me push jobs                # exit 0 or 1"),
-    (&["audit"], "queuectl audit --since 1d --by ann\nqueuectl audit --queue jobs --follow --json"),
+    (&["audit"], "queuectl audit --since 1d --by ann\nqueuectl audit --queue jobs --json"),
     (&["audit", "verify"], "queuectl audit verify                # exit 0 or 1"),
     (&["auth", "status"], "queuectl auth status --secret-file /var/lib/queued/SECRET"),
     (&["auth", "on"], "queuectl auth on --token-file ann.token --because \"ticket 7\" --yes"),

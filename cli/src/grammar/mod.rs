@@ -387,7 +387,7 @@ mod tests {
         };
         let (shell, cli) = (words(Line::command()), words(Cli::command()));
         let shared: Vec<_> = shell.iter().filter(|word| cli.contains(word)).collect();
-        assert_eq!(shared.len(), 35, "{shared:?}");
+        assert_eq!(shared.len(), 36, "{shared:?}");
         assert!(
             [
                 "push", "pop", "lease", "ack", "nack", "extend", "peek", "queue", "dead", "cluster", "stats",

@@ -344,13 +344,15 @@ impl Request {
             | Self::RotateSecret(_)
             | Self::TlsForget(_)
             | Self::SetLog(_)
-            | Self::Slow => vec![Need::Whole(Verb::Cluster)],
+            | Self::Slow => whole(Verb::Cluster),
             Self::Can(can) if can.name.is_none() => Vec::new(),
-            Self::Can(_) | Self::Principals(_) | Self::ChangeAuth(_) | Self::Audit(_) => {
-                vec![Need::Whole(Verb::Auth)]
-            }
+            Self::Can(_) | Self::Principals(_) | Self::ChangeAuth(_) | Self::Audit(_) => whole(Verb::Auth),
         }
     }
+}
+
+fn whole(verb: Verb) -> Vec<Need> {
+    vec![Need::Whole(verb)]
 }
 
 fn edit_needs(queue: &QueueName, change: &Change) -> Vec<Need> {

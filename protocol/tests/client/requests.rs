@@ -235,34 +235,6 @@ async fn a_number_forgotten_after_it_was_sent_is_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_that_is_denied_leaves_it_unknown_whether_the_first_was_done() {
-    for code in [ErrorCode::Denied, ErrorCode::KeyEnded, ErrorCode::AuthRequired] {
-        let net = Arc::new(Net::default());
-        let mut n1 = net.listen(1);
-        let client = client(&net, &[1]);
-        let server = async {
-            let mut node = n1.accept(Some(1)).await;
-            node.request().await;
-            drop(node);
-            let mut node = n1.accept(Some(1)).await;
-            let (id, _) = node.request().await;
-            node.answer(id, Err(Error::refused(code, "bob may not push jobs"))).await;
-            let (id, _) = node.request().await;
-            node.answer(id, Err(Error::refused(code, "bob may not push jobs"))).await;
-            node
-        };
-        let (outcomes, _node) = tokio::join!(async { [push(&client).await, push(&client).await] }, server);
-        let [first, second] = outcomes;
-        let said = match first {
-            Err(ClientError::Unknown { what }) => what,
-            other => panic!("{other:?}"),
-        };
-        assert!(said.contains("the repeat was denied: ") && said.contains("bob may not"), "{said}");
-        assert!(matches!(&second, Err(ClientError::Refused(_))), "it was sent once: {second:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_session_that_expired_between_requests_is_followed_by_another() {
     let net = Arc::new(Net::default());
     let mut n1 = net.listen(1);

@@ -168,3 +168,31 @@ async fn a_node_that_led_only_after_its_hello_is_greeted_again_before_anything_i
     let (id, _nodes) = tokio::join!(calls, server);
     assert_eq!(id.unwrap(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_that_is_denied_leaves_it_unknown_whether_the_first_was_done() {
+    for code in [ErrorCode::Denied, ErrorCode::KeyEnded, ErrorCode::AuthRequired] {
+        let net = Arc::new(Net::default());
+        let mut n1 = net.listen(1);
+        let client = client(&net, &[1]);
+        let server = async {
+            let mut node = n1.accept(Some(1)).await;
+            node.request().await;
+            drop(node);
+            let mut node = n1.accept(Some(1)).await;
+            let (id, _) = node.request().await;
+            node.answer(id, Err(Error::refused(code, "bob may not push jobs"))).await;
+            let (id, _) = node.request().await;
+            node.answer(id, Err(Error::refused(code, "bob may not push jobs"))).await;
+            node
+        };
+        let (outcomes, _node) = tokio::join!(async { [push(&client).await, push(&client).await] }, server);
+        let [first, second] = outcomes;
+        let said = match first {
+            Err(ClientError::Unknown { what }) => what,
+            other => panic!("{other:?}"),
+        };
+        assert!(said.contains("the repeat was denied: ") && said.contains("bob may not"), "{said}");
+        assert!(matches!(&second, Err(ClientError::Refused(_))), "it was sent once: {second:?}");
+    }
+}

@@ -59,11 +59,11 @@ fn both_files_hold_the_bytes_of_the_format() {
         &b"QUEUE-ID\x01\0\0\0\x01\0\0\0"[..],
         b"\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         b"\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-        b"\x03\0\0\0\0\0\0\0\x02\0\x06\0n3",
+        b"\x03\0\0\0\0\0\0\0\x02\0\x07\0n3",
         &[0; 62],
         &[0xad; 32],
         b"\x01\0\0\0\x2c\x01\0\0\0\0\0\0",
-        &[0x27, 0x0e, 0xae, 0x8c],
+        &[0x96, 0x8e, 0xeb, 0xdb],
     ];
     assert_eq!(bytes, expected.concat());
     assert_eq!(open(&disk).unwrap(), Found { identity: joined(), revision: 1, damage: None });

@@ -131,20 +131,7 @@ impl Journal {
 impl State {
     /// Tells the journal of what the entry `index` did.
     pub(super) fn tell(&mut self, index: u64, actor: Actor, from: Option<Source>, deed: Deed) {
-        let Deed { act, queue, subject, detail, because } = deed;
-        let record = AuditRecord {
-            number: 0,
-            index,
-            at_ms: self.wall_ms(),
-            actor,
-            source: from.map(|Source(source)| source),
-            act: queue_protocol::wire::bounded::Text::cut(act),
-            queue,
-            subject,
-            detail: queue_protocol::wire::bounded::Text::cut(detail),
-            because,
-            hash: [0; 32],
-        };
+        let record = deed.record(index, self.wall_ms(), actor, from);
         self.journal_mut().add(record);
     }
 }
