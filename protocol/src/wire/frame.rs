@@ -359,6 +359,7 @@ pub(crate) fn decode_copied(bytes: &[u8]) -> Result<Frame, FrameError> {
 ///
 /// # Errors
 /// [`FrameError`] for everything that is not exactly one frame.
+#[cfg(feature = "client")]
 pub(crate) fn decode_shared(mut bytes: Bytes) -> Result<Frame, FrameError> {
     let Head { request_id, kind, flags, header_size } = check(&bytes)?;
     let tail = bytes.split_off(FRAME_HEADER_SIZE + header_size);
@@ -367,6 +368,7 @@ pub(crate) fn decode_shared(mut bytes: Bytes) -> Result<Frame, FrameError> {
 }
 
 /// The size of the tail of a whole frame, as its head claims it; 0 if that cannot be.
+#[cfg(feature = "client")]
 pub(crate) fn claimed_tail_size(frame: &[u8]) -> usize {
     let header_size = frame.first_chunk().map_or(0, claimed_header_size) as usize;
     frame.len().saturating_sub(FRAME_HEADER_SIZE + header_size)
