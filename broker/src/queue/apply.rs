@@ -186,12 +186,10 @@ impl Apply<'_> {
     fn execute(&mut self, session: Option<SessionId>, op: &Op, first_row: u64) -> Result<Outcome, Refusal> {
         let before = self.state.catalog().next();
         let result = self.run(session, op, first_row)?;
-        if before < self.state.catalog().next() {
-            for number in before..self.state.catalog().next() {
-                let name = self.state.catalog().get(number).map(|queue| queue.name.clone());
-                if let Some(name) = name {
-                    self.tell(session, Deed::made(&name, op));
-                }
+        for number in before..self.state.catalog().next() {
+            let made = self.state.catalog().get(number).map(|queue| Deed::made(&queue.name, op));
+            if let Some(deed) = made {
+                self.tell(session, deed);
             }
         }
         if let Some(deed) = result.deed(op) {

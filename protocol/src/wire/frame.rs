@@ -336,12 +336,11 @@ fn check(whole: &[u8]) -> Result<Head, FrameError> {
 /// # Errors
 /// [`FrameError`] for everything that is not exactly one frame.
 #[cfg(feature = "client")]
-pub(crate) fn decode(mut bytes: Bytes) -> Result<Frame, FrameError> {
-    let Head { request_id, kind, flags, header_size } = check(&bytes)?;
-    let tail = bytes.split_off(FRAME_HEADER_SIZE + header_size);
-    let header = Bytes::copy_from_slice(&bytes[FRAME_HEADER_SIZE..]);
-    let tail = if tail.len() >= bytes.len() { tail } else { Bytes::copy_from_slice(&tail) };
-    Ok(Frame { request_id, kind, flags, header, tail })
+pub(crate) fn decode(bytes: Bytes) -> Result<Frame, FrameError> {
+    let Frame { request_id, kind, flags, header, tail } = decode_shared(bytes)?;
+    let is_most = tail.len() >= FRAME_HEADER_SIZE + header.len();
+    let tail = if is_most { tail } else { Bytes::copy_from_slice(&tail) };
+    Ok(Frame { request_id, kind, flags, header: Bytes::copy_from_slice(&header), tail })
 }
 
 /// Takes a whole frame, head included, apart; header and tail get memory of their own.
