@@ -57,6 +57,7 @@ use self::node::refusals::Refusals;
 use self::openraft::cause::{Cause, Why};
 use self::openraft::log_store::LogStore;
 use self::openraft::network::Network;
+use self::openraft::runtime::Runtime;
 use self::openraft::types::TypeConfig;
 use crate::log::{Log, LogError, Reading};
 use crate::mutants::{self, Mutant};
@@ -74,7 +75,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Gives `future` and all it spawns their own repeatable randomness, from `seed`. Everything that comes near Raft runs
 /// inside of it.
 pub fn seeded<F: Future>(seed: u64, future: F) -> impl Future<Output = F::Output> {
-    ::openraft::alias::AsyncRuntimeOf::<TypeConfig>::scope(seed, future)
+    Runtime::scope(seed, future)
 }
 
 /// Spawns a task that inherits the randomness of this one.

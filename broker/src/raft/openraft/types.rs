@@ -120,7 +120,7 @@ impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Completion<T> {
     }
 }
 
-/// openraft, filled in. The seeded runtime makes its own randomness repeatable under the simulator.
+/// openraft, filled in.
 #[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) struct TypeConfig;
 
@@ -134,7 +134,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Vote = openraft::impls::Vote<Leader>;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = openraft_rt::deterministic_rng::DeterministicRng<openraft_rt_tokio::TokioRuntime>;
+    type AsyncRuntime = super::runtime::Runtime;
     type Responder<T>
         = Completion<T>
     where
