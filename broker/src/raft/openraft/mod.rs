@@ -1,5 +1,4 @@
-//! What openraft calls: its types as this program fills them in, its log, its network, its
-//! runtime, and why it stopped.
+//! What openraft calls: its types as this program fills them in, its log, its network, its runtime, and why it stopped.
 
 pub(in crate::raft) mod cause;
 pub(crate) mod log_store;

@@ -8,10 +8,12 @@ use openraft_rt::AsyncRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
 use openraft_rt_tokio::TokioRuntime;
 
+type Seeded = DeterministicRng<TokioRuntime>;
+
 /// Repeats its randomness from a seed ([`seeded`](crate::raft::seeded)), and moves each task to the heap before it
 /// starts: tokio's code for a task, 1,700 lines of LLVM, is then compiled once for a type of result and not for each task.
 #[derive(Debug)]
-pub(crate) struct Runtime(DeterministicRng<TokioRuntime>);
+pub(crate) struct Runtime(Seeded);
 
 impl Runtime {
     /// Runs `future`, and all that it spawns, with the randomness of `seed`.
@@ -19,8 +21,6 @@ impl Runtime {
         Seeded::scope(seed, future)
     }
 }
-
-type Seeded = DeterministicRng<TokioRuntime>;
 
 impl AsyncRuntime for Runtime {
     type JoinError = <Seeded as AsyncRuntime>::JoinError;

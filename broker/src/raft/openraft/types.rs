@@ -16,6 +16,7 @@ use queue_protocol::wire::membership::Standing;
 use queue_protocol::wire::peer;
 use serde::{Deserialize, Serialize};
 
+use super::runtime::Runtime;
 use crate::log::Reading;
 use crate::queue::reply::Reply;
 
@@ -120,7 +121,7 @@ impl<T: OptionalSend + 'static> Responder<TypeConfig, T> for Completion<T> {
     }
 }
 
-/// openraft, filled in.
+/// The types that openraft leaves to its user. Nodes and terms are 64-bit numbers.
 #[derive(Debug, Clone, Copy, Default, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) struct TypeConfig;
 
@@ -134,7 +135,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Vote = openraft::impls::Vote<Leader>;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = super::runtime::Runtime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = Completion<T>
     where
