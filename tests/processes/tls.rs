@@ -359,11 +359,13 @@ async fn https(address: &str, ca: PathBuf, request: &str) -> std::io::Result<Str
 async fn a_dev_cluster_with_tls_gives_its_command_what_it_needs() {
     let dir = tempfile::tempdir().expect("there is a temporary directory");
     let script = "test -n \"$QUEUECTL_TLS_CA\" && queuectl push a x --create && [ \"$(queuectl pop a)\" = x ] && \
-                  ! QUEUECTL_TLS_CA= queuectl queue ls";
+                  ! QUEUECTL_TLS_CA= queuectl queue ls && \
+                  for at in $(echo $QUEUE_HTTP | tr , ' '); do echo \"HTTP of a node: $at\" >&2; done";
     let mut command = queued();
     command.args(["dev", "--any-port", "--tls", "--", "sh", "-c", script]);
     command.env("TMPDIR", dir.path()).env_remove("XDG_RUNTIME_DIR");
     let ran = run(&mut command, b"").await.expect(0);
     let ran = ran.says("TLS, no login").says("from elsewhere: queuectl -s 127.0.0.1:").says("--tls-ca ");
-    ran.says("error[tls_required]");
+    let ran = ran.says("error[tls_required]");
+    assert_eq!(ran.stderr.matches("HTTP of a node: 127.0.0.1:").count(), 3, "{}", ran.stderr);
 }

@@ -110,6 +110,11 @@ impl Place {
         format!("127.0.0.1:{}", self.http_ports[number - 1])
     }
 
+    /// All of these.
+    pub(super) fn http_addresses(&self) -> Vec<String> {
+        (1..=self.http_ports.len()).map(|number| self.http_address(number)).collect()
+    }
+
     /// The file of the authority that vouches for its nodes, if they speak TLS.
     pub(super) fn authority(&self) -> Option<PathBuf> {
         (self.tls != TlsMode::Off).then(|| secure::authority(&self.dir))

@@ -26,6 +26,7 @@ pub(super) async fn run(words: &[OsString], cluster: &Cluster) -> Result<i32, Fa
         .args(&words[1..])
         .env("PATH", path)
         .env("QUEUECTL_SERVERS", cluster.place().addresses().join(","))
+        .envs(cfg!(feature = "http").then(|| ("QUEUE_HTTP", cluster.place().http_addresses().join(","))))
         .envs(cluster.place().authority().map(|file| ("QUEUECTL_TLS_CA", file)))
         .envs(access::token_file(cluster.place()).map(|file| ("QUEUECTL_TOKEN_FILE", file)));
     let process = Process::spawn(&mut command).map_err(|error| {

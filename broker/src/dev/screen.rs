@@ -88,7 +88,7 @@ pub(super) fn start(
         .collect();
     let table = columns(&["node", "address", "pid", ""], &table);
     let took = took.as_secs_f64();
-    let http: Vec<String> = (1..=place.http_ports.len()).map(|number| place.http_address(number)).collect();
+    let http = place.http_addresses();
     let http = match http.first() {
         Some(first) if cfg!(feature = "http") => {
             let curl = match &place.authority() {

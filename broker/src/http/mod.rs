@@ -7,6 +7,10 @@
 //!
 //! The gateway is a client like any other, so each node serves each request, and nothing on the way of a push knows HTTP.
 //! Off, there is no thread and no port.
+//!
+//! It has no role of its own in the handshake and speaks for nobody: each token and each session of a user has a client of
+//! its own, which logs in with that token and opens that session. So rights, owners and order are judged where they are for
+//! any client, by the leader, and no node is believed about who asks. The price is a connection for each session in use.
 
 mod answers;
 mod arriving;
