@@ -20,6 +20,7 @@ use queue_protocol::wire::response::Answer;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::tls::{Certificates, cluster};
@@ -266,7 +267,7 @@ async fn a_login_through_a_proxy_that_ends_tls_fails_and_says_so_and_a_replay_is
 async fn over_http_a_bearer_token_is_who_asks() {
     let mut cluster = Cluster::start_with(1, &[]).await;
     cluster.serve_http().await;
-    let (admin, _) = cluster.require_logins().await;
+    let (admin, token) = cluster.require_logins().await;
     make_queue(&admin).await;
     let bob = add(&admin, "bob", &["push,look:jobs"]).await;
     let bearer = format!("Bearer {}", bob.reveal());
@@ -287,11 +288,59 @@ async fn over_http_a_bearer_token_is_who_asks() {
     let denied = ask("POST", "/v1/queues/jobs/pop", Some(&bearer)).await.expect(403);
     assert_eq!(denied.json()["error"]["code"], "denied");
     ask("GET", "/metrics", Some(&bearer)).await.expect(403);
+    // The secret made the first principal; an alarm rests on it.
+    let metrics = ask("GET", "/metrics", Some(&format!("Bearer {}", token.reveal()))).await.expect(200).body;
+    assert!(metrics.contains("\nqueued_audit_secret_used_seconds 1"), "{metrics}");
+    assert!(metrics.contains("\nqueued_audit_cut_total 0"), "{metrics}");
     let stranger = format!("Bearer {}", Token::new([3; 10], [4; 32]).reveal());
     ask("GET", "/v1/queues", Some(&stranger)).await.expect(401);
     ask("GET", "/v1/queues", Some("Basic Ym9iOmJvYg==")).await.expect(401);
     change(&admin, AuthChange::RevokeKey(bob.id)).await.expect("admin may");
     ask("GET", "/v1/queues/jobs", Some(&bearer)).await.expect(401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_tokens_over_http_is_put_off_and_holds_nobody_up() {
+    let mut cluster = Cluster::start_with(1, &[]).await;
+    cluster.serve_http().await;
+    let (admin, _) = cluster.require_logins().await;
+    let bob = format!("Bearer {}", add(&admin, "bob", &["look:*"]).await.reveal());
+    let at = cluster.http(0);
+    let ask = async |token: &str| http(at, "GET", "/v1/queues", &[("Authorization", token)], "").await;
+    let mut statuses = Vec::new();
+    for guess in 0..30 {
+        statuses.push(ask(&format!("Bearer {}", Token::new([3; 10], [guess; 32]).reveal())).await);
+    }
+    let put_off = statuses.iter().position(|answer| answer.status != 401).expect("not for ever");
+    assert!(put_off >= 10, "{:?}", statuses[put_off]);
+    let answer = statuses[put_off].clone().expect(503);
+    assert_eq!(answer.json()["error"]["code"], "overloaded");
+    assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+    // From the same address, as behind a proxy.
+    let begun = Instant::now();
+    ask(&bob).await.expect(200);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_principal_makes_ten_administrative_changes_a_second_beyond_a_thousand() {
+    let mut cluster = Cluster::start_with(1, &[]).await;
+    let (admin, _) = cluster.require_logins().await;
+    let ann = cluster.client_as(TokenSource::Given(add(&admin, "ann", &["manage:*"]).await));
+    let bob = cluster.client_as(TokenSource::Given(add(&admin, "bob", &["manage,push:*"]).await));
+    let begun = Instant::now();
+    let mut made = JoinSet::new();
+    for number in 0..1_030 {
+        let queue = ann.queue(format!("q{number}")).expect("a name");
+        made.spawn(async move { queue.create(Default::default()).await.map(drop) });
+    }
+    let made = made.join_all().await;
+    assert!(made.iter().all(Result::is_ok), "those that are put off are made later: {made:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Neither another one nor what is no change of queues waits for it.
+    let begun = Instant::now();
+    bob.queue("b").expect("a name").create(Default::default()).await.expect("it is made");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -83,48 +83,51 @@ async fn verify_says_what_a_node_does_with_each_flipped_bit() {
     let (dir, image) = (cluster.data_dir(0).to_owned(), cluster.dir().join("image"));
     copy(&dir, &image);
     let (mut refused, mut met, mut fine) = (0, 0, 0);
-    for path in files(&dir) {
-        for offset in places(&path) {
-            copy(&image, &dir);
-            flip(&path, offset);
-            let place = format!("{} byte {offset}", path.display());
-            let mut verify = harness::program::queued();
-            verify.args(["store", "verify", "--json"]).arg(&dir);
-            let ran = run(&mut verify, b"").await;
-            let said = ran.json();
-            let findings = said["findings"].as_array().expect("a list");
-            assert_eq!(ran.code, if findings.is_empty() { 0 } else { 65 }, "{place}: {ran}");
-            let refuses = findings.iter().any(|finding| finding["node"] == "does not start");
-            cluster.start_node(0);
-            if refuses {
-                assert_eq!(cluster.ended(0).await.code(), Some(65), "{place}: {ran}\n{}", cluster.log_of(0));
-                refused += 1;
-                continue;
-            }
-            if findings.is_empty() {
-                cluster.leader().await;
-                let all = drain(&cluster.client(), "q").await;
-                assert_eq!(all.len(), 50, "{place}: {ran}");
-                cluster.kill(0);
-                fine += 1;
-                continue;
-            }
-            // Its own work may read what is damaged, as soon as it has started.
-            let ended = until("it leads or has ended", LIMIT, async || {
-                if cluster.has_ended(0).is_some() {
-                    return Ok(true);
-                }
-                let status = cluster.status(0).await?;
-                if status.role == Role::Leader { Ok(false) } else { Err(format!("{:?}", status.role)) }
-            })
-            .await;
-            if ended {
-                assert_eq!(cluster.ended(0).await.code(), Some(65), "{place}: {ran}");
-            } else {
-                cluster.kill(0);
-            }
-            met += 1;
+    // Before any node changes what is there.
+    let flips: Vec<(PathBuf, u64)> = files(&dir)
+        .into_iter()
+        .flat_map(|path| places(&path).into_iter().map(move |at| (path.clone(), at)))
+        .collect();
+    for (path, offset) in flips {
+        copy(&image, &dir);
+        flip(&path, offset);
+        let place = format!("{} byte {offset}", path.display());
+        let mut verify = harness::program::queued();
+        verify.args(["store", "verify", "--json"]).arg(&dir);
+        let ran = run(&mut verify, b"").await;
+        let said = ran.json();
+        let findings = said["findings"].as_array().expect("a list");
+        assert_eq!(ran.code, if findings.is_empty() { 0 } else { 65 }, "{place}: {ran}");
+        let refuses = findings.iter().any(|finding| finding["node"] == "does not start");
+        cluster.start_node(0);
+        if refuses {
+            assert_eq!(cluster.ended(0).await.code(), Some(65), "{place}: {ran}\n{}", cluster.log_of(0));
+            refused += 1;
+            continue;
         }
+        if findings.is_empty() {
+            cluster.leader().await;
+            let all = drain(&cluster.client(), "q").await;
+            assert_eq!(all.len(), 50, "{place}: {ran}");
+            cluster.kill(0);
+            fine += 1;
+            continue;
+        }
+        // Its own work may read what is damaged, as soon as it has started.
+        let ended = until("it leads or has ended", LIMIT, async || {
+            if cluster.has_ended(0).is_some() {
+                return Ok(true);
+            }
+            let status = cluster.status(0).await?;
+            if status.role == Role::Leader { Ok(false) } else { Err(format!("{:?}", status.role)) }
+        })
+        .await;
+        if ended {
+            assert_eq!(cluster.ended(0).await.code(), Some(65), "{place}: {ran}");
+        } else {
+            cluster.kill(0);
+        }
+        met += 1;
     }
     assert!(
         refused > 3 && met > 3 && fine > 3,

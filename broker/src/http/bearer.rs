@@ -16,7 +16,8 @@ use queue_protocol::wire::auth::Token;
 use queue_protocol::wire::rights::{Need, Verb};
 
 use super::answers::Failed;
-use super::serve::{App, Occupant};
+use super::connections::{From, Occupant};
+use super::serve::App;
 use crate::queue::KeyNumber;
 use crate::server::{access, login};
 
@@ -69,7 +70,7 @@ impl<S: Stream> Stream for Carried<S> {
 pub(super) async fn of(app: &App, route: &str, said: Said) -> Result<Option<Arc<Token>>, Failed> {
     let consensus = &app.site.consensus;
     let is_required = consensus.rights().required;
-    let Said { token: said, is_private } = said;
+    let Said { token: said, from } = said;
     if OPEN.contains(&route) || (said.is_none() && !is_required) {
         return Ok(None);
     }
@@ -77,11 +78,11 @@ pub(super) async fn of(app: &App, route: &str, said: Said) -> Result<Option<Arc<
         let what = "only clients that log in are served: Authorization: Bearer qk1_…";
         return Err(Error::refused(ErrorCode::AuthRequired, what).into());
     };
-    if !is_private {
+    let Some(from) = from.filter(|from| from.is_private) else {
         let what = "a token is taken over TLS, or from this machine";
         return Err(Error::refused(ErrorCode::AuthFailed, what).into());
-    }
-    let key = login::known(consensus, &token).await?;
+    };
+    let key = login::known(&app.site.server, from.ip, &token).await?;
     permit_here(app, route, key, is_required)?;
     Ok(Some(Arc::new(token)))
 }
@@ -102,7 +103,7 @@ fn permit_here(app: &App, route: &str, key: KeyNumber, is_required: bool) -> Res
 /// What a request says of who asks.
 pub(super) struct Said {
     token: Option<Token>,
-    is_private: bool,
+    from: Option<From>,
 }
 
 impl Said {
@@ -111,8 +112,8 @@ impl Said {
     /// # Errors
     /// 401 if it names something else than a token.
     pub(super) fn of(request: &Request) -> Result<Self, Failed> {
-        let is_private = request.extensions().get::<Occupant>().is_some_and(Occupant::is_private);
-        Ok(Self { token: said(request.headers())?, is_private })
+        let from = request.extensions().get::<Occupant>().map(|occupant| occupant.from);
+        Ok(Self { token: said(request.headers())?, from })
     }
 }
 

@@ -25,8 +25,9 @@ use tokio::time::{Instant, sleep};
 
 use super::answers::{Failed, with_type};
 use super::bearer;
+use super::connections::{Busy, Occupant};
 use super::manage::Watched;
-use super::serve::{App, Busy, Occupant};
+use super::serve::App;
 use super::take::delivered;
 
 /// The type of lines.

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::answers::Failed;
-use super::serve::Connections;
+use super::connections::Connections;
 
 /// Bytes of bodies that are being read and answered, in KiB.
 const ALL_KIB: u32 = 64 << 10;

@@ -19,9 +19,10 @@ use serde_json::{Map, Value, json};
 
 use super::answers::{Failed, json as document};
 use super::asked::{Path, Query};
+use super::connections::Occupant;
 use super::flow;
 use super::push::queue_of;
-use super::serve::{App, Occupant};
+use super::serve::App;
 use super::session::ask;
 use super::take::read;
 

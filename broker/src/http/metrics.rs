@@ -40,6 +40,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>, headers: HeaderMap) -> 
         page.gauge("queued_raft_thread_turn", Some(Unit::Seconds), help, turn.as_secs_f64());
     }
     if health::leads(&app.site.consensus, &status) {
+        audit(&mut page, &app);
         queues::add(&mut page, &app.chosen, &app.site.consensus, &app.site.server).await;
     }
     machine::add(&mut page, app.site.consensus.outside().clock.wall_ms());
@@ -168,6 +169,25 @@ fn raft(page: &mut Page, app: &App, status: &StatusView) {
         .filter_map(|contact| Some((vec![("member", name(contact.node))], seconds(contact.behind_ms?))));
     let help = "By how much time a member's disk is behind the log of the leader";
     page.add("queued_raft_member_behind", Some(Unit::Seconds), help, Samples::Gauge(behind.collect()));
+}
+
+fn audit(page: &mut Page, app: &App) {
+    let ((told, cut), by_secret_ms) =
+        app.site.consensus.read(|state, _| (state.audited(), state.changed_by_secret_ms()));
+    page.counter(
+        "queued_audit_records",
+        None,
+        "Administrative changes that the journal tells of",
+        float(told),
+    );
+    let help = "Records of the journal that were forgotten before their time, for want of room";
+    page.counter("queued_audit_cut", None, help, float(cut));
+    if app.site.consensus.rights().required
+        && let Some(ms) = by_secret_ms
+    {
+        let help = "When something was changed last by the cluster's secret in place of a key, Unix time";
+        page.gauge("queued_audit_secret_used", Some(Unit::Seconds), help, float(ms / 1_000));
+    }
 }
 
 fn storage(page: &mut Page, app: &App, status: &StatusView) {

@@ -17,6 +17,7 @@ mod arriving;
 mod asked;
 mod bearer;
 mod compat;
+mod connections;
 mod document;
 mod figures;
 mod flow;

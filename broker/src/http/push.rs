@@ -24,8 +24,9 @@ use tokio::sync::mpsc;
 use super::answers::{Failed, json as document, with_type};
 use super::asked::Path;
 use super::bearer;
+use super::connections::Occupant;
 use super::intake::BODY_TIMEOUT;
-use super::serve::{App, Occupant};
+use super::serve::App;
 use super::session::{ask, has_session};
 use super::{flow, said};
 

@@ -2,15 +2,14 @@
 //!
 //! | bound | value |
 //! |---|---|
-//! | connections | [`CONNECTIONS_MAX`]; beyond it the one that is idle longest gives way, else one whose body comes slower than [`SLOW`] |
+//! | connections | see [`super::connections`] |
 //! | head of a request | [`HEAD_SIZE_MAX`], [`HEADERS_MAX`] headers, [`HEAD_TIMEOUT`], the pause before it included |
 //! | answers nobody reads | [`super::stream::WRITE_TIMEOUT`] |
 //! | bodies | see [`super::intake`] |
 //! | answers that go on | see [`super::flow`] |
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Request;
@@ -21,11 +20,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::HttpOptions;
-use super::arriving::{Arrival, Arriving};
+use super::arriving::Arriving;
+use super::connections::{Busy, Connections, Entered, From, Occupant};
 use super::figures::Figures;
 use super::flow::Flows;
 use super::gateway::Gateway;
@@ -35,16 +34,11 @@ use super::intake::Intake;
 use super::queues::Chosen;
 use super::routes::router;
 use super::stream::Paced;
-use crate::locked::Locked as _;
 use crate::raft::{Consensus, seeded};
 use crate::server::Server;
 use crate::tls::opening::say;
 use crate::tls::{Tls, TlsMode};
 
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 256;
-/// Bytes a second; a body that comes slower gives way to another connection.
-const SLOW: u64 = 64 << 10;
 /// Bytes of a request before its body.
 const HEAD_SIZE_MAX: usize = 32 << 10;
 /// Headers of a request.
@@ -144,130 +138,6 @@ pub(crate) fn start(site: Site, options: HttpOptions, listen: &str) -> std::io::
     Ok(Http { address, stop, ended })
 }
 
-/// The connections that are open.
-#[derive(Default)]
-pub(super) struct Connections(Mutex<Vec<Arc<Open>>>);
-
-/// One of them.
-struct Open {
-    /// Requests that are being answered.
-    busy: AtomicUsize,
-    idle_since: Mutex<Instant>,
-    /// The body of its last request.
-    arrival: Mutex<Option<Arc<Arrival>>>,
-    give_way: Notify,
-}
-
-impl Connections {
-    fn inner(&self) -> MutexGuard<'_, Vec<Arc<Open>>> {
-        self.0.locked()
-    }
-
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.inner().len()
-    }
-
-    /// The connection whose body comes slowest gives way, of those that there is room for; if one comes slowly.
-    pub(super) fn shed(&self) {
-        let mut open = self.inner();
-        if let Some(at) = slowest(&open, Arrival::has_room) {
-            open.swap_remove(at).give_way.notify_one();
-        }
-    }
-
-    /// A place for one more; the one that is idle longest goes if there is none, else the one whose body comes slowest.
-    /// `None` if all are busy.
-    fn enter(self: &Arc<Self>) -> Option<Entered> {
-        let mut open = self.inner();
-        if open.len() >= CONNECTIONS_MAX {
-            let idle = open.iter().enumerate().filter(|(_, one)| one.busy.load(Ordering::Relaxed) == 0);
-            let idle = idle.min_by_key(|(_, one)| one.idle_since()).map(|(at, _)| at);
-            let at = idle.or_else(|| slowest(&open, |_| true))?;
-            open.swap_remove(at).give_way.notify_one();
-        }
-        let one = Arc::new(Open {
-            busy: AtomicUsize::new(0),
-            idle_since: Mutex::new(Instant::now()),
-            arrival: Mutex::default(),
-            give_way: Notify::new(),
-        });
-        open.push(Arc::clone(&one));
-        Some(Entered { all: Arc::clone(self), one })
-    }
-}
-
-fn slowest(open: &[Arc<Open>], which: impl Fn(&Arrival) -> bool) -> Option<usize> {
-    let slow = open.iter().enumerate().filter_map(|(at, one)| Some((one.slowly(&which)?, at)));
-    slow.min().map(|(_, at)| at)
-}
-
-impl Open {
-    fn arrival(&self) -> MutexGuard<'_, Option<Arc<Arrival>>> {
-        self.arrival.locked()
-    }
-
-    /// Bytes a second of a body that comes slowly.
-    fn slowly(&self, which: impl Fn(&Arrival) -> bool) -> Option<u64> {
-        let arrival = self.arrival();
-        let arrival = arrival.as_ref().filter(|arrival| which(arrival))?;
-        arrival.rate().filter(|rate| *rate < SLOW)
-    }
-
-    fn idle_since(&self) -> Instant {
-        *self.idle_since.locked()
-    }
-}
-
-/// A connection's place, free again when this is dropped.
-struct Entered {
-    all: Arc<Connections>,
-    one: Arc<Open>,
-}
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        self.all.inner().retain(|one| !Arc::ptr_eq(one, &self.one));
-    }
-}
-
-/// The connection that a request came over.
-#[derive(Clone)]
-pub(super) struct Occupant {
-    one: Arc<Open>,
-    /// Nobody reads along: it is under TLS, or comes from this machine.
-    is_private: bool,
-}
-
-impl Occupant {
-    /// Whether nobody reads along.
-    pub(super) fn is_private(&self) -> bool {
-        self.is_private
-    }
-
-    /// The connection is not idle until this is dropped, though the request has its answer's head.
-    pub(super) fn busy(&self) -> Busy {
-        Busy::begin(&self.one)
-    }
-}
-
-/// A request that is being answered.
-pub(super) struct Busy(Arc<Open>);
-
-impl Busy {
-    fn begin(one: &Arc<Open>) -> Self {
-        one.busy.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(one))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *self.0.idle_since.locked() = Instant::now();
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 async fn run(listener: TcpListener, app: Arc<App>) {
     let router = router(Arc::clone(&app));
     let mut stop = app.stop.clone();
@@ -317,10 +187,12 @@ async fn open(
 ) {
     // One that is broken already says so when it is read.
     let _ = stream.set_nodelay(true);
-    let from_here = stream.peer_addr().is_ok_and(|from| from.ip().to_canonical().is_loopback());
+    // One that has none is gone already.
+    let Ok(ip) = stream.peer_addr().map(|from| from.ip().to_canonical()) else { return };
+    let plain = From { ip, is_private: ip.is_loopback() };
     if tls.mode() == TlsMode::Off {
         let required = async { tls.required().await };
-        return serve((stream, from_here), service, entered, stop, required).await;
+        return serve(stream, plain, service, entered, stop, required).await;
     }
     // No method of HTTP begins as a record of TLS does.
     let mut first = [0];
@@ -336,9 +208,12 @@ async fn open(
         () = entered.one.give_way.notified() => return,
     };
     match opened {
-        Ok(Ok(Ok(secured))) => serve((secured, true), service, entered, stop, std::future::pending()).await,
-        Ok(Ok(Err(plain))) if tls.mode() == TlsMode::Require => say(Box::new(plain), SECURED_ONLY).await,
-        Ok(Ok(Err(plain))) => serve((plain, from_here), service, entered, stop, tls.required()).await,
+        Ok(Ok(Ok(stream))) => {
+            let secured = From { ip, is_private: true };
+            serve(stream, secured, service, entered, stop, std::future::pending()).await;
+        }
+        Ok(Ok(Err(stream))) if tls.mode() == TlsMode::Require => say(Box::new(stream), SECURED_ONLY).await,
+        Ok(Ok(Err(stream))) => serve(stream, plain, service, entered, stop, tls.required()).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS failed on a connection over HTTP"),
         Err(_) => {}
     }
@@ -346,7 +221,8 @@ async fn open(
 
 /// Serves one connection until it ends, gives way, or is not to be any more: `required` or `stop`.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    (stream, is_private): (S, bool),
+    stream: S,
+    from: From,
     service: TowerToHyperService<axum::Router>,
     entered: Entered,
     mut stop: watch::Receiver<bool>,
@@ -360,7 +236,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         let (body, arrival) = Arriving::new(body);
         *one.arrival() = Some(arrival);
         let mut request = Request::from_parts(head, body);
-        request.extensions_mut().insert(Occupant { one: Arc::clone(&one), is_private });
+        request.extensions_mut().insert(Occupant { one: Arc::clone(&one), from });
         let answering = service.call(request);
         async move {
             let answer = answering.await;

@@ -23,10 +23,11 @@ use serde_json::{Value, json};
 
 use super::answers::{Failed, json as document};
 use super::asked::{Path, Query};
+use super::connections::Occupant;
 use super::flow::{self, Lines};
 use super::intake::DOCUMENT_SIZE_MAX;
 use super::push::queue_of;
-use super::serve::{App, Occupant};
+use super::serve::App;
 use super::session::{ask, has_session};
 
 /// Longest that a request waits for messages: proxies end what takes longer.

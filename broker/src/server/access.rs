@@ -49,13 +49,18 @@ impl Dispatch {
         match class {
             Class::Read | Class::Act => Ok((None, Access { key, needs, counts: true })),
             Class::Change | Class::Wait if self.consensus.ready().is_none() => Err(Finished::NotLeader),
-            Class::Change | Class::Wait => self.consensus.read(|state, _| {
-                let by = state.permit(key, &needs).map_err(|denied| Finished::Failed(refused(&denied)))?;
-                if state.is_auth_required() && !owns(state, caller, key) {
-                    return Err(failed(ErrorCode::Denied));
-                }
+            Class::Change | Class::Wait => {
+                let (by, who) = self.consensus.read(|state, _| {
+                    let by =
+                        state.permit(key, &needs).map_err(|denied| Finished::Failed(refused(&denied)))?;
+                    if state.is_auth_required() && !owns(state, caller, key) {
+                        return Err(failed(ErrorCode::Denied));
+                    }
+                    Ok((by, state.standing(by.key)))
+                })?;
+                self.pace.check(who, &needs).map_err(Finished::Failed)?;
                 Ok((Some(by), Access::default()))
-            }),
+            }
         }
     }
 

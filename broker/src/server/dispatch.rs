@@ -28,6 +28,7 @@ use super::caller::Caller;
 use super::logs;
 use super::options::{check_grace_ms, check_lease_ms, check_settings, check_weight, ordered_and_fair};
 use super::order::Orders;
+use super::pace::Pace;
 use super::presence::Presence;
 use super::quiet::Quiet;
 use super::reads::Reads;
@@ -81,6 +82,8 @@ pub(crate) struct Dispatch {
     pub(super) quiet: Quiet,
     /// Which keys are used.
     pub(super) used: Used,
+    /// How fast each principal changes what is administered.
+    pub(super) pace: Pace,
     /// Who is connected.
     pub(super) roster: Roster,
     /// What took long.

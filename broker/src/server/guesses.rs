@@ -6,13 +6,20 @@
 //! a second            one less
 //! above FREE of them  each try waits PAUSE; it is looked at then, so whoever shares the source gets in
 //! ```
+//!
+//! Over HTTP, where each request has its token, no try waits: see [`Guesses::check`].
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+#[cfg(feature = "http")]
+use queue_protocol::error::{Error, ErrorCode, Retry};
+#[cfg(feature = "http")]
+use queue_protocol::values::milliseconds;
 use tokio::time::Instant;
 
+use super::bucket::Bucket;
 use super::source::Source;
 use crate::locked::Locked as _;
 
@@ -28,28 +35,13 @@ const LEAK: Duration = Duration::from_secs(1);
 /// Sources that are remembered; the emptiest one gives way.
 const SOURCES_MAX: usize = 1_024;
 
-/// How many failed logins there are, at a time.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    level: u32,
-    at: Instant,
-}
-
-impl Bucket {
-    fn leaked(self, now: Instant) -> Self {
-        let whole = now.saturating_duration_since(self.at).as_millis() / LEAK.as_millis();
-        let gone = u32::try_from(whole).unwrap_or(u32::MAX);
-        Self { level: self.level.saturating_sub(gone), at: self.at + LEAK * gone.min(LEVEL_MAX) }
-    }
-}
-
 /// All buckets that are not empty.
 #[derive(Default)]
 pub(super) struct Guesses(Mutex<BTreeMap<Source, Bucket>>);
 
 impl Guesses {
     fn pause_of(&self, source: Source, now: Instant) -> Duration {
-        let level = self.0.locked().get(&source).map_or(0, |bucket| bucket.leaked(now).level);
+        let level = self.0.locked().get(&source).map_or(0, |bucket| bucket.leaked(now, LEAK).level());
         if level >= FREE { PAUSE } else { Duration::ZERO }
     }
 
@@ -61,6 +53,21 @@ impl Guesses {
         }
     }
 
+    /// Whether a token from there that is not known is looked at any further, where nobody waits before it is.
+    ///
+    /// # Errors
+    /// `overloaded`, again when one counts less.
+    #[cfg(feature = "http")]
+    pub(super) fn check(&self, source: Source) -> Result<(), Error> {
+        let pause = self.pause_of(source, Instant::now());
+        if pause.is_zero() {
+            return Ok(());
+        }
+        let what = format!("the token is not known here, and many from {source} were wrong: try again later");
+        let retry = Retry::AfterMs(u32::try_from(milliseconds(LEAK)).unwrap_or(u32::MAX));
+        Err(Error { retry, ..Error::again(ErrorCode::Overloaded, what) })
+    }
+
     /// A login from there failed.
     pub(super) fn failed(&self, source: Source) {
         self.failed_at(source, Instant::now());
@@ -68,15 +75,15 @@ impl Guesses {
 
     fn failed_at(&self, source: Source, now: Instant) {
         let mut buckets = self.0.locked();
-        let before = buckets.get(&source).map_or(Bucket { level: 0, at: now }, |bucket| bucket.leaked(now));
-        let at = if before.level == 0 { now } else { before.at };
-        buckets.insert(source, Bucket { level: (before.level + 1).min(LEVEL_MAX), at });
+        let before = buckets.get(&source).map_or(Bucket::empty(now), |bucket| bucket.leaked(now, LEAK));
+        buckets.insert(source, before.filled(LEVEL_MAX));
         if buckets.len() > SOURCES_MAX {
-            buckets.retain(|_, bucket| bucket.leaked(now).level > 0);
+            buckets.retain(|_, bucket| bucket.leaked(now, LEAK).level() > 0);
         }
         if buckets.len() > SOURCES_MAX {
             let others = buckets.iter().filter(|(other, _)| **other != source);
-            let emptiest = others.min_by_key(|(_, bucket)| bucket.leaked(now).level).map(|(other, _)| *other);
+            let emptiest =
+                others.min_by_key(|(_, bucket)| bucket.leaked(now, LEAK).level()).map(|(other, _)| *other);
             emptiest.map(|emptiest| buckets.remove(&emptiest));
         }
     }

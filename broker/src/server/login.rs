@@ -3,6 +3,8 @@
 //! A key that is not known here, or has ended, may be so only because this node is behind: it is refused when everything is
 //! applied that was committed when the client came.
 
+#[cfg(feature = "http")]
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +16,10 @@ use queue_protocol::wire::response::Age;
 use tokio::time::Instant;
 
 use super::access::{is_fresh, not_fresh, refused};
+#[cfg(feature = "http")]
+use super::server::Server;
+#[cfg(feature = "http")]
+use super::source::Source;
 use crate::queue::{Denied, KeyNumber, ROOT_KEY, Standing};
 use crate::raft::Consensus;
 
@@ -61,13 +67,14 @@ pub(super) async fn check(
     look(consensus, key, login, proven)
 }
 
-/// The key of a token that was sent as it is, over HTTP.
+/// The key of a token that was sent as it is, over HTTP from `from`. One that counts is never held up by others that do not,
+/// for they may come through the same proxy; one that does not is looked at no further where many were wrong.
 ///
 /// # Errors
-/// It lets nobody in.
+/// It lets nobody in; `overloaded`: it is not known, and whether it is elsewhere is not asked now.
 #[cfg(feature = "http")]
-pub(crate) async fn known(consensus: &Consensus, token: &Token) -> Result<KeyNumber, Error> {
-    let began = Instant::now();
+pub(crate) async fn known(server: &Server, from: IpAddr, token: &Token) -> Result<KeyNumber, Error> {
+    let (consensus, source, began) = (&server.consensus, Source::of_ip(from), Instant::now());
     if !is_fresh(consensus) {
         return Err(not_fresh(consensus));
     }
@@ -85,8 +92,13 @@ pub(crate) async fn known(consensus: &Consensus, token: &Token) -> Result<KeyNum
     if let Ok(number) = look() {
         return Ok(number);
     }
+    server.http_guesses.check(source)?;
     catch_up(consensus, began).await?;
-    look()
+    let known = look();
+    if known.is_err() {
+        server.http_guesses.failed(source);
+    }
+    known
 }
 
 fn look(consensus: &Consensus, key: KeyId, login: &LoginTranscript, proven: &Proven) -> LetIn {

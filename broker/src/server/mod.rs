@@ -4,6 +4,7 @@
 mod accept;
 pub(crate) mod access;
 pub(crate) mod answer;
+mod bucket;
 mod budget;
 mod caller;
 pub(crate) mod connection;
@@ -21,6 +22,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 mod options;
 mod order;
+mod pace;
 mod peek;
 mod places;
 mod presence;

@@ -13,6 +13,7 @@ use super::dispatch::{Dispatch, QueueOptions};
 use super::greetings::Greetings;
 use super::guesses::Guesses;
 use super::order::Orders;
+use super::pace::Pace;
 use super::places::{Kept, Places};
 use super::presence::Presence;
 use super::quiet::Quiet;
@@ -55,6 +56,9 @@ pub(crate) struct Server {
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) greetings: Arc<Greetings>,
     pub(super) guesses: Guesses,
+    /// Over HTTP: apart, for its gateway logs in here from this machine, where others may guess there.
+    #[cfg(feature = "http")]
+    pub(super) http_guesses: Guesses,
     pub(super) clients: Arc<Kept>,
     pub(super) peers: Arc<Kept>,
     /// Of buffers that requests share, those of clients and of peers.
@@ -83,6 +87,7 @@ impl Server {
             overloaded: AtomicU64::new(0),
             quiet: Quiet::default(),
             used: Used::new(),
+            pace: Pace::default(),
             roster: Roster::default(),
             slow: Slow::default(),
         });
@@ -91,6 +96,8 @@ impl Server {
             dispatch,
             greetings: Greetings::new(places.greetings),
             guesses: Guesses::default(),
+            #[cfg(feature = "http")]
+            http_guesses: Guesses::default(),
             clients: Kept::new(places.clients),
             peers: Kept::new(places.peers),
             lender: Lender::new(LENT_SIZE_MAX),

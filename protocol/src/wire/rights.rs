@@ -286,6 +286,17 @@ pub enum Need {
     Whole(Verb),
 }
 
+impl Need {
+    /// The right, wherever it is needed.
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Queue(verb, _) | Self::Schedule(verb, _) | Self::Somewhere(verb) | Self::Whole(verb) => {
+                *verb
+            }
+        }
+    }
+}
+
 impl Request {
     /// The rights that it needs, all of them; none of what everybody may who is let in. Listings show only what may be looked
     /// at.

@@ -16,6 +16,18 @@ fn is_wanted(asked: &Audit, record: &AuditRecord) -> bool {
 }
 
 impl State {
+    /// How many records there ever were, and how many of them were forgotten before their time.
+    pub fn audited(&self) -> (u64, u64) {
+        let journal = self.journal();
+        (journal.last().0, journal.head().cut)
+    }
+
+    /// When something was changed last by the cluster's secret, in Unix milliseconds, as far as the newest records tell.
+    pub fn changed_by_secret_ms(&self) -> Option<u64> {
+        let newest = self.journal().records.values().rev().take(LOOKED_AT_MAX);
+        newest.map(|record| &**record).find(|record| record.actor == Actor::Secret).map(|record| record.at_ms)
+    }
+
     /// The part of the journal that was asked for, as much as fits an answer.
     pub fn audit(&self, asked: &Audit) -> AuditList {
         let journal = self.journal();

@@ -1,6 +1,9 @@
 //! Taking messages: for a while, or for good.
 
+use std::pin::pin;
 use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
 
 use super::{Error, Leased, Queue, Received, milliseconds};
 use crate::limits::{LEASE_COUNT_MAX, TAIL_SIZE_MAX};
@@ -77,7 +80,26 @@ impl LeaseBuilder {
     /// [`Error::NotFound`] and others; see [`Error`]. After [`Error::Unknown`] messages may be leased that this program never
     /// sees: they come again when their leases end.
     pub async fn send(self) -> Result<Vec<Leased>, Error> {
-        let answered = self.queue.client.ask(ask::Lease(self.lease)).await?;
+        self.send_until(std::future::pending()).await
+    }
+
+    /// The same, but once `enough` is ready it waits no more for messages: the lease is called back, and what the cluster has
+    /// handed out meanwhile comes. Dropping the future of [`LeaseBuilder::send`] instead leaves messages leased that nobody
+    /// sees.
+    ///
+    /// # Errors
+    /// As [`LeaseBuilder::send`].
+    pub async fn send_until(self, enough: impl Future<Output = ()>) -> Result<Vec<Leased>, Error> {
+        let hurry = CancellationToken::new();
+        let mut leasing = pin!(self.queue.client.ask_hurried(ask::Lease(self.lease), hurry.clone()));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut leasing => answered,
+            () = enough => {
+                hurry.cancel();
+                leasing.await
+            }
+        }?;
         let now = answered.lease_clock_ms;
         let leased = answered.answer.into_iter().zip(&answered.contents);
         Ok(leased.map(|(delivery, it)| Leased::new(self.queue.clone(), delivery, it, now)).collect())
