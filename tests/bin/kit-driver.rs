@@ -135,6 +135,9 @@ impl Driver {
         if let Some(token) = step["token"].as_str() {
             options = options.token(TokenSource::Given(token.parse().expect("a token")));
         }
+        if let Some(path) = step["token_file"].as_str() {
+            options = options.token(TokenSource::File(path.into()));
+        }
         let client = options.connect_lazily(servers.join(","))?;
         assert!(self.client.set(client).is_ok(), "it connects once");
         Ok(json!({}))

@@ -214,6 +214,24 @@ async fn a_revoked_key_has_no_effect_any_more_and_its_connections_end() {
 
 /// A proxy that ends TLS: a certificate of its own, plain behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_a_new_token_in_its_file_when_the_old_key_ends_is_not_disturbed() {
+    let mut cluster = Cluster::start_with(1, &[]).await;
+    let (admin, _) = cluster.require_logins().await;
+    make_queue(&admin).await;
+    let old = add(&admin, "bob", &["push:jobs"]).await;
+    let file = cluster.token_file("bob", &old);
+    let queue = cluster.client_as(TokenSource::File(file)).queue("jobs").expect("a name");
+    queue.push("before").send().await.expect("it may");
+    let new = add_key(&admin, "bob", None).await;
+    cluster.token_file("bob", &new);
+    change(&admin, AuthChange::RevokeKey(old.id)).await.expect("admin may");
+    queue.push("at once").send().await.expect("with the new key");
+    change(&admin, AuthChange::RevokeKey(new.id)).await.expect("admin may");
+    let refused = queue.push("none is left").send().await.expect_err("nobody may");
+    assert_eq!(refused.code(), Some(ErrorCode::KeyEnded), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_through_a_proxy_that_ends_tls_fails_and_says_so_and_a_replay_is_worth_nothing() {
     let certificates = Certificates::new().await;
     let mut cluster = cluster(1, &certificates, "optional").await;

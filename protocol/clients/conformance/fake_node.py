@@ -4,6 +4,8 @@ It speaks with the codecs of the Python client, which `vectors.json` has proved 
 """
 
 import asyncio
+import hashlib
+import hmac
 import ssl
 import sys
 from pathlib import Path
@@ -13,12 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "python" / "src"))
 
 from queued import _answer as answer  # noqa: E402
 from queued import _common as common  # noqa: E402
-from queued import _crc32c, _frame, _postcard  # noqa: E402
+from queued import _auth, _crc32c, _frame, _postcard  # noqa: E402
 from queued import _request as request  # noqa: E402
 
 ALPN = "queued/1"
 #: How a handshake of TLS begins, which no frame does.
 CLIENT_HELLO = b"\x16\x03"
+#: Of the login's example in PROTOCOL.md.
+TOKEN = "qk1_gaytemzugu3doobza4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4d634q"
 CLUSTER = 0x7C1E
 LEASE_CLOCK = 90_000
 
@@ -48,12 +52,17 @@ class FakeNode:
     """One node of a scenario."""
 
     def __init__(
-        self, script: Script, name: str, number: int, plan: Dict[str, Any], tls: Optional[ssl.SSLContext] = None
-    ) -> None:
+        self, script: Script, name: str, number: int, plan: Dict[str, Any], tls: Optional[ssl.SSLContext] = None,
+        channel: bytes = _auth.PLAIN_CHANNEL,
+    ) -> None:  # fmt: skip
         self.script = script
         self.name = name
         self.number = number
         self.tls = tls
+        #: What logins over its connections are bound to.
+        self.channel = channel
+        #: What it does with a login: `knows` the key, is a `stranger` to it, or the code of a refusal.
+        self.login: str = plan.get("login", "knows")
         self.leaders: List[Optional[str]] = list(plan.get("leader", [None]))
         index = plan.get("index", [])
         self.indexes: List[int] = list(index) if isinstance(index, list) else [index]
@@ -95,8 +104,8 @@ class FakeNode:
                 if head[:2] == CLIENT_HELLO:
                     self.script.log.append(f"{self.name} TLS")
                     return connection.refuse("tls_off")
-                rest = await reader.readexactly(_frame.size_of(head, 0, _frame.SIZE_MAX) - 4)
-                await connection.take(_frame.unpack(head + rest).check())
+                whole = head + await reader.readexactly(_frame.size_of(head, 0, _frame.SIZE_MAX) - 4)
+                await connection.take(_frame.unpack(whole).check(), whole)
         except (asyncio.IncompleteReadError, ConnectionError, OSError):
             pass
         except ValueError as error:
@@ -139,18 +148,27 @@ class Played:
         self.session = ""
         self.greeted = False
         self.silent = False
+        #: What the login must prove, if one is due.
+        self.transcript: Optional[bytes] = None
 
-    def send(self, id: int, kind: int, header: bytes = b"", tail: bytes = b"", more: bool = False) -> None:
-        self.writer.write(b"".join(_frame.pack(id, kind, header, [tail] if tail else [], None, more)))
+    def send(self, id: int, kind: int, header: bytes = b"", tail: bytes = b"", more: bool = False) -> bytes:
+        frame = b"".join(_frame.pack(id, kind, header, [tail] if tail else [], None, more))
+        self.writer.write(frame)
+        return frame
+
+    def say(self, message: Any) -> bytes:
+        return self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, message)))
 
     def note(self, what: str) -> None:
         self.node.script.log.append(f"{self.node.name} {what}")
 
-    async def take(self, frame: _frame.Frame) -> None:
+    async def take(self, frame: _frame.Frame, whole: bytes) -> None:
         if self.silent:
             return
         if not self.greeted:
-            self.greet(_postcard.decode(common.HelloMessage, frame.header))
+            self.greet(_postcard.decode(common.HelloMessage, frame.header), whole)
+        elif self.transcript is not None:
+            self.log_in(_postcard.decode(common.HelloMessage, frame.header).value, self.transcript)
         elif frame.kind == _frame.PING:
             self.send(frame.request_id, _frame.PONG)
         elif frame.kind == _frame.CANCEL:
@@ -158,7 +176,23 @@ class Played:
         elif frame.kind == _frame.REQUEST:
             await self.play(frame)
 
-    def greet(self, hello: common.Hello) -> None:
+    def log_in(self, proven: common.Proven, transcript: bytes) -> None:
+        self.note(f"login {self.session}")
+        self.transcript = None
+        stored, server = _auth.Token.parse(TOKEN).verifier()
+        client = bytes(a ^ b for a, b in zip(proven.proof, hmac.new(stored, transcript, hashlib.sha256).digest()))
+        if hashlib.sha256(client).digest() != stored:
+            self.node.script.complaints.append(f"{self.node.name} was shown a proof that is wrong")
+        if proven.channel != self.node.channel:
+            self.node.script.complaints.append(f"{self.node.name} was shown a login of another channel")
+        if self.node.login == "knows":
+            self.say(common.LoggedIn(hmac.new(server, transcript, hashlib.sha256).digest()))
+        elif self.node.login == "stranger":
+            self.say(common.LoggedIn(bytes(32)))
+        else:
+            self.refuse(self.node.login)
+
+    def greet(self, hello: common.Hello, whole: bytes) -> None:
         node = self.node
         node.hellos += 1
         assert isinstance(hello.role, common.Client)
@@ -175,13 +209,18 @@ class Played:
         peer = common.PeerId(node.number, node.number)
         view = node.script.view(leader)
         accepted = common.Accepted(1, CLUSTER, node.name, peer, view, 0, 0, bytes(32), index)
-        self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, accepted)))
+        said = self.say(accepted)
+        login = _postcard.decode(common.Credentials, hello.credentials).login if hello.credentials else None
+        if login is not None:
+            if login.key != _auth.Token.parse(TOKEN).key:
+                node.script.complaints.append(f"{node.name} was told of a key that nobody gave")
+            self.transcript = _auth.transcript(whole, said, node.channel)
 
     def refuse(self, why: str) -> None:
         code = common.Code[why.upper()]
         retry = common.Again() if code == common.Code.NO_LEADER else common.Never()
         error = common.Error(code, common.Applied.NO, retry, "as the scenario says", None)
-        self.send(0, _frame.HELLO, bytes(_postcard.encode(common.HelloMessage, common.HelloRefused(error))))
+        self.say(common.HelloRefused(error))
 
     async def play(self, frame: _frame.Frame) -> None:
         call: request.Call = _postcard.decode(request.Call, frame.header)

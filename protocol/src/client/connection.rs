@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use super::Stream;
 use super::in_flight::{CallError, Gone, KEEPALIVE_MS, NotAdmitted, Shared, Waiting};
 use crate::limits::{IN_FLIGHT_COUNT_MAX, IN_FLIGHT_SIZE_MAX, TAIL_SIZE_MAX};
-use crate::wire::auth::Token;
+use crate::wire::auth::{KeyId, Token};
 use crate::wire::codec::CodecError;
 use crate::wire::frame::{Frame, FrameError, FrameKind, Goodbye, OutFrame};
 use crate::wire::gather::Gatherer;
@@ -33,6 +33,7 @@ const BURST: usize = 128;
 pub struct Connection {
     shared: Arc<Shared>,
     accepted: Accepted,
+    key: Option<KeyId>,
 }
 
 impl Connection {
@@ -64,12 +65,17 @@ impl Connection {
         let write = tokio::spawn(write_all(Arc::clone(&shared), writer)).abort_handle();
         let read = tokio::spawn(read_all(Arc::clone(&shared), reader)).abort_handle();
         shared.register([write, read]);
-        Ok(Self { shared, accepted })
+        Ok(Self { shared, accepted, key: token.map(|token| token.id) })
     }
 
     /// What the node said of itself when the connection was opened.
     pub fn accepted(&self) -> &Accepted {
         &self.accepted
+    }
+
+    /// The key that it is logged in by.
+    pub(super) fn key(&self) -> Option<KeyId> {
+        self.key
     }
 
     /// Why new requests are of no use here, if they are not.

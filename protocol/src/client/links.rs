@@ -145,6 +145,12 @@ impl Links {
         }
     }
 
+    /// Whether a login would show another key now than this connection has: its token was replaced.
+    pub(super) fn has_another_key(&self, than: &Connection) -> bool {
+        let token = self.dial.token().ok().flatten();
+        token.is_some_and(|token| Some(token.id) != than.key())
+    }
+
     /// Drops the connection to `address`, so that the next use hears its news in a new hello.
     pub(super) fn forget(&self, address: &str) {
         locked(&self.links).remove(address);

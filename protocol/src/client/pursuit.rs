@@ -298,6 +298,12 @@ impl<'a> Pursuit<'a> {
         error: Error,
     ) -> Result<(), Stop> {
         self.trouble().reached = true;
+        if error.code == ErrorCode::KeyEnded && session.links.has_another_key(&target.connection) {
+            // Its key was rotated: there is a new one.
+            self.leave(session, target);
+            self.trouble().refusal = Some(error);
+            return Ok(());
+        }
         let forgotten = matches!(error.code, ErrorCode::TooOld | ErrorCode::SessionExpired);
         if (forgotten || error.code.is_denial()) && self.in_doubt() {
             return Err(self.unknown(&error).into());

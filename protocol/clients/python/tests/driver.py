@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
@@ -39,7 +39,8 @@ class Driver:
 
     async def connect(self, step: Dict[str, Any]) -> Any:
         tls = queued.Tls(**step["tls"]) if "tls" in step else None
-        self.client = queued.connect(step["servers"], timeout=step["timeout_ms"] / 1000, tls=tls)
+        token: "Optional[Union[str, Path]]" = Path(step["token_file"]) if "token_file" in step else step.get("token")
+        self.client = queued.connect(step["servers"], timeout=step["timeout_ms"] / 1000, tls=tls, token=token)
         return {}
 
     async def push(self, step: Dict[str, Any]) -> Any:

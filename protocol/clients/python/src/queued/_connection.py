@@ -88,7 +88,8 @@ class Connection(asyncio.Protocol):
         self._look: Optional[asyncio.TimerHandle] = None
         self._hello: "Optional[asyncio.Future[_common.Accepted]]" = loop.create_future()
         self._login: "Optional[asyncio.Future[bytes]]" = None
-        self._logs_in = False
+        #: The token that it is logged in with.
+        self.token: Optional[_auth.Token] = None
         self._heard = b""
         self._left = False
         self.gone: Optional[Gone] = None
@@ -131,7 +132,7 @@ class Connection(asyncio.Protocol):
                 said = _frame.pack(0, _frame.HELLO, bytes(_postcard.encode(_common.HelloMessage, hello)))
                 self._send(said)
                 assert self._hello is not None
-                self._logs_in = token is not None
+                self.token = token
                 self.accepted = await self._hello
                 if token is not None:
                     await self._log_in(token, said, transport.get_extra_info("ssl_object"))
@@ -222,7 +223,7 @@ class Connection(asyncio.Protocol):
         if hello.done():
             return
         if isinstance(message, _common.Accepted):
-            if self._logs_in:
+            if self.token is not None:
                 self._login = self._loop.create_future()
             hello.set_result(message)
         elif isinstance(message, _common.HelloRefused):

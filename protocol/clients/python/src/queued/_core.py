@@ -69,6 +69,14 @@ class Core:
         """As whom to log in. Raises ``OSError`` or ``ValueError``."""
         return None if self.token_source is None else Token.of(self.token_source)
 
+    def has_another_token(self, than: Optional[Token]) -> bool:
+        """Whether a login would show another token now: that in its file was replaced."""
+        try:
+            token = self.token()
+        except (OSError, ValueError):
+            return False
+        return token is not None and token != than
+
     def credentials(self, token: Optional[Token]) -> bytes:
         """What a hello says."""
         return credentials(self.name, token)

@@ -148,6 +148,11 @@ class Pursuit:
     ) -> None:
         self.reached = True
         text = f"{error.code.name.lower()}: {error.message}"
+        if error.code == Code.KEY_ENDED and self.core.has_another_token(connection.token):
+            # Its key was rotated: there is a new one.
+            session.drop(connection, address)
+            self.refusal = error
+            return
         if error.code in DENIALS and self.doubt is not None:
             raise OutcomeUnknown(f"{self.doubt}; then the repeat was denied: {text}")
         if error.code in FORGOTTEN and self.doubt is not None:
