@@ -182,12 +182,16 @@ fn audit(page: &mut Page, app: &App) {
     );
     let help = "Records of the journal that were forgotten before their time, for want of room";
     page.counter("queued_audit_cut", None, help, float(cut));
-    if app.site.consensus.rights().required
-        && let Some(ms) = by_secret_ms
-    {
-        let help = "When something was changed last by the cluster's secret in place of a key, Unix time";
-        page.gauge("queued_audit_secret_used", Some(Unit::Seconds), help, float(ms / 1_000));
-    }
+    // Where nobody logs in it is nobody's key.
+    let by_secret_ms = by_secret_ms.filter(|_| app.site.consensus.rights().required);
+    let help =
+        "When something was changed last by the cluster's secret in place of a key, Unix time; 0 is never";
+    page.gauge(
+        "queued_audit_secret_used",
+        Some(Unit::Seconds),
+        help,
+        float(by_secret_ms.unwrap_or(0) / 1_000),
+    );
 }
 
 fn storage(page: &mut Page, app: &App, status: &StatusView) {

@@ -191,7 +191,7 @@ impl<'a> Pursuit<'a> {
             return None;
         }
         if self.lacks_index(session) {
-            self.leave(session, &leader);
+            session.leave(&leader);
             return None;
         }
         Some(leader)
@@ -298,9 +298,7 @@ impl<'a> Pursuit<'a> {
         error: Error,
     ) -> Result<(), Stop> {
         self.trouble().reached = true;
-        if error.code == ErrorCode::KeyEnded && session.links.has_another_key(&target.connection) {
-            // Its key was rotated: there is a new one.
-            self.leave(session, target);
+        if session.takes_another_key(target, &error) {
             self.trouble().refusal = Some(error);
             return Ok(());
         }
@@ -324,7 +322,7 @@ impl<'a> Pursuit<'a> {
             }
             Retry::AtLeader(view) => {
                 let view = view.clone();
-                self.leave(session, target);
+                session.leave(target);
                 self.redirected(&target.address, &view);
                 let trouble = self.trouble();
                 trouble.hint = Some(view);
@@ -336,7 +334,7 @@ impl<'a> Pursuit<'a> {
                 let trouble = self.trouble();
                 trouble.tried.insert(target.address.clone(), error.to_string());
                 trouble.answering.insert(target.address.clone());
-                self.leave(session, target);
+                session.leave(target);
                 self.shared.pass_over(&target.address);
                 Some(Duration::ZERO)
             }
@@ -391,12 +389,6 @@ impl<'a> Pursuit<'a> {
         if sent && !free {
             trouble.doubt = Some(format!("sent to {}: {error}", target.address));
         }
-    }
-
-    /// `target` does not lead; the next use of it hears its news in a new hello.
-    fn leave(&self, session: &Session, target: &Arc<Target>) {
-        session.drop_leader(target);
-        session.links.forget(&target.address);
     }
 
     /// The node at `from` sent us to `to`.

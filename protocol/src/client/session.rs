@@ -6,6 +6,7 @@ use super::connection::Connection;
 use super::dial::Dial;
 use super::links::{Links, derive, locked};
 use super::numbers::Numbers;
+use crate::error::{Error, ErrorCode};
 use crate::names::{ClusterId, SessionId};
 use crate::wire::response::LeaderView;
 
@@ -72,6 +73,21 @@ impl Session {
 
     pub(super) fn set_leader(&self, leader: Arc<Target>) {
         *locked(&self.leader) = Some(leader);
+    }
+
+    /// `target` does not lead, or is asked as somebody else; the next use of it says and hears so in a new hello.
+    pub(super) fn leave(&self, target: &Arc<Target>) {
+        self.drop_leader(target);
+        self.links.forget(&target.address);
+    }
+
+    /// Leaves `target` if it was refused there because its key has ended, and there is another one by now; whether it was.
+    pub(super) fn takes_another_key(&self, target: &Arc<Target>, refused: &Error) -> bool {
+        let takes = refused.code == ErrorCode::KeyEnded && self.links.has_another_key(&target.connection);
+        if takes {
+            self.leave(target);
+        }
+        takes
     }
 
     /// Forgets the leader if it is `target`; whether it was.
