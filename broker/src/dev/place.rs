@@ -110,7 +110,7 @@ impl Place {
         format!("127.0.0.1:{}", self.http_ports[number - 1])
     }
 
-    /// All of these.
+    /// Where each node serves HTTP, `host:port`, in the order of their numbers.
     pub(super) fn http_addresses(&self) -> Vec<String> {
         (1..=self.http_ports.len()).map(|number| self.http_address(number)).collect()
     }

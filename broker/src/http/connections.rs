@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::arriving::Arrival;
 use crate::locked::Locked as _;
 
-/// Connections at a time.
+/// Connections over HTTP that are open at a time; one more makes another one give way.
 const CONNECTIONS_MAX: usize = 256;
 /// Bytes a second; a body that comes slower gives way to another connection.
 const SLOW: u64 = 64 << 10;
@@ -19,7 +19,7 @@ const SLOW: u64 = 64 << 10;
 #[derive(Default)]
 pub(super) struct Connections(Mutex<Vec<Arc<Open>>>);
 
-/// One of them.
+/// One connection, as far as it may have to give way.
 pub(super) struct Open {
     /// Requests that are being answered.
     busy: AtomicUsize,

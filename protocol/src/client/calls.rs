@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// As [`Client::ask`], but waits no more once `hurry` is cancelled.
-    pub(in crate::client) async fn ask_hurried<A: Ask>(
+    pub(super) async fn ask_hurried<A: Ask>(
         &self,
         ask: A,
         hurry: CancellationToken,
